@@ -65,7 +65,7 @@ const fewFiles: Plugin = {
     }))
     build.onLoad({ filter: /\/src\/.*\.ts$/ }, async (file) => {
       const own = path.relative(".", file.path)
-      const known = /^src\/(Client|Protocol)\//.test(own) ? parts.slice(0, 2) : parts
+      const known = /^src\/((Client|Protocol)\/|EffectSchema\.ts$)/.test(own) ? parts.slice(0, 2) : parts
       const asked = known.filter(({ members }) => !members.has(own))
       return {
         contents: [

@@ -165,7 +165,23 @@ console.log(names.every((name) => core[name] === same[name]), names.length === O
 console.log(parseDuration("5m"), RUN_STATUS.COMPLETED, typeof defineEvent)
 `
 )
-run(path.join(repository, "node_modules/.bin/tsc"), ['--noEmit', '--strict', '--skipLibCheck', '--target', 'es2023', '--module', 'nodenext', '--lib', 'es2023,esnext.disposable', '--types', 'node', '--typeRoots', path.join(repository, 'node_modules/@types'), 'consumer.ts', 'core.ts'])
+run(path.join(repository, "node_modules/.bin/tsc"), [
+  "--noEmit",
+  "--strict",
+  "--skipLibCheck",
+  "--target",
+  "es2023",
+  "--module",
+  "nodenext",
+  "--lib",
+  "es2023,esnext.disposable",
+  "--types",
+  "node",
+  "--typeRoots",
+  path.join(repository, "node_modules/@types"),
+  "consumer.ts",
+  "core.ts"
+])
 assert.equal(run(process.execPath, ["consumer.ts"]), "hello packed package\n")
 assert.equal(run(process.execPath, ["core.ts"]), "true true\ntrue true\n300000 completed function\n")
 
@@ -223,7 +239,16 @@ const [server, [, url = ""]] = await start(
   /(http:\S+?),/
 )
 const [worker] = await start([command, "worker", "functions.ts", "--server-url", url], /greet/)
-const emitted = run(process.execPath, [command, 'emit', 'guest.arrived', '{"name":"packed command"}', '--wait', '--json', '--server-url', url])
+const emitted = run(process.execPath, [
+  command,
+  "emit",
+  "guest.arrived",
+  '{"name":"packed command"}',
+  "--wait",
+  "--json",
+  "--server-url",
+  url
+])
 assert.match(emitted, /hello packed command/)
 assert.equal(run(process.execPath, ["bundled.mjs", url]), "hello bundled client\n")
 

@@ -99,7 +99,7 @@ const measureLimit = async (): Promise<Record<string, number>> => {
   const contended = await perSecond(CONTENDED, async () => {
     for (let won = 0; won === 0;) {
       const entry = await read("one")
-      won = await compareAndSet("one", entry.value + 1, entry.revision)
+      won = await compareAndSet("one", Number(entry.value) + 1, entry.revision)
     }
   })
   db.close()
@@ -125,7 +125,7 @@ const measureIronflow = async (): Promise<Record<string, number>> => {
   const contended = await perSecond(CONTENDED, async () => {
     for (let won = false; !won;) {
       const entry = await bucket.get("one")
-      won = await bucket.update("one", entry.value + 1, entry.revision).then(
+      won = await bucket.update("one", Number(entry.value) + 1, entry.revision).then(
         () => true,
         (error: unknown) => {
           if (error instanceof RevisionConflictError) return false

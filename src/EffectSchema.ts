@@ -12,25 +12,52 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
+import { type Carrier, type DataCodec, jsonCarrier, standardCodec } from "./DataCodec.ts"
 import { SchemaValidationError, toError } from "./Errors.ts"
 import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
-  isEffectSchema,
+  canEncode,
   type StandardResult,
-  type StandardSchemaV1
+  type StandardSchemaV1,
+  validateData
 } from "./StandardSchema.ts"
 
 /**
  * The schema as a Standard Schema, which an Effect schema becomes; it answers at once if its transformations do. Unlike
- * that of `Schema.toStandardSchemaV1` it throws what a schema dies of, instead of calling that an issue with the data.
+ * that of `Schema.toStandardSchemaV1`, whose place it takes too, it reads what {@link codecOf} writes, and throws what a schema
+ * dies of, instead of calling that an issue with the data.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
-  if (!isEffectSchema(schema)) return schema
-  let standard = wrapped.get(schema)
-  if (standard === undefined) wrapped.set(schema, (standard = wrap(schema)))
+  if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
+  let standard = decoding.get(schema)
+  if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
   // It was made from this very schema.
   return standard as StandardSchemaV1<unknown, Output>
+}
+
+/** The codec of a schema of either kind, whether or not an Effect schema has been made a Standard Schema. */
+export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
+  canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
+
+/** The codec of a schema of either kind for what is kept as JSON: data of events, states of entities. */
+export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonCarrier)
+
+/** The codec of an Effect schema. What has no form in JSON either is kept as `JSON.stringify` writes it. */
+export const effectCodec = (schema: Codec<unknown>, { carries }: Pick<Carrier, "carries">): DataCodec => {
+  const encode = SchemaParser.encodeUnknownEffect(schema)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
+  const encoder = standardOf((value) =>
+    Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
+      carries(encoded)
+        ? Effect.succeed(encoded)
+        : Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
+    )
+  )
+  return {
+    encode: (value, what) => validateData(encoder, value, what),
+    decode: (kept, what) => validateData(asStandard(schema), kept, what)
+  }
 }
 
 type Codec<A> = Schema.Codec<A, unknown>
@@ -78,18 +105,24 @@ const inJson = <A>(schema: Codec<A>): Codec<A> => {
 
 const codecs = new WeakMap<object, Codec<unknown>>()
 
-const wrapped = new WeakMap<object, StandardSchemaV1>()
+const decoding = new WeakMap<object, StandardSchemaV1>()
 
-const wrap = (schema: Schema.Codec<unknown, unknown>): StandardSchemaV1 => {
+const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
   const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
-  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
-    const decoded = Effect.catch(decode(value, { errors: "all" }), (issue) =>
+  return standardOf((value) =>
+    Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
     )
+  )
+}
+
+/** Answers at once when the transformations do; what a schema dies of is thrown. */
+const standardOf = (run: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
+  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(
-      Effect.match(decoded, {
-        onSuccess: (decoded): StandardResult<unknown> => ({ value: decoded }),
+      Effect.match(run(value), {
+        onSuccess: (result): StandardResult<unknown> => ({ value: result }),
         onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
       })
     )

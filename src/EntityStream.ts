@@ -3,7 +3,13 @@
  * whichever way it goes there: over HTTP, in the engine's process, or with a step.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
-import { checkEventName } from "./Event.ts"
+import {
+  checkEventName,
+  type EventData,
+  type EventDefinition,
+  type EventInput,
+  type TypedEvent
+} from "./Event.ts"
 import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
@@ -20,6 +26,14 @@ export interface AppendEventInput {
   readonly entityType: string
 }
 
+/** An event to append to the stream of an entity, by its definition, which checks, encodes and types the data. */
+export interface DefinedAppendInput<D extends EventDefinition = EventDefinition> {
+  readonly event: D
+  readonly data: EventInput<D>
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+}
+
 /** One of several events to append at once. */
 export interface StreamEventInput {
   readonly name: string
@@ -30,6 +44,13 @@ export interface StreamEventInput {
   readonly metadata?: Record<string, unknown>
 }
 
+/** One of several events to append at once, by its definition, which checks, encodes and types the data. */
+export interface DefinedStreamEvent<D = EventDefinition> {
+  readonly event: D extends EventDefinition ? D : EventDefinition
+  readonly data: EventInput<D>
+  readonly metadata?: Record<string, unknown>
+}
+
 /** Events to append to the stream of an entity at once: all of them or none. */
 export interface AppendAllInput {
   /** What the entity is, such as `order`. The first append decides it for good. */
@@ -37,6 +58,53 @@ export interface AppendAllInput {
   /** 1 to 1000 events, 4 MiB in all. */
   readonly events: ReadonlyArray<StreamEventInput>
 }
+
+/** An append of several events, each by its name or by its definition, before either is told apart. */
+export interface GivenAppendAllInput {
+  readonly entityType: string
+  readonly events: ReadonlyArray<
+    | StreamEventInput
+    | { readonly event: EventDefinition; readonly data: unknown; readonly metadata?: Record<string, unknown> }
+  >
+}
+
+/** The same with events that may be given by their definitions, which `L` lists. */
+export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = ReadonlyArray<EventDefinition>> {
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+  /** 1 to 1000 events, 4 MiB in all. */
+  readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
+}
+
+/** An event of a stream. */
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface StreamEvent<Data = any, Name extends string = string> {
+  readonly id: string
+  readonly name: Name
+  readonly data: Data
+  /** Its place in the stream, from 1 up. */
+  readonly entityVersion: number
+  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
+  readonly version: number
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source?: string
+  readonly metadata?: Record<string, unknown>
+}
+
+/** An event as it is appended to the stream of an entity. */
+export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? {
+      readonly name: D["name"]
+      readonly data: EventInput<D>
+      readonly metadata?: Record<string, unknown>
+    }
+  : never
+
+/** An event of the stream of an entity; of several a union, which `name` tells apart. */
+export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? StreamEvent<EventData<D>, D["name"]>
+  : never
 
 /** What an append expects of the stream, and what makes it safe to repeat. */
 export interface AppendConditions {

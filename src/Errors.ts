@@ -68,6 +68,7 @@ export {
   ConsumerGroupNotFoundError,
   EventNotFoundError,
   KeyNotFoundError,
+  KeySchemaError,
   ProjectionBehindError,
   ProjectionNotFoundError,
   ProjectionSaveRefusedError,
@@ -75,6 +76,7 @@ export {
   RevisionGoneError,
   SnapshotNotFoundError,
   StreamNotFoundError,
+  StreamSchemaError,
   VersionConflictError
 } from "./Errors/Data.ts"
 export {
@@ -125,6 +127,7 @@ export {
   WorkerUnknownError
 } from "./Errors/Worker.ts"
 export { ServiceMissingError, TapeError, TestSuspendedError, TimersFakedError } from "./Errors/Testing.ts"
+export type { ConflictError, EngineError, MissingError, OutcomeError } from "./Errors/Unions.ts"
 export { withStatus } from "./Errors/Classes.ts"
 export {
   deserializeError,

@@ -1,18 +1,75 @@
 /** The data of events as handlers get it. */
 import { asStandard, encodeNow } from "./EffectSchema.ts"
+import { SchemaValidationError } from "./Errors.ts"
+import type { EventDefinition } from "./Event.ts"
+import type { AnyFunction } from "./Function.ts"
 import { isObject } from "./Json.ts"
-import type { Invokable } from "./Step.ts"
-import { type AnyFunction, isEffectFunction } from "./Function.ts"
 import { matchesPattern } from "./Pattern.ts"
 import { type AnySchema, isEffectSchema, validateData } from "./StandardSchema.ts"
+import type { Invokable } from "./Step.ts"
+import { cronEventName } from "./Trigger.ts"
+
+/** An event's name and data as the handler gets them. */
+export interface HandledEvent {
+  readonly name: string
+  readonly data: unknown
+}
 
 /**
- * The data of an event as the function's handler gets it: validated and decoded by its schema, or by the schema of the
- * event's definition. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`.
+ * The event as the function's handler gets it: its data validated and decoded by the definition of the event among the triggers,
+ * else by the function's schema. What a function without a schema is invoked with stands for the first of its definitions that it
+ * fits, and has that one's name. Throws, or rejects when a schema is asynchronous, with `SchemaValidationError`.
  */
-export const validateEventData = (fn: AnyFunction, eventName: string, data: unknown): unknown => {
-  const schema = schemaOf(fn, eventName)
-  return schema === undefined ? data : validateData(asStandard(schema), data, `Data of event "${eventName}"`)
+export const validateEvent = (
+  fn: AnyFunction,
+  name: string,
+  data: unknown
+): HandledEvent | Promise<HandledEvent> => {
+  const { definitions = [], id, schema, triggers } = fn.config
+  const named = definitions.find((definition) => definition.name === name)
+  if (named !== undefined) return handled(name, named.schema, data)
+  const isTriggered = triggers.some((trigger) => matchesPattern(cronEventName(id, trigger), name))
+  if (schema !== undefined || isTriggered || definitions.length === 0) return handled(name, schema, data)
+  const isOpen = triggers.length > definitions.length
+  return firstThatFits(definitions, data, (problems) => {
+    if (isOpen) return { name, data }
+    throw new SchemaValidationError(
+      problems.length === 1
+        ? problems[0]!.message
+        : `What function "${id}" is invoked with fits none of its events: ${problems.map(({ message }) => message).join("; ")}`,
+      { validationErrors: problems.flatMap(({ validationErrors }) => validationErrors) }
+    )
+  })
+}
+
+const handled = (
+  name: string,
+  schema: AnySchema | undefined,
+  data: unknown
+): HandledEvent | Promise<HandledEvent> => {
+  if (schema === undefined) return { name, data }
+  const valid = validateData(asStandard(schema), data, `Data of event "${name}"`)
+  return valid instanceof Promise ? valid.then((data) => ({ name, data })) : { name, data: valid }
+}
+
+const firstThatFits = (
+  definitions: ReadonlyArray<EventDefinition>,
+  data: unknown,
+  orElse: (problems: ReadonlyArray<SchemaValidationError>) => HandledEvent,
+  problems: ReadonlyArray<SchemaValidationError> = []
+): HandledEvent | Promise<HandledEvent> => {
+  const [definition, ...rest] = definitions
+  if (definition === undefined) return orElse(problems)
+  const next = (error: unknown) => {
+    if (!(error instanceof SchemaValidationError)) throw error
+    return firstThatFits(rest, data, orElse, [...problems, error])
+  }
+  try {
+    const fitting = handled(definition.name, definition.schema, data)
+    return fitting instanceof Promise ? fitting.catch(next) : fitting
+  } catch (error) {
+    return next(error)
+  }
 }
 
 /**
@@ -27,14 +84,4 @@ export const encodeInput = (target: string | Invokable, input: unknown): unknown
   return isObject(definition) && isEffectSchema(definition.schema)
     ? encodeNow(definition.schema, input, `Input of invoked function "${String(id)}"`)
     : input
-}
-
-const schemaOf = (fn: AnyFunction, eventName: string): AnySchema | undefined => {
-  if (!isEffectFunction(fn)) return fn.config.schema
-  const { definitions, triggers } = fn.config
-  const named = definitions.find((definition) => definition.name === eventName)
-  if (named !== undefined) return named.schema
-  // An invoked run has an event of no trigger's name. With one definition its input is that event's data.
-  const triggered = triggers.some(({ event }) => event !== undefined && matchesPattern(event, eventName))
-  return triggered || definitions.length !== 1 ? undefined : definitions[0]?.schema
 }

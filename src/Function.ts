@@ -11,25 +11,40 @@ import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
-import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
-import { checkKeys, type Keys } from "./OptionKeys.ts"
+import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
+import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
+import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
+import type { StorableResult } from "./Stored.ts"
 import {
-  type AnySchema,
-  isEffectSchema,
-  isSchema,
-  type SchemaInput,
-  type SchemaOutput,
-  type StandardSchemaV1
-} from "./StandardSchema.ts"
-import type { Step, StepClient } from "./Step.ts"
-import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
+  checkTrigger,
+  definedTriggerKeys,
+  definitionOf,
+  type InvokedWith,
+  type KnownTriggers,
+  toTrigger,
+  type Trigger,
+  type TriggerEvents,
+  triggerKeys,
+  type TriggerSource
+} from "./Trigger.ts"
+
+export type {
+  DefinedTrigger,
+  InvokedWith,
+  KnownTriggers,
+  NoSuchTriggerOption,
+  TriggeredBy,
+  TriggerEvents,
+  TriggerSource
+} from "./Trigger.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
@@ -48,14 +63,20 @@ export type RecordingRetention = (typeof retentions)[number]
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
-export interface FunctionConfig<S extends AnySchema = AnySchema> {
+export interface FunctionConfig<
+  S extends AnySchema = AnySchema,
+  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
+> {
   /** Unique within an environment. No white space, no `*` or `>`. */
   readonly id: string
   /** For people; the id by default. */
   readonly name?: string
   readonly description?: string
-  /** What starts runs. An empty list is for functions that are only invoked. */
-  readonly triggers: ReadonlyArray<Trigger>
+  /**
+   * What starts runs: events by name or pattern, definitions of events, which check and type the data, and schedules. An empty list is
+   * for functions that are only invoked.
+   */
+  readonly triggers: Sources
   /** For failed steps, and for what fails outside of steps. */
   readonly retry?: RetryConfig
   /** Milliseconds that one turn of the handler may take, suspensions not counted; 600000 (10 minutes) by default. */
@@ -64,7 +85,7 @@ export interface FunctionConfig<S extends AnySchema = AnySchema> {
   readonly mode?: ExecutionMode
   /** Dotted path; runs with the same value go to the same worker while that one lives. */
   readonly actorKey?: string
-  /** Validates the event's data before the handler runs, and types it. */
+  /** Validates the event's data before the handler runs, and types it; data of events that triggers define is theirs to check. */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
   readonly secrets?: ReadonlyArray<string>
@@ -109,8 +130,8 @@ export interface RunInfo {
 
 /** What an async handler is given. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface FunctionContext<T = any> {
-  readonly event: IronflowEvent<T>
+export interface FunctionContext<T = any, E = IronflowEvent<T>> {
+  readonly event: E
   readonly step: StepClient
   readonly run: RunInfo
   /** Silent while recorded steps are replayed, so that each line appears once. */
@@ -131,32 +152,44 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
-  readonly config: FunctionConfig<AnySchema<T, I>>
+  readonly config: DefinedConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
 }
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
+/** A configuration that was checked: its triggers by name, and the definitions that were among them. */
+export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
+  readonly definitions?: ReadonlyArray<EventDefinition>
+}
+
 /**
  * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the
  * configuration is not acceptable.
  */
-export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
-  config: FunctionConfig<S>,
-  handler: FunctionHandler<SchemaOutput<S>, R>
-): IronflowFunction<SchemaOutput<S>, R, SchemaInput<S>> => {
-  checkConfig(config)
-  checkKeys(config, functionKeys, `Function "${config.id}"`)
+export const createFunction = <
+  S extends AnySchema = NoSchema,
+  R = unknown,
+  const Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
+>(
+  config: FunctionConfig<S, Sources> & { readonly triggers: KnownTriggers<Sources> },
+  handler: ((
+    context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
+  ) => R | Promise<R>) &
+    StorableResult<R>
+): IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>> => {
+  const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
-      `Function "${config.id}": the handler must be a function, got ${typeof handler}`
+      `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
-  // What a schema takes and returns is what makes it one.
-  return { config: config as FunctionConfig<AnySchema>, handler } as IronflowFunction<
-    SchemaOutput<S>,
+  // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
+  // makes it one
+  return { config: resolved, handler } as IronflowFunction<
+    TriggerEvents<Sources, S>["data"],
     R,
-    SchemaInput<S>
+    InvokedWith<Sources, S>
   >
 }
 
@@ -167,19 +200,11 @@ export const ironflow = { createFunction } as const
 // The Effect face
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A trigger, or an event definition, which triggers by its name and types the data. */
-export type TriggerSource = Trigger | EventDefinition
-
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
-export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = [Sources[number]] extends [
-  EventDefinition<infer T>
-]
-  ? [Sources[number]] extends [never]
-    ? // oxlint-disable-next-line typescript/no-explicit-any -- the input of a function that is only invoked
-      any
-    : T
-  : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
-    any
+export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<
+  Sources,
+  NoSchema
+>["data"]
 
 /** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
 export interface EffectFunctionDeclarations<S, F> {
@@ -202,8 +227,8 @@ export interface EffectFunctionConfig<
 }
 
 /** What an Effect handler is given; steps are in the `Step` module. */
-export interface EffectFunctionContext<T> {
-  readonly event: IronflowEvent<T>
+export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
+  readonly event: E
   readonly run: RunInfo
   readonly logger: Logger
   readonly secrets: SecretsClient
@@ -254,31 +279,21 @@ export type FunctionRequirements<F> = F extends {
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
-  A extends ([S] extends [never] ? unknown : S),
+  A extends Declared<S>,
   E,
   R,
   S = never,
   F = never
 >(
-  config: EffectFunctionConfig<Sources, S, F>,
-  program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
+  config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
+  program: (
+    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
+  ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
-  if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
   const resolved = {
-    ...config,
-    // Anything else goes on to the check, which says what is wrong with it.
-    triggers: Array.isArray(config.triggers) ? sources.map(toTrigger) : config.triggers,
-    definitions: sources.filter(isDefinition)
+    definitions: [],
+    ...resolveTriggers(config, effectFunctionKeys)
   } as EffectFunction["config"]
-  checkConfig(resolved)
-  checkKeys(
-    // definitions among the triggers are no options, and those that `make` has found are its own
-    { ...resolved, triggers: sources.filter((source) => !isDefinition(source)), definitions: undefined },
-    effectFunctionKeys,
-    `Function "${resolved.id}"`
-  )
   for (const field of ["success", "error"] as const) {
     if (resolved[field] !== undefined && !isEffectSchema(resolved[field])) {
       throw new ValidationError(
@@ -301,10 +316,34 @@ export const make = <
 /** Whether the function has an Effect handler. */
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
-const isDefinition = (source: TriggerSource): source is EventDefinition =>
-  isObject(source) && typeof (source as { readonly name?: unknown }).name === "string" && !("cron" in source)
-
-const toTrigger = (source: TriggerSource): Trigger => (isDefinition(source) ? { event: source.name } : source)
+/** The configuration, checked, with the names of the definitions among its triggers. */
+const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  // what is no list goes on to the check, which says what is wrong with it
+  const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
+  const definitions = sources.flatMap((source) => definitionOf(source) ?? [])
+  const resolved: unknown =
+    definitions.length === 0 ? config : { ...config, triggers: sources.map(toTrigger), definitions }
+  checkConfig(resolved)
+  const label = `Function "${resolved.id}"`
+  const isPlain = (source: unknown) => definitionOf(source) === undefined
+  checkKeys({ ...config, triggers: sources.filter(isPlain) }, keys, label)
+  for (const source of sources) {
+    if (!isPlain(source) && !isEventDefinition(source))
+      checkKeys(source, definedTriggerKeys, `${label}: triggers`)
+  }
+  const twice = definitions.find(({ name }, i) =>
+    definitions.slice(0, i).some((other) => other.name === name)
+  )
+  if (twice !== undefined && new Set(definitions.filter(({ name }) => name === twice.name)).size > 1) {
+    throw new ValidationError(
+      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version, and the others as ` +
+        "`eventDefinitions` to the worker, which brings events to the latest"
+    )
+  }
+  return resolved
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What workers and engines ask of a function

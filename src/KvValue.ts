@@ -5,6 +5,20 @@ import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
 import { hasHalfCharacter, kvValueBytes } from "./Limits.ts"
+import type { Keys } from "./OptionKeys.ts"
+import type { AnySchema } from "./StandardSchema.ts"
+
+/** What `bucket` may be told of the values in it. */
+export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
+  /**
+   * Types the values, and checks each one that is read or written: a Standard Schema (Zod, Valibot, ArkType) or an Effect
+   * schema. Effect schemas write what they read (a `Date`); of others what goes in is what they take, and what comes out
+   * what they return. What does not fit is a `KeySchemaError`.
+   */
+  readonly schema: S
+}
+
+export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
 /** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"

@@ -1,7 +1,7 @@
 /** Logging for people who run workers and handlers: one line a message, to the console unless they bring a logger. */
 import { serializeError, ValidationError } from "./Errors.ts"
 import { ENV_VARS } from "./Constants.ts"
-import { readEnvironmentVariable } from "./Environment.ts"
+import { readEnvironmentVariable, type Variables } from "./Environment.ts"
 import { show } from "./Show.ts"
 
 /** Where log lines go. `data` is shown as JSON. */
@@ -73,8 +73,8 @@ export const runLogger = (runId: string, isReplaying: () => boolean, target?: Lo
 }
 
 /** What `IRONFLOW_LOG_LEVEL` says, in any case; else `info`. A word that is no level is said once. */
-export const levelFromEnvironment = (): LogLevel => {
-  const word = readEnvironmentVariable(ENV_VARS.LOG_LEVEL)
+export const levelFromEnvironment = (variables: Variables = readEnvironmentVariable): LogLevel => {
+  const word = variables(ENV_VARS.LOG_LEVEL)
   if (word === undefined) return "info"
   const level = levels.find((known) => known === word.toLowerCase())
   if (level !== undefined) return level

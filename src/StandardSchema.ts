@@ -5,6 +5,7 @@
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson } from "./Json.ts"
+import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
@@ -37,18 +38,31 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What a schema takes: the form in which its data comes in. */
-export type SchemaInput<S> = S extends {
-  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
-}
-  ? Input
-  : S extends { readonly Encoded: infer Encoded }
-    ? Encoded
+/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
+export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+  ? Type
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
+    : unknown
+
+/** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
+export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
+  ? Encoded
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
     : unknown
 
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
+
+/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+export const checkSchema = (schema: unknown, what: string): AnySchema => {
+  if (isSchema(schema)) return schema
+  throw new ValidationError(
+    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
+}
 
 const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
@@ -59,6 +73,10 @@ const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
     typeof (standard as { readonly validate?: unknown }).validate === "function"
   )
 }
+
+/** Whether the value was made by Effect, also if it is a Standard Schema by now: it can write what it reads. */
+export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
+  typeof (value as { readonly ast?: unknown }).ast === "object"
 
 /** Whether the value is an Effect schema as it is: not one from `Schema.toStandardSchemaV1`. */
 export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
@@ -84,6 +102,18 @@ export const validateData = <S extends StandardSchemaV1>(
         }
       )
     : accept<S>(result, what)
+}
+
+/** Whether the schema says at once that the value fits. */
+export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
+  try {
+    const result = startValidation(schema, value, "")
+    // what takes its time is not worth the wait: this is only for the message
+    return !(result instanceof Promise) && result.issues === undefined
+  } catch {
+    // a schema that throws does not say that it fits
+    return false
+  }
 }
 
 /**

@@ -24,7 +24,12 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendAllInput, AppendEventInput } from "./EntityStream.ts"
+import type {
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  NewEntityEvent
+} from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -35,15 +40,17 @@ import type {
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
-import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import type { AnyEntity } from "./Entity.ts"
+import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./StepId.ts"
 import type { ExpectedVersion } from "./ExpectedVersion.ts"
+import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
-import type { AnySchema } from "./StandardSchema.ts"
+import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
-import type { StorableResult, Stored } from "./Stored.ts"
+import type { Storable, StorableResult, Stored } from "./Stored.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -87,10 +94,10 @@ export const effectRunKeys = {
   error: true
 } satisfies Keys<EffectRunOptions<never, never>>
 
-/** Which event to wait for. */
-export interface EventFilter {
-  /** Event name, or a pattern such as `order.*`. */
-  readonly event: string
+/** Which event to wait for: by name or pattern, or by a definition, which decodes and types its data. */
+export interface EventFilter<E extends string | EventDefinition = string> {
+  /** Event name, a pattern such as `order.*`, or a definition. */
+  readonly event: E
   /**
    * A dotted path (`data.requestId`) whose values in the awaited and the triggering event must be equal, or a CEL
    * expression over `event` (the candidate) and `trigger`.
@@ -173,6 +180,16 @@ type DeclaredBy<F, Field extends "success" | "error"> = F extends {
     : never
   : never
 
+/** What a result has to be: what the `success` schema says, if there is one. */
+export type Declared<S> = [S] extends [never] ? unknown : S
+
+/** A part of the parameter's type, as {@link StorableResult} is: with a `success` schema anything that this encodes can be stored. */
+export type StorableEffect<A, S> = [S] extends [never]
+  ? [A] extends [Storable<A>]
+    ? unknown
+    : Effect.Effect<Storable<A>, unknown, unknown>
+  : unknown
+
 /** What a schema says, or `Else` where there is none. */
 type Decoded<A, Else> = [A] extends [never] ? Else : A
 
@@ -207,15 +224,15 @@ export interface TxEmitOptions {
  * Changes of the keys of a bucket, in the reading `F`. Each key can be written once in a transaction. A bucket that does not
  * exist, and a value or bucket that would be larger than the bucket allows, fail the step when the transaction is carried out.
  */
-export interface TxKvBucketApi<F extends HKT.TypeLambda> {
+export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   /** Writes a value whatever is there: any JSON value, or a `Uint8Array`. */
-  put(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
-  create(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key is at `revision`. */
   update(
     key: string,
-    value: unknown,
+    value: In,
     revision: number
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Deletes the value; with `revision` only if the key is at it. */
@@ -229,6 +246,22 @@ export interface TxDeleteKeyOptions {
   readonly revision?: number
 }
 
+/** Appends to the streams of the entities of one definition, in the reading `F`. */
+export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
+  /** Appends an event. */
+  append(
+    entityId: string,
+    event: NewEntityEvent<D>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Appends several events. */
+  appendAll(
+    entityId: string,
+    events: ReadonlyArray<NewEntityEvent<D>>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+}
+
 /**
  * What the body of a `step.tx` writes with, in the reading `F`. A call only notes the write: all of them are carried out,
  * in order and in one transaction with the step's own result, when the body has returned. What is not acceptable is a
@@ -237,26 +270,37 @@ export interface TxDeleteKeyOptions {
 export interface TxApi<F extends HKT.TypeLambda> {
   readonly streams: {
     /** Appends an event to the stream of an entity. */
-    append(
+    append<D extends EventDefinition = never>(
       entityId: string,
-      input: AppendEventInput,
+      input: AppendEventInput | DefinedAppendInput<D>,
       options?: TxAppendOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
     /** Appends several events. */
-    appendAll(
+    appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
       entityId: string,
-      input: AppendAllInput,
+      input: DefinedAppendAllInput<L>,
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+    /**
+     * The streams of the entities that `defineEntity` describes: events are typed and encoded by their definitions, and one that
+     * does not fit is a `StreamSchemaError` at once. The schemas have to answer without waiting.
+     */
+    of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
-  /** Emits an event: it starts runs and satisfies waits as any other. */
-  emit(
-    name: string,
-    data?: unknown,
+  /** Emits an event, by name or definition: it starts runs and satisfies waits as any other. */
+  emit<const E extends EventRef>(
+    event: E,
+    data?: DataFor<E>,
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** The keys of a bucket. */
-  kv(bucket: string): TxKvBucketApi<F>
+  /**
+   * The keys of a bucket. With a schema the values are typed and encoded; one that does not fit is a `KeySchemaError` at once.
+   * The schema has to answer without waiting.
+   */
+  kv<S extends AnySchema | undefined = undefined>(
+    bucket: string,
+    options?: KVBucketOptions<S>
+  ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -270,7 +314,7 @@ interface EffectKind extends HKT.TypeLambda {
 
 export interface Tx extends TxApi<PlainKind> {}
 export interface EffectTx extends TxApi<EffectKind> {}
-export interface TxKvBucket extends TxKvBucketApi<PlainKind> {}
+export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {
@@ -319,32 +363,32 @@ export interface StepClient {
   /** Waits durably for a point in time; one that has passed returns at once. */
   sleepUntil(name: string, until: Date | string): Promise<void>
 
-  /** Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time. */
+  /**
+   * Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time, and with `SchemaValidationError` when the data of
+   * the one that came does not fit the definition's schema.
+   */
+  waitForEvent<D extends EventDefinition>(name: string, filter: EventFilter<D>): Promise<EventOf<D>>
   // oxlint-disable-next-line typescript/no-explicit-any -- the README reads `approval.data.approved` without a type
   waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
-  waitForEvent<T>(
-    name: string,
-    filter: Omit<EventFilter, "event"> & { readonly event: EventDefinition<T> }
-  ): Promise<IronflowEvent<T>>
 
   /**
    * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
    * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
    * `InvokeTimeoutError` when it took longer than `timeout`.
    */
+  invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
+  // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
+  invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
   invoke<F extends Invokable, A>(
     fn: F,
     input: InvokeInput<F>,
     options: InvokeOptions & WithSchema<A>
   ): Promise<A>
   invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
-  invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
-  // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
-  invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
 
   /** Starts a run of another function and goes on. */
-  invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
+  invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
 
   /**
    * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
@@ -362,12 +406,12 @@ export interface StepClient {
   >
 
   /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
-  map<T, A, const O extends ParallelOptions = {}>(
+  map<T, A, const M extends NonNullable<ParallelOptions["onError"]> = "failFast">(
     name: string,
     items: ReadonlyArray<T>,
     fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
-    options: O & WithSchema<A>
-  ): Promise<MaySettle<O> extends true ? Array<A | Error> : Array<A>>
+    options: Omit<ParallelOptions, "onError"> & { readonly onError?: M } & WithSchema<A>
+  ): Promise<"allSettled" extends M ? Array<A | Error> : Array<A>>
   map<T, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -409,9 +453,9 @@ export interface EffectRunOptions<A, F> {
   readonly error?: Schema.Codec<F, unknown>
 }
 
-export interface EffectEventFilter<T> {
-  /** Event name, pattern, or a definition, which types the result. */
-  readonly event: string | EventDefinition<T>
+export interface EffectEventFilter<E extends string | EventDefinition> {
+  /** Event name, pattern, or a definition, which decodes the data and types it. */
+  readonly event: E
   /** See {@link EventFilter.match}. */
   readonly match?: string
   /** How long to wait; 7 days by default. */
@@ -449,18 +493,22 @@ export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
 
 /** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
 export interface StepService {
-  readonly run: <A, E, R, F = never>(
+  readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
-    effect: Effect.Effect<A, E, R>,
-    options?: EffectRunOptions<A, F>
-  ) => Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt>>
-
-  readonly tx: <A, E, R, F = never>(
-    name: string,
-    body: (tx: EffectTx) => Effect.Effect<A, E, R>,
-    options?: EffectRunOptions<A, F>
+    effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
+    options?: EffectRunOptions<S, F>
   ) => Effect.Effect<
-    TxResult<A>,
+    Decoded<NoInfer<S>, Stored<A>>,
+    NoInfer<F> | StepError | StepCallError,
+    Exclude<R, StepAttempt>
+  >
+
+  readonly tx: <A extends Declared<S>, E, R, S = never, F = never>(
+    name: string,
+    body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
+    options?: EffectRunOptions<S, F>
+  ) => Effect.Effect<
+    TxResult<Decoded<NoInfer<S>, Stored<A>>>,
     NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
@@ -469,36 +517,42 @@ export interface StepService {
 
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
 
-  // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
-  readonly waitForEvent: <T = any>(
-    name: string,
-    filter: EffectEventFilter<T>
-  ) => Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
+  readonly waitForEvent: {
+    <D extends EventDefinition>(
+      name: string,
+      filter: EffectEventFilter<D>
+    ): Effect.Effect<EventOf<D>, WaitTimeoutError | StepCallError>
+    // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+    <T = any>(
+      name: string,
+      filter: EffectEventFilter<string>
+    ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
+  }
 
   readonly invoke: {
-    <F extends Invokable, A = never, E = never>(
-      fn: F,
-      input: InvokeInput<F>,
-      options?: EffectInvokeOptions<A, E>
-    ): Effect.Effect<
-      Decoded<A, InvokeOutput<F>>,
-      InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
-    >
     <A = never, E = never>(
       functionId: string,
       input?: unknown,
       options?: EffectInvokeOptions<A, E>
     ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
+    <F extends Invokable, A = never, E = never>(
+      fn: F,
+      input: InvokeInput<F>,
+      options?: EffectInvokeOptions<A, E>
+    ): Effect.Effect<
+      Decoded<NoInfer<A>, InvokeOutput<F>>,
+      InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
+    >
   }
 
   readonly invokeAsync: {
-    <F extends Invokable>(
-      fn: F,
-      input: InvokeInput<F>
-    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
     (
       functionId: string,
       input?: unknown
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    <F extends Invokable>(
+      fn: F,
+      input: InvokeInput<F>
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
   }
 
@@ -551,11 +605,15 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
  * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
  * `options.error`.
  */
-export const run = <A, E, R, F = never>(
+export const run = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
-  effect: Effect.Effect<A, E, R>,
-  options?: EffectRunOptions<A, F>
-): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> => {
+  effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
+  options?: EffectRunOptions<S, F>
+): Effect.Effect<
+  Decoded<NoInfer<S>, Stored<A>>,
+  NoInfer<F> | StepError | StepCallError,
+  Exclude<R, StepAttempt> | Step
+> => {
   call("run", name, run)
   return Step.use((step) => step.run(name, effect, options))
 }
@@ -565,12 +623,12 @@ export const run = <A, E, R, F = never>(
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
  * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
-export const tx = <A, E, R, F = never>(
+export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
-  body: (tx: EffectTx) => Effect.Effect<A, E, R>,
-  options?: EffectRunOptions<A, F>
+  body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
+  options?: EffectRunOptions<S, F>
 ): Effect.Effect<
-  TxResult<A>,
+  TxResult<Decoded<NoInfer<S>, Stored<A>>>,
   NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
@@ -587,13 +645,24 @@ export const sleepUntil = (name: string, until: Date | string): Effect.Effect<vo
   Step.use((step) => step.sleepUntil(name, until))
 
 /** Waits durably for an event, by name or by definition; a definition types the result. */
-// oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
-export const waitForEvent = <T = any>(
-  name: string,
-  filter: EffectEventFilter<T>
-): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step> => {
+export const waitForEvent: {
+  <D extends EventDefinition>(
+    name: string,
+    filter: EffectEventFilter<D>
+  ): Effect.Effect<EventOf<D>, WaitTimeoutError | StepCallError, Step>
+  // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+  <T = any>(
+    name: string,
+    filter: EffectEventFilter<string>
+  ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step>
+} = (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
   call("waitForEvent", name, waitForEvent)
-  return Step.use((step) => step.waitForEvent(name, filter))
+  // the overloads above carry the types
+  return Step.use((step) => step.waitForEvent(name, filter as EffectEventFilter<string>)) as Effect.Effect<
+    never,
+    WaitTimeoutError | StepCallError,
+    Step
+  >
 }
 
 /**
@@ -601,20 +670,20 @@ export const waitForEvent = <T = any>(
  * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
  */
 export const invoke: {
-  <F extends Invokable, A = never, E = never>(
-    fn: F,
-    input: InvokeInput<F>,
-    options?: EffectInvokeOptions<A, E>
-  ): Effect.Effect<
-    Decoded<A, InvokeOutput<F>>,
-    InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
-    Step
-  >
   <A = never, E = never>(
     functionId: string,
     input?: unknown,
     options?: EffectInvokeOptions<A, E>
   ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
+  <F extends Invokable, A = never, E = never>(
+    fn: F,
+    input: InvokeInput<F>,
+    options?: EffectInvokeOptions<A, E>
+  ): Effect.Effect<
+    Decoded<NoInfer<A>, InvokeOutput<F>>,
+    InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
+    Step
+  >
 } = (
   fn: string | Invokable,
   input?: unknown,
@@ -627,13 +696,13 @@ export const invoke: {
 
 /** Starts a run of another function and goes on. */
 export const invokeAsync: {
-  <F extends Invokable>(
-    fn: F,
-    input: InvokeInput<F>
-  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
   (
     functionId: string,
     input?: unknown
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  <F extends Invokable>(
+    fn: F,
+    input: InvokeInput<F>
   ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
 } = (fn: string | Invokable, input?: unknown) => {
   call("invokeAsync", fn, invokeAsync)

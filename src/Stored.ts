@@ -14,7 +14,7 @@ import type { IronflowError } from "./Errors.ts"
 declare const why: unique symbol
 
 /** Stands for a value that cannot be stored. `Why` says what to do. */
-interface NotStorable<Why extends string> {
+export interface NotStorable<Why extends string> {
   readonly [why]: Why
 }
 
@@ -134,10 +134,10 @@ interface FormAs<T> {
 /** Arrays and tuples. Written so that the elements are looked at late, since a type may be an array of itself. */
 type ArrayForm<T> =
   T extends ReadonlyArray<infer E>
-    ? E[] extends T
-      ? ElementForm<E>[]
-      : readonly E[] extends T
-        ? readonly ElementForm<E>[]
+    ? readonly E[] extends T
+      ? readonly ElementForm<E>[]
+      : E[] extends T
+        ? ElementForm<E>[]
         : { [K in keyof T]: ElementForm<T[K]> }
     : never
 
@@ -192,7 +192,7 @@ interface RefusedAs<T> {
 }
 
 /** The type itself, with {@link NotStorable} in the place of what cannot be stored. */
-type Storable<T> = StorableAs<T>[[T] extends [never]
+export type Storable<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]
     ? "any"
@@ -214,10 +214,10 @@ interface StorableAs<T> {
 
 type StorableArray<T> =
   T extends ReadonlyArray<infer E>
-    ? E[] extends T
-      ? Storable<E>[]
-      : readonly E[] extends T
-        ? readonly Storable<E>[]
+    ? readonly E[] extends T
+      ? readonly Storable<E>[]
+      : E[] extends T
+        ? Storable<E>[]
         : { [K in keyof T]: Storable<T[K]> }
     : never
 

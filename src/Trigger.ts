@@ -1,12 +1,21 @@
 /** What starts runs of a function: events by name or pattern, with an optional expression, and cron schedules. */
 import { ValidationError } from "./Errors.ts"
-import { checkEventName } from "./Event.ts"
+import {
+  checkEventName,
+  type EventDefinition,
+  type EventJson,
+  type EventOf,
+  type IronflowEvent,
+  isEventDefinition
+} from "./Event.ts"
 import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
+import { isObject } from "./Json.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
 import { checkComes, parseSchedule } from "./Schedule.ts"
 import { show } from "./Show.ts"
+import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
 export interface Trigger {
@@ -29,6 +38,73 @@ export const triggerKeys = {
   timezone: true,
   overlap: true
 } satisfies Keys<Trigger>
+
+/** What starts runs: a trigger, a definition, whose events do, or a definition with an expression. */
+export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
+
+/** A trigger by the definition of an event, which checks and types its data. */
+export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
+  readonly event: D
+  /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
+  readonly expression?: string
+}
+
+export const definedTriggerKeys = { event: true, expression: true } satisfies Keys<DefinedTrigger>
+
+/** Refuses keys that a trigger does not have: the compiler does not, where it infers what is written. */
+export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
+  readonly [I in keyof Sources]: Sources[I] extends EventDefinition
+    ? unknown
+    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: NoSuchTriggerOption }
+}
+
+/** What a key has to be that a trigger does not have: there is nothing that is this. */
+export interface NoSuchTriggerOption {
+  readonly "a trigger has no option of this name": never
+}
+
+/** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
+export type TriggeredBy<Source, Data> = Source extends EventDefinition
+  ? EventOf<Source>
+  : Source extends { readonly event: infer D extends EventDefinition }
+    ? EventOf<D>
+    : IronflowEvent<Data>
+
+/** The event that a handler gets; of several definitions a union, which `name` tells apart. */
+export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S> = [Sources[number]] extends [never]
+  ? IronflowEvent<SchemaOutput<S>>
+  : | TriggeredBy<Sources[number], SchemaOutput<S>>
+    // an invoked run has data by the function's own schema, if there is one
+    | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
+
+/** The data that a function is invoked with, as it is stored: by its schema, else by the definitions among its triggers. */
+export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
+  ? [Sources[number]] extends [never]
+    ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
+      any
+    : StoredBy<Sources[number]>
+  : SchemaJson<S>
+
+type StoredBy<Source> = Source extends EventDefinition
+  ? EventJson<Source>
+  : Source extends { readonly event: infer D extends EventDefinition }
+    ? EventJson<D>
+    : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
+      any
+
+/** The definition that a source is, or names its event by. */
+export const definitionOf = (source: unknown): EventDefinition | undefined => {
+  if (isEventDefinition(source)) return source
+  return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
+}
+
+export const toTrigger = (source: unknown): unknown => {
+  const definition = definitionOf(source)
+  if (definition === undefined) return source
+  return isEventDefinition(source)
+    ? { event: definition.name }
+    : { ...(source as object), event: definition.name }
+}
 
 /** The event that is matched against triggers, as plain data. */
 export interface TriggerEvent {

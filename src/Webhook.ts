@@ -1,5 +1,6 @@
 /** Webhooks: requests of other services that become events. `serve({ webhooks })` receives them. */
 import { ValidationError } from "./Errors.ts"
+import type { EventDefinition, EventInput } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
@@ -26,11 +27,26 @@ export interface WebhookEvent {
   readonly idempotencyKey?: string
 }
 
+/** The event that a webhook's request stands for, by its definition, which checks, encodes and types the data. */
+export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition> {
+  readonly event: D
+  readonly data: EventInput<D>
+  /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
+  readonly idempotencyKey?: string
+}
+
 /**
  * What becomes of a request: an event, several, none at all, or no event and an answer of one's own, whose body is sent as
  * text.
  */
-export type WebhookResult = WebhookEvent | ReadonlyArray<WebhookEvent> | Response | null | undefined | void
+export type WebhookResult =
+  | WebhookEvent
+  | DefinedWebhookEvent
+  | ReadonlyArray<WebhookEvent | DefinedWebhookEvent>
+  | Response
+  | null
+  | undefined
+  | void
 
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it
 export interface WebhookConfig<Payload = any> {

@@ -11,6 +11,7 @@ export type {
   AuditEvent,
   CallOptions,
   DamagedRun,
+  EmitManyEvent,
   EmitOptions,
   EmitResult,
   Explanation,
@@ -52,10 +53,22 @@ export type {
   AppendResult,
   CreateSnapshotInput,
   CreateSnapshotResult,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
+  EntityEvent,
+  EntitySnapshotsApi,
+  EntityState,
+  EntityStateOptions,
+  EntityStatesApi,
+  EntityStreams,
+  EntityStreamsApi,
   ExpectedVersion,
   GetSnapshotOptions,
   ListStreamsOptions,
   ListStreamsResult,
+  NewEntityEvent,
+  ReadEntityResult,
   ReadStreamOptions,
   ReadStreamResult,
   StreamEvent,
@@ -112,10 +125,14 @@ export type {
 export type {
   KVBucketConfig,
   KVBucketInfo,
+  KVBucketOptions,
   KVEntry,
+  KVHistoryEntry,
   KVListBucketsResult,
   KVListKeysResult,
+  KVPut,
   KVPutResult,
+  KVRemoval,
   KVWatchEvent,
   KVWatchOptions,
   KVWrite,
@@ -155,6 +172,15 @@ export {
 } from "./Constants.ts"
 export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
+export {
+  type AnyEntity,
+  define as defineEntity,
+  type EntityDefinition,
+  type EventsOf,
+  type EvolvingEntity,
+  type SnapshotEntity,
+  type StateOf
+} from "./Entity.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
   ApiKeyNotFoundError,
@@ -187,6 +213,7 @@ export {
   isIronflowError,
   isRetryable,
   KeyNotFoundError,
+  KeySchemaError,
   LeaseLostError,
   LimitExceededError,
   type ListenCode,
@@ -237,6 +264,7 @@ export {
   StoreError,
   type StoreErrorCode,
   StreamNotFoundError,
+  StreamSchemaError,
   SubscriptionError,
   TapeError,
   TestSuspendedError,
@@ -265,24 +293,35 @@ export {
   WorkerUnknownError
 } from "./Errors.ts"
 export {
+  type AnyEvents,
+  type DataFor,
   defineEvent,
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
   type EventEntity,
+  type EventInput,
+  type EventMap,
+  type EventOf,
+  type EventRef,
   type IronflowEvent,
+  type TypedEvent,
+  type TypedEventOptions,
   type UpcasterFn
 } from "./Event.ts"
 export type {
   ConcurrencyConfig,
   CreateFunctionConfig,
+  DefinedTrigger,
   ExecutionMode,
   FunctionConfig,
   FunctionContext,
   FunctionHandler,
   IronflowFunction,
   RecordingRetention,
-  RunInfo
+  RunInfo,
+  TriggerEvents,
+  TriggerSource
 } from "./Function.ts"
 export {
   type Branded,
@@ -314,12 +353,14 @@ export type {
   ProjectionConfig,
   ProjectionContext,
   ProjectionEvent,
-  ProjectionMode
+  ProjectionMode,
+  SourceEvents
 } from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
+  type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
   validate
@@ -336,9 +377,12 @@ export type {
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket,
-  TxResult
+  TxResult,
+  WithSchema
 } from "./Step.ts"
+export type { NotStorable, Stored } from "./Stored.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { ProjectionStatus } from "./Protocol/Projections.ts"
@@ -365,6 +409,7 @@ export type {
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
 export type { StepStatus } from "./StepStatus.ts"
 export type {
+  DefinedWebhookEvent,
   IronflowWebhook,
   WebhookConfig,
   WebhookEvent,

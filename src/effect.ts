@@ -1,5 +1,6 @@
 /**
- * The Effect API: one namespace a service. Failures are in the types, requirements are layers.
+ * The Effect API: one namespace a service. Failures are in the types, requirements are layers. Namespaces that Effect has as well
+ * (`Config`, `Function`, `Logger`) have our name in front, so that programs can import both.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -10,16 +11,17 @@
  */
 export * as ApiKeys from "./Client/ApiKeys.ts"
 export * as Client from "./Client/Clients.ts"
-export * as Config from "./Client/Config.ts"
 export * as ConsumerGroups from "./Client/ConsumerGroups.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Kv from "./Client/Kv.ts"
 export * as Store from "./Engine/Stores.ts"
 export * as WorkerTransport from "./Engine/WorkerTransport.ts"
+export * as Entity from "./Entity.ts"
 export * as Errors from "./Errors.ts"
 export * as Event from "./Event.ts"
+export * as IronflowConfig from "./Client/Config.ts"
 export * as IronflowFunction from "./Function.ts"
-export * as Logger from "./Logger.ts"
+export * as IronflowLogger from "./Logger.ts"
 export * as Projection from "./Projection/Projection.ts"
 export * as Projections from "./Client/Projections.ts"
 export * as Serve from "./Serve/Serve.ts"

@@ -23,6 +23,13 @@ export { createFunction, ironflow } from "./Function.ts"
 export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export {
+  type EventContext,
+  type EventStepClient,
+  type NamedEvents,
+  withEvents,
+  type WithEvents
+} from "./Promise/WithEvents.ts"
+export {
   ConfigClient,
   type ConfigClientConfig,
   type ConfigWatchCallbacks,

@@ -3,18 +3,23 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import { z } from "zod"
-import { asStandard } from "../src/EffectSchema.ts"
-import { validateData } from "../src/StandardSchema.ts"
+import { asStandard, jsonCodec } from "../src/EffectSchema.ts"
+import { SchemaValidationError, ValidationError } from "../src/Errors.ts"
+import { type AnySchema, validateData } from "../src/StandardSchema.ts"
 
 const Zod = z.object({ orderId: z.string() })
 const Native = Schema.Struct({ orderId: Schema.String })
 
 describe("asStandard", () => {
-  it("leaves a Standard Schema as it is, also one that was made from an Effect schema", () => {
-    const standard = Schema.toStandardSchemaV1(Native)
-
+  it("leaves a Standard Schema of another library as it is", () => {
     assert.strictEqual(asStandard(Zod), Zod)
-    assert.strictEqual(asStandard(standard), standard)
+  })
+
+  it("reads dates from JSON by an Effect schema that was made a Standard Schema", () => {
+    const at = "2026-01-02T03:04:05.000Z"
+    const standard = Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
+
+    assert.deepStrictEqual(validateData(asStandard(standard), { at }, "Data"), { at: new Date(at) })
   })
 
   it("wraps an Effect schema once", () => {
@@ -33,5 +38,67 @@ describe("asStandard", () => {
       () => validateData(asStandard(Broken), "x", "Data"),
       /^Data could not be validated: the schema threw "broken"$/
     )
+  })
+})
+
+describe("jsonCodec", () => {
+  const at = new Date("2026-01-02T03:04:05.000Z")
+  const Tagged = Schema.Union([
+    Schema.TaggedStruct("Paid", { at: Schema.Date }),
+    Schema.TaggedStruct("Open", { left: Schema.Number })
+  ])
+
+  it.each<readonly [what: string, schema: AnySchema, data: unknown, stored: unknown]>([
+    ["a date in a schema of dates", Schema.Date, at, at.toISOString()],
+    ["a date in a schema of texts", Schema.DateFromString, at, at.toISOString()],
+    [
+      "a date in one that was made a Standard Schema",
+      Schema.toStandardSchemaV1(Schema.Date),
+      at,
+      at.toISOString()
+    ],
+    ["a bigint", Schema.BigInt, 7n, "7"],
+    ["bytes", Schema.Uint8Array, new Uint8Array([1, 2]), "AQI="],
+    ["a member of a union", Tagged, { _tag: "Paid", at }, { _tag: "Paid", at: at.toISOString() }],
+    ["what is not in the schema", Native, { orderId: "o-1", extra: 1 }, { orderId: "o-1" }],
+    ["what a Standard Schema takes", Zod, { orderId: "o-1", extra: 1 }, { orderId: "o-1", extra: 1 }],
+    ["nothing, where a Standard Schema takes an object", z.object({}), undefined, {}],
+    ["what one has a default for", z.object({ qty: z.number().default(1) }), {}, {}],
+    ["what one transforms", z.string().transform((text) => text.length), "abc", "abc"]
+  ])("stores %s, so that it can be read again", (_, schema, data, stored) => {
+    const encoded = jsonCodec(schema).encode(data, "Data")
+
+    assert.deepStrictEqual(encoded, stored)
+    const json: unknown = JSON.parse(JSON.stringify(encoded))
+    assert.doesNotThrow(() => validateData(asStandard(schema), json, "Data"))
+  })
+
+  it.each<readonly [what: string, schema: AnySchema, data: unknown, message: RegExp]>([
+    [
+      "an Effect schema",
+      Schema.Struct({ items: Schema.Array(Native) }),
+      { items: [{}] },
+      /^Data does not fit its schema: items\[0\]\.orderId: /
+    ],
+    [
+      "a check of one",
+      Schema.Number.check(Schema.isGreaterThan(0)),
+      -1,
+      /^Data does not fit its schema: \$: /
+    ],
+    [
+      "a Standard Schema",
+      z.object({ items: z.array(Zod) }),
+      { items: [{}] },
+      /^Data does not fit its schema: items\[0\]\.orderId: /
+    ],
+    ["a Standard Schema, as JSON", z.object({ at: z.date() }), { at }, /at: .* It fits before it is JSON/]
+  ])("refuses what does not fit %s, with the paths", (_, schema, data, message) => {
+    assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)
+    assert.throws(() => jsonCodec(schema).encode(data, "Data"), message)
+  })
+
+  it("refuses what JSON cannot carry", () => {
+    assert.throws(() => jsonCodec(z.any()).encode({ count: 7n }, "Data"), ValidationError, "count")
   })
 })

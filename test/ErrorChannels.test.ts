@@ -106,7 +106,7 @@ describe("the walk over the Effect face", () => {
       | ErrorsOf<typeof Api.Client.Client>
       | ErrorsOf<typeof Api.Streams.Streams>
       | ErrorsOf<typeof Api.Kv.Kv>
-      | ErrorsOf<typeof Api.Config.Config>
+      | ErrorsOf<typeof Api.IronflowConfig.Config>
       | ErrorsOf<typeof Api.Projections.Projections>
       | ErrorsOf<typeof Api.Subscriptions.Subscriptions>
       | ErrorsOf<typeof Api.ConsumerGroups.ConsumerGroups>

@@ -51,7 +51,7 @@ describe("define", () => {
     assert.throws(() => Event.define("order.placed", { data: Schema.String, version: 0 }), /`version`/)
     assert.throws(
       () => Event.define("order.placed", { data: undefined as unknown as Schema.Codec<string> }),
-      /`data` must be a schema, got undefined/
+      /`data` must be a schema, got undefined: give a Standard Schema/
     )
   })
 })

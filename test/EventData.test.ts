@@ -4,8 +4,8 @@ import * as Schema from "effect/Schema"
 import { z } from "zod"
 import { SchemaValidationError } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
-import { validateEventData } from "../src/EventData.ts"
-import { createFunction, make } from "../src/Function.ts"
+import { validateEvent } from "../src/EventData.ts"
+import { type AnyFunction, createFunction, make } from "../src/Function.ts"
 
 const Order = z.object({ orderId: z.string(), amount: z.number() })
 const OrderPlaced = Event.define("order.placed", {
@@ -13,28 +13,33 @@ const OrderPlaced = Event.define("order.placed", {
 })
 const OrderCancelled = Event.define("order.cancelled", { data: Schema.Struct({ reason: Schema.String }) })
 
-describe("validateEventData", () => {
+const dataOf = (fn: AnyFunction, name: string, data: unknown): unknown => {
+  const handled = validateEvent(fn, name, data)
+  return handled instanceof Promise ? handled.then(({ data }) => data) : handled.data
+}
+
+describe("validateEvent", () => {
   const placed = { orderId: "o-1", placedAt: "2026-01-02T03:04:05.000Z" }
 
   it("returns what the schema returns, and the data itself without a schema", () => {
     const zod = createFunction({ id: "zod", triggers: [], schema: Order }, () => undefined)
     const open = createFunction({ id: "open", triggers: [] }, () => undefined)
 
-    assert.deepStrictEqual(validateEventData(zod, "x", { orderId: "o-1", amount: 3, extra: true }), {
+    assert.deepStrictEqual(dataOf(zod, "x", { orderId: "o-1", amount: 3, extra: true }), {
       orderId: "o-1",
       amount: 3
     })
-    assert.strictEqual(validateEventData(open, "x", placed), placed)
+    assert.strictEqual(dataOf(open, "x", placed), placed)
   })
 
   it("decodes by the Effect schema of an async handler's function, as it is", () => {
     const fn = createFunction({ id: "effect", triggers: [], schema: OrderPlaced.schema }, () => undefined)
 
-    assert.deepStrictEqual(validateEventData(fn, "x", placed), {
+    assert.deepStrictEqual(dataOf(fn, "x", placed), {
       orderId: "o-1",
       placedAt: new Date("2026-01-02T03:04:05.000Z")
     })
-    assert.throws(() => validateEventData(fn, "x", {}), SchemaValidationError, "orderId: Missing key")
+    assert.throws(() => dataOf(fn, "x", {}), SchemaValidationError, "orderId: Missing key")
   })
 
   it("takes the schema of the definition that has the event's name", () => {
@@ -43,20 +48,20 @@ describe("validateEventData", () => {
       () => Effect.void
     )
 
-    assert.deepStrictEqual(validateEventData(fn, "order.placed", placed), {
+    assert.deepStrictEqual(dataOf(fn, "order.placed", placed), {
       orderId: "o-1",
       placedAt: new Date("2026-01-02T03:04:05.000Z")
     })
     assert.throws(
-      () => validateEventData(fn, "order.cancelled", placed),
+      () => dataOf(fn, "order.cancelled", placed),
       /Data of event "order.cancelled" does not fit its schema: reason: Missing key/
     )
-    assert.strictEqual(validateEventData(fn, "note.added", placed), placed)
+    assert.strictEqual(dataOf(fn, "note.added", placed), placed)
   })
 
   it("checks the input of an invoked run by the only definition", () => {
     const fn = make({ id: "f", triggers: [OrderCancelled] }, () => Effect.void)
 
-    assert.throws(() => validateEventData(fn, "ironflow.invoke", { reason: 1 }), SchemaValidationError)
+    assert.throws(() => dataOf(fn, "ironflow.invoke", { reason: 1 }), SchemaValidationError)
   })
 })

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { Client, Config, Engine, IronflowFunction, Kv, Step, Store, Streams } from "../src/effect.ts"
+import { Client, Engine, IronflowConfig, IronflowFunction, Kv, Step, Store, Streams } from "../src/effect.ts"
 import { type IronflowEngine, startEngine } from "../src/engine.ts"
 import { createClient, createFunction, type IronflowClient, ValidationError } from "../src/index.ts"
 import { createTestClient } from "../src/test.ts"
@@ -108,7 +108,7 @@ describe.each(lost)("%s", (_what, make, problem) => {
       const [client, kv, config, streams] = [
         yield* Client.Client,
         yield* Kv.Kv,
-        yield* Config.Config,
+        yield* IronflowConfig.Config,
         yield* Streams.Streams
       ]
       yield* kv.createBucket({ name: "sessions" })

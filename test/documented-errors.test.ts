@@ -85,6 +85,8 @@ const samples: ReadonlyArray<Errors.IronflowError> = [
   new Errors.UnauthorizedError(),
   new Errors.RevisionConflictError("b", "k", 3, 4),
   new Errors.KeyNotFoundError("b", "k"),
+  new Errors.KeySchemaError("b", "k", 3, ["role: unknown"]),
+  new Errors.StreamSchemaError("order-1", "item.added", 3, ["qty: not a number"]),
   new Errors.BucketNotFoundError("b"),
   new Errors.BucketExistsError("b"),
   new Errors.RevisionGoneError("b", 3),

@@ -234,7 +234,9 @@ const assertQueueMoves = async (client: IronflowClient, copy: Copy): Promise<voi
     async () => {
       const { runs } = await client.listRuns({ functionId: "stocktaking", status: "completed" })
       assert.isAtLeast(runs.length, 2)
-      const [first, second] = runs.map(({ input }) => Date.parse(input.scheduledAt)).toSorted()
+      const [first, second] = runs
+        .map(({ input }) => Date.parse((input as { scheduledAt: string }).scheduledAt))
+        .toSorted()
       assert.strictEqual(second! - first!, 60_000)
     },
     { timeout: 10_000 }

@@ -174,7 +174,7 @@ describe("the documented examples do what they promise", () => {
       const run = await runOf("order.placed", { orderId: "o-1", email: "a@example.com" })
 
       expect(run.status).toBe("completed")
-      expect(await waitFor(run.output.emailRunId)).toMatchObject({
+      expect(await waitFor((run.output as { emailRunId: string }).emailRunId)).toMatchObject({
         functionId: "send-confirmation-email",
         status: "completed",
         output: "a@example.com"
@@ -217,7 +217,8 @@ describe("the documented examples do what they promise", () => {
         })
       )
 
-      const { output, status } = await runOf("batch", {})
+      const { output: printed, status } = await runOf("batch", {})
+      const output = printed as Array<string>
 
       expect(status).toBe("completed")
       expect(output).toHaveLength(12)
@@ -437,8 +438,10 @@ describe("the documented examples do what they promise", () => {
         { next_page_cursor: first.nextCursor ?? "" }
       )
 
-      expect(first.runs.map((run) => run.input.i)).toEqual(Array.from({ length: 25 }, (_, i) => 26 - i))
-      expect(result.runs.map((run) => run.input.i)).toEqual([1, 0])
+      expect(first.runs.map((run) => (run.input as { i: number }).i)).toEqual(
+        Array.from({ length: 25 }, (_, i) => 26 - i)
+      )
+      expect(result.runs.map((run) => (run.input as { i: number }).i)).toEqual([1, 0])
       expect(result.totalCount).toBe(27)
       expect(result.nextCursor).toBeUndefined()
     })

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { Duration } from "../Duration.ts"
 import type { ApiKeyNotFoundError, RoleNotFoundError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export interface APIKey {
   readonly id: string
@@ -44,7 +44,7 @@ export interface CreateAPIKeyInput {
   readonly expiresIn?: Duration
 }
 
-export interface RotateAPIKeyOptions extends CallOptions {
+export interface RotateAPIKeyOptions {
   /** How long the old secret goes on working beside the new one: `"24h"`, 30 days at most. It ends at once by default. */
   readonly overlap?: Duration
 }
@@ -59,19 +59,19 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
    */
   create(
     input: CreateAPIKeyInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, APIKeyWithSecret, RoleNotFoundError | ClientError>
   /** The keys of the environment, newest first; all of them for a key that spans all. */
-  list(options?: CallOptions): Kind<F, Array<APIKey>, ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<APIKey>, ClientError>
   /** Fails with `ApiKeyNotFoundError`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, APIKey, ApiKeyNotFoundError | ClientError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, APIKey, ApiKeyNotFoundError | ClientError>
   /** Gives the key another secret. The old one stops working at once, or after `overlap`; one before that ends in any case. */
   rotate(
     id: string,
-    options?: RotateAPIKeyOptions
+    options?: Options<F, RotateAPIKeyOptions>
   ): Kind<F, APIKeyWithSecret, ApiKeyNotFoundError | ClientError>
   /** The key stops working at once, also where it is in use. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ApiKeyNotFoundError | ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, ApiKeyNotFoundError | ClientError>
 }
 
 export const apiKeysMethods = ["create", "list", "get", "rotate", "delete"] as const satisfies ReadonlyArray<

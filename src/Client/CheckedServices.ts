@@ -7,22 +7,25 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
-import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
+import { type CallOptions, Client, type ClientApi, type EffectKind, type PromiseKind } from "./Client.ts"
+import { typedKv } from "./TypedBucket.ts"
+import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
-import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
-import { type Failures, naming, ofClient, type Raw } from "./Named.ts"
+import { Kv, type KvApi, type KvBucket, type KvBucketApi, type UntypedKv } from "./Kv.ts"
+import { naming, ofClient, type Raw } from "./Named.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
 import { Projections, type ProjectionsApi, type ProjectionsService } from "./Projections.ts"
 import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
+import * as Failures from "./ServiceFailures.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type StreamsApi, type StreamsService } from "./Streams.ts"
+import { type AsyncIterableKind, Streams, type UntypedStreams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -50,19 +53,24 @@ type ArgumentKeysOf<P> =
 
 type MethodKeys<Api> = {
   readonly [M in keyof Api]: Api[M] extends (...args: infer P) => unknown
-    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> }
+    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
     : never
 }
 
+/** Looks at an argument whose keys depend on what is in it. */
+type Check = (argument: unknown, what: string) => void
+
+// as the Promise face has them, whose signals come along
 const call = { signal: true } satisfies Keys<CallOptions>
 const byId = [null, call] as const
 
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 
-const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
+const clientKeys: MethodKeys<ClientApi<PromiseKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
+  emitMany: [[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], call],
   publish: [null, null, { ...call, idempotencyKey: true }],
   listTopics: [call],
   getTopicStats: byId,
@@ -87,9 +95,9 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
 const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
-const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
-  append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
-  appendAll: [null, appendAllInputKeys, append],
+const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
+  append: [null, checkAppendKeys, { ...append, version: true, metadata: true }],
+  appendAll: [null, checkAppendAllKeys, append],
   read: [null, { ...read, limit: true }],
   getInfo: byId,
   findInfo: byId,
@@ -97,11 +105,11 @@ const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "ev
   createSnapshot: [null, { entityType: true, entityVersion: true, state: true }, call],
   getSnapshot: [null, { ...call, beforeVersion: true }]
 }
-const eventsKeys: MethodKeys<Pick<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   events: [null, { ...read, pageSize: true }]
 }
 
-const kvKeys: MethodKeys<KvApi<EffectKind>> = {
+const kvKeys: MethodKeys<KvApi<PromiseKind>> = {
   createBucket: [
     {
       name: true,
@@ -117,7 +125,7 @@ const kvKeys: MethodKeys<KvApi<EffectKind>> = {
   getBucketInfo: byId,
   deleteBucket: byId
 }
-const bucketKeys: MethodKeys<KvBucketApi<EffectKind>> = {
+const bucketKeys: MethodKeys<KvBucketApi<PromiseKind>> = {
   get: byId,
   put: [null, null, call],
   create: [null, null, call],
@@ -132,7 +140,7 @@ const bucketWatchKeys: MethodKeys<Pick<KvBucket, "watch">> = {
   watch: [{ key: true, fromRevision: true, onOpen: true }]
 }
 
-const configKeys: MethodKeys<ConfigApi<EffectKind>> = {
+const configKeys: MethodKeys<ConfigApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   patch: [null, null, call],
@@ -145,7 +153,7 @@ const configWatchKeys: MethodKeys<Pick<ConfigService, "watch">> = {
 
 const catchup = { ...call, after: true, timeout: true } as const
 
-const projectionsKeys: MethodKeys<ProjectionsApi<EffectKind>> = {
+const projectionsKeys: MethodKeys<ProjectionsApi<PromiseKind>> = {
   get: [null, { ...catchup, partition: true }],
   list: [call],
   status: byId,
@@ -175,7 +183,7 @@ const settings = {
 } as const
 const group = { ...call, namespace: true, pattern: true } as const
 
-const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
+const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<PromiseKind>> = {
   create: [{ ...settings, name: true, pattern: true, namespace: true }, call],
   get: [null, group],
   list: [{ ...call, namespace: true, name: true, status: true }],
@@ -188,13 +196,13 @@ const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
   delete: [null, group]
 }
 
-const pushEndpointsKeys: MethodKeys<PushEndpointsApi<EffectKind>> = {
+const pushEndpointsKeys: MethodKeys<PushEndpointsApi<PromiseKind>> = {
   register: byId,
   list: [call],
   remove: byId
 }
 
-const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
+const apiKeysKeys: MethodKeys<ApiKeysApi<PromiseKind>> = {
   create: [
     {
       name: true,
@@ -212,14 +220,14 @@ const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
   rotate: [null, { ...call, overlap: true }],
   delete: byId
 }
-const orgsKeys: MethodKeys<OrgsApi<EffectKind>> = {
+const orgsKeys: MethodKeys<OrgsApi<PromiseKind>> = {
   create: [{ name: true }, call],
   list: [call],
   get: byId,
   update: [null, { name: true }, call],
   delete: byId
 }
-const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
+const rolesKeys: MethodKeys<RolesApi<PromiseKind>> = {
   create: [{ name: true, org_id: true }, call],
   list: byId,
   get: byId,
@@ -229,14 +237,14 @@ const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
   removePolicy: [null, null, call]
 }
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
-const policiesKeys: MethodKeys<PoliciesApi<EffectKind>> = {
+const policiesKeys: MethodKeys<PoliciesApi<PromiseKind>> = {
   create: [{ ...policy, org_id: true }, call],
   list: byId,
   get: byId,
   update: [null, policy, call],
   delete: byId
 }
-const secretsKeys: MethodKeys<SecretsApi<EffectKind>> = {
+const secretsKeys: MethodKeys<SecretsApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   list: [call],
@@ -261,163 +269,11 @@ const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
   ]
 }
 
-const run = { RunNotFoundError: true } as const
-const steered = { ...run, InvalidStateError: true } as const
-
-const clientFailures: Failures<ClientApi<EffectKind>> = {
-  emit: {},
-  trigger: {},
-  emitSync: { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true },
-  publish: {},
-  listTopics: {},
-  getTopicStats: {},
-  getRun: run,
-  listRuns: {},
-  getRunSteps: run,
-  getRunAudit: run,
-  explain: run,
-  waitForRun: run,
-  cancelRun: steered,
-  retryRun: { ...steered, StepNotFoundError: true },
-  resumeRun: { ...steered, StepNotFoundError: true },
-  pauseRun: steered,
-  patchStep: { ...steered, StepNotFoundError: true },
-  listFunctions: {},
-  deleteFunction: { FunctionNotFoundError: true, InvalidStateError: true },
-  listWorkers: {},
-  getCapabilities: {},
-  health: {}
-}
-
-const appended = { VersionConflictError: true, InvalidStateError: true } as const
-const streamsFailures: Failures<StreamsService> = {
-  append: appended,
-  appendAll: appended,
-  read: {},
-  events: {},
-  getInfo: { StreamNotFoundError: true },
-  findInfo: {},
-  listStreams: {},
-  createSnapshot: { StreamNotFoundError: true, InvalidStateError: true },
-  getSnapshot: {}
-}
-
-const inBucket = { BucketNotFoundError: true } as const
-const conditional = { ...inBucket, RevisionConflictError: true } as const
-const kvFailures: Failures<KvApi<EffectKind>> = {
-  createBucket: { BucketExistsError: true },
-  listBuckets: {},
-  getBucketInfo: inBucket,
-  deleteBucket: inBucket
-}
-const bucketFailures: Failures<Omit<KvBucket, "name">> = {
-  get: { ...inBucket, KeyNotFoundError: true },
-  put: inBucket,
-  create: conditional,
-  update: conditional,
-  delete: conditional,
-  purge: inBucket,
-  listKeys: inBucket,
-  history: { ...inBucket, KeyNotFoundError: true },
-  write: conditional,
-  watch: { ...inBucket, RevisionGoneError: true }
-}
-
-const configFailures: Failures<ConfigService> = {
-  set: {},
-  get: { ConfigNotFoundError: true },
-  patch: { ConfigNotFoundError: true },
-  list: {},
-  delete: {},
-  watch: { RevisionGoneError: true }
-}
-
-const projection = { ProjectionNotFoundError: true } as const
-const projectionsFailures: Failures<ProjectionsService> = {
-  get: projection,
-  list: {},
-  status: projection,
-  waitForCatchup: projection,
-  rebuild: projection,
-  pause: projection,
-  resume: projection,
-  delete: projection,
-  deadLetters: projection,
-  retryDeadLetter: { ...projection, InvalidStateError: true },
-  retryDeadLetters: projection,
-  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
-}
-
-const ofGroup = { ConsumerGroupNotFoundError: true } as const
-const consumerGroupsFailures: Failures<ConsumerGroupsApi<EffectKind>> = {
-  create: { ConsumerGroupExistsError: true },
-  get: ofGroup,
-  list: {},
-  update: ofGroup,
-  pause: ofGroup,
-  resume: ofGroup,
-  deadLetters: ofGroup,
-  retryDeadLetter: { ...ofGroup, InvalidStateError: true },
-  retryDeadLetters: ofGroup,
-  delete: ofGroup
-}
-
-const pushEndpointsFailures: Failures<PushEndpointsApi<EffectKind>> = {
-  register: { EndpointUnavailableError: true },
-  list: {},
-  remove: {}
-}
-
-const ofKey = { ApiKeyNotFoundError: true } as const
-const apiKeysFailures: Failures<ApiKeysApi<EffectKind>> = {
-  create: { RoleNotFoundError: true },
-  list: {},
-  get: ofKey,
-  rotate: ofKey,
-  delete: ofKey
-}
-const ofOrg = { OrgNotFoundError: true } as const
-const orgsFailures: Failures<OrgsApi<EffectKind>> = {
-  create: {},
-  list: {},
-  get: ofOrg,
-  update: { ...ofOrg, InvalidStateError: true },
-  delete: { ...ofOrg, InvalidStateError: true }
-}
-const ofRole = { RoleNotFoundError: true } as const
-const changedRole = { ...ofRole, InvalidStateError: true } as const
-const rolesFailures: Failures<RolesApi<EffectKind>> = {
-  create: ofOrg,
-  list: {},
-  get: ofRole,
-  update: changedRole,
-  delete: changedRole,
-  assignPolicy: { ...changedRole, PolicyNotFoundError: true },
-  removePolicy: changedRole
-}
-const ofPolicy = { PolicyNotFoundError: true } as const
-const policiesFailures: Failures<PoliciesApi<EffectKind>> = {
-  create: ofOrg,
-  list: {},
-  get: ofPolicy,
-  update: { ...ofPolicy, InvalidStateError: true },
-  delete: { ...ofPolicy, InvalidStateError: true }
-}
-const secretsFailures: Failures<SecretsApi<EffectKind>> = {
-  set: { MasterKeyError: true },
-  get: { SecretNotFoundError: true },
-  list: {},
-  delete: { SecretNotFoundError: true }
-}
-const subscriptionsFailures: Failures<Subscriptions["Service"]> = {
-  stream: { SubscriptionError: true, ClosedError: true }
-}
-
 /** The services as those make them who answer their calls. */
 export interface RawServices {
   readonly client: Raw<ClientApi<EffectKind>>
-  readonly streams: Raw<StreamsService>
-  readonly kv: Raw<KvService>
+  readonly streams: Raw<UntypedStreams>
+  readonly kv: Raw<UntypedKv>
   readonly config: Raw<ConfigService>
   readonly projections: Raw<ProjectionsService>
   readonly pushEndpoints: Raw<PushEndpointsApi<EffectKind>>
@@ -432,24 +288,42 @@ export interface RawServices {
 
 /** The same services, whose methods look at the keys of their options first and fail with what they name. */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
-  Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientKeys, clientFailures)).pipe(
+  Context.make(
+    Client,
+    checking<ClientApi<EffectKind>>("", raw.client, clientKeys, Failures.clientFailures)
+  ).pipe(
     Context.add(
       Streams,
-      checking<StreamsService>("streams.", raw.streams, { ...streamsKeys, ...eventsKeys }, streamsFailures)
-    ),
-    Context.add(Kv, {
-      ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, kvFailures),
-      bucket: (name) =>
-        checking<KvBucket>(
-          "kv.bucket.",
-          raw.kv.bucket(name),
-          { ...bucketKeys, ...bucketWatchKeys },
-          bucketFailures
+      typedStreams(
+        checking<UntypedStreams>(
+          "streams.",
+          raw.streams,
+          { ...streamsKeys, ...eventsKeys },
+          Failures.streamsFailures
         )
-    }),
+      )
+    ),
+    Context.add(
+      Kv,
+      typedKv({
+        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, Failures.kvFailures),
+        bucket: (name) =>
+          checking<KvBucket>(
+            "kv.bucket.",
+            raw.kv.bucket(name),
+            { ...bucketKeys, ...bucketWatchKeys },
+            Failures.bucketFailures
+          )
+      })
+    ),
     Context.add(
       Config,
-      checking<ConfigService>("config.", raw.config, { ...configKeys, ...configWatchKeys }, configFailures)
+      checking<ConfigService>(
+        "config.",
+        raw.config,
+        { ...configKeys, ...configWatchKeys },
+        Failures.configFailures
+      )
     ),
     Context.add(
       Projections,
@@ -457,7 +331,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "projections.",
         raw.projections,
         { ...projectionsKeys, ...projectionUpdatesKeys },
-        projectionsFailures
+        Failures.projectionsFailures
       )
     ),
     Context.add(
@@ -466,7 +340,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "pushEndpoints.",
         raw.pushEndpoints,
         pushEndpointsKeys,
-        pushEndpointsFailures
+        Failures.pushEndpointsFailures
       )
     ),
     Context.add(
@@ -475,7 +349,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "subscriptions.",
         raw.subscriptions,
         subscriptionsKeys,
-        subscriptionsFailures
+        Failures.subscriptionsFailures
       )
     ),
     Context.add(
@@ -484,36 +358,41 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "consumerGroups.",
         raw.consumerGroups,
         consumerGroupsKeys,
-        consumerGroupsFailures
+        Failures.consumerGroupsFailures
       )
     ),
     Context.add(
       ApiKeys,
-      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, apiKeysFailures)
+      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, Failures.apiKeysFailures)
     ),
-    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, orgsFailures)),
+    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, Failures.orgsFailures)),
     Context.add(
       Policies,
-      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, policiesFailures)
+      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, Failures.policiesFailures)
     ),
-    Context.add(Roles, checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, rolesFailures)),
+    Context.add(
+      Roles,
+      checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, Failures.rolesFailures)
+    ),
     Context.add(
       Secrets,
-      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, secretsFailures)
+      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, Failures.secretsFailures)
     )
   )
 
 interface ArgumentKeys {
-  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | null>
+  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | Check | null>
 }
 
-const notOptions = (method: string, known: Known | readonly [Known]): ValidationError =>
+const notOptions = (method: string, known: Known | readonly [Known] | Check): ValidationError =>
   new ValidationError(
-    Array.isArray(known)
-      ? `${method} needs a list, got null`
-      : `${method} got null for an object that may have ${Object.keys(known)
-          .map((key) => `\`${key}\``)
-          .join(", ")}: leave it out, or give it as an object`
+    typeof known === "function"
+      ? `${method} got null for an object that says what to append`
+      : Array.isArray(known)
+        ? `${method} needs a list, got null`
+        : `${method} got null for an object that may have ${Object.keys(known)
+            .map((key) => `\`${key}\``)
+            .join(", ")}: leave it out, or give it as an object`
   )
 
 /** Methods that return a `Stream`; the others return an `Effect`. */
@@ -537,7 +416,8 @@ const checking = <S extends object>(
         for (const [i, known] of keys.entries()) {
           if (known === null) continue
           if (args[i] === null) throw notOptions(`${what}${name}()`, known)
-          checkKeys(args[i], known, `${what}${name}()`)
+          if (typeof known === "function") known(args[i], `${what}${name}()`)
+          else checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)

@@ -27,6 +27,7 @@ import type {
   UnsupportedError,
   ValidationError
 } from "../Errors.ts"
+import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
 import type { Overlap } from "../Overlap.ts"
 import type { RunStatus } from "../RunStatus.ts"
 import type { StepStatus } from "../StepStatus.ts"
@@ -70,13 +71,20 @@ export type SteerError = RunNotFoundError | InvalidStateError | ClientError
 export type EmitSyncError =
   NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
+/** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
 export interface CallOptions {
   /** Aborts the call; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
-export interface EmitOptions extends CallOptions {
-  /** Schema version of the event; 1 by default. */
+/** The last arguments of a call without options of its own. */
+export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
+
+/** Options of a call: its own, and on the Promise face those of every call. */
+export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own
+
+export interface EmitOptions {
+  /** Schema version of the event; that of its definition by default, else 1. */
   readonly version?: number
   /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
@@ -89,6 +97,12 @@ export interface EmitResult {
   readonly eventId: string
   /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
   readonly position?: number
+}
+
+/** One of several events to emit at once, by its name or by its definition. */
+export type EmitManyEvent<E = string, Events extends object = AnyEvents> = EmitOptions & {
+  readonly event: E extends EventRef<Events> ? E : EventRef<Events>
+  readonly data: DataFor<E, Events>
 }
 
 /** @deprecated Another name of {@link EmitResult}. */
@@ -107,7 +121,7 @@ export interface TriggerSyncResult extends EmitResult {
   readonly runId: string
   readonly functionId: string
   readonly status: RunStatus
-  readonly output?: any
+  readonly output?: unknown
   /** From the event to the end of the run. */
   readonly durationMs: number
 }
@@ -119,7 +133,7 @@ export interface ServerCapabilities {
   readonly version: string
 }
 
-export interface PublishOptions extends CallOptions {
+export interface PublishOptions {
   /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
@@ -174,8 +188,8 @@ export interface Run {
   readonly attempt: number
   readonly maxAttempts: number
   /** Data of the triggering event. */
-  readonly input?: any
-  readonly output?: any
+  readonly input?: unknown
+  readonly output?: unknown
   readonly error?: RunError
   readonly workerId?: string
   readonly actorId?: string
@@ -187,7 +201,7 @@ export interface Run {
   readonly endedAt?: string
 }
 
-export interface ListRunsOptions extends CallOptions {
+export interface ListRunsOptions {
   readonly functionId?: string
   readonly status?: RunStatus
   /** 50 by default, 1000 at most. */
@@ -222,7 +236,7 @@ export interface RunStep {
   readonly kind: string
   readonly status: StepStatus
   readonly attempt: number
-  readonly output?: any
+  readonly output?: unknown
   readonly error?: RunError
   readonly startedAt?: string
   readonly endedAt?: string
@@ -261,7 +275,7 @@ export interface Explanation {
   readonly details: { readonly [key: string]: unknown }
 }
 
-export interface WaitForRunOptions extends CallOptions {
+export interface WaitForRunOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
   readonly timeout?: number
 }
@@ -294,49 +308,83 @@ export interface WorkerInfo {
   readonly registeredAt: string
 }
 
-/** The client's methods, in the reading `F`. */
-export interface ClientApi<F extends HKT.TypeLambda> {
-  /** Stores an event and starts one run for every function whose trigger matches; durable when it returns. */
-  emit(eventName: string, data: unknown, options?: EmitOptions): Kind<F, EmitResult, ClientError>
+/** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
+export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
+  /**
+   * Stores an event and starts one run for every function whose trigger matches; durable when it returns. A definition in place of
+   * the name types the data, and its schema checks and encodes it: `SchemaValidationError` names what does not fit, and nothing is
+   * sent.
+   */
+  emit<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
+    options?: Options<F, EmitOptions>
+  ): Kind<F, EmitResult, ClientError>
   /** @deprecated Use `emit`. */
-  trigger(eventName: string, data: unknown, options?: EmitOptions): Kind<F, EmitResult, ClientError>
+  trigger<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
+    options?: Options<F, EmitOptions>
+  ): Kind<F, EmitResult, ClientError>
   /**
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
    * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
    * has a trigger that matches.
    */
-  emitSync(
-    eventName: string,
-    data: unknown,
-    options?: TriggerSyncOptions
+  emitSync<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
+    options?: Options<F, TriggerSyncOptions>
   ): Kind<F, TriggerSyncResult, EmitSyncError>
+  /**
+   * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Other Ironflow servers store
+   * them one after the other.
+   */
+  emitMany<const L extends ReadonlyArray<unknown>>(
+    events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
+    ...options: CallArgs<F>
+  ): Kind<F, Array<EmitResult>, ClientError>
+}
+
+/** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
+export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> extends EmitApi<
+  F,
+  Events
+> {
   /** Publishes a message to a topic. Starts no function. */
-  publish(topic: string, data: unknown, options?: PublishOptions): Kind<F, PublishResult, ClientError>
+  publish(
+    topic: string,
+    data: unknown,
+    options?: Options<F, PublishOptions>
+  ): Kind<F, PublishResult, ClientError>
   /** Topics that hold messages or have held some, by name. */
-  listTopics(options?: CallOptions): Kind<F, Array<TopicInfo>, ClientError>
+  listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
   /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
-  getTopicStats(topic: string, options?: CallOptions): Kind<F, TopicStats, ClientError>
-  getRun(runId: string, options?: CallOptions): Kind<F, Run, RunNotFoundError | ClientError>
-  listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ClientError>
+  getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
+  getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
+  listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
-  getRunSteps(runId: string, options?: CallOptions): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
+  getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
    * What happened to a run, oldest first, if its function has `recording: true`; kept for its `recordingRetention`, also when
    * the run itself is deleted.
    */
   getRunAudit(
     runId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /** Why a run is where it is. */
-  explain(runId: string, options?: CallOptions): Kind<F, Explanation, RunNotFoundError | ClientError>
+  explain(runId: string, ...options: CallArgs<F>): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
-  waitForRun(runId: string, options?: WaitForRunOptions): Kind<F, Run, RunNotFoundError | ClientError>
+  waitForRun(
+    runId: string,
+    options?: Options<F, WaitForRunOptions>
+  ): Kind<F, Run, RunNotFoundError | ClientError>
   /**
    * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
    * is compensating refuses with `INVALID_STATE`.
    */
-  cancelRun(runId: string, reason?: string, options?: CallOptions): Kind<F, Run, SteerError>
+  cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /**
    * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
    * they run again.
@@ -344,24 +392,24 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   retryRun(
     runId: string,
     fromStep?: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Continues a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
-  pauseRun(runId: string, reason?: string, options?: CallOptions): Kind<F, Run, SteerError>
+  pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /** Replaces the output of a step that has finished, or finishes one that has not. */
   patchStep(
     stepId: string,
     output: unknown,
     reason?: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | SteerError>
-  listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
+  listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
    * stay; cancel those that have not ended. A worker that registers it brings it back, so that this fails with
@@ -369,16 +417,16 @@ export interface ClientApi<F extends HKT.TypeLambda> {
    */
   deleteFunction(
     functionId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
-  listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
+  listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
-  getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
+  getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
   /**
    * `"ok"` when the engine answers and its database is sound; `"degraded"` when something in the database is damaged or cannot be
    * written, and `"down"` when another engine has taken it over: the engine's log says what, and `GET /health` in short.
    */
-  health(options?: CallOptions): Kind<F, string, ClientError>
+  health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
 
 /** Every method of {@link ClientApi} by name; what the Promise face is derived from. */
@@ -386,6 +434,7 @@ export const clientMethods = [
   "emit",
   "trigger",
   "emitSync",
+  "emitMany",
   "publish",
   "listTopics",
   "getTopicStats",
@@ -409,3 +458,19 @@ export const clientMethods = [
 
 /** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}
+
+/**
+ * The client, typed by a map of events for those who want to write names as strings:
+ *
+ * ```ts
+ * const client = yield* Client.withEvents<{ "order.placed": { readonly orderId: string } }>()
+ * yield* client.emit("order.placed", { orderId: "o-1" })
+ * ```
+ */
+export const withEvents = <Events extends object>(): Effect.Effect<
+  ClientApi<EffectKind, Events>,
+  never,
+  Client
+> =>
+  // the map is a matter of types alone
+  Client as unknown as Effect.Effect<ClientApi<EffectKind, Events>, never, Client>

@@ -2,6 +2,6 @@
 export * from "./Client.ts"
 export { type PushEndpoint, PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 export { Channels, layer as layerChannel } from "./Channel.ts"
-export { layer as layerHttp } from "./HttpServices.ts"
-export type { ClientOptions } from "./HttpServices.ts"
+export { layer as layerHttp, layerConfig } from "./HttpServices.ts"
+export type { ClientConfigOptions, ClientOptions } from "./HttpServices.ts"
 export type { ServerOptions } from "./HttpConfig.ts"

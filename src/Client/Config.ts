@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { ConfigNotFoundError, RevisionGoneError, ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface ConfigResponse {
   readonly name: string
@@ -52,18 +52,18 @@ export interface ConfigWatchOptions {
 /** The methods of configurations, in the reading `F`. */
 export interface ConfigApi<F extends HKT.TypeLambda> {
   /** Replaces a configuration, or makes it. `data` is an object of at most 1 MiB as JSON. */
-  set(name: string, data: object, options?: CallOptions): Kind<F, ConfigSetResult, ClientError>
-  get(name: string, options?: CallOptions): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
+  set(name: string, data: object, ...options: CallArgs<F>): Kind<F, ConfigSetResult, ClientError>
+  get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
   /** Replaces the members of a configuration that `data` names and keeps the others. Two patches at once both count. */
   patch(
     name: string,
     data: object,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, ConfigSetResult, ConfigNotFoundError | ClientError>
   /** By name. */
-  list(options?: CallOptions): Kind<F, Array<ConfigEntry>, ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<ConfigEntry>, ClientError>
   /** Deletes a configuration. Deleting what is not there does nothing. */
-  delete(name: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(name: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
 /** Every method of {@link ConfigApi} by name. */

@@ -6,13 +6,9 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type {
-  ConsumerGroupExistsError,
-  ConsumerGroupNotFoundError,
-  InvalidStateError
-} from "../Errors.ts"
+import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 /** A paused group hands out nothing. */
 export type ConsumerGroupStatus = "active" | "paused"
@@ -98,8 +94,7 @@ export interface ConsumerGroupDeadLetter {
     readonly id: string
     readonly name: string
     readonly version: number
-    // oxlint-disable-next-line typescript/no-explicit-any -- data of any event
-    readonly data: any
+    readonly data: unknown
     readonly timestamp: string
   }
   /** Why, as the member said that had it last; absent when it did not. */
@@ -111,7 +106,7 @@ export interface ConsumerGroupDeadLetter {
 }
 
 /** Which group, where a name alone does not say. */
-export interface ConsumerGroupOptions extends CallOptions {
+export interface ConsumerGroupOptions {
   /** `default` by default. */
   readonly namespace?: string
   /** Needed when the name stands for several patterns. */
@@ -131,7 +126,7 @@ export interface PauseConsumerGroupOptions extends ConsumerGroupOptions {
   readonly reason?: string
 }
 
-export interface ListConsumerGroupsOptions extends CallOptions {
+export interface ListConsumerGroupsOptions {
   /** Of all namespaces by default. */
   readonly namespace?: string
   readonly name?: string
@@ -147,11 +142,11 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   /** Begins a group at the end of the log, before anybody has joined it. It is kept until it is deleted. */
   create(
     config: ConsumerGroupConfig,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ClientError>
-  get(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
+  get(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** In the order in which they came into being. */
-  list(options?: ListConsumerGroupsOptions): Kind<F, Array<ConsumerGroup>, ClientError>
+  list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
    * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
    * what has not been handed out yet. The group is kept until it is deleted, from then on.
@@ -159,30 +154,36 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   update(
     name: string,
     change: ConsumerGroupUpdate,
-    options?: ConsumerGroupOptions
+    options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Hands out nothing more, also after a restart; what members hold they may still settle. */
-  pause(name: string, options?: PauseConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
+  pause(
+    name: string,
+    options?: Options<F, PauseConsumerGroupOptions>
+  ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Goes on where it was. */
-  resume(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
+  resume(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** What it has given up, in the order of the log. */
   deadLetters(
     name: string,
-    options?: ListConsumerGroupDeadLettersOptions
+    options?: Options<F, ListConsumerGroupDeadLettersOptions>
   ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
   /** Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter. */
   retryDeadLetter(
     name: string,
     position: number,
-    options?: ConsumerGroupOptions
+    options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, void, InvalidStateError | ConsumerGroupError>
   /** The same for all of them; returns how many there are. */
-  retryDeadLetters(name: string, options?: ConsumerGroupOptions): Kind<F, number, ConsumerGroupError>
+  retryDeadLetters(
+    name: string,
+    options?: Options<F, ConsumerGroupOptions>
+  ): Kind<F, number, ConsumerGroupError>
   /**
    * Deletes the group with all that it has handed out. Members hear `CONSUMER_GROUP_DELETED`, and their subscriptions end; who
    * subscribes afterwards begins another group at the end of the log.
    */
-  delete(name: string, options?: ConsumerGroupOptions): Kind<F, void, ConsumerGroupError>
+  delete(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, void, ConsumerGroupError>
 }
 
 /** Every method of {@link ConsumerGroupsApi} by name; what the Promise face is derived from. */

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { NoResultsError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
+import { eventNameOf } from "../Event.ts"
 import { show } from "../Show.ts"
 import type { Raw } from "./Named.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
@@ -15,7 +16,7 @@ export const makeEmitSync =
     ClientApi<EffectKind>,
     E | NoResultsError | RunFailedError | RunCancelledError | ValidationError
   >["emitSync"] =>
-  (eventName, data, options = {}) =>
+  (event, data, options = {}) =>
     Effect.gen(function* () {
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
       if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout < 0) {
@@ -24,10 +25,10 @@ export const makeEmitSync =
         )
       }
       const startedAt = yield* Clock.currentTimeMillis
-      const { eventId, runIds } = yield* emit(eventName, data, emitOptions)
+      const { eventId, runIds } = yield* emit(event, data, emitOptions)
       const [runId] = runIds
       if (runId === undefined) {
-        return yield* new NoResultsError(eventName, eventId)
+        return yield* new NoResultsError(eventNameOf(event), eventId)
       }
       const elapsed = (yield* Clock.currentTimeMillis) - startedAt
       const run = yield* waitForRun(runId, { timeout: Math.max(0, timeout - elapsed) })

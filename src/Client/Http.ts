@@ -12,14 +12,15 @@ import * as Effect from "effect/Effect"
 import {
   FunctionNotFoundError,
   type IronflowError,
+  LimitExceededError,
   RunNotFoundError,
   StepNotFoundError,
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
-import { encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
+import { byteLength, encodeJson } from "../Json.ts"
+import { checkIdempotencyKey, checkName, checkRunsLimit, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
@@ -37,10 +38,22 @@ import type {
 } from "./Client.ts"
 import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
+import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
+
+const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
+  const what = `event ${quote(name)}`
+  return object({
+    event: JSON.stringify(name),
+    data: encodeJson(data, `data of ${what}`) ?? "{}",
+    ...(version === undefined ? {} : { version: String(checkEventVersion(name, version)) }),
+    ...idempotencyKey(key),
+    metadata: encodeMetadata(`The metadata of ${what}`, metadata ?? undefined)
+  })
+}
 
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
@@ -73,18 +86,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
-      checked(() => {
-        const what = `event ${quote(name)}`
-        return object({
-          event: JSON.stringify(name),
-          data: encodeJson(data, `data of ${what}`) ?? "{}",
-          ...(options.version === undefined
-            ? {}
-            : { version: String(checkEventVersion(name, options.version)) }),
-          ...idempotencyKey(options.idempotencyKey),
-          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata ?? undefined)
-        })
-      }),
+      checked(() => triggerBody({ ...options, name, data })),
       (body) =>
         call({
           endpoint: endpoints.trigger,
@@ -94,6 +96,29 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           read: Answers.readEmitted
         })
     )
+
+  const emitMany = (events: ReadonlyArray<NamedEmit>) =>
+    Effect.flatMap(
+      checked(() => {
+        const bodies = events.map(triggerBody)
+        const bytes = bodies.reduce((total, body) => total + byteLength(body), 0)
+        if (bytes > writeBytes) throw new LimitExceededError("A batch of events", bytes, writeBytes, "bytes")
+        return `{"events":[${bodies.join(",")}]}`
+      }),
+      (body) =>
+        call({
+          endpoint: endpoints.triggerBatch,
+          body,
+          what: "emitMany()",
+          repeatable: events.every(({ idempotencyKey }) => idempotencyKey !== undefined),
+          read: (answer) => {
+            const results = Answers.readManyEmitted(answer)
+            return results.length === events.length ? results : undefined
+          }
+        })
+    )
+
+  const emits = emitsOf({ emit, emitMany })
 
   const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
     Effect.flatMap(
@@ -193,9 +218,8 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     )
 
   return {
-    emit,
-    trigger: emit,
-    emitSync: makeEmitSync({ emit, waitForRun }),
+    ...emits,
+    emitSync: makeEmitSync({ emit: emits.emit, waitForRun }),
     publish,
     listTopics: () =>
       callPages<TopicInfo>(calls, {

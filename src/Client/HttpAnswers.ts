@@ -74,6 +74,9 @@ export const readEmitted = (answer: unknown): EmitResult | undefined =>
       }
     : undefined
 
+export const readManyEmitted = (answer: unknown): Array<EmitResult> =>
+  isObject(answer) ? each(list(answer, "results"), readEmitted) : []
+
 export const readPublished = (answer: unknown): PublishResult | undefined =>
   isObject(answer)
     ? { eventId: text(answer, "eventId") ?? "", sequence: number(answer, "sequence") }

@@ -1,6 +1,13 @@
 /** Which Ironflow server to talk to, as whom and for which environment: checked and completed. */
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
-import { getServerUrl, isEnvironmentNamed, resolveApiKey, resolveEnvironment } from "../Environment.ts"
+import {
+  isEnvironmentNamed,
+  readEnvironmentVariable,
+  resolveApiKey,
+  resolveEnvironment,
+  serverUrlIn,
+  type Variables
+} from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import type { Keys } from "../OptionKeys.ts"
@@ -44,20 +51,24 @@ export interface ResolvedServer {
   readonly retry: ResolvedRetry
 }
 
-/** Checks the options and fills in defaults. `caller` names whose they are. Throws `ValidationError`. */
-export const resolveServer = (options: ServerOptions, caller: string): ResolvedServer => {
+/** Checks the options and fills in defaults by the variables. `caller` names whose they are. Throws `ValidationError`. */
+export const resolveServer = (
+  options: ServerOptions,
+  caller: string,
+  variables: Variables = readEnvironmentVariable
+): ResolvedServer => {
   const { timeout = DEFAULT_TIMEOUTS.CLIENT } = options
   if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout <= 0) {
     throw new ValidationError(
       `${caller}: \`timeout\` must be a positive number of milliseconds, got ${show(timeout)}`
     )
   }
-  const apiKey = checkApiKey(resolveApiKey(options.apiKey), caller)
+  const apiKey = checkApiKey(resolveApiKey(options.apiKey, variables), caller)
   return {
-    url: checkUrl(options.serverUrl || getServerUrl(), caller),
+    url: checkUrl(options.serverUrl || serverUrlIn(variables), caller),
     apiKey,
-    environment: checkEnvironment(resolveEnvironment(options.environment), caller),
-    namesEnvironment: isEnvironmentNamed(options.environment),
+    environment: checkEnvironment(resolveEnvironment(options.environment, variables), caller),
+    namesEnvironment: isEnvironmentNamed(options.environment, variables),
     timeoutMs: timeout,
     retry: resolveClientRetry(options.retry, caller)
   }

@@ -6,11 +6,15 @@
  * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
  * ```
  */
+import type { ConfigError } from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import { configured, type ConfigOptions } from "../ConfigOptions.ts"
 import type { ValidationError } from "../Errors.ts"
+import { currentLogger } from "../EffectLogger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { currentVariables } from "../Variables.ts"
 import { make as makeAccess } from "./AccessHttp.ts"
 import { checkedServices, type RawServices } from "./CheckedServices.ts"
 import * as ConfigHttp from "./ConfigHttp.ts"
@@ -26,7 +30,6 @@ import * as PushEndpointsHttp from "./PushEndpointsHttp.ts"
 import type { ClientServices } from "./Services.ts"
 import type { ReadingOptions } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
-
 import { dialSocket } from "./SubscriptionSocket.ts"
 import { make as makeSubscriptions } from "./Subscriptions.ts"
 
@@ -34,18 +37,42 @@ export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
 const clientKeys = { ...serverKeys, eventDefinitions: true } satisfies Keys<ClientOptions>
 
-/** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
+/**
+ * The client of the server that the options name. What they leave out is said by `IRONFLOW_SERVER_URL`, `IRONFLOW_API_KEY` and
+ * `IRONFLOW_ENV`, by way of the `ConfigProvider` in context. Fails with `ValidationError` when they are not acceptable.
+ */
 export const layer = (
   options: ClientOptions = {}
 ): Layer.Layer<ClientServices, ValidationError, HttpClient.HttpClient> =>
   Layer.unwrap(
-    Effect.suspend(() => {
-      const server = checked(() => {
-        checkKeys(options, clientKeys, "Client.layerHttp")
-        return resolveServer(options, "Client.layerHttp")
+    Effect.gen(function* () {
+      const logger = yield* currentLogger
+      const variables = yield* currentVariables
+      const server = yield* checked(() => {
+        checkKeys(options, clientKeys, "Client.layerHttp", logger)
+        return resolveServer(options, "Client.layerHttp", variables)
       })
-      return Effect.map(server, (it) => layerOf(it, options))
+      return layerOf(server, options)
     })
+  )
+
+const configNames = ["serverUrl", "apiKey", "environment", "timeout"] as const
+
+/** {@link ClientOptions} whose settings may be `Config`s. */
+export type ClientConfigOptions = ConfigOptions<ClientOptions, (typeof configNames)[number]>
+
+/**
+ * {@link layer} by `Config`s, for settings under names of your own:
+ *
+ * ```ts
+ * Client.layerConfig({ serverUrl: Config.String("SHOP_IRONFLOW_URL"), apiKey: Config.Redacted("SHOP_IRONFLOW_KEY") })
+ * ```
+ */
+export const layerConfig = (
+  options: ClientConfigOptions = {}
+): Layer.Layer<ClientServices, ValidationError | ConfigError, HttpClient.HttpClient> =>
+  Layer.unwrap(
+    Effect.map(configured<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
   )
 
 /** The client of a server. */

@@ -11,12 +11,14 @@ import type {
   BucketExistsError,
   BucketNotFoundError,
   KeyNotFoundError,
+  KeySchemaError,
   RevisionConflictError,
   RevisionGoneError,
   ValidationError
 } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
-import type { KvOperation } from "../KvValue.ts"
+import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
+import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
@@ -50,10 +52,10 @@ export interface KVBucketInfo {
 }
 
 /** A key as one of its writes left it. */
-export interface KVEntry {
+export interface KVEntry<Value = unknown> {
   readonly key: string
-  /** What was put: any JSON value, or a `Uint8Array`. `undefined` in the history where the key was deleted. */
-  readonly value: any
+  /** What was put: any JSON value, or a `Uint8Array`. In a bucket with a schema: as the schema reads it. */
+  readonly value: Value
   readonly revision: number
   /** When this revision was written, ISO string. */
   readonly created_at: string
@@ -61,6 +63,10 @@ export interface KVEntry {
   /** From when on the key cannot be read, ISO string. */
   readonly expires_at?: string
 }
+
+/** A revision of a key: a value, or that it was deleted. */
+export type KVHistoryEntry<Value = unknown> =
+  (KVEntry<Value> & { readonly operation: "put" }) | (KVEntry<undefined> & { readonly operation: "delete" })
 
 export interface KVPutResult {
   /** For a later `update`. */
@@ -78,12 +84,12 @@ export interface KVListBucketsResult {
 }
 
 /** One of the changes of {@link KvBucketApi.write}. */
-export type KVWrite =
-  | { readonly op: "put"; readonly key: string; readonly value: unknown }
+export type KVWrite<Value = unknown> =
+  | { readonly op: "put"; readonly key: string; readonly value: Value }
   /** Only if the key does not exist. */
-  | { readonly op: "create"; readonly key: string; readonly value: unknown }
+  | { readonly op: "create"; readonly key: string; readonly value: Value }
   /** Only if the key is at this revision. */
-  | { readonly op: "update"; readonly key: string; readonly value: unknown; readonly revision: number }
+  | { readonly op: "update"; readonly key: string; readonly value: Value; readonly revision: number }
   /** Only if the key is at this revision, when one is given. */
   | { readonly op: "delete"; readonly key: string; readonly revision?: number }
 
@@ -92,14 +98,27 @@ export interface KVWriteResult {
   readonly revisions: Array<number>
 }
 
-export interface KVWatchEvent {
+/** A change of a key: a value that was put, or how it went away. */
+export type KVWatchEvent<Value = unknown> = KVPut<Value> | KVRemoval
+
+export interface KVPut<Value = unknown> {
   readonly bucket: string
   readonly key: string
-  /** `undefined` unless the operation is `put`. */
-  readonly value?: any
+  /** In a bucket with a schema: as the schema reads it. */
+  readonly value: Value
   readonly revision: number
-  readonly operation: KvOperation
+  readonly operation: "put"
 }
+
+export interface KVRemoval {
+  readonly bucket: string
+  readonly key: string
+  readonly value?: undefined
+  readonly revision: number
+  readonly operation: Exclude<KvOperation, "put">
+}
+
+export type { KVBucketOptions } from "../KvValue.ts"
 
 export interface KVWatchOptions {
   /** A key or a filter as `listKeys` takes it; all keys by default. */
@@ -113,7 +132,7 @@ export interface KVWatchOptions {
   readonly onOpen?: (revision: number) => void
 }
 
-export interface DeleteKeyOptions extends CallOptions {
+export interface DeleteKeyOptions {
   /** Deletes the key only if it is at this revision. */
   readonly revision?: number
 }
@@ -127,37 +146,43 @@ export type KvReadError = KeyNotFoundError | KvBucketError
 /** What may go wrong when a key is written under a condition: it is at another revision. */
 export type KvConflictError = RevisionConflictError | KvBucketError
 
-/** The keys of one bucket, in the reading `F`. */
-export interface KvBucketApi<F extends HKT.TypeLambda> {
+/**
+ * The keys of one bucket, in the reading `F`. `In` is what is written, `Out` what is read, and `E` what fails when one of
+ * them does not fit the bucket's schema.
+ */
+export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
   /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
-  get(key: string, options?: CallOptions): Kind<F, KVEntry, KvReadError>
+  get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KvReadError>
   /**
    * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
    * `LimitExceededError` when the value or the bucket would be too large.
    */
-  put(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, KvBucketError>
+  put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
-  create(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, KvConflictError>
+  create(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvConflictError>
   /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
   update(
     key: string,
-    value: unknown,
+    value: In,
     revision: number,
-    options?: CallOptions
-  ): Kind<F, KVPutResult, KvConflictError>
+    ...options: CallArgs<F>
+  ): Kind<F, KVPutResult, E | KvConflictError>
   /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
-  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, KvConflictError>
+  delete(key: string, options?: Options<F, DeleteKeyOptions>): Kind<F, void, KvConflictError>
   /** Deletes the key and its history. */
-  purge(key: string, options?: CallOptions): Kind<F, void, KvBucketError>
+  purge(key: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
   /**
    * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
    * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
    */
-  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, KvBucketError>
+  listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, KvBucketError>
   /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
-  history(key: string, options?: CallOptions): Kind<F, Array<KVEntry>, KvReadError>
+  history(key: string, ...options: CallArgs<F>): Kind<F, Array<KVHistoryEntry<Out>>, E | KvReadError>
   /** Makes several changes, of up to 100 different keys, all or none. */
-  write(writes: ReadonlyArray<KVWrite>, options?: CallOptions): Kind<F, KVWriteResult, KvConflictError>
+  write(
+    writes: ReadonlyArray<KVWrite<In>>,
+    ...options: CallArgs<F>
+  ): Kind<F, KVWriteResult, E | KvConflictError>
 }
 
 /** Every method of {@link KvBucketApi} by name. */
@@ -178,13 +203,13 @@ export interface KvApi<F extends HKT.TypeLambda> {
   /** Fails with `BucketExistsError` when there is one of this name. */
   createBucket(
     config: KVBucketConfig,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
   /** By name. */
-  listBuckets(options?: CallOptions): Kind<F, Array<KVBucketInfo>, ClientError>
-  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, KvBucketError>
+  listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
+  getBucketInfo(name: string, ...options: CallArgs<F>): Kind<F, KVBucketInfo, KvBucketError>
   /** Deletes a bucket with all its keys. */
-  deleteBucket(name: string, options?: CallOptions): Kind<F, void, KvBucketError>
+  deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
 }
 
 /** Every method of {@link KvApi} by name. */
@@ -195,21 +220,38 @@ export const kvMethods = [
   "deleteBucket"
 ] as const satisfies ReadonlyArray<keyof KvApi<EffectKind>>
 
-export interface KvBucket extends KvBucketApi<EffectKind> {
+export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBucketApi<
+  EffectKind,
+  In,
+  Out,
+  E
+> {
   readonly name: string
   /**
    * Every change of the keys that fit `options.key`, in the order of their revisions. Over HTTP it goes on after a lost
    * connection where it was. Whoever falls far behind sees the latest change of each key, and earlier ones as far as the
    * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are forgotten (after a
-   * day), and with `BucketNotFoundError` when the bucket is deleted.
+   * day), and with `BucketNotFoundError` when the bucket is deleted. A value that does not fit the schema ends it, too: the
+   * error's `revision` is where another watch goes on.
    */
   watch(
     options?: KVWatchOptions
-  ): Stream.Stream<KVWatchEvent, ValidationError | RevisionGoneError | KvBucketError>
+  ): Stream.Stream<KVWatchEvent<Out>, E | ValidationError | RevisionGoneError | KvBucketError>
 }
 
 export interface KvService extends KvApi<EffectKind> {
-  /** The keys of a bucket. Says nothing about whether it exists: calls do. */
+  /**
+   * The keys of a bucket. Says nothing about whether it exists: calls do. With a schema its values are typed, encoded and
+   * decoded, and calls fail with `KeySchemaError` when one does not fit.
+   */
+  bucket<S extends AnySchema | undefined = undefined>(
+    name: string,
+    options?: KVBucketOptions<S>
+  ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
+}
+
+/** The key-value store where nothing is known of values: what `typedKv` makes the service of. */
+export interface UntypedKv extends KvApi<EffectKind> {
   bucket(name: string): KvBucket
 }
 

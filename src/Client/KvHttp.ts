@@ -26,14 +26,14 @@ import { type Frame, watch } from "./HttpWatch.ts"
 import type {
   KVBucketConfig,
   KVBucketInfo,
-  KVEntry,
   KvBucket,
-  KvService,
+  KVHistoryEntry,
   KVWatchEvent,
-  KVWrite
+  KVWrite,
+  UntypedKv
 } from "./Kv.ts"
 
-export const make = (connection: Connection): Raw<KvService> => {
+export const make = (connection: Connection): Raw<UntypedKv> => {
   const calls = makeCalls(connection)
   const { call } = calls
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
@@ -198,7 +198,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
       Effect.flatMap(
         checked(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
         (variables) =>
-          callPages<KVEntry>(calls, {
+          callPages<KVHistoryEntry>(calls, {
             endpoint: endpoints.keyHistory,
             variables,
             what: `history(${quote(key)}) in bucket ${quote(name)}`,
@@ -332,15 +332,15 @@ const readRevision = (answer: unknown): { readonly revision: number } | undefine
     ? { revision: numberOf(answer.revision) }
     : undefined
 
-const readEntry = (answer: unknown, key: string): KVEntry | undefined => {
+const readEntry = (answer: unknown, key: string): KVHistoryEntry | undefined => {
   if (!isObject(answer)) return undefined
-  const operation = /^put$/i.test(textOf(answer.operation, "put")) ? "put" : "delete"
   return {
     key: typeof answer.key === "string" ? answer.key : key,
-    value: operation === "put" ? readValue(answer) : undefined,
+    ...(/^put$/i.test(textOf(answer.operation, "put"))
+      ? { value: readValue(answer), operation: "put" }
+      : { value: undefined, operation: "delete" }),
     revision: numberOf(answer.revision),
     created_at: textOf(answer.created_at),
-    operation,
     ...(typeof answer.expires_at === "string" ? { expires_at: answer.expires_at } : {})
   }
 }
@@ -370,9 +370,8 @@ const readFrame = (frame: Frame, bucket: string) => {
   const change: KVWatchEvent = {
     bucket: typeof frame.bucket === "string" ? frame.bucket : bucket,
     key: frame.key,
-    ...(operation === "put" ? { value: readValue(frame) } : {}),
-    revision,
-    operation
+    ...(operation === "put" ? { value: readValue(frame), operation } : { operation }),
+    revision
   }
   return { revision, change }
 }

@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 /** Times are ISO strings. */
 export interface Organization {
@@ -25,13 +25,13 @@ export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface OrgsApi<F extends HKT.TypeLambda> {
-  create(input: CreateOrgInput, options?: CallOptions): Kind<F, Organization, ClientError>
-  list(options?: CallOptions): Kind<F, Array<Organization>, ClientError>
+  create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
   /** Fails with `OrgNotFoundError`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Organization, OrgNotFoundError | ClientError>
-  update(id: string, input: UpdateOrgInput, options?: CallOptions): Kind<F, Organization, OrgError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
+  update(id: string, input: UpdateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, OrgError>
   /** Fails with `INVALID_STATE` while it has roles or policies. */
-  delete(id: string, options?: CallOptions): Kind<F, void, OrgError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
 }
 
 export const orgsMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { PolicyEffect } from "../Policy.ts"
 import type { InvalidStateError, OrgNotFoundError, PolicyNotFoundError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export type { PolicyEffect } from "../Policy.ts"
 
@@ -47,15 +47,15 @@ export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
-  create(input: CreatePolicyInput, options?: CallOptions): Kind<F, Policy, OrgNotFoundError | ClientError>
+  create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Policy>, ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
   /** Fails with `PolicyNotFoundError`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Policy, PolicyNotFoundError | ClientError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Policy, PolicyNotFoundError | ClientError>
   /** Takes effect at once for all keys that it is about. */
-  update(id: string, input: UpdatePolicyInput, options?: CallOptions): Kind<F, Policy, PolicyError>
+  update(id: string, input: UpdatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, PolicyError>
   /** Fails with `INVALID_STATE` while roles have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, PolicyError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>
 }
 
 export const policiesMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

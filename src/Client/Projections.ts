@@ -10,10 +10,10 @@ import type * as Stream from "effect/Stream"
 import type { InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
-import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
+import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, RunError } from "./Client.ts"
 import type { ProjectionStatus } from "../Protocol/Projections.ts"
 
-export interface CatchupOptions extends CallOptions {
+export interface CatchupOptions {
   /**
    * A position in the log: `position` of what `emit` returned, `sequence` of a message. The call waits until everything up
    * to there is projected.
@@ -91,9 +91,10 @@ export interface ProjectionStatusInfo {
   readonly updatedAt: string
 }
 
-export interface RebuildProjectionOptions extends CallOptions {}
+/** Of a rebuild: nothing but the options of every call on the Promise face. */
+export type RebuildProjectionOptions = CallOptions
 
-export interface PauseProjectionOptions extends CallOptions {
+export interface PauseProjectionOptions {
   /** Who pauses it, for those who see it paused; "a client" by default. */
   readonly by?: string
   readonly reason?: string
@@ -107,8 +108,7 @@ export interface DeadLetter {
     readonly id: string
     readonly name: string
     readonly version: number
-    // oxlint-disable-next-line typescript/no-explicit-any -- data of any event
-    readonly data: any
+    readonly data: unknown
     readonly timestamp: string
   }
   readonly error: RunError
@@ -119,7 +119,7 @@ export interface DeadLetter {
   readonly retrying: boolean
 }
 
-export interface ListDeadLettersOptions extends CallOptions {
+export interface ListDeadLettersOptions {
   /** 100 by default, 1000 at most. */
   readonly limit?: number
   /** Position after which to begin: that of the last one of the page before. */
@@ -140,28 +140,34 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   get<S = any>(
     name: string,
-    options?: GetProjectionOptions
+    options?: Options<F, GetProjectionOptions>
   ): Kind<F, ProjectionStateResult<S>, ProjectionError>
-  list(options?: CallOptions): Kind<F, Array<ProjectionStatusInfo>, ClientError>
-  status(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
+  list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
+  status(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
     name: string,
-    options: CatchupOptions & { readonly after: number | undefined }
+    options: Options<F, CatchupOptions & { readonly after: number | undefined }>
   ): Kind<F, Catchup, ProjectionError>
   /**
    * Forgets position and dead letters, and projects everything again from the beginning of the log, while the worker goes on.
    * Until that is done, `get` returns the state from before; with `after`, it waits. An external projection is called again
    * for every event.
    */
-  rebuild(name: string, options?: RebuildProjectionOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
+  rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** No more events are handed out; what the worker has in hand is still saved. */
-  pause(name: string, options?: PauseProjectionOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
-  resume(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
+  pause(
+    name: string,
+    options?: Options<F, PauseProjectionOptions>
+  ): Kind<F, ProjectionStatusInfo, ProjectionError>
+  resume(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Deletes the projection and its states. A worker that still runs it begins anew. */
-  delete(name: string, options?: CallOptions): Kind<F, void, ProjectionError>
+  delete(name: string, ...options: CallArgs<F>): Kind<F, void, ProjectionError>
   /** Oldest first. */
-  deadLetters(name: string, options?: ListDeadLettersOptions): Kind<F, Array<DeadLetter>, ProjectionError>
+  deadLetters(
+    name: string,
+    options?: Options<F, ListDeadLettersOptions>
+  ): Kind<F, Array<DeadLetter>, ProjectionError>
   /**
    * Has a dead letter tried once more. A managed projection folds its event into the state as it is then, as if it had come
    * just now; where the order matters, `rebuild` instead. `INVALID_STATE` when there is no such dead letter.
@@ -169,10 +175,10 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   retryDeadLetter(
     name: string,
     position: number,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, InvalidStateError | ProjectionError>
   /** The same for all of them; returns how many there are. */
-  retryDeadLetters(name: string, options?: CallOptions): Kind<F, number, ProjectionError>
+  retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
 /** Every method of {@link ProjectionsApi} by name; what the Promise face is derived from. */

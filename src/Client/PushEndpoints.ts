@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface PushEndpoint {
   readonly url: string
@@ -21,11 +21,11 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
    */
   readonly register: (
     url: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ) => Kind<F, ReadonlyArray<string>, EndpointUnavailableError | ClientError>
-  readonly list: (options?: CallOptions) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
+  readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
   /** Has the server call it no more: its functions stay, and their runs wait. Resolves to whether it was called. */
-  readonly remove: (url: string, options?: CallOptions) => Kind<F, boolean, ClientError>
+  readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>
 }
 
 export const pushEndpointsMethods = ["register", "list", "remove"] as const satisfies ReadonlyArray<

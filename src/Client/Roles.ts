@@ -7,7 +7,7 @@ import type {
   PolicyNotFoundError,
   RoleNotFoundError
 } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface Role {
   readonly id: string
@@ -36,22 +36,22 @@ export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface RolesApi<F extends HKT.TypeLambda> {
-  create(input: CreateRoleInput, options?: CallOptions): Kind<F, Role, OrgNotFoundError | ClientError>
+  create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Role>, ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
   /** Fails with `RoleNotFoundError`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Role, RoleNotFoundError | ClientError>
-  update(id: string, input: UpdateRoleInput, options?: CallOptions): Kind<F, Role, RoleError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
+  update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
   /** Fails with `INVALID_STATE` while keys have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, RoleError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
   /** Takes effect at once for all keys that have the role. */
   assignPolicy(
     roleId: string,
     policyId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, RoleError | PolicyNotFoundError>
   /** One that is not assigned is no failure. */
-  removePolicy(roleId: string, policyId: string, options?: CallOptions): Kind<F, void, RoleError>
+  removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
 }
 
 export const rolesMethods = [

@@ -6,11 +6,11 @@ import { StreamNotFoundError, type ValidationError } from "../Errors.ts"
 import { checked } from "./HttpCalls.ts"
 import type { Raw } from "./Named.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
-import type { ReadStreamOptions, StreamInfo, StreamsService } from "./Streams.ts"
+import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
 /** The events of an entity stream as an Effect `Stream` over its pages. */
 export const eventsOver =
-  <E>(read: Raw<StreamsService, E>["read"]): Raw<StreamsService, E | ValidationError>["events"] =>
+  <E>(read: Raw<UntypedStreams, E>["read"]): Raw<UntypedStreams, E | ValidationError>["events"] =>
   (entityId, options) =>
     Stream.unwrap(
       Effect.map(

@@ -5,14 +5,42 @@
  * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
-import type { InvalidStateError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
+import type { AnyEntity } from "../Entity.ts"
+import type {
+  AppendAllInput,
+  AppendConditions,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent
+} from "../EntityStream.ts"
+import type {
+  InvalidStateError,
+  StreamNotFoundError,
+  StreamSchemaError,
+  VersionConflictError
+} from "../Errors.ts"
+import type { EventDefinition, TypedEvent } from "../Event.ts"
+import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, StreamEventInput } from "../EntityStream.ts"
+export type {
+  AppendAllInput,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent,
+  StreamEventInput
+} from "../EntityStream.ts"
 export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
@@ -25,13 +53,13 @@ export interface AsyncIterableKind extends HKT.TypeLambda {
   readonly type: AsyncIterable<this["Target"]>
 }
 
-export interface AppendOptions extends CallOptions, AppendConditions {
+export interface AppendOptions extends AppendConditions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
   readonly metadata?: Record<string, unknown>
 }
 
-export interface AppendAllOptions extends CallOptions, AppendConditions {}
+export interface AppendAllOptions extends AppendConditions {}
 
 export interface AppendResult {
   /** The version of the stream after the append: the place of the event in it, from 1 up. */
@@ -50,7 +78,7 @@ export interface AppendAllResult {
   readonly events: Array<AppendResult>
 }
 
-export interface ReadStreamOptions extends CallOptions {
+export interface ReadStreamOptions {
   /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
   readonly fromVersion?: number
   /** At most so many events; all by default, or with 0. */
@@ -59,29 +87,14 @@ export interface ReadStreamOptions extends CallOptions {
   readonly direction?: "forward" | "backward"
 }
 
-/** An event of a stream. */
-export interface StreamEvent {
-  readonly id: string
-  readonly name: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-  readonly data: any
-  /** Its place in the stream, from 1 up. */
-  readonly entityVersion: number
-  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
-  readonly version: number
-  /** ISO string. */
-  readonly timestamp: string
-  readonly source?: string
-  readonly metadata?: Record<string, unknown>
-}
-
-export interface ReadStreamResult {
-  readonly events: Array<StreamEvent>
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface ReadStreamResult<Data = any> {
+  readonly events: Array<StreamEvent<Data>>
   /** Events in the stream, read or not; 0 when there is no such stream. */
   readonly totalCount: number
 }
 
-export interface StreamEventsOptions extends CallOptions {
+export interface StreamEventsOptions {
   /** From this version on, itself included; from the first event, or backwards from the last, by default. */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
@@ -101,7 +114,7 @@ export interface StreamInfo {
   readonly updatedAt: string
 }
 
-export interface ListStreamsOptions extends CallOptions {
+export interface ListStreamsOptions {
   readonly entityType?: string
   /** 50 by default, 1000 at most. */
   readonly limit?: number
@@ -137,52 +150,65 @@ export interface CreateSnapshotResult {
   readonly snapshotId: string
 }
 
-export interface GetSnapshotOptions extends CallOptions {
+export interface GetSnapshotOptions {
   /** The newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
 }
 
 /** The state of an entity after the event of a version. */
-export interface StreamSnapshot {
+export interface StreamSnapshot<State = unknown> {
   readonly snapshotId: string
   readonly entityId: string
   readonly entityType: string
   readonly entityVersion: number
-  // oxlint-disable-next-line typescript/no-explicit-any -- whoever made it knows what it is
-  readonly state: any
+  readonly state: State
   /** ISO string. */
   readonly createdAt: string
 }
 
+/** Data of which nothing is known: `any` on the Promise face, as documented. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the Promise face is documented so
+type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
+
 /** What may go wrong in an append. */
 export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
-/** The methods of `client.streams`, in the reading `F`, and for many results in the reading `S`. */
-export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
+/**
+ * The methods of `client.streams` for events of which nothing is known, in the reading `F`, and for many results in the
+ * reading `S`.
+ */
+export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
-   * `expectedVersion`, `InvalidStateError` when the entity is of another type.
+   * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
+   * data, and its schema checks and encodes it.
    */
-  append(
+  append<D extends EventDefinition = never>(
     entityId: string,
-    input: AppendEventInput,
-    options?: AppendOptions
+    input: AppendEventInput | DefinedAppendInput<D>,
+    options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
-  appendAll(
+  appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
-    input: AppendAllInput,
-    options?: AppendAllOptions
+    input: DefinedAppendAllInput<L>,
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
-  read(entityId: string, options?: ReadStreamOptions): Kind<F, ReadStreamResult, ClientError>
+  read(
+    entityId: string,
+    options?: Options<F, ReadStreamOptions>
+  ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ClientError>
+  events(
+    entityId: string,
+    options?: Options<F, StreamEventsOptions>
+  ): Kind<S, StreamEvent<UnknownData<F>>, ClientError>
   /** `StreamNotFoundError` when nothing was ever appended to the stream. */
-  getInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
+  getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
-  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ClientError>
-  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ClientError>
+  findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
+  listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
    * the same version replaces it.
@@ -190,14 +216,98 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
   createSnapshot(
     entityId: string,
     input: CreateSnapshotInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
-    options?: GetSnapshotOptions
+    options?: Options<F, GetSnapshotOptions>
   ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
+
+/** The methods of `client.streams`, in the readings `F` and `S`. */
+export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> extends UntypedStreamsApi<
+  F,
+  S
+> {
+  /**
+   * The streams of the entities that `defineEntity` describes: events are typed, encoded and decoded by their definitions, and
+   * fail with `StreamSchemaError` when they do not fit.
+   */
+  of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
+}
+
+export interface ReadEntityResult<D extends TypedEvent> {
+  readonly events: Array<EntityEvent<D>>
+  /** Events in the stream, read or not; 0 when there is no such stream. */
+  readonly totalCount: number
+}
+
+type ReadError = StreamSchemaError | ClientError
+
+/** The streams of the entities of one definition. */
+export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
+  /** Appends an event; see {@link StreamsApi}`.append`. Entity type and version are those of the definitions. */
+  append(
+    entityId: string,
+    event: NewEntityEvent<D>,
+    options?: Options<F, AppendAllOptions>
+  ): Kind<F, AppendResult, StreamSchemaError | AppendError>
+  /** Appends several events at once: all or none, one version after the other. */
+  appendAll(
+    entityId: string,
+    events: ReadonlyArray<NewEntityEvent<D>>,
+    options?: Options<F, AppendAllOptions>
+  ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
+  /** Reads events of a stream. A stream that does not exist has none. */
+  read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
+  /** The events of a stream one after the other, however many: they are read in pages. */
+  events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
+}
+
+/** What an entity is after the event of a version. */
+export interface EntityState<State> {
+  readonly state: State
+  /** Of the newest event in the state, for the `expectedVersion` of an append; 0 when there is no stream yet. */
+  readonly entityVersion: number
+}
+
+export interface EntityStateOptions {
+  /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
+  readonly fromSnapshot?: boolean
+}
+
+/** What is there besides when the definition has an `evolve`. */
+export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
+  /** The state of an entity: its events folded by `evolve`, from the newest snapshot on if there are some. */
+  state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
+}
+
+/** What is there besides when the definition has a `snapshot`. */
+export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
+  /** Keeps a state, so that `state` need not begin with the first event. Another one for the same version replaces it. */
+  createSnapshot(
+    entityId: string,
+    snapshot: EntityState<State>,
+    ...options: CallArgs<F>
+  ): Kind<F, CreateSnapshotResult, StreamSchemaError | StreamNotFoundError | InvalidStateError | ClientError>
+  /** The newest snapshot of an entity, or `undefined` when there is none. */
+  getSnapshot(
+    entityId: string,
+    options?: Options<F, GetSnapshotOptions>
+  ): Kind<F, StreamSnapshot<State> | undefined, ReadError>
+}
+
+/** What `streams.of(entity)` returns. */
+export type EntityStreams<
+  F extends HKT.TypeLambda,
+  S extends HKT.TypeLambda,
+  N extends AnyEntity
+> = EntityStreamsApi<F, S, N["events"][number]> &
+  (N extends { readonly evolve: (state: never, event: never) => infer State }
+    ? EntityStatesApi<F, State> &
+        (N extends { readonly snapshot: AnySchema } ? EntitySnapshotsApi<F, State> : unknown)
+    : unknown)
 
 /** The methods with one result by name; what the Promise face is derived from. */
 export const streamMethods = [
@@ -209,9 +319,20 @@ export const streamMethods = [
   "listStreams",
   "createSnapshot",
   "getSnapshot"
-] as const satisfies ReadonlyArray<keyof StreamsApi<EffectKind, EffectStreamKind>>
+] as const satisfies ReadonlyArray<keyof UntypedStreamsApi<EffectKind, EffectStreamKind>>
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
+export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
+
+/** Appends of events by their names, with data as it is stored: what a server is asked. */
+export interface NamedAppends<E> {
+  append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
+  appendAll(
+    entityId: string,
+    input: AppendAllInput,
+    options?: AppendAllOptions
+  ): Effect.Effect<AppendAllResult, E>
+}
 
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}

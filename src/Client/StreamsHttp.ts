@@ -25,13 +25,15 @@ import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
+import { appendsOf } from "./Emitting.ts"
 import type {
+  NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
   ReadStreamResult,
   StreamEvent,
   StreamInfo,
-  StreamsService
+  UntypedStreams
 } from "./Streams.ts"
 
 /** The methods over a connection. */
@@ -41,7 +43,7 @@ const PART = 100
 export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
-): Raw<StreamsService> => {
+): Raw<UntypedStreams> => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
@@ -90,7 +92,7 @@ export const make = (
           onSuccess: () => then
         })
 
-  const read: Raw<StreamsService>["read"] = (entityId, options = {}) =>
+  const read: Raw<UntypedStreams>["read"] = (entityId, options = {}) =>
     Effect.catchIf(
       readAtOnce(entityId, options),
       ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
@@ -118,7 +120,7 @@ export const make = (
       return { events, totalCount }
     })
 
-  const readAtOnce: Raw<StreamsService>["read"] = (entityId, options) =>
+  const readAtOnce: Raw<UntypedStreams>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>
@@ -137,7 +139,7 @@ export const make = (
         )
     )
 
-  return {
+  const appends: NamedAppends<IronflowError> = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppendOne(entityId, input, options)),
@@ -179,7 +181,11 @@ export const make = (
             )
           )
         }
-      ),
+      )
+  }
+
+  return {
+    ...appendsOf(appends),
     read,
     events: eventsOver(read),
     getInfo: (entityId) =>

@@ -3,7 +3,14 @@
  * come. Both faces are made of it.
  */
 import { askedDelayMs, calculateBackoff } from "../Backoff.ts"
-import { ClosedError, ConnectionError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
+import {
+  ClosedError,
+  ConnectionError,
+  isRetryable,
+  SchemaValidationError,
+  SubscriptionError,
+  toError
+} from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
@@ -46,12 +53,13 @@ export interface SubscriptionErrorInfo {
   readonly retrying?: boolean
 }
 
-export interface SubscriptionCallbacks {
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface SubscriptionCallbacks<T = any> {
   /**
    * In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. In a group with `auto` the
    * event comes again then; without a group the next one comes.
    */
-  readonly onEvent?: (event: SubscriptionEvent) => unknown
+  readonly onEvent?: (event: SubscriptionEvent<T>) => unknown
   readonly onError?: (error: SubscriptionErrorInfo) => void
   readonly onStateChange?: (state: ConnectionState) => void
 }
@@ -59,6 +67,8 @@ export interface SubscriptionCallbacks {
 /** A stream takes events when it gets to them, and says when the body of its loop is done. */
 export interface SessionCallbacks extends SubscriptionCallbacks {
   readonly onBody?: (event: SubscriptionEvent, body: Body) => void
+  /** The data as the subscriber gets it. What it throws is reported, and the event has failed. */
+  readonly decode?: ((data: unknown) => unknown) | undefined
 }
 
 export interface SessionOptions {
@@ -592,7 +602,7 @@ export class SubscriptionSession {
     const onError = (error: unknown): void => {
       this.#report(
         {
-          code: "HANDLER_ERROR",
+          code: error instanceof SchemaValidationError ? error.code : "HANDLER_ERROR",
           message: toError(error).message,
           subscriptionId: subscription.id,
           retrying: true
@@ -602,12 +612,13 @@ export class SubscriptionSession {
       body.failed(error)
     }
     try {
+      const newest =
+        typeof version === "number" && this.#options.eventDefinitions !== undefined
+          ? this.#options.eventDefinitions.upcastEvent(textOf(topic), data, version)
+          : data
       const event: SubscriptionEvent = {
         topic: textOf(topic),
-        data:
-          typeof version === "number" && this.#options.eventDefinitions !== undefined
-            ? this.#options.eventDefinitions.upcastEvent(textOf(topic), data, version)
-            : data,
+        data: callbacks.decode === undefined ? newest : callbacks.decode(newest),
         // the server's word for it
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),

@@ -14,12 +14,14 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type ClosedError, isIronflowError, SubscriptionError } from "../Errors.ts"
+import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
 import { naming, ofClient } from "./Named.ts"
 import type { Body } from "./Delivery.ts"
+import { decoderOf, type SubscribedData } from "./Subscribed.ts"
 import {
   type Dial,
   type SessionOptions,
@@ -31,7 +33,8 @@ import {
 export type SubscribeError = SubscriptionError | ClosedError | ClientError
 
 /** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
-export interface Delivered extends SubscriptionEvent {
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface Delivered<T = any> extends SubscriptionEvent<T> {
   /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
   readonly ack: Effect.Effect<void, SubscribeError>
   /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
@@ -51,9 +54,13 @@ export class Subscriptions extends Context.Service<
     /**
      * A connection of its own for each stream; it reconnects and goes on where it was. In a group with `auto` an event is acked
      * when the next one is asked for, or the stream ends well; when it fails, the event has failed. Streams that take several at
-     * once, such as by `Stream.mapEffect` with `concurrency` or `Stream.buffer`, need `manual`.
+     * once, such as by `Stream.mapEffect` with `concurrency` or `Stream.buffer`, need `manual`. A definition in place of the pattern
+     * subscribes to its events and decodes their data; one that does not fit is logged, and has failed.
      */
-    readonly stream: (pattern: string, options?: StreamOptions) => Stream.Stream<Delivered, SubscribeError>
+    readonly stream: <const P extends string | EventDefinition>(
+      pattern: P,
+      options?: StreamOptions
+    ) => Stream.Stream<Delivered<SubscribedData<P>>, SubscribeError>
   }
 >()("@ironflow/node/Subscriptions") {}
 
@@ -125,8 +132,10 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         yield* attempt(() => it.connect())
         const log = Effect.runForkWith(yield* Effect.context<never>())
         let waiting = 0
+        const decode = yield* Effect.promise(() => decoderOf(pattern))
         const subscription = yield* attempt(() =>
-          it.subscribe(pattern, options, {
+          it.subscribe(subscribedPattern(pattern), options, {
+            decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
               if (++waiting >= FULL) it.pause()
@@ -134,7 +143,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
                 // the rest is about single events that fail, or nothing that is lost
-                if (code === "NOT_HELD") log(Effect.logWarning(message))
+                if (code === "NOT_HELD" || code === "VALIDATION_ERROR") log(Effect.logWarning(message))
                 return
               }
               Effect.runFork(Queue.fail(queue, new SubscriptionError(message, { code, retryable: false })))

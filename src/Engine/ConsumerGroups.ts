@@ -1,7 +1,7 @@
 /** Consumer groups for those who look after them: what the store knows of a group, and what the engine knows of its members. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { CallOptions, EffectKind } from "../Client/Client.ts"
+import type { EffectKind } from "../Client/Client.ts"
 import {
   type ConsumerGroup,
   type ConsumerGroupConfig,
@@ -15,9 +15,14 @@ import {
   MAX_REASON,
   type PauseConsumerGroupOptions
 } from "../Client/ConsumerGroups.ts"
-import { InvalidStateError, LimitExceededError, ValidationError, isIronflowError } from "../Errors.ts"
+import {
+  type EngineError,
+  InvalidStateError,
+  isIronflowError,
+  LimitExceededError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { compileExpression } from "../Expression.ts"
 import { decodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"
@@ -121,7 +126,7 @@ export const make = (
   return {
     page,
     change,
-    create: (config, _options?: CallOptions) =>
+    create: (config) =>
       Effect.flatMap(
         checked(() => readDefinition(environment, config)),
         (definition) => seen(groups.create(definition))

@@ -5,18 +5,26 @@
  * serves others.
  */
 import * as Clock from "effect/Clock"
+import type { Config, ConfigError } from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { AuditEvent, ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
+import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
+import { withLogLevel } from "../EffectLogger.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  ConnectionError,
+  type EngineError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
@@ -32,14 +40,22 @@ import {
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
-import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
+import { currentVariables, providedOr } from "../Variables.ts"
+import {
+  type Access,
+  BootstrapKey,
+  bootstrapKeyIn,
+  type Caller,
+  make as makeAccess,
+  putBootstrapKey
+} from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { KVBucketInfo, KvService } from "../Client/Kv.ts"
+import type { KVBucketInfo, UntypedKv } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession, type RemoteWorkerOptions, registrationLength } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
-import { PushSettings } from "./Push/Settings.ts"
+import { makeSettings, PushSettings } from "./Push/Settings.ts"
 import * as ConsumerGroups from "./ConsumerGroups.ts"
 import * as EngineClient from "./EngineClient.ts"
 import * as EngineConfig from "./EngineConfig.ts"
@@ -49,7 +65,7 @@ import { RunEndings } from "./RunEndings.ts"
 import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
-import { MasterKey, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
+import { MasterKey, masterKeyIn, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
 import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,
@@ -100,7 +116,7 @@ export interface EngineService {
   readonly streams: (
     environment: string,
     options?: EngineStreams.EngineReadingOptions
-  ) => Raw<StreamsService, EngineError>
+  ) => Raw<UntypedStreams, EngineError>
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,
@@ -125,7 +141,7 @@ export interface EngineService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
-  readonly kv: (environment: string) => Raw<KvService, EngineError>
+  readonly kv: (environment: string) => Raw<UntypedKv, EngineError>
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
@@ -156,7 +172,6 @@ export interface EngineService {
   /** A function as lists show it. */
   readonly getFunction: StoreService["getFunction"]
   readonly countFunctions: StoreService["countFunctions"]
-  readonly countListeners: StoreService["countListeners"]
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
   /** A function as it was last registered. */
@@ -364,7 +379,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       })
     const push = new PushEndpoints({
       store,
-      settings: yield* PushSettings,
+      settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
       clock,
       after,
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
@@ -384,7 +399,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     return Engine.of({
       access,
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
-      putBootstrapKey: putBootstrapKey(store),
+      putBootstrapKey: putBootstrapKey(store, yield* providedOr(BootstrapKey, bootstrapKeyIn)),
       client: (environment) => clientOf(environment).api,
       stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
       auditPage: (environment, runId, page) => clientOf(environment).auditPage(runId, page),
@@ -472,7 +487,6 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       getFunction: store.getFunction,
       countFunctions: store.countFunctions,
-      countListeners: store.countListeners,
       checkEnvironment: store.checkEnvironment,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: (jobIds, leaseMs, environment) =>
@@ -576,7 +590,7 @@ const checkFunctions = (
   })
 
 const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationError> =>
-  Effect.flatMap(MasterKey, (masterKey) => {
+  Effect.flatMap(providedOr(MasterKey, masterKeyIn), (masterKey) => {
     try {
       return Effect.succeed(new Secrets(store, masterKey))
     } catch (error) {
@@ -585,10 +599,44 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
   })
 
 /**
- * The engine over the store in context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
+ * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless `References.MinimumLogLevel` is
+ * provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` come by way of the `ConfigProvider` in
+ * context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
  * store cannot be read.
  */
-export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(Engine, make)
+export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(
+  Engine,
+  withLogLevel(make)
+)
+
+/** The keys of an engine as `Config`s; by default the variables that {@link layer} names. */
+export interface EngineConfigOptions {
+  /** 32 bytes in base64 or hex that secrets are sealed with. */
+  readonly masterKey?: Config<Redacted.Redacted<string>>
+  /** An API key of your choice that the engine has from the beginning. */
+  readonly bootstrapKey?: Config<Redacted.Redacted<string>>
+  /** What requests to push endpoints are signed with. */
+  readonly signingKey?: Config<Redacted.Redacted<string>>
+}
+
+/** {@link layer} by `Config`s, for keys under names of your own: `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`. */
+export const layerConfig = (
+  options: EngineConfigOptions = {}
+): Layer.Layer<Engine, ValidationError | StoreError | ConfigError, Store> =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const { bootstrapKey, masterKey, signingKey } = options
+      const push = yield* providedOr(PushSettings, (variables) => makeSettings({}, variables))
+      const given = Layer.mergeAll(
+        masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, yield* masterKey),
+        bootstrapKey === undefined ? Layer.empty : Layer.succeed(BootstrapKey, yield* bootstrapKey),
+        signingKey === undefined
+          ? Layer.empty
+          : Layer.succeed(PushSettings, { ...push, signingKey: yield* signingKey })
+      )
+      return Layer.provide(layer, given)
+    })
+  )
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
 export const layerClientIn = (
@@ -596,7 +644,12 @@ export const layerClientIn = (
   options?: ReadingOptions
 ): Layer.Layer<ClientServices, never, Engine> =>
   Layer.effectContext(
-    Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment), options))
+    Effect.gen(function* () {
+      const engine = yield* Engine
+      // what a provider cannot say is not for each program to handle that asks for no setting
+      const variables = yield* Effect.orDie(currentVariables)
+      return servicesIn(engine, resolveEnvironment(environment, variables), options)
+    })
   )
 
 /** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */

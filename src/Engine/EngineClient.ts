@@ -8,15 +8,24 @@ import type {
   ClientApi,
   EffectKind,
   EmitOptions,
+  EmitResult,
   PublishOptions,
   Run,
   RunStep,
   TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import { InvalidStateError, type StoreError, TimeoutError, ValidationError } from "../Errors.ts"
+import { emitsOf, type NamedEmit } from "../Client/Emitting.ts"
+import { sizeOf } from "../EntityStream.ts"
+import {
+  type EngineError,
+  InvalidStateError,
+  LimitExceededError,
+  type StoreError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
@@ -30,7 +39,7 @@ import { explain } from "./Explain.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import { polite } from "./Polite.ts"
 import type { RunEndings } from "./RunEndings.ts"
-import type { StoreService } from "./Store/Store.ts"
+import type { AppendedEvent, NewEvent, StoreService } from "./Store/Store.ts"
 import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
 export interface EngineClient {
@@ -59,6 +68,11 @@ export interface ReceivedEmitOptions extends EmitOptions {
   readonly webhook?: string
 }
 
+interface ReceivedEmit extends ReceivedEmitOptions {
+  readonly name: string
+  readonly data: unknown
+}
+
 export const make = (
   engine: {
     readonly store: StoreService
@@ -71,51 +85,72 @@ export const make = (
 ): EngineClient => {
   const { after, store, dispatch, endings, subscriptions } = engine
 
+  const newEvent = ({ data, idempotencyKey: key, name, webhook, ...given }: ReceivedEmit): NewEvent => {
+    checkEventName(name)
+    const what = `event "${name}"`
+    const version = checkEventVersion(name, given.version ?? 1)
+    const metadata = encodeMetadata(`The metadata of ${what}`, given.metadata ?? undefined)
+    return {
+      environment,
+      name,
+      version,
+      data: Limits.checkSize(
+        `Data of ${what}`,
+        encodeJson(data, `data of ${what}`) ?? "{}",
+        Limits.eventBytes
+      ),
+      ...(metadata === undefined ? {} : { metadata }),
+      ...idempotencyKey(key),
+      ...(webhook === undefined ? {} : { webhook: Limits.checkName("webhook id", webhook) })
+    }
+  }
+
   const emit = (name: string, data: unknown, options: ReceivedEmitOptions = {}) =>
     Effect.flatMap(
-      checked(() => {
-        checkEventName(name)
-        const what = `event "${name}"`
-        const version = checkEventVersion(name, options.version ?? 1)
-        const metadata = encodeMetadata(`The metadata of ${what}`, options.metadata ?? undefined)
-        return {
-          environment,
-          name,
-          version,
-          data: Limits.checkSize(
-            `Data of ${what}`,
-            encodeJson(data, `data of ${what}`) ?? "{}",
-            Limits.eventBytes
-          ),
-          ...(metadata === undefined ? {} : { metadata }),
-          ...idempotencyKey(options.idempotencyKey),
-          ...(options.webhook === undefined
-            ? {}
-            : { webhook: Limits.checkName("webhook id", options.webhook) })
-        }
-      }),
+      checked(() => newEvent({ ...options, name, data })),
       (event) => {
         dispatch.pokeSoon()
-        return Effect.flatMap(
-          store.appendEvent(event),
-          ({ eventId, position, runIds, conflicting, warnings }) => {
-            const result = { runIds, eventId, position }
-            if (!conflicting && warnings.length === 0) return Effect.succeed(result)
-            return Effect.as(
-              Effect.forEach(
-                conflicting
-                  ? [
-                      `Idempotency key "${options.idempotencyKey}" was used before with other data or another version: event ${eventId} stands`
-                    ]
-                  : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
-                (message) => Effect.logWarning(message)
-              ),
-              result
-            )
-          }
+        return Effect.flatMap(store.appendEvent(event), (stored) => told(event, stored))
+      }
+    )
+
+  const emitMany = (given: ReadonlyArray<NamedEmit>) =>
+    Effect.flatMap(
+      checked(() => {
+        const events = given.map(newEvent)
+        const bytes = events.reduce((total, event) => total + sizeOf(event), 0)
+        if (events.length > 1 && bytes > Limits.writeBytes) {
+          throw new LimitExceededError("A batch of events", bytes, Limits.writeBytes, "bytes")
+        }
+        return events
+      }),
+      (events) => {
+        dispatch.pokeSoon()
+        return Effect.flatMap(store.appendEvents(events), (all) =>
+          Effect.forEach(all, (stored, i) => told(events[i]!, stored))
         )
       }
     )
+
+  /** The result of an emit, after a word on what its caller should know. */
+  const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {
+    const { conflicting, eventId, position, runIds, warnings } = stored
+    const result = { runIds, eventId, position }
+    if (!conflicting && warnings.length === 0) return Effect.succeed(result)
+    return Effect.as(
+      Effect.forEach(
+        conflicting
+          ? [
+              `Idempotency key "${idempotencyKey}" was used before with other data or another version: event ${eventId} stands`
+            ]
+          : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
+        (message) => Effect.logWarning(message)
+      ),
+      result
+    )
+  }
+
+  const emits = emitsOf({ emit, emitMany })
 
   const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
     Effect.flatMap(
@@ -263,9 +298,8 @@ export const make = (
   )
 
   const api: Raw<ClientApi<EffectKind>, EngineError> = {
-    emit,
-    trigger: emit,
-    emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
+    ...emits,
+    emitSync: makeEmitSync({ emit: emits.emit, waitForRun: waitFor }),
     publish,
     listTopics: () => allPages((after) => topicsPage({ after, limit: LIST_PAGE })),
     getTopicStats: (topic) =>

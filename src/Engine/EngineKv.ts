@@ -4,16 +4,21 @@ import * as Stream from "effect/Stream"
 import type {
   KVBucketConfig,
   KVBucketInfo,
-  KVEntry,
+  KVHistoryEntry,
   KvBucket,
-  KvService,
   KVWatchEvent,
+  UntypedKv,
   KVWrite
 } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
-import { BucketNotFoundError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  BucketNotFoundError,
+  type EngineError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
@@ -44,7 +49,7 @@ export interface KvEngine {
   readonly feed: KvFeed
 }
 
-export const make = (engine: KvEngine, environment: string): Raw<KvService, EngineError> => {
+export const make = (engine: KvEngine, environment: string): Raw<UntypedKv, EngineError> => {
   const { store } = engine
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
@@ -296,19 +301,21 @@ const toInfo = (row: KvBucketRow): KVBucketInfo => ({
   created_at: new Date(row.createdAt).toISOString()
 })
 
-const toKVEntry = (row: KvEntryRow): KVEntry => ({
+const toKVEntry = (row: KvEntryRow): KVHistoryEntry => ({
   key: row.key,
-  value: row.operation === "put" ? decodeValue(row.value) : undefined,
+  ...(row.operation === "put"
+    ? { value: decodeValue(row.value), operation: "put" }
+    : { value: undefined, operation: "delete" }),
   revision: row.revision,
   created_at: new Date(row.createdAt).toISOString(),
-  operation: row.operation === "put" ? "put" : "delete",
   ...(row.expiresAt === undefined ? {} : { expires_at: new Date(row.expiresAt).toISOString() })
 })
 
 const toWatchEvent = (bucket: string, change: KvChange): KVWatchEvent => ({
   bucket,
   key: change.key,
-  ...(change.operation === "put" ? { value: decodeValue(change.value) } : {}),
-  revision: change.revision,
-  operation: change.operation
+  ...(change.operation === "put"
+    ? { value: decodeValue(change.value), operation: change.operation }
+    : { operation: change.operation }),
+  revision: change.revision
 })

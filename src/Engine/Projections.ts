@@ -15,6 +15,7 @@ import {
 } from "../Client/Projections.ts"
 import {
   ConnectionError,
+  type EngineError,
   InvalidStateError,
   IronflowError,
   ProjectionBehindError,
@@ -23,7 +24,6 @@ import {
   ValidationError
 } from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { decodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"

@@ -1,21 +1,22 @@
 /** Entity streams against the engine in the same process: checked input, then one operation of the store. */
 import * as Effect from "effect/Effect"
+import { appendsOf } from "../Client/Emitting.ts"
 import { checked } from "../Client/HttpCalls.ts"
 import { eventsOver, nullIfMissing } from "../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../Client/StreamReading.ts"
 import type {
   AppendAllOptions,
+  NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
   StreamEvent,
   StreamInfo,
   StreamSnapshot,
-  StreamsService
+  UntypedStreams
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
-import { ValidationError } from "../Errors.ts"
+import { type EngineError, ValidationError } from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { polite } from "./Polite.ts"
@@ -39,7 +40,7 @@ export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
   environment: string,
   { eventDefinitions, most }: EngineReadingOptions = {}
-): Raw<StreamsService, EngineError> => {
+): Raw<UntypedStreams, EngineError> => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, EngineError> =>
     Effect.flatMap(checked(check), (request) => {
       dispatch.pokeSoon()
@@ -56,7 +57,7 @@ export const make = (
       )
     })
 
-  const read: Raw<StreamsService, EngineError>["read"] = (entityId, options) =>
+  const read: Raw<UntypedStreams, EngineError>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
@@ -74,7 +75,7 @@ export const make = (
         )
     )
 
-  return {
+  const appends: NamedAppends<EngineError> = {
     append: (entityId, input, options = {}) =>
       Effect.map(
         append(() => checkAppendOne(entityId, input, options)),
@@ -88,7 +89,11 @@ export const make = (
       Effect.map(
         append(() => checkAppend(entityId, input, options)),
         ({ entityVersion, events, position }) => ({ entityVersion, position, events: [...events] })
-      ),
+      )
+  }
+
+  return {
+    ...appendsOf(appends),
     read,
     events: eventsOver(read),
     getInfo: (entityId) =>
@@ -167,7 +172,7 @@ export const readHistory = (
 
 /** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 const checkSnapshot: (
-  ...args: Parameters<Raw<StreamsService, EngineError>["createSnapshot"]>
+  ...args: Parameters<Raw<UntypedStreams, EngineError>["createSnapshot"]>
 ) => Omit<SnapshotRow, "snapshotId" | "createdAt"> = (entityId, input) => {
   const id = checkEntityId(entityId)
   const what = `Snapshot of stream "${id}"`

@@ -16,6 +16,12 @@ export interface IronflowErrorOptions {
 /** The options of an error whose code is its class. */
 export type CauseOption = Pick<IronflowErrorOptions, "cause">
 
+/** The options of an error whose class says the rest: its facts, and `More` of them. */
+export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
+  IronflowErrorOptions,
+  "details" | "cause" | More
+>
+
 /** The base of all errors of ours. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
   /**

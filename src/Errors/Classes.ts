@@ -48,6 +48,7 @@ import {
   ConsumerGroupNotFoundError,
   EventNotFoundError,
   KeyNotFoundError,
+  KeySchemaError,
   ProjectionBehindError,
   ProjectionNotFoundError,
   ProjectionSaveRefusedError,
@@ -55,6 +56,7 @@ import {
   RevisionGoneError,
   SnapshotNotFoundError,
   StreamNotFoundError,
+  StreamSchemaError,
   VersionConflictError
 } from "./Data.ts"
 import {
@@ -140,6 +142,8 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
     EventNotFoundError,
     RevisionConflictError,
     KeyNotFoundError,
+    KeySchemaError,
+    StreamSchemaError,
     BucketNotFoundError,
     BucketExistsError,
     RevisionGoneError,

@@ -1,5 +1,5 @@
 /** The way to the server, and what a server answers that says nothing of what it was asked for. */
-import { type CauseOption, IronflowError, type IronflowErrorOptions } from "./Base.ts"
+import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 
 /** The connection to the engine failed or was lost. */
 export class ConnectionError extends IronflowError {
@@ -61,10 +61,7 @@ export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_
 export class UnavailableError extends IronflowError {
   declare readonly _tag: "UnavailableError"
   declare readonly code: UnavailableCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: UnavailableCode }
-  ) {
+  constructor(message: string, options: Facts & { readonly code: UnavailableCode }) {
     super(message, { ...options, retryable: true })
   }
 }
@@ -80,7 +77,7 @@ export class UnsupportedError extends IronflowError {
   declare readonly code: UnsupportedCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> & {
+    options: Facts<"status"> & {
       /** `UNIMPLEMENTED` by default. */
       readonly code?: UnsupportedCode
     } = {}
@@ -92,7 +89,7 @@ export class UnsupportedError extends IronflowError {
 /** What came is no answer of an Ironflow server: something else has answered in its place, or it cannot be read. */
 export class InvalidResponseError extends IronflowError {
   declare readonly _tag: "InvalidResponseError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> = {}) {
+  constructor(message: string, options: Facts<"status"> = {}) {
     super(message, { ...options, code: "INVALID_RESPONSE" })
   }
 }

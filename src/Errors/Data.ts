@@ -2,6 +2,7 @@
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
+import { SchemaValidationError } from "./Validation.ts"
 
 /**
  * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
@@ -132,6 +133,81 @@ export class KeyNotFoundError extends NotFoundError {
     this.key = key
   }
 }
+
+/**
+ * The value of a key does not fit the schema that its bucket was given: one that is stored, or one that was to be written,
+ * and nothing was. `validationErrors` lists the paths.
+ */
+export class KeySchemaError extends SchemaValidationError {
+  readonly bucket: string
+  readonly key: string
+  /** Of the value that is stored; `undefined` for one that was to be written. */
+  readonly revision: number | undefined
+  constructor(
+    bucket: string,
+    key: string,
+    revision: number | undefined,
+    validationErrors: ReadonlyArray<string>,
+    options: CauseOption = {}
+  ) {
+    super(
+      `The value ${revision === undefined ? "for" : `at revision ${revision} of`} key "${key}" in bucket "${bucket}" ` +
+        `does not fit the schema of the bucket${revision === undefined ? ", and nothing was written" : ""}: ` +
+        problemsOf(validationErrors, options.cause),
+      {
+        ...options,
+        validationErrors,
+        details: { bucket, key, ...(revision === undefined ? {} : { revision }) }
+      }
+    )
+    this.bucket = bucket
+    this.key = key
+    this.revision = revision
+  }
+}
+
+/**
+ * An event of an entity does not fit the definition of the entity: one of its stream, or one that was to be appended, and
+ * nothing was. The same for a snapshot of the entity's state. `validationErrors` lists the paths.
+ */
+export class StreamSchemaError extends SchemaValidationError {
+  readonly entityId: string
+  /** Name of the event; `undefined` for a snapshot. */
+  readonly event: string | undefined
+  /** Of what is stored; `undefined` for what was to be appended. */
+  readonly entityVersion: number | undefined
+  constructor(
+    entityId: string,
+    event: string | undefined,
+    entityVersion: number | undefined,
+    validationErrors: ReadonlyArray<string>,
+    options: CauseOption = {}
+  ) {
+    const what = event === undefined ? "The snapshot" : `Event "${event}"`
+    super(
+      `${what} ${entityVersion === undefined ? "for" : `at version ${entityVersion} of`} entity "${entityId}" ` +
+        `does not fit the definition of the entity${entityVersion === undefined ? ", and nothing was stored" : ""}: ` +
+        problemsOf(validationErrors, options.cause),
+      {
+        ...options,
+        validationErrors,
+        details: {
+          entityId,
+          ...(event === undefined ? {} : { event }),
+          ...(entityVersion === undefined ? {} : { entityVersion })
+        }
+      }
+    )
+    this.entityId = entityId
+    this.event = event
+    this.entityVersion = entityVersion
+  }
+}
+
+const problemsOf = (problems: ReadonlyArray<string>, cause: unknown): string =>
+  problems.length === 0
+    ? `the schema threw "${cause instanceof Error ? cause.message : String(cause)}"`
+    : problems.join("; ")
 
 /** There is no bucket of this name in the environment. */
 export class BucketNotFoundError extends NotFoundError {

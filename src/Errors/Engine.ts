@@ -1,5 +1,5 @@
 /** The engine: its store, its process, and what is asked of it over a network. */
-import { IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
+import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
 export type StoreErrorCode = "STORE_ERROR" | "STORE_LOCKED" | "STORE_CORRUPT" | "STORE_UNAVAILABLE"
 
@@ -9,7 +9,7 @@ export class StoreError extends IronflowError {
   declare readonly code: StoreErrorCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "retryable" | "details" | "cause"> & {
+    options: Facts<"retryable"> & {
       /** `STORE_ERROR` by default. */
       readonly code?: StoreErrorCode
     } = {}
@@ -24,10 +24,7 @@ export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
 export class ListenError extends IronflowError {
   declare readonly _tag: "ListenError"
   declare readonly code: ListenCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: ListenCode }
-  ) {
+  constructor(message: string, options: Facts & { readonly code: ListenCode }) {
     super(message, { ...options, code: options.code })
   }
 }
@@ -38,10 +35,7 @@ export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
 export class NodeVersionError extends IronflowError {
   declare readonly _tag: "NodeVersionError"
   declare readonly code: NodeVersionCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: NodeVersionCode }
-  ) {
+  constructor(message: string, options: Facts & { readonly code: NodeVersionCode }) {
     super(message, { ...options, code: options.code })
   }
 }
@@ -55,7 +49,7 @@ export class BodyError extends IronflowError {
   declare readonly code: BodyCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause" | "status" | "retryable"> & {
+    options: Facts<"retryable" | "status"> & {
       readonly code: BodyCode
     }
   ) {
@@ -66,7 +60,7 @@ export class BodyError extends IronflowError {
 /** What a worker sent, or the engine, was damaged on its way and had no effect. It is sent again. */
 export class MessageDamagedError extends IronflowError {
   declare readonly _tag: "MessageDamagedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "MESSAGE_DAMAGED", retryable: true })
   }
 }
@@ -77,10 +71,7 @@ export type StaleRequestCode = "STALE_BATCH" | "STALE_REGISTRATION" | "STALE_EXE
 export class StaleRequestError extends IronflowError {
   declare readonly _tag: "StaleRequestError"
   declare readonly code: StaleRequestCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: StaleRequestCode }
-  ) {
+  constructor(message: string, options: Facts & { readonly code: StaleRequestCode }) {
     super(message, { ...options, code: options.code })
   }
 }
@@ -101,10 +92,7 @@ export class EndpointNotFoundError extends NotFoundError {
 /** A push endpoint does not answer, or not as one. */
 export class EndpointUnavailableError extends IronflowError {
   declare readonly _tag: "EndpointUnavailableError"
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause" | "retryable" | "status"> = {}
-  ) {
+  constructor(message: string, options: Facts<"retryable" | "status"> = {}) {
     super(message, { ...options, code: "ENDPOINT_UNAVAILABLE" })
   }
 }

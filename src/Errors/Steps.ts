@@ -1,7 +1,7 @@
 /** What happens inside of a handler: steps fail, wait in vain, are stopped, or were called where they must not be. */
-import { type CauseOption, IronflowError, type IronflowErrorOptions } from "./Base.ts"
-import { define } from "./Reading.ts"
+import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
+import { define } from "./Reading.ts"
 
 export interface StepErrorOptions extends CauseOption {
   readonly stepId: string
@@ -161,7 +161,7 @@ export class NestedStepError extends IronflowError {
 /** A replay asked for something else than what was recorded. The run is paused, not failed. */
 export class NondeterminismError extends IronflowError {
   declare readonly _tag: "NondeterminismError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "NONDETERMINISM" })
   }
 }

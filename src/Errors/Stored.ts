@@ -3,8 +3,8 @@ import { isEmptied, isError } from "../Emptied.ts"
 import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Base.ts"
 import { classes, classNameOf, codes } from "./Classes.ts"
 import { ValidationError } from "./Validation.ts"
-import { define, isInstance, read } from "./Reading.ts"
 import { InvokeError } from "./Steps.ts"
+import { define, isInstance, read } from "./Reading.ts"
 
 /**
  * Whether the engine tries again after this error.

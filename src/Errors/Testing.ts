@@ -1,10 +1,10 @@
 /** What only a test meets. */
-import { IronflowError, type IronflowErrorOptions } from "./Base.ts"
+import { type Facts, IronflowError } from "./Base.ts"
 
 /** Fake timers were there before the test kits were loaded, which would wait for ever. */
 export class TimersFakedError extends IronflowError {
   declare readonly _tag: "TimersFakedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "TIMERS_FAKED" })
   }
 }
@@ -12,7 +12,7 @@ export class TimersFakedError extends IronflowError {
 /** A tape has no answer to a request, or cannot hold it. */
 export class TapeError extends IronflowError {
   declare readonly _tag: "TapeError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "NOT_ON_TAPE" })
   }
 }
@@ -20,7 +20,7 @@ export class TapeError extends IronflowError {
 /** A run could not be verified: its Effect handler needs a service outside of its steps. */
 export class ServiceMissingError extends IronflowError {
   declare readonly _tag: "ServiceMissingError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "SERVICE_MISSING" })
   }
 }
@@ -28,7 +28,7 @@ export class ServiceMissingError extends IronflowError {
 /** A run was suspended on something that nothing in the test answers. */
 export class TestSuspendedError extends IronflowError {
   declare readonly _tag: "TestSuspendedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "TEST_SUSPENDED" })
   }
 }

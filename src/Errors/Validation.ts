@@ -1,5 +1,5 @@
 /** What was given, or the state it met, does not allow what was asked for. */
-import { type CauseOption, IronflowError, type IronflowErrorOptions } from "./Base.ts"
+import { type CauseOption, type Facts, IronflowError } from "./Base.ts"
 
 export interface ValidationErrorOptions extends CauseOption {
   /** One `path: problem` for each thing that is wrong. */
@@ -41,7 +41,7 @@ export class LimitExceededError extends ValidationError {
 /** The run or entity is in a state that does not allow the operation. */
 export class InvalidStateError extends IronflowError {
   declare readonly _tag: "InvalidStateError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "INVALID_STATE" })
   }
 }

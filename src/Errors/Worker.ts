@@ -1,5 +1,5 @@
 /** Workers, and the turns that they and push handlers run. */
-import { IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
+import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
 export type RegistrationCode = "REGISTRATION_FAILED" | "FUNCTION_REGISTRATION_FAILED"
 
@@ -9,7 +9,7 @@ export class RegistrationError extends IronflowError {
   declare readonly code: RegistrationCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & {
+    options: Facts & {
       /** `REGISTRATION_FAILED` by default. */
       readonly code?: RegistrationCode
     } = {}
@@ -21,7 +21,7 @@ export class RegistrationError extends IronflowError {
 /** The worker was started twice, or after it was stopped. Create another one. */
 export class WorkerAlreadyRunningError extends IronflowError {
   declare readonly _tag: "WorkerAlreadyRunningError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "WORKER_ALREADY_RUNNING" })
   }
 }
@@ -29,7 +29,7 @@ export class WorkerAlreadyRunningError extends IronflowError {
 /** The worker was stopped in the middle of a turn, which goes on from its last finished step, or before it had been registered. */
 export class WorkerStoppedError extends IronflowError {
   declare readonly _tag: "WorkerStoppedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause" | "retryable"> = {}) {
+  constructor(message: string, options: Facts<"retryable"> = {}) {
     super(message, { ...options, code: "WORKER_STOPPED" })
   }
 }
@@ -37,7 +37,7 @@ export class WorkerStoppedError extends IronflowError {
 /** A worker reported on a run that is no longer its own; nothing was changed. */
 export class LeaseLostError extends IronflowError {
   declare readonly _tag: "LeaseLostError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause" | "retryable"> = {}) {
+  constructor(message: string, options: Facts<"retryable"> = {}) {
     super(message, { ...options, code: "LEASE_LOST" })
   }
 }
@@ -45,7 +45,7 @@ export class LeaseLostError extends IronflowError {
 /** The engine does not know this worker: it was restarted. The worker registers again. */
 export class WorkerUnknownError extends IronflowError {
   declare readonly _tag: "WorkerUnknownError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "WORKER_UNKNOWN", retryable: true })
   }
 }
@@ -58,7 +58,7 @@ export class ReportError extends IronflowError {
   declare readonly code: ReportCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & {
+    options: Facts & {
       /** `REPORT_FAILED` by default. */
       readonly code?: ReportCode
     } = {}
@@ -70,7 +70,7 @@ export class ReportError extends IronflowError {
 /** A turn broke because of a bug in this package; the run is paused. */
 export class TurnBrokenError extends IronflowError {
   declare readonly _tag: "TurnBrokenError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "TURN_BROKEN" })
   }
 }
@@ -78,7 +78,7 @@ export class TurnBrokenError extends IronflowError {
 /** The turn has ended: suspended, completed or failed. It is the `reason` of the handler's `signal`. */
 export class TurnEndedError extends IronflowError {
   declare readonly _tag: "TurnEndedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+  constructor(message: string, options: Facts = {}) {
     super(message, { ...options, code: "TURN_ENDED" })
   }
 }
@@ -91,7 +91,7 @@ export class TurnAbortedError extends IronflowError {
   declare readonly code: TurnAbortedCode
   constructor(
     message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause" | "retryable" | "status"> & {
+    options: Facts<"retryable" | "status"> & {
       readonly code: TurnAbortedCode
     }
   ) {
@@ -119,10 +119,7 @@ export type WebhookCode =
 export class WebhookError extends IronflowError {
   declare readonly _tag: "WebhookError"
   declare readonly code: WebhookCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> & { readonly code: WebhookCode }
-  ) {
+  constructor(message: string, options: Facts<"status"> & { readonly code: WebhookCode }) {
     super(message, { ...options, code: options.code })
   }
 }

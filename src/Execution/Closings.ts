@@ -5,6 +5,8 @@
  * A group has closed when its steps have ended, all that followed from that has run, and the groups inside it have closed:
  * an inner call's verdict comes before the outer one's.
  */
+import type { Outcomes } from "./Outcomes.ts"
+import type { RunningSteps } from "./RunningSteps.ts"
 import { type BranchGroup, isWithin } from "./Scope.ts"
 
 interface Closing {
@@ -13,24 +15,22 @@ interface Closing {
   draining: boolean
 }
 
-export interface ClosingsOptions {
-  /** Whether the handler was given all outcomes, and all that followed from the last one has run. */
-  readonly isSettled: () => boolean
-  readonly hasRunning: (group: BranchGroup) => boolean
+/** What it looks at. */
+export interface ClosingsOwner {
+  readonly outcomes: Pick<Outcomes, "isSettled" | "pump">
+  readonly running: Pick<RunningSteps, "has">
   /** Counts the signs of life of the handler. */
-  readonly life: () => number
+  readonly life: number
   /** Calls back when all that follows from what has just happened has run, unless the turn is over then. */
   readonly whenDrained: (fn: () => void) => void
-  /** It was too early: has {@link Closings.check} called again when things have come to rest. */
-  readonly again: () => void
 }
 
 export class Closings {
-  readonly #options: ClosingsOptions
+  readonly #owner: ClosingsOwner
   #all: Array<Closing> = []
 
-  constructor(options: ClosingsOptions) {
-    this.#options = options
+  constructor(owner: ClosingsOwner) {
+    this.#owner = owner
   }
 
   get size(): number {
@@ -47,8 +47,8 @@ export class Closings {
     for (const closing of this.#all) {
       if (closing.draining || !this.#mayClose(closing)) continue
       closing.draining = true
-      const life = this.#options.life()
-      this.#options.whenDrained(() => this.#drained(closing, life))
+      const life = this.#owner.life
+      this.#owner.whenDrained(() => this.#drained(closing, life))
     }
   }
 
@@ -60,8 +60,9 @@ export class Closings {
   #drained(closing: Closing, life: number): void {
     closing.draining = false
     if (!this.#all.includes(closing)) return
-    if (life !== this.#options.life() || !this.#mayClose(closing)) {
-      this.#options.again()
+    if (life !== this.#owner.life || !this.#mayClose(closing)) {
+      // too early: it is looked at again when things have come to rest
+      this.#owner.outcomes.pump()
       return
     }
     this.#all = this.#all.filter((other) => other !== closing)
@@ -70,8 +71,8 @@ export class Closings {
 
   #mayClose({ group }: Closing): boolean {
     return (
-      this.#options.isSettled() &&
-      !this.#options.hasRunning(group) &&
+      this.#owner.outcomes.isSettled &&
+      !this.#owner.running.has(group) &&
       !this.#all.some(
         ({ group: other }) => other !== group && other.parent !== undefined && isWithin(other.parent, group)
       )

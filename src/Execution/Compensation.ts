@@ -18,7 +18,7 @@ export interface Compensation {
 
 export class Compensations {
   readonly #registered: Array<Compensation> = []
-  readonly #counts = new Map<string, number>()
+  #counts: Map<string, number> | undefined = undefined
 
   get size(): number {
     return this.#registered.length
@@ -30,8 +30,9 @@ export class Compensations {
   }
 
   register(name: string, code: StepCode): void {
-    const n = this.#counts.get(name) ?? 0
-    this.#counts.set(name, n + 1)
+    const counts = (this.#counts ??= new Map())
+    const n = counts.get(name) ?? 0
+    counts.set(name, n + 1)
     this.#registered.push({ name, key: compensationKey(name, n), code })
   }
 

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
-import { decodeFromJson } from "../EffectSchema.ts"
+import { asStandard, decodeFromJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
   InvokeError,
@@ -19,11 +19,13 @@ import {
   ValidationError,
   withFailure
 } from "../Errors.ts"
-import type { IronflowEvent } from "../Event.ts"
-import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
+import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import { fromValidation } from "../EventEncoding.ts"
+import type { EffectFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
+import { validateData } from "../StandardSchema.ts"
 import {
   type AnyBranch,
   type EffectEventFilter,
@@ -57,6 +59,7 @@ import { refuseNested } from "./NestedSteps.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
+  declarationsOf,
   definitionOf,
   type Face,
   failureOf,
@@ -301,13 +304,6 @@ const stepOf = (turn: TurnMachine, name: string): string =>
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 
-/** What an invoked function says of its result and its failures. */
-const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
-  typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
-      (target.config as EffectFunctionDeclarations<unknown, unknown>)
-    : {}
-
 /** A failure that was stored by the step's schema comes back as it was. */
 const typedFailure = (
   turn: TurnMachine,
@@ -401,8 +397,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     sleepUntil: (name: string, until: Date | string) =>
       ask(place, steps.sleepUntil, name, { given: () => until }),
 
-    waitForEvent: <T>(name: string, filter: EffectEventFilter<T>) => {
-      const schema = definitionOf<T>(filter?.event)?.schema
+    waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
+      const schema = definitionOf(filter?.event)?.schema
       return ask(place, steps.waitForEvent, name, {
         given: () => filter,
         ...(schema === undefined
@@ -410,8 +406,10 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           : {
               refine: (event: IronflowEvent) =>
                 Effect.map(
-                  decode(schema, event.data, `Data of event "${event.name}"`),
-                  (data): IronflowEvent<T> => ({ ...event, data })
+                  fromValidation(() =>
+                    validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
+                  ),
+                  (data): IronflowEvent => ({ ...event, data })
                 )
             })
       })

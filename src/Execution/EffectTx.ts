@@ -20,16 +20,24 @@ export const effectTx = (collector: TxCollector): EffectTx => {
   return {
     streams: {
       append: (...args) => collect(() => collector.streams.append(...args)),
-      appendAll: (...args) => collect(() => collector.streams.appendAll(...args))
+      appendAll: (...args) => collect(() => collector.streams.appendAll(...args)),
+      of: (entity) => {
+        const streams = collector.streams.of(entity)
+        return {
+          append: (...args) => collect(() => streams.append(...args)),
+          appendAll: (...args) => collect(() => streams.appendAll(...args))
+        }
+      }
     },
     emit: (...args) => collect(() => collector.emit(...args)),
-    kv: (bucket) => {
-      const keys = collector.kv(bucket)
+    kv: (bucket, options) => {
+      // a schema that is none is refused where a key is written
+      const keys = () => collector.kv(bucket, options)
       return {
-        put: (...args) => collect(() => keys.put(...args)),
-        create: (...args) => collect(() => keys.create(...args)),
-        update: (...args) => collect(() => keys.update(...args)),
-        delete: (...args) => collect(() => keys.delete(...args))
+        put: (...args) => collect(() => keys().put(...args)),
+        create: (...args) => collect(() => keys().create(...args)),
+        update: (...args) => collect(() => keys().update(...args)),
+        delete: (...args) => collect(() => keys().delete(...args))
       }
     }
   }

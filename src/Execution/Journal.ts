@@ -18,14 +18,18 @@ export interface FiredEarly {
 
 export class Journal {
   /** Entries that the handler has not asked for yet. */
-  readonly #recorded = new Map<string, Recorded>()
-  readonly #open = new Map<string, OpenStep>()
+  readonly #recorded: Map<string, Recorded>
+  readonly #open: Map<string, OpenStep>
   /** Those of the open steps that the handler has not come to again. */
-  readonly #ahead = new Set<string>()
-  readonly #firedEarly = new Map<string, FiredEarly>()
+  readonly #ahead: Set<string>
+  readonly #firedEarly: Map<string, FiredEarly>
 
   constructor({ journal, open }: Pick<Job, "journal" | "open">) {
+    this.#recorded = journal.length === 0 ? noMap : new Map()
     for (const [rank, entry] of journal.entries()) this.#recorded.set(entry.stepKey, { entry, rank })
+    this.#open = open.length === 0 ? noMap : new Map()
+    this.#ahead = open.length === 0 ? noSet : new Set()
+    this.#firedEarly = open.length === 0 ? noMap : new Map()
     for (const step of open) {
       this.#open.set(step.stepKey, step)
       this.#ahead.add(step.stepKey)
@@ -88,3 +92,7 @@ export class Journal {
       .map(({ name }) => name)
   }
 }
+
+/** Most turns are the first of their run, and have neither a journal nor open steps: nothing is ever put into these. */
+const noMap = new Map<string, never>()
+const noSet = new Set<string>()

@@ -13,20 +13,20 @@ import type { StepCall } from "./StepCall.ts"
 import { notAnswered, stepDone } from "./StepReports.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-export interface OutcomesOptions {
+export interface OutcomesOwner {
   /** Turns of the event loop until all that follows from one outcome has run. */
   readonly turnsToDrain: number
   /** Whether the handler may stop waiting for a call without a word, as whoever holds a promise. */
   readonly losesSilently: boolean
   /** Nothing can be delivered, and what was delivered has been dealt with. */
-  readonly onIdle: () => void
+  readonly idle: () => void
   /** The handler is about to be given an outcome. */
-  readonly onDeliver: () => void
+  readonly delivers: () => void
 }
 
 export class Outcomes implements Progress {
   readonly #host: TurnHost
-  readonly #options: OutcomesOptions
+  readonly #owner: OutcomesOwner
   readonly #settlement: Settlement
   /** Reports that are not durable yet. */
   #unacknowledged = 0
@@ -36,10 +36,10 @@ export class Outcomes implements Progress {
   #shown: StepCall | undefined = undefined
   #closed = false
 
-  constructor(journal: Job["journal"], host: TurnHost, options: OutcomesOptions) {
+  constructor(journal: Job["journal"], host: TurnHost, owner: OutcomesOwner) {
     this.#host = host
-    this.#options = options
-    this.#settlement = new Settlement(journal.length, options.turnsToDrain, options.onIdle)
+    this.#owner = owner
+    this.#settlement = new Settlement(journal.length, owner.turnsToDrain, () => owner.idle())
     for (const [rank, { kind }] of journal.entries()) {
       // The handler does not ask for compensations.
       if (kind === "compensate") this.#settlement.markSettled(rank)
@@ -68,10 +68,6 @@ export class Outcomes implements Progress {
   /** Whether parts of the journal have not been seen by the handler yet. */
   get isReplaying(): boolean {
     return this.#settlement.isReplaying
-  }
-
-  get unacknowledged(): number {
-    return this.#unacknowledged
   }
 
   get isDurable(): boolean {
@@ -154,12 +150,12 @@ export class Outcomes implements Progress {
 
   #deliver(call: StepCall, outcome: Outcome): void {
     if (call.withdrawn || this.#closed) return
-    this.#options.onDeliver()
+    this.#owner.delivers()
     this.#delivered++
     this.#shown = undefined
     this.#host.probe?.delivers?.()
     if (call.kind === "waitForEvent") {
-      call.scope.waits?.deliver(call, outcome, this.#options.losesSilently)
+      call.scope.waits?.deliver(call, outcome, this.#owner.losesSilently)
       this.#shown = call
     }
     call.receive(outcome)

@@ -4,8 +4,8 @@ import { asStandard } from "../EffectSchema.ts"
 import { ValidationError } from "../Errors.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import { type AnySchema, isSchema, validate } from "../StandardSchema.ts"
-import type { StepRunContext, Tx, WithSchema } from "../Step.ts"
+import { isSchema, validate } from "../StandardSchema.ts"
+import type { StepRunContext, Tx } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { insideStep } from "./Nesting.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
@@ -93,10 +93,10 @@ export interface Decoder {
 
 /** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
 export const decoderOf = (
-  options: Partial<WithSchema<unknown>> | undefined,
+  options: { readonly schema?: unknown } | undefined,
   what: string
 ): Decoder | undefined => {
-  const schema: AnySchema | undefined = options?.schema
+  const schema = options?.schema
   if (schema === undefined) return undefined
   if (!isSchema(schema)) {
     throw new ValidationError(

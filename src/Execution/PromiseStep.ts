@@ -43,6 +43,7 @@ import type { StepCall } from "./StepCall.ts"
 import { stepError } from "./StepOutcomes.ts"
 import { settledBy } from "./StepPromise.ts"
 import {
+  declarationsOf,
   definitionOf,
   type Face,
   failureOf,
@@ -284,7 +285,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       return ask(place, invoke, steps.invoke, invokedId(target), {
         given: (id) => {
           decoder = decoderOf(
-            options,
+            { schema: options?.schema ?? declarationsOf(target).success },
             `Result of function "${id}", which function "${functionId}" has invoked,`
           )
           return { target, input, options }

@@ -5,16 +5,11 @@
  * That is a judgement, since the handler may await something outside of steps. So the turn is looked at again after two rounds of
  * the event loop, and once more after the time that its run is given to linger; a sign of life in between begins this anew.
  */
-import type { Alarm } from "./Alarm.ts"
 import { afterEventLoopTurns } from "./Settlement.ts"
-import type * as Clock from "effect/Clock"
+import type { TurnHost } from "./TurnHost.ts"
 
-/** What is under way in a turn. */
+/** What is under way in a turn in which no code runs, and all that it has reported is durable. */
 export interface Activity {
-  /** Executions of steps in this process. */
-  readonly running: number
-  /** Reports that are not durable yet. */
-  readonly unacknowledged: number
   /** Parallel calls that await the end of their running steps. */
   readonly closings: number
   /** Calls for the engine that may not begin yet, and those for code. */
@@ -33,38 +28,34 @@ export interface Activity {
 }
 
 /**
- * What the activity says about the turn. `"quiet"`: it only waits. `"release"`: the handler wants more than this turn may
+ * What the activity says about the turn; there is none while code runs or a report is on its way. `"quiet"`: it only waits. `"release"`: the handler wants more than this turn may
  * begin, so the run goes back. `"busy"`: neither. `rebuilding` says that the handler runs to register its compensations, for
  * which all its calls may be pending.
  */
-export const judge = (activity: Activity, rebuilding: boolean): "busy" | "quiet" | "release" => {
+export const judge = (activity: Activity | undefined, rebuilding: boolean): "busy" | "quiet" | "release" => {
+  if (activity === undefined) return "busy"
   const { deferred, heldCode, heldOps, isPausing, isWrappingUp, shelved, waiting } = activity
-  const isStill =
-    activity.running === 0 &&
-    activity.unacknowledged === 0 &&
-    activity.closings === 0 &&
-    (heldOps === 0 || isPausing) &&
-    activity.isSettled
+  const isStill = activity.closings === 0 && (heldOps === 0 || isPausing) && activity.isSettled
   if (!isStill) return "busy"
   const wantsMore = heldCode > 0 || heldOps > 0 || deferred > 0
   if (wantsMore && (isPausing || isWrappingUp)) return "release"
   return heldCode === 0 && (waiting > 0 || (shelved > 0 && rebuilding)) ? "quiet" : "busy"
 }
 
-export interface QuietOptions {
-  /** How long a turn that seems quiet is given, milliseconds. */
-  readonly lingerMs: number
-  readonly alarm: Alarm
-  readonly clock: Clock.Clock
+/** What it looks at. */
+export interface QuietOwner {
   /** Counts the signs of life of the handler. */
-  readonly life: () => number
-  readonly isQuiet: () => boolean
-  /** Called when it has been quiet for long enough. */
-  readonly onQuiet: () => void
+  readonly life: number
+  readonly isQuiet: boolean
+  /** It has been quiet for long enough. */
+  readonly fellQuiet: () => void
 }
 
 export class Quiet {
-  readonly #options: QuietOptions
+  readonly #owner: QuietOwner
+  /** How long a turn that seems quiet is given, milliseconds. */
+  readonly #lingerMs: number
+  readonly #host: Pick<TurnHost, "alarm" | "clock">
   /** Whether it was quiet, and is going to be looked at again. */
   #looking = false
   /** The signs of life when it was quiet. */
@@ -72,14 +63,16 @@ export class Quiet {
   #cancelLinger: (() => void) | undefined = undefined
   #over = false
 
-  constructor(options: QuietOptions) {
-    this.#options = options
+  constructor(owner: QuietOwner, lingerMs: number, host: Pick<TurnHost, "alarm" | "clock">) {
+    this.#owner = owner
+    this.#lingerMs = lingerMs
+    this.#host = host
   }
 
   /** Something has come to rest: looks whether everything has. */
   check(): void {
-    if (!this.#options.isQuiet()) return
-    const life = this.#options.life()
+    if (!this.#owner.isQuiet) return
+    const life = this.#owner.life
     if (this.#looking) {
       // A sign of life starts the linger anew. The look before it is over in no time and sees for itself.
       if (this.#cancelLinger === undefined || this.#seenLife === life) return
@@ -97,15 +90,15 @@ export class Quiet {
   }
 
   #linger(life: number): void {
-    const { alarm, clock, lingerMs, onQuiet } = this.#options
-    if (lingerMs <= 0) {
-      onQuiet()
+    if (this.#lingerMs <= 0) {
+      this.#owner.fellQuiet()
       return
     }
     this.#looking = true
-    this.#cancelLinger = alarm.at(clock.currentTimeMillisUnsafe() + lingerMs, () => {
+    const { alarm, clock } = this.#host
+    this.#cancelLinger = alarm.at(clock.currentTimeMillisUnsafe() + this.#lingerMs, () => {
       this.#cancelLinger = undefined
-      this.#lookAgain(life, onQuiet)
+      this.#lookAgain(life, () => this.#owner.fellQuiet())
     })
   }
 
@@ -117,7 +110,7 @@ export class Quiet {
   #lookAgain(life: number, then: () => void): void {
     this.#looking = false
     if (this.#over) return
-    if (life === this.#options.life() && this.#options.isQuiet()) then()
+    if (life === this.#owner.life && this.#owner.isQuiet) then()
     else this.check()
   }
 }

@@ -30,7 +30,7 @@ export class RunningSteps {
 
   /** Names of the steps that run. */
   get names(): ReadonlyArray<string> {
-    return Array.from(this.#attempts, ({ call }) => call.name)
+    return this.#attempts.size === 0 ? [] : Array.from(this.#attempts, ({ call }) => call.name)
   }
 
   has(group: BranchGroup): boolean {

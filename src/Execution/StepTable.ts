@@ -7,6 +7,7 @@ import { type SerializedError, ValidationError } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { encodeInput } from "../EventData.ts"
 import { compileExpression } from "../Expression.ts"
+import type { EffectFunctionDeclarations } from "../Function.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { checkKeys, type Known } from "../OptionKeys.ts"
@@ -227,6 +228,13 @@ export const failureOf = (
 /** The event definition that a wait was given in place of a name. */
 export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
   typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
+
+/** What an invoked function says of its result and its failures. */
+export const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
+  typeof target === "object" && target !== null && "program" in target
+    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
+      (target.config as EffectFunctionDeclarations<unknown, unknown>)
+    : {}
 
 /** The id of what `invoke` was given. */
 export const invokedId = (target: string | Invokable): unknown =>

@@ -3,7 +3,7 @@
  * then begins with what this one recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
-import { validateEventData } from "../EventData.ts"
+import { type HandledEvent, validateEvent } from "../EventData.ts"
 import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -46,9 +46,9 @@ export const startTurn = (
     return turn
   }
 
-  const start = (data: unknown): void => {
+  const start = (handled: HandledEvent): void => {
     if (turn.isOver) return
-    const event = eventOf(job, data, stored.metadata)
+    const event = eventOf(job, handled, stored.metadata)
     const run = {
       id: job.runId,
       functionId: job.functionId,
@@ -64,9 +64,9 @@ export const startTurn = (
   }
 
   try {
-    const data = eventData(fn, job, stored.data, host)
-    if (data instanceof Promise) data.then(start).catch((error: unknown) => turn.failed(error))
-    else start(data)
+    const handled = handledEvent(fn, job, stored.data, host)
+    if (handled instanceof Promise) handled.then(start).catch((error: unknown) => turn.failed(error))
+    else start(handled)
   } catch (error) {
     turn.failed(error)
   }
@@ -84,17 +84,22 @@ const decodeEvent = ({ event }: Job): Stored => ({
   metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
 })
 
-/** The event's data as the handler gets it: upcast, validated. A promise when the schema is asynchronous. */
-const eventData = (fn: AnyFunction, { event }: Job, data: unknown, host: TurnHost): unknown => {
+/** The event's name and data as the handler gets them: upcast, validated. A promise when the schema is asynchronous. */
+const handledEvent = (
+  fn: AnyFunction,
+  { event }: Job,
+  data: unknown,
+  host: TurnHost
+): HandledEvent | Promise<HandledEvent> => {
   const newest = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
-  return validateEventData(fn, event.name, newest)
+  return validateEvent(fn, event.name, newest)
 }
 
-const eventOf = (job: Job, data: unknown, metadata: Stored["metadata"]): IronflowEvent => {
+const eventOf = (job: Job, { data, name }: HandledEvent, metadata: Stored["metadata"]): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,
-    name: event.name,
+    name,
     version: event.version,
     data,
     timestamp: new Date(event.timestamp),

@@ -18,6 +18,8 @@ export interface TurnHost {
   readonly alarm: Alarm
   /** The worker's logger. */
   readonly logger: Logger
+  /** Where the `logger` of handlers writes to; the console when absent. */
+  readonly handlerLogger?: Logger
   /** Services for Effect handlers. */
   readonly context: Context.Context<never>
   /**

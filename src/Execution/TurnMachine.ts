@@ -17,11 +17,12 @@ import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
 import type { JsonText } from "../Json.ts"
+import type { StepKind } from "../StepKind.ts"
 import { encodeResult } from "../Result.ts"
 import { type Compensation, compensationCall, Compensations, lostCompensation } from "./Compensation.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
-import { judge, Quiet } from "./Quiet.ts"
+import { judge, Quiet, type QuietOwner } from "./Quiet.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
@@ -29,7 +30,7 @@ import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 import { damagedEvent, damagedStep, nondeterminism, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
-import { TurnSteps } from "./TurnSteps.ts"
+import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
 import { lateWarning, runningWarning, sleepsWarning, type Subject, unaskedWarning } from "./TurnWarnings.ts"
 import { handlerVerdict } from "./Verdict.ts"
 
@@ -51,14 +52,15 @@ export interface TurnOptions {
   readonly onEnd: (end: TurnEnd) => void
 }
 
-export class TurnMachine implements TurnHandle {
+export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   readonly job: Job
   readonly host: TurnHost
   readonly plan: FunctionPlan
   readonly token: TurnToken
   readonly steps: TurnSteps
+  readonly turnsToDrain: number
+  readonly losesSilently: boolean
   readonly #options: TurnOptions
-  readonly #subject: Subject
   readonly #quiet: Quiet
   readonly #signal: TurnSignal
   readonly #compensations = new Compensations()
@@ -79,25 +81,11 @@ export class TurnMachine implements TurnHandle {
     this.plan = plan
     this.token = { runId: job.runId }
     this.#options = options
-    this.#subject = { plan, runId: job.runId }
-    this.#signal = new TurnSignal((error) => this.#callbackFailed(error))
-    this.steps = new TurnSteps(plan, job, host, {
-      turnsToDrain: options.turnsToDrain,
-      losesSilently: options.losesSilently,
-      onIdle: () => this.#idle(),
-      onMismatch: (call, recorded, entry) =>
-        this.#pause(nondeterminism(plan, job.runId, call, recorded, entry)),
-      onTooMany: (calls) => this.#tooManySteps(calls),
-      onLate: (call) => this.#late(call.name)
-    })
-    this.#quiet = new Quiet({
-      lingerMs: job.lingerMs,
-      alarm: host.alarm,
-      clock: host.clock,
-      life: () => this.steps.life,
-      isQuiet: () => this.#judgement === "quiet",
-      onQuiet: () => this.#fallQuiet()
-    })
+    this.#signal = new TurnSignal(this)
+    this.turnsToDrain = options.turnsToDrain
+    this.losesSilently = options.losesSilently
+    this.steps = new TurnSteps(plan, job, host, this)
+    this.#quiet = new Quiet(this, job.lingerMs, host)
     this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
       this.#timedOut()
     )
@@ -119,7 +107,7 @@ export class TurnMachine implements TurnHandle {
 
   /** The handler's logger. */
   get logger(): Logger {
-    return runLogger(this.job.runId, () => this.steps.isReplaying)
+    return runLogger(this.job.runId, () => this.steps.isReplaying, this.host.handlerLogger)
   }
 
   onTurnEnd(callback: () => void | Promise<void>): void {
@@ -176,13 +164,22 @@ export class TurnMachine implements TurnHandle {
       : "busy"
   }
 
-  #idle(): void {
+  get isQuiet(): boolean {
+    return this.#judgement === "quiet"
+  }
+
+  /** Signs of life of the handler so far. */
+  get life(): number {
+    return this.steps.life
+  }
+
+  stepsIdle(): void {
     const judgement = this.#judgement
     if (judgement === "release") this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
     else if (judgement === "quiet") this.#quiet.check()
   }
 
-  #fallQuiet(): void {
+  fellQuiet(): void {
     if (this.#isRebuilding) {
       this.#beginCompensations()
       return
@@ -269,7 +266,7 @@ export class TurnMachine implements TurnHandle {
     this.#failNow(new FunctionTimeoutError(this.plan.functionId, this.plan.timeoutMs))
   }
 
-  #tooManySteps(calls: number): void {
+  tooManySteps(calls: number): void {
     const what = `The number of steps of function "${this.plan.functionId}" in one run`
     this.#failNow(new LimitExceededError(what, calls, stepsPerRun, "steps"))
   }
@@ -342,6 +339,10 @@ export class TurnMachine implements TurnHandle {
   // The end of the turn
   // ---------------------------------------------------------------------------
 
+  mismatch(call: StepCall, recorded: StepKind, entry: Function): void {
+    this.#pause(nondeterminism(this.plan, this.job.runId, call, recorded, entry))
+  }
+
   /** What was recorded of a step cannot be read: the turn ends and the run is paused. */
   pauseForDamage(call: StepCall, error: unknown): void {
     if (this.#phase !== "over") this.#pause(damagedStep(this.plan, this.job, call, error))
@@ -381,15 +382,23 @@ export class TurnMachine implements TurnHandle {
     this.#signal.end()
   }
 
+  get #subject(): Subject {
+    return { plan: this.plan, runId: this.job.runId }
+  }
+
   #warn(message: string | undefined): void {
     if (message !== undefined) this.host.logger.warn(message)
   }
 
-  #callbackFailed(error: unknown): void {
+  callbackFailed(error: unknown): void {
     this.host.logger.warn(
       `Run ${this.job.runId}: a callback of onTurnEnd failed: ${toError(error).message}`,
       serializeError(error)
     )
+  }
+
+  lateStep(call: StepCall): void {
+    this.#late(call.name)
   }
 
   #late(what: string): void {

@@ -1,14 +1,14 @@
 /** How a handler hears that its turn is over: its `signal`, and the callbacks that it gave to `onTurnEnd`. */
 export class TurnSignal {
-  readonly #onFailure: (error: unknown) => void
+  readonly #owner: { readonly callbackFailed: (error: unknown) => void }
   #controller: AbortController | undefined = undefined
   #reason: (() => Error) | undefined = undefined
   #callbacks: Array<() => void | Promise<void>> | undefined = undefined
   #over = false
 
-  /** `onFailure` is called when a callback throws or rejects. */
-  constructor(onFailure: (error: unknown) => void) {
-    this.#onFailure = onFailure
+  /** The owner hears of callbacks that throw or reject. */
+  constructor(owner: { readonly callbackFailed: (error: unknown) => void }) {
+    this.#owner = owner
   }
 
   /** Made when it is asked for: most handlers never look. */
@@ -44,9 +44,9 @@ export class TurnSignal {
   #run(callback: () => void | Promise<void>): void {
     try {
       const result = callback()
-      if (result instanceof Promise) result.catch(this.#onFailure)
+      if (result instanceof Promise) result.catch((error: unknown) => this.#owner.callbackFailed(error))
     } catch (error) {
-      this.#onFailure(error)
+      this.#owner.callbackFailed(error)
     }
   }
 }

@@ -11,12 +11,12 @@ import type { Job, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protoco
 import type { JsonText } from "../Json.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
-import { Closings } from "./Closings.ts"
+import { Closings, type ClosingsOwner } from "./Closings.ts"
 import { isWait } from "./EventWaits.ts"
 import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
 import { Gate } from "./Gate.ts"
 import { Journal, type Recorded } from "./Journal.ts"
-import { Outcomes, type OutcomesOptions } from "./Outcomes.ts"
+import { Outcomes, type OutcomesOwner } from "./Outcomes.ts"
 import type { Activity } from "./Quiet.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { type RunningOwner, RunningSteps } from "./RunningSteps.ts"
@@ -37,13 +37,16 @@ import type { TurnHost } from "./TurnHost.ts"
 import { gaveUpWarning } from "./TurnWarnings.ts"
 import { attemptVerdict } from "./Verdict.ts"
 
-export interface StepsOptions extends Omit<OutcomesOptions, "onDeliver"> {
+/** The turn that the steps belong to. */
+export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "losesSilently"> {
+  /** Nothing can be delivered, and what was delivered has been dealt with. */
+  readonly stepsIdle: () => void
   /** The step was recorded under another kind. `entry` is the function that the user's code called. */
-  readonly onMismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
+  readonly mismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
   /** The handler has made so many calls, more than a run may have. */
-  readonly onTooMany: (calls: number) => void
+  readonly tooManySteps: (calls: number) => void
   /** The handler makes a call after the turn has ended. */
-  readonly onLate: (call: StepCall) => void
+  readonly lateStep: (call: StepCall) => void
 }
 
 type Phase =
@@ -53,17 +56,19 @@ type Phase =
   | "compensating"
   | "over"
 
-export class TurnSteps implements RunningOwner {
+export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   readonly root: Scope
   readonly rootGroup = new BranchGroup(undefined)
   readonly journal: Journal
   readonly outcomes: Outcomes
   readonly running: RunningSteps
   readonly suspended: SuspendedCalls
+  readonly turnsToDrain: number
+  readonly losesSilently: boolean
   readonly #job: Job
   readonly #plan: FunctionPlan
   readonly #host: TurnHost
-  readonly #options: StepsOptions
+  readonly #owner: StepsOwner
   readonly #gate: Gate
   readonly #closings: Closings
   #phase: Phase = "handler"
@@ -77,28 +82,20 @@ export class TurnSteps implements RunningOwner {
   /** Steps whose outcomes are for another turn. */
   #deferred = 0
 
-  constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: StepsOptions) {
+  constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
     this.#plan = plan
     this.#job = job
     this.#host = host
-    this.#options = options
+    this.#owner = owner
     this.root = new Scope(this.rootGroup, "")
     this.journal = new Journal(job)
-    this.outcomes = new Outcomes(job.journal, host, {
-      ...options,
-      onIdle: () => this.#idle(),
-      onDeliver: () => this.#life++
-    })
+    this.turnsToDrain = owner.turnsToDrain
+    this.losesSilently = owner.losesSilently
+    this.outcomes = new Outcomes(job.journal, host, this)
     this.suspended = new SuspendedCalls(this.outcomes)
     this.#gate = new Gate(this.outcomes)
     this.running = new RunningSteps(this, host)
-    this.#closings = new Closings({
-      isSettled: () => this.outcomes.isSettled,
-      hasRunning: (group) => this.running.has(group),
-      life: () => this.#life,
-      whenDrained: (fn) => this.whenDrained(fn),
-      again: () => this.outcomes.pump()
-    })
+    this.#closings = new Closings(this)
   }
 
   // ---------------------------------------------------------------------------
@@ -120,10 +117,10 @@ export class TurnSteps implements RunningOwner {
     return this.running.size > 0 || !this.outcomes.isEmpty || this.outcomes.isReplaying
   }
 
-  get activity(): Activity {
+  /** `undefined` while code runs or a report is on its way, as for most of a turn: there is nothing to judge then. */
+  get activity(): Activity | undefined {
+    if (this.running.size > 0 || !this.outcomes.isDurable) return undefined
     return {
-      running: this.running.size,
-      unacknowledged: this.outcomes.unacknowledged,
       closings: this.#closings.size,
       heldOps: this.#gate.heldOps,
       heldCode: this.#gate.heldCode,
@@ -136,16 +133,20 @@ export class TurnSteps implements RunningOwner {
     }
   }
 
-  #idle(): void {
+  delivers(): void {
+    this.#life++
+  }
+
+  idle(): void {
     if (this.#phase === "over") return
     this.#startHeld()
     if (this.#closings.size > 0) this.#closings.check()
-    this.#options.onIdle()
+    this.#owner.stepsIdle()
   }
 
   /** Calls `fn` when all that follows from what has just happened has run, unless the turn is over then. */
   whenDrained(fn: () => void): void {
-    afterEventLoopTurns(this.#options.turnsToDrain, () => {
+    afterEventLoopTurns(this.turnsToDrain, () => {
       if (this.#phase !== "over") fn()
     })
   }
@@ -162,7 +163,7 @@ export class TurnSteps implements RunningOwner {
   /** Makes a step call. `entry` is the function that the user's code called, to name the place. */
   ask(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
-      this.#options.onLate(call)
+      this.#owner.lateStep(call)
       return
     }
     this.#life++
@@ -174,7 +175,7 @@ export class TurnSteps implements RunningOwner {
       return
     }
     if (++this.#calls > stepsPerRun) {
-      this.#options.onTooMany(this.#calls)
+      this.#owner.tooManySteps(this.#calls)
       return
     }
 
@@ -185,7 +186,7 @@ export class TurnSteps implements RunningOwner {
     }
     const open = this.journal.reach(call.key)
     if (open !== undefined && open.kind !== call.kind) {
-      this.#options.onMismatch(call, open.kind, entry)
+      this.#owner.mismatch(call, open.kind, entry)
     } else if (isStopped(call.scope) || this.#job.compensating !== undefined) {
       this.#shelve()
     } else if (open === undefined || !this.#resume(call, open)) {
@@ -216,7 +217,7 @@ export class TurnSteps implements RunningOwner {
   #replay(call: StepCall, recorded: Recorded, entry: Function): void {
     const found = recorded.entry
     if (found.kind !== call.kind && found.anyKind !== true) {
-      this.#options.onMismatch(call, found.kind, entry)
+      this.#owner.mismatch(call, found.kind, entry)
       return
     }
     // a step that failed in an earlier turn, perhaps in another process

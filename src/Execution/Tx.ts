@@ -1,26 +1,45 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
+import type { AnyEntity } from "../Entity.ts"
+import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
   checkAppend,
   checkAppendOne,
   checkStreamEvent,
+  type DefinedAppendInput,
+  type GivenAppendAllInput,
   sizeOf,
-  type StreamAppend
+  type StreamAppend,
+  type StreamEventInput
 } from "../EntityStream.ts"
-import { InvalidStateError, LimitExceededError, UnsupportedError, ValidationError } from "../Errors.ts"
+import { keyCarrier } from "../DataCodec.ts"
+import { codecOf, jsonCodec } from "../EffectSchema.ts"
+import {
+  InvalidStateError,
+  KeySchemaError,
+  LimitExceededError,
+  SchemaValidationError,
+  UnsupportedError,
+  ValidationError
+} from "../Errors.ts"
+import { type EventRef, isEventDefinition } from "../Event.ts"
+import { encodedNow, type GivenEvent, isDefined, type Named } from "../EventEncoding.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
-import { encodeKeyValue, toCarried } from "../KvValue.ts"
+import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { Job, TxWrite } from "../Protocol/Worker.ts"
+import { type AnySchema, checkSchema, type SchemaInput } from "../StandardSchema.ts"
 import type {
+  PlainKind,
   Tx,
   TxAppendAllOptions,
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket
 } from "../Step.ts"
 
@@ -40,33 +59,73 @@ export class TxCollector implements Tx {
   }
 
   readonly streams = {
-    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void => {
-      checkKeys(input, appendInputKeys, this.#call("streams.append"))
+    append: (
+      entityId: string,
+      input: AppendEventInput | DefinedAppendInput,
+      options?: TxAppendOptions
+    ): void => {
+      checkAppendKeys(input, this.#call("streams.append"))
       checkKeys(
         options,
         { ...eventKeys, ...appendAllKeys } satisfies Keys<TxAppendOptions>,
         this.#call("streams.append")
       )
-      this.#append(checkAppendOne(entityId, input, options))
+      if (!isDefined(input)) return this.#append(checkAppendOne(entityId, input, options))
+      const { version, ...named } = encodedNow({ ...input, version: options?.version }, jsonCodec)
+      this.#append(
+        checkAppendOne(entityId, named, { ...options, ...(version === undefined ? {} : { version }) })
+      )
     },
-    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void => {
-      checkKeys(input, appendAllInputKeys, this.#call("streams.appendAll"))
+    appendAll: (entityId: string, input: GivenAppendAllInput, options?: TxAppendAllOptions): void => {
+      checkAppendAllKeys(input, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
-      this.#append(checkAppend(entityId, input, options))
+      const events = Array.isArray(input?.events)
+        ? input.events.map((event) => encodedNow(event, jsonCodec))
+        : input?.events
+      this.#append(checkAppend(entityId, { ...input, events } as AppendAllInput, options))
+    },
+    of: <N extends AnyEntity>(entity: N): TxEntityStreams<PlainKind, N["events"][number]> => {
+      const appendAll = (
+        method: string,
+        entityId: string,
+        events: ReadonlyArray<GivenEntityEvent>,
+        options?: TxAppendAllOptions
+      ): void => {
+        checkKeys(options, appendAllKeys, this.#call(`streams.of(...).${method}`))
+        const encoded = Array.isArray(events)
+          ? (events as ReadonlyArray<GivenEntityEvent>).map((event) => encodeEvent(entity, entityId, event))
+          : events
+        this.#append(checkAppend(entityId, { entityType: entity.type, events: encoded }, options))
+      }
+      return {
+        append: (entityId, event, options) => appendAll("append", entityId, [event], options),
+        appendAll: (entityId, events, options) => appendAll("appendAll", entityId, events, options)
+      }
     }
   }
 
-  emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
+  emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
-    const event = checkStreamEvent({ ...options, name, data })
-    this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
+    const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
+    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, jsonCodec)
+    // without a version it has none, which the check takes for 1
+    const checked = checkStreamEvent(named as StreamEventInput)
+    this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
   }
 
-  kv(bucket: string): TxKvBucket {
+  kv<S extends AnySchema | undefined = undefined>(
+    bucket: string,
+    options?: KVBucketOptions<S>
+  ): TxKvBucket<SchemaInput<S>> {
+    checkKeys(options, bucketOptionKeys, this.#call("kv"))
+    const encode =
+      options?.schema === undefined
+        ? (_key: string, value: unknown) => ({ value })
+        : keyEncoder(bucket, options.schema)
     return {
-      put: (key, value) => this.#write(bucket, key, { value }),
-      create: (key, value) => this.#write(bucket, key, { value }, 0),
-      update: (key, value, revision) => this.#write(bucket, key, { value }, checkRevision(revision)),
+      put: (key, value) => this.#write(bucket, key, encode(key, value)),
+      create: (key, value) => this.#write(bucket, key, encode(key, value), 0),
+      update: (key, value, revision) => this.#write(bucket, key, encode(key, value), checkRevision(revision)),
       delete: (key, options) => {
         checkKeys(options, { revision: true } satisfies Keys<TxDeleteKeyOptions>, this.#call("kv.delete"))
         this.#write(
@@ -140,6 +199,47 @@ export class TxCollector implements Tx {
     this.#bytes = allBytes
     this.#writes.push(write)
   }
+}
+
+/** What the schema of a bucket makes of a value. Throws `KeySchemaError` for one that does not fit. */
+const keyEncoder = (bucket: string, given: AnySchema) => {
+  const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
+  const codec = codecOf(schema, keyCarrier)
+  return (key: string, value: unknown): { readonly value: unknown } => ({
+    value: atOnce(
+      () => codec.encode(value, `The value of key "${key}"`),
+      (problems, cause) => new KeySchemaError(bucket, key, undefined, problems, { cause })
+    )
+  })
+}
+
+/** What the definition of an entity makes of an event to append. Throws `StreamSchemaError` for one that does not fit. */
+const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
+  const definition = definitionOfGiven(entity, entityId, event)
+  const { name, schema } = definition
+  const data = atOnce(
+    () => jsonCodec(schema).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
+    misfitToAppend(entityId, name)
+  )
+  return toAppend(definition, event, data)
+}
+
+/** What a codec returns. Throws what `misfit` makes of data that does not fit, and when the codec does not answer at once. */
+const atOnce = (
+  run: () => unknown,
+  misfit: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
+): unknown => {
+  try {
+    const result = run()
+    if (!(result instanceof Promise)) return result
+    // its outcome is of no use to anybody, and must not become an unhandled rejection
+    result.catch(() => undefined)
+  } catch (error) {
+    throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
+  }
+  throw new ValidationError(
+    "The schema validates asynchronously, which is not possible in a transaction: validate before `step.tx`"
+  )
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */

@@ -69,11 +69,8 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
   const { config } = projection
   const { name, partitionKey } = config
   const handler = isEffectProjection(projection) ? projection.program : projection.config.handler
-  const schemas = new Map(
-    isEffectProjection(projection)
-      ? projection.config.definitions.map((definition) => [definition.name, definition.schema] as const)
-      : []
-  )
+  const { definitions = [] } = config
+  const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
 
   const iso = makeIso()
   // one for all events

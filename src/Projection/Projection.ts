@@ -7,7 +7,13 @@
  */
 import type * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
-import type { EventDefinition, EventEntity } from "../Event.ts"
+import {
+  type EventData,
+  type EventDefinition,
+  type EventEntity,
+  eventNameOf,
+  isEventDefinition
+} from "../Event.ts"
 import { isObject } from "../Json.ts"
 import { checkName, listLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
@@ -21,9 +27,9 @@ export type ProjectionMode = "managed" | "external"
 
 /** An event as projections see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface ProjectionEvent<T = any> {
+export interface ProjectionEvent<T = any, Name extends string = string> {
   readonly id: string
-  readonly name: string
+  readonly name: Name
   /** Brought to the latest version when the worker has `eventDefinitions`. */
   readonly data: T
   /** Position in the log. */
@@ -72,35 +78,56 @@ export type ExternalProjectionHandler<E = any> = (
   ctx: ProjectionContext
 ) => unknown
 
-interface CommonConfig {
+/** The name or pattern of events, or a definition, which checks their data and types it. */
+export type EventSource = string | EventDefinition
+
+/** The event that a source lets through; of a name without a definition the data is `E`. */
+export type SourceEvent<Source, E> = Source extends EventDefinition
+  ? ProjectionEvent<EventData<Source>, Source["name"]>
+  : ProjectionEvent<E, Source extends `${string}${"*" | ">"}${string}` ? string : Source & string>
+
+/** The event that a handler gets; of several sources a union, which `name` tells apart. */
+export type SourceEvents<Sources extends ReadonlyArray<EventSource>, E = any> = SourceEvent<
+  Sources[number],
+  E
+>
+
+interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>> {
   /** Unique within an environment. No white space, no `*` or `>`. */
   readonly name: string
-  /** Names or patterns (`order.*`) of the events to project. */
-  readonly events: ReadonlyArray<string>
+  /** Names, patterns (`order.*`) or definitions of the events to project. */
+  readonly events: Sources
   /** How often an event is tried again before it becomes a dead letter; 3 by default. */
   readonly maxRetries?: number
   /** Most events in one batch, up to 1000; 100 by default. */
   readonly batchSize?: number
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface ManagedProjectionConfig<S, E = any> extends CommonConfig {
+export interface ManagedProjectionConfig<
+  S,
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  E = any,
+  Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
+> extends CommonConfig<Sources> {
   readonly mode?: "managed"
   /** The state before the first event. */
   readonly initialState: () => S
-  readonly handler: (state: S, event: ProjectionEvent<E>, ctx: ProjectionContext) => NoInfer<S>
+  readonly handler: (state: S, event: SourceEvents<Sources, E>, ctx: ProjectionContext) => NoInfer<S>
   /**
    * What has a state of its own: a dotted path into the event (`$.data.customerId`), or a function of the event. Without it
    * there is one state. Events without a value at the path go to the partition `__global__`.
    */
-  readonly partitionKey?: string | ((event: ProjectionEvent<E>) => string)
+  readonly partitionKey?: string | ((event: SourceEvents<Sources, E>) => string)
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface ExternalProjectionConfig<E = any> extends CommonConfig {
+export interface ExternalProjectionConfig<
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  E = any,
+  Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
+> extends CommonConfig<Sources> {
   readonly mode?: "external"
   readonly initialState?: undefined
-  readonly handler: ExternalProjectionHandler<E>
+  readonly handler: (event: SourceEvents<Sources, E>, ctx: ProjectionContext) => unknown
   readonly partitionKey?: undefined
 }
 
@@ -134,6 +161,8 @@ export interface ResolvedProjectionConfig {
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface IronflowProjection<S = any, E = any> {
   readonly config: ResolvedProjectionConfig & {
+    /** The definitions among the events. */
+    readonly definitions?: ReadonlyArray<EventDefinition>
     // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
     readonly handler: (...args: Array<any>) => any
   }
@@ -145,38 +174,43 @@ export interface IronflowProjection<S = any, E = any> {
  * Defines a projection. It is managed when `initialState` is given, else external, unless `mode` says so. Throws
  * `ValidationError` naming the projection and the field when the configuration is not acceptable.
  */
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export function createProjection<S, E = any>(config: ManagedProjectionConfig<S, E>): IronflowProjection<S, E>
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export function createProjection<E = any>(
-  config: ExternalProjectionConfig<E>
-): IronflowProjection<undefined, E>
-export function createProjection(config: ProjectionConfig): IronflowProjection {
-  const resolved = resolve(config)
-  return { config: { ...resolved, handler: config.handler } }
+export function createProjection<
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  E = any,
+  const Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
+>(
+  config: ExternalProjectionConfig<E, Sources>
+): IronflowProjection<undefined, SourceEvents<Sources, E>["data"]>
+export function createProjection<
+  S,
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  E = any,
+  const Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
+>(config: ManagedProjectionConfig<S, E, Sources>): IronflowProjection<S, SourceEvents<Sources, E>["data"]>
+export function createProjection(config: GivenConfig): IronflowProjection {
+  const { definitions, resolved } = resolveSources(config)
+  return {
+    config: {
+      ...resolved,
+      handler: config.handler,
+      ...(definitions.length === 0 ? {} : { definitions })
+    }
+  }
+}
+
+/** A configuration of either kind and face, before it is checked. */
+interface GivenConfig extends Omit<CommonConfig, "events"> {
+  readonly events: ReadonlyArray<EventSource>
+  // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other
+  readonly handler: (...args: Array<any>) => any
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The Effect face
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The name or pattern of events, or a definition, which validates their data and types it. */
-export type EventSource = string | EventDefinition
-
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
-export type SourceData<Sources extends ReadonlyArray<EventSource>> = [Sources[number]] extends [
-  EventDefinition<infer T>
-]
-  ? T
-  : // oxlint-disable-next-line typescript/no-explicit-any -- a plain name says nothing about the data
-    any
-
-interface CommonEffectConfig<Sources extends ReadonlyArray<EventSource>> extends Omit<
-  CommonConfig,
-  "events"
-> {
-  readonly events: Sources
-}
+export type SourceData<Sources extends ReadonlyArray<EventSource>> = SourceEvents<Sources>["data"]
 
 /** The configuration of a managed projection whose handler may be an Effect. */
 export interface ManagedEffectConfig<
@@ -184,15 +218,15 @@ export interface ManagedEffectConfig<
   S,
   E,
   R
-> extends CommonEffectConfig<Sources> {
+> extends CommonConfig<Sources> {
   readonly initialState: () => S
   /** Returns the next state, or an Effect of it, which must have no effects but reading: it may run again. */
   readonly handler: (
     state: S,
-    event: ProjectionEvent<SourceData<Sources>>,
+    event: SourceEvents<Sources>,
     ctx: ProjectionContext
   ) => NoInfer<S> | Effect.Effect<NoInfer<S>, E, R>
-  readonly partitionKey?: string | ((event: ProjectionEvent<SourceData<Sources>>) => string)
+  readonly partitionKey?: string | ((event: SourceEvents<Sources>) => string)
 }
 
 /** The configuration of an external projection whose handler is an Effect. */
@@ -200,13 +234,10 @@ export interface ExternalEffectConfig<
   Sources extends ReadonlyArray<EventSource>,
   E,
   R
-> extends CommonEffectConfig<Sources> {
+> extends CommonConfig<Sources> {
   readonly initialState?: undefined
   /** Run for every event, at least once, in order. */
-  readonly handler: (
-    event: ProjectionEvent<SourceData<Sources>>,
-    ctx: ProjectionContext
-  ) => Effect.Effect<unknown, E, R>
+  readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
 }
 
 /** A projection whose handler is an Effect: `S` is its state, `E` what the handler fails with, `R` what it needs. */
@@ -247,32 +278,20 @@ export type ProjectionRequirements<P> = P extends {
  *
  * Throws `ValidationError` naming the projection and the field when the configuration is not acceptable.
  */
-export function make<const Sources extends ReadonlyArray<EventSource>, S, E = never, R = never>(
-  config: ManagedEffectConfig<Sources, S, E, R>
-): EffectProjection<S, E, R>
 export function make<const Sources extends ReadonlyArray<EventSource>, E = never, R = never>(
   config: ExternalEffectConfig<Sources, E, R>
 ): EffectProjection<undefined, E, R>
+export function make<const Sources extends ReadonlyArray<EventSource>, S, E = never, R = never>(
+  config: ManagedEffectConfig<Sources, S, E, R>
+): EffectProjection<S, E, R>
 export function make(
   config:
     | ManagedEffectConfig<ReadonlyArray<EventSource>, unknown, unknown, unknown>
     | ExternalEffectConfig<ReadonlyArray<EventSource>, unknown, unknown>
 ): EffectProjection {
-  const sources: ReadonlyArray<EventSource> = Array.isArray(config?.events) ? config.events : []
-  const resolved = resolve({
-    ...config,
-    events: Array.isArray(config?.events) ? sources.map(nameOfSource) : config?.events
-  })
-  return {
-    config: {
-      ...resolved,
-      definitions: sources.filter((source) => typeof source !== "string")
-    },
-    program: config.handler
-  }
+  const { definitions, resolved } = resolveSources(config)
+  return { config: { ...resolved, definitions }, program: config.handler }
 }
-
-const nameOfSource = (source: EventSource): string => (typeof source === "string" ? source : source?.name)
 
 /** Whether the handler may be an Effect. */
 export const isEffectProjection = (projection: AnyProjection): projection is EffectProjection =>
@@ -314,6 +333,27 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
     }
     return checkPattern(event, `event of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
   })
+}
+
+/** The configuration, checked, with the names of the definitions among its events. */
+const resolveSources = (
+  config: unknown
+): { readonly definitions: ReadonlyArray<EventDefinition>; readonly resolved: ResolvedProjectionConfig } => {
+  // what is no list goes on to the check, which says what is wrong with it
+  if (!isObject(config) || !Array.isArray(config.events))
+    return { definitions: [], resolved: resolve(config) }
+  const definitions = config.events.filter(isEventDefinition)
+  const resolved = resolve({ ...config, events: config.events.map(eventNameOf) })
+  const twice = definitions.find(({ name }, i) =>
+    definitions.slice(0, i).some((other) => other.name === name && other !== definitions[i])
+  )
+  if (twice !== undefined) {
+    throw new ValidationError(
+      `Projection "${resolved.name}": \`events\` has two definitions of event "${twice.name}": give the latest version, and the ` +
+        "others as `eventDefinitions` to the worker, which brings events to the latest"
+    )
+  }
+  return { definitions, resolved }
 }
 
 const resolve = (config: unknown): ResolvedProjectionConfig => {

@@ -13,6 +13,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
+import type { AnyEvents } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { ConfigClient } from "./Config.ts"
@@ -51,15 +52,16 @@ const engineClientKeys = {
 
 /**
  * Talks to an engine or server. Every method rejects with our error classes; one that takes options takes a `signal` among them,
- * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`.
+ * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`. `Events` has the data of
+ * events by their names.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
-export interface IronflowClient extends ClientApi<PromiseKind> {
+export interface IronflowClient<Events extends object = AnyEvents> extends ClientApi<PromiseKind, Events> {
   /** Entity streams. */
   readonly streams: StreamsApi<PromiseKind, AsyncIterableKind>
 }
 
-export class IronflowClient implements AsyncDisposable {
+export class IronflowClient<Events extends object = AnyEvents> implements AsyncDisposable {
   /** Handlers in push mode that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
   /** Consumer groups: what they have, why they get nothing, and steering them. */
@@ -163,8 +165,15 @@ export class IronflowClient implements AsyncDisposable {
 /**
  * A client of the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`), or of the
  * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
+ *
+ * With a map of events as `Events` it takes their names only, each with its data: `createClient<{ "order.placed": Order }>()`.
  */
-export const createClient = (config: IronflowClientConfig = {}): IronflowClient => new IronflowClient(config)
+export const createClient = <Events extends object = AnyEvents>(
+  config: IronflowClientConfig = {}
+): IronflowClient<KnownEvents<Events>> => new IronflowClient<KnownEvents<Events>>(config)
+
+/** `ReturnType<typeof createClient>` is a client without a map. */
+type KnownEvents<Events extends object> = [keyof Events] extends [never] ? AnyEvents : Events
 
 interface Behind {
   readonly layer: Layer.Layer<ClientServices, ValidationError>

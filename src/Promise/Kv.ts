@@ -1,5 +1,6 @@
 /** The key-value store of the Promise face. */
 import * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import {
@@ -7,6 +8,7 @@ import {
   type KvApi,
   type KvBucket,
   type KvBucketApi,
+  type KVBucketOptions,
   kvBucketMethods,
   kvMethods,
   type KVWatchEvent,
@@ -16,6 +18,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
@@ -26,6 +29,8 @@ export interface KVClientConfig extends ServerOptions {
 }
 
 const kvClientKeys = { ...serverKeys, onError: true } satisfies Keys<KVClientConfig>
+
+const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
 type ClientRim = Rim<ClientServices, ValidationError>
 
@@ -67,9 +72,22 @@ export class KVClient implements AsyncDisposable {
     )
   }
 
-  /** The keys of a bucket. Says nothing about whether it exists: its methods do. */
-  bucket(name: string): KVBucketHandle {
-    return new KVBucketHandle(name, this.#onError === undefined ? {} : { onError: this.#onError }, this.#rim)
+  /**
+   * The keys of a bucket. Says nothing about whether it exists: its methods do. With a `schema` (Zod, Valibot, ArkType,
+   * Effect) its values are typed, and each one that is read or written is checked: methods reject with `KeySchemaError` when
+   * one does not fit. Throws `ValidationError` when that is no schema.
+   */
+  bucket<S extends AnySchema | undefined = undefined>(
+    name: string,
+    options?: KVBucketOptions<S>
+  ): KVBucketHandle<SchemaInput<S>, SchemaOutput<S>> {
+    checkKeys(options, bucketOptionKeys, "kv.bucket()")
+    return new KVBucketHandle<SchemaInput<S>, SchemaOutput<S>>(
+      name,
+      this.#onError === undefined ? {} : { onError: this.#onError },
+      this.#rim,
+      options?.schema
+    )
   }
 
   /** Rejects the calls in flight, and all later ones. One that came from `client.kv()` closes with its client. */
@@ -84,26 +102,34 @@ export class KVClient implements AsyncDisposable {
   }
 }
 
-/** The keys of a bucket. */
+/** The keys of a bucket: `In` is what is written, `Out` what is read. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
-export interface KVBucketHandle extends KvBucketApi<PromiseKind> {}
+export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
-export class KVBucketHandle implements AsyncDisposable {
+export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposable {
   readonly name: string
+  readonly #options: KVBucketOptions | undefined
   readonly #rim: ClientRim
   readonly #isShared: boolean
 
-  /** The keys of a bucket on the server that the configuration names. Throws `ValidationError`. */
-  constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim) {
+  /**
+   * The keys of a bucket on the server that the configuration names. Throws `ValidationError`. `KVClient.bucket` gives one whose
+   * values have a schema.
+   */
+  constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim, schema?: AnySchema) {
     this.name = bucketName
     checkKeys(config, kvClientKeys, "KVBucketHandle")
+    this.#options =
+      schema === undefined
+        ? undefined
+        : { schema: checkSchema(schema, `\`schema\` of bucket "${bucketName}"`) }
     this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
     this.#isShared = rim !== undefined
     let made: KvBucket | undefined
     // the runtime has one service for good, and a bucket of it need not be made for every call
-    const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName)))
+    const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName, this.#options) as KvBucket))
     const methods = promisify<
-      KvBucketApi<PromiseKind>,
+      KvBucketApi<PromiseKind, In, Out>,
       KvBucketApi<EffectKind>,
       ClientServices,
       ValidationError
@@ -127,22 +153,25 @@ export class KVBucketHandle implements AsyncDisposable {
    * The changes of the keys that fit `filter`, as an async iterable. It stands when its `ready` has resolved. With callbacks
    * these are called instead, and the filter is `options.key`.
    */
-  watch(filter?: string, options?: KVWatchOptions): KVWatcher
-  watch(callbacks: KVWatchCallbacks, options?: KVWatchOptions): KVWatcher
-  watch(first?: string | KVWatchCallbacks, options: KVWatchOptions = {}): KVWatcher {
+  watch(filter?: string, options?: KVWatchOptions): KVWatcher<Out>
+  watch(callbacks: KVWatchCallbacks<Out>, options?: KVWatchOptions): KVWatcher<Out>
+  watch(first?: string | KVWatchCallbacks<Out>, options: KVWatchOptions = {}): KVWatcher<Out> {
     const key = typeof first === "string" ? first : options.key
-    return startWatch<KVWatchEvent, Error, ClientServices, ValidationError>(
+    return startWatch<KVWatchEvent<Out>, Error, ClientServices, ValidationError>(
       this.#rim,
       (onOpen) =>
-        Effect.map(Kv, (kv) =>
-          kv.bucket(this.name).watch({
-            ...options,
-            ...(key === undefined ? {} : { key }),
-            onOpen: (revision) => {
-              onOpen()
-              options.onOpen?.(revision)
-            }
-          })
+        Effect.map(
+          Kv,
+          (kv) =>
+            kv.bucket(this.name, this.#options).watch({
+              ...options,
+              ...(key === undefined ? {} : { key }),
+              onOpen: (revision) => {
+                onOpen()
+                options.onOpen?.(revision)
+              }
+              // the schema in the options is the one that `Out` is of
+            }) as Stream.Stream<KVWatchEvent<Out>, Error>
         ),
       typeof first === "string" ? undefined : first
     )

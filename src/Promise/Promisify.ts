@@ -52,6 +52,8 @@ export const run = async <A, E, R, ER>(
   signal?: AbortSignal
 ): Promise<A> => {
   if (rim.isClosed) throw closed(rim.what)
+  // a call that ends without waiting would not notice
+  if (signal?.aborted) throw signal.reason
   const exit = await rim.runtime.runPromiseExit(effect, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)

@@ -1,19 +1,27 @@
 /** Entity streams in the Promise face: the methods as promises, and the events of a stream for `for await`. */
+import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import { firstPage, pageAfter } from "../Client/StreamReading.ts"
 import {
   type AsyncIterableKind,
+  type EntitySnapshotsApi,
+  type EntityStatesApi,
+  type EntityStreams,
+  type EntityStreamsApi,
   type ReadStreamOptions,
   type StreamEvent,
   type StreamEventsOptions,
   streamMethods,
   Streams,
-  type StreamsApi
+  type StreamsApi,
+  type UntypedStreamsApi
 } from "../Client/Streams.ts"
+import type { AnyEntity } from "../Entity.ts"
+import type { TypedEvent } from "../Event.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 
 type Method = (typeof streamMethods)[number]
-type Methods<F extends PromiseKind | EffectKind> = Pick<StreamsApi<F, AsyncIterableKind>, Method>
+type Methods<F extends PromiseKind | EffectKind> = Pick<UntypedStreamsApi<F, AsyncIterableKind>, Method>
 
 export const promiseStreams = <R, ER>(
   rim: Rim<R | Streams, ER>
@@ -23,15 +31,53 @@ export const promiseStreams = <R, ER>(
     Streams,
     streamMethods
   )
-  return {
-    ...methods,
-    async *events(entityId: string, options?: StreamEventsOptions): AsyncGenerator<StreamEvent, void> {
-      let page: ReadStreamOptions | undefined = firstPage(options)
-      while (page !== undefined) {
-        const result = await methods.read(entityId, page)
-        yield* result.events
-        page = pageAfter(page, result)
-      }
+  return { ...methods, events: eventsOver(methods.read), of: (entity) => entityStreams(rim, entity) }
+}
+
+const entityMethods = ["append", "appendAll", "read", "state", "createSnapshot", "getSnapshot"] as const
+
+type EntityMethods<F extends PromiseKind | EffectKind> = Pick<
+  EntityStreamsApi<F, AsyncIterableKind, TypedEvent> &
+    EntityStatesApi<F, unknown> &
+    EntitySnapshotsApi<F, unknown>,
+  (typeof entityMethods)[number]
+>
+
+const entityStreams = <R, ER, N extends AnyEntity>(
+  rim: Rim<R | Streams, ER>,
+  entity: N
+): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
+  let made: EntityMethods<EffectKind> | undefined
+  // all of its methods are there, also those that the definition has nothing for
+  const service = Effect.map(
+    Streams,
+    (it) => (made ??= it.of(entity) as unknown as EntityMethods<EffectKind>)
+  )
+  const methods = promisify<EntityMethods<PromiseKind>, EntityMethods<EffectKind>, R | Streams, ER>(
+    rim,
+    service,
+    entityMethods
+  )
+  // what is typed by the definition is what its codecs take and make
+  return { ...methods, events: eventsOver(methods.read) } as unknown as EntityStreams<
+    PromiseKind,
+    AsyncIterableKind,
+    N
+  >
+}
+
+/** The events of a stream, read in pages. */
+const eventsOver = <Event extends StreamEvent>(
+  read: (
+    entityId: string,
+    options: ReadStreamOptions
+  ) => Promise<{ readonly events: Array<Event>; readonly totalCount: number }>
+) =>
+  async function* (entityId: string, options?: StreamEventsOptions): AsyncGenerator<Event, void> {
+    let page: ReadStreamOptions | undefined = firstPage(options)
+    while (page !== undefined) {
+      const result = await read(entityId, page)
+      yield* result.events
+      page = pageAfter(page, result)
     }
   }
-}

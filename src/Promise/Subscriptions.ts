@@ -8,8 +8,10 @@ import type {
   SubscriptionSession
 } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/Delivery.ts"
+import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
+import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
@@ -80,7 +82,8 @@ export interface AckHandle {
 
 export interface AckableSubscription extends Subscription, AckHandle {}
 
-export type SubscribeCallbacksAndOptions = SubscribeOptions & SubscriptionCallbacks
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export type SubscribeCallbacksAndOptions<T = any> = SubscribeOptions & SubscriptionCallbacks<T>
 
 const callbackKeys = {
   ...subscribeKeys,
@@ -90,7 +93,8 @@ const callbackKeys = {
 } satisfies Keys<SubscribeCallbacksAndOptions>
 
 /** An event of {@link SubscriptionClient.stream}. */
-export interface StreamedEvent extends SubscriptionEvent {
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
    * Settles it before the body of the loop is done, which does so otherwise in a group with `auto`. A body that ends by `break`
    * or `return` has to call this first: it looks like one that throws.
@@ -173,16 +177,20 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Subscribes to `events:`, `topic:` or `system.` patterns. No event comes before the caller has gone on. Rejects with
-   * `SubscriptionError` when the client is not connected or the server refuses.
+   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose data its schema decodes: what
+   * does not fit goes to `onError` and has failed. No event comes before the caller has gone on. Rejects with `SubscriptionError` when
+   * the client is not connected or the server refuses.
    */
-  subscribe(
-    pattern: string,
-    options: SubscribeCallbacksAndOptions & { readonly ackMode: "manual" }
+  subscribe<const P extends string | EventDefinition>(
+    pattern: P,
+    options: SubscribeCallbacksAndOptions<SubscribedData<P>> & { readonly ackMode: "manual" }
   ): Promise<AckableSubscription>
-  subscribe(pattern: string, options?: SubscribeCallbacksAndOptions): Promise<Subscription>
+  subscribe<const P extends string | EventDefinition>(
+    pattern: P,
+    options?: SubscribeCallbacksAndOptions<SubscribedData<P>>
+  ): Promise<Subscription>
   async subscribe(
-    pattern: string,
+    pattern: string | EventDefinition,
     options: SubscribeCallbacksAndOptions = {}
   ): Promise<Subscription | AckableSubscription> {
     if (this.#closed) throw closed()
@@ -190,12 +198,14 @@ export class SubscriptionClient implements Disposable {
     const session = this.#loaded
     if (session === undefined) {
       throw new SubscriptionError(
-        `"${pattern}" cannot be subscribed to: call connect() first, and wait for it`,
+        `"${subscribedPattern(pattern)}" cannot be subscribed to: call connect() first, and wait for it`,
         { code: "NOT_CONNECTED" }
       )
     }
     const { onError, onEvent, onStateChange, ...rest } = options
-    const subscription = await session.subscribe(pattern, rest, {
+    const decode = await decoding(pattern)
+    const subscription = await session.subscribe(subscribedPattern(pattern), rest, {
+      decode,
       ...(onEvent === undefined ? {} : { onEvent }),
       ...(onError === undefined ? {} : { onError }),
       ...(onStateChange === undefined ? {} : { onStateChange })
@@ -205,12 +215,13 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. In a group with `auto` an
-   * event is acked when the body of the loop is done; what was not taken goes back at once.
+   * event is acked when the body of the loop is done; what was not taken goes back at once. A definition in place of the pattern decodes
+   * the data: an event that does not fit goes to `onError` of the client, and has failed.
    */
-  async *stream(
-    pattern: string,
+  async *stream<const P extends string | EventDefinition>(
+    pattern: P,
     options: SubscribeOptions = {}
-  ): AsyncGenerator<StreamedEvent, void, undefined> {
+  ): AsyncGenerator<StreamedEvent<SubscribedData<P>>, void, undefined> {
     checkKeys(options, subscribeKeys, "stream()")
     await this.connect()
     const events: Array<{ readonly event: SubscriptionEvent; readonly body: Body }> = []
@@ -218,7 +229,9 @@ export class SubscriptionClient implements Disposable {
     let failure: SubscriptionErrorInfo | undefined
     let wake: () => void = () => undefined
     const session = await this.#session!
-    const subscription = await session.subscribe(pattern, options, {
+    const decode = await decoding(pattern)
+    const subscription = await session.subscribe(subscribedPattern(pattern), options, {
+      decode,
       onBody: (event, body) => {
         events.push({ event, body })
         if (events.length >= FULL) session.pause()
@@ -295,6 +308,15 @@ export class SubscriptionClient implements Disposable {
  */
 export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
   new SubscriptionClient(config)
+
+/** What decodes the data; loaded like the session, with the first connection. */
+const decoding = async (
+  pattern: string | EventDefinition
+): Promise<((data: unknown) => unknown) | undefined> => {
+  if (typeof pattern === "string") return undefined
+  const { decoderOf } = await import("../Client/Subscribed.ts")
+  return decoderOf(pattern)
+}
 
 const handleOf = (
   session: SubscriptionSession,

@@ -29,8 +29,8 @@ export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
   stop(): Promise<void>
 }
 
-export type KVWatchCallbacks = WatchCallbacks<KVWatchEvent>
-export type KVWatcher = Watcher<KVWatchEvent>
+export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Value>>
+export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
 /** Changes that wait in front of whoever iterates, unless they are states; then the watch itself waits. */
 const AHEAD = 16

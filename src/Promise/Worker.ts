@@ -14,6 +14,7 @@ import {
   WorkerStoppedError
 } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
@@ -133,7 +134,8 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
   return {
     options: {
       ...knownOf<RunnableOptions>(config, workerKeys),
-      environment: config.environment ?? connection.environment
+      environment: config.environment ?? connection.environment,
+      logger: workerLogger(config.logger)
     },
     transport: connection.transport,
     onClose: (close) => connection.onClose("worker", close)
@@ -153,13 +155,18 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
 }
 
+/** What an option says, else the console: the loggers of Effect are for the Effect face. */
+const workerLogger = (logger: Logger | false | undefined): Logger =>
+  resolveLogger(logger, "[ironflow-worker]")
+
 /** A worker for a server, over what `load` makes of the options. */
 export const connectBy = (
   config: ServerWorkerConfig,
   caller: string,
   load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer, ValidationError>
 ): Connected => {
-  const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
+  const { apiKey, heartbeatInterval, reconnectDelay, serverUrl } = config
+  const logger = workerLogger(config.logger)
   const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
   const { server } = resolvePollingOptions(options, config.environment, caller)
   const connections = Effect.promise(() =>
@@ -169,7 +176,8 @@ export const connectBy = (
   return {
     options: {
       ...knownOf<RunnableOptions>(config, workerKeys),
-      ...(server.namesEnvironment ? { environment: server.environment } : {})
+      ...(server.namesEnvironment ? { environment: server.environment } : {}),
+      logger
     },
     transport: Layer.unwrap(
       Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))

@@ -1,10 +1,35 @@
 /** The keys of what is appended to a stream, apart from the checks of it: clients have no use for these. */
-import type { AppendAllInput, AppendEventInput, StreamEventInput } from "../EntityStream.ts"
-import type { Keys } from "../OptionKeys.ts"
+import type {
+  AppendAllInput,
+  AppendEventInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
+  StreamEventInput
+} from "../EntityStream.ts"
+import { isDefined } from "../EventEncoding.ts"
+import { isObject } from "../Json.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 
-export const appendInputKeys = { name: true, data: true, entityType: true } satisfies Keys<AppendEventInput>
+const appendInputKeys = { name: true, data: true, entityType: true } satisfies Keys<AppendEventInput>
+const definedAppendKeys = { event: true, data: true, entityType: true } satisfies Keys<DefinedAppendInput>
+const streamEventKeys = {
+  name: true,
+  data: true,
+  version: true,
+  metadata: true
+} satisfies Keys<StreamEventInput>
+const definedEventKeys = { event: true, data: true, metadata: true } satisfies Keys<DefinedStreamEvent>
+const appendAllInputKeys = { entityType: true, events: true } satisfies Keys<AppendAllInput>
 
-export const appendAllInputKeys = {
-  entityType: true,
-  events: [{ name: true, data: true, version: true, metadata: true } satisfies Keys<StreamEventInput>]
-} satisfies Keys<AppendAllInput>
+/** Throws `ValidationError` as `checkKeys` does. */
+export const checkAppendKeys = (input: unknown, what: string): void =>
+  checkKeys(input, isDefined(input) ? definedAppendKeys : appendInputKeys, what)
+
+/** Throws `ValidationError` as `checkKeys` does. */
+export const checkAppendAllKeys = (input: unknown, what: string): void => {
+  checkKeys(input, appendAllInputKeys, what)
+  if (!isObject(input) || !Array.isArray(input.events)) return
+  for (const [i, event] of input.events.entries()) {
+    checkKeys(event, isDefined(event) ? definedEventKeys : streamEventKeys, `${what}: events[${i}]`)
+  }
+}

@@ -1,7 +1,7 @@
 /** What a push handler is given, checked and completed. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
+import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
@@ -105,7 +105,10 @@ export interface ResolvedServeOptions {
 }
 
 /** Checks the options, fills in defaults, and warns of what is probably not meant. Throws `ValidationError`. */
-export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions => {
+export const resolveServeOptions = (
+  options: ServeOptions,
+  variables: Variables = readEnvironmentVariable
+): ResolvedServeOptions => {
   checkKeys(options, serveKeys, "serve()", options.logger)
   const { maxBodyBytes = 16 * 1024 * 1024, projections = [], webhooks = [] } = options
   if (!Number.isSafeInteger(maxBodyBytes) || maxBodyBytes <= 0) {
@@ -113,22 +116,20 @@ export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions
       `serve(): \`maxBodyBytes\` must be a positive integer, got ${show(maxBodyBytes)}`
     )
   }
-  const serverUrl =
-    options.serverUrl ||
-    readEnvironmentVariable("IRONFLOW_URL") ||
-    readEnvironmentVariable("IRONFLOW_SERVER_URL")
+  const serverUrl = options.serverUrl || variables("IRONFLOW_URL") || variables("IRONFLOW_SERVER_URL")
   const server = resolveServer(
     { serverUrl, apiKey: options.apiKey, environment: options.environment },
-    "serve()"
+    "serve()",
+    variables
   )
-  const keys = options.skipVerification === true ? [] : resolveKeys(options.signingKey)
+  const keys = options.skipVerification === true ? [] : resolveKeys(options.signingKey, variables)
   const resolved: ResolvedServeOptions = {
     functions: functionsById(options.functions, "serve()"),
     webhooks: webhooksById(webhooks),
     keys: keys.length === 0 ? undefined : keys,
     maxRequestAgeMs: positiveDuration(options.maxRequestAge ?? "5m", "`maxRequestAge` of serve()"),
     logger: resolveLogger(options.logger, "[ironflow-serve]"),
-    environment: checkName("environment", resolveEnvironment(options.environment)),
+    environment: checkName("environment", resolveEnvironment(options.environment, variables)),
     eventDefinitions: options.eventDefinitions,
     server,
     serverIsKnown: serverUrl !== undefined,
@@ -150,7 +151,10 @@ export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions
   return resolved
 }
 
-const resolveKeys = (given: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> => {
+const resolveKeys = (
+  given: string | ReadonlyArray<string> | undefined,
+  variables: Variables
+): ReadonlyArray<string> => {
   if (Array.isArray(given)) {
     if (given.length > 0 && given.every((key) => typeof key === "string" && key !== "")) return given
     throw new ValidationError("serve(): `signingKey` as a list must hold at least one key, and no empty one")
@@ -160,8 +164,8 @@ const resolveKeys = (given: string | ReadonlyArray<string> | undefined): Readonl
       `serve(): \`signingKey\` must be a string or a list of strings, got ${typeof given}`
     )
   }
-  const key = given || readEnvironmentVariable("IRONFLOW_SIGNING_KEY")
-  const previous = readEnvironmentVariable("IRONFLOW_SIGNING_KEY_PREVIOUS")
+  const key = given || variables("IRONFLOW_SIGNING_KEY")
+  const previous = variables("IRONFLOW_SIGNING_KEY_PREVIOUS")
   return [key, previous].filter((one) => one !== undefined)
 }
 

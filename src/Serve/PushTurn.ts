@@ -19,6 +19,8 @@ export interface TurnSurroundings {
   /** Services of the functions. */
   readonly context: Context.Context<never>
   readonly logger: Logger
+  /** Where the `logger` of handlers writes to; the console when absent. */
+  readonly handlerLogger?: Logger
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly turnBudgetMs: number
 }
@@ -40,7 +42,7 @@ export const runTurn = (
   fn: AnyFunction,
   job: Job,
   session: TurnSession,
-  { clock, context, eventDefinitions, logger, turnBudgetMs }: TurnSurroundings
+  { clock, context, eventDefinitions, handlerLogger, logger, turnBudgetMs }: TurnSurroundings
 ): Effect.Effect<TurnEnd> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -76,6 +78,7 @@ export const runTurn = (
             alarm,
             context,
             logger,
+            ...(handlerLogger === undefined ? {} : { handlerLogger }),
             report: (op, onAck) => {
               outbox.report(op, onAck)
               if (!isProgress(op)) return

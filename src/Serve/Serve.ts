@@ -28,7 +28,10 @@ import {
   WebhookNotFoundError,
   withStatus
 } from "../Errors.ts"
+import { currentLogger } from "../EffectLogger.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import type { Logger } from "../Logger.ts"
+import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
@@ -54,23 +57,36 @@ export interface ServeService {
   readonly fetch: (request: Request) => Effect.Effect<Response>
 }
 
-/** Fails with `ValidationError` when the options are not acceptable. */
+/**
+ * It logs to Effect's loggers unless it is given one; what the options leave out is said by the environment variables, by way of the
+ * `ConfigProvider` in context. Fails with `ValidationError` when the options are not acceptable.
+ */
 export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: ServeOptions<Functions>
 ): Effect.Effect<ServeService, ValidationError, FunctionRequirements<Functions[number]>> =>
   Effect.gen(function* () {
+    const handlerLogger = options?.logger === undefined ? yield* currentLogger : undefined
+    const variables = yield* currentVariables
     const resolved = yield* Effect.suspend(() => {
       try {
-        return Effect.succeed(resolveServeOptions(options))
+        return Effect.succeed(
+          resolveServeOptions(
+            handlerLogger === undefined ? options : { ...options, logger: handlerLogger },
+            variables
+          )
+        )
       } catch (error) {
         return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
       }
     })
-    return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved)
+    return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved, handlerLogger)
   })
 
-/** {@link make} with options that have been checked. */
-export const makeResolved = <R>(options: ResolvedServeOptions): Effect.Effect<ServeService, never, R> =>
+/** {@link make} with options that have been checked. The `logger` of handlers writes to `handlerLogger`, else to the console. */
+export const makeResolved = <R>(
+  options: ResolvedServeOptions,
+  handlerLogger?: Logger
+): Effect.Effect<ServeService, never, R> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<R>()
@@ -79,6 +95,7 @@ export const makeResolved = <R>(options: ResolvedServeOptions): Effect.Effect<Se
       clock,
       context,
       logger: options.logger,
+      ...(handlerLogger === undefined ? {} : { handlerLogger }),
       eventDefinitions: options.eventDefinitions,
       turnBudgetMs: options.turnBudgetMs
     })

@@ -2,7 +2,9 @@
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
+import { jsonCodec } from "../EffectSchema.ts"
 import { checkEventName } from "../Event.ts"
+import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkIdempotencyKey, checkSize, eventBytes, nameLength, writesAtOnce } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
@@ -37,9 +39,14 @@ export const webhookIn = (url: string): string | undefined => {
   }
 }
 
+/** The event of a request by its name, with its data as it is stored. */
+interface NamedWebhookEvent extends WebhookEvent {
+  readonly version?: number
+}
+
 /** What has become of a request. */
 export type Received =
-  | { readonly _tag: "Stored"; readonly events: ReadonlyArray<WebhookEvent> }
+  | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
   | { readonly _tag: "Answered"; readonly response: ServeResponse }
 
@@ -87,7 +94,7 @@ export const receive = (
         doing = "transform"
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
-        const events = checkEvents(result, what)
+        const events = checkEvents(await encoded(result), what)
         return events.length === 0 ? ignored : stored(events)
       })
     }).pipe(
@@ -155,10 +162,10 @@ const ofTheWay = new Set([
 
 const ignored: Received = { _tag: "Ignored" }
 
-const stored = (events: ReadonlyArray<WebhookEvent>): Received => ({ _tag: "Stored", events })
+const stored = (events: ReadonlyArray<NamedWebhookEvent>): Received => ({ _tag: "Stored", events })
 
 const emit = (
-  { data, idempotencyKey, name }: WebhookEvent,
+  { data, idempotencyKey, name, version }: NamedWebhookEvent,
   webhook: string,
   what: string,
   connection: Connection
@@ -167,7 +174,7 @@ const emit = (
     connection.send({
       method: "POST",
       path: endpoints.restEmit.path,
-      body: JSON.stringify({ name, data, webhook, ...(idempotencyKey ? { idempotencyKey } : {}) }),
+      body: JSON.stringify({ name, data, version, webhook, ...(idempotencyKey ? { idempotencyKey } : {}) }),
       what
     }),
     {
@@ -189,7 +196,19 @@ const emit = (
     }
   )
 
-const checkEvents = (result: unknown, what: string): ReadonlyArray<WebhookEvent> => {
+/** What was made of the request, with the events that are given by their definitions by their names. */
+const encoded = async (result: unknown): Promise<unknown> => {
+  if (Array.isArray(result)) return Promise.all(result.map(encodedEvent))
+  return encodedEvent(result)
+}
+
+const encodedEvent = async (event: unknown): Promise<unknown> => {
+  if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
+  // a version is that of a definition
+  return isObject(event) ? { ...event, version: undefined } : event
+}
+
+const checkEvents = (result: unknown, what: string): ReadonlyArray<NamedWebhookEvent> => {
   if (result === undefined || result === null) return []
   if (!Array.isArray(result)) return [checkEvent(result, what)]
   if (result.length > writesAtOnce) {
@@ -211,13 +230,13 @@ const checkEvents = (result: unknown, what: string): ReadonlyArray<WebhookEvent>
   return events
 }
 
-const checkEvent = (event: unknown, what: string): WebhookEvent => {
+const checkEvent = (event: unknown, what: string): NamedWebhookEvent => {
   if (!isObject(event)) {
     throw new Error(
       `${what}: \`transform\` must return { name, data }, an array of them, a Response, or nothing`
     )
   }
-  const { data, idempotencyKey, name } = event
+  const { data, idempotencyKey, name, version } = event
   checkEventName(name)
   checkSize(
     `Data of event ${show(name, nameLength)}`,
@@ -230,6 +249,7 @@ const checkEvent = (event: unknown, what: string): WebhookEvent => {
   return {
     name: String(name),
     data: data ?? null,
+    ...(typeof version === "number" ? { version } : {}),
     ...(idempotencyKey ? { idempotencyKey: checkIdempotencyKey(idempotencyKey) } : {})
   }
 }

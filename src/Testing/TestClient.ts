@@ -17,11 +17,21 @@ import {
   TestSuspendedError,
   ValidationError
 } from "../Errors.ts"
+import { jsonCodec } from "../EffectSchema.ts"
+import {
+  type DataFor,
+  type EventDefinition,
+  eventNameOf,
+  type EventRef,
+  isEventDefinition
+} from "../Event.ts"
+import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
-import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { validateEvent } from "../EventData.ts"
+import type { AnyFunction, EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -72,8 +82,16 @@ export interface TestRun {
   /** Names of the steps whose compensations were executed, in that order. */
   readonly compensationsRan: Array<string>
   /** The output of the first step of this name; `undefined` when there is none. */
-  stepOutput(name: string): any
+  stepOutput(name: string): unknown
 }
+
+/** The data of the event that a function's handler gets. */
+type HandledData<F> = F extends
+  { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
+  ? C extends { readonly event: { readonly data: infer T } }
+    ? T
+    : unknown
+  : unknown
 
 export interface TestClient {
   /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
@@ -87,15 +105,30 @@ export interface TestClient {
    * limits here.
    */
   setKey(bucket: string, key: string, revision: number): void
-  /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
+  /**
+   * `fn` answers `step.invoke` and `step.invokeAsync` of a function. It is given their input as that travels, or, when the function
+   * itself is given in place of its id, as the function's handler would get it; its schema has to answer at once.
+   */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
+  mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
-  sendEvent(eventName: string, data: unknown): void
+  sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
    * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is none; a run that
    * fails resolves with status `failed`.
    */
-  emit(eventName: string, data: unknown): Promise<TestRun>
+  emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
+}
+
+/** The input of an invoked function as its handler gets it. */
+const handledBy = (fn: AnyFunction, input: unknown): unknown => {
+  const handled = validateEvent(fn, "ironflow.invoke", input)
+  if (handled instanceof Promise) {
+    throw new ValidationError(
+      `mockInvoke(): the schema of function "${fn.config.id}" does not answer at once; give the id in place of the function`
+    )
+  }
+  return handled.data
 }
 
 /** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
@@ -122,10 +155,18 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       standIns.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
     setKey: (bucket, key, revision) =>
       standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
-    mockInvoke: (functionId, fn) =>
-      void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
-    sendEvent: (name, data) => void standIns.events.push(checkStreamEvent({ name, data })),
-    emit: async (eventName, data) => {
+    // the overloads carry the types
+    mockInvoke: (target: string | AnyFunction, fn: (input: any) => unknown) => {
+      const functionId = typeof target === "string" ? target : target.config.id
+      const standIn = checkStandIn("mockInvoke", functionId, fn)
+      standIns.invokes.set(
+        functionId,
+        typeof target === "string" ? standIn : (input) => standIn(handledBy(target, input))
+      )
+    },
+    sendEvent: (event, data) => void standIns.events.push(eventOf(event, data)),
+    emit: async (given, data) => {
+      const eventName = eventNameOf(given)
       const fn = config.functions.find(({ config }) =>
         config.triggers.some(({ event }) => event === eventName)
       )
@@ -134,9 +175,15 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
           `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
         )
       }
-      return new TestExecution(fn, standIns).run(checkStreamEvent({ name: eventName, data }))
+      return new TestExecution(fn, standIns).run(eventOf(given, data))
     }
   }
+}
+
+const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
+  const given = isEventDefinition(event) ? { event, data } : { name: event, data }
+  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
+  return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }
 
 interface StandIns {
@@ -203,7 +250,7 @@ class TestExecution {
     this.#standIns = standIns
   }
 
-  run({ data, name }: NewStreamEvent): Promise<TestRun> {
+  run({ data, name, version }: NewStreamEvent): Promise<TestRun> {
     return Effect.runPromise(
       Effect.scoped(
         Effect.gen({ self: this }, function* () {
@@ -217,7 +264,7 @@ class TestExecution {
           const event = {
             id: `test-evt-${id}`,
             name,
-            version: 1,
+            version,
             data,
             timestamp: now
           }
@@ -380,10 +427,10 @@ class TestExecution {
         )
       )
     }
-    const { data, name } = event
+    const { data, name, version } = event
     const timestamp = new Date(this.#now()).toISOString()
     return success(
-      { id: `test-evt-${++this.#standIns.runs}`, name, version: 1, data: decodeJson(data), timestamp },
+      { id: `test-evt-${++this.#standIns.runs}`, name, version, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
   }

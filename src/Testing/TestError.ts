@@ -1,5 +1,4 @@
-import type { NondeterminismError, TimersFakedError } from "../Errors.ts"
-import type { EngineError } from "../Engine/EngineError.ts"
+import type { EngineError, NondeterminismError, TimersFakedError } from "../Errors.ts"
 
 /**
  * What the test kits fail with: what their engine fails with, a run that its replay found to go another way, or timers that were

@@ -10,9 +10,9 @@ import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 /** An event that a `step.tx` wrote. */
 export interface TestWrittenEvent {
   readonly name: string
-  readonly data: any
+  readonly data: unknown
   readonly version: number
-  readonly metadata?: any
+  readonly metadata?: unknown
 }
 
 /** What the body of a `step.tx` asked to be written. */
@@ -30,7 +30,7 @@ export type TestWrite =
       readonly bucket: string
       readonly key: string
       /** Absent when the key is deleted. */
-      readonly value?: any
+      readonly value?: unknown
       /** The revision that the key must have; 0: it must not exist. */
       readonly expected?: number
     }

@@ -1,6 +1,11 @@
 /** What a worker is given, checked and completed. */
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { isEnvironmentNamed, resolveEnvironment } from "../Environment.ts"
+import {
+  isEnvironmentNamed,
+  readEnvironmentVariable,
+  resolveEnvironment,
+  type Variables
+} from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
@@ -26,7 +31,10 @@ export interface WorkerOptions<
   readonly environment?: string
   /** Brings event data to the latest version before a handler sees it. */
   readonly eventDefinitions?: EventDefinitionRegistry
-  /** The console with the prefix `[ironflow-worker]` by default; `false` silences. */
+  /**
+   * Where the worker logs; `false` silences. By default `createWorker` logs to the console with the prefix `[ironflow-worker]`, and
+   * `Worker.layer` to Effect's loggers.
+   */
   readonly logger?: Logger | false
   /** How this worker is known; made up when left out. */
   readonly workerId?: string
@@ -59,9 +67,10 @@ export interface ResolvedWorkerOptions {
   readonly drainTimeoutMs: number
 }
 
-/** Checks the options and fills in defaults. Throws `ValidationError`. */
+/** Checks the options and fills in defaults by the variables. Throws `ValidationError`. */
 export const resolveWorkerOptions = (
-  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>
+  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>,
+  variables: Variables = readEnvironmentVariable
 ): ResolvedWorkerOptions => {
   checkKeys(options, workerKeys, "Worker", options.logger)
   const { maxConcurrentJobs = 10 } = options
@@ -76,8 +85,8 @@ export const resolveWorkerOptions = (
     projections: checkProjections(options.projections ?? []),
     maxConcurrentJobs,
     labels: checkLabels(options.labels ?? {}),
-    environment: checkName("environment", resolveEnvironment(options.environment)),
-    namesEnvironment: isEnvironmentNamed(options.environment),
+    environment: checkName("environment", resolveEnvironment(options.environment, variables)),
+    namesEnvironment: isEnvironmentNamed(options.environment, variables),
     eventDefinitions: options.eventDefinitions,
     logger: resolveLogger(options.logger, "[ironflow-worker]"),
     workerId: options.workerId,

@@ -20,6 +20,8 @@ import * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import { type AccessError, type IronflowError, ValidationError } from "../Errors.ts"
+import { loggerOr } from "../EffectLogger.ts"
+import { currentVariables } from "../Variables.ts"
 import {
   type WorkerHandlers,
   type WorkerRegistration,
@@ -52,11 +54,13 @@ export const layer = (
       const http = yield* HttpClient.HttpClient
       const channels = yield* Channels
       const caller = "WorkerTransport.layerPolling"
-      yield* checked(() => resolvePollingOptions(options, undefined, caller))
+      const variables = yield* currentVariables
+      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      yield* checked(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(options, named(registration), caller)),
+            checked(() => resolvePollingOptions(given, named(registration), caller, variables)),
             (resolved) => open(resolved, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

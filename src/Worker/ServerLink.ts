@@ -6,6 +6,7 @@ import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
+import type { Variables } from "../Environment.ts"
 import {
   type AccessError,
   ConnectionError,
@@ -30,7 +31,7 @@ export interface PollingOptions {
   readonly heartbeatInterval?: number | undefined
   /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
-  /** The console with the prefix `[ironflow-worker]` by default; `false` silences. */
+  /** Where it logs; `false` silences. The loggers of Effect by default; for workers of the Promise face that of the worker. */
   readonly logger?: Logger | false | undefined
 }
 
@@ -53,11 +54,16 @@ export interface ResolvedPollingOptions {
 export const resolvePollingOptions = (
   options: PollingOptions,
   environment: string | undefined,
-  caller: string
+  caller: string,
+  variables?: Variables
 ): ResolvedPollingOptions => {
   checkKeys(options, pollingKeys, caller, options.logger)
   return {
-    server: resolveServer({ serverUrl: options.serverUrl, apiKey: options.apiKey, environment }, caller),
+    server: resolveServer(
+      { serverUrl: options.serverUrl, apiKey: options.apiKey, environment },
+      caller,
+      variables
+    ),
     heartbeatMs: milliseconds(
       options.heartbeatInterval ?? DEFAULT_WORKER.HEARTBEAT_INTERVAL_MS,
       `${caller}: \`heartbeatInterval\``

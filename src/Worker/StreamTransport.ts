@@ -11,6 +11,8 @@ import type * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
+import { loggerOr } from "../EffectLogger.ts"
+import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import {
@@ -50,11 +52,13 @@ export const layer = (
     Effect.gen(function* () {
       const http = yield* HttpClient.HttpClient
       const channels = yield* Channels
-      yield* checked(() => resolvePollingOptions(options, undefined, caller))
+      const variables = yield* currentVariables
+      const given = { ...options, logger: yield* loggerOr(options.logger) }
+      yield* checked(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(options, named(registration), caller)),
+            checked(() => resolvePollingOptions(given, named(registration), caller, variables)),
             (resolved) => open(resolved, choices, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

@@ -8,13 +8,15 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
 import { lookAgain } from "../Client/InTime.ts"
-import { type AccessError,
+import {
+  type AccessError,
   ConnectionError,
   type IronflowError,
   LimitExceededError,
   ReportError,
   serializeError,
-  WorkerUnknownError } from "../Errors.ts"
+  WorkerUnknownError
+} from "../Errors.ts"
 import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {

@@ -14,6 +14,7 @@
  */
 import { hostname } from "node:os"
 import * as Clock from "effect/Clock"
+import type { ConfigError } from "effect/Config"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -23,7 +24,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { configured, type ConfigOptions } from "../ConfigOptions.ts"
 import { formatDuration } from "../Duration.ts"
+import { currentLogger } from "../EffectLogger.ts"
+import type { Variables } from "../Environment.ts"
 import { type AccessError, type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
@@ -33,6 +37,7 @@ import { makeRunner } from "../Projection/Runner.ts"
 import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
+import { currentVariables } from "../Variables.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
 import { Pace } from "./Pace.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
@@ -70,6 +75,10 @@ const flushTimeoutMs = 5000
 /**
  * A worker for the lifetime of the scope, registered with the engine.
  *
+ * It logs to Effect's loggers unless it is given one, and so does the `logger` of handlers, from `IRONFLOW_LOG_LEVEL` on unless
+ * `References.MinimumLogLevel` is provided. What the options leave out is said by the environment variables, by way of the
+ * `ConfigProvider` in context.
+ *
  * Fails with `ValidationError` for bad options or functions that the engine does not accept, with `UnauthenticatedError`
  * or `UnauthorizedError` when it wants another API key. Closing the scope drains
  * the worker for at most `drainTimeout`, then stops it.
@@ -88,7 +97,12 @@ export const make = <
   | Scope.Scope
 > =>
   Effect.gen(function* () {
-    const config = yield* resolve(options)
+    // a logger that is given is for what the worker says; handlers write to the console, with the id of their run
+    const handlerLogger = options?.logger === undefined ? yield* currentLogger : undefined
+    const config = yield* resolve(
+      handlerLogger === undefined ? options : { ...options, logger: handlerLogger },
+      yield* currentVariables
+    )
     const workerId = config.workerId ?? (yield* makeWorkerId)
     const transport = yield* WorkerTransport
     const clock = yield* Clock.Clock
@@ -128,6 +142,7 @@ export const make = <
         alarm,
         context,
         logger: config.logger,
+        ...(handlerLogger === undefined ? {} : { handlerLogger }),
         ...(probe === undefined ? {} : { probe }),
         ...(session.checkLeases === undefined
           ? {}
@@ -212,6 +227,41 @@ export const layer = <
     Effect.tap(make(options), ({ ready }) => ready)
   )
 
+const configNames = ["maxConcurrentJobs", "environment", "workerId", "drainTimeout"] as const
+
+/** {@link WorkerOptions} whose settings may be `Config`s. */
+export type WorkerConfigOptions<
+  Functions extends ReadonlyArray<AnyFunction>,
+  Projections extends ReadonlyArray<AnyProjection>
+> = ConfigOptions<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>
+
+/**
+ * {@link layer} by `Config`s, for settings that deployments differ in:
+ *
+ * ```ts
+ * Worker.layerConfig({
+ *   functions: [processOrder],
+ *   maxConcurrentJobs: Config.Int("SHOP_JOBS").pipe(Config.withDefault(10))
+ * })
+ * ```
+ */
+export const layerConfig = <
+  const Functions extends ReadonlyArray<AnyFunction>,
+  const Projections extends ReadonlyArray<AnyProjection> = readonly []
+>(
+  options: WorkerConfigOptions<Functions, Projections>
+): Layer.Layer<
+  Worker,
+  ConnectionError | ValidationError | AccessError | ConfigError,
+  WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
+> =>
+  Layer.unwrap(
+    Effect.map(
+      configured<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>(options, configNames),
+      (configured) => layer(configured)
+    )
+  )
+
 /** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
 export const run = <
   const Functions extends ReadonlyArray<AnyFunction>,
@@ -255,11 +305,12 @@ const startProjections = (
   })
 
 const resolve = (
-  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>
+  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>,
+  variables: Variables
 ): Effect.Effect<ResolvedWorkerOptions, ValidationError> =>
   Effect.suspend(() => {
     try {
-      return Effect.succeed(resolveWorkerOptions(options))
+      return Effect.succeed(resolveWorkerOptions(options, variables))
     } catch (error) {
       if (error instanceof ValidationError) return Effect.fail(error)
       throw error

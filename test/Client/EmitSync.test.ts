@@ -85,7 +85,7 @@ describe.each<[string, () => IronflowClient]>([
     let held: string | undefined
     while (held === undefined) {
       const { runs } = await client().listRuns({ functionId: "hold", status: "waiting" })
-      held = runs.find(({ input }) => input.orderId === orderId)?.id
+      held = runs.find(({ input }) => (input as { orderId?: unknown }).orderId === orderId)?.id
     }
     await client().cancelRun(held)
 

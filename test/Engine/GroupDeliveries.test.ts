@@ -583,7 +583,7 @@ it.effect(
 
       const letters = yield* groups.deadLetters("printers")
       assert.deepStrictEqual(
-        letters.map(({ attempts, event, reason }) => [event.data.i, attempts, reason]),
+        letters.map(({ attempts, event, reason }) => [(event.data as { i: number }).i, attempts, reason]),
         [
           [1, 1, undefined],
           [2, 1, "torn"]

@@ -5,15 +5,10 @@ import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
 /** A turn whose time is in the hands of the test. */
 const start = () => {
   const drains: Array<() => void> = []
-  const turn = { isSettled: true, life: 0, again: 0 }
   const running = new Set<BranchGroup>()
-  const closings = new Closings({
-    isSettled: () => turn.isSettled,
-    hasRunning: (group) => running.has(group),
-    life: () => turn.life,
-    whenDrained: (fn) => drains.push(fn),
-    again: () => turn.again++
-  })
+  const outcomes = { isSettled: true, pumped: 0, pump: () => void outcomes.pumped++ }
+  const turn = { life: 0, outcomes, running, whenDrained: (fn: () => void) => void drains.push(fn) }
+  const closings = new Closings(turn)
   /** All that follows from what has just happened has run. */
   const drain = () => {
     for (const fn of drains.splice(0)) fn()
@@ -57,7 +52,7 @@ describe("Closings", () => {
 
   it("nothing closes while outcomes are on their way to the handler", () => {
     const { add, closed, closings, drain, turn } = start()
-    turn.isSettled = false
+    turn.outcomes.isSettled = false
     add("group", groupIn(rootGroup))
 
     closings.check()
@@ -84,7 +79,7 @@ describe("Closings", () => {
   for (const [what, happens] of [
     ["a sign of life", ({ turn }) => turn.life++],
     ["a step that begins", ({ group, running }) => running.add(group)],
-    ["an outcome on its way", ({ turn }) => (turn.isSettled = false)]
+    ["an outcome on its way", ({ turn }) => (turn.outcomes.isSettled = false)]
   ] as ReadonlyArray<
     [string, (given: Pick<ReturnType<typeof start>, "running" | "turn"> & { group: BranchGroup }) => unknown]
   >) {
@@ -96,10 +91,10 @@ describe("Closings", () => {
       closings.check()
       happens({ group, running, turn })
       drain()
-      assert.deepStrictEqual([closed, turn.again], [[], 1])
+      assert.deepStrictEqual([closed, turn.outcomes.pumped], [[], 1])
 
       running.clear()
-      turn.isSettled = true
+      turn.outcomes.isSettled = true
       closings.check()
       drain()
       assert.deepStrictEqual(closed, ["group"])

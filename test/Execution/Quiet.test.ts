@@ -9,8 +9,6 @@ import { settle } from "./ScriptedEngine.ts"
 describe("what the activity of a turn says about it", () => {
   /** Of a turn that waits for a sleep. */
   const waits: Activity = {
-    running: 0,
-    unacknowledged: 0,
     closings: 0,
     heldOps: 0,
     heldCode: 0,
@@ -24,8 +22,6 @@ describe("what the activity of a turn says about it", () => {
   for (const [what, given, verdict] of [
     ["it waits, and does nothing else", {}, "quiet"],
     ["it waits for nothing", { waiting: 0 }, "busy"],
-    ["code runs", { running: 1 }, "busy"],
-    ["a report is on its way", { unacknowledged: 1 }, "busy"],
     ["a parallel call awaits its steps", { closings: 1 }, "busy"],
     ["the handler has not dealt with an outcome", { isSettled: false }, "busy"],
     ["a call waits for the journal", { heldOps: 1 }, "busy"],
@@ -34,14 +30,26 @@ describe("what the activity of a turn says about it", () => {
     ["it wraps up, and only waits", { isWrappingUp: true }, "quiet"],
     ["it wraps up, and the handler wants code", { isWrappingUp: true, heldCode: 1 }, "release"],
     ["it wraps up, and a step's outcome is for another turn", { isWrappingUp: true, deferred: 1 }, "release"],
-    ["it wraps up, and code still runs", { isWrappingUp: true, heldCode: 1, running: 1 }, "busy"],
+    [
+      "it wraps up, and a parallel call awaits its steps",
+      { isWrappingUp: true, heldCode: 1, closings: 1 },
+      "busy"
+    ],
     ["it wraps up, and a call waits for the journal", { isWrappingUp: true, heldOps: 1 }, "busy"],
     ["its run is to be paused, and it only waits", { isPausing: true }, "quiet"],
     ["its run is to be paused, and the handler wants a step", { isPausing: true, heldOps: 1 }, "release"],
-    ["its run is to be paused, and code still runs", { isPausing: true, heldOps: 1, running: 1 }, "busy"]
+    [
+      "its run is to be paused, and an outcome is on its way",
+      { isPausing: true, heldOps: 1, isSettled: false },
+      "busy"
+    ]
   ] as ReadonlyArray<[string, Partial<Activity>, ReturnType<typeof judge>]>) {
     it(`${verdict}: ${what}`, () => assert.strictEqual(judge({ ...waits, ...given }, false), verdict))
   }
+
+  it("busy: code runs, or a report is on its way", () => {
+    assert.strictEqual(judge(undefined, false), "busy")
+  })
 
   it("quiet: calls stay pending in a turn that registers its compensations again", () => {
     assert.strictEqual(judge({ ...waits, waiting: 0, shelved: 1 }, true), "quiet")
@@ -51,15 +59,8 @@ describe("what the activity of a turn says about it", () => {
 
 describe("Quiet", () => {
   const start = Effect.fnUntraced(function* (lingerMs: number) {
-    const turn = { isQuiet: true, life: 0, fellQuiet: 0 }
-    const quiet = new Quiet({
-      lingerMs,
-      alarm: yield* Alarm.make,
-      clock: yield* Clock.Clock,
-      life: () => turn.life,
-      isQuiet: () => turn.isQuiet,
-      onQuiet: () => turn.fellQuiet++
-    })
+    const turn = { isQuiet: true, life: 0, falls: 0, fellQuiet: () => void turn.falls++ }
+    const quiet = new Quiet(turn, lingerMs, { alarm: yield* Alarm.make, clock: yield* Clock.Clock })
     return { turn, quiet }
   })
   const rest = Effect.promise(settle)
@@ -71,9 +72,9 @@ describe("Quiet", () => {
       quiet.check()
       quiet.check()
 
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -86,7 +87,7 @@ describe("Quiet", () => {
       turn.isQuiet = true
       yield* rest
 
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
     })
   )
 
@@ -97,12 +98,12 @@ describe("Quiet", () => {
       quiet.check()
       turn.isQuiet = false
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
 
       turn.isQuiet = true
       quiet.check()
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -114,10 +115,10 @@ describe("Quiet", () => {
 
       yield* TestClock.adjust(49)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
       yield* TestClock.adjust(1)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -133,11 +134,11 @@ describe("Quiet", () => {
       yield* rest
       yield* TestClock.adjust(49)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
 
       yield* TestClock.adjust(1)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -150,11 +151,11 @@ describe("Quiet", () => {
       turn.life++
       yield* TestClock.adjust(50)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 0)
+      assert.strictEqual(turn.falls, 0)
 
       yield* TestClock.adjust(50)
       yield* rest
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -170,7 +171,7 @@ describe("Quiet", () => {
       yield* TestClock.adjust(10)
       yield* rest
 
-      assert.strictEqual(turn.fellQuiet, 1)
+      assert.strictEqual(turn.falls, 1)
     })
   )
 
@@ -188,7 +189,7 @@ describe("Quiet", () => {
       yield* TestClock.adjust(50)
       yield* rest
 
-      assert.deepStrictEqual([looking.turn.fellQuiet, lingering.turn.fellQuiet], [0, 0])
+      assert.deepStrictEqual([looking.turn.falls, lingering.turn.falls], [0, 0])
     })
   )
 })

@@ -398,6 +398,7 @@ describe("values", () => {
         Effect.map(
           Step.run(
             "count",
+            // @ts-expect-error -- a Map cannot be stored
             Effect.sync(() => new Map([["book", 1]]))
           ),
           (value) => [value]

@@ -1,6 +1,6 @@
 /** Keys and configurations as Effect services, in process and over HTTP. */
 import { assert, describe, it } from "@effect/vitest"
-import { Client, Config, Engine, Kv, Store } from "@ironflow/node/effect"
+import { Client, Engine, IronflowConfig, Kv, Store } from "@ironflow/node/effect"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -100,7 +100,7 @@ describe.each([
 
   it.live("of configurations set, patch, list beyond a page, watch and delete", () =>
     Effect.gen(function* () {
-      const config = yield* Config.Config
+      const config = yield* IronflowConfig.Config
       assert.strictEqual((yield* Effect.flip(config.patch("app", { a: 1 })))._tag, "ConfigNotFoundError")
       yield* config.set("app", { a: 1, b: 1 })
       yield* config.patch("app", { b: 2 })

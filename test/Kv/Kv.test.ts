@@ -428,7 +428,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       let seen = 0
       for await (const { key, value } of watcher) {
         seen++
-        latest.set(key, Number(value.slice(100_000)))
+        latest.set(key, Number(String(value).slice(100_000)))
         if (latest.size === 20 && [...latest.values()].every((i) => i === 19)) break
       }
       // what was put aside for it was dropped in between

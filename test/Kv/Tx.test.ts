@@ -1,12 +1,14 @@
 /** Keys in `step.tx`: both faces, in the engine's process and in a worker that speaks HTTP. */
 import * as Effect from "effect/Effect"
 import { afterEach, assert, describe, it } from "vitest"
+import { z } from "zod"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { type IronflowEngine, startEngine } from "../../src/engine.ts"
 import type { RunnableFunction } from "../../src/Promise/Worker.ts"
 import { createClient, createFunction, createWorker, type IronflowClient } from "../../src/index.ts"
 
 const retry = { maxAttempts: 3, initialDelayMs: 5 }
+const Stock = z.object({ left: z.number() })
 const triggers = [{ event: "sale.wanted" }]
 const sold = (left: number) => ({ name: "item.sold", data: { left }, entityType: "item" })
 
@@ -18,9 +20,13 @@ const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => Runnabl
         "sell",
         async (tx, { attempt }) => {
           const { item, mistakes, bucket = "stock" } = event.data
-          const entry = await clientOf().kv().bucket("stock").get(item)
+          const entry = await clientOf().kv().bucket("stock", { schema: Stock }).get(item)
           const left = entry.value.left - 1
-          tx.kv(bucket).update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
+          tx.kv(bucket, { schema: Stock }).update(
+            item,
+            { left },
+            entry.revision + (attempt <= mistakes ? 1 : 0)
+          )
           tx.kv("receipts").create(`${item}.json`, { left })
           tx.kv("receipts").put(`${item}.bytes`, Uint8Array.of(0, 255, left))
           tx.kv("receipts").put(`${item}.text`, "sold")
@@ -38,9 +44,13 @@ const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => Runnabl
         Effect.fnUntraced(function* (tx) {
           const { item, mistakes, bucket = "stock" } = event.data
           const { attempt } = yield* Step.StepAttempt
-          const entry = yield* Effect.promise(() => clientOf().kv().bucket("stock").get(item))
+          const entry = yield* Effect.promise(() =>
+            clientOf().kv().bucket("stock", { schema: Stock }).get(item)
+          )
           const left = entry.value.left - 1
-          yield* tx.kv(bucket).update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
+          yield* tx
+            .kv(bucket, { schema: Stock })
+            .update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
           yield* tx.kv("receipts").create(`${item}.json`, { left })
           yield* tx.kv("receipts").put(`${item}.bytes`, Uint8Array.of(0, 255, left))
           yield* tx.kv("receipts").put(`${item}.text`, "sold")
@@ -98,7 +108,8 @@ describe.each(Object.keys(faces))("step.tx with keys, written with the %s face",
       const run = await sell(client, { mistakes: 2 })
 
       assert.strictEqual(run.status, "completed", run.error?.message ?? "")
-      assert.strictEqual(run.output.value, 3, "two conflicts, and then it fits")
+      const { value, writes } = run.output as { value: number; writes: ReadonlyArray<object> }
+      assert.strictEqual(value, 3, "two conflicts, and then it fits")
       const stock = await client.kv().bucket("stock").get("pen")
       const receipts = client.kv().bucket("receipts")
       assert.deepStrictEqual(stock.value, { left: 2 })
@@ -106,7 +117,7 @@ describe.each(Object.keys(faces))("step.tx with keys, written with the %s face",
       assert.deepStrictEqual((await receipts.get("pen.bytes")).value, Uint8Array.of(0, 255, 2))
       assert.strictEqual((await receipts.get("pen.text")).value, "sold")
       assert.deepStrictEqual(await receipts.listKeys(), ["pen.bytes", "pen.json", "pen.text"])
-      assert.deepStrictEqual(run.output.writes.slice(0, 2), [
+      assert.deepStrictEqual(writes.slice(0, 2), [
         { _tag: "kv", bucket: "stock", key: "pen", revision: stock.revision },
         {
           _tag: "kv",
@@ -115,7 +126,7 @@ describe.each(Object.keys(faces))("step.tx with keys, written with the %s face",
           revision: (await receipts.get("pen.json")).revision
         }
       ])
-      assert.deepInclude(run.output.writes[5], { _tag: "append", entityId: "pen", entityVersion: 1 })
+      assert.deepInclude(writes[5], { _tag: "append", entityId: "pen", entityVersion: 1 })
     })
 
     it("writes nothing when a revision never fits, and says so", async () => {

@@ -106,7 +106,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
   assert.deepStrictEqual(state, { total: 7 })
   assert.deepStrictEqual([version, status.refusedSaves, status.deadLetters], [4, 0, 1])
   assert.deepStrictEqual(
-    letters.map(({ attempts, event }) => [event.data.amount, attempts]),
+    letters.map(({ attempts, event }) => [(event.data as { amount: number }).amount, attempts]),
     [[13, 1]]
   )
   // the claim was never lost

@@ -125,7 +125,9 @@ test("a handler that throws or rejects gets the event again, until it is a dead 
   expect(errors.filter((error) => error === "HANDLER_ERROR no paper")).toHaveLength(3)
   expect(errors.filter((error) => error.startsWith("REDELIVERIES_EXHAUSTED"))).toHaveLength(2)
   const letters = await printers.groups.deadLetters("printers")
-  expect(letters.map(({ attempts, event, reason }) => [event.data.i, attempts, reason])).toEqual([
+  expect(
+    letters.map(({ attempts, event, reason }) => [(event.data as { i: number }).i, attempts, reason])
+  ).toEqual([
     [1, 3, "no paper"],
     [2, 3, "no ink"],
     [3, 1, "torn"]

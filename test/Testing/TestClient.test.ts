@@ -2,7 +2,9 @@ import { createFunction, InvokeError, NonRetryableError, StepError } from "@iron
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestClient } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { describe, expect, test } from "vitest"
+import { z } from "zod"
 
 const order = { id: "order", triggers: [{ event: "order.placed" }] }
 
@@ -215,4 +217,36 @@ describe("data of an event", () => {
     expect((await t.emit("order.placed", null)).output).toEqual([null, { amount: 1 }, null, {}])
     expect((await t.emit("order.placed", undefined)).status).toBe("failed")
   })
+})
+
+test("what stands in for a function is given the input that the function takes", async () => {
+  const ship = createFunction(
+    { id: "ship", triggers: [], schema: z.object({ to: z.string() }) },
+    async ({ event }) => event.data.to
+  )
+  const shop = createFunction(order, async ({ step }) => step.invoke(ship, { to: "Ada" }))
+  const t = createTestClient({ functions: [shop] })
+
+  t.mockInvoke(ship, ({ to }) => `to ${to.toUpperCase()}`)
+
+  expect((await t.emit("order.placed", {})).output).toBe("to ADA")
+})
+
+test("what stands in for a function gets dates where its schema makes dates of texts", async () => {
+  const Due = Schema.Struct({ at: Schema.DateFromString })
+  const remind = createFunction({ id: "remind", triggers: [], schema: Due }, async ({ event }) =>
+    event.data.at.getTime()
+  )
+  const shop = createFunction(order, async ({ step }) =>
+    step.invoke(remind, { at: "1970-01-01T00:00:00.000Z" })
+  )
+  const t = createTestClient({ functions: [shop] })
+  const inputs: Array<unknown> = []
+
+  t.mockInvoke("remind", (input) => void inputs.push(input))
+  await t.emit("order.placed", {})
+  t.mockInvoke(remind, ({ at }) => void inputs.push(at.getTime()))
+  await t.emit("order.placed", {})
+
+  expect(inputs).toEqual([{ at: "1970-01-01T00:00:00.000Z" }, 0])
 })

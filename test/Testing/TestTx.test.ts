@@ -90,10 +90,12 @@ test("a conflict is a failed attempt that writes nothing, and the run sees what 
   expect(failed.error?.cause).toBeInstanceOf(VersionConflictError)
 
   t.setStream("used", { entityType: account, version: 3 })
-  expect((await t.emit("transfer.requested", {})).stepOutput("move").writes).toMatchObject([
-    { entityId: "fresh", entityVersion: 1 },
-    { entityId: "used", entityVersion: 4 }
-  ])
+  expect((await t.emit("transfer.requested", {})).stepOutput("move")).toMatchObject({
+    writes: [
+      { entityId: "fresh", entityVersion: 1 },
+      { entityId: "used", entityVersion: 4 }
+    ]
+  })
   // versions go on from one run to the next
   expect((await t.emit("transfer.requested", {})).error?.cause).toMatchObject({ actualVersion: 4 })
 })

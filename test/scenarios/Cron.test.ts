@@ -20,7 +20,7 @@ const fires = (world: World) =>
   Effect.gen(function* () {
     yield* world.settle
     const { runs } = yield* world.client.listRuns({ functionId: "report", limit: 1000 })
-    return runs.reverse().map(({ input }) => String(input.scheduledAt))
+    return runs.reverse().map(({ input }) => String((input as { scheduledAt: string }).scheduledAt))
   })
 
 describe("cron", () => {

@@ -214,7 +214,7 @@ describe("invoke", () => {
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.reaches(runId, "SLEEPING")
-        const childId = (yield* client.getRunSteps(runId)).find(({ name }) => name === "note")?.output
+        const childId = String((yield* client.getRunSteps(runId)).find(({ name }) => name === "note")?.output)
         assert.notProperty(yield* client.getRun(childId), "parentRunId")
         yield* client.cancelRun(runId)
         yield* world.until("the child runs", () => stage.isHeld("print"))

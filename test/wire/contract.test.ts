@@ -8,6 +8,7 @@ import {
   IronflowError,
   LimitExceededError,
   RunNotFoundError,
+  ServerError,
   StepNotFoundError,
   StoreError,
   TimeoutError,
@@ -87,7 +88,7 @@ describe("an error", () => {
     [new ConnectionError("gone"), 503, 503],
     [new UnauthenticatedError(), 401, 401],
     [new UnauthorizedError(), 403, 403],
-    [new IronflowError("odd", { code: "ODD", details: { a: 1 } }), 500, 500]
+    [new ServerError("odd", { code: "ODD", details: { a: 1 } }), 500, 500]
   ]
 
   it.each(errors.map(([error, ...statuses]) => [error.name, error, ...statuses] as const))(

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import { readEnvironmentVariable } from "../../Environment.ts"
+import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
 import {
   type IronflowError,
   isIronflowError,
@@ -27,12 +27,14 @@ import * as BuiltIn from "./BuiltIn.ts"
 export const BootstrapKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/BootstrapKey",
   {
-    defaultValue: () => {
-      const text = readEnvironmentVariable("IRONFLOW_BOOTSTRAP_KEY")
-      return text === undefined ? undefined : Redacted.make(text)
-    }
+    defaultValue: () => bootstrapKeyIn(readEnvironmentVariable)
   }
 )
+
+export const bootstrapKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
+  const text = variables("IRONFLOW_BOOTSTRAP_KEY")
+  return text === undefined ? undefined : Redacted.make(text)
+}
 
 /** How late the last use of a key may be in the database, milliseconds. */
 const TOUCH_MS = 5000
@@ -473,18 +475,20 @@ export const make = (store: StoreService): Effect.Effect<Access, StoreError, Sco
     return access
   })
 
-/** Makes sure that the operator's key is there. */
-export const putBootstrapKey = (store: StoreService): Effect.Effect<void, ValidationError | StoreError> =>
-  Effect.flatMap(BootstrapKey, (redacted): Effect.Effect<void, ValidationError | StoreError> => {
-    if (redacted === undefined) return Effect.void
-    const key = Redacted.value(redacted)
-    if (!/^[\x21-\x7e]{32,256}$/.test(key)) {
-      return Effect.fail(
-        new ValidationError(
-          `IRONFLOW_BOOTSTRAP_KEY must be 32 to 256 printable ASCII characters without spaces, and this one has ${key.length}: ` +
-            `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64url')"\`.`
-        )
+/** Makes sure that the operator's key is there, if there is one. */
+export const putBootstrapKey = (
+  store: StoreService,
+  redacted: Redacted.Redacted<string> | undefined
+): Effect.Effect<void, ValidationError | StoreError> => {
+  if (redacted === undefined) return Effect.void
+  const key = Redacted.value(redacted)
+  if (!/^[\x21-\x7e]{32,256}$/.test(key)) {
+    return Effect.fail(
+      new ValidationError(
+        `IRONFLOW_BOOTSTRAP_KEY must be 32 to 256 printable ASCII characters without spaces, and this one has ${key.length}: ` +
+          `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64url')"\`.`
       )
-    }
-    return store.putBootstrapKey(hashOf(key))
-  })
+    )
+  }
+  return store.putBootstrapKey(hashOf(key))
+}

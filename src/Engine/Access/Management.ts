@@ -21,17 +21,17 @@ import type { Role, RolesApi } from "../../Client/Roles.ts"
 import { positiveDuration } from "../../Duration.ts"
 import {
   ApiKeyNotFoundError,
+  type EngineError,
+  isIronflowError,
   LimitExceededError,
   type NotFoundError,
   OrgNotFoundError,
   PolicyNotFoundError,
   RoleNotFoundError,
   UnauthorizedError,
-  ValidationError,
-  isIronflowError
+  ValidationError
 } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
-import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
 import {

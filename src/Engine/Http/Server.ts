@@ -24,6 +24,7 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { withLogLevel } from "../../EffectLogger.ts"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
@@ -169,7 +170,8 @@ export type HttpServerError = ValidationError | ListenError | NodeVersionError |
 /** Serves the engine in context for the lifetime of the layer. */
 export const layer = (
   options: HttpServerOptions = {}
-): Layer.Layer<HttpServerEngine, HttpServerError, Engine> => Layer.effect(HttpServerEngine, make(options))
+): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
+  Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
 export const make = (
   options: HttpServerOptions

@@ -6,7 +6,7 @@ import type {
   ReadStreamOptions,
   StreamEvent,
   StreamInfo,
-  StreamsService
+  UntypedStreams
 } from "../../Client/Streams.ts"
 import type { Raw } from "../../Client/Named.ts"
 import {
@@ -29,7 +29,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const reading = <A>(
     name: EndpointName,
     read: (body: unknown) => A,
-    answer: (streams: Raw<StreamsService>, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
+    answer: (streams: Raw<UntypedStreams>, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route =>
     route(name, (call) =>
       Effect.flatMap(
@@ -193,7 +193,7 @@ const appending = <A>(
 
 /** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
 const readableIn = (
-  streams: Raw<StreamsService>,
+  streams: Raw<UntypedStreams>,
   entityId: string,
   { caller, environment }: Call
 ): Effect.Effect<(event: StreamEvent) => boolean, IronflowError> => {

@@ -3,7 +3,7 @@
  * for so many, besides a few of each connection, so that nobody is kept from waiting by those who wait most.
  */
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../../Errors.ts"
+import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
 /** Calls of one connection for which there always is room. */
 export const FEW_WAITS = 16
@@ -36,7 +36,7 @@ export class Waiting {
 }
 
 const noRoom = (): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     `More than ${MORE_WAITS} calls wait for something to happen, and this connection has ${FEW_WAITS} of them: ask again in a moment`,
-    { code: "SERVER_BUSY", retryable: true }
+    { code: "SERVER_BUSY" }
   )

@@ -6,12 +6,12 @@ import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import {
   EndpointUnavailableError,
+  type EngineError,
   IronflowError,
+  isIronflowError,
   type StoreError,
-  ValidationError,
-  isIronflowError
+  ValidationError
 } from "../../Errors.ts"
-import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import type { After } from "../../Execution/Alarm.ts"
 import { checkFunctionCount } from "../../Limits.ts"

@@ -1,7 +1,7 @@
 /** How the engine calls push endpoints. */
 import * as Context from "effect/Context"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable } from "../../Environment.ts"
+import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
 import { ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { show } from "../../Show.ts"
@@ -32,9 +32,12 @@ export const PushSettings = Context.Reference<PushSettings>("@ironflow/node/Push
 })
 
 /** The settings with what is given. */
-export const makeSettings = (given: Partial<PushSettings> = {}): PushSettings => {
+export const makeSettings = (
+  given: Partial<PushSettings> = {},
+  variables: Variables = readEnvironmentVariable
+): PushSettings => {
   checkKeys(given, settingKeys, "push")
-  const key = readEnvironmentVariable("IRONFLOW_SIGNING_KEY")
+  const key = variables("IRONFLOW_SIGNING_KEY")
   const settings = {
     signingKey: key === undefined ? undefined : Redacted.make(key),
     allowPrivateNetworks: false,

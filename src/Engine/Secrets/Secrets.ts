@@ -6,9 +6,8 @@ import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable } from "../../Environment.ts"
-import { MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
-import type { EngineError } from "../EngineError.ts"
+import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
+import { type EngineError, MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { SecretInfo } from "../../Client/Secrets.ts"
 import { show } from "../../Show.ts"
@@ -20,12 +19,14 @@ import type { StoreService } from "../Store/Store.ts"
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/MasterKey",
   {
-    defaultValue: () => {
-      const text = readEnvironmentVariable("IRONFLOW_MASTER_KEY")
-      return text === undefined ? undefined : Redacted.make(text)
-    }
+    defaultValue: () => masterKeyIn(readEnvironmentVariable)
   }
 )
+
+export const masterKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
+  const text = variables("IRONFLOW_MASTER_KEY")
+  return text === undefined ? undefined : Redacted.make(text)
+}
 
 /** Managing the secrets of one environment. Values go in and never come out here. */
 export interface SecretsService {

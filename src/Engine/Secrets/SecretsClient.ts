@@ -2,9 +2,8 @@
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
-import { SecretNotFoundError } from "../../Errors.ts"
+import { type EngineError, SecretNotFoundError } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
-import type { EngineError } from "../EngineError.ts"
 import type { SecretsService } from "./Secrets.ts"
 
 export const make = (secrets: SecretsService): Raw<SecretsApi<EffectKind>, EngineError> => {

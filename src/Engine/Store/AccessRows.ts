@@ -45,16 +45,25 @@ const BOOTSTRAP = "key_bootstrap"
 
 const READ_ACCESS = statement(
   "AccessRows.readAccess",
-  "SELECT role, policy FROM role_policies ORDER BY policy"
+  "SELECT role, policy FROM role_policies ORDER BY policy",
+  { scans: "the access of an engine is held in memory, and bounded" }
 )
 
-const READ_ACCESS_2 = statement("AccessRows.readAccess.2", "SELECT * FROM api_keys ORDER BY id")
+const READ_ACCESS_2 = statement("AccessRows.readAccess.2", "SELECT * FROM api_keys ORDER BY id", {
+  scans: "the access of an engine is held in memory, and bounded"
+})
 
-const READ_ACCESS_3 = statement("AccessRows.readAccess.3", "SELECT * FROM orgs ORDER BY id")
+const READ_ACCESS_3 = statement("AccessRows.readAccess.3", "SELECT * FROM orgs ORDER BY id", {
+  scans: "the access of an engine is held in memory, and bounded"
+})
 
-const READ_ACCESS_4 = statement("AccessRows.readAccess.4", "SELECT * FROM roles ORDER BY id")
+const READ_ACCESS_4 = statement("AccessRows.readAccess.4", "SELECT * FROM roles ORDER BY id", {
+  scans: "the access of an engine is held in memory, and bounded"
+})
 
-const READ_ACCESS_5 = statement("AccessRows.readAccess.5", "SELECT * FROM policies ORDER BY id")
+const READ_ACCESS_5 = statement("AccessRows.readAccess.5", "SELECT * FROM policies ORDER BY id", {
+  scans: "the access of an engine is held in memory, and bounded"
+})
 
 export function* readAccess(): Program<AccessRecords> {
   const assigned = new Map<string, Array<string>>()
@@ -73,7 +82,8 @@ export function* readAccess(): Program<AccessRecords> {
 
 const READ_ACCESS_LOG = statement(
   "AccessRows.readAccessLog",
-  "SELECT * FROM access_log ORDER BY seq DESC LIMIT ?"
+  "SELECT * FROM access_log ORDER BY seq DESC LIMIT ?",
+  { scans: "newest first, up to a limit" }
 )
 
 export function* readAccessLog(limit: number): Program<Array<AccessLogEntry>> {
@@ -397,7 +407,8 @@ export function* updateRole(
 
 const DELETE_ROLE = statement(
   "AccessRows.deleteRole",
-  "SELECT id FROM api_keys WHERE EXISTS (SELECT 1 FROM json_each(roles) WHERE value = ?) ORDER BY id LIMIT 3"
+  "SELECT id FROM api_keys WHERE EXISTS (SELECT 1 FROM json_each(roles) WHERE value = ?) ORDER BY id LIMIT 3",
+  { scans: "keys are few, and roles are deleted seldom" }
 )
 
 const DELETE_ROLE_2 = statement("AccessRows.deleteRole.2", "DELETE FROM role_policies WHERE role = ?")

@@ -30,10 +30,15 @@ export function* storeClock(tx: Transaction): Program<void> {
 
 const MOVE_WITH_CLOCK = statement(
   "ClockRows.moveWithClock",
-  "UPDATE projections SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL"
+  "UPDATE projections SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL",
+  { scans: "once when the clock was set" }
 )
 
-const MOVE_WITH_CLOCK_2 = statement("ClockRows.moveWithClock.2", "UPDATE deliveries SET due_at = due_at + ?")
+const MOVE_WITH_CLOCK_2 = statement(
+  "ClockRows.moveWithClock.2",
+  "UPDATE deliveries SET due_at = due_at + ?",
+  { scans: "once when the clock was set" }
+)
 
 /**
  * The clock was set by `ms` while the engine ran. Leases move with it in both directions. When it was set back, so do the
@@ -56,7 +61,8 @@ export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
 
 const SET_BACK_BETWEEN_STARTS = statement(
   "ClockRows.setBackBetweenStarts",
-  "UPDATE deliveries SET due_at = due_at - ?"
+  "UPDATE deliveries SET due_at = due_at - ?",
+  { scans: "once when the clock was set back" }
 )
 
 /** The clock shows less than when it was last stored, by `ms`: the engine was not running when it was set. */
@@ -76,7 +82,11 @@ const SET_BACK_2 = statement(
   "UPDATE idempotency SET expires_at = ? WHERE expires_at > ?"
 )
 
-const SET_BACK_3 = statement("ClockRows.setBack.3", "SELECT function, cron, timezone, next_at FROM schedules")
+const SET_BACK_3 = statement(
+  "ClockRows.setBack.3",
+  "SELECT function, cron, timezone, next_at FROM schedules",
+  { scans: "once when the clock was set back" }
+)
 
 const SET_BACK_4 = statement(
   "ClockRows.setBack.4",
@@ -100,7 +110,8 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
 const SHORTEN_LEASES = statement(
   "ClockRows.shortenLeases",
   `UPDATE runs SET lease_until = ? + coalesce(lease_ms, ${LONGEST_LEASE_MS})
-     WHERE lease_until > ? + coalesce(lease_ms, ${LONGEST_LEASE_MS}) @sound(run, key)`
+     WHERE lease_until > ? + coalesce(lease_ms, ${LONGEST_LEASE_MS}) @sound(run, key)`,
+  { scans: "the runs that are leased, once at the start" }
 )
 
 /** A lease that was given before this start ends no later than one that is given now. */

@@ -52,7 +52,8 @@ type FoundRun =
 
 const FIND_RUNS_AROUND = statement(
   "DamagedRunList.findRunsAround",
-  "SELECT key, id FROM runs ORDER BY +key DESC"
+  "SELECT key, id FROM runs ORDER BY +key DESC",
+  { scans: "for a table that is damaged: the index of ids is read in its place" }
 )
 
 /**

@@ -1,6 +1,8 @@
 /** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
 import { all, among, apart, get, insert, statement, type Program } from "./Program.ts"
+import { LimitExceededError } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
+import * as Limits from "../../Limits.ts"
 import { compilePattern, matchesPattern } from "../../Pattern.ts"
 import { evaluateExpression, type Evaluation } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
@@ -48,6 +50,38 @@ export function* appendEvent(
   const stored = yield* storeEvent(tx, input, firing)
   const { eventId, position, runIds } = stored
   yield* remember(tx, environment, scope, idempotencyKey, print, { eventId, position, runIds })
+  return stored
+}
+
+/** Why events are not stored together: with the runs that they start, which could stop everything else for long. */
+export const tooManyRuns = (
+  tx: Transaction,
+  environment: string,
+  what: string,
+  events: ReadonlyArray<{ readonly name: string }>
+): LimitExceededError | undefined => {
+  let runs = 0
+  for (const { name } of events) runs += tx.registry.countListeners(environment, name)
+  return runs > Limits.runsOfAppend && events.length > 1
+    ? new LimitExceededError(
+        `${what}, by the runs that its events may start,`,
+        runs,
+        Limits.runsOfAppend,
+        "runs"
+      )
+    : undefined
+}
+
+/** Stores events of one environment in their order as {@link appendEvent} does; returns what refuses them. */
+export function* appendEvents(
+  tx: Transaction,
+  inputs: ReadonlyArray<NewEvent>
+): Program<ReadonlyArray<AppendedEvent> | LimitExceededError> {
+  const [first] = inputs
+  const refused = first && tooManyRuns(tx, first.environment, "The batch of events", inputs)
+  if (refused !== undefined) return refused
+  const stored: Array<AppendedEvent> = []
+  for (const input of inputs) stored.push(yield* appendEvent(tx, input))
   return stored
 }
 
@@ -119,7 +153,8 @@ export function* endOfLog(): Program<number> {
 
 const END_OF_LOG_BY_NAME = statement(
   "Events.endOfLogByName",
-  "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1"
+  "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1",
+  { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
 
 /** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */

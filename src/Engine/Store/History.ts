@@ -50,7 +50,9 @@ export interface HistoryQuery {
   readonly runId?: string | undefined
 }
 
-const READ_HISTORIES = statement("History.readHistories", `${RUNS} AND r.ended_at IS NULL ORDER BY r.key`)
+const READ_HISTORIES = statement("History.readHistories", `${RUNS} AND r.ended_at IS NULL ORDER BY r.key`, {
+  scans: "the unfinished runs, which a command asks for"
+})
 
 function* readOpenHistories(
   tx: Transaction,

@@ -488,7 +488,8 @@ const EXTEND = statement(
 
 const IS_LEASED = statement(
   "Leases.isLeased",
-  "SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+  "SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
 )
 
 const ENVIRONMENT_OF_JOB = statement(
@@ -525,7 +526,9 @@ function* isGone(
   return (yield* amongLeased(tx, IS_LEASED, jobId)) === undefined
 }
 
-const AMONG_LEASED = statement("Leases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL")
+const AMONG_LEASED = statement("Leases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL", {
+  scans: "the runs that are leased, which workers have room for"
+})
 
 /** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
 function* amongLeased(tx: Transaction, one: Statement, jobId: string): Program<Row | undefined> {
@@ -655,14 +658,19 @@ function* freeActors(tx: Transaction, workerId: string, functionIds?: ReadonlySe
   }
 }
 
-const RECOVER_LEASES = statement("Leases.recoverLeases", "SELECT key FROM runs WHERE lease IS NOT NULL")
+const RECOVER_LEASES = statement("Leases.recoverLeases", "SELECT key FROM runs WHERE lease IS NOT NULL", {
+  scans: "the runs that are leased, once at the start"
+})
 
 const RECOVER_LEASES_2 = statement(
   "Leases.recoverLeases.2",
-  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`
+  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
+  { scans: "the runs that are leased, once at the start" }
 )
 
-const RECOVER_LEASES_3 = statement("Leases.recoverLeases.3", "SELECT DISTINCT worker FROM actors")
+const RECOVER_LEASES_3 = statement("Leases.recoverLeases.3", "SELECT DISTINCT worker FROM actors", {
+  scans: "actors that are bound, once at the start"
+})
 
 const RECOVER_LEASES_4 = statement(
   "Leases.recoverLeases.4",
@@ -719,7 +727,8 @@ export function* expireLeases(tx: Transaction, limit: number): Program<number> {
 
 const LEASED = statement(
   "Leases.leased",
-  "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+  "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
 )
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */

@@ -182,12 +182,14 @@ export function* claimProjection(
 
 const RECOVER_PROJECTIONS = statement(
   "ProjectionRows.recoverProjections",
-  "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL"
+  "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
+  { scans: "projections are few, once at the start" }
 )
 
 const RECOVER_PROJECTIONS_2 = statement(
   "ProjectionRows.recoverProjections.2",
-  "UPDATE projections SET lease_until = ? WHERE lease_until > ?"
+  "UPDATE projections SET lease_until = ? WHERE lease_until > ?",
+  { scans: "projections are few, once at the start" }
 )
 
 /** Owned by a worker of this process when it ended: there is no such worker any more. */

@@ -107,7 +107,8 @@ export function* deleteFunction(tx: Transaction, environmentName: string, id: st
 
 const LOAD_REGISTRATIONS = statement(
   "Registrations.loadRegistrations",
-  "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key"
+  "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
+  { scans: "functions are held in memory, once at the start" }
 )
 
 /** Fills the registry at start; every function may have runs that are ready. */

@@ -69,7 +69,8 @@ const OLD_ONE = statement("Retention.oldOne", `${OLD} key = ?`)
 /** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
 const KEYS_AFTER = statement(
   "Retention.keysAfter",
-  `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`
+  `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`,
+  { scans: "for a table that is damaged: the index of ids is read in its place" }
 )
 
 /** The runs after `last`, in order; around those that are damaged they are read one by one. */

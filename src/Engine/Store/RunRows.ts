@@ -392,7 +392,9 @@ const actorText = (json: string): string => {
   return typeof value === "string" ? value : json
 }
 
-const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?")
+const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?", {
+  scans: "for a run whose row is damaged: the index of ids is read in its place"
+})
 
 /** The id of a run whose row may be out of reach: it is in an index too. */
 export function* runIdOf(key: number): Program<string | undefined> {

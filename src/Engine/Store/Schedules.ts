@@ -77,12 +77,14 @@ const LONGEST_QUEUE = 1000
 
 const FIRE_SCHEDULES = statement(
   "Schedules.fireSchedules",
-  "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL"
+  "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL",
+  { scans: "the schedules that have something queued" }
 )
 
 const FIRE_SCHEDULES_2 = statement(
   "Schedules.fireSchedules.2",
-  "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?"
+  "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?",
+  { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
 )
 
 /** Fires what is due, at most `limit` schedules of it, after what has waited and need not wait any more; returns how many there were. */

@@ -24,7 +24,7 @@ import type { Seen } from "./Activity.ts"
 import { ClockJumps } from "./ClockJumps.ts"
 import { moveWithClock, readClock, setBackBetweenStarts, shortenLeases, storeClock } from "./ClockRows.ts"
 import * as ConfigRows from "./ConfigRows.ts"
-import { appendEvent, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
+import { appendEvent, appendEvents, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import { forgetExpired } from "./Idempotency.ts"
@@ -54,7 +54,6 @@ import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
-import type { Program } from "./Program.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -301,6 +300,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       run: () => A
     ): Effect.Effect<A, StoreError | R> => refusable(read(what, () => refusal(run)))
 
+    const inspectRuns: <A>(what: string, run: () => A) => Effect.Effect<A, StoreError | ValidationError> =
+      inspect
+
     const steerRun = <A, R extends IronflowError>(
       what: string,
       environment: string,
@@ -414,8 +416,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         }),
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
-      countListeners: (environment, name) => tx.registry.countListeners(environment, name),
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
+      appendEvents: (events) =>
+        change(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),
       appendToStream: (environment, append) =>
@@ -577,12 +580,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
         Effect.catchIf(
-          listRuns(
-            tx,
-            query,
-            <A>(look: () => Program<A>) => inspect<A, ValidationError>("list runs", () => tx.perform(look())),
-            longLists
-          ),
+          listRuns(tx, query, (look) => inspectRuns("list runs", () => tx.perform(look())), longLists),
           (error) => isDamage(error),
           (): ReturnType<StoreService["listRuns"]> =>
             refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))

@@ -32,7 +32,9 @@ export function* fireDue(tx: Transaction, what: Upkeep): Program<number> {
   }
 }
 
-const FIRE_WAITS = statement("Timers.fireWaits", "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?")
+const FIRE_WAITS = statement("Timers.fireWaits", "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?", {
+  scans: "asked only when one of the rows that are due is damaged"
+})
 
 const FIRE_WAITS_2 = statement(
   "Timers.fireWaits.2",

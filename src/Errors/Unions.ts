@@ -1,40 +1,41 @@
 /** What the operations of the engine inside the process may fail with. Those of the client's services name fewer each. */
+import type { ConnectionError, TimeoutError } from "./Connection.ts"
+import type { InvalidStateError, ValidationError } from "./Validation.ts"
 import type {
-  ApiKeyNotFoundError,
-  BucketExistsError,
-  BucketNotFoundError,
-  ConfigNotFoundError,
-  ConnectionError,
-  ConsumerGroupExistsError,
-  ConsumerGroupNotFoundError,
-  EndpointUnavailableError,
   FunctionNotFoundError,
-  InvalidStateError,
-  KeyNotFoundError,
-  MasterKeyError,
   NoResultsError,
-  OrgNotFoundError,
-  PolicyNotFoundError,
-  ProjectionNotFoundError,
-  RevisionConflictError,
-  RevisionGoneError,
-  RoleNotFoundError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
-  SecretNotFoundError,
-  StepNotFoundError,
-  StoreError,
+  StepNotFoundError
+} from "./Runs.ts"
+import type {
+  BucketExistsError,
+  BucketNotFoundError,
+  ConfigNotFoundError,
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  KeyNotFoundError,
+  ProjectionNotFoundError,
+  RevisionConflictError,
+  RevisionGoneError,
   StreamNotFoundError,
-  TimeoutError,
-  UnauthenticatedError,
-  UnauthorizedError,
-  ValidationError,
   VersionConflictError
-} from "../Errors.ts"
+} from "./Data.ts"
+import type {
+  ApiKeyNotFoundError,
+  MasterKeyError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  SecretNotFoundError,
+  UnauthenticatedError,
+  UnauthorizedError
+} from "./Access.ts"
+import type { EndpointUnavailableError, StoreError } from "./Engine.ts"
 
 /** What was asked for is not there. */
-type MissingError =
+export type MissingError =
   | ApiKeyNotFoundError
   | BucketNotFoundError
   | ConfigNotFoundError
@@ -52,7 +53,7 @@ type MissingError =
   | StreamNotFoundError
 
 /** What is there does not allow it: it is in another state, at another version or revision, or there already. */
-type ConflictError =
+export type ConflictError =
   | BucketExistsError
   | ConsumerGroupExistsError
   | InvalidStateError
@@ -61,7 +62,7 @@ type ConflictError =
   | VersionConflictError
 
 /** A run that was waited for came to another end, or to none in time. */
-type OutcomeError = RunCancelledError | RunFailedError | TimeoutError
+export type OutcomeError = RunCancelledError | RunFailedError | TimeoutError
 
 /** What any operation of the engine may fail with. */
 export type EngineError =

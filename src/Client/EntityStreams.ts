@@ -1,0 +1,169 @@
+/** The streams of the entities of one definition: over the streams of which nothing is known. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { jsonCarrier } from "../DataCodec.ts"
+import type { AnyEntity } from "../Entity.ts"
+import {
+  definitionOf,
+  definitionOfGiven,
+  type GivenEntityEvent,
+  misfitRead,
+  misfitToAppend,
+  toAppend
+} from "../EntityCodec.ts"
+import { StreamSchemaError, ValidationError } from "../Errors.ts"
+import type { TypedEvent } from "../Event.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { type ClientCodec, clientCodec } from "./Codec.ts"
+import type { EffectKind, Options, PromiseKind } from "./Client.ts"
+import { checked } from "./HttpCalls.ts"
+import type {
+  AppendAllOptions,
+  EffectStreamKind,
+  EntitySnapshotsApi,
+  EntityState,
+  EntityStateOptions,
+  EntityStatesApi,
+  EntityStreamsApi,
+  StreamEvent,
+  StreamEventInput,
+  StreamsService,
+  UntypedStreams
+} from "./Streams.ts"
+
+/** Entity streams, with those of one definition of entities. */
+export const typedStreams = (streams: UntypedStreams): StreamsService => {
+  const of = (entity: AnyEntity): AllMethods => {
+    const methods = entityStreams(streams, entity)
+    return { ...methods, ...entityStates(streams, methods, entity) }
+  }
+  // methods that the definition has nothing for are not in its type
+  return { ...streams, of: of as unknown as StreamsService["of"] }
+}
+
+type EventMethods = EntityStreamsApi<EffectKind, EffectStreamKind, TypedEvent>
+type StateMethods = EntityStatesApi<EffectKind, unknown> & EntitySnapshotsApi<EffectKind, unknown>
+type AllMethods = EventMethods & StateMethods
+
+const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
+  Options<PromiseKind, EntityStateOptions>
+>
+
+const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods => {
+  const codecs = new Map<string, ClientCodec>()
+  const codecOf = ({ name, schema }: TypedEvent): ClientCodec => {
+    let codec = codecs.get(name)
+    if (codec === undefined) {
+      codecs.set(name, (codec = clientCodec(schema, jsonCarrier, `The schema of event "${name}"`)))
+    }
+    return codec
+  }
+
+  const encode = (entityId: string, event: GivenEntityEvent) =>
+    Effect.flatMap(
+      checked(() => definitionOfGiven(entity, entityId, event)),
+      (definition) =>
+        Effect.map(
+          codecOf(definition).encode(
+            event.data,
+            `Data of event "${definition.name}" for entity "${entityId}"`,
+            misfitToAppend(entityId, definition.name)
+          ),
+          (data) => toAppend(definition, event, data)
+        )
+    )
+  const decode = (entityId: string, event: StreamEvent) =>
+    Effect.flatMap(
+      checked(() => definitionOf(entity, entityId, event.name, event.entityVersion)),
+      (definition) =>
+        Effect.map(
+          codecOf(definition).decode(event.data, misfitRead(entityId, definition, event)),
+          (data): StreamEvent => ({ ...event, data })
+        )
+    )
+
+  return {
+    append: (entityId, event, options?: AppendAllOptions) =>
+      Effect.flatMap(encode(entityId, event), ({ data, name, ...more }) =>
+        streams.append(entityId, { name, data, entityType: entity.type }, { ...options, ...more })
+      ),
+    appendAll: (entityId, events, options) =>
+      Effect.flatMap(
+        Array.isArray(events)
+          ? Effect.forEach(
+              events as ReadonlyArray<GivenEntityEvent>,
+              (event): Effect.Effect<StreamEventInput, ValidationError> => encode(entityId, event)
+            )
+          : // what is no list is refused with those of which nothing is known
+            Effect.succeed<ReadonlyArray<StreamEventInput>>(events),
+        (encoded) => streams.appendAll(entityId, { entityType: entity.type, events: encoded }, options)
+      ),
+    read: (entityId, options) =>
+      Effect.flatMap(streams.read(entityId, options), ({ events, totalCount }) =>
+        Effect.map(
+          Effect.forEach(events, (event) => decode(entityId, event)),
+          (decoded) => ({ events: decoded, totalCount })
+        )
+      ),
+    events: (entityId, options) =>
+      Stream.mapEffect(streams.events(entityId, options), (event) => decode(entityId, event))
+  }
+}
+
+const entityStates = (streams: UntypedStreams, methods: EventMethods, entity: AnyEntity): StateMethods => {
+  const codec =
+    entity.snapshot === undefined
+      ? undefined
+      : clientCodec(entity.snapshot, jsonCarrier, `\`snapshot\` of entity "${entity.type}"`)
+  // `define` has seen to it that there are both or neither
+  const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
+  const without = (method: string, what: string) =>
+    Effect.fail(
+      new ValidationError(
+        `streams.of(...).${method}() is not there: the definition of entity "${entity.type}" has no ${what}`
+      )
+    )
+  const misfit = (entityId: string, version?: number) => (problems: ReadonlyArray<string>, cause: unknown) =>
+    new StreamSchemaError(entityId, undefined, version, problems, { cause })
+
+  const getSnapshot: StateMethods["getSnapshot"] = (entityId, options) => {
+    if (codec === undefined) return without("getSnapshot", "`snapshot`")
+    return Effect.flatMap(streams.getSnapshot(entityId, options), (snapshot) =>
+      snapshot === undefined
+        ? Effect.succeed(undefined)
+        : Effect.map(codec.decode(snapshot.state, misfit(entityId, snapshot.entityVersion)), (state) => ({
+            ...snapshot,
+            state
+          }))
+    )
+  }
+
+  return {
+    getSnapshot,
+    createSnapshot: (entityId, { entityVersion, state }, ...options) =>
+      codec === undefined
+        ? without("createSnapshot", "`snapshot`")
+        : Effect.flatMap(
+            codec.encode(state, `Snapshot of entity "${entityId}"`, misfit(entityId)),
+            (encoded) =>
+              streams.createSnapshot(
+                entityId,
+                { entityType: entity.type, entityVersion, state: encoded },
+                ...options
+              )
+          ),
+    state: (entityId, options = {}) =>
+      Effect.gen(function* () {
+        yield* checked(() => checkKeys(options, stateKeys, "streams.of(...).state()"))
+        if (evolve === undefined) return yield* without("state", "`evolve`")
+        const snapshot =
+          codec === undefined || options.fromSnapshot === false ? undefined : yield* getSnapshot(entityId)
+        const start: EntityState<unknown> = snapshot ?? { state: entity.initialState?.(), entityVersion: 0 }
+        return yield* Stream.runFold(
+          methods.events(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
+          (): EntityState<unknown> => ({ state: start.state, entityVersion: start.entityVersion }),
+          ({ state }, event) => ({ state: evolve(state, event), entityVersion: event.entityVersion })
+        )
+      })
+  }
+}

@@ -1,0 +1,30 @@
+/** Options that may be Effect `Config`s, for the `layerConfig` of clients, workers and engines. */
+import type { Config, ConfigError } from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+
+/** The options `O`, of which those named by `K` may be `Config`s; a text also one that is `Redacted`. */
+export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
+  readonly [P in K]?: O[P] | Config<NonNullable<O[P]>> | RedactedText<O[P]>
+}
+
+type RedactedText<A> = string extends A ? Config<Redacted.Redacted<string>> : never
+
+/** The options with what their `Config`s say. */
+export const configured = <O extends object, K extends keyof O>(
+  options: ConfigOptions<O, K>,
+  names: ReadonlyArray<K>
+): Effect.Effect<O, ConfigError> =>
+  Effect.gen(function* () {
+    const read: Record<PropertyKey, unknown> = { ...options }
+    for (const name of names) {
+      const given = read[name]
+      if (!isConfig(given)) continue
+      const value = yield* given
+      read[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
+    }
+    // each `Config` has been replaced by what it is of
+    return read as O
+  })
+
+const isConfig = (value: unknown): value is Config<unknown> => Effect.isEffect(value)

@@ -1,0 +1,159 @@
+/**
+ * Entities: what the events of one kind of thing are, an order or an account, and what they make of it.
+ *
+ * `client.streams.of(Order)` appends and reads the events of orders typed, encoded and decoded by it, and folds them into
+ * the state of an order.
+ */
+import { ValidationError } from "./Errors.ts"
+import type { EntityEvent } from "./EntityStream.ts"
+import { isEventDefinition, type TypedEvent } from "./Event.ts"
+import { isObject } from "./Json.ts"
+import { checkName } from "./Limits.ts"
+import { checkKeys, type Keys } from "./OptionKeys.ts"
+import { show } from "./Show.ts"
+import { type AnySchema, checkSchema } from "./StandardSchema.ts"
+
+/** An entity whose events are known. */
+export interface EntityDefinition<D extends TypedEvent = TypedEvent> {
+  /** What the entity is, such as `order`. The first event of a stream decides it for good. */
+  readonly type: string
+  /** One definition with a schema for each event, that of its newest version. */
+  readonly events: ReadonlyArray<D>
+}
+
+/** An entity whose events make a state. */
+export interface EvolvingEntity<D extends TypedEvent, State> extends EntityDefinition<D> {
+  /** The state before the first event. */
+  readonly initialState: () => State
+  /** The state after an event. It must be synchronous and have no effects. */
+  readonly evolve: (state: State, event: EntityEvent<D>) => State
+}
+
+/** An entity whose states can be kept. */
+export interface SnapshotEntity<D extends TypedEvent, State> extends EvolvingEntity<D, State> {
+  /** The schema that states are kept by. */
+  readonly snapshot: AnySchema<State>
+}
+
+/** Any definition of an entity. */
+export interface AnyEntity extends EntityDefinition {
+  readonly initialState?: () => unknown
+  readonly evolve?: (state: never, event: never) => unknown
+  readonly snapshot?: AnySchema
+}
+
+/** The events of an entity, as `evolve` and `read` see them; a union, which `name` tells apart. */
+export type EventsOf<N extends AnyEntity> = EntityEvent<N["events"][number]>
+
+/** The state of an entity. */
+export type StateOf<N extends AnyEntity> = N extends {
+  readonly evolve: (state: never, event: never) => infer State
+}
+  ? State
+  : never
+
+interface EventsOptions<Events extends ReadonlyArray<TypedEvent>> {
+  /** What the entity is, such as `order`. */
+  readonly type: string
+  /** One definition with a schema for each event, that of its newest version. */
+  readonly events: Events
+}
+
+interface EvolvingOptions<Events extends ReadonlyArray<TypedEvent>, State> extends EventsOptions<Events> {
+  /** The state before the first event. */
+  readonly initialState: () => State
+  /** The state after an event. It must be synchronous and have no effects. */
+  readonly evolve: (state: State, event: EntityEvent<Events[number]>) => NoInfer<State>
+}
+
+interface SnapshotOptions<Events extends ReadonlyArray<TypedEvent>, State> extends EvolvingOptions<
+  Events,
+  State
+> {
+  /** The schema that states are kept by, in snapshots. */
+  readonly snapshot: AnySchema<NoInfer<State>>
+}
+
+const entityKeys = {
+  type: true,
+  events: true,
+  initialState: true,
+  evolve: true,
+  snapshot: true
+} satisfies Keys<AnyEntity>
+
+/**
+ * Defines an entity by its events; with `initialState` and `evolve` by the state that they make, and with `snapshot` by the schema
+ * that states are kept by.
+ *
+ * ```ts
+ * const Order = defineEntity({
+ *   type: "order",
+ *   events: [ItemAdded, ItemRemoved],
+ *   initialState: () => ({ items: 0 }),
+ *   evolve: (order, event) => ({ items: order.items + (event.name === "item.added" ? event.data.qty : -1) })
+ * })
+ * ```
+ *
+ * Throws `ValidationError` naming the entity and the field when it is not acceptable.
+ */
+export function define<const Events extends ReadonlyArray<TypedEvent>, State>(
+  options: SnapshotOptions<Events, State>
+): SnapshotEntity<Events[number], State>
+export function define<const Events extends ReadonlyArray<TypedEvent>, State>(
+  options: EvolvingOptions<Events, State>
+): EvolvingEntity<Events[number], State>
+export function define<const Events extends ReadonlyArray<TypedEvent>>(
+  options: EventsOptions<Events>
+): EntityDefinition<Events[number]>
+export function define(options: AnyEntity): AnyEntity {
+  if (!isObject(options)) throw new ValidationError("An entity needs a definition such as { type, events }")
+  const type = checkName("entity type", options.type)
+  const label = `Entity "${type}"`
+  checkKeys(options, entityKeys, label)
+  const { events, evolve, initialState, snapshot } = options
+  checkEvents(label, events)
+  for (const [field, value] of Object.entries({ initialState, evolve })) {
+    if (value !== undefined && typeof value !== "function") {
+      throw new ValidationError(`${label}: \`${field}\` must be a function, got ${show(value)}`)
+    }
+  }
+  if ((initialState === undefined) !== (evolve === undefined)) {
+    throw new ValidationError(
+      `${label}: \`initialState\` and \`evolve\` make the state together: give both or neither`
+    )
+  }
+  if (snapshot !== undefined && evolve === undefined) {
+    throw new ValidationError(
+      `${label}: \`snapshot\` keeps the state, which needs \`initialState\` and \`evolve\``
+    )
+  }
+  return {
+    type,
+    events: [...events],
+    ...(initialState === undefined ? {} : { initialState }),
+    ...(evolve === undefined ? {} : { evolve }),
+    ...(snapshot === undefined ? {} : { snapshot: checkSchema(snapshot, `${label}: \`snapshot\``) })
+  }
+}
+
+const checkEvents = (label: string, events: unknown): void => {
+  if (!Array.isArray(events) || events.length === 0) {
+    throw new ValidationError(`${label}: \`events\` must be an array of at least one event definition`)
+  }
+  const names = new Set<string>()
+  for (const [i, event] of events.entries()) {
+    if (!isEventDefinition(event) || event.schema === undefined) {
+      throw new ValidationError(
+        `${label}: \`events[${i}]\` must be the definition of an event with a schema, got ${show(event)}`
+      )
+    }
+    if (names.has(event.name)) {
+      throw new ValidationError(
+        `${label}: event "${event.name}" is there twice. Give the definition of its newest version; ` +
+          "`eventDefinitions` of the client bring older ones to it"
+      )
+    }
+    names.add(event.name)
+  }
+}

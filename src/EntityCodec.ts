@@ -1,0 +1,79 @@
+/** The events of an entity as its definitions say: for clients, and for the body of a `step.tx`. */
+import type { AnyEntity } from "./Entity.ts"
+import type { StreamEventInput } from "./EntityStream.ts"
+import { StreamSchemaError } from "./Errors.ts"
+import type { TypedEvent } from "./Event.ts"
+import { checkKeys, type Keys } from "./OptionKeys.ts"
+
+/** An event to append, before its data is encoded. */
+export interface GivenEntityEvent {
+  readonly name: string
+  readonly data?: unknown
+  readonly metadata?: Record<string, unknown>
+}
+
+const givenKeys = { name: true, data: true, metadata: true } satisfies Keys<GivenEntityEvent>
+
+/** The definition of an event of the entity. Throws `StreamSchemaError` when it has none. */
+export const definitionOf = (
+  entity: AnyEntity,
+  entityId: string,
+  name: string,
+  entityVersion?: number
+): TypedEvent => {
+  const found = entity.events.find((event) => event.name === name)
+  if (found !== undefined) return found
+  throw new StreamSchemaError(entityId, name, entityVersion, [
+    `name: the definition of "${entity.type}" has no such event. Add it to its \`events\``
+  ])
+}
+
+/** The definition of an event that is to be appended. Throws `ValidationError` for a misspelled field. */
+export const definitionOfGiven = (
+  entity: AnyEntity,
+  entityId: string,
+  event: GivenEntityEvent
+): TypedEvent => {
+  checkKeys(event, givenKeys, `An event of entity "${entityId}"`)
+  return definitionOf(entity, entityId, event?.name)
+}
+
+/** The event as it is appended. */
+export const toAppend = (
+  { name, version }: TypedEvent,
+  { metadata }: GivenEntityEvent,
+  data: unknown
+): StreamEventInput & { readonly version: number } => ({
+  name,
+  data,
+  version,
+  ...(metadata === undefined ? {} : { metadata })
+})
+
+/** The error of an event that is to be appended and does not fit. */
+export const misfitToAppend =
+  (entityId: string, name: string) =>
+  (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
+    new StreamSchemaError(entityId, name, undefined, problems, { cause })
+
+/** The error of an event that was read and does not fit. */
+export const misfitRead =
+  (
+    entityId: string,
+    definition: TypedEvent,
+    event: { readonly entityVersion: number; readonly version: number }
+  ) =>
+  (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
+    new StreamSchemaError(
+      entityId,
+      definition.name,
+      event.entityVersion,
+      event.version === definition.version
+        ? problems
+        : [
+            ...problems,
+            `version: it was appended as version ${event.version}, and the definition is of version ${definition.version}. ` +
+              "Give the client `eventDefinitions` that bring it there"
+          ],
+      { cause }
+    )

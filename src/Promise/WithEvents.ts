@@ -1,0 +1,94 @@
+/** Functions and projections that are typed by a map of events, for those who want to write names as strings. */
+import type { IronflowEvent } from "../Event.ts"
+import {
+  createFunction,
+  type FunctionConfig,
+  type FunctionContext,
+  type IronflowFunction
+} from "../Function.ts"
+import {
+  createProjection,
+  type ExternalProjectionConfig,
+  type IronflowProjection,
+  type ManagedProjectionConfig,
+  type ProjectionContext,
+  type ProjectionEvent
+} from "../Projection/Projection.ts"
+import type { EventFilter, StepClient } from "../Step.ts"
+import type { Trigger } from "../Trigger.ts"
+
+/** Names of the map. */
+type Name<Events extends object> = keyof Events & string
+
+/** The events of some names of the map; a union, which `name` tells apart. */
+export type NamedEvents<Events extends object, N extends Name<Events>> = {
+  readonly [K in N]: IronflowEvent<Events[K], K>
+}[N]
+
+/** The steps of a handler, whose waits know the events of the map. */
+export type EventStepClient<Events extends object> = {
+  waitForEvent<const N extends Name<Events>>(
+    name: string,
+    filter: EventFilter<N>
+  ): Promise<IronflowEvent<Events[N], N>>
+} & StepClient
+
+/** What a handler is given whose triggers have the names `N`. */
+export interface EventContext<Events extends object, N extends Name<Events>> extends Omit<
+  FunctionContext,
+  "event" | "step"
+> {
+  readonly event: NamedEvents<Events, N>
+  readonly step: EventStepClient<Events>
+}
+
+/** A trigger by a name of the map. */
+interface NamedTrigger<N extends string> {
+  readonly event: N
+  /** CEL over `event`; the event starts a run only when it is true. */
+  readonly expression?: Trigger["expression"] & string
+}
+
+/** An event of some names of the map as projections see it. */
+type Projected<Events extends object, N extends Name<Events>> = {
+  readonly [K in N]: ProjectionEvent<Events[K], K>
+}[N]
+
+/** `createFunction` and `createProjection`, typed by the map `Events`. */
+export interface WithEvents<Events extends object> {
+  /** As `createFunction` of the package; its triggers are events of the map, which type `event`. */
+  createFunction<const N extends Name<Events>, R>(
+    config: Omit<FunctionConfig, "triggers" | "schema"> & {
+      readonly triggers: ReadonlyArray<NamedTrigger<N>>
+    },
+    handler: (context: EventContext<Events, N>) => R | Promise<R>
+  ): IronflowFunction<Events[N], R>
+  /** As `createProjection` of the package; its events are those of the map. */
+  createProjection<const N extends Name<Events>>(
+    config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
+      readonly events: ReadonlyArray<N>
+      readonly handler: (event: Projected<Events, N>, ctx: ProjectionContext) => unknown
+    }
+  ): IronflowProjection<undefined, Events[N]>
+  createProjection<S, const N extends Name<Events>>(
+    config: Omit<ManagedProjectionConfig<S>, "events" | "handler" | "partitionKey"> & {
+      readonly events: ReadonlyArray<N>
+      readonly handler: (state: S, event: Projected<Events, N>, ctx: ProjectionContext) => NoInfer<S>
+      readonly partitionKey?: string | ((event: Projected<Events, N>) => string)
+    }
+  ): IronflowProjection<S, Events[N]>
+}
+
+/**
+ * `createFunction` and `createProjection` that know the data of events by their names. The map is a matter of types alone: nothing is
+ * checked when a program runs. `defineEvent` checks too.
+ *
+ * ```ts
+ * const { createFunction } = withEvents<{ "order.placed": { orderId: string } }>()
+ *
+ * createFunction({ id: "ship-order", triggers: [{ event: "order.placed" }] }, async ({ event }) => event.data.orderId)
+ * ```
+ */
+export const withEvents = <Events extends object>(): WithEvents<Events> =>
+  // the functions of the package under narrower types
+  ({ createFunction, createProjection }) as WithEvents<Events>

@@ -1,0 +1,56 @@
+/**
+ * Our environment variables where there are Effects: what the `ConfigProvider` in context says of them, which is the process's
+ * own unless somebody has provided another.
+ */
+import type { ConfigProvider } from "effect/ConfigProvider"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { readEnvironmentVariable, type Variables } from "./Environment.ts"
+import { ValidationError } from "./Errors.ts"
+
+/**
+ * Effect's own reference by its key: its module brings file systems and streams along, which most programs do not need for this. As
+ * long as nobody has provided one, the variables of the process count, as Effect has it.
+ */
+const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
+  defaultValue: () => undefined
+})
+
+const names = [
+  "IRONFLOW_SERVER_URL",
+  "IRONFLOW_URL",
+  "IRONFLOW_API_KEY",
+  "IRONFLOW_ENV",
+  "IRONFLOW_LOG_LEVEL",
+  "IRONFLOW_DEBUG",
+  "IRONFLOW_SIGNING_KEY",
+  "IRONFLOW_SIGNING_KEY_PREVIOUS",
+  "IRONFLOW_MASTER_KEY",
+  "IRONFLOW_BOOTSTRAP_KEY"
+]
+
+/** Fails when the provider cannot be read. */
+export const currentVariables: Effect.Effect<Variables, ValidationError> = Effect.gen(function* () {
+  const provider = yield* Provider
+  if (provider === undefined) return readEnvironmentVariable
+  const values = new Map<string, string>()
+  for (const name of names) {
+    const node = yield* Effect.mapError(
+      provider.load([name]),
+      (cause) => new ValidationError(`The ConfigProvider does not say ${name}: ${cause.message}`, { cause })
+    )
+    if (node?.value !== undefined && node.value !== "") values.set(name, node.value)
+  }
+  return (name) => values.get(name)
+})
+
+/** What somebody has provided, else what `fromVariables` makes of the variables. */
+export const providedOr = <A>(
+  reference: Context.Reference<A>,
+  fromVariables: (variables: Variables) => A
+): Effect.Effect<A, ValidationError> =>
+  Effect.flatMap(Effect.context<never>(), (context) =>
+    context.mapUnsafe.has(reference.key)
+      ? Effect.succeed(Context.get(context, reference))
+      : Effect.map(currentVariables, fromVariables)
+  )

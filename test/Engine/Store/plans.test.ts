@@ -1,0 +1,61 @@
+/** How the database finds what each statement asks for: none reads a table that grows from one end to the other without a reason. */
+import { DatabaseSync } from "node:sqlite"
+import { assert, describe, it } from "vitest"
+import { migrations } from "../../../src/Engine/Store/Migrations.ts"
+import { allStatements } from "../../../src/Engine/Store/Program.ts"
+// loads every statement
+import "../../../src/engine.ts"
+
+/** As many as functions, roles, projections and buckets: nothing that goes on makes them more. */
+const small = new Set(["environments", "functions", "meta"])
+
+const db = new DatabaseSync(":memory:")
+for (const migration of migrations) db.exec(migration)
+
+const plansOf = (text: string): ReadonlyArray<string> =>
+  db
+    .prepare(`EXPLAIN QUERY PLAN ${text}`)
+    .all()
+    .map((row) => String(row.detail))
+
+const scanned = (detail: string): string | undefined => {
+  const table = /^SCAN (\w+)/.exec(detail)?.[1]
+  // values that the statement itself brings
+  return table === undefined || /^(CONSTANT|json_each|value)$/.test(table) ? undefined : table
+}
+
+describe("the plans of the statements", () => {
+  const found = [...allStatements()].map((statement) => {
+    const plan = plansOf(statement.text.replaceAll(/ ?@sound\([^)]*\)/g, ""))
+    const scans = plan.flatMap((detail) => scanned(detail) ?? []).filter((table) => !small.has(table))
+    return { statement, plan, scans }
+  })
+
+  it("are those of all statements", () => {
+    assert.isAbove(found.length, 300)
+  })
+
+  it("scan no table that grows, unless the statement says why", () => {
+    const silent = found
+      .filter(({ scans, statement }) => scans.length > 0 && statement.scans === undefined)
+      .map(({ plan, statement }) => `${statement.name}: ${plan.join("; ")}`)
+    assert.deepStrictEqual(silent, [])
+  })
+
+  it("have a reason only where there is a scan", () => {
+    const idle = found
+      .filter(
+        ({ plan, statement }) =>
+          statement.scans !== undefined && !plan.some((line) => line.startsWith("SCAN "))
+      )
+      .map(({ statement }) => statement.name)
+    assert.deepStrictEqual(idle, [])
+  })
+
+  it("would tell of a scan", () => {
+    assert.deepStrictEqual(
+      plansOf("SELECT * FROM events WHERE data = ?").flatMap((d) => scanned(d) ?? []),
+      ["events"]
+    )
+  })
+})

@@ -1,0 +1,121 @@
+/** A program of each face that makes every documented call: it compiles, and nothing in it is a cast or an `any`. */
+import fs from "node:fs"
+import path from "node:path"
+import { afterAll, describe, expect, test } from "vitest"
+import { makeProject } from "./Project.ts"
+
+const read = (file: string): string => fs.readFileSync(path.join(import.meta.dirname, file), "utf8")
+
+/** What users of a face are given, each in a variable, and what of it none of them calls. */
+interface Face {
+  readonly types: Readonly<Record<string, string>>
+  readonly internal: ReadonlyArray<string>
+}
+
+const faces: Readonly<Record<string, Face>> = {
+  promise: {
+    types: {
+      client: "Node.IronflowClient",
+      streams: `Node.IronflowClient["streams"]`,
+      kv: "Node.KVClient",
+      bucket: "Node.KVBucketHandle",
+      config: "Node.ConfigClient",
+      projections: `Node.IronflowClient["projections"]`,
+      apiKeys: `Node.IronflowClient["apiKeys"]`,
+      orgs: `Node.IronflowClient["orgs"]`,
+      roles: `Node.IronflowClient["roles"]`,
+      policies: `Node.IronflowClient["policies"]`,
+      secrets: `Node.IronflowClient["secrets"]`,
+      consumerGroups: `Node.IronflowClient["consumerGroups"]`,
+      pushEndpoints: `Node.IronflowClient["pushEndpoints"]`,
+      context: "Node.FunctionContext<string>",
+      step: "Node.StepClient",
+      tx: "Node.Tx",
+      txBucket: "Node.TxKvBucket",
+      subscriptions: "Node.SubscriptionClient",
+      acked: "Node.AckableSubscription",
+      worker: "Node.Worker",
+      engine: "Engine.IronflowEngine",
+      engineSecrets: "Engine.EngineSecrets",
+      handlerSecrets: "Node.SecretsClient",
+      testClient: "Kit.TestClient",
+      testRun: "Kit.TestRun",
+      testEngine: "Kit.IronflowTestEngine",
+      definitions: "Node.EventDefinitionRegistry",
+      upcasters: "Node.UpcasterRegistry",
+      watcher: "Node.KVWatcher"
+    },
+    // what handles are made of, and what the user has said
+    internal: ["EngineHandle.connection", "KVBucketHandle.name"]
+  },
+  effect: {
+    types: {
+      client: `Effect.Client.Client["Service"]`,
+      pushEndpoints: `Effect.Client.PushEndpoints["Service"]`,
+      streams: `Effect.Streams.Streams["Service"]`,
+      kv: `Effect.Kv.Kv["Service"]`,
+      bucket: "Effect.Kv.KvBucket",
+      config: `Effect.IronflowConfig.Config["Service"]`,
+      projections: `Effect.Projections.Projections["Service"]`,
+      apiKeys: `Effect.ApiKeys.ApiKeys["Service"]`,
+      orgs: `Effect.Orgs.Orgs["Service"]`,
+      roles: `Effect.Roles.Roles["Service"]`,
+      policies: `Effect.Policies.Policies["Service"]`,
+      secrets: `Effect.Secrets.Secrets["Service"]`,
+      consumerGroups: `Effect.ConsumerGroups.ConsumerGroups["Service"]`,
+      subscriptions: `Effect.Subscriptions.Subscriptions["Service"]`,
+      context: "Effect.IronflowFunction.EffectFunctionContext<string>",
+      step: `Effect.Step.Step["Service"]`,
+      tx: "Effect.Step.EffectTx",
+      worker: `Effect.Worker.Worker["Service"]`,
+      testEngine: `Effect.Testing.TestEngine["Service"]`
+    },
+    internal: []
+  }
+}
+
+const surfaceOf = (face: Face): string =>
+  [
+    'import type * as Node from "@ironflow/node"',
+    'import type * as Engine from "@ironflow/node/engine"',
+    'import type * as Effect from "@ironflow/node/effect"',
+    'import type * as Kit from "@ironflow/node/test"',
+    ...Object.entries(face.types).map(([name, type]) => `export declare const ${name}: ${type}`)
+  ].join("\n")
+
+/** The members of a module are called as functions of it: `Step.run` is that of the service `Step`. */
+const isUsed = (member: string, uses: ReadonlySet<string>): boolean =>
+  uses.has(member) || uses.has(member.replace(/^StepService\./, "Step."))
+
+const project = makeProject(
+  Object.fromEntries(
+    Object.entries(faces).flatMap(([name, face]) => [
+      [`${name}.ts`, read(`program.${name}.ts`)],
+      [`${name}-surface.ts`, surfaceOf(face)]
+    ])
+  )
+)
+afterAll(() => project[Symbol.dispose]())
+
+test("the programs compile", () => {
+  expect(project.complaints()).toEqual([])
+})
+
+describe.each(Object.entries(faces))("the program of the %s face", (name, face) => {
+  test("makes every call that there is", () => {
+    const members = Object.keys(face.types).flatMap((variable) =>
+      project.members(`${name}-surface.ts`, variable)
+    )
+    const uses = project.uses(`${name}.ts`)
+
+    expect(members.filter((member) => !isUsed(member, uses) && !face.internal.includes(member))).toEqual([])
+  })
+
+  test("has no cast", () => {
+    expect(project.casts(`${name}.ts`)).toEqual([])
+  })
+
+  test("has no value whose type is any", () => {
+    expect(project.anys(`${name}.ts`)).toEqual([])
+  })
+})
