@@ -5,7 +5,7 @@ import type { EventDefinition } from "./Event.ts"
 import type { AnyFunction } from "./Function.ts"
 import { isObject } from "./Json.ts"
 import { matchesPattern } from "./Pattern.ts"
-import { type AnySchema, isEffectSchema, validateData } from "./StandardSchema.ts"
+import { type AnySchema, canEncode, isSchema, validateData } from "./StandardSchema.ts"
 import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
 
@@ -81,7 +81,7 @@ export const encodeInput = (target: string | Invokable, input: unknown): unknown
   const { definitions, id }: { readonly definitions?: unknown; readonly id?: unknown } = target.config
   const definition: unknown =
     Array.isArray(definitions) && definitions.length === 1 ? definitions[0] : undefined
-  return isObject(definition) && isEffectSchema(definition.schema)
+  return isObject(definition) && isSchema(definition.schema) && canEncode(definition.schema)
     ? encodeNow(definition.schema, input, `Input of invoked function "${String(id)}"`)
     : input
 }

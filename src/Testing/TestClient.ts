@@ -17,32 +17,24 @@ import {
   TestSuspendedError,
   ValidationError
 } from "../Errors.ts"
-import { jsonCodec } from "../EffectSchema.ts"
-import {
-  type DataFor,
-  type EventDefinition,
-  eventNameOf,
-  type EventRef,
-  isEventDefinition
-} from "../Event.ts"
-import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
+import { type DataFor, eventNameOf, type EventRef } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
-import { validateEvent } from "../EventData.ts"
 import type { AnyFunction, EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { matchesPattern } from "../Pattern.ts"
-import { checkEntityId, checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
+import { checkEntityId, type NewStreamEvent } from "../EntityStream.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
+import { eventOf, handledBy, type HandledData } from "./TestData.ts"
 import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import * as RealTime from "./RealTime.ts"
@@ -85,14 +77,6 @@ export interface TestRun {
   stepOutput(name: string): unknown
 }
 
-/** The data of the event that a function's handler gets. */
-type HandledData<F> = F extends
-  { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
-  ? C extends { readonly event: { readonly data: infer T } }
-    ? T
-    : unknown
-  : unknown
-
 export interface TestClient {
   /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
   mockStep(name: string, fn: () => unknown): void
@@ -118,17 +102,6 @@ export interface TestClient {
    * fails resolves with status `failed`.
    */
   emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
-}
-
-/** The input of an invoked function as its handler gets it. */
-const handledBy = (fn: AnyFunction, input: unknown): unknown => {
-  const handled = validateEvent(fn, "ironflow.invoke", input)
-  if (handled instanceof Promise) {
-    throw new ValidationError(
-      `mockInvoke(): the schema of function "${fn.config.id}" does not answer at once; give the id in place of the function`
-    )
-  }
-  return handled.data
 }
 
 /** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
@@ -178,12 +151,6 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       return new TestExecution(fn, standIns).run(eventOf(given, data))
     }
   }
-}
-
-const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
-  const given = isEventDefinition(event) ? { event, data } : { name: event, data }
-  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
-  return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }
 
 interface StandIns {

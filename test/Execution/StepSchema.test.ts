@@ -242,6 +242,21 @@ describe("what functions declare", () => {
   )
 
   only(
+    "input is encoded by a definition whose Effect schema was made a Standard Schema too",
+    () => {
+      const Paid = Event.define("paid", {
+        data: Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
+      })
+      const book = make({ id: "book", triggers: [Paid] }, () => Effect.void)
+      return make(order, () => Step.invoke(book, { at: new Date(5) }))
+    },
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.strictEqual(engine.ops("Invoke")[0]?.input, '{"at":"1970-01-01T00:00:00.005Z"}')
+    }
+  )
+
+  only(
     "input goes encoded from an async handler too, and what fits neither way is refused",
     () =>
       createFunction(order, async ({ step }) => {

@@ -1,0 +1,34 @@
+/** Data of events and inputs that a test gives: as it would be sent, and as a handler would get it. */
+import { jsonCodec } from "../EffectSchema.ts"
+import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
+import { ValidationError } from "../Errors.ts"
+import { type EventDefinition, isEventDefinition } from "../Event.ts"
+import { validateEvent } from "../EventData.ts"
+import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
+import type { AnyFunction } from "../Function.ts"
+
+/** The data of the event that a function's handler gets. */
+export type HandledData<F> = F extends
+  { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
+  ? C extends { readonly event: { readonly data: infer T } }
+    ? T
+    : unknown
+  : unknown
+
+/** The input of an invoked function as its handler gets it. */
+export const handledBy = (fn: AnyFunction, input: unknown): unknown => {
+  const handled = validateEvent(fn, "ironflow.invoke", input)
+  if (handled instanceof Promise) {
+    throw new ValidationError(
+      `mockInvoke(): the schema of function "${fn.config.id}" does not answer at once; give the id in place of the function`
+    )
+  }
+  return handled.data
+}
+
+/** The event as it would be sent: its data encoded by its definition. */
+export const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
+  const given = isEventDefinition(event) ? { event, data } : { name: event, data }
+  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
+  return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
+}
