@@ -10,10 +10,8 @@ export const stepResultBytes = 4 * 1024 * 1024
 export const messageBytes = 1024 * 1024
 /** Events in one append, and writes in one `step.tx`. */
 export const writesAtOnce = 1000
-/** Runs that one append, or one `step.tx`, may start: events times the functions that listen to them. All are stored together. */
+/** Runs that one append, batch of events, or `step.tx` may start: events times the functions that listen to them. All are stored together. */
 export const runsOfAppend = 10_000
-/** The same for a batch of events, each of which is stored by itself. */
-export const runsOfBatch = 100_000
 /** All data of one append of several events, or of one `step.tx`. */
 export const writeBytes = 4 * 1024 * 1024
 /** State in one snapshot of a stream. */

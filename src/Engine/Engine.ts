@@ -172,7 +172,6 @@ export interface EngineService {
   /** A function as lists show it. */
   readonly getFunction: StoreService["getFunction"]
   readonly countFunctions: StoreService["countFunctions"]
-  readonly countListeners: StoreService["countListeners"]
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
   /** A function as it was last registered. */
@@ -488,7 +487,6 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       getFunction: store.getFunction,
       countFunctions: store.countFunctions,
-      countListeners: store.countListeners,
       checkEnvironment: store.checkEnvironment,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: (jobIds, leaseMs, environment) =>

@@ -328,7 +328,7 @@ describe("what a role may say", () => {
     const given = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
 
     assert.match(excess(own, given) ?? "", /more in the policies than can be compared/)
-    assert.isUndefined(excess(own, given.slice(0, 2)))
+    assert.isUndefined(excess(own, given.slice(0, 1)))
   })
 })
 

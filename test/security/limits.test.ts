@@ -45,7 +45,7 @@ const stated: Readonly<Record<string, string>> = {
   "all expressions for one event": `${count(MAX_SHARED_STEPS)} steps, then ${count(FEW_STEPS)} each and ${count(MAX_FEW_STEPS)} together`,
   "events in a batch": count(BATCH_EVENTS),
   "events of an append, writes of a transaction": count(Limits.writesAtOnce),
-  "runs that an append or a transaction may start, and a batch": `${count(Limits.runsOfAppend)}, ${count(Limits.runsOfBatch)}`,
+  "runs that a batch, an append or a transaction may start": count(Limits.runsOfAppend),
   "data of an event or a message, value of a key": `${same(Limits.eventBytes, Limits.messageBytes, Limits.kvValueBytes) / MiB} MiB`,
   "metadata, labels": `${Limits.entries} members, ${Limits.metadataBytes / KiB} KiB`,
   "value of a secret": `${Limits.secretLength / KiB} Ki characters`,

@@ -13,7 +13,6 @@ import type {
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import type { Raw } from "../../Client/Named.ts"
 import {
-  LimitExceededError,
   FunctionNotFoundError,
   type IronflowError,
   StepNotFoundError,
@@ -23,7 +22,6 @@ import {
 } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
 import { isObject } from "../../Json.ts"
-import { runsOfBatch } from "../../Limits.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
@@ -36,7 +34,6 @@ import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import type { GiveUp, ReceivedEmitOptions } from "../EngineClient.ts"
 import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
-import { prompt } from "../Polite.ts"
 import { listEvents } from "./EventList.ts"
 import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
 import { pagedReply, seen } from "./PagedReply.ts"
@@ -143,22 +140,19 @@ export const clientRoutes = (
         triggerSync(api, request, call, closing)
       )
     ),
-    reading("triggerBatch", readBatch, (api, events, call) =>
+    reading("triggerBatch", readBatch, (api, events) =>
       events.length === 0
         ? Effect.succeed(json({}))
-        : Effect.andThen(
-            checkRuns(engine, call.environment, events),
-            Effect.map(
-              // the types of a raw client have lost which data goes with which name
-              api.emitMany(
-                events.map((request) => ({
-                  event: request.event,
-                  data: request.data as never,
-                  ...emitOptions(request)
-                }))
-              ),
-              (results) => json({ results: results.map(emitted) })
-            )
+        : Effect.map(
+            // the types of a raw client have lost which data goes with which name
+            api.emitMany(
+              events.map((request) => ({
+                event: request.event,
+                data: request.data as never,
+                ...emitOptions(request)
+              }))
+            ),
+            (results) => json({ results: results.map(emitted) })
           )
     ),
     reading("publish", lenient(Schemas.PublishRequest, "Publish"), (api, request) =>
@@ -409,32 +403,6 @@ const readBatch = (body: unknown): ReadonlyArray<typeof Schemas.TriggerRequest.T
   for (const { event } of events) checkEventName(event)
   return events
 }
-
-/** Refuses a batch that could start more runs than an answer names. */
-const checkRuns = (
-  engine: EngineService,
-  environment: string,
-  events: ReadonlyArray<{ readonly event: string }>
-): Effect.Effect<void, LimitExceededError> =>
-  Effect.gen(function* () {
-    const byName = new Map<string, number>()
-    for (const { event } of events) byName.set(event, (byName.get(event) ?? 0) + 1)
-    let runs = 0
-    for (const [name, many] of byName) {
-      // whoever listens to a name that is new is looked for among all functions
-      runs += many * (yield* prompt(Effect.sync(() => engine.countListeners(environment, name))))
-    }
-    if (runs > runsOfBatch && events.length > 1) {
-      return yield* Effect.fail(
-        new LimitExceededError(
-          "The batch, by the runs that its events may start (send several smaller ones),",
-          runs,
-          runsOfBatch,
-          "runs"
-        )
-      )
-    }
-  })
 
 /** Emits, and waits for the runs that it started. A run that takes longer fails the call; it goes on all the same. */
 const triggerSync = (

@@ -1,6 +1,8 @@
 /** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
 import { all, among, apart, get, insert, statement, type Program } from "./Program.ts"
+import { LimitExceededError } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
+import * as Limits from "../../Limits.ts"
 import { compilePattern, matchesPattern } from "../../Pattern.ts"
 import { evaluateExpression, type Evaluation } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
@@ -51,11 +53,33 @@ export function* appendEvent(
   return stored
 }
 
-/** Stores events in their order as {@link appendEvent} does. */
+/** Why events are not stored together: with the runs that they start, which could stop everything else for long. */
+export const tooManyRuns = (
+  tx: Transaction,
+  environment: string,
+  what: string,
+  events: ReadonlyArray<{ readonly name: string }>
+): LimitExceededError | undefined => {
+  let runs = 0
+  for (const { name } of events) runs += tx.registry.countListeners(environment, name)
+  return runs > Limits.runsOfAppend && events.length > 1
+    ? new LimitExceededError(
+        `${what}, by the runs that its events may start,`,
+        runs,
+        Limits.runsOfAppend,
+        "runs"
+      )
+    : undefined
+}
+
+/** Stores events of one environment in their order as {@link appendEvent} does; returns what refuses them. */
 export function* appendEvents(
   tx: Transaction,
   inputs: ReadonlyArray<NewEvent>
-): Program<ReadonlyArray<AppendedEvent>> {
+): Program<ReadonlyArray<AppendedEvent> | LimitExceededError> {
+  const [first] = inputs
+  const refused = first && tooManyRuns(tx, first.environment, "The batch of events", inputs)
+  if (refused !== undefined) return refused
   const stored: Array<AppendedEvent> = []
   for (const input of inputs) stored.push(yield* appendEvent(tx, input))
   return stored

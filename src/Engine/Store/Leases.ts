@@ -499,7 +499,8 @@ const ENVIRONMENT_OF_JOB = statement(
 
 const ENVIRONMENT_OF_LEASED = statement(
   "Leases.environmentOfLeased",
-  "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+  "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
 )
 
 /** Whether a job holds a run of the environment. */

@@ -416,10 +416,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         }),
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
-      countListeners: (environment, name) => tx.registry.countListeners(environment, name),
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
       appendEvents: (events) =>
-        write(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
+        change(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),
       appendToStream: (environment, append) =>

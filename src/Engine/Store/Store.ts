@@ -745,17 +745,18 @@ export interface StoreService {
     functionId: string
   ) => Effect.Effect<FunctionInfo | undefined, StoreError>
   readonly countFunctions: (environment: string) => number
-  /** Functions that listen to events of the name. */
-  readonly countListeners: (environment: string, name: string) => number
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
-  /** Stores events in their order as `appendEvent` does, all or none. */
+  /**
+   * Stores events of one environment in their order as `appendEvent` does, all or none: none fails with `LimitExceededError` when they
+   * could start too many runs.
+   */
   readonly appendEvents: (
     events: ReadonlyArray<NewEvent>
-  ) => Effect.Effect<ReadonlyArray<AppendedEvent>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<AppendedEvent>, LimitExceededError | StoreError>
   /**
    * Stores events of a stream as `appendEvent` does, all or none. Fails with `VersionConflictError` when the stream is not
    * as expected, with `InvalidStateError` when it is of another entity type, and with `LimitExceededError` when it could start too

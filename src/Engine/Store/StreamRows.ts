@@ -2,15 +2,14 @@
 import { affected, all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import {
   InvalidStateError,
-  LimitExceededError,
+  type LimitExceededError,
   StreamNotFoundError,
   ValidationError,
   VersionConflictError,
   withoutStack
 } from "../../Errors.ts"
 import { isExpected, type StreamAppend } from "../../EntityStream.ts"
-import * as Limits from "../../Limits.ts"
-import { storeEvent } from "./Events.ts"
+import { storeEvent, tooManyRuns } from "./Events.ts"
 import { fingerprint, recall, remember } from "./Idempotency.ts"
 import type {
   AppendedToStream,
@@ -89,25 +88,6 @@ export const refusalOf = (
   }
   return state !== undefined && state.entityType !== entityType
     ? wrongType(entityId, state.entityType, entityType)
-    : undefined
-}
-
-/** Why events are not stored together: with the runs that they start, which could stop everything else for long. */
-export const tooManyRuns = (
-  tx: Transaction,
-  environment: string,
-  what: string,
-  events: ReadonlyArray<{ readonly name: string }>
-): LimitExceededError | undefined => {
-  let runs = 0
-  for (const { name } of events) runs += tx.registry.countListeners(environment, name)
-  return runs > Limits.runsOfAppend && events.length > 1
-    ? new LimitExceededError(
-        `${what}, by the runs that its events may start,`,
-        runs,
-        Limits.runsOfAppend,
-        "runs"
-      )
     : undefined
 }
 

@@ -3,9 +3,9 @@ import { forEach, type Program } from "./Program.ts"
 import { IronflowError, serializeError } from "../../Errors.ts"
 import { fromCarried } from "../../KvValue.ts"
 import type { Outcome, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
-import { storeEvent } from "./Events.ts"
+import { storeEvent, tooManyRuns } from "./Events.ts"
 import { carryOutPlan, type KvPlan, planWrites } from "./KvWrites.ts"
-import { readState, refusalOf, storeAppend, type StreamState, tooManyRuns } from "./StreamRows.ts"
+import { readState, refusalOf, storeAppend, type StreamState } from "./StreamRows.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** Carries out the writes, or says why one of them is refused; then nothing has changed. */
