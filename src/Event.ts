@@ -15,6 +15,7 @@ import { show } from "./Show.ts"
 import {
   type AnySchema,
   checkSchema,
+  type JsonForm,
   type SchemaInput,
   type SchemaJson,
   type SchemaOutput
@@ -206,7 +207,9 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
  * A name alone brings no schema along, so that nothing encodes and decodes here: the data is what is stored, with dates as text.
  */
 export type EventMap<D extends EventDefinition> = {
-  readonly [E in D as E["name"]]: EventJson<E>
+  readonly [E in D as E["name"]]: E extends { readonly schema: { readonly ast: unknown } }
+    ? JsonForm<EventJson<E>>
+    : EventJson<E>
 }
 
 /** Data of events by their names, where none are known: any name may have any data. */

@@ -52,6 +52,23 @@ export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonl
     ? Input
     : unknown
 
+/** What is JSON already. */
+type Json =
+  string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
+
+/** What Effect writes into JSON for a value that an Effect schema encodes to: text for the date of a `Schema.Date`. */
+export type JsonForm<T> = [T] extends [Json | undefined]
+  ? T
+  : T extends Date | bigint | symbol | Uint8Array
+    ? string
+    : T extends ReadonlyMap<infer K, infer V>
+      ? ReadonlyArray<readonly [JsonForm<K>, JsonForm<V>]>
+      : T extends ReadonlySet<infer V>
+        ? ReadonlyArray<JsonForm<V>>
+        : T extends object
+          ? { [K in keyof T]: JsonForm<T[K]> }
+          : T
+
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)

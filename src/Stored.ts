@@ -22,7 +22,9 @@ export interface NotStorable<Why extends string> {
  * The type of a value after it has been stored as JSON and read again:
  *
  * - an object with `toJSON` is what that returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
- * - an instance of a class has its fields and not its methods; members that are functions vanish;
+ * - an instance of a class has its fields and not its methods. Its getters stay in the type, since the compiler takes them for fields, and
+ *   a function that an object has itself is gone from the type, since the compiler takes it for a method, and fails the step;
+ * - `NaN`, infinities and invalid dates, which have no types of their own, come back as `null`;
  * - `undefined` in an array is `null`;
  * - errors come back as errors with the fields that they had; those of this package as their own classes.
  *

@@ -27,7 +27,10 @@ export interface WebhookEvent {
   readonly idempotencyKey?: string
 }
 
-/** The event that a webhook's request stands for, by its definition, which checks, encodes and types the data. */
+/**
+ * The event that a webhook's request stands for, by its definition. The data is checked and encoded by its schema when a request comes;
+ * `satisfies EventInput<typeof OrderPlaced>` has the compiler check it as well.
+ */
 export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition> {
   readonly event: D
   readonly data: EventInput<D>

@@ -38,3 +38,121 @@ export * as Testing from "./Testing/Testing.ts"
 export * as Upcaster from "./Upcaster.ts"
 export * as Webhook from "./Webhook.ts"
 export * as Worker from "./Worker/Worker.ts"
+
+// The compiler writes the type of an exported effect or layer into the `.d.ts` of a library, and can name there only what a module of
+// `exports` exports by itself: it does not look into the namespaces above. So errors and services stand here too, as types only; the
+// services end in `Key`, since the namespaces have their names.
+export type {
+  AccessError,
+  ApiKeyNotFoundError,
+  BodyError,
+  BucketExistsError,
+  BucketNotFoundError,
+  ClosedError,
+  CompensationLostError,
+  ConfigNotFoundError,
+  ConflictError,
+  ConnectionError,
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  EndpointNotFoundError,
+  EndpointUnavailableError,
+  EngineError,
+  EnterpriseRequiredError,
+  ErrorCode,
+  EventNotFoundError,
+  FunctionNotFoundError,
+  FunctionTimeoutError,
+  InterruptedError,
+  InvalidResponseError,
+  InvalidStateError,
+  InvokeError,
+  InvokeTimeoutError,
+  IronflowError,
+  KeyNotFoundError,
+  KeySchemaError,
+  LeaseLostError,
+  LimitExceededError,
+  ListenError,
+  MasterKeyError,
+  MessageDamagedError,
+  MissingError,
+  NestedStepError,
+  NoResultsError,
+  NodeVersionError,
+  NonRetryableError,
+  NondeterminismError,
+  NotConfiguredError,
+  NotFoundError,
+  OrgNotFoundError,
+  OutcomeError,
+  PolicyNotFoundError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
+  ProjectionSaveRefusedError,
+  RegistrationError,
+  ReportError,
+  RetryAfterError,
+  RevisionConflictError,
+  RevisionGoneError,
+  RoleNotFoundError,
+  RunCancelledError,
+  RunFailedError,
+  RunNotFoundError,
+  SchemaValidationError,
+  SecretNotFoundError,
+  ServerError,
+  ServiceMissingError,
+  SignatureError,
+  SnapshotNotFoundError,
+  StaleRequestError,
+  StepAbortedError,
+  StepError,
+  StepNotFoundError,
+  StepTimeoutError,
+  StoreError,
+  StreamNotFoundError,
+  StreamSchemaError,
+  SubscriptionError,
+  TapeError,
+  TestSuspendedError,
+  TimeoutError,
+  TimersFakedError,
+  TurnAbortedError,
+  TurnBrokenError,
+  TurnEndedError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  UnavailableError,
+  UnsupportedError,
+  ValidationError,
+  VersionConflictError,
+  WaitTimeoutError,
+  WebhookError,
+  WebhookNotFoundError,
+  WorkerAlreadyRunningError,
+  WorkerStoppedError,
+  WorkerUnknownError
+} from "./Errors.ts"
+export type { ClientServices } from "./Client/Services.ts"
+export type { TestError } from "./Testing/TestError.ts"
+export type { ApiKeys as ApiKeysKey } from "./Client/ApiKeys.ts"
+export type { Client as ClientKey } from "./Client/Client.ts"
+export type { Config as ConfigKey } from "./Client/Config.ts"
+export type { ConsumerGroups as ConsumerGroupsKey } from "./Client/ConsumerGroups.ts"
+export type { Kv as KvKey } from "./Client/Kv.ts"
+export type { Orgs as OrgsKey } from "./Client/Orgs.ts"
+export type { Policies as PoliciesKey } from "./Client/Policies.ts"
+export type { Projections as ProjectionsKey } from "./Client/Projections.ts"
+export type { PushEndpoints as PushEndpointsKey } from "./Client/PushEndpoints.ts"
+export type { Roles as RolesKey } from "./Client/Roles.ts"
+export type { Secrets as SecretsKey } from "./Client/Secrets.ts"
+export type { Streams as StreamsKey } from "./Client/Streams.ts"
+export type { Subscriptions as SubscriptionsKey } from "./Client/Subscriptions.ts"
+export type { Engine as EngineKey } from "./Engine/Engine.ts"
+export type { HttpServerEngine as HttpServerEngineKey } from "./Engine/Http/Server.ts"
+export type { Store as StoreKey } from "./Engine/Store/Store.ts"
+export type { WorkerTransport as WorkerTransportKey } from "./Protocol/Worker.ts"
+export type { Step as StepKey, StepAttempt as StepAttemptKey } from "./Step.ts"
+export type { TestEngine as TestEngineKey } from "./Testing/VirtualEngine.ts"
+export type { Worker as WorkerKey } from "./Worker/Worker.ts"

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { expectTypeOf } from "vitest"
 import * as Errors from "../src/Errors.ts"
-import { deserializeError, isRetryable, serializeError, toError } from "../src/Errors.ts"
+import { deserializeError, invokeFailure, isRetryable, serializeError, toError } from "../src/Errors.ts"
 
 /** One of each class: code, retryable, message, and the properties of its own. */
 const samples: ReadonlyArray<
@@ -585,4 +585,15 @@ describe("tags", () => {
       assert.strictEqual(new Errors.IronflowError("something")._tag, "IronflowError")
     })
   )
+})
+
+describe("invokeFailure", () => {
+  it("says what a failure without a message carries, and not how it is stored", () => {
+    const { message } = invokeFailure("ship", "run_1", {
+      name: "Bad",
+      message: "",
+      data: { _tag: "Bad", reason: "no", "ironflow:failure": { _tag: "Bad", reason: "no" } }
+    })
+    assert.match(message, /Bad \{"reason":"no"\}$/)
+  })
 })

@@ -118,7 +118,7 @@ export const messageOf = ({
   name
 }: Pick<SerializedError, "message" | "name" | "data">): string => {
   if (message !== "") return message
-  const { _tag, ...own } = data ?? {}
+  const { _tag, [encodedFailure]: _, ...own } = data ?? {}
   const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
   return `${name}${carried}`.slice(0, maxSummaryLength)
 }

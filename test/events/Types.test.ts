@@ -435,6 +435,27 @@ describe("a map of events", () => {
     }>()
   })
 
+  test("has the JSON form of what is not JSON", () => {
+    const Measured = Event.define("measured", {
+      data: Schema.Struct({
+        at: Schema.Date,
+        total: Schema.BigInt,
+        bytes: Schema.Uint8Array,
+        dates: Schema.Array(Schema.Date),
+        by: Schema.ReadonlyMap(Schema.String, Schema.Date),
+        last: Schema.optionalKey(Schema.Date)
+      })
+    })
+    expectTypeOf<EventMap<typeof Measured>["measured"]>().toEqualTypeOf<{
+      readonly at: string
+      readonly total: string
+      readonly bytes: string
+      readonly dates: ReadonlyArray<string>
+      readonly by: ReadonlyArray<readonly [string, string]>
+      readonly last?: string
+    }>()
+  })
+
   test("does not change what a client without one is", () => {
     expectTypeOf<ReturnType<typeof createClient>>().toEqualTypeOf<IronflowClient>()
     expectTypeOf(createClient()).toEqualTypeOf<IronflowClient>()
