@@ -169,6 +169,9 @@ export type InvokeInput<F> = F extends { readonly program: (context: infer C) =>
     ? Input
     : unknown
 
+/** The function, if it may be invoked without an input. */
+export type WithoutInput<F> = undefined extends InvokeInput<F> ? F : never
+
 /** What a function is declared to fail with, by its `error` schema; `never` where it declares nothing. */
 export type InvokeFailure<F> = DeclaredBy<F, "error">
 
@@ -379,6 +382,7 @@ export interface StepClient {
   invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
   // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
   invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
+  invoke<F extends Invokable>(fn: WithoutInput<F>): Promise<InvokeOutput<F>>
   invoke<F extends Invokable, A>(
     fn: F,
     input: InvokeInput<F>,
@@ -388,6 +392,7 @@ export interface StepClient {
 
   /** Starts a run of another function and goes on. */
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
+  invokeAsync<F extends Invokable>(fn: WithoutInput<F>): Promise<{ runId: string }>
   invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
 
   /**
@@ -535,6 +540,9 @@ export interface StepService {
       input?: unknown,
       options?: EffectInvokeOptions<A, E>
     ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
+    <F extends Invokable>(
+      fn: WithoutInput<F>
+    ): Effect.Effect<InvokeOutput<F>, InvokeError<InvokeFailure<F>> | InvokeTimeoutError | StepCallError>
     <F extends Invokable, A = never, E = never>(
       fn: F,
       input: InvokeInput<F>,
@@ -549,6 +557,9 @@ export interface StepService {
     (
       functionId: string,
       input?: unknown
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    <F extends Invokable>(
+      fn: WithoutInput<F>
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
     <F extends Invokable>(
       fn: F,
@@ -675,6 +686,9 @@ export const invoke: {
     input?: unknown,
     options?: EffectInvokeOptions<A, E>
   ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
+  <F extends Invokable>(
+    fn: WithoutInput<F>
+  ): Effect.Effect<InvokeOutput<F>, InvokeError<InvokeFailure<F>> | InvokeTimeoutError | StepCallError, Step>
   <F extends Invokable, A = never, E = never>(
     fn: F,
     input: InvokeInput<F>,
@@ -699,6 +713,9 @@ export const invokeAsync: {
   (
     functionId: string,
     input?: unknown
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  <F extends Invokable>(
+    fn: WithoutInput<F>
   ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
   <F extends Invokable>(
     fn: F,

@@ -306,6 +306,12 @@ export const invocations = async () => {
     runId: string
   }>()
   expectTypeOf(await step.invoke(free, { anything: 1 })).toEqualTypeOf<string>()
+  expectTypeOf(await step.invoke(free)).toEqualTypeOf<string>()
+  expectTypeOf(await step.invokeAsync(free)).toEqualTypeOf<{ runId: string }>()
+  // @ts-expect-error -- its schema asks for an input
+  await step.invoke(ship)
+  // @ts-expect-error -- its schema asks for an input
+  await step.invokeAsync(ship)
   expectTypeOf(await step.invoke(pay, { amount: 5, due: new Date() })).toEqualTypeOf<{ readonly at: Date }>()
   expectTypeOf(await step.invoke(undeclared, { amount: 5, due: new Date() })).toEqualTypeOf<{ at: string }>()
   expectTypeOf(await step.invoke("by-id")).toBeAny()
@@ -338,6 +344,9 @@ export const effectInvocations = Effect.gen(function* () {
     at: string
   }>()
   expectTypeOf(yield* Step.invoke("by-id")).toBeUnknown()
+  expectTypeOf(yield* Step.invoke(free)).toEqualTypeOf<string>()
+  // @ts-expect-error -- its schema asks for an input
+  yield* Step.invoke(ship)
   const byId = Step.invoke("pay", {}, { success: Schema.Date, error: Declined })
   expectTypeOf<Effect.Success<typeof byId>>().toEqualTypeOf<Date>()
   expectTypeOf<Extract<Effect.Error<typeof byId>, { failure?: unknown }>>().toExtend<InvokeError<Declined>>()
