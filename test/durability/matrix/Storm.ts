@@ -63,6 +63,9 @@ export interface StormSettings {
 /** So soon after the storm each worker has to answer a bell, milliseconds. */
 const BELL_MS = 10_000
 
+/** The longest term of a lease that was taken away, that of a push endpoint's, and a second. */
+const REVOKED_MS = 11_000
+
 /** Waits for a condition, and says whether it came in time. */
 const until = async (condition: () => boolean, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
@@ -260,6 +263,13 @@ class Storm {
     const deaf = await this.#ringBells()
     const waiting = isSettled ? [] : await this.#explain()
     const stuckGauge = await this.#readGauge()
+    // one that was taken from a run which somebody has cancelled ends when its holder is done, or with its term
+    await until(
+      () =>
+        this.#query("SELECT id AS what FROM runs WHERE lease LIKE '~%' AND ended_at IS NOT NULL").length ===
+        0,
+      REVOKED_MS
+    )
     const leases = this.#query(
       "SELECT id AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NULL"
     ).concat(
