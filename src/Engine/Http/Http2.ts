@@ -98,9 +98,10 @@ export class BothVersions {
     const begin = this.#http2.listeners("stream")
     this.#http2.removeAllListeners("stream")
     this.#http2.on("stream", (stream: ServerHttp2Stream, ...rest: ReadonlyArray<unknown>) => {
+      // it may end with its connection before anybody else listens
+      stream.on("error", () => undefined)
       // its end, or that of the whole connection, has come along with it
       if (stream.closed || stream.destroyed) return
-      stream.on("error", () => undefined)
       // clients send again what was refused like that
       if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       this.#inTurn(stream, () => {
