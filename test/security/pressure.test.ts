@@ -167,7 +167,7 @@ describe("HTTP/2", () => {
 
   it("of many connections, whose requests are taken back at once, holds up nobody else", async () => {
     await using pressed = await Pressed.start()
-    const sockets = await pressed.many(60)
+    const sockets = await pressed.many(40)
     const frames = Array.from({ length: 2000 }, (_, i) =>
       Buffer.concat([request(2 * i + 1), http2Frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8]))])
     )
