@@ -1,6 +1,6 @@
 /** What connections send is worked on in turns of the event loop, which are short however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
-import { hasTime, notAnyMore, someoneWaits, whenTime } from "../../src/Engine/Http/Turn.ts"
+import { hasTime, someoneWaits, whenTime } from "../../src/Engine/Http/Turn.ts"
 
 /** Uses up the time of a turn. */
 const useUp = (): void => {
@@ -58,15 +58,5 @@ describe("what waits for a turn with time", () => {
     })
 
     assert.deepStrictEqual(called, ["a", "b", "a", "b", "a", "b"])
-  })
-
-  it("is not called when it need not be any more", async () => {
-    const called: Array<string> = []
-    const gone = (): void => void called.push("gone")
-    whenTime(gone)
-    notAnyMore(gone)
-    await new Promise<void>((resolve) => whenTime(resolve))
-
-    assert.deepStrictEqual(called, [])
   })
 })

@@ -165,19 +165,6 @@ describe("HTTP/2", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("of many connections, whose requests are taken back at once, holds up nobody else", async () => {
-    await using pressed = await Pressed.start()
-    const sockets = await pressed.many(40)
-    const frames = Array.from({ length: 2000 }, (_, i) =>
-      Buffer.concat([request(2 * i + 1), http2Frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8]))])
-    )
-    const flood = Buffer.concat([begin, ...frames])
-    for (const socket of sockets) push(socket, flood)
-
-    await pressed.meanwhile()
-    await pressed.withstood()
-  }, 60_000)
-
   it("keeps few answers for whoever has no window for them", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {

@@ -9,7 +9,6 @@ import * as Https from "node:https"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import type { Pipelines } from "./Pipeline.ts"
-import { hasTime, notAnyMore, someoneWaits, whenTime } from "./Turn.ts"
 
 export interface Http2Options {
   /** Bytes of all headers of a request. */
@@ -24,10 +23,6 @@ export interface Http2Options {
 
 /** Streams of one connection that may be open. */
 const MAX_STREAMS = 128
-
-/** Requests of one connection that may be taken back at once: all that may be open, twice. Each has cost work by then. */
-const RESETS = 2 * MAX_STREAMS
-const RESETS_PER_SECOND = 33
 
 /**
  * Streams that may be open besides one of each connection, over all of them: each may wait for long, and takes some 40 KB then. Who
@@ -71,8 +66,6 @@ export class BothVersions {
     this.#timeoutMs = timeoutMs
     this.#http2 = Http2.createServer({
       maxSessionMemory: MAX_SESSION_MEGABYTES,
-      streamResetBurst: RESETS,
-      streamResetRate: RESETS_PER_SECOND,
       settings: {
         maxConcurrentStreams: MAX_STREAMS,
         maxHeaderListSize: maxHeaderBytes,
@@ -92,21 +85,12 @@ export class BothVersions {
       session.on("error", () => session.destroy())
     })
     this.#http2.on("request", (request, response) => {
-      if (!take(request.stream, request.headers)) server.emit("request", request, response)
-    })
-    // what makes requests of streams waits for its turn too
-    const begin = this.#http2.listeners("stream")
-    this.#http2.removeAllListeners("stream")
-    this.#http2.on("stream", (stream: ServerHttp2Stream, ...rest: ReadonlyArray<unknown>) => {
-      // it may end with its connection before anybody else listens
-      stream.on("error", () => undefined)
+      const { stream } = request
       // its end, or that of the whole connection, has come along with it
       if (stream.closed || stream.destroyed) return
       // clients send again what was refused like that
       if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
-      this.#inTurn(stream, () => {
-        for (const listener of begin) Reflect.apply(listener, this.#http2, [stream, ...rest])
-      })
+      if (!take(stream, request.headers)) server.emit("request", request, response)
     })
 
     const event = server instanceof Https.Server ? "secureConnection" : "connection"
@@ -166,20 +150,6 @@ export class BothVersions {
       else if (!session.closed) this.#endLater(session, IDLE_MS)
     })
     return true
-  }
-
-  /**
-   * Begins the stream when there is time: a connection may bring a thousand at once, many may do that together, and the others
-   * have their turn in between. One that was taken back before never begins.
-   */
-  #inTurn(stream: ServerHttp2Stream, begin: () => void): void {
-    if (!someoneWaits() && hasTime()) return begin()
-    const goOn = (): void => {
-      // its `close` may still be on its way
-      if (!stream.closed && !stream.destroyed) begin()
-    }
-    whenTime(goOn)
-    stream.once("close", () => notAnyMore(goOn))
   }
 
   #asHttp2(socket: Socket): void {

@@ -31,9 +31,6 @@ export const whenTime = (f: () => void): void => {
   setImmediate(goOn)
 }
 
-/** `f` need not be called any more. */
-export const notAnyMore = (f: () => void): void => void waiting.delete(f)
-
 const goOn = (): void => {
   isDue = false
   try {
