@@ -242,7 +242,11 @@ export class Dispatch {
     options: { readonly callsBack?: boolean } = {}
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     return Effect.map(this.#apply(reports, environment, options.callsBack), (acks) => {
-      for (const worker of this.#workers.values()) forgetEnded(worker, reports, acks)
+      for (const worker of this.#workers.values()) {
+        // a refusal says nothing of a lease in another one
+        if (environment === undefined || worker.registration.environment === environment)
+          forgetEnded(worker, reports, acks)
+      }
       return acks
     })
   }

@@ -153,4 +153,33 @@ describe("what is denied in one environment", () => {
     assert.notStrictEqual(progress.status, 200)
     assert.strictEqual(await isHeld(), 200)
   })
+
+  it("does not make the engine forget a job that a worker of another one has", async () => {
+    const worker = await spanning({ actions: "worker:run, subscription:read" })
+    const elsewhere = await keys.keyThat({ actions: "worker:*" })
+    await work(worker)
+    const { job_id: jobId } = await keys.ok(take(worker, production))
+    const [lease = "", runId] = jobId.split("~")
+    const jobs = async () =>
+      (await keys.ok(keys.send("GET", "/api/v1/workers", undefined, production))).workers[0].active_jobs
+    assert.strictEqual(await jobs(), 1)
+
+    const update = await keys.send(
+      "PUT",
+      `/api/v1/workers/w-9/jobs/${encodeURIComponent(jobId)}`,
+      { status: "completed" },
+      { key: elsewhere }
+    )
+    assert.strictEqual(update.status, 409)
+    const { ack } = await keys.ok(
+      keys.send(
+        "POST",
+        `/api/v1/push/turns/${lease}`,
+        { runId, ops: [{ _tag: "Release" }] },
+        { key: elsewhere }
+      )
+    )
+    assert.strictEqual(ack._tag, "Refused")
+    assert.strictEqual(await jobs(), 1)
+  })
 })

@@ -234,6 +234,18 @@ describe("a WebSocket", () => {
     60_000
   )
 
+  it("that gets small frames by the thousand, as many others do and all of them read, holds up nobody else", async () => {
+    await using pressed = await Pressed.start()
+    const flood = Buffer.concat(Array.from({ length: 10_000 }, () => text("")))
+    for (const socket of await pressed.many(60)) {
+      push(socket, upgrade("/ws"))
+      push(socket, flood)
+    }
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
   it("takes the calls of one large frame as there is time, and as their answers are read", async () => {
     await using pressed = await Pressed.start()
     const calls = Array.from({ length: 20_000 }, (_, i) => `${i} GET /openapi.json 0\n`).join("")

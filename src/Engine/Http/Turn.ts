@@ -15,3 +15,37 @@ export const hasTime = (): boolean => {
   }
   return now < endsAt
 }
+
+/** What waits for a turn with time for it, the oldest first. */
+const waiting = new Set<() => void>()
+let isDue = false
+
+/**
+ * Calls `f` in a later turn in which there is time for it. Those that wait are called one after the other, whatever connection they
+ * are for: were each called in the next turn, the turn would be as long as there are many.
+ */
+export const whenTime = (f: () => void): void => {
+  waiting.add(f)
+  if (isDue) return
+  isDue = true
+  setImmediate(goOn)
+}
+
+const goOn = (): void => {
+  isDue = false
+  try {
+    for (const f of waiting) {
+      waiting.delete(f)
+      f()
+      if (!hasTime()) return
+    }
+  } finally {
+    if (waiting.size > 0 && !isDue) {
+      isDue = true
+      setImmediate(goOn)
+    }
+  }
+}
+
+/** Whether somebody waits: who comes later has no time before. */
+export const someoneWaits = (): boolean => waiting.size > 0

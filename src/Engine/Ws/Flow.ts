@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
 import type { After } from "../../Execution/Alarm.ts"
 import type { Arrival, Intake } from "../Intake.ts"
-import { hasTime } from "../Http/Turn.ts"
+import { hasTime, someoneWaits, whenTime } from "../Http/Turn.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
 import { type Line, LINE_UNREAD_BYTES, type Unread, UNREAD_MS } from "../Http/Unread.ts"
 
@@ -126,9 +126,11 @@ export class Flow {
   }
 
   #onData(chunk: Buffer): void {
-    if (this.#holds.size === 0 && !this.#isDue) return this.#feed(chunk)
+    const isHeld = this.#holds.size > 0
+    if (!isHeld && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
     this.#rest = Buffer.concat([this.#rest, chunk])
     this.#socket.pause()
+    if (!isHeld) this.#goOn()
   }
 
   #feed(chunk: Buffer): void {
@@ -158,7 +160,7 @@ export class Flow {
   #goOn(): void {
     if (this.#isDue) return
     this.#isDue = true
-    setImmediate(() => {
+    whenTime(() => {
       this.#isDue = false
       if (this.#holds.size > 0 || this.#socket.destroyed) return
       this.#feed(this.#rest)
