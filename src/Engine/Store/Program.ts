@@ -203,47 +203,14 @@ export function* among(
 export interface Call<A> {
   readonly name: string
   readonly args: ReadonlyArray<unknown>
-  /** The environment that it works in; `undefined` when it is for all of them. No program works in two. */
-  readonly environment: string | undefined
+  /** The environment that it works in. No program works in two. */
+  readonly environment: string
   /** What is to be done, for the message of an error: `store secret "API_KEY"`. */
   readonly what: () => string
   readonly run: (tx: Transaction) => Program<A>
 }
 
-/** A program by name. Called with its arguments it is ready to be given to the store; `in` is for other programs. */
-export interface Definition<Args extends ReadonlyArray<unknown>, A> {
-  (...args: Args): Call<A>
-  /** Runs it as part of another program. */
-  readonly in: (tx: Transaction, ...args: Args) => Program<A>
-}
-
-/** Makes a call of the program with a name: what a driver elsewhere is told. */
-type Caller = (args: never) => Call<unknown>
-
-const programs = new Map<string, Caller>()
-
-/** The call of a program by its name, for a driver elsewhere; `undefined` when there is none. */
-export const callByName = (name: string, args: ReadonlyArray<unknown>): Call<unknown> | undefined =>
-  // whoever made the call was checked
-  programs.get(name)?.(args as never)
-
-const define = <Args extends ReadonlyArray<unknown>, A>(
-  name: string,
-  environmentOf: (args: Args) => string | undefined,
-  run: (tx: Transaction, ...args: Args) => Program<A>,
-  what: (...args: Args) => string
-): Definition<Args, A> => {
-  if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
-  const call = (args: Args): Call<A> => ({
-    name,
-    args,
-    environment: environmentOf(args),
-    what: () => what(...args),
-    run: (tx) => run(tx, ...args)
-  })
-  programs.set(name, call)
-  return Object.assign((...args: Args) => call(args), { in: run })
-}
+const names = new Set<string>()
 
 /**
  * Defines a program that works in one environment, the first of its arguments. `name` is its own in the whole engine; `what`
@@ -253,14 +220,17 @@ export const inEnvironment = <Args extends readonly [environment: string, ...Rea
   name: string,
   run: (tx: Transaction, ...args: Args) => Program<A>,
   what: (...args: Args) => string
-): Definition<Args, A> => define(name, (args) => args[0], run, what)
-
-/** Defines a program for all environments. */
-export const global = <Args extends ReadonlyArray<unknown>, A>(
-  name: string,
-  run: (tx: Transaction, ...args: Args) => Program<A>,
-  what: (...args: Args) => string
-): Definition<Args, A> => define(name, () => undefined, run, what)
+): ((...args: Args) => Call<A>) => {
+  if (names.has(name)) throw new Error(`There are two programs named "${name}"`)
+  names.add(name)
+  return (...args) => ({
+    name,
+    args,
+    environment: args[0],
+    what: () => what(...args),
+    run: (tx) => run(tx, ...args)
+  })
+}
 
 /** What a program returns when it does not refuse. */
 export type Done<A> = Exclude<A, IronflowError>
