@@ -63,13 +63,15 @@ const fewFiles: Plugin = {
       // nobody uses what a part exports to those who ask for all of it
       sideEffects: true
     }))
+    const pure = await pureFunctions()
     build.onLoad({ filter: /\/src\/.*\.ts$/ }, async (file) => {
       const own = path.relative(".", file.path)
+      const source = await readFile(file.path, "utf8")
       const known = /^src\/((Client|Protocol)\/|EffectSchema\.ts$)/.test(own) ? parts.slice(0, 2) : parts
       const asked = known.filter(({ members }) => !members.has(own))
       return {
         contents: [
-          await readFile(file.path, "utf8"),
+          own.startsWith("src/Protocol/") ? source.replace(pure, "/* @__PURE__ */ $&") : source,
           // by its place beside the module: what is written here goes into the source maps
           ...asked.flatMap(({ entries }) =>
             entries.map((entry) => `import ${JSON.stringify(`./${path.relative(path.dirname(own), entry)}`)}`)
@@ -82,12 +84,42 @@ const fewFiles: Plugin = {
 }
 
 /**
+ * Calls of what the contract declares to have no side effects. esbuild believes it within the file of the declaration alone: said of
+ * each call, bundles of a client have none of the rows and codecs that they do not use.
+ */
+const pureFunctions = async (): Promise<RegExp> => {
+  const files = await readdir("src/Protocol", { recursive: true })
+  const sources = files
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => readFile(`src/Protocol/${file}`, "utf8"))
+  const names = (await Promise.all(sources)).flatMap((source) =>
+    [...source.matchAll(/@__NO_SIDE_EFFECTS__ \*\/\n(?:export )?function (\w+)/g)].map(([, name]) => name)
+  )
+  return new RegExp(`(?<![\\w.$]|function )(?:${names.join("|")})(?=[<(])`, "g")
+}
+
+/**
  * Imports of a part for nothing but its sake have done their work, and bundlers would warn of them: no module of ours does
  * anything by being loaded, as package.json says.
  */
 const bareImports: NonNullable<Options["plugins"]>[number] = {
   name: "bare-imports",
   renderChunk: (code) => ({ code: code.replace(/^import "\.\/[^"]+";$/gm, "") })
+}
+
+/**
+ * Namespaces of the Effect API are objects that esbuild fills by a call, which bundlers keep, with all that is named in it, though
+ * nobody uses the namespace: said to be pure, it goes.
+ */
+const pureNamespaces: NonNullable<Options["plugins"]>[number] = {
+  name: "pure-namespaces",
+  renderChunk: (code) => ({
+    code: code.replace(
+      /^var (\w+) = \{\};\n__export\(\1, (\{[^{}]*\})\);$/gm,
+      // line by line as it was, for the source maps
+      "var $1 = /* @__PURE__ */ ((to, all) => (__export(to, all), to))({},\n$2);"
+    )
+  })
 }
 
 /** The modules that are loaded when the entries are, themselves included. */
@@ -158,7 +190,7 @@ export default defineConfig([
   {
     ...shared,
     esbuildPlugins: [celOnFirstUse, webSocketsInside, fewFiles],
-    plugins: [bareImports],
+    plugins: [bareImports, pureNamespaces],
     entry: {
       index: "src/index.ts",
       core: "src/core.ts",
@@ -192,6 +224,11 @@ export default defineConfig([
     esbuildPlugins: [
       celOnFirstUse,
       licences,
+      {
+        name: "postgres-driver",
+        // those who use Postgres have installed it
+        setup: (build) => build.onResolve({ filter: /^pg$/ }, () => ({ path: "pg", external: true }))
+      },
       {
         name: "worker-process",
         // A worker shares this package and Effect with the user's code, so it comes from the build above.

@@ -183,7 +183,7 @@ bundlers.install([
   "@oven/bun-linux-x64",
   "deno",
   ...Object.entries(peerDependencies)
-    .filter(([name]) => name !== "@effect/sql-pg")
+    .filter(([name]) => name !== "pg")
     .map(([name, range]) => `${name}@${range}`)
 ])
 bundlers.write("first.ts", program)

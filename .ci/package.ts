@@ -337,7 +337,7 @@ assert.deepEqual(
   [
     ...loadedByTest.filter((url) => /\/node_modules\/(@effect\/platform-node|ws)\//.test(url)),
     ...sourcesOf(loadedByTest, "src/Testing/TestClient.ts").filter((source) =>
-      source.endsWith("src/Engine/Http/Server.ts")
+      source.endsWith("src/Server/Server.ts")
     )
   ],
   [],

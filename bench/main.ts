@@ -10,16 +10,29 @@ import os from "node:os"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
-import { type HarnessResult, median, metrics, readFigure, serverUseMetrics, useMetrics } from "./metrics.ts"
+import { startOwnServer } from "../test/postgres/Server.ts"
+import {
+  type HarnessResult,
+  median,
+  metrics,
+  postgresUseMetrics,
+  readFigure,
+  serverUseMetrics,
+  useMetrics
+} from "./metrics.ts"
+import { slowerThan } from "./slower.ts"
 import { cpuFile, type EngineUse } from "./usage.ts"
 
 const usage = `npm run bench -- [options]
-  --mode embedded,server,rpc,connect
-                  the engine in the process of client and worker, or all three in processes of their own: the worker
-                  polls (server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
+  --mode embedded,postgres,server,rpc,connect
+                  the engine in the process of client and worker, on SQLite or on a Postgres server that is started for
+                  it; or all three in processes of their own: the worker polls (server), or streams over effect/rpc
+                  (rpc) or ConnectRPC (connect)
   --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      measure so many times and take the median
   --quick         one round of W1 and W3_64, embedded unless --mode says otherwise, for a smoke test
+  --compare FILE  say at the end what is worse by more than a tenth than in a FILE that --json has printed, by the ratios;
+                  exits with 1 if anything is
   --json          one object a line: {workload, mode, metric, value, limit, ratio}; ratio is value / limit`
 
 const file = (...parts: Array<string>): string => path.join(import.meta.dirname, ...parts)
@@ -41,6 +54,13 @@ const modes = {
     ironflow: file("embedded.ts"),
     use: useMetrics,
     env: {}
+  },
+  postgres: {
+    title: "embedded, Postgres, every acknowledgement durable",
+    limit: file("limits", "adapters", "ceiling-embedded.mjs"),
+    ironflow: file("postgres.ts"),
+    use: postgresUseMetrics,
+    env: { MODE: "pg" }
   },
   server: served("a worker that polls", "polling"),
   rpc: served("a worker over effect/rpc", "rpc"),
@@ -86,11 +106,15 @@ const measure = (
   })
 
 const measureUse = async (mode: Mode, subject: Subject, workload: string) => {
+  // nobody counts what the prototype asks of Postgres
+  if (mode === "postgres" && subject === "limit") return { use: uncounted, runs: 1 }
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
   const useFile = path.join(folder, "use.json")
   try {
-    const preload = `--import=${pathToFileURL(file("use.ts")).href}`
-    const result = await measure(mode, subject, [workload], { NODE_OPTIONS: preload, USE_FILE: useFile })
+    // on Postgres the engine counts for itself
+    const preload =
+      mode === "postgres" ? {} : { NODE_OPTIONS: `--import=${pathToFileURL(file("use.ts")).href}` }
+    const result = await measure(mode, subject, [workload], { ...preload, USE_FILE: useFile })
     const use: EngineUse = JSON.parse(fs.readFileSync(useFile, "utf8"))
     const cpu = fs.readFileSync(cpuFile(useFile), "utf8").trim().split("\n").map(Number)
     return {
@@ -102,13 +126,17 @@ const measureUse = async (mode: Mode, subject: Subject, workload: string) => {
   }
 }
 
+const uncounted = { statements: NaN, roundTrips: NaN, commits: NaN, bytes: NaN, requests: NaN, cpuMs: NaN }
+
 /** What one 3-step run costs an engine: with the runs, less without any. */
 const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, "NONE")
   const { use, runs } = await measureUse(mode, subject, "W3_64")
-  const perRun = (field: keyof EngineUse | "cpuMs"): number => (use[field] - empty[field]) / runs
+  const perRun = (field: keyof EngineUse | "cpuMs"): number =>
+    ((use[field] ?? 0) - (empty[field] ?? 0)) / runs
   return {
     statements: perRun("statements"),
+    roundTrips: perRun("roundTrips"),
     commits: perRun("commits"),
     bytes: perRun("bytes"),
     requests: perRun("requests"),
@@ -147,7 +175,7 @@ const compare = async (
   if (workloads.includes("W3_64")) {
     const [limit, ironflow] = [await usePerRun(mode, "limit"), await usePerRun(mode, "ironflow")]
     for (const { metric, field } of modes[mode].use) {
-      figures.push(makeFigure("W3_64", metric, ironflow[field], limit[field]))
+      figures.push(makeFigure("W3_64", metric, ironflow[field] ?? 0, limit[field] ?? 0))
     }
   }
   return figures
@@ -155,7 +183,7 @@ const compare = async (
 
 const labelOf = (figure: Figure): string =>
   metrics.find(({ workload, metric }) => workload === figure.workload && metric === figure.metric)?.label ??
-  serverUseMetrics.find(({ metric }) => metric === figure.metric)?.label ??
+  modes[figure.mode].use.find(({ metric }) => metric === figure.metric)?.label ??
   figure.metric
 
 const printTable = (mode: Mode, figures: ReadonlyArray<Figure>): void => {
@@ -163,8 +191,8 @@ const printTable = (mode: Mode, figures: ReadonlyArray<Figure>): void => {
     figure.workload,
     labelOf(figure),
     figure.value.toLocaleString("en"),
-    figure.limit.toLocaleString("en"),
-    `${figure.ratio.toFixed(2)} x`
+    Number.isNaN(figure.limit) ? "" : figure.limit.toLocaleString("en"),
+    Number.isNaN(figure.ratio) ? "" : `${figure.ratio.toFixed(2)} x`
   ])
   const table = [["", modes[mode].title, "ironflow", "limit", "ratio"], ...rows]
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)))
@@ -183,6 +211,7 @@ const { values: options } = parseArgs({
     rounds: { type: "string", default: "3" },
     quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    compare: { type: "string" },
     help: { type: "boolean", default: false }
   }
 })
@@ -202,8 +231,12 @@ if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1
 } else {
+  const server = chosen.includes("postgres") ? await startOwnServer({ durable: true }) : undefined
+  if (server !== undefined) process.env.PGURL = server.url.slice(0, server.url.lastIndexOf("/"))
+  const all: Array<Figure> = []
   for (const [i, mode] of chosen.entries()) {
     const figures = await compare(mode, workloads, rounds)
+    all.push(...figures)
     if (options.json) {
       for (const figure of figures) console.log(JSON.stringify(figure))
       continue
@@ -211,4 +244,8 @@ if (options.help || !isAcceptable) {
     if (i > 0) console.log()
     printTable(mode, figures)
   }
+  await server?.stop()
+  const slower = options.compare === undefined ? [] : slowerThan(options.compare, 0.1, all)
+  for (const line of slower) console.error(line)
+  if (slower.length > 0) process.exitCode = 1
 }

@@ -89,6 +89,19 @@ export const useMetrics = [
   { metric: "cpu_ms_per_run", label: "CPU of all processes a 3-step run, ms", field: "cpuMs" }
 ] as const
 
+/** The same on Postgres, where waiting for answers is what takes the time. */
+export const postgresUseMetrics = [
+  {
+    metric: "statements_per_run",
+    label: "statements a 3-step run, reads of the client included",
+    field: "statements"
+  },
+  { metric: "round_trips_per_run", label: "round trips a 3-step run", field: "roundTrips" },
+  { metric: "commits_per_run", label: "commits a 3-step run", field: "commits" },
+  { metric: "bytes_per_run", label: "bytes stored a 3-step run", field: "bytes" },
+  { metric: "cpu_ms_per_run", label: "CPU of the engine's process a 3-step run, ms", field: "cpuMs" }
+] as const
+
 /** The same for an engine in a process of its own. */
 export const serverUseMetrics = [
   ...useMetrics,

@@ -2,6 +2,8 @@
 
 export interface EngineUse {
   readonly statements: number
+  /** How often somebody waited for an answer; on Postgres. */
+  readonly roundTrips?: number
   /** Transactions committed; a write outside of any counts as one, since SQLite makes it one. */
   readonly commits: number
   /** Pages in use at the end, whether they have come from the write-ahead log into the file or not. */

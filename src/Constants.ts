@@ -3,7 +3,6 @@
 export const DEFAULT_PORT = 9123
 export const DEFAULT_HOST = "localhost"
 export const DEFAULT_SERVER_URL = "http://localhost:9123"
-export const DEFAULT_WS_URL = "ws://localhost:9123/ws"
 export const DEFAULT_ENVIRONMENT = "default"
 
 /** Milliseconds. */
@@ -86,26 +85,6 @@ export const WS_MESSAGE_TYPES = {
 
 export const ACK_TYPES = { ACK: "ack", NAK: "nak", TERM: "term" } as const
 
-export const API_ENDPOINTS = {
-  TRIGGER: "/ironflow.v1.IronflowService/Trigger",
-  TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",
-  GET_RUN: "/ironflow.v1.IronflowService/GetRun",
-  LIST_RUNS: "/ironflow.v1.IronflowService/ListRuns",
-  CANCEL_RUN: "/ironflow.v1.IronflowService/CancelRun",
-  RETRY_RUN: "/ironflow.v1.IronflowService/RetryRun",
-  REGISTER_FUNCTION: "/ironflow.v1.IronflowService/RegisterFunction",
-  HEALTH: "/ironflow.v1.IronflowService/Health",
-  EMIT: "/ironflow.v1.PubSubService/Emit",
-  CREATE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/CreateConsumerGroup",
-  GET_CONSUMER_GROUP: "/ironflow.v1.PubSubService/GetConsumerGroup",
-  LIST_CONSUMER_GROUPS: "/ironflow.v1.PubSubService/ListConsumerGroups",
-  DELETE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/DeleteConsumerGroup"
-} as const
-
 /** Where an event came from. */
 export const EventSource = { API: "api", CRON: "cron", WEBHOOK: "webhook" } as const
 export type EventSourceType = (typeof EventSource)[keyof typeof EventSource]
-
-/** The WebSocket URL of a server URL: `https://` becomes `wss://`, `http://` becomes `ws://`, and `/ws` follows. */
-export const getWebSocketUrl = (serverUrl: string = DEFAULT_SERVER_URL): string =>
-  `${serverUrl.replace(/^http(s?):\/\//, "ws$1://")}/ws`

@@ -2,11 +2,14 @@
  * The loggers of Effect as a logger of ours: for what logs from outside of Effects, and for handlers. A user's `Logger` layer gets each
  * line, with the annotations and spans around the layer that logs.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import type * as EffectLogger from "effect/Logger"
 import type { LogLevel as EffectLevel, Severity } from "effect/LogLevel"
 import * as References from "effect/References"
 import type { Variables } from "./Environment.ts"
-import type { ValidationError } from "./Errors.ts"
+import { serializeError, type ValidationError } from "./Errors.ts"
+import type { LineLevel, LogFields } from "./LogFields.ts"
 import { levelFromEnvironment, type Logger, type LogLevel } from "./Logger.ts"
 import { currentVariables } from "./Variables.ts"
 
@@ -42,12 +45,59 @@ export const currentLogger: Effect.Effect<Logger, ValidationError> = withLogLeve
     const run = Effect.runForkWith(context)
     const line =
       (level: Severity) =>
-      (message: string, data?: unknown): void => {
-        run(Effect.logWithLevel(level)(message, ...(data === undefined ? [] : [data])))
+      (message: string, data?: unknown, fields?: LogFields): void => {
+        const said = Effect.logWithLevel(level)(message, ...(data === undefined ? [] : [data]))
+        run(fields === undefined ? said : annotated(said, fields))
       }
     return { debug: line("Debug"), info: line("Info"), warn: line("Warn"), error: line("Error") }
   })
 )
+
+/** The line with its fields as annotations. */
+export const annotated = (line: Effect.Effect<void>, fields: LogFields): Effect.Effect<void> =>
+  Effect.annotateLogs(
+    line,
+    Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
+  )
+
+/** A line that a logger of Effect is given, in our words: the first part is the message, and errors become data. */
+export interface EffectLine {
+  readonly level: LineLevel
+  readonly message: string
+  readonly data: unknown
+}
+
+export const lineOf = ({
+  cause,
+  logLevel,
+  message
+}: Pick<EffectLogger.Options<unknown>, "cause" | "logLevel" | "message">): EffectLine => {
+  const [text, ...rest] = Array.isArray(message) ? message : [message]
+  const causes = cause.reasons.length === 0 ? [] : [Cause.squash(cause)]
+  const isText = typeof text === "string"
+  const data = [...(isText ? [] : [text]), ...rest, ...causes].map((part: unknown) =>
+    part instanceof Error ? serializeError(part) : part
+  )
+  return {
+    level: levelOf(logLevel),
+    message: isText ? text : text instanceof Error ? text.message : String(text),
+    data: data.length > 1 ? data : data[0]
+  }
+}
+
+const levelOf = (level: string): LineLevel => {
+  switch (level) {
+    case "Fatal":
+    case "Error":
+      return "error"
+    case "Warn":
+      return "warn"
+    case "Info":
+      return "info"
+    default:
+      return "debug"
+  }
+}
 
 /** What a `logger` option means where there are Effects: the loggers in context unless one is given. */
 export const loggerOr = (

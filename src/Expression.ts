@@ -11,11 +11,17 @@ import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
 
+/** What an expression over runs starts from. */
+export const whereRoots = ["event", "output", "error"] as const
+
 /** The names an expression may start from. */
-export type ExpressionRoots = readonly ["event"] | readonly ["event", "trigger"] | readonly ["request"]
+export type ExpressionRoots =
+  readonly ["event"] | readonly ["event", "trigger"] | typeof whereRoots | readonly ["request"]
 
 export type ExpressionVariables =
-  { readonly event: unknown; readonly trigger?: unknown } | { readonly request: unknown }
+  | { readonly event: unknown; readonly trigger?: unknown }
+  | { readonly event: unknown; readonly output: unknown; readonly error: unknown }
+  | { readonly request: unknown }
 
 /** A compiled expression: call it for the verdict alone, `evaluate` for the verdict and what went wrong. */
 export interface Expression {
@@ -90,7 +96,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
   if (check.error !== undefined) throw invalid(expression, roots, check.error)
   if (!check.valid || (check.type !== "bool" && check.type !== "dyn")) {
     throw new ValidationError(
-      `Invalid CEL expression "${expression}": it must be true or false, and it is of type ${check.type ?? "unknown"}`
+      `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, and it is of type ${check.type ?? "unknown"}`
     )
   }
   refuseUnbounded(parsed.ast, expression)
@@ -128,10 +134,22 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
     isCelError(error) && error.range !== undefined ? ` at character ${error.range.start + 1}` : ""
   const allowed = roots.map((root) => `\`${root}\``).join(" and ")
   return new ValidationError(
-    `Invalid CEL expression "${expression}"${position}: ${summary(error)}. ` +
+    `Invalid CEL expression ${quoteExpression(expression, error)}${position}: ${summary(error)}. ` +
       `Expressions start from ${allowed}, as in ${roots[0] === "event" ? '"event.data.amount > 100"' : "\"request.name == 'orders'\""}`,
     { cause: error }
   )
+}
+
+/** Characters of an expression that messages show. */
+const maxQuoted = 200
+
+/** The expression, and of a long one what is around the place where it is wrong. */
+export const quoteExpression = (expression: string, error?: unknown): string => {
+  if (expression.length <= maxQuoted) return `"${expression}"`
+  const at = isCelError(error) ? (error.range?.start ?? 0) : 0
+  const from = Math.max(0, Math.min(at - maxQuoted / 2, expression.length - maxQuoted))
+  const to = from + maxQuoted
+  return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
 }
 
 /** Names keys and texts of the data, which may be very long. */
@@ -140,7 +158,7 @@ const summary = (error: unknown): string => {
   return text.length > maxSummary ? `${text.slice(0, maxSummary)}...` : text
 }
 
-const maxSummary = 500
+const maxSummary = 200
 
 type CelError = EvaluationError | ParseError | TypeError
 
@@ -199,7 +217,7 @@ const refuseUnbounded = (node: ASTNode, expression: string): void => {
     else if (isNode(part)) {
       if ((part.op === "call" || part.op === "rcall") && part.args[0] === "matches") {
         throw new ValidationError(
-          `Invalid CEL expression "${expression}": \`matches\` is not available, because a regular expression can run for ` +
+          `Invalid CEL expression ${quoteExpression(expression)}: \`matches\` is not available, because a regular expression can run for ` +
             "very long. Use startsWith, endsWith, contains or =="
         )
       }

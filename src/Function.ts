@@ -13,7 +13,7 @@ import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
 import { isObject } from "./Json.ts"
-import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
+import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
 import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
@@ -85,6 +85,11 @@ export interface FunctionConfig<
   readonly mode?: ExecutionMode
   /** Dotted path; runs with the same value go to the same worker while that one lives. */
   readonly actorKey?: string
+  /**
+   * Dotted paths, ten at most, each from `event`: `listRuns({ attributes: { "event.data.orderId": "o-17" } })` finds the runs with that
+   * value, however many there are. Texts up to 256 characters, numbers and booleans can be found; runs from before are filled in.
+   */
+  readonly searchBy?: ReadonlyArray<string>
   /** Validates the event's data before the handler runs, and types it; data of events that triggers define is theirs to check. */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
@@ -107,6 +112,7 @@ const functionKeys = {
   concurrency: { limit: true, key: true } satisfies Keys<ConcurrencyConfig>,
   mode: true,
   actorKey: true,
+  searchBy: true,
   schema: true,
   secrets: true,
   stepTimeout: true,
@@ -434,6 +440,21 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   },
   mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
   actorKey: must("actorKey", pathRule, isDottedPath),
+  searchBy: (searchBy, label) => {
+    must(
+      "searchBy",
+      `an array of at most ${searchPaths} dotted paths, no two the same, such as ["event.data.orderId"]`,
+      (value) => Array.isArray(value) && value.length <= searchPaths && new Set(value).size === value.length
+    )(searchBy, label)
+    for (const [i, path] of (searchBy as ReadonlyArray<unknown>).entries()) {
+      must(
+        `searchBy[${i}]`,
+        `a dotted path from \`event\` of at most ${nameLength} characters, such as "event.data.orderId"`,
+        (value) =>
+          isDottedPath(value) && /^event[.[]/.test(String(value)) && String(value).length <= nameLength
+      )(path, label)
+    }
+  },
   schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
   secrets: (secrets, label) => {
     must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)

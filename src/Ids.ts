@@ -109,8 +109,8 @@ export const makeIdGenerator = (
 /** Digits in the order of their character codes, without the letters that are easily misread. */
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
-/** The time in an id, epoch milliseconds; one before all others when there is none. */
-const timeOf = (id: string): number => {
+/** The time in an id, epoch milliseconds; one before all others when there is none. It is as late as that of any id before it. */
+export const timeOf = (id: string): number => {
   const start = id.search(/[_-]/) + 1
   let time = 0
   for (let i = start; i < start + timeWidth; i++) {
@@ -121,14 +121,21 @@ const timeOf = (id: string): number => {
   return time
 }
 
+/** All pairs of digits: every run has three ids, and a text that is put together out of single digits costs each of them. */
+const pairs: ReadonlyArray<string> = Array.from(
+  { length: 32 * 32 },
+  (_, i) => digits.charAt(Math.floor(i / 32)) + digits.charAt(i % 32)
+)
+
 const base32 = (value: number, width: number): string => {
   let text = ""
   let rest = value
-  for (let i = 0; i < width; i++) {
-    text = digits.charAt(rest % 32) + text
-    rest = Math.floor(rest / 32)
+  let left = width
+  for (; left >= 2; left -= 2) {
+    text = pairs[rest % 1024]! + text
+    rest = Math.floor(rest / 1024)
   }
-  return text
+  return left === 0 ? text : digits.charAt(rest % 32) + text
 }
 
 /** An id for one's own use: `<time>-<chance>`, both in base 36. */

@@ -21,6 +21,13 @@ export const projectionStateBytes = 4 * 1024 * 1024
 export const stepsPerRun = 10_000
 /** All results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024
+/** Lines that are kept of what the code of a run has logged, and those of one report; an engine may keep another number. */
+export const linesOfRun = 1000
+/** Characters of all of them. */
+export const linesLength = 256 * 1024
+/** Characters of the message of a line, and of its data: what is longer is cut. */
+export const lineMessageLength = 8 * 1024
+export const lineDataLength = 16 * 1024
 /** Levels of nesting in one JSON value. */
 export const jsonDepth = 100
 /** Levels of a message: those of the data in it, and its own around them. */
@@ -43,8 +50,14 @@ export const kvValueBytes = 1024 * 1024
 export const kvWrites = 100
 /** Revisions that a bucket may keep of each key. */
 export const kvHistory = 64
-/** Runs on one page of a list. */
-export const runsAtOnce = 1000
+/** Paths that a function's runs are found by. */
+export const searchPaths = 10
+/** Characters of a value that runs are found by. */
+export const searchValueLength = 256
+/** Functions that one list of runs may name. */
+export const functionsOfList = 100
+/** Runs or events on one page of a list. */
+export const listLimit = 1000
 /** Characters of what a function says about itself. */
 export const descriptionLength = 4096
 /** One function as it is registered, as JSON text: triggers, metadata and all. */
@@ -120,11 +133,11 @@ export const checkIdempotencyKey = (key: unknown): string => {
   return checkWhole("The idempotency key", key)
 }
 
-/** Returns `limit` if `listRuns` takes it. Throws `ValidationError`. */
-export const checkRunsLimit = (limit: unknown): number => {
-  if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= runsAtOnce) return limit
+/** Returns `limit` if a list takes it. Throws `ValidationError`. */
+export const checkLimit = (list: string, limit: unknown): number => {
+  if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= listLimit) return limit
   throw new ValidationError(
-    `The limit of listRuns must be an integer from 1 to ${runsAtOnce}, got ${show(limit)}`
+    `The limit of ${list} must be an integer from 1 to ${listLimit}, got ${show(limit)}`
   )
 }
 

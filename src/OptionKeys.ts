@@ -65,7 +65,7 @@ const warned = new Set<string>()
 const MOST_WARNINGS = 1000
 
 /** The known key that is at most two edits away, unless these would replace all of it. */
-const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
+export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
   const distances = known.map((one) => ({ one, edits: edits(plain(key), plain(one)) }))
   return distances
     .filter(({ edits, one }) => edits <= 2 && edits < Math.min(key.length, one.length))

@@ -62,7 +62,8 @@ export const actions = [
   "policy:update",
   "policy:delete",
   "audit:read",
-  "engine:read"
+  "engine:read",
+  "engine:backup"
 ] as const
 
 export type Action = (typeof actions)[number]

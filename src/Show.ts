@@ -56,3 +56,6 @@ const members = (of: object, room: number, levels: number): string => {
   }
   return text
 }
+
+/** A duration in messages: whole milliseconds, and fractions of what is short. A third of a lease is no whole number. */
+export const showMs = (ms: number): string => `${Number(ms.toFixed(ms < 10 ? 2 : 0))}ms`

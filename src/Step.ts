@@ -17,7 +17,7 @@
  */
 import * as Context from "effect/Context"
 import type * as EffectDuration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
 import type * as HKT from "effect/HKT"
@@ -63,6 +63,12 @@ export interface StepRunContext {
   readonly attempt: number
   /** The same for every attempt of this step of this run, and for no other: give it to the service you call. */
   readonly idempotencyKey: string
+  /**
+   * Says how far the step has come, from 0 to 1, and in words if you like (200 characters at most). It is shown where running steps
+   * are: by `getRunSteps`, `explain` and the command line, some seconds later. It is not stored, costs no request of its own, and never
+   * fails the step: a fraction that is no number is left out, and one outside of 0 to 1 is the nearer of the two.
+   */
+  progress(fraction: number, text?: string): void
 }
 
 export interface StepRunOptions {
@@ -489,6 +495,19 @@ export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
 export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
   "@ironflow/node/StepAttempt"
 ) {}
+
+/**
+ * Says how far the step has come whose effect this is part of, see {@link StepRunContext.progress}:
+ *
+ * ```ts
+ * yield* Step.run(
+ *   "import",
+ *   Effect.forEach(rows, (row, i) => Effect.andThen(insert(row), Step.progress((i + 1) / rows.length)), { discard: true })
+ * )
+ * ```
+ */
+export const progress = (fraction: number, text?: string): Effect.Effect<void, never, StepAttempt> =>
+  Effect.map(StepAttempt, (attempt) => attempt.progress(fraction, text))
 
 /** Result of `parallel` over the branches `B` with the options `O`. */
 export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =

@@ -8,7 +8,7 @@ import {
   type IronflowEvent,
   isEventDefinition
 } from "./Event.ts"
-import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
+import { compileExpression, evaluateExpression, type Evaluation, quoteExpression } from "./Expression.ts"
 import { isObject } from "./Json.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { type Overlap, overlaps } from "./Overlap.ts"
@@ -133,7 +133,8 @@ export const matchTriggers = (
   for (const trigger of triggers) {
     const { matched, error } = matchTrigger(trigger, event)
     if (matched) return { matched, errors }
-    if (error !== undefined) errors.push(`trigger expression "${trigger.expression}": ${error}`)
+    if (error !== undefined)
+      errors.push(`trigger expression ${quoteExpression(trigger.expression ?? "")}: ${error}`)
   }
   return { matched: false, errors }
 }

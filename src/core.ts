@@ -6,7 +6,7 @@ export {
   type RetryConfig,
   type RetryPolicy
 } from "./Backoff.ts"
-export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Client/ApiKeys.ts"
+export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Protocol/Access.ts"
 export type {
   AuditEvent,
   CallOptions,
@@ -17,12 +17,16 @@ export type {
   Explanation,
   FunctionInfo,
   InvokeResult,
+  ListEventsOptions,
+  ListEventsResult,
   ListRunsOptions,
   ListRunsResult,
+  LoggedEvent,
   PublishOptions,
   PublishResult,
   Run,
   RunError,
+  RunLogLine,
   RunStep,
   ServerCapabilities,
   TriggerResult,
@@ -112,16 +116,11 @@ export type {
   SubscriptionCallbacks,
   SubscriptionErrorInfo,
   SubscriptionEvent
-} from "./Client/SubscriptionSession.ts"
+} from "./Client/SubscriptionCallbacks.ts"
 export type { AckableSubscription, AckHandle, Subscription } from "./Promise/Subscriptions.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
-export type {
-  ConfigEntry,
-  ConfigResponse,
-  ConfigSetResult,
-  ConfigWatchEvent,
-  ConfigWatchOptions
-} from "./Client/Config.ts"
+export type { ConfigWatchOptions } from "./Client/Config.ts"
+export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "./Protocol/Config.ts"
 export type {
   KVBucketConfig,
   KVBucketInfo,
@@ -140,13 +139,13 @@ export type {
 } from "./Client/Kv.ts"
 export type { KVWatchCallbacks, KVWatcher } from "./Promise/Watcher.ts"
 export type { ProjectionSubscription, ProjectionSubscriptionCallbacks } from "./Promise/Projections.ts"
-export type { CreateOrgInput, Organization, UpdateOrgInput } from "./Client/Orgs.ts"
-export type { CreatePolicyInput, Policy, PolicyEffect, UpdatePolicyInput } from "./Client/Policies.ts"
-export type { CreateRoleInput, Role, UpdateRoleInput } from "./Client/Roles.ts"
-export type { SecretInfo } from "./Client/Secrets.ts"
+export type { CreateOrgInput, Organization, UpdateOrgInput } from "./Protocol/Access.ts"
+export type { PolicyEffect } from "./Client/Policies.ts"
+export type { CreatePolicyInput, Policy, UpdatePolicyInput } from "./Protocol/Access.ts"
+export type { CreateRoleInput, Role, UpdateRoleInput } from "./Protocol/Access.ts"
+export type { SecretInfo } from "./Protocol/Secrets.ts"
 export {
   ACK_TYPES,
-  API_ENDPOINTS,
   DEFAULT_CLIENT_RETRY,
   DEFAULT_ENVIRONMENT,
   DEFAULT_HOST,
@@ -156,11 +155,9 @@ export {
   DEFAULT_SERVER_URL,
   DEFAULT_TIMEOUTS,
   DEFAULT_WORKER,
-  DEFAULT_WS_URL,
   ENV_VARS,
   EventSource,
   type EventSourceType,
-  getWebSocketUrl,
   HEADERS,
   HTTP_HEADERS,
   JSON_HEADERS,
@@ -170,6 +167,7 @@ export {
   TIMING,
   WS_MESSAGE_TYPES
 } from "./Constants.ts"
+export { API_ENDPOINTS, DEFAULT_WS_URL, getWebSocketUrl } from "./Protocol/Paths.ts"
 export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
 export {
@@ -342,6 +340,8 @@ export {
   type WorkerId
 } from "./Ids.ts"
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
+export type { LogFields } from "./LogFields.ts"
+export type { LogFormat } from "./LogFormat.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
 export { matchesPattern, patterns } from "./Pattern.ts"
 export type {

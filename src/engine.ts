@@ -1,11 +1,17 @@
 /** The engine inside the process. */
 export { Engine, layer, layerClient, layerClientIn, layerWorkerTransport } from "./Engine/Engine.ts"
-export type { HttpServerOptions } from "./Engine/Http/Server.ts"
-export { type SqliteOptions, layer as layerSqlite } from "./Engine/Store/Sqlite.ts"
+export type { HttpServerOptions } from "./Server/Server.ts"
+export { layer as layerSqlite } from "./Engine/SqliteStore.ts"
+export type { BackupInfo } from "./Engine/Store/Backup.ts"
+export type { RestoreOptions } from "./Engine/Store/Restore.ts"
+export type { SqliteOptions } from "./Engine/Store/SqliteFile.ts"
+export { layerPostgres } from "./Engine/DatabaseUrl.ts"
+export type { PostgresOptions } from "./Engine/Store/Postgres/Options.ts"
 export {
   type EngineSecrets,
   type IronflowEngine,
   type PushConfig,
+  restoreBackup,
   startEngine,
   type StartEngineOptions
 } from "./Promise/Engine.ts"

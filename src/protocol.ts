@@ -1,7 +1,6 @@
 /** What goes over the wire, for those who write clients, handlers or servers of their own: shapes and the words in them. */
 export {
   ACK_TYPES,
-  API_ENDPOINTS,
   HEADERS,
   HTTP_HEADERS,
   JSON_HEADERS,
@@ -10,6 +9,7 @@ export {
   STEP_TYPES,
   WS_MESSAGE_TYPES
 } from "./Constants.ts"
+export { API_ENDPOINTS } from "./Protocol/Paths.ts"
 export type {
   CompletedStep,
   InvokeFunctionAsyncYield,

@@ -20,7 +20,7 @@ import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import { afterEach, assert, describe, it, vi } from "vitest"
-import { HttpServerEngine } from "../src/Engine/Http/Server.ts"
+import { HttpServerEngine } from "../src/Server/Server.ts"
 import { MasterKey } from "../src/Engine/Secrets/Secrets.ts"
 import { Secrets } from "../src/Client/Secrets.ts"
 

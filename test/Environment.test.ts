@@ -1,5 +1,5 @@
 import { afterEach, assert, describe, it, vi } from "@effect/vitest"
-import { getWebSocketUrl } from "../src/Constants.ts"
+import { getWebSocketUrl } from "../src/Protocol/Paths.ts"
 import { getServerUrl, resolveApiKey, resolveEnvironment } from "../src/Environment.ts"
 
 afterEach(() => {

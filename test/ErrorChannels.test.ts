@@ -66,6 +66,9 @@ type OfUsers =
   | "Step.Step!.run()"
   | "Step.Step!.tx()"
 
+/** Failures that are in the type of what is asked of the store. */
+type OfPrograms = `Store.Store!.${"write" | "read" | "readApart"}()`
+
 type AllUnnamed = { [K in keyof Exported]: Unnamed<Exported[K], K> }[keyof Exported]
 
 type Health = ReturnType<Client.ClientApi<Client.EffectKind>["health"]>
@@ -88,7 +91,7 @@ describe("the walk over the Effect face", () => {
   })
 
   it("finds nothing without a name but the failures of users", () => {
-    expectTypeOf<Exclude<AllUnnamed, OfUsers>>().toEqualTypeOf<never>()
+    expectTypeOf<Exclude<AllUnnamed, OfUsers | OfPrograms>>().toEqualTypeOf<never>()
   })
 
   it("comes to the methods of every service of a client", () => {
@@ -125,6 +128,7 @@ describe("the walk over the Effect face", () => {
       | "ClosedError"
       | "ConfigNotFoundError"
       | "ConsumerGroupExistsError"
+      | "EventNotFoundError"
       | "ConsumerGroupNotFoundError"
       | "EndpointUnavailableError"
       | "FunctionNotFoundError"

@@ -37,6 +37,25 @@ describe("compileExpression", () => {
     assert.strictEqual(compiled.evaluate(over(data)).matched, matched)
   })
 
+  it.each([
+    ["that does not parse", `${"event.data.a == 1 && ".repeat(180)}event.data.here ==`, "event.data.here =="],
+    ["that is no verdict", `'${"x".repeat(4000)}'`, "it must be true or false"],
+    ["with `matches`", `event.data.a.matches("${"x".repeat(4000)}")`, "`matches` is not available"],
+    ["with a name that is not there", `${"true && ".repeat(400)}${"y".repeat(600)} == 1`, "at character 3201"]
+  ])("quotes of a long one %s no more than the place where it is wrong", (_what, expression, says) => {
+    const error = (() => {
+      try {
+        return compileExpression(expression, ["event"])
+      } catch (error) {
+        return error
+      }
+    })()
+
+    assert.instanceOf(error, ValidationError)
+    assert.include(error.message, says)
+    assert.isBelow(error.message.length, 700)
+  })
+
   it("compiles the same expression once", () => {
     assert.strictEqual(
       compileExpression("event.data.a == 1", ["event"]),

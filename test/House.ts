@@ -21,6 +21,10 @@ export interface Module {
   readonly imports: ReadonlyArray<Import>
   /** Whether it exports values that it does not define. */
   readonly passesOn: boolean
+  /** What its texts say, those around what is put into them included. */
+  readonly texts: ReadonlyArray<string>
+  /** The names under which its objects have members. */
+  readonly keys: ReadonlyArray<string>
 }
 
 /** Every module in `src`. */
@@ -31,7 +35,7 @@ export const readHouse = (): ReadonlyArray<Module> =>
     .map((file) => readModule(file, readFileSync(path.join(root, "src", file), "utf8")))
 
 const readModule = (file: string, text: string): Module => {
-  const { module, errors } = parseSync(file, text)
+  const { module, errors, program } = parseSync(file, text)
   if (errors.length > 0) throw new Error(`${file}: ${errors[0]?.message}`)
   const imports = new Map<string, Import>()
   const add = (request: string, need: Need): void => {
@@ -56,8 +60,34 @@ const readModule = (file: string, text: string): Module => {
     path: file,
     text,
     imports: [...imports.values()],
-    passesOn: passedOn.some(({ isType, moduleRequest }) => moduleRequest != null && !isType)
+    passesOn: passedOn.some(({ isType, moduleRequest }) => moduleRequest != null && !isType),
+    ...wordsIn(program.body)
   }
+}
+
+/** The texts and the keys of objects in a syntax tree. */
+const wordsIn = (tree: unknown): Pick<Module, "texts" | "keys"> => {
+  const texts: Array<string> = []
+  const keys: Array<string> = []
+  const visit = (node: unknown): void => {
+    if (Array.isArray(node)) return node.forEach(visit)
+    if (typeof node !== "object" || node === null) return
+    // every node of a tree is such an object
+    const { type, ...members } = node as { readonly type?: string; readonly [member: string]: unknown }
+    if (type === "Literal" && typeof members.value === "string") texts.push(members.value)
+    if (type === "TemplateElement") texts.push((members.value as { readonly cooked: string }).cooked)
+    if (type === "ObjectExpression") {
+      for (const { computed, key } of members.properties as ReadonlyArray<{
+        readonly computed?: boolean
+        readonly key?: { readonly name?: string; readonly value?: unknown }
+      }>) {
+        if (computed !== true && key !== undefined) keys.push(String(key.name ?? key.value))
+      }
+    }
+    Object.values(members).forEach(visit)
+  }
+  visit(tree)
+  return { texts, keys }
 }
 
 /** The sets of modules that reach each other by these imports, largest first, each in the order of their paths. */

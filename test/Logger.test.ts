@@ -164,3 +164,98 @@ describe("runLogger", () => {
     assert.deepStrictEqual(lines, [])
   })
 })
+
+describe("the formats", () => {
+  const fields = { run: "run_1", function: "charge", step: "pay the bill", attempt: 2 }
+
+  it("json has time, level, message, fields and data in one line", () => {
+    createLogger({ format: "json" }).warn(
+      "declined\nby the bank",
+      { code: 51, error: new Error("no") },
+      fields
+    )
+
+    const { time, ...line } = JSON.parse(lines[0]!.slice("warn ".length))
+    assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000)
+    assert.deepInclude(line, {
+      level: "warn",
+      message: "declined\nby the bank",
+      run: "run_1",
+      function: "charge",
+      step: "pay the bill",
+      attempt: 2
+    })
+    assert.deepInclude(line.data, { code: 51 })
+    assert.notInclude(lines[0]!, "\n")
+  })
+
+  it("logfmt has them as pairs, quoted where they have to be", () => {
+    createLogger({ format: "logfmt" }).warn('say "no"', { code: 51 }, fields)
+
+    assert.match(
+      lines[0]!,
+      /^warn time=\S+ level=warn message="say \\"no\\"" run=run_1 function=charge step="pay the bill" attempt=2 data="\{\\"code\\":51\}"$/
+    )
+  })
+
+  it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {
+    const cyclic: { self?: unknown } = {}
+    cyclic.self = cyclic
+    createLogger({ format }).info("\u001b[31m\r\n\u009b", cyclic, { "a b=": "\n", time: "now" })
+
+    assert.strictEqual(lines.length, 1)
+    assert.match(lines[0]!, /data that cannot be shown/)
+    // oxlint-disable-next-line eslint/no-control-regex -- that there are none is what this is about
+    assert.notMatch(lines[0]!, /[\u0000-\u001f]/)
+    if (format === "json") assert.notStrictEqual(JSON.parse(lines[0]!.slice("info ".length)).time, "now")
+  })
+
+  it("is what IRONFLOW_LOG_FORMAT says, in any case, also for handlers", () => {
+    vi.stubEnv("IRONFLOW_LOG_FORMAT", "JSON")
+
+    createLogger().info("hello")
+    runLogger("run_1", () => false).info("hello", { a: 1 })
+
+    for (const line of lines) assert.strictEqual(JSON.parse(line.slice("info ".length)).message, "hello")
+    assert.deepInclude(JSON.parse(lines[1]!.slice("info ".length)), { run: "run_1", data: { a: 1 } })
+  })
+
+  it("says once that IRONFLOW_LOG_FORMAT is no format", () => {
+    vi.stubEnv("IRONFLOW_LOG_FORMAT", "xml")
+
+    createLogger().info("hello")
+    createLogger().info("hello")
+
+    assert.deepStrictEqual(lines, [
+      'warn [ironflow] IRONFLOW_LOG_FORMAT must be "pretty", "json" or "logfmt", got "xml". It counts as "pretty"',
+      "info [ironflow] hello",
+      "info [ironflow] hello"
+    ])
+  })
+
+  it("refuses a format that there is not", () => {
+    assert.throws(
+      () => createLogger({ format: "xml" as "json" }),
+      /^createLogger: `format` must be "pretty", "json" or "logfmt", got "xml"$/
+    )
+  })
+})
+
+describe("a reader that does not read", () => {
+  it("costs no memory, and is told once how many lines are missing", () => {
+    const waiting = vi.spyOn(process.stderr, "writableLength", "get").mockReturnValue(2 ** 21)
+    const logger = createLogger({ prefix: "[p]" })
+
+    logger.warn("lost")
+    logger.error("lost")
+    waiting.mockReturnValue(0)
+    logger.warn("back")
+    logger.warn("again")
+
+    assert.deepStrictEqual(lines, [
+      "warn [ironflow] 2 log lines are missing here: nobody read what was there",
+      "warn [p] back",
+      "warn [p] again"
+    ])
+  })
+})

@@ -1,5 +1,7 @@
+import fs from "node:fs"
+import path from "node:path"
 import { assert, describe, it } from "vitest"
-import { show } from "../src/Show.ts"
+import { show, showMs } from "../src/Show.ts"
 
 const nested = (levels: number): unknown => {
   let value: unknown = []
@@ -61,5 +63,33 @@ describe("show", () => {
     assert.strictEqual(show(cycle), '{"cycle":{"cycle":{"cycle":{...}}}}')
     assert.strictEqual(show(traps), "a value that cannot be shown")
     assert.strictEqual(show(proxy), "a value that cannot be shown")
+  })
+})
+
+describe("showMs", () => {
+  it.each([
+    [5000 / 3, "1667ms"],
+    [300, "300ms"],
+    [0, "0ms"],
+    [0.5, "0.5ms"],
+    [1 / 3, "0.33ms"],
+    [90_000.4, "90000ms"]
+  ])("of %d is %s", (ms, text) => {
+    assert.strictEqual(showMs(ms), text)
+  })
+
+  it("is how every message of the code says milliseconds", () => {
+    const root = path.join(import.meta.dirname, "../src")
+    const others = fs
+      .readdirSync(root, { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts") && !["Show.ts", "Duration.ts"].includes(file))
+      .flatMap((file) =>
+        [
+          ...fs.readFileSync(path.join(root, file), "utf8").matchAll(/\$\{[^}]*\} ?(?:ms|milliseconds)\b/g)
+        ].map(([found]) => `${file}: ${found}`)
+      )
+
+    // what older servers read
+    assert.deepStrictEqual(others, ["Worker/LegacyTurn.ts: ${Math.round(ms)}ms"])
   })
 })

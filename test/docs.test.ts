@@ -8,7 +8,10 @@ const repository = path.join(import.meta.dirname, "..")
 const documents = [
   "README.md",
   "CONTRIBUTING.md",
-  ...fs.readdirSync(path.join(repository, "docs")).map((file) => path.posix.join("docs", file))
+  ...fs
+    .readdirSync(path.join(repository, "docs"), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".md"))
+    .map((file) => path.posix.join("docs", file))
 ]
 
 /** The TypeScript blocks of a document, in files named after it and the line where the code begins. */

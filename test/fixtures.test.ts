@@ -19,7 +19,7 @@ import {
 import { startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { afterAll, assert, describe, expect, it, vi } from "vitest"
-import * as Sqlite from "../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../src/Engine/SqliteStore.ts"
 import { openTestEngine } from "../src/Testing/TestEngine.ts"
 import type { EngineProcess } from "./fixtures/engine.ts"
 import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
@@ -250,7 +250,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
 
     await using engine = await openTestEngine(
       { masterKey, startAt: new Date(killedAt + 1000) },
-      Sqlite.layer({ filename: database })
+      SqliteStore.layer({ filename: database })
     )
     const { client } = engine
     expect(await look(client, runIds)).toMatchObject(seen)

@@ -3,6 +3,9 @@
  * more fails. Unused files, exports and dependencies are looked for by `npm run lint`.
  */
 import { describe, expect, it } from "vitest"
+import { endpoints, sockets } from "../src/Protocol/Rows.ts"
+import { descriptions } from "../src/Protocol/Server.ts"
+import { streams } from "../src/Protocol/Workers.ts"
 import { circles, type Module, readHouse } from "./House.ts"
 
 /** From the roof to the ground: a module may import what stands in its own room, or in one below. */
@@ -11,11 +14,28 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the command", /^Cli\//],
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
-  ["the server", /^Engine\/(Http|Connect|Rpc|Ws)\//],
-  ["the engine", /^Engine\/(?!Registry|Polite|Pages|Intake)[^/]+$/],
-  ["its nouns", /^Engine\/(?!Http|Connect|Rpc|Ws|Store|Runs)[^/]+\//],
+  ["the server", /^Server\//],
+  ["the engine", /^Engine\/(?!Polite|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
+  // its nouns: who hands out work, over what work does, over what is stored
+  ["push", /^Engine\/Push\//],
+  ["workers' sessions", /^Engine\/Workers\//],
+  ["what is audited", /^Engine\/Audit\//],
+  ["what is due", /^Engine\/Schedules\//],
+  ["turns: given, kept, lost, reported", /^Engine\/Turns\//],
+  ["access", /^Engine\/Access\//],
+  ["projections of the engine", /^Engine\/Projections\//],
+  ["topics and groups", /^Engine\/PubSub\//],
+  ["entity streams", /^Engine\/Streams\//],
+  ["config", /^Engine\/Config\//],
+  ["keys", /^Engine\/Kv\//],
+  ["secrets", /^Engine\/Secrets\//],
+  ["events: they start runs and satisfy waits", /^Engine\/Events\//],
+  ["runs", /^Engine\/Runs\//],
+  ["the log", /^Engine\/Log\//],
+  ["functions", /^Engine\/Functions\//],
+  ["what is announced", /^Engine\/SystemEvents\//],
   ["the store", /^Engine\/Store\//],
-  ["what the rooms of the engine share", /^Engine\/(Registry\.ts|Polite\.ts|Pages\.ts|Intake\.ts|Runs\/)/],
+  ["what the rooms of the engine share", /^Engine\/(Polite|Pages|Intake|LoopTurn|Signals|Sweep)\.ts$/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],
@@ -29,49 +49,28 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
 
 /** Imports that point up, and what ends them. */
 const upward: ReadonlyArray<string> = [
-  // the configuration of a function goes to where functions are registered
-  "Engine/Engine.ts -> Engine/Http/FunctionConfigs.ts",
-  "Engine/Pages.ts -> Engine/Http/Route.ts",
-  // the words of existing workers, and the check of reports, go to a folder of workers' sessions
-  "Engine/Push/Endpoint.ts -> Engine/Dispatch.ts",
-  "Engine/Push/Endpoint.ts -> Engine/Http/LegacyJobs.ts",
-  "Engine/Push/Endpoint.ts -> Engine/Http/LegacyWorker.ts",
-  "Engine/Push/Endpoint.ts -> Engine/Http/TurnReports.ts",
-  "Engine/Push/ExistingHandlers.ts -> Engine/Http/LegacyJobs.ts",
-  // rows of access go to the noun's own folder
-  "Engine/Store/AccessRows.ts -> Engine/Access/Access.ts",
-  "Engine/Store/AccessRows.ts -> Engine/Access/BuiltIn.ts",
-  // types that clients and the contract share go to the contract
-  "Protocol/Http/GroupJson.ts -> Client/ConsumerGroups.ts",
-  "Protocol/Http/ProjectionJson.ts -> Client/Projections.ts",
-  "Protocol/Http/RunJson.ts -> Client/Client.ts",
-  "Step.ts -> Protocol/Worker.ts",
+  // plain types of what a commit tells, to be said where it is told
+  "Engine/Store/Changes.ts -> Engine/Access/AccessRecords.ts",
+  "Engine/Store/Changes.ts -> Engine/Projections/ProjectionRecords.ts",
   // what may be invoked is a function, and a function is given steps
-  "Step.ts -> Function.ts"
+  "Step.ts -> Function.ts",
+  // what a step writes is said in the contract
+  "Step.ts -> Protocol/Worker.ts"
 ]
 
 /** Folders that import each other, and what ends that. */
 const pairs: ReadonlyArray<string> = [
   // as above
-  "Client <-> Protocol/Http",
-  "Engine <-> Engine/Http",
-  "Engine <-> Engine/Push",
   "Engine/Access <-> Engine/Store",
-  "Engine/Http <-> Engine/Push",
-  // the port goes to a folder that puts these together
-  "Engine/Connect <-> Engine/Http",
-  "Engine/Http <-> Engine/Rpc",
-  "Engine/Http <-> Engine/Ws"
+  "Engine/Projections <-> Engine/Store"
 ]
 
 /** Where modules reach each other by the types that they import. By value none do. */
 const circlesOfTypes: ReadonlyArray<RegExp> = [
   // a transaction knows what is done in one: the store's programs will be given what they need
-  /^Engine\/Store\//,
+  /^Engine\/(Store|Kv|Runs|PubSub|Projections|Access|Functions|Log|Schedules|Streams)\//,
   // a call has its attempt, which has its call; a branch has its calls, which have their branch
   /^Execution\/(Attempt|EventWaits|Scope|StepCall)\.ts$/,
-  // what is asked of the engine is described with the engine
-  /^Engine\/(ClientServices|Engine)\.ts$/,
   // what may be invoked is a function, and a function is given steps
   /^(Function|Step)\.ts$/
 ]
@@ -81,39 +80,77 @@ const long: { readonly [file: string]: string } = {
   "ExpressionBudget.ts": "one algorithm: what an expression may cost, for every kind of node",
   "Step.ts": "the steps of both APIs, most of it documentation",
   "Protocol/Connect/worker_pb.ts": "generated",
-  "Protocol/Http/Api.ts": "one row an endpoint",
-  "Protocol/Http/Schemas.ts": "one schema a message",
   "Engine/Store/Migrations.ts": "SQL as it was run, version by version: it only grows",
-  // to be divided
-  "Client/SubscriptionSession.ts": "the session and its reconnecting are two machines",
-  "Engine/Access/Management.ts": "keys, roles, policies and organisations",
-  "Engine/Dispatch.ts": "workers' sessions and the handing out of runs",
-  "Engine/Engine.ts": "wires everything by hand",
-  "Engine/Http/ClientRoutes.ts": "the routes of runs, events and topics",
-  "Engine/Http/Server.ts": "the port, its limits and its shutdown",
-  "Engine/Http/TurnWorker.ts": "a worker's session and its batches",
-  "Engine/Projections.ts": "owners, batches and inspection",
-  "Engine/Push/Endpoint.ts": "sending a turn, and reading what comes back",
-  "Engine/Store/AccessRows.ts":
-    "keys, roles, policies and organisations: statements by name, and the programs",
-  "Engine/Store/ProjectionRows.ts": "owners, batches and dead letters: statements by name, and the programs",
-  "Engine/Store/Leases.ts": "claims and the loss of leases",
-  "Engine/Store/Sqlite.ts": "forwards each operation of the store by hand",
-  "Engine/Store/Store.ts": "the operations of every noun",
-  "Engine/Store/Turns.ts": "the ops of a turn, and the ends of leases",
-  "Engine/Subscriptions/Connection.ts": "subscribing and delivering",
-  "Projection/Runner.ts": "managed and external projections",
-  "Worker/TurnSession.ts": "a session's reports and its leases"
+  "Engine/Store/Postgres/Migrations.ts": "SQL as it was run, version by version: it only grows"
+}
+
+/**
+ * On the path that every run passes (emit, claim, report, fire, extend) programs write without asking for a count or a key, so
+ * that a database may put writes off and do them together. Which do ask, and why.
+ */
+const asked: { readonly [place: string]: string } = {
+  "Log/LogRows.ts INSERT_LOG_ROW":
+    "the position: it is the event's place in the log, and goes into the rows of its runs",
+  "Runs/RunRows.ts CREATE_RUN": "the key: a wait of the parent names its child by it",
+  "Runs/Journal.ts INSERT_STEP":
+    "only when somebody is told of steps or a suspect is held: a report may come twice",
+  "Runs/NewRuns.ts INSERT_LEASED": "the key: the lease is remembered by it",
+  "Runs/Waits.ts FIRE_WAIT": "whether the wait was open: the worker is told once, and the run goes on once",
+  "Runs/Waits.ts MAKE_READY": "whether the run may be claimed: it decides if workers are asked for",
+  "Runs/Waits.ts SETTLE_WAIT": "only when somebody is told of steps or a suspect is held",
+  "Turns/ExtendLeases.ts EXTEND": "whether there is such a lease: the worker is told that it is gone",
+  // not on that path
+  "Log/Idempotency.ts FORGET_EXPIRED": "how many are left for the next batch",
+  "Runs/EndLease.ts END_LEASE":
+    "the function, for room under its limit, and a pause that was asked for: only when a turn ends and its run does not",
+  "Runs/EndLease.ts END_REVOKED_LEASE":
+    "the function, for room under its limit: once a lease that was revoked",
+  "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
+  "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
+  "Runs/Steering.ts Steering.pauseRun": "a status that was not there",
+  "Runs/Steering.ts Steering.resumeRun": "a status that was not there",
+  "Runs/Steering.ts Steering.retryRun": "a status that was not there",
+  "Turns/Ops.ts Ops.applyOp": "a status that was not there, once a rollback",
+  "Schedules/FireSchedules.ts FireSchedules.update": "once a fire of a schedule"
 }
 
 /** Lists of three words or more that stand in two places, and are no vocabulary. */
 const noVocabulary: ReadonlyArray<string> = [
   // fields and methods that are checked for
-  "create delete get list update",
   "history maxBytes maxValueSize ttlSeconds",
-  "name namespace pattern",
   "run stepId step_id"
 ]
+
+/** Names in snake case that the documented API has: programs write and read them, whatever travels. */
+const documented: ReadonlySet<string> = new Set([
+  // keys, organizations, roles and policies
+  "created_at",
+  "env_id",
+  "expires_at",
+  "expires_in",
+  "is_default",
+  "key_prefix",
+  "last_used_at",
+  "org_id",
+  "policy_id",
+  "policy_ids",
+  "previous_expires_at",
+  "role_ids",
+  "updated_at",
+  // buckets
+  "max_bytes",
+  "max_value_size",
+  "ttl_seconds"
+])
+
+/** What says in the words of existing servers and handlers what a turn of ours has come to, and the other way round. */
+const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\.ts$/
+
+/** Names in snake case that have nothing to do with what travels: columns of a statement, a macro of CEL. */
+const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {
+  "Engine/Runs/RunEvent.ts": ["e_id", "e_data"],
+  "ExpressionBudget.ts": ["exists_one"]
+}
 
 const house = readHouse()
 const roomOf = (file: string): number => rooms.findIndex(([, modules]) => modules.test(file))
@@ -205,6 +242,41 @@ describe("the house", () => {
     expect(noVocabulary.filter((words) => !twice.some(([other]) => other === words))).toEqual([])
   })
 
+  it("says where calls go in the contract only", () => {
+    const paths = Object.values({ ...endpoints, ...sockets, ...descriptions, ...streams })
+    // the others are words as well, as in what is told to people
+    const begins = [/\/(api\/v1\/|ironflow\.v1\.)/]
+    for (const { path } of paths) {
+      if (!begins[0]!.test(path)) begins.push(new RegExp(`(^|[^.\\w\\s])${path.replaceAll(".", "\\.")}\\b`))
+    }
+    const said = house
+      .filter(({ path }) => !path.startsWith("Protocol/"))
+      .flatMap(({ path, texts }) =>
+        texts.filter((text) => begins.some((begin) => begin.test(text))).map((text) => `${path}: ${text}`)
+      )
+
+    expect(said).toEqual([])
+  })
+
+  it("names what travels in the contract only", () => {
+    const snake = /^[a-z]+(_[a-z\d]+)+$/
+    const others = house.filter(({ path }) => !/^(Protocol|Cli)\//.test(path) && !dialects.test(path))
+    const named = others.flatMap(({ keys, path, texts }) => [
+      ...keys.filter((key) => snake.test(key)).map((key) => ({ path, key })),
+      // of JSON that is put together
+      ...texts.flatMap((text) => [...text.matchAll(/"(\w+)":/g)]).map(([, key = ""]) => ({ path, key }))
+    ])
+    const isOfOthers = ({ key, path }: { readonly key: string; readonly path: string }): boolean =>
+      namesOfOthers[path]?.includes(key) === true
+
+    expect(
+      named.filter((one) => snake.test(one.key) && !documented.has(one.key) && !isOfOthers(one))
+    ).toEqual([])
+    expect([...documented].filter((name) => !named.some(({ key }) => key === name))).toEqual([])
+    expect(house.filter(({ path }) => dialects.test(path))).toHaveLength(5)
+    expect(Object.keys(namesOfOthers).filter((file) => !named.some(({ path }) => path === file))).toEqual([])
+  })
+
   it("writes the status of a run through the table of transitions only", () => {
     const writes = house.flatMap(({ path, text }) =>
       [...text.matchAll(/UPDATE runs SET[^`"]*?\bstatus\s*=[^`"]*/g)]
@@ -222,5 +294,24 @@ describe("the house", () => {
 
     expect(templates.length).toBeGreaterThan(5)
     expect(blind).toEqual([])
+  })
+
+  it("asks what a write has changed only where it is said why", () => {
+    const places = house
+      .filter(({ path }) => /^Engine\/(Log|Events|Runs|Turns|Schedules)\//.test(path))
+      .flatMap(({ path, text }) =>
+        [...text.matchAll(/\b(?:affected|insert)\(\s*(?:variant\(\s*"([\w.]+)"|([A-Z][A-Z_0-9]+))/g)].map(
+          ([, name, constant]) => `${path.replace("Engine/", "")} ${name ?? constant}`
+        )
+      )
+    const returning = house
+      .filter(({ path }) => /^Engine\/(Log|Events|Runs|Turns|Schedules)\//.test(path))
+      .flatMap(({ path, text }) =>
+        [...text.matchAll(/const ([A-Z][A-Z_0-9]+) =(?:(?!const [A-Z])[^;])*?RETURNING \w/g)].map(
+          ([, constant]) => `${path.replace("Engine/", "")} ${constant}`
+        )
+      )
+
+    expect([...new Set([...places, ...returning])].sort()).toEqual(Object.keys(asked).sort())
   })
 })

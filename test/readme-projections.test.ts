@@ -1,6 +1,5 @@
 /** The documented examples of projections, as they were written. */
-import type { RunnableProjection } from "@ironflow/node"
-import { createFunction } from "@ironflow/node"
+import { type RunnableProjection, createFunction } from "@ironflow/node"
 import { describe, expect, test, vi } from "vitest"
 import { textOf, useDocumented } from "./Documented.ts"
 

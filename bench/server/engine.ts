@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { layer as layerEngine } from "../../src/Engine/Engine.ts"
-import * as Server from "../../src/Engine/Http/Server.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as Server from "../../src/Server/Server.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { createNoopLogger } from "../../src/Logger.ts"
 import { layerLogger } from "../../src/Promise/EngineLogs.ts"
 
@@ -14,7 +14,7 @@ if (filename === undefined) throw new Error("FILENAME must name the database fil
 const runtime = ManagedRuntime.make(
   Server.layer({ port: 0 }).pipe(
     Layer.provide(layerEngine),
-    Layer.provide(Sqlite.layer({ filename })),
+    Layer.provide(SqliteStore.layer({ filename })),
     Layer.provide(layerLogger(createNoopLogger()))
   )
 )

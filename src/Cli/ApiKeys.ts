@@ -5,12 +5,16 @@ import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { type APIKey, ApiKeys, type APIKeyWithSecret, type CreateAPIKeyInput } from "../Client/ApiKeys.ts"
+import { ApiKeys } from "../Client/ApiKeys.ts"
+import type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { ENV_VARS } from "../Constants.ts"
 import { readEnvironmentVariable } from "../Environment.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const apikeysCommand = commandsOf(ApiKeys)
 
 const id = Argument.String("id")
 
@@ -48,7 +52,7 @@ const create = Command.make(
       name,
       ...(envId === undefined ? {} : { envId }),
       ...(role.length === 0 ? {} : { role_ids: role }),
-      ...Option.match(expiresIn, { onNone: () => ({}), onSome: (expires_in) => ({ expires_in }) })
+      ...given({ expires_in: expiresIn })
     }
     const throughServer = askFor(ApiKeys, (keys) => keys.create(input))
     const filename = yield* fileToUse(data)
@@ -101,33 +105,30 @@ const createInFile = (filename: string, input: CreateAPIKeyInput) =>
     ({ createApiKey }) => createApiKey(filename, input)
   )
 
-const list = Command.make(
-  "list",
-  {},
-  Effect.fnUntraced(function* () {
-    const keys = yield* askFor(ApiKeys, (keys) => keys.list())
-    yield* print({ keys }, () =>
-      keys.length === 0
-        ? "There are no API keys: the engine answers everybody who reaches it. `ironflow apikeys create` makes one."
-        : table(
-            ["ID", "NAME", "KEY", "ENVIRONMENT", "ROLES", "LAST USED", "EXPIRES"],
-            keys.map((key) => [
-              key.id,
-              key.name,
-              key.key_prefix === "" ? "" : `${key.key_prefix}...`,
-              environmentOf(key),
-              rolesOf(key),
-              key.last_used_at ?? "never",
-              key.expires_at ?? "never"
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the API keys, without the keys themselves."))
+const list = apikeysCommand("list", {
+  about: "List the API keys, without the keys themselves.",
+  call: (keys) => keys.list(),
+  json: (keys) => ({ keys }),
+  text: (keys) =>
+    keys.length === 0
+      ? "There are no API keys: the engine answers everybody who reaches it. `ironflow apikeys create` makes one."
+      : table(
+          ["ID", "NAME", "KEY", "ENVIRONMENT", "ROLES", "LAST USED", "EXPIRES"],
+          keys.map((key) => [
+            key.id,
+            key.name,
+            key.key_prefix === "" ? "" : `${key.key_prefix}...`,
+            environmentOf(key),
+            rolesOf(key),
+            key.last_used_at ?? "never",
+            key.expires_at ?? "never"
+          ])
+        )
+})
 
-const rotate = Command.make(
-  "rotate",
-  {
+const rotate = apikeysCommand("rotate", {
+  about: "Replace a key by a new one with the same rights. The old one ends at once, or after --overlap.",
+  takes: {
     id,
     overlap: Flag.String("overlap").pipe(
       Flag.withMetavar("TIME"),
@@ -135,36 +136,25 @@ const rotate = Command.make(
       Flag.optional
     )
   },
-  Effect.fnUntraced(function* ({ id, overlap }) {
-    const key = yield* askFor(ApiKeys, (keys) =>
-      keys.rotate(id, Option.match(overlap, { onNone: () => ({}), onSome: (overlap) => ({ overlap }) }))
-    )
-    yield* print(key, () =>
-      [
-        `API key ${key.name} (${key.id}) is another one now. Keep it, since it is not shown again:`,
-        "",
-        key.secret,
-        ...(key.previous_expires_at === undefined
-          ? []
-          : ["", `The one before works until ${key.previous_expires_at}.`])
-      ].join("\n")
-    )
-  })
-).pipe(
-  Command.withDescription(
-    "Replace a key by a new one with the same rights. The old one ends at once, or after --overlap."
-  ),
-  Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }])
-)
+  call: (keys, { id, overlap }) => keys.rotate(id, given({ overlap })),
+  text: (key) =>
+    [
+      `API key ${key.name} (${key.id}) is another one now. Keep it, since it is not shown again:`,
+      "",
+      key.secret,
+      ...(key.previous_expires_at === undefined
+        ? []
+        : ["", `The one before works until ${key.previous_expires_at}.`])
+    ].join("\n")
+}).pipe(Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }]))
 
-const remove = Command.make(
-  "delete",
-  { id },
-  Effect.fnUntraced(function* ({ id }) {
-    yield* askFor(ApiKeys, (keys) => keys.delete(id))
-    yield* print({ id }, () => `API key ${id} is deleted, and has stopped working.`)
-  })
-).pipe(Command.withDescription("Delete a key, which stops working at once."))
+const remove = apikeysCommand("delete", {
+  about: "Delete a key, which stops working at once.",
+  takes: { id },
+  call: (keys, { id }) => keys.delete(id),
+  json: (_, { id }) => ({ id }),
+  text: (_, { id }) => `API key ${id} is deleted, and has stopped working.`
+})
 
 const environmentOf = ({ env_id = "" }: APIKey): string =>
   env_id === "*" ? "all environments" : env_id.replace(/^env_/, "")

@@ -15,6 +15,9 @@ import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
+import { commandsOf } from "./Calling.ts"
+
+const configCommand = commandsOf(Config)
 
 const name = Argument.String("name")
 const data = Argument.String("data").pipe(
@@ -61,44 +64,38 @@ const patch = Command.make(
   })
 ).pipe(Command.withDescription("Replace some members of a configuration and keep the others."))
 
-const get = Command.make(
-  "get",
-  { name },
-  Effect.fnUntraced(function* ({ name }) {
-    const config = yield* use(Effect.flatMap(Config, (config) => config.get(name)))
-    yield* print(config, () => JSON.stringify(config.data, null, 2))
-  })
-).pipe(Command.withDescription("Show a configuration."))
+const get = configCommand("get", {
+  about: "Show a configuration.",
+  takes: { name },
+  call: (config, { name }) => config.get(name),
+  text: (config) => JSON.stringify(config.data, null, 2)
+})
 
-const list = Command.make(
-  "list",
-  {},
-  Effect.fnUntraced(function* () {
-    const configs = yield* use(Effect.flatMap(Config, (config) => config.list()))
-    yield* print({ configs }, () =>
-      configs.length === 0
-        ? "There are no configurations."
-        : table(
-            ["NAME", "REVISION", "UPDATED", "DATA"],
-            configs.map((config) => [
-              oneLine(config.name),
-              String(config.revision),
-              config.updatedAt,
-              shown(config.data)
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the configurations."))
+const list = configCommand("list", {
+  about: "List the configurations.",
+  call: (config) => config.list(),
+  json: (configs) => ({ configs }),
+  text: (configs) =>
+    configs.length === 0
+      ? "There are no configurations."
+      : table(
+          ["NAME", "REVISION", "UPDATED", "DATA"],
+          configs.map((config) => [
+            oneLine(config.name),
+            String(config.revision),
+            config.updatedAt,
+            shown(config.data)
+          ])
+        )
+})
 
-const remove = Command.make(
-  "delete",
-  { name },
-  Effect.fnUntraced(function* ({ name }) {
-    yield* use(Effect.flatMap(Config, (config) => config.delete(name)))
-    yield* print({ name }, () => `Configuration ${oneLine(name)} is deleted.`)
-  })
-).pipe(Command.withDescription("Delete a configuration."))
+const remove = configCommand("delete", {
+  about: "Delete a configuration.",
+  takes: { name },
+  call: (config, { name }) => config.delete(name),
+  json: (_, { name }) => ({ name }),
+  text: (_, { name }) => `Configuration ${oneLine(name)} is deleted.`
+})
 
 const watch = Command.make(
   "watch",

@@ -5,6 +5,7 @@ import path from "node:path"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -18,6 +19,7 @@ import { followFunctions, type Gone } from "./DevFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { jsonOf, lineOf } from "./Live.ts"
+import { logChoice, logFlags } from "./LogOutput.ts"
 import { port } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
@@ -43,7 +45,8 @@ export const dev = Command.make(
         `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
       ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
-    )
+    ),
+    ...logFlags
   },
   Effect.fnUntraced(function* (input) {
     const { json } = yield* ironflow
@@ -56,7 +59,10 @@ export const dev = Command.make(
       data: input.data,
       masterKey,
       // an app under development is on this machine
-      allowPrivateEndpoints: true
+      allowPrivateEndpoints: true,
+      // what happens to runs is printed
+      logs: logChoice(input, "warn"),
+      showsRuns: Option.isNone(input.logLevel)
     }
     yield* withLocalEngine(options, (local) =>
       Effect.gen(function* () {
@@ -66,7 +72,7 @@ export const dev = Command.make(
             ? JSON.stringify({ url: server.url, data: input.data, pid: process.pid })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.`
         )
-        yield* printActivity(engine.observe, json)
+        yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
         const follow = followFunctions(engine.client(resolveEnvironment(environment)))
         let greeted = false
@@ -75,6 +81,7 @@ export const dev = Command.make(
           serverUrl: server.url,
           environment,
           concurrency: input.concurrency,
+          logs: logChoice(input),
           changes,
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)

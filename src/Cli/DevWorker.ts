@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import { calculateBackoff } from "../Backoff.ts"
 import { isObject } from "../Json.ts"
 import { elapsed } from "./Output.ts"
+import { type LogChoice, variablesOf } from "./LogOutput.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
 
 export interface DevWorkerOptions {
@@ -16,6 +17,8 @@ export interface DevWorkerOptions {
   readonly serverUrl: string
   readonly environment: string | undefined
   readonly concurrency: number
+  /** How the worker and its handlers log. */
+  readonly logs: LogChoice
   /** Files that change, one item a change. */
   readonly changes: Queue.Dequeue<string>
   readonly onReady: (worker: WorkerInfo) => Effect.Effect<void>
@@ -93,7 +96,7 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
 
 /** Starts a worker, which ends with the scope. Succeeds with how to wait for its end. */
 const start = (
-  { file, serverUrl, environment, concurrency }: DevWorkerOptions,
+  { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
   onReady: (worker: WorkerInfo) => Effect.Effect<void>
 ): Effect.Effect<Effect.Effect<Ended>, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -116,7 +119,10 @@ const start = (
             "--",
             file
           ],
-          { stdio: ["ignore", "inherit", "inherit", "ipc"] }
+          {
+            stdio: ["ignore", "inherit", "inherit", "ipc"],
+            env: { ...process.env, ...variablesOf(logs) }
+          }
         )
         child.on("message", (message) => {
           if (isWorkerInfo(message)) run(onReady(message))

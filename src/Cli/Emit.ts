@@ -18,6 +18,7 @@ import { between, shown, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
+import { given } from "./Calling.ts"
 
 export const emit = Command.make(
   "emit",
@@ -72,11 +73,7 @@ export const emit = Command.make(
     yield* ask((client) =>
       Effect.gen(function* () {
         const { eventId, position, runIds } = yield* client.emit(input.event, data, {
-          ...Option.match(input.idempotencyKey, {
-            onNone: () => ({}),
-            onSome: (idempotencyKey) => ({ idempotencyKey })
-          }),
-          ...Option.match(input.eventVersion, { onNone: () => ({}), onSome: (version) => ({ version }) })
+          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         })
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
         if (!json) yield* Console.log(emitted(input.event, eventId, runIds))

@@ -2,44 +2,36 @@
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import type { FunctionInfo } from "../Client/Client.ts"
+import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import * as endpoints from "../Protocol/Push.ts"
 import { print, table } from "./Output.ts"
-import { ask, send } from "./Server.ts"
+import { send } from "./Server.ts"
+import { commandsOf } from "./Calling.ts"
 
-const list = Command.make(
-  "list",
-  {},
-  Effect.fnUntraced(function* () {
-    const functions = yield* ask((client) => client.listFunctions())
-    yield* print({ functions }, () =>
-      functions.length === 0
-        ? "There are no functions yet: start a worker, and its functions are registered."
-        : table(
-            ["FUNCTION", "VERSION", "TRIGGERS", "UPDATED"],
-            functions.map((fn) => [fn.id, String(fn.version), triggersOf(fn), fn.updatedAt])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the functions that workers have registered."))
+const clientCommand = commandsOf(Client)
 
-const remove = Command.make(
-  "delete",
-  { functionId: Argument.String("function-id") },
-  Effect.fnUntraced(function* ({ functionId }) {
-    yield* ask((client) => client.deleteFunction(functionId))
-    yield* print(
-      { functionId },
-      () => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
-    )
-  })
-).pipe(
-  Command.withDescription(
-    "Forget a function that nobody has in the code any more: events and schedules start it no more. Its runs stay. A worker that has it brings it back."
-  ),
-  Command.withExamples([{ command: "ironflow functions delete process-order" }])
-)
+const list = clientCommand("list", {
+  about: "List the functions that workers have registered.",
+  call: (client) => client.listFunctions(),
+  json: (functions) => ({ functions }),
+  text: (functions) =>
+    functions.length === 0
+      ? "There are no functions yet: start a worker, and its functions are registered."
+      : table(
+          ["FUNCTION", "VERSION", "TRIGGERS", "UPDATED"],
+          functions.map((fn) => [fn.id, String(fn.version), triggersOf(fn), fn.updatedAt])
+        )
+})
+
+const remove = clientCommand("delete", {
+  about:
+    "Forget a function that nobody has in the code any more: events and schedules start it no more. Its runs stay. A worker that has it brings it back.",
+  takes: { functionId: Argument.String("function-id") },
+  call: (client, { functionId }) => client.deleteFunction(functionId),
+  json: (_, { functionId }) => ({ functionId }),
+  text: (_, { functionId }) => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
+}).pipe(Command.withExamples([{ command: "ironflow functions delete process-order" }]))
 
 const url = Argument.String("url")
 

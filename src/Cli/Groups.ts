@@ -8,6 +8,10 @@ import * as Flag from "effect/cli/Flag"
 import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
+import { showMs } from "../Show.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const consumergroupsCommand = commandsOf(ConsumerGroups)
 
 const name = Argument.String("name")
 
@@ -28,18 +32,9 @@ const choice = {
   )
 }
 
-/** The flags that were given. */
-const given = <Name extends string>(flags: { readonly [K in Name]: Option.Option<string> }) =>
-  // what is left has just these names
-  Object.fromEntries(
-    Object.entries<Option.Option<string>>(flags).flatMap(([name, flag]) =>
-      Option.match(flag, { onNone: () => [], onSome: (value) => [[name, value]] })
-    )
-  ) as { readonly [K in Name]?: string }
-
-const list = Command.make(
-  "list",
-  {
+const list = consumergroupsCommand("list", {
+  about: "List the consumer groups and how they do.",
+  takes: {
     namespace: Flag.String("namespace").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription("Only those of this namespace"),
@@ -50,55 +45,48 @@ const list = Command.make(
       Flag.optional
     )
   },
-  Effect.fnUntraced(function* ({ namespace, status }) {
-    const groups = yield* askFor(ConsumerGroups, (groups) =>
-      groups.list({
-        ...given({ namespace }),
-        ...Option.match(status, { onNone: () => ({}), onSome: (status) => ({ status }) })
-      })
-    )
-    yield* print({ groups }, () =>
-      groups.length === 0
-        ? "There are no consumer groups: they come with their first member."
-        : table(
-            [
-              "GROUP",
-              "PATTERN",
-              "NAMESPACE",
-              "STATUS",
-              "MEMBERS",
-              "POSITION",
-              "LAG",
-              "IN FLIGHT",
-              "RETRYING",
-              "DEAD LETTERS"
-            ],
-            groups.map((group) => [
-              oneLine(group.name),
-              group.pattern,
-              oneLine(group.namespace),
-              group.status,
-              String(group.memberCount),
-              String(group.position),
-              String(group.lag),
-              String(group.inFlight),
-              String(group.retrying),
-              String(group.deadLetters)
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the consumer groups and how they do."))
+  call: (groups, { namespace, status }) =>
+    groups.list({
+      ...given({ namespace, status })
+    }),
+  json: (groups) => ({ groups }),
+  text: (groups) =>
+    groups.length === 0
+      ? "There are no consumer groups: they come with their first member."
+      : table(
+          [
+            "GROUP",
+            "PATTERN",
+            "NAMESPACE",
+            "STATUS",
+            "MEMBERS",
+            "POSITION",
+            "LAG",
+            "IN FLIGHT",
+            "RETRYING",
+            "DEAD LETTERS"
+          ],
+          groups.map((group) => [
+            oneLine(group.name),
+            group.pattern,
+            oneLine(group.namespace),
+            group.status,
+            String(group.memberCount),
+            String(group.position),
+            String(group.lag),
+            String(group.inFlight),
+            String(group.retrying),
+            String(group.deadLetters)
+          ])
+        )
+})
 
-const get = Command.make(
-  "get",
-  choice,
-  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
-    const group = yield* askFor(ConsumerGroups, (groups) => groups.get(name, given({ namespace, pattern })))
-    yield* print(group, () => described(group))
-  })
-).pipe(
-  Command.withDescription("Say how a consumer group does, and why it gets what it gets."),
+const get = consumergroupsCommand("get", {
+  about: "Say how a consumer group does, and why it gets what it gets.",
+  takes: choice,
+  call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
+  text: (group) => described(group)
+}).pipe(
   Command.withExamples([
     { command: "ironflow groups get order-processors" },
     { command: "ironflow groups get audit --pattern 'events:order.*' --json" }
@@ -128,20 +116,16 @@ const pause = Command.make(
   Command.withShortDescription("Pause a consumer group")
 )
 
-const resume = Command.make(
-  "resume",
-  choice,
-  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
-    const group = yield* askFor(ConsumerGroups, (groups) =>
-      groups.resume(name, given({ namespace, pattern }))
-    )
-    yield* print(group, () => `Consumer group ${name} goes on: ${oneLine(group.message)}`)
-  })
-).pipe(Command.withDescription("Let a paused consumer group go on where it was."))
+const resume = consumergroupsCommand("resume", {
+  about: "Let a paused consumer group go on where it was.",
+  takes: choice,
+  call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
+  text: (group, { name }) => `Consumer group ${name} goes on: ${oneLine(group.message)}`
+})
 
-const deadLetters = Command.make(
-  "dead-letters",
-  {
+const deadLetters = consumergroupsCommand("dead-letters", {
+  about: "List the events that a consumer group has given up.",
+  takes: {
     ...choice,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
@@ -154,27 +138,24 @@ const deadLetters = Command.make(
       Flag.withDefault(0)
     )
   },
-  Effect.fnUntraced(function* ({ after, limit, name, namespace, pattern }) {
-    const letters = yield* askFor(ConsumerGroups, (groups) =>
-      groups.deadLetters(name, { after, limit, ...given({ namespace, pattern }) })
-    )
-    yield* print({ deadLetters: letters }, () =>
-      letters.length === 0
-        ? `Consumer group ${name} has no dead letters.`
-        : table(
-            ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "REASON"],
-            letters.map((letter) => [
-              String(letter.position),
-              letter.event.id,
-              letter.event.name,
-              String(letter.attempts),
-              letter.failedAt,
-              oneLine(letter.reason ?? "", 80)
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the events that a consumer group has given up."))
+  call: (groups, { after, limit, name, namespace, pattern }) =>
+    groups.deadLetters(name, { after, limit, ...given({ namespace, pattern }) }),
+  json: (letters) => ({ deadLetters: letters }),
+  text: (letters, { name }) =>
+    letters.length === 0
+      ? `Consumer group ${name} has no dead letters.`
+      : table(
+          ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "REASON"],
+          letters.map((letter) => [
+            String(letter.position),
+            letter.event.id,
+            letter.event.name,
+            String(letter.attempts),
+            letter.failedAt,
+            oneLine(letter.reason ?? "", 80)
+          ])
+        )
+})
 
 const retry = Command.make(
   "retry",
@@ -198,19 +179,14 @@ const retry = Command.make(
   Command.withShortDescription("Hand dead letters out again")
 )
 
-const remove = Command.make(
-  "delete",
-  choice,
-  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
-    yield* askFor(ConsumerGroups, (groups) => groups.delete(name, given({ namespace, pattern })))
-    yield* print({ deleted: name }, () => `Consumer group ${name} is deleted.`)
-  })
-).pipe(
-  Command.withDescription(
-    "Delete a consumer group with what it has handed out. The subscriptions of its members end with an error."
-  ),
-  Command.withShortDescription("Delete a consumer group")
-)
+const remove = consumergroupsCommand("delete", {
+  about:
+    "Delete a consumer group with what it has handed out. The subscriptions of its members end with an error.",
+  takes: choice,
+  call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
+  json: (_, { name }) => ({ deleted: name }),
+  text: (_, { name }) => `Consumer group ${name} is deleted.`
+}).pipe(Command.withShortDescription("Delete a consumer group"))
 
 const described = (group: ConsumerGroup): string => {
   const { maxBytes } = group.buffer
@@ -230,7 +206,7 @@ const described = (group: ConsumerGroup): string => {
     "ack mode": group.ackMode,
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
     "max in flight": `${group.maxInflight} a member`,
-    redeliveries: `${group.maxRedeliveries}, the first after ${group.redeliverDelayMs}ms`,
+    redeliveries: `${group.maxRedeliveries}, the first after ${showMs(group.redeliverDelayMs)}`,
     metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
     created: group.createdAt,
     used: group.usedAt,

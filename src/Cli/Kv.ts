@@ -6,7 +6,7 @@ import * as Stream from "effect/Stream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { Kv, type KVBucketInfo, type KVEntry, type KvBucket } from "../Client/Kv.ts"
+import { Kv, type KVEntry, type KvBucket } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
@@ -14,6 +14,9 @@ import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const kvCommand = commandsOf(Kv)
 
 const bucket = Argument.String("bucket")
 const key = Argument.String("key")
@@ -21,35 +24,32 @@ const key = Argument.String("key")
 const inBucket = <A, E>(name: string, call: (bucket: KvBucket) => Effect.Effect<A, E>) =>
   use(Effect.flatMap(Kv, (kv) => call(kv.bucket(name))))
 
-const buckets = Command.make(
-  "buckets",
-  {},
-  Effect.fnUntraced(function* () {
-    const buckets = yield* use(Effect.flatMap(Kv, (kv) => kv.listBuckets()))
-    yield* print({ buckets }, () =>
-      buckets.length === 0
-        ? "There are no buckets."
-        : table(
-            ["BUCKET", "KEYS", "BYTES", "HISTORY", "TTL", "CREATED"],
-            buckets.map((info) => [
-              info.name,
-              String(info.values),
-              String(info.bytes),
-              String(info.history),
-              info.ttl_seconds === undefined ? "" : `${info.ttl_seconds}s`,
-              info.created_at
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the buckets."))
+const buckets = kvCommand("buckets", {
+  about: "List the buckets.",
+  call: (kv) => kv.listBuckets(),
+  json: (buckets) => ({ buckets }),
+  text: (buckets) =>
+    buckets.length === 0
+      ? "There are no buckets."
+      : table(
+          ["BUCKET", "KEYS", "BYTES", "HISTORY", "TTL", "CREATED"],
+          buckets.map((info) => [
+            info.name,
+            String(info.values),
+            String(info.bytes),
+            String(info.history),
+            info.ttl_seconds === undefined ? "" : `${info.ttl_seconds}s`,
+            info.created_at
+          ])
+        )
+})
 
 const optionalNumber = (name: string, description: string) =>
   Flag.Finite(name).pipe(Flag.withMetavar("N"), Flag.withDescription(description), Flag.optional)
 
-const createBucket = Command.make(
-  "create-bucket",
-  {
+const createBucket = kvCommand("create-bucket", {
+  about: "Create a bucket.",
+  takes: {
     bucket,
     description: Flag.String("description").pipe(
       Flag.withDescription("What the bucket is for"),
@@ -60,41 +60,21 @@ const createBucket = Command.make(
     maxBytes: optionalNumber("max-bytes", "Bytes of all keys and values at most"),
     history: optionalNumber("history", "Revisions to keep of each key")
   },
-  Effect.fnUntraced(function* ({ bucket, description, history, maxBytes, maxValueSize, ttl }) {
-    const info: KVBucketInfo = yield* use(
-      Effect.flatMap(Kv, (kv) =>
-        kv.createBucket({
-          name: bucket,
-          ...optional("description", description),
-          ...optional("ttlSeconds", ttl),
-          ...optional("maxValueSize", maxValueSize),
-          ...optional("maxBytes", maxBytes),
-          ...optional("history", history)
-        })
-      )
-    )
-    yield* print(info, () => `Bucket ${info.name} is created.`)
-  })
-).pipe(
-  Command.withDescription("Create a bucket."),
-  Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }])
-)
+  call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>
+    kv.createBucket({
+      name: bucket,
+      ...given({ description, ttlSeconds: ttl, maxValueSize, maxBytes, history })
+    }),
+  text: (info) => `Bucket ${info.name} is created.`
+}).pipe(Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }]))
 
-const optional = <Name extends string, A>(
-  name: Name,
-  value: Option.Option<A>
-): { readonly [K in Name]?: A } =>
-  // a computed name is a string to the compiler
-  (Option.isNone(value) ? {} : { [name]: value.value }) as { readonly [K in Name]?: A }
-
-const deleteBucket = Command.make(
-  "delete-bucket",
-  { bucket },
-  Effect.fnUntraced(function* ({ bucket }) {
-    yield* use(Effect.flatMap(Kv, (kv) => kv.deleteBucket(bucket)))
-    yield* print({ name: bucket }, () => `Bucket ${bucket} is deleted, with all its keys.`)
-  })
-).pipe(Command.withDescription("Delete a bucket with all its keys."))
+const deleteBucket = kvCommand("delete-bucket", {
+  about: "Delete a bucket with all its keys.",
+  takes: { bucket },
+  call: (kv, { bucket }) => kv.deleteBucket(bucket),
+  json: (_, { bucket }) => ({ name: bucket }),
+  text: (_, { bucket }) => `Bucket ${bucket} is deleted, with all its keys.`
+})
 
 const get = Command.make(
   "get",
@@ -224,14 +204,12 @@ const watch = Command.make(
     const { json } = yield* ironflow
     yield* use(
       Effect.flatMap(Kv, (kv) =>
-        Stream.runForEach(
-          kv.bucket(bucket).watch({ ...optional("key", filter), ...optional("fromRevision", from) }),
-          (event) =>
-            Console.log(
-              json
-                ? JSON.stringify(jsonOf(event))
-                : `${event.revision}  ${event.operation}  ${oneLine(event.key)}  ${valueText(event.value)}`.trimEnd()
-            )
+        Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
+          Console.log(
+            json
+              ? JSON.stringify(jsonOf(event))
+              : `${event.revision}  ${event.operation}  ${oneLine(event.key)}  ${valueText(event.value)}`.trimEnd()
+          )
         )
       )
     )

@@ -1,9 +1,9 @@
 /** Making an API key in a database file that no engine has open. */
 import * as Effect from "effect/Effect"
-import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Client/ApiKeys.ts"
+import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { make as makeAccess } from "../Engine/Access/Access.ts"
 import * as Management from "../Engine/Access/Management.ts"
-import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../Engine/SqliteStore.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 
@@ -14,7 +14,7 @@ export const createApiKey = (
 ): Effect.Effect<APIKeyWithSecret, IronflowError> =>
   Effect.scoped(
     Effect.gen(function* () {
-      const store = yield* Sqlite.make({ filename })
+      const store = yield* SqliteStore.make({ filename })
       const access = yield* makeAccess(store)
       const environment = resolveEnvironment()
       return yield* Management.make({ store, access }, environment).apiKeys.create(input)

@@ -2,21 +2,31 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import { checked } from "../Checked.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
-import * as Server from "../Engine/Http/Server.ts"
+import * as Server from "../Server/Server.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
+import { Auditing } from "../Engine/Audit/Auditor.ts"
 import { MasterKey } from "../Engine/Secrets/Secrets.ts"
-import * as Sqlite from "../Engine/Store/Sqlite.ts"
-import { resolveLogger } from "../Logger.ts"
-import { layerLogger } from "../Promise/EngineLogs.ts"
+import { retention, type RetentionOptions } from "../Engine/Retention.ts"
+import * as SqliteStore from "../Engine/SqliteStore.ts"
+import { EngineLines } from "../Engine/EngineLog.ts"
+import { layerStderr, type LogChoice } from "./LogOutput.ts"
+import { layerPostgres } from "../Engine/DatabaseUrl.ts"
+import type { PostgresOptions } from "../Engine/Store/Postgres/Options.ts"
+import { layerTraces } from "./Traces.ts"
 
 export interface LocalEngineOptions {
   readonly port: number
   readonly host: string
   /** Path of the database file. */
   readonly data: string
+  /** Instead of the file: a database on Postgres. */
+  readonly database?: PostgresOptions
   /** Whether the whole file is read first, which fails when something in it is damaged. */
   readonly check?: boolean
+  /** For `serve --no-audit`. */
+  readonly noAudit?: boolean
   /** For `serve --insecure`. */
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
@@ -29,26 +39,51 @@ export interface LocalEngineOptions {
   readonly fileMode?: number
   /** How long a worker may be silent before its runs go to others: `15s`. */
   readonly leaseTerm?: string
+  /** What is kept for how long, as flags say it. */
+  readonly keep?: RetentionOptions
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
+  /** How what it says is written. */
+  readonly logs: LogChoice
+  /** Whether something else shows what happens to runs. */
+  readonly showsRuns?: boolean
 }
+
+const flags = {
+  keepRuns: "--keep-runs",
+  keepMessages: "--keep-messages",
+  maxTopicBytes: "--max-topic-size"
+} as const
 
 const layer = ({
   allowPrivateEndpoints = false,
   check = false,
   data,
+  database,
   fileMode,
+  logs,
+  keep = {},
   masterKey,
+  showsRuns = false,
+  noAudit = false,
   ...http
 }: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
-    Layer.provide(Sqlite.layer({ filename: data, check, ...(fileMode === undefined ? {} : { fileMode }) })),
+    Layer.provide(
+      database === undefined
+        ? SqliteStore.layer({ filename: data, check, ...(fileMode === undefined ? {} : { fileMode }) })
+        : layerPostgres(database)
+    ),
+    Layer.provide(retention(keep, flags)),
+    Layer.provide(Layer.succeed(Auditing, !noAudit)),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))
     ),
-    Layer.provide(layerLogger(resolveLogger(undefined, "[ironflow]")))
+    Layer.provide(Layer.succeed(EngineLines, !showsRuns)),
+    Layer.provide(layerTraces),
+    Layer.provide(layerStderr(logs))
   )
 
 /**
@@ -66,4 +101,4 @@ export const withLocalEngine = <A, E, R>(
     const engine = yield* Engine
     const server = yield* Server.HttpServerEngine
     return yield* Effect.raceFirst(use({ engine, server }), engine.lost)
-  }).pipe(Effect.provide(layer(options)))
+  }).pipe(Effect.provide(Layer.unwrap(checked(() => layer(options)))))

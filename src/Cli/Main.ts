@@ -9,9 +9,12 @@ import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { apikeys } from "./ApiKeys.ts"
+import { backup, restore } from "./Backup.ts"
 import { config } from "./Config.ts"
+import { migrate } from "./Database.ts"
 import { dev } from "./Dev.ts"
 import { emit } from "./Emit.ts"
+import { events } from "./Events.ts"
 import { failureOf, report } from "./Failure.ts"
 import { functions } from "./Functions.ts"
 import { groups } from "./Groups.ts"
@@ -52,8 +55,10 @@ const main = ironflow.pipe(
   Command.withSubcommands([
     dev,
     serve,
+    migrate,
     worker,
     emit,
+    events,
     runs,
     functions,
     workers,
@@ -70,6 +75,8 @@ const main = ironflow.pipe(
     orgs,
     roles,
     policies,
+    backup,
+    restore,
     verify
   ]),
   Command.run({ version: SDK_VERSION })

@@ -1,54 +1,47 @@
 /** `ironflow orgs`: what roles and policies belong to. */
-import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import { Orgs } from "../Client/Orgs.ts"
-import { print, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { table } from "./Output.ts"
+import { commandsOf } from "./Calling.ts"
+
+const orgsCommand = commandsOf(Orgs)
 
 const id = Argument.String("id")
 const name = Argument.String("name")
 
-const create = Command.make(
-  "create",
-  { name },
-  Effect.fnUntraced(function* ({ name }) {
-    const org = yield* askFor(Orgs, (orgs) => orgs.create({ name }))
-    yield* print(org, () => `Organization ${org.name} is ${org.id}.`)
-  })
-).pipe(Command.withDescription("Make an organization."))
+const create = orgsCommand("create", {
+  about: "Make an organization.",
+  takes: { name },
+  call: (orgs, { name }) => orgs.create({ name }),
+  text: (org) => `Organization ${org.name} is ${org.id}.`
+})
 
-const list = Command.make(
-  "list",
-  {},
-  Effect.fnUntraced(function* () {
-    const orgs = yield* askFor(Orgs, (orgs) => orgs.list())
-    yield* print({ orgs }, () =>
-      table(
-        ["ID", "NAME", "CREATED"],
-        orgs.map((org) => [org.id, org.name, org.created_at])
-      )
+const list = orgsCommand("list", {
+  about: "List the organizations.",
+  call: (orgs) => orgs.list(),
+  json: (orgs) => ({ orgs }),
+  text: (orgs) =>
+    table(
+      ["ID", "NAME", "CREATED"],
+      orgs.map((org) => [org.id, org.name, org.created_at])
     )
-  })
-).pipe(Command.withDescription("List the organizations."))
+})
 
-const rename = Command.make(
-  "rename",
-  { id, name },
-  Effect.fnUntraced(function* ({ id, name }) {
-    const org = yield* askFor(Orgs, (orgs) => orgs.update(id, { name }))
-    yield* print(org, () => `Organization ${id} is called ${org.name}.`)
-  })
-).pipe(Command.withDescription("Give an organization another name."))
+const rename = orgsCommand("rename", {
+  about: "Give an organization another name.",
+  takes: { id, name },
+  call: (orgs, { id, name }) => orgs.update(id, { name }),
+  text: (org, { id }) => `Organization ${id} is called ${org.name}.`
+})
 
-const remove = Command.make(
-  "delete",
-  { id },
-  Effect.fnUntraced(function* ({ id }) {
-    yield* askFor(Orgs, (orgs) => orgs.delete(id))
-    yield* print({ id }, () => `Organization ${id} is deleted.`)
-  })
-).pipe(Command.withDescription("Delete an organization that has no roles and policies."))
+const remove = orgsCommand("delete", {
+  about: "Delete an organization that has no roles and policies.",
+  takes: { id },
+  call: (orgs, { id }) => orgs.delete(id),
+  json: (_, { id }) => ({ id }),
+  text: (_, { id }) => `Organization ${id} is deleted.`
+})
 
 export const orgs = Command.make("orgs").pipe(
   Command.withAlias("org"),

@@ -1,13 +1,14 @@
 /** `ironflow policies`: which actions on which resources are allowed or denied. */
-import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
-import { print, table } from "./Output.ts"
+import { table } from "./Output.ts"
 import { org } from "./Roles.ts"
-import { askFor } from "./Server.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const policiesCommand = commandsOf(Policies)
 
 const id = Argument.String("id")
 
@@ -27,66 +28,53 @@ const condition = Flag.String("condition").pipe(
   Flag.optional
 )
 
-/** Flags that were given, by the names that the client has for them. */
-const given = <A extends object>(flags: { readonly [K in keyof A]: Option.Option<A[K]> }): Partial<A> =>
-  // every entry comes from the flag of that name
-  Object.fromEntries(
-    Object.entries<Option.Option<unknown>>(flags).flatMap(([name, flag]) =>
-      Option.isSome(flag) ? [[name, flag.value]] : []
-    )
-  ) as Partial<A>
+const effect = Flag.Literals("effect", effects).pipe(
+  Flag.withMetavar("EFFECT"),
+  Flag.withDescription("allow (by default) or deny; what is denied is denied whatever else allows it"),
+  Flag.withDefault("allow" as const)
+)
 
-const create = Command.make(
-  "create",
-  {
+const create = policiesCommand("create", {
+  about: "Make a policy.",
+  takes: {
     name: Argument.String("name"),
-    effect: Flag.Literals("effect", effects).pipe(
-      Flag.withMetavar("EFFECT"),
-      Flag.withDescription("allow (by default) or deny; what is denied is denied whatever else allows it"),
-      Flag.withDefault("allow" as const)
-    ),
+    effect,
     actions,
-    resources: Flag.withDefault(resources, "*"),
+    resources: resources.pipe(Flag.withDefault("*")),
     condition,
     org
   },
-  Effect.fnUntraced(function* ({ name, effect, actions, resources, condition, org }) {
-    const policy = yield* askFor(Policies, (policies) =>
-      policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) })
-    )
-    yield* print(policy, () => `Policy ${policy.name} is ${policy.id}. Roles have it when it is assigned.`)
-  })
-).pipe(
-  Command.withDescription("Make a policy."),
+  call: (policies, { name, effect, actions, resources, condition, org }) =>
+    policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
+  text: (policy) => `Policy ${policy.name} is ${policy.id}. Roles have it when it is assigned.`
+}).pipe(
   Command.withExamples([
     { command: 'ironflow policies create orders --actions "emit:*" --resources "event:order.*"' }
   ])
 )
 
-const list = Command.make(
-  "list",
-  { org },
-  Effect.fnUntraced(function* ({ org }) {
-    const policies = yield* askFor(Policies, (policies) => policies.list(Option.getOrUndefined(org)))
-    yield* print({ policies }, () =>
-      table(
-        ["ID", "NAME", "EFFECT", "ACTIONS", "RESOURCES", "CONDITION"],
-        policies.map((policy) => [
-          policy.id,
-          policy.name,
-          policy.effect,
-          policy.actions,
-          policy.resources,
-          policy.condition ?? ""
-        ])
-      )
+const list = policiesCommand("list", {
+  about: "List the policies.",
+  takes: { org },
+  call: (policies, { org }) => policies.list(Option.getOrUndefined(org)),
+  json: (policies) => ({ policies }),
+  text: (policies) =>
+    table(
+      ["ID", "NAME", "EFFECT", "ACTIONS", "RESOURCES", "CONDITION"],
+      policies.map((policy) => [
+        policy.id,
+        policy.name,
+        policy.effect,
+        policy.actions,
+        policy.resources,
+        policy.condition ?? ""
+      ])
     )
-  })
-).pipe(Command.withDescription("List the policies."))
+})
 
-const update = Command.make(
-  "update",
-  {
+const update = policiesCommand("update", {
+  about: "Change a policy; it takes effect at once.",
+  takes: {
     id,
     name: Flag.String("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
     effect: Flag.Literals("effect", effects).pipe(Flag.optional),
@@ -94,22 +82,18 @@ const update = Command.make(
     resources: Flag.optional(resources),
     condition
   },
-  Effect.fnUntraced(function* ({ id, name, effect, actions, resources, condition }) {
-    const policy = yield* askFor(Policies, (policies) =>
-      policies.update(id, given({ name, effect, actions, resources, condition }))
-    )
-    yield* print(policy, () => `Policy ${policy.name} (${id}) is changed.`)
-  })
-).pipe(Command.withDescription("Change a policy; it takes effect at once."))
+  call: (policies, { id, name, effect, actions, resources, condition }) =>
+    policies.update(id, given({ name, effect, actions, resources, condition })),
+  text: (policy, { id }) => `Policy ${policy.name} (${id}) is changed.`
+})
 
-const remove = Command.make(
-  "delete",
-  { id },
-  Effect.fnUntraced(function* ({ id }) {
-    yield* askFor(Policies, (policies) => policies.delete(id))
-    yield* print({ id }, () => `Policy ${id} is deleted.`)
-  })
-).pipe(Command.withDescription("Delete a policy that no role has."))
+const remove = policiesCommand("delete", {
+  about: "Delete a policy that no role has.",
+  takes: { id },
+  call: (policies, { id }) => policies.delete(id),
+  json: (_, { id }) => ({ id }),
+  text: (_, { id }) => `Policy ${id} is deleted.`
+})
 
 export const policies = Command.make("policies").pipe(
   Command.withAlias("policy"),

@@ -50,6 +50,13 @@ export const forceOnSecondSignal = (): (() => boolean) => {
   return () => signals > 1
 }
 
+/** Waits for the next signal that asks the command to end. */
+export const nextSignal: Effect.Effect<void> = Effect.callback((resume) => {
+  const onSignal = () => resume(Effect.void)
+  process.once("SIGINT", onSignal).once("SIGTERM", onSignal)
+  return Effect.sync(() => process.off("SIGINT", onSignal).off("SIGTERM", onSignal))
+})
+
 let unfinished = false
 
 /** A signal has ended a command before it could say what was asked of it: its exit code is not that of success. */

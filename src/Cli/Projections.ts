@@ -12,39 +12,39 @@ import { Projections, type ProjectionsApi, type ProjectionStatusInfo } from "../
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const projectionsCommand = commandsOf(Projections)
 
 const name = Argument.String("name")
 
 const ask = <A, E>(call: (projections: ProjectionsApi<EffectKind>) => Effect.Effect<A, E>) =>
   use(Effect.flatMap(Projections, call))
 
-const list = Command.make(
-  "list",
-  {},
-  Effect.fnUntraced(function* () {
-    const projections = yield* ask((projections) => projections.list())
-    yield* print({ projections }, () =>
-      projections.length === 0
-        ? "There are no projections: a worker registers those that it is given."
-        : table(
-            ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
-            projections.map((info) => [
-              info.name,
-              info.mode,
-              info.status,
-              String(info.lastEventSeq),
-              String(info.lag),
-              String(info.deadLetters),
-              info.owner ?? ""
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the projections and how they do."))
+const list = projectionsCommand("list", {
+  about: "List the projections and how they do.",
+  call: (projections) => projections.list(),
+  json: (projections) => ({ projections }),
+  text: (projections) =>
+    projections.length === 0
+      ? "There are no projections: a worker registers those that it is given."
+      : table(
+          ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
+          projections.map((info) => [
+            info.name,
+            info.mode,
+            info.status,
+            String(info.lastEventSeq),
+            String(info.lag),
+            String(info.deadLetters),
+            info.owner ?? ""
+          ])
+        )
+})
 
-const get = Command.make(
-  "get",
-  {
+const get = projectionsCommand("get", {
+  about: "Show the state of a projection.",
+  takes: {
     name,
     partition: Flag.String("partition").pipe(
       Flag.withMetavar("KEY"),
@@ -62,31 +62,24 @@ const get = Command.make(
       Flag.withDefault(30_000)
     )
   },
-  Effect.fnUntraced(function* ({ after, name, partition, timeout }) {
-    const result = yield* ask((projections) =>
-      projections.get(name, {
-        timeout,
-        after: Option.getOrUndefined(after),
-        ...Option.match(partition, { onNone: () => ({}), onSome: (partition) => ({ partition }) })
-      })
-    )
-    yield* print(result, () =>
-      fields({
-        projection: result.name,
-        partition: result.partition,
-        status: result.status,
-        "last event": result.lastEventId,
-        position: String(result.lastEventSeq),
-        updated: result.updatedAt,
-        error: result.errorMessage === undefined ? undefined : oneLine(result.errorMessage),
-        state: result.mode === "managed" ? shown(result.state, 4000) : undefined
-      })
-    )
-  })
-).pipe(
-  Command.withDescription("Show the state of a projection."),
-  Command.withExamples([{ command: "ironflow projections get order-totals --json" }])
-)
+  call: (projections, { after, name, partition, timeout }) =>
+    projections.get(name, {
+      timeout,
+      after: Option.getOrUndefined(after),
+      ...given({ partition })
+    }),
+  text: (result) =>
+    fields({
+      projection: result.name,
+      partition: result.partition,
+      status: result.status,
+      "last event": result.lastEventId,
+      position: String(result.lastEventSeq),
+      updated: result.updatedAt,
+      error: result.errorMessage === undefined ? undefined : oneLine(result.errorMessage),
+      state: result.mode === "managed" ? shown(result.state, 4000) : undefined
+    })
+}).pipe(Command.withExamples([{ command: "ironflow projections get order-totals --json" }]))
 
 const watch = Command.make(
   "watch",
@@ -110,7 +103,7 @@ const watch = Command.make(
         Stream.runForEach(
           projections.subscribe(name, {
             includeCurrent: current,
-            ...Option.match(partition, { onNone: () => ({}), onSome: (partition) => ({ partition }) })
+            ...given({ partition })
           }),
           (result) =>
             Console.log(
@@ -135,18 +128,12 @@ const status = Command.make(
   })
 ).pipe(Command.withDescription("Say how a projection does, and why."))
 
-const rebuild = Command.make(
-  "rebuild",
-  { name },
-  Effect.fnUntraced(function* ({ name }) {
-    const info = yield* ask((projections) => projections.rebuild(name))
-    yield* print(info, () => `Projection ${name} is rebuilt from the log: ${info.message}`)
-  })
-).pipe(
-  Command.withDescription(
-    "Forget the state and project everything again. An external one is called again for every event."
-  )
-)
+const rebuild = projectionsCommand("rebuild", {
+  about: "Forget the state and project everything again. An external one is called again for every event.",
+  takes: { name },
+  call: (projections, { name }) => projections.rebuild(name),
+  text: (info, { name }) => `Projection ${name} is rebuilt from the log: ${info.message}`
+})
 
 const pause = Command.make(
   "pause",
@@ -163,7 +150,7 @@ const pause = Command.make(
     const info = yield* ask((projections) =>
       projections.pause(name, {
         by,
-        ...Option.match(reason, { onNone: () => ({}), onSome: (reason) => ({ reason }) })
+        ...given({ reason })
       })
     )
     yield* print(
@@ -173,18 +160,16 @@ const pause = Command.make(
   })
 ).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))
 
-const resume = Command.make(
-  "resume",
-  { name },
-  Effect.fnUntraced(function* ({ name }) {
-    const info = yield* ask((projections) => projections.resume(name))
-    yield* print(info, () => `Projection ${name} goes on: ${info.message}`)
-  })
-).pipe(Command.withDescription("Let a paused projection go on."))
+const resume = projectionsCommand("resume", {
+  about: "Let a paused projection go on.",
+  takes: { name },
+  call: (projections, { name }) => projections.resume(name),
+  text: (info, { name }) => `Projection ${name} goes on: ${info.message}`
+})
 
-const deadLetters = Command.make(
-  "dead-letters",
-  {
+const deadLetters = projectionsCommand("dead-letters", {
+  about: "List the events that a projection has given up.",
+  takes: {
     name,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
@@ -197,43 +182,38 @@ const deadLetters = Command.make(
       Flag.withDefault(0)
     )
   },
-  Effect.fnUntraced(function* ({ after, limit, name }) {
-    const letters = yield* ask((projections) => projections.deadLetters(name, { after, limit }))
-    yield* print({ deadLetters: letters }, () =>
-      letters.length === 0
-        ? `Projection ${name} has no dead letters.`
-        : table(
-            ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "ERROR"],
-            letters.map((letter) => [
-              String(letter.position),
-              letter.event.id,
-              letter.event.name,
-              String(letter.attempts),
-              letter.failedAt,
-              oneLine(letter.error.message, 80)
-            ])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the events that a projection has given up."))
+  call: (projections, { after, limit, name }) => projections.deadLetters(name, { after, limit }),
+  json: (letters) => ({ deadLetters: letters }),
+  text: (letters, { name }) =>
+    letters.length === 0
+      ? `Projection ${name} has no dead letters.`
+      : table(
+          ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "ERROR"],
+          letters.map((letter) => [
+            String(letter.position),
+            letter.event.id,
+            letter.event.name,
+            String(letter.attempts),
+            letter.failedAt,
+            oneLine(letter.error.message, 80)
+          ])
+        )
+})
 
-const retry = Command.make(
-  "retry",
-  { name, position: Argument.Int("position").pipe(Argument.optional) },
-  Effect.fnUntraced(function* ({ name, position }) {
-    const count = yield* ask((projections) =>
-      Option.match(position, {
-        onNone: () => projections.retryDeadLetters(name),
-        onSome: (position) => Effect.as(projections.retryDeadLetter(name, position), 1)
-      })
-    )
-    yield* print({ retrying: count }, () =>
-      count === 0
-        ? `Projection ${name} has no dead letters.`
-        : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} tried again.`
-    )
-  })
-).pipe(Command.withDescription("Try a dead letter again, by its position, or all of them."))
+const retry = projectionsCommand("retry", {
+  about: "Try a dead letter again, by its position, or all of them.",
+  takes: { name, position: Argument.Int("position").pipe(Argument.optional) },
+  call: (projections, { name, position }) =>
+    Option.match(position, {
+      onNone: () => projections.retryDeadLetters(name),
+      onSome: (position) => Effect.as(projections.retryDeadLetter(name, position), 1)
+    }),
+  json: (count) => ({ retrying: count }),
+  text: (count, { name }) =>
+    count === 0
+      ? `Projection ${name} has no dead letters.`
+      : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} tried again.`
+})
 
 const printStatus = (info: ProjectionStatusInfo) =>
   print(info, () =>

@@ -7,6 +7,9 @@ import * as Flag from "effect/cli/Flag"
 import { Roles } from "../Client/Roles.ts"
 import { print, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
+import { commandsOf } from "./Calling.ts"
+
+const rolesCommand = commandsOf(Roles)
 
 const id = Argument.String("id")
 const name = Argument.String("name")
@@ -30,61 +33,54 @@ const create = Command.make(
   })
 ).pipe(Command.withDescription("Make a role."))
 
-const list = Command.make(
-  "list",
-  { org },
-  Effect.fnUntraced(function* ({ org }) {
-    const roles = yield* askFor(Roles, (roles) => roles.list(Option.getOrUndefined(org)))
-    yield* print({ roles }, () =>
-      table(
-        ["ID", "NAME", "ORGANIZATION", "POLICIES", ""],
-        roles.map((role) => [
-          role.id,
-          role.name,
-          role.org_id,
-          (role.policy_ids ?? []).join(", "),
-          role.is_default ? "built in" : ""
-        ])
-      )
+const list = rolesCommand("list", {
+  about: "List the roles.",
+  takes: { org },
+  call: (roles, { org }) => roles.list(Option.getOrUndefined(org)),
+  json: (roles) => ({ roles }),
+  text: (roles) =>
+    table(
+      ["ID", "NAME", "ORGANIZATION", "POLICIES", ""],
+      roles.map((role) => [
+        role.id,
+        role.name,
+        role.org_id,
+        (role.policy_ids ?? []).join(", "),
+        role.is_default ? "built in" : ""
+      ])
     )
-  })
-).pipe(Command.withDescription("List the roles."))
+})
 
-const rename = Command.make(
-  "rename",
-  { id, name },
-  Effect.fnUntraced(function* ({ id, name }) {
-    const role = yield* askFor(Roles, (roles) => roles.update(id, { name }))
-    yield* print(role, () => `Role ${id} is called ${role.name}.`)
-  })
-).pipe(Command.withDescription("Give a role another name."))
+const rename = rolesCommand("rename", {
+  about: "Give a role another name.",
+  takes: { id, name },
+  call: (roles, { id, name }) => roles.update(id, { name }),
+  text: (role, { id }) => `Role ${id} is called ${role.name}.`
+})
 
-const remove = Command.make(
-  "delete",
-  { id },
-  Effect.fnUntraced(function* ({ id }) {
-    yield* askFor(Roles, (roles) => roles.delete(id))
-    yield* print({ id }, () => `Role ${id} is deleted.`)
-  })
-).pipe(Command.withDescription("Delete a role that no key has."))
+const remove = rolesCommand("delete", {
+  about: "Delete a role that no key has.",
+  takes: { id },
+  call: (roles, { id }) => roles.delete(id),
+  json: (_, { id }) => ({ id }),
+  text: (_, { id }) => `Role ${id} is deleted.`
+})
 
-const assign = Command.make(
-  "assign",
-  { id, policy },
-  Effect.fnUntraced(function* ({ id, policy }) {
-    yield* askFor(Roles, (roles) => roles.assignPolicy(id, policy))
-    yield* print({ id, policy_id: policy }, () => `Role ${id} has policy ${policy}.`)
-  })
-).pipe(Command.withDescription("Give a role a policy; it takes effect at once."))
+const assign = rolesCommand("assign", {
+  about: "Give a role a policy; it takes effect at once.",
+  takes: { id, policy },
+  call: (roles, { id, policy }) => roles.assignPolicy(id, policy),
+  json: (_, { id, policy }) => ({ id, policy_id: policy }),
+  text: (_, { id, policy }) => `Role ${id} has policy ${policy}.`
+})
 
-const unassign = Command.make(
-  "remove",
-  { id, policy },
-  Effect.fnUntraced(function* ({ id, policy }) {
-    yield* askFor(Roles, (roles) => roles.removePolicy(id, policy))
-    yield* print({ id, policy_id: policy }, () => `Role ${id} has policy ${policy} no more.`)
-  })
-).pipe(Command.withDescription("Take a policy from a role; it takes effect at once."))
+const unassign = rolesCommand("remove", {
+  about: "Take a policy from a role; it takes effect at once.",
+  takes: { id, policy },
+  call: (roles, { id, policy }) => roles.removePolicy(id, policy),
+  json: (_, { id, policy }) => ({ id, policy_id: policy }),
+  text: (_, { id, policy }) => `Role ${id} has policy ${policy} no more.`
+})
 
 export const roles = Command.make("roles").pipe(
   Command.withAlias("role"),

@@ -5,16 +5,22 @@ import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
+import { Client, type Run, type RunStep } from "../Client/Client.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
 import type { ToldError } from "../ToldError.ts"
-import { runStatuses } from "../RunStatus.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
+import { lineLevels } from "../LogFields.ts"
+import { formatRecord } from "../LogFormat.ts"
+import { logChoice, logFlags } from "./LogOutput.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
+import { list } from "./RunList.ts"
 import { exportRun } from "./Verify.ts"
+import { commandsOf } from "./Calling.ts"
+
+const clientCommand = commandsOf(Client)
 
 const runId = Argument.String("run-id").pipe(
   Argument.withDescription("The id of the run, as `runs list` shows it")
@@ -32,58 +38,6 @@ const fromStep = Flag.String("from-step").pipe(
   Flag.optional
 )
 
-const list = Command.make(
-  "list",
-  {
-    function: Flag.String("function").pipe(
-      Flag.withMetavar("ID"),
-      Flag.withDescription("Only runs of this function"),
-      Flag.optional
-    ),
-    status: Flag.Literals("status", runStatuses).pipe(
-      Flag.withMetavar("STATUS"),
-      Flag.withDescription("Only runs in this status"),
-      Flag.optional
-    ),
-    limit: Flag.Int("limit").pipe(
-      Flag.withMetavar("N"),
-      Flag.withDescription("How many at most, up to 1000; 20 by default"),
-      Flag.withDefault(20)
-    ),
-    cursor: Flag.String("cursor").pipe(
-      Flag.withMetavar("CURSOR"),
-      Flag.withDescription("Where the page before ended"),
-      Flag.optional
-    )
-  },
-  Effect.fnUntraced(function* (input) {
-    const filter: ListRunsOptions = {
-      limit: input.limit,
-      ...Option.match(input.function, { onNone: () => ({}), onSome: (functionId) => ({ functionId }) }),
-      ...Option.match(input.status, { onNone: () => ({}), onSome: (status) => ({ status }) }),
-      ...Option.match(input.cursor, { onNone: () => ({}), onSome: (cursor) => ({ cursor }) })
-    }
-    const page = yield* ask((client) => client.listRuns(filter))
-    const now = yield* Clock.currentTimeMillis
-    yield* print(page, () => {
-      const damaged = (page.damaged ?? []).map(({ id, message }) => `${id} is damaged. ${message}`).join("\n")
-      if (page.runs.length === 0) return damaged === "" ? "There are no such runs." : damaged
-      const rows = page.runs.map((run) => [
-        run.id,
-        run.functionId,
-        run.status,
-        run.createdAt,
-        between(run.createdAt, run.endedAt, now)
-      ])
-      const shown = table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)
-      const runs = damaged === "" ? shown : `${shown}\n${damaged}`
-      return page.nextCursor === undefined
-        ? runs
-        : `${runs}\n${page.totalCount} in all; the next page: --cursor ${page.nextCursor}`
-    })
-  })
-).pipe(Command.withDescription("List runs, the newest first."))
-
 const get = Command.make(
   "get",
   { runId },
@@ -93,95 +47,142 @@ const get = Command.make(
   })
 ).pipe(Command.withDescription("Show a run: its status, input, output or error."))
 
-const why = Command.make(
-  "why",
-  { runId },
-  Effect.fnUntraced(function* ({ runId }) {
-    const explanation = yield* ask((client) => client.explain(runId))
-    yield* print(explanation, () => {
-      // the error is said below, as `runs get` says it
-      const { error, ...details } = explanation.details
-      const facts = Object.entries(details)
-      const failure = isObject(error) ? (error as unknown as ToldError) : undefined
-      const message = [
-        oneLine(inCommands(explanation.message, runId), 2000),
-        ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
-      ].join("\n")
-      return facts.length === 0
-        ? message
-        : `${message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
-    })
-  })
-).pipe(Command.withDescription("Say why a run is where it is, and the facts behind that."))
+const why = clientCommand("why", {
+  about: "Say why a run is where it is, and the facts behind that.",
+  takes: { runId },
+  call: (client, { runId }) => client.explain(runId),
+  text: (explanation, { runId }) => {
+    // the error is said below, as `runs get` says it
+    const { error, ...details } = explanation.details
+    const facts = Object.entries(details)
+    const failure = isObject(error) ? (error as unknown as ToldError) : undefined
+    const message = [
+      oneLine(inCommands(explanation.message, runId), 2000),
+      ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
+    ].join("\n")
+    return facts.length === 0
+      ? message
+      : `${message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
+  }
+})
 
 const steps = Command.make(
   "steps",
   { runId },
   Effect.fnUntraced(function* ({ runId }) {
     const steps = yield* ask((client) => client.getRunSteps(runId))
+    const now = yield* Clock.currentTimeMillis
     yield* print({ steps }, () =>
       steps.length === 0
         ? "The run has no steps yet."
         : table(
-            ["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "RESULT"],
+            ["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "AGE", "RESULT"],
             steps.map((step) => [
               step.name,
               step.kind,
               step.status,
               String(step.attempt),
-              between(step.startedAt, step.endedAt),
+              ...(works(step) ? [lasted(step, now), ""] : ["", lasted(step, now)]),
               resultOf(step)
             ])
           )
     )
   })
-).pipe(Command.withDescription("List the steps of a run in the order in which it saw their results."))
+).pipe(
+  Command.withDescription(
+    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code has worked, AGE how long the others have taken, or wait by now."
+  )
+)
 
-const audit = Command.make(
-  "audit",
-  { runId },
-  Effect.fnUntraced(function* ({ runId }) {
-    const events = yield* ask((client) => client.getRunAudit(runId))
-    yield* print({ events }, () =>
-      events.length === 0
-        ? "Nothing was recorded: the function of the run does not have `recording: true`."
-        : table(
-            ["AT", "WHAT", "STEP", "DETAILS"],
-            events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", shown(details, 120)])
-          )
+/** From its start to its end, or up to now. */
+const lasted = ({ endedAt, startedAt }: RunStep, now: number): string => between(startedAt, endedAt, now)
+
+/** Whether its code has worked from its start to its end, or does so now. */
+const works = ({ kind, status }: RunStep): boolean =>
+  status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
+
+const audit = clientCommand("audit", {
+  about: "List what happened to a run, if its function records that.",
+  takes: { runId },
+  call: (client, { runId }) => client.getRunAudit(runId),
+  json: (events) => ({ events }),
+  text: (events) =>
+    events.length === 0
+      ? "Nothing was recorded: the function of the run does not have `recording: true`."
+      : table(
+          ["AT", "WHAT", "STEP", "DETAILS"],
+          events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", shown(details, 120)])
+        )
+})
+
+const logs = Command.make(
+  "logs",
+  {
+    runId,
+    logFormat: logFlags.logFormat,
+    level: Flag.Literals("level", lineLevels).pipe(
+      Flag.withMetavar("LEVEL"),
+      Flag.withDescription("Only lines of this level and above; all by default"),
+      Flag.withDefault("debug" as const)
     )
+  },
+  Effect.fnUntraced(function* ({ runId, level, logFormat }) {
+    const all = yield* ask((client) => client.getRunLogs(runId))
+    const lines = all.filter((line) => lineLevels.indexOf(line.level) >= lineLevels.indexOf(level))
+    const { format } = logChoice({ logFormat, logLevel: Option.none() })
+    yield* print({ lines }, () => {
+      const missing = (all[0]?.number ?? 1) - 1
+      return [
+        ...(missing === 0 ? [] : [`${missing} earlier lines are not kept any more.`]),
+        ...(lines.length === 0
+          ? [all.length === 0 ? "The run has logged nothing." : "There are no such lines."]
+          : []),
+        ...lines.map(({ at, data, level, message, number: _, ...fields }) =>
+          formatRecord(format, {
+            at: Date.parse(at),
+            level,
+            message,
+            data,
+            fields: { run: runId, ...fields }
+          })
+        )
+      ].join("\n")
+    })
   })
-).pipe(Command.withDescription("List what happened to a run, if its function records that."))
+).pipe(Command.withDescription("Print what the code of a run has logged, oldest first."))
 
 const resultOf = (step: RunStep): string => {
   if (step.error !== undefined) return thrownLine(step.error, 80)
+  if (step.status === "running") return progressLine(step)
   if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
   return shown(step.output)
 }
 
-const cancel = Command.make(
-  "cancel",
-  { runId, reason },
-  Effect.fnUntraced(function* ({ runId, reason }) {
-    const run = yield* ask((client) => client.cancelRun(runId, Option.getOrUndefined(reason)))
-    yield* print(run, () =>
-      run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
-    )
-  })
-).pipe(Command.withDescription("Cancel a run, and the runs that it waits for."))
+/** Where it runs, and how far it says that it has come. */
+const progressLine = ({ progress: { fraction, text } = {}, workerId }: RunStep): string =>
+  [
+    ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
+    ...(text === undefined ? [] : [oneLine(text, 80)]),
+    ...(workerId === undefined ? [] : [`on ${workerId}`])
+  ].join(", ")
 
-const pause = Command.make(
-  "pause",
-  { runId, reason },
-  Effect.fnUntraced(function* ({ runId, reason }) {
-    const run = yield* ask((client) => client.pauseRun(runId, Option.getOrUndefined(reason)))
-    yield* print(run, () =>
-      run.status === "paused"
-        ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
-        : `Run ${run.id} pauses when the step that it is in has ended.`
-    )
-  })
-).pipe(Command.withDescription("Pause a run: it goes no further until it is resumed."))
+const cancel = clientCommand("cancel", {
+  about: "Cancel a run, and the runs that it waits for.",
+  takes: { runId, reason },
+  call: (client, { runId, reason }) => client.cancelRun(runId, Option.getOrUndefined(reason)),
+  text: (run) =>
+    run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
+})
+
+const pause = clientCommand("pause", {
+  about: "Pause a run: it goes no further until it is resumed.",
+  takes: { runId, reason },
+  call: (client, { runId, reason }) => client.pauseRun(runId, Option.getOrUndefined(reason)),
+  text: (run) =>
+    run.status === "paused"
+      ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+      : `Run ${run.id} pauses when the step that it is in has ended.`
+})
 
 const patch = Command.make(
   "patch",
@@ -208,28 +209,23 @@ const patch = Command.make(
   )
 )
 
-const resume = Command.make(
-  "resume",
-  { runId, fromStep },
-  Effect.fnUntraced(function* ({ runId, fromStep }) {
-    const run = yield* ask((client) => client.resumeRun(runId, Option.getOrUndefined(fromStep)))
-    yield* print(run, () => `Run ${run.id} goes on.`)
-  })
-).pipe(Command.withDescription("Let a paused run go on."))
+const resume = clientCommand("resume", {
+  about: "Let a paused run go on.",
+  takes: { runId, fromStep },
+  call: (client, { runId, fromStep }) => client.resumeRun(runId, Option.getOrUndefined(fromStep)),
+  text: (run) => `Run ${run.id} goes on.`
+})
 
-const retry = Command.make(
-  "retry",
-  { runId, fromStep },
-  Effect.fnUntraced(function* ({ runId, fromStep }) {
-    const run = yield* ask((client) => client.retryRun(runId, Option.getOrUndefined(fromStep)))
-    yield* print(run, () =>
-      Option.match(fromStep, {
-        onNone: () => `Run ${run.id} runs again; its finished steps keep their results.`,
-        onSome: (step) => `Run ${run.id} runs again from step ${step}; those before it keep their results.`
-      })
-    )
-  })
-).pipe(Command.withDescription("Run a failed or cancelled run again from where it failed."))
+const retry = clientCommand("retry", {
+  about: "Run a failed or cancelled run again from where it failed.",
+  takes: { runId, fromStep },
+  call: (client, { runId, fromStep }) => client.retryRun(runId, Option.getOrUndefined(fromStep)),
+  text: (run, { fromStep }) =>
+    Option.match(fromStep, {
+      onNone: () => `Run ${run.id} runs again; its finished steps keep their results.`,
+      onSome: (step) => `Run ${run.id} runs again from step ${step}; those before it keep their results.`
+    })
+})
 
 const printRun = (run: Run) =>
   print(run, () =>
@@ -258,5 +254,18 @@ export const runs = Command.make("runs").pipe(
   Command.withAlias("run"),
   Command.withDescription("Look at runs and steer them."),
   Command.withShortDescription("Look at runs and steer them"),
-  Command.withSubcommands([list, get, why, steps, audit, exportRun, cancel, pause, patch, resume, retry])
+  Command.withSubcommands([
+    list,
+    get,
+    why,
+    steps,
+    logs,
+    audit,
+    exportRun,
+    cancel,
+    pause,
+    patch,
+    resume,
+    retry
+  ])
 )

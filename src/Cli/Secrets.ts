@@ -7,7 +7,8 @@ import * as Prompt from "effect/cli/Prompt"
 import { CommandError } from "./CommandError.ts"
 
 import { isObject, safeJsonParse } from "../Json.ts"
-import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import * as secretRows from "../Protocol/Secrets.ts"
 import { print, table } from "./Output.ts"
 import { send } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -21,7 +22,7 @@ const set = Command.make(
     const value = yield* readValue(name)
     yield* send({
       method: "POST",
-      path: endpoints.setSecret.path,
+      path: secretRows.setSecret.path,
       body: JSON.stringify({ name, value }),
       what: `Storing secret "${name}"`
     })
@@ -56,7 +57,7 @@ const list = Command.make(
   Effect.fnUntraced(function* () {
     const answer = yield* send({
       method: "GET",
-      path: endpoints.listSecrets.path,
+      path: secretRows.listSecrets.path,
       what: "Listing the secrets"
     })
     const body = safeJsonParse(answer.text)
@@ -82,7 +83,7 @@ const remove = Command.make(
   Effect.fnUntraced(function* ({ name }) {
     yield* send({
       method: "DELETE",
-      path: pathOf(endpoints.deleteSecret, { name }),
+      path: pathOf(secretRows.deleteSecret, { name }),
       what: `Deleting secret "${name}"`
     })
     yield* print({ name }, () => `Secret ${name} is deleted.`)

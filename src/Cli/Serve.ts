@@ -4,10 +4,16 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { checked } from "../Checked.ts"
 import { DEFAULT_PORT } from "../Constants.ts"
+import type { RetentionOptions } from "../Engine/Retention.ts"
+import { formatDuration, positiveDuration } from "../Duration.ts"
 import { ValidationError } from "../Errors.ts"
+import { nextSignal } from "./Process.ts"
 import { show } from "../Show.ts"
+import { databaseFlags, databaseOf } from "./Database.ts"
 import { ironflow } from "./Ironflow.ts"
+import { logChoice, logFlags } from "./LogOutput.ts"
 
 export const port = Flag.Int("port").pipe(
   Flag.withMetavar("N"),
@@ -26,6 +32,17 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     )
   })
 
+/** Whoever sends calls here has time to send them elsewhere. */
+const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
+  begin.pipe(
+    Effect.andThen(
+      Console.error(
+        `It goes on answering for ${formatDuration(ms)}, and says that it is not ready any more. Ctrl-C or SIGTERM once more ends it now.`
+      )
+    ),
+    Effect.andThen(Effect.raceFirst(Effect.sleep(ms), nextSignal))
+  )
+
 export const serve = Command.make(
   "serve",
   {
@@ -38,10 +55,18 @@ export const serve = Command.make(
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
-      Flag.withDefault("ironflow.db")
+      Flag.optional
     ),
+    ...databaseFlags,
     check: Flag.Boolean("check").pipe(
       Flag.withDescription("Read the whole database first, and do not start when something in it is damaged"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
+    noAudit: Flag.Boolean("no-audit").pipe(
+      Flag.withDescription(
+        "Do not look in the background whether the database says what the guarantees promise"
+      ),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -60,6 +85,28 @@ export const serve = Command.make(
       Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
       Flag.withDefault("15s")
     ),
+    drain: Flag.String("drain").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription(
+        "How long it goes on answering after a signal, while it says that it is not ready any more; not at all by default"
+      ),
+      Flag.optional
+    ),
+    keepRuns: Flag.String("keep-runs").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription("How long runs are kept after they have ended; 30d by default, or forever"),
+      Flag.optional
+    ),
+    keepMessages: Flag.String("keep-messages").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription("How long messages of topics are kept; 30d by default, or forever"),
+      Flag.optional
+    ),
+    maxTopicSize: Flag.String("max-topic-size").pipe(
+      Flag.withMetavar("SIZE"),
+      Flag.withDescription("How much data a topic keeps, its newest messages; 256MiB by default"),
+      Flag.optional
+    ),
     corsOrigins: Flag.String("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
       Flag.withDescription("An origin of another host whose pages are answered; may be repeated"),
@@ -76,12 +123,42 @@ export const serve = Command.make(
       Flag.withMetavar("MODE"),
       Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
       Flag.optional
-    )
+    ),
+    ...logFlags
   },
-  Effect.fnUntraced(function* ({ fileMode, ...options }) {
+  Effect.fnUntraced(function* ({
+    data,
+    databaseSchema,
+    databaseUrl,
+    drain,
+    fileMode,
+    keepMessages,
+    keepRuns,
+    logFormat,
+    logLevel,
+    maxTopicSize,
+    ...options
+  }) {
     const { json } = yield* ironflow
     const mode = yield* readMode(fileMode)
-    const input = { ...options, ...(mode === undefined ? {} : { fileMode: mode }) }
+    const database = yield* databaseOf({ data, databaseSchema, databaseUrl })
+    const keep: RetentionOptions = {
+      ...Option.match(keepRuns, { onNone: () => ({}), onSome: (keepRuns) => ({ keepRuns }) }),
+      ...Option.match(keepMessages, { onNone: () => ({}), onSome: (keepMessages) => ({ keepMessages }) }),
+      ...Option.match(maxTopicSize, { onNone: () => ({}), onSome: (maxTopicBytes) => ({ maxTopicBytes }) })
+    }
+    const drainMs = yield* checked(() =>
+      Option.match(drain, { onNone: () => 0, onSome: (text) => positiveDuration(text, "--drain") })
+    )
+    const input = {
+      ...options,
+      keep,
+      logs: logChoice({ logFormat, logLevel }),
+      data: Option.getOrElse(data, () => "ironflow.db"),
+      ...(database === undefined ? {} : { database }),
+      ...(mode === undefined ? {} : { fileMode: mode })
+    }
+    const where = database === undefined ? input.data : "Postgres"
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
     yield* withLocalEngine(input, ({ engine, server }) =>
       Effect.andThen(
@@ -89,16 +166,16 @@ export const serve = Command.make(
           json
             ? JSON.stringify({
                 url: server.url,
-                data: input.data,
+                data: where,
                 pid: process.pid,
                 keysRequired: engine.access.required
               })
-            : `Ironflow listens at ${server.url}, data in ${input.data}. Ctrl-C stops it.\n` +
+            : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
                 (engine.access.required
                   ? "Every call needs an API key."
                   : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")
         ),
-        Effect.never
+        drainMs === 0 ? Effect.never : Effect.onInterrupt(Effect.never, () => drainFor(drainMs, server.drain))
       )
     )
   })
@@ -108,5 +185,8 @@ export const serve = Command.make(
       "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY."
   ),
   Command.withShortDescription("Run the engine"),
-  Command.withExamples([{ command: "ironflow serve --port 9123 --data /var/lib/ironflow/ironflow.db" }])
+  Command.withExamples([
+    { command: "ironflow serve --port 9123 --data /var/lib/ironflow/ironflow.db" },
+    { command: "ironflow serve --database-url postgres://ironflow@db.internal:5432/ironflow" }
+  ])
 )

@@ -10,21 +10,22 @@ import { make as connect } from "../Client/HttpConnection.ts"
 import type { Answer, Request } from "../Client/HttpExchange.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { restHealth } from "../Protocol/Server.ts"
 import { serverOptions } from "./Ironflow.ts"
 
-/** The connection to the server that the flags name. */
-const connection = Effect.gen(function* () {
-  const options = yield* serverOptions
-  const server = yield* Effect.try({
+/** The server that the flags name. */
+export const server = Effect.flatMap(serverOptions, (options) =>
+  Effect.try({
     try: () => resolveServer(options, "ironflow"),
     catch: (error): IronflowError => {
       if (isIronflowError(error)) return error
       throw error
     }
   })
-  return yield* connect(server)
-})
+)
+
+/** The connection to it. */
+const connection = Effect.flatMap(server, connect)
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
@@ -42,7 +43,7 @@ export const use = <A, E>(effect: Effect.Effect<A, E, ClientServices>) =>
     const options = yield* serverOptions
     const { send } = yield* connection
     // the client would try again for seconds; whoever sits at a terminal wants to know now
-    yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
+    yield* send({ method: "GET", path: restHealth.path, what: "The command" })
     return yield* Effect.provide(effect, ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 

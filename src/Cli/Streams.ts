@@ -11,15 +11,18 @@ import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const streamsCommand = commandsOf(Streams)
 
 const entityId = Argument.String("entity-id")
 
 const askStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>) =>
   use(Effect.flatMap(Streams, call))
 
-const list = Command.make(
-  "list",
-  {
+const list = streamsCommand("list", {
+  about: "List entity streams by entity id.",
+  takes: {
     type: Flag.String("type").pipe(
       Flag.withMetavar("TYPE"),
       Flag.withDescription("Only streams of entities of this type"),
@@ -36,34 +39,31 @@ const list = Command.make(
       Flag.withDefault(0)
     )
   },
-  Effect.fnUntraced(function* ({ limit, offset, type }) {
-    const page = yield* askStreams((streams) =>
-      streams.listStreams({
-        limit,
-        offset,
-        ...Option.match(type, { onNone: () => ({}), onSome: (entityType) => ({ entityType }) })
-      })
-    )
-    yield* print(page, () => {
-      if (page.streams.length === 0) return "There are no such streams."
-      const rows = page.streams.map((stream) => [
-        stream.entityId,
-        stream.entityType,
-        String(stream.version),
-        stream.lastEventAt
-      ])
-      const streams = table(["ENTITY", "TYPE", "VERSION", "LAST EVENT"], rows)
-      const next = offset + page.streams.length
-      return next >= page.totalCount
-        ? streams
-        : `${streams}\n${page.totalCount} in all; the next page: --offset ${next}`
-    })
-  })
-).pipe(Command.withDescription("List entity streams by entity id."))
+  call: (streams, { limit, offset, type }) =>
+    streams.listStreams({
+      limit,
+      offset,
+      ...given({ entityType: type })
+    }),
+  text: (page, { offset }) => {
+    if (page.streams.length === 0) return "There are no such streams."
+    const rows = page.streams.map((stream) => [
+      stream.entityId,
+      stream.entityType,
+      String(stream.version),
+      stream.lastEventAt
+    ])
+    const streams = table(["ENTITY", "TYPE", "VERSION", "LAST EVENT"], rows)
+    const next = offset + page.streams.length
+    return next >= page.totalCount
+      ? streams
+      : `${streams}\n${page.totalCount} in all; the next page: --offset ${next}`
+  }
+})
 
-const read = Command.make(
-  "read",
-  {
+const read = streamsCommand("read", {
+  about: "Print the events of a stream.",
+  takes: {
     entityId,
     from: Flag.Int("from").pipe(
       Flag.withMetavar("VERSION"),
@@ -81,43 +81,37 @@ const read = Command.make(
       Flag.withDefault(false)
     )
   },
-  Effect.fnUntraced(function* ({ backward, entityId, from, limit }) {
-    const result = yield* askStreams((streams) =>
-      streams.read(entityId, { fromVersion: from, limit, direction: backward ? "backward" : "forward" })
-    )
-    yield* print(result, () => {
-      if (result.totalCount === 0) return `Nothing was ever appended to stream ${oneLine(entityId)}.`
-      const rows = result.events.map((event) => [
-        String(event.entityVersion),
-        event.timestamp,
-        event.name,
-        shown(event.data, 120)
-      ])
-      const events = table(["VERSION", "AT", "EVENT", "DATA"], rows)
-      return rows.length === result.totalCount
-        ? events
-        : `${events}\n${rows.length} of ${result.totalCount} events`
-    })
-  })
-).pipe(Command.withDescription("Print the events of a stream."))
+  call: (streams, { backward, entityId, from, limit }) =>
+    streams.read(entityId, { fromVersion: from, limit, direction: backward ? "backward" : "forward" }),
+  text: (result, { entityId }) => {
+    if (result.totalCount === 0) return `Nothing was ever appended to stream ${oneLine(entityId)}.`
+    const rows = result.events.map((event) => [
+      String(event.entityVersion),
+      event.timestamp,
+      event.name,
+      shown(event.data, 120)
+    ])
+    const events = table(["VERSION", "AT", "EVENT", "DATA"], rows)
+    return rows.length === result.totalCount
+      ? events
+      : `${events}\n${rows.length} of ${result.totalCount} events`
+  }
+})
 
-const info = Command.make(
-  "info",
-  { entityId },
-  Effect.fnUntraced(function* ({ entityId }) {
-    const found = yield* askStreams((streams) => streams.getInfo(entityId))
-    yield* print(found, () =>
-      fields({
-        entity: found.entityId,
-        type: found.entityType,
-        version: String(found.version),
-        events: String(found.eventCount),
-        created: found.createdAt,
-        updated: found.updatedAt
-      })
-    )
-  })
-).pipe(Command.withDescription("Show what a stream is and at which version."))
+const info = streamsCommand("info", {
+  about: "Show what a stream is and at which version.",
+  takes: { entityId },
+  call: (streams, { entityId }) => streams.getInfo(entityId),
+  text: (found) =>
+    fields({
+      entity: found.entityId,
+      type: found.entityType,
+      version: String(found.version),
+      events: String(found.eventCount),
+      created: found.createdAt,
+      updated: found.updatedAt
+    })
+})
 
 const append = Command.make(
   "append",
@@ -159,11 +153,7 @@ const append = Command.make(
         { name: input.event, data, entityType: input.type },
         {
           ...(expected === undefined ? {} : { expectedVersion: expected }),
-          ...Option.match(input.idempotencyKey, {
-            onNone: () => ({}),
-            onSome: (idempotencyKey) => ({ idempotencyKey })
-          }),
-          ...Option.match(input.eventVersion, { onNone: () => ({}), onSome: (version) => ({ version }) })
+          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         }
       )
     )

@@ -11,6 +11,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { oneLine, shown } from "./Output.ts"
+import { given } from "./Calling.ts"
 
 export const subscribe = Command.make(
   "subscribe",
@@ -42,7 +43,7 @@ export const subscribe = Command.make(
       stream(pattern, {
         replay,
         includeMetadata: true,
-        ...Option.match(filter, { onNone: () => ({}), onSome: (filter) => ({ filter }) }),
+        ...given({ filter }),
         ...Option.match(group, {
           onNone: () => ({}),
           // whatever the group says: what is printed is handled

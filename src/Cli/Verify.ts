@@ -26,7 +26,7 @@ const histories = (filename: string, runId: string | undefined) =>
     Effect.tryPromise({
       try: async () => {
         // other commands have no use for SQLite
-        const { readHistories } = await import("../Engine/Store/History.ts")
+        const { readHistories } = await import("../Engine/Runs/History.ts")
         return readHistories({
           filename,
           environment: resolveEnvironment(Option.getOrUndefined(environment)),

@@ -9,6 +9,7 @@ import { getServerUrl } from "../Environment.ts"
 import type { IronflowError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
+import { logChoice, logFlags } from "./LogOutput.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
 
 export const file = Argument.String("file").pipe(
@@ -36,6 +37,7 @@ export const worker = Command.make(
       Flag.withDescription("How the worker is known; made up when left out"),
       Flag.optional
     ),
+    ...logFlags,
     // `ironflow dev` starts its worker with it, talks to it, and takes it along when it dies
     supervised: Flag.Boolean("supervised").pipe(
       Flag.withHidden,
@@ -64,6 +66,7 @@ export const worker = Command.make(
           file: input.file,
           maxConcurrentJobs: input.concurrency,
           labels,
+          logs: logChoice(input),
           workerId: Option.getOrUndefined(input.workerId),
           onReady: announce
         })

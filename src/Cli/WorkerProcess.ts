@@ -13,6 +13,8 @@ import type { AnyFunction } from "../Function.ts"
 import * as PollingTransport from "../Worker/PollingTransport.ts"
 import * as Worker from "../Worker/Worker.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
+import { layerStderr, type LogChoice } from "./LogOutput.ts"
+import { layerTraces } from "./Traces.ts"
 import { loadDefinitions } from "./UserModule.ts"
 
 export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
@@ -21,6 +23,8 @@ export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   readonly maxConcurrentJobs: number
   readonly labels: { readonly [name: string]: string }
   readonly workerId?: string | undefined
+  /** How the worker and its handlers log. */
+  readonly logs: LogChoice
   /** Called when the functions are registered and the worker takes jobs. */
   readonly onReady: (worker: WorkerInfo) => void
   /** Take no more jobs, wait for those in flight (30 seconds at most), and end. */
@@ -67,7 +71,10 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
   })
   const transport = PollingTransport.layer({ serverUrl: options.serverUrl, apiKey: options.apiKey })
   const fiber = Effect.runFork(
-    Effect.scoped(work).pipe(Effect.provide(transport.pipe(Layer.provide(FetchHttpClient.layer))))
+    Effect.scoped(work).pipe(
+      Effect.provide(Layer.merge(transport.pipe(Layer.provide(FetchHttpClient.layer)), layerTraces)),
+      Effect.provide(layerStderr(options.logs))
+    )
   )
   whenAborted(options.drain, () => fiber.interruptUnsafe())
   const exit = await Effect.runPromise(Fiber.await(fiber))

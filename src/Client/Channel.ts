@@ -107,7 +107,7 @@ export class Channel {
   ): Effect.Effect<Answer, ConnectionError | TimeoutError> | undefined {
     const line = this.#line
     if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
-    const { body = "", contentType, headers, method, path, what } = request
+    const { body = "", contentType, headers, method, path, trace, what } = request
     if (headers !== undefined || contentType !== undefined) return undefined
     if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
@@ -140,7 +140,7 @@ export class Channel {
         inTime()
         resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))
       })
-      line.frames.add(encodeMessage(`${id} ${method} ${path}`, body))
+      line.frames.add(encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body))
       return Effect.sync(() => {
         inTime()
         takeBack()

@@ -8,61 +8,43 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
-  ConnectionError,
-  EnterpriseRequiredError,
+  EventNotFoundError,
   FunctionNotFoundError,
-  InvalidResponseError,
   InvalidStateError,
   NoResultsError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
-  ServerError,
-  StepNotFoundError,
-  StoreError,
-  TimeoutError,
-  UnauthenticatedError,
-  UnauthorizedError,
-  UnavailableError,
-  UnsupportedError,
-  ValidationError
+  StepNotFoundError
 } from "../Errors.ts"
+import type { FunctionInfo } from "../Protocol/Functions.ts"
+import type { ServerCapabilities } from "../Protocol/Server.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
-import type { Overlap } from "../Overlap.ts"
+import type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+import type { AuditEvent, Explanation, ListRunsResult, Run, RunLogLine, RunStep } from "../Protocol/Runs.ts"
+import type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
+import type { WorkerInfo } from "../Protocol/Workers.ts"
+import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { RunStatus } from "../RunStatus.ts"
-import type { StepStatus } from "../StepStatus.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import { byId, call, type Methods } from "./Methods.ts"
 
-/** The Effect reading of an API: failures are in the type. */
-export interface EffectKind extends HKT.TypeLambda {
-  readonly type: Effect.Effect<this["Target"], this["Out1"]>
-}
+export type { FunctionInfo } from "../Protocol/Functions.ts"
+export type { Moment, RunFilters } from "../RunFilters.ts"
+export type { ServerCapabilities } from "../Protocol/Server.ts"
 
-/** The Promise reading of an API: failures reject with the same error instances. */
-export interface PromiseKind extends HKT.TypeLambda {
-  readonly type: Promise<this["Target"]>
-}
-
-/** A result of type `A` that may fail with `E`, in the reading `F`. */
-export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
-
-/** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
-export type AccessError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
-
-/** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
-export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
-
-/**
- * What the server answers is about itself: its database cannot be read or written (`StoreError`), it cannot do what was asked
- * (`UnsupportedError`), it is no Ironflow server (`InvalidResponseError`), or it has failed or says something that this version does
- * not know (`ServerError`).
- */
-export type AnswerError = StoreError | UnsupportedError | InvalidResponseError | ServerError
-
-/**
- * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
- * option that there is not.
- */
-export type ClientError = ValidationError | AccessError | UnreachableError | AnswerError
+export type {
+  AccessError,
+  AnswerError,
+  CallArgs,
+  CallOptions,
+  ClientError,
+  EffectKind,
+  Kind,
+  Options,
+  PromiseKind,
+  UnreachableError
+} from "./Kinds.ts"
 
 /** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
 export type SteerError = RunNotFoundError | InvalidStateError | ClientError
@@ -71,32 +53,12 @@ export type SteerError = RunNotFoundError | InvalidStateError | ClientError
 export type EmitSyncError =
   NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
-/** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
-export interface CallOptions {
-  /** Aborts the call; the promise rejects with the signal's reason. */
-  readonly signal?: AbortSignal
-}
-
-/** The last arguments of a call without options of its own. */
-export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
-
-/** Options of a call: its own, and on the Promise face those of every call. */
-export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own
-
 export interface EmitOptions {
   /** Schema version of the event; that of its definition by default, else 1. */
   readonly version?: number
   /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
   readonly metadata?: Record<string, unknown>
-}
-
-export interface EmitResult {
-  /** One run for every function whose trigger matched; empty when none did. */
-  readonly runIds: Array<string>
-  readonly eventId: string
-  /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
-  readonly position?: number
 }
 
 /** One of several events to emit at once, by its name or by its definition. */
@@ -126,186 +88,35 @@ export interface TriggerSyncResult extends EmitResult {
   readonly durationMs: number
 }
 
-/** What a server can do. */
-export interface ServerCapabilities {
-  readonly transports: ReadonlyArray<string>
-  readonly features: ReadonlyArray<string>
-  readonly version: string
-}
-
 export interface PublishOptions {
   /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
 
-export interface PublishResult {
-  readonly eventId: string
-  /** Position of the message in the log of its environment. */
-  readonly sequence: number
-}
+export type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+export type {
+  AuditEvent,
+  DamagedRun,
+  Explanation,
+  ListRunsResult,
+  Run,
+  RunError,
+  RunLogLine,
+  RunStep
+} from "../Protocol/Runs.ts"
+export type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
+export type { WorkerInfo } from "../Protocol/Workers.ts"
 
-/** A topic that holds messages or has subscribers. Times are ISO strings. */
-export interface TopicInfo {
-  readonly name: string
-  readonly messageCount: number
-  /** Subscriptions that get its messages now. */
-  readonly consumerCount: number
-  readonly firstMessageAt?: string
-  readonly lastMessageAt?: string
-}
-
-export interface TopicStats {
-  readonly name: string
-  /** Messages that are kept. */
-  readonly messageCount: number
-  /** Subscriptions that get its messages now. */
-  readonly consumerCount: number
-  /** Messages that the consumer group furthest behind has not finished; 0 without groups. */
-  readonly lag: number
-  /** Position of the oldest message that is kept; 0 when there is none. */
-  readonly firstSeq: number
-  /** Position of the newest message; 0 when there has been none. */
-  readonly lastSeq: number
-}
-
-export interface RunError {
-  readonly message: string
-  readonly code: string
-  readonly name?: string
-  readonly stack?: string
-  readonly retryable?: boolean
-  readonly details?: unknown
-  /** What it came from: for a `StepError` what the step threw. */
-  readonly cause?: RunError
-}
-
-/** One durable execution of a function for one event. Times are ISO strings. */
-export interface Run {
-  readonly id: string
-  readonly functionId: string
-  readonly eventId: string
-  readonly status: RunStatus
-  readonly attempt: number
-  readonly maxAttempts: number
-  /** Data of the triggering event. */
-  readonly input?: unknown
-  readonly output?: unknown
-  readonly error?: RunError
-  readonly workerId?: string
-  readonly actorId?: string
-  readonly parentRunId?: string
-  readonly pauseReason?: string
-  readonly createdAt: string
-  readonly updatedAt: string
-  readonly startedAt?: string
-  readonly endedAt?: string
-}
-
-export interface ListRunsOptions {
-  readonly functionId?: string
-  readonly status?: RunStatus
+export interface ListRunsOptions extends RunFilters {
   /** 50 by default, 1000 at most. */
   readonly limit?: number
   /** `nextCursor` of the previous page. */
   readonly cursor?: string
 }
 
-/** A run that cannot be read, since its row in the database is damaged. */
-export interface DamagedRun {
-  readonly id: string
-  readonly message: string
-}
-
-/** Newest first. */
-export interface ListRunsResult {
-  /** As many as were asked for, fewer when they have more than 16 MiB of data. */
-  readonly runs: Array<Run>
-  /** Runs of the page that are damaged in the database; absent when there are none. */
-  readonly damaged?: Array<DamagedRun>
-  /** Runs on all pages. */
-  readonly totalCount: number
-  /** Absent on the last page. */
-  readonly nextCursor?: string
-}
-
-/** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
-export interface RunStep {
-  /** The step id, `<run id>:<name>:<n>`; what `patchStep` takes. */
-  readonly id: string
-  readonly name: string
-  readonly kind: string
-  readonly status: StepStatus
-  readonly attempt: number
-  readonly output?: unknown
-  readonly error?: RunError
-  readonly startedAt?: string
-  readonly endedAt?: string
-  /** When a waiting step is due, if it waits for a time or has a timeout. */
-  readonly dueAt?: string
-}
-
-/**
- * Something that happened to a run of a function with `recording: true`.
- *
- * `type` is one of `run.started`, `run.retrying`, `run.paused`, `run.resumed`, `run.retried`, `run.completed`, `run.failed`,
- * `run.cancelled`, `step.completed`, `step.failed`, `step.retrying`, `step.patched`.
- */
-export interface AuditEvent {
-  /** ISO string. */
-  readonly at: string
-  readonly type: string
-  readonly stepName?: string
-  readonly details: { readonly [key: string]: unknown }
-}
-
-/**
- * Why a run is where it is: one current reason, in words and in numbers.
- *
- * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
- * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `DAMAGED`.
- */
-export interface Explanation {
-  readonly runId: string
-  readonly status: RunStatus
-  readonly code: string
-  /** A sentence for a person. */
-  readonly message: string
-  /** The facts behind the sentence: limit and holders, event and match value, due time, worker. */
-  readonly details: { readonly [key: string]: unknown }
-}
-
 export interface WaitForRunOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
   readonly timeout?: number
-}
-
-export interface FunctionInfo {
-  readonly id: string
-  readonly name: string
-  readonly triggers: ReadonlyArray<{
-    readonly event?: string
-    readonly expression?: string
-    readonly cron?: string
-    readonly timezone?: string
-    readonly overlap?: Overlap
-  }>
-  /** One more with every change of configuration or code. */
-  readonly version: number
-  readonly codeHash: string
-  readonly createdAt: string
-  readonly updatedAt: string
-}
-
-export interface WorkerInfo {
-  readonly id: string
-  readonly hostname: string
-  readonly functionIds: ReadonlyArray<string>
-  readonly maxConcurrentJobs: number
-  readonly activeJobs: number
-  readonly labels: { readonly [key: string]: string }
-  readonly transport: string
-  readonly registeredAt: string
 }
 
 /** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
@@ -361,6 +172,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
   /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
   getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
+  /**
+   * Lists events by what is known of them, newest first. A page stays what it is while others come. What the key may not see is left
+   * out. The time is that of the engine's clock: where it was set back, events may be missing from a list that ends (`until`) within a
+   * time that it has shown twice.
+   */
+  listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
+  /** Fails with `EventNotFoundError` also for an event that the key may not see. */
+  getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
@@ -373,6 +192,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     runId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
+  /**
+   * What the code of a run has logged, oldest first: the last 1,000 lines of it at most, unless the engine keeps another number.
+   * What a turn logs is there with its next report; a run of an earlier version has none.
+   */
+  getRunLogs(
+    runId: string,
+    ...options: CallArgs<F>
+  ): Kind<F, Array<RunLogLine>, RunNotFoundError | ClientError>
   /** Why a run is where it is. */
   explain(runId: string, ...options: CallArgs<F>): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
@@ -429,32 +256,58 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
 
-/** Every method of {@link ClientApi} by name; what the Promise face is derived from. */
-export const clientMethods = [
-  "emit",
-  "trigger",
-  "emitSync",
-  "emitMany",
-  "publish",
-  "listTopics",
-  "getTopicStats",
-  "getRun",
-  "listRuns",
-  "getRunSteps",
-  "getRunAudit",
-  "explain",
-  "waitForRun",
-  "cancelRun",
-  "retryRun",
-  "resumeRun",
-  "pauseRun",
-  "patchStep",
-  "listFunctions",
-  "deleteFunction",
-  "listWorkers",
-  "getCapabilities",
-  "health"
-] as const satisfies ReadonlyArray<keyof ClientApi<EffectKind>>
+const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
+const ofRun = { RunNotFoundError: true } as const
+const steered = { ...ofRun, InvalidStateError: true } as const
+const steeredByStep = { ...steered, StepNotFoundError: true } as const
+
+export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
+  emit: [[null, null, emit]],
+  trigger: [[null, null, emit]],
+  emitSync: [
+    [null, null, { ...emit, timeout: true }],
+    { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true }
+  ],
+  emitMany: [[[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], call]],
+  publish: [[null, null, { ...call, idempotencyKey: true }]],
+  listTopics: [[call]],
+  getTopicStats: [byId],
+  listEvents: [
+    [
+      {
+        ...call,
+        name: true,
+        entityType: true,
+        entityId: true,
+        idempotencyKey: true,
+        since: true,
+        until: true,
+        after: true,
+        order: true,
+        limit: true,
+        cursor: true
+      }
+    ]
+  ],
+  getEvent: [byId, { EventNotFoundError: true }],
+  getRun: [byId, ofRun],
+  listRuns: [[{ ...call, ...filterNames, limit: true, cursor: true }]],
+  getRunSteps: [byId, ofRun],
+  getRunAudit: [byId, ofRun],
+  getRunLogs: [byId, ofRun],
+  explain: [byId, ofRun],
+  waitForRun: [[null, { ...call, timeout: true }], ofRun],
+  cancelRun: [[null, null, call], steered],
+  retryRun: [[null, null, call], steeredByStep],
+  resumeRun: [[null, null, call], steeredByStep],
+  pauseRun: [[null, null, call], steered],
+  patchStep: [[null, null, null, call], steeredByStep],
+  listFunctions: [[call]],
+  deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],
+  listWorkers: [[call]],
+  getCapabilities: [[call]],
+  health: [[call]]
+}
 
 /** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}

@@ -8,39 +8,11 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { ConfigNotFoundError, RevisionGoneError, ValidationError } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
-export interface ConfigResponse {
-  readonly name: string
-  readonly data: Record<string, any>
-  readonly revision: number
-  /** ISO string. */
-  readonly updatedAt: string
-}
-
-export interface ConfigEntry {
-  readonly name: string
-  /** Absent from servers that list names only. */
-  readonly data?: Record<string, any>
-  readonly revision: number
-  /** ISO string. */
-  readonly updatedAt: string
-}
-
-export interface ConfigSetResult {
-  readonly name: string
-  readonly revision: number
-}
-
-/** A change of a configuration. */
-export interface ConfigWatchEvent {
-  readonly name: string
-  /** `undefined` when the configuration was deleted. */
-  readonly data?: Record<string, any>
-  readonly revision: number
-  /** ISO string. */
-  readonly updatedAt: string
-}
+export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 
 export interface ConfigWatchOptions {
   /** Begins after this revision; 0 begins with the present data. By default with the first change after it stands. */
@@ -66,10 +38,14 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
-/** Every method of {@link ConfigApi} by name. */
-export const configMethods = ["set", "get", "patch", "list", "delete"] as const satisfies ReadonlyArray<
-  keyof ConfigApi<EffectKind>
->
+const ofConfig = { ConfigNotFoundError: true } as const
+export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
+  set: [[null, null, call]],
+  get: [byId, ofConfig],
+  patch: [[null, null, call], ofConfig],
+  list: [[call]],
+  delete: [byId]
+}
 
 export interface ConfigService extends ConfigApi<EffectKind> {
   /** The changes of a configuration, which need not exist yet. Over HTTP it goes on after a lost connection. */
@@ -77,6 +53,10 @@ export interface ConfigService extends ConfigApi<EffectKind> {
     name: string,
     options?: ConfigWatchOptions
   ): Stream.Stream<ConfigWatchEvent, ValidationError | RevisionGoneError | ClientError>
+}
+
+export const configWatch: StreamMethods<Pick<ConfigService, "watch">> = {
+  watch: [[null, { fromRevision: true, onOpen: true }], { RevisionGoneError: true }]
 }
 
 /** Configurations as an Effect service. */

@@ -7,103 +7,26 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
-import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
+import type {
+  ConsumerGroup,
+  ConsumerGroupConfig,
+  ConsumerGroupDeadLetter,
+  ConsumerGroupStatus,
+  ConsumerGroupUpdate
+} from "../Protocol/ConsumerGroups.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
+import type { Keys } from "../OptionKeys.ts"
+import type { BufferConfig } from "../Protocol/Subscriptions.ts"
+import { call, type Methods } from "./Methods.ts"
 
-/** A paused group hands out nothing. */
-export type ConsumerGroupStatus = "active" | "paused"
-
-/** A group to be created. Whoever joins gets what it does not ask for itself. */
-export interface ConsumerGroupConfig extends Partial<GroupSettings> {
-  /** What members name as `consumerGroup`. */
-  readonly name: string
-  /** What they subscribe to: `events:order.*`, `topic:news`, or without a prefix for both. */
-  readonly pattern: string
-  /** Groups of one name in different namespaces are different; `default` by default. */
-  readonly namespace?: string
-  /** A CEL expression over `event`. A member may not ask for another one. */
-  readonly filter?: string
-  /** For people: the engine only keeps it. 16 KiB as JSON at most. */
-  readonly metadata?: { readonly [name: string]: unknown }
-}
-
-/** What can be changed of a group: what is left out stays, `null` stands for the default. */
-export type ConsumerGroupUpdate = {
-  readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
-    ConsumerGroupConfig[Name] | null
-}
-
-/** Somebody who is connected and gets events of the group. */
-export interface ConsumerGroupMember {
-  /** Of its connection and subscription; another one after each reconnect. */
-  readonly id: string
-  readonly ackMode: AckMode
-  /** Events that it holds. */
-  readonly inFlight: number
-  /** Its connection does not keep up, and it gets no more until it does. */
-  readonly isSlow: boolean
-  /** ISO string. */
-  readonly joinedAt: string
-}
-
-/** A group: how far it is, what it waits for, and what it goes by. Times are ISO strings. */
-export interface ConsumerGroup extends GroupSettings {
-  readonly id: string
-  readonly namespace: string
-  readonly name: string
-  readonly pattern: string
-  readonly filter?: string
-  readonly status: ConsumerGroupStatus
-  /** Why it gets what it gets, or gets nothing: a sentence for a person. */
-  readonly message: string
-  /** Position in the log: everything up to here has been handed out or passed over. */
-  readonly position: number
-  /** Events after that which fit the pattern; the filter may yet leave some out. */
-  readonly lag: number
-  /** Events that were handed out and are not settled. */
-  readonly inFlight: number
-  /** Events that have failed, or whose holder is gone, and that wait to be handed out again. */
-  readonly retrying: number
-  /** When the first of those is due. */
-  readonly nextRetryAt?: string
-  /** Events that have failed too often or were settled by `term`, since the group began. */
-  readonly givenUp: number
-  /** Those of them that are kept, and can be tried again: the newest 1000 at most. */
-  readonly deadLetters: number
-  /** Members that are connected now. */
-  readonly memberCount: number
-  readonly members: ReadonlyArray<ConsumerGroupMember>
-  readonly metadata?: { readonly [name: string]: unknown }
-  readonly pausedBy?: string
-  readonly pausedAt?: string
-  readonly pauseReason?: string
-  readonly createdAt: string
-  /** When somebody has last created, updated, paused or resumed it. */
-  readonly updatedAt: string
-  /** When a member has last joined, or was seen: members are looked for once an hour. */
-  readonly usedAt: string
-  /** When it will be deleted if nobody joins. Groups that were created, updated or are paused are kept. */
-  readonly expiresAt?: string
-}
-
-/** An event that a group has given up. */
-export interface ConsumerGroupDeadLetter {
-  /** Position of the event in the log; what `retryDeadLetter` takes. */
-  readonly position: number
-  readonly event: {
-    readonly id: string
-    readonly name: string
-    readonly version: number
-    readonly data: unknown
-    readonly timestamp: string
-  }
-  /** Why, as the member said that had it last; absent when it did not. */
-  readonly reason?: string
-  /** How often it was handed out. */
-  readonly attempts: number
-  /** ISO string. */
-  readonly failedAt: string
-}
+export type {
+  ConsumerGroup,
+  ConsumerGroupConfig,
+  ConsumerGroupDeadLetter,
+  ConsumerGroupMember,
+  ConsumerGroupStatus,
+  ConsumerGroupUpdate
+} from "../Protocol/ConsumerGroups.ts"
 
 /** Which group, where a name alone does not say. */
 export interface ConsumerGroupOptions {
@@ -186,19 +109,34 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   delete(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, void, ConsumerGroupError>
 }
 
-/** Every method of {@link ConsumerGroupsApi} by name; what the Promise face is derived from. */
-export const consumerGroupsMethods = [
-  "create",
-  "get",
-  "list",
-  "update",
-  "pause",
-  "resume",
-  "deadLetters",
-  "retryDeadLetter",
-  "retryDeadLetters",
-  "delete"
-] as const satisfies ReadonlyArray<keyof ConsumerGroupsApi<EffectKind>>
+const settings = {
+  ackMode: true,
+  backpressure: true,
+  buffer: { maxBytes: true } satisfies Keys<BufferConfig>,
+  maxInflight: true,
+  maxRedeliveries: true,
+  redeliverDelayMs: true,
+  filter: true,
+  metadata: true
+} as const
+const inGroup = { ...call, namespace: true, pattern: true } as const
+const ofGroup = { ConsumerGroupNotFoundError: true } as const
+
+export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, ConsumerGroupsApi<EffectKind>> = {
+  create: [
+    [{ ...settings, name: true, pattern: true, namespace: true }, call],
+    { ConsumerGroupExistsError: true }
+  ],
+  get: [[null, inGroup], ofGroup],
+  list: [[{ ...call, namespace: true, name: true, status: true }]],
+  update: [[null, settings, inGroup], ofGroup],
+  pause: [[null, { ...inGroup, by: true, reason: true }], ofGroup],
+  resume: [[null, inGroup], ofGroup],
+  deadLetters: [[null, { ...inGroup, limit: true, after: true }], ofGroup],
+  retryDeadLetter: [[null, null, inGroup], { ...ofGroup, InvalidStateError: true }],
+  retryDeadLetters: [[null, inGroup], ofGroup],
+  delete: [[null, inGroup], ofGroup]
+}
 
 /** Consumer groups as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class ConsumerGroups extends Context.Service<ConsumerGroups, ConsumerGroupsApi<EffectKind>>()(

@@ -6,53 +6,54 @@ import {
   InvalidStateError,
   type IronflowError
 } from "../Errors.ts"
-import { encodeJson, isObject, numberOf } from "../Json.ts"
+import { encodeJson } from "../Json.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
-import {
-  ackModeWords,
-  backpressureWords,
-  decodeWord,
-  encodeWord,
-  statusWords
-} from "../Protocol/Http/GroupJson.ts"
+import { reader, wordOf } from "../Protocol/Codec.ts"
+import * as operations from "../Protocol/ConsumerGroups.ts"
+import { AckModeWord, BackpressureWord, ConnectGroup, StatusWord } from "../Protocol/ConsumerGroups.ts"
+import type { Operation } from "../Protocol/Row.ts"
+import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import type {
   ConsumerGroup,
   ConsumerGroupConfig,
-  ConsumerGroupDeadLetter,
-  ConsumerGroupMember,
   ConsumerGroupOptions,
   ConsumerGroupsApi,
-  ConsumerGroupUpdate
+  ConsumerGroupUpdate,
+  ListConsumerGroupsOptions
 } from "./ConsumerGroups.ts"
-import { defined, each, field, filled, list, number, text } from "./HttpAnswers.ts"
-import { show } from "../Show.ts"
-import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
-import type { Raw } from "./Named.ts"
+import { defined } from "./HttpAnswers.ts"
+import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import type { Raw } from "./Named.ts"
+import { makeRowCalls } from "./RowCalls.ts"
 
 /** Groups that are asked for at once; the server may send fewer. */
 const PAGE = 100
 
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
-  const { call, withoutEndpoint } = makeCalls(connection)
+  const { withoutEndpoint } = makeCalls(connection)
+  const { ask } = makeRowCalls(connection)
 
-  const ask = <A>(
-    endpoint: Endpoint,
-    what: string,
-    request: object,
-    more: Pick<Call<A>, "read"> & Partial<Call<A>>
-  ): Effect.Effect<A, IronflowError> =>
+  /** Asks for a group, or changes it. */
+  const askFor = <A, B = A>(
+    operation: Operation<A>,
+    method: string,
+    name: string,
+    body: object,
+    input: Parameters<typeof ask<A, B>>[2] = {},
+    read?: (answer: unknown) => B | undefined
+  ): Effect.Effect<B, IronflowError> =>
     Effect.flatMap(
-      checked(() => encodeJson(request, `request of ${what}`)),
-      (body) => call<A>({ endpoint, what, repeatable: false, body: body ?? "{}", ...more })
+      checked(() => encodeJson(body, `request of consumerGroups.${method}(${quote(name)})`)),
+      (body = "{}") => ask<A, B>(operation, `consumerGroups.${method}`, { about: name, body, ...input }, read)
     )
 
-  const about = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
-    what: `consumerGroups.${method}(${quote(name)})`,
-    choice: defined({ name, namespace: options?.namespace, pattern: options?.pattern }),
+  const choiceOf = (name: string, options: ConsumerGroupOptions | undefined) =>
+    defined({ name, namespace: options?.namespace, pattern: options?.pattern })
+
+  const missing = (name: string, options: ConsumerGroupOptions | undefined) => ({
     notFound: () => new ConsumerGroupNotFoundError(name, options?.namespace ?? "default", options?.pattern)
   })
 
@@ -62,106 +63,94 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
     options: ConsumerGroupOptions | undefined,
     group: { readonly [field: string]: unknown },
     more: object = {}
-  ) => {
-    const { choice, notFound, what } = about(method, name, options)
-    return ask(
-      endpoints.updateConsumerGroup,
-      what,
-      {
-        group: { ...choice, ...group },
-        updateMask: Object.keys(group).join(),
-        ...more
-      },
-      { notFound, read: readGroup }
+  ) =>
+    askFor(
+      operations.updateConsumerGroup,
+      method,
+      name,
+      { group: { ...choiceOf(name, options), ...group }, updateMask: Object.keys(group).join(), ...more },
+      missing(name, options),
+      readGroup
     )
-  }
 
-  const readOn = (cursor: string, { name, namespace, status }: Parameters<typeof api.list>[0] & object) =>
-    ask(
-      endpoints.listConsumerGroups,
-      "consumerGroups.list()",
-      defined({
+  const page = (cursor: string, { name, namespace, status }: ListConsumerGroupsOptions) =>
+    ask(operations.listConsumerGroups, "consumerGroups.list", {
+      body: defined({
         name,
         namespace,
-        status: status === undefined ? undefined : encodeWord(statusWords, String(status)),
+        status: status === undefined ? undefined : wordOf(StatusWord, status),
         limit: PAGE,
         cursor: cursor === "" ? undefined : cursor
-      }),
-      {
-        repeatable: true,
-        read: (answer) =>
-          isObject(answer)
-            ? {
-                // other servers do not know what to do with a name
-                groups: each(list(answer, "groups"), readGroup).filter(
-                  (group) => name === undefined || group.name === name
-                ),
-                next: filled(answer, "nextCursor")
-              }
-            : undefined
-      }
-    )
+      })
+    })
 
-  const letters = (method: string, name: string, options: ConsumerGroupOptions | undefined) => {
-    const { notFound, what } = about(method, name, options)
-    const which = defined({ namespace: options?.namespace, pattern: options?.pattern })
-    return { what, notFound, query: `?${new URLSearchParams(which as Record<string, string>)}` }
-  }
+  /** What only our engine keeps: those that a group has given up. */
+  const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
+    variables: { name },
+    query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
+    orElse: withoutEndpoint(
+      `consumerGroups.${method}(${quote(name)})`,
+      "It keeps nothing of what its groups have given up"
+    ),
+    ...missing(name, options)
+  })
 
   const retry = (
     method: string,
     name: string,
     options: ConsumerGroupOptions | undefined,
     body: { readonly position?: number }
-  ) => {
-    const { notFound, query, what } = letters(method, name, options)
-    return call<number>({
-      endpoint: endpoints.retryGroupDeadLetters,
-      what,
-      variables: { name },
-      query,
-      body: JSON.stringify(body),
-      repeatable: false,
-      ours: true,
-      orElse: withoutEndpoint(what, "It keeps nothing of what its groups have given up"),
-      notFound,
-      read: (answer) => (isObject(answer) ? numberOf(answer.retrying) : undefined)
-    })
-  }
+  ) =>
+    Effect.map(
+      ask(operations.retryGroupDeadLetters, `consumerGroups.${method}`, {
+        ...lettersOf(method, name, options),
+        body
+      }),
+      ({ retrying }) => retrying
+    )
 
-  const api: Raw<ConsumerGroupsApi<EffectKind>> = {
+  return {
     create: (config) =>
       Effect.flatMap(
         checked(() => fieldsOf(config ?? {})),
         (fields) =>
-          ask(
-            endpoints.createConsumerGroup,
-            `consumerGroups.create(${quote(config?.name)})`,
+          askFor(
+            operations.createConsumerGroup,
+            "create",
+            config?.name,
             {
               ...fields,
               ...defined({ name: config?.name, pattern: config?.pattern, namespace: config?.namespace })
             },
             {
               conflict: () =>
-                new ConsumerGroupExistsError(config.name, config.namespace ?? "default", config.pattern),
-              read: readGroup
-            }
+                new ConsumerGroupExistsError(config.name, config.namespace ?? "default", config.pattern)
+            },
+            readGroup
           )
       ),
-    get: (name, options) => {
-      const { choice, notFound, what } = about("get", name, options)
-      return ask(endpoints.getConsumerGroup, what, choice, { repeatable: true, notFound, read: readGroup })
-    },
+    get: (name, options) =>
+      askFor(
+        operations.getConsumerGroup,
+        "get",
+        name,
+        choiceOf(name, options),
+        missing(name, options),
+        readGroup
+      ),
     list: (options = {}) =>
       Effect.gen(function* () {
         const all: Array<ConsumerGroup> = []
         let cursor = ""
         while (true) {
-          const { groups, next } = yield* readOn(cursor, options)
-          all.push(...groups)
+          const { groups, nextCursor } = yield* page(cursor, options)
+          for (const group of groups) {
+            // other servers do not know what to do with a name
+            if (options.name === undefined || group.name === options.name) all.push(settled(group))
+          }
           // a server that repeats itself would never come to an end
-          if (next === undefined || next === cursor) return all
-          cursor = next
+          if (nextCursor === undefined || nextCursor === cursor) return all
+          cursor = nextCursor
         }
       }),
     update: (name, settings, options) =>
@@ -174,28 +163,20 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         "pause",
         name,
         options,
-        { status: encodeWord(statusWords, "paused") },
+        { status: wordOf(StatusWord, "paused") },
         defined({ by: options.by, reason: options.reason })
       ),
-    resume: (name, options) => change("resume", name, options, { status: encodeWord(statusWords, "active") }),
+    resume: (name, options) => change("resume", name, options, { status: wordOf(StatusWord, "active") }),
     deadLetters: (name, options = {}) => {
       const { after = 0, limit = 100 } = options
-      const { notFound, query, what } = letters("deadLetters", name, options)
-      return call<Array<ConsumerGroupDeadLetter>>({
-        endpoint: endpoints.groupDeadLetters,
-        what,
-        variables: { name },
-        query: `${query}&after=${after}&limit=${limit}`,
-        repeatable: true,
-        ours: true,
-        orElse: withoutEndpoint(what, "It keeps nothing of what its groups have given up"),
-        notFound,
-        read: (answer) =>
-          isObject(answer) && Array.isArray(answer.dead_letters)
-            ? // only our engine has them, and it sends them as they are
-              (answer.dead_letters as Array<ConsumerGroupDeadLetter>)
-            : undefined
-      })
+      const input = lettersOf("deadLetters", name, options)
+      return Effect.map(
+        ask(operations.groupDeadLetters, "consumerGroups.deadLetters", {
+          ...input,
+          query: `${input.query}&after=${after}&limit=${limit}`
+        }),
+        ({ deadLetters }) => deadLetters
+      )
     },
     retryDeadLetter: (name, position, options) =>
       Number.isSafeInteger(position)
@@ -206,12 +187,18 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
             )
           ),
     retryDeadLetters: (name, options) => retry("retryDeadLetters", name, options, {}),
-    delete: (name, options) => {
-      const { choice, notFound, what } = about("delete", name, options)
-      return Effect.asVoid(ask(endpoints.deleteConsumerGroup, what, choice, { notFound, read: () => done }))
-    }
+    delete: (name, options) =>
+      Effect.asVoid(
+        askFor(
+          operations.deleteConsumerGroup,
+          "delete",
+          name,
+          choiceOf(name, options),
+          missing(name, options),
+          () => done
+        )
+      )
   }
-  return api
 }
 
 /** The settings, whose metadata is checked, under their names in `PubSubService`. What is `null` is named in the mask and has no value. */
@@ -221,8 +208,8 @@ const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) 
   encodeMetadata("The metadata of a consumer group", metadata ?? undefined)
   return defined({
     filterExpr: filter,
-    ackMode: ackMode == null ? ackMode : encodeWord(ackModeWords, String(ackMode)),
-    backpressure: backpressure == null ? backpressure : encodeWord(backpressureWords, String(backpressure)),
+    ackMode: ackMode == null ? ackMode : wordOf(AckModeWord, ackMode),
+    backpressure: backpressure == null ? backpressure : wordOf(BackpressureWord, backpressure),
     buffer,
     maxInflight,
     maxRedeliveries,
@@ -231,61 +218,17 @@ const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) 
   })
 }
 
+const readKnown = reader(ConnectGroup)
+
 const readGroup = (answer: unknown): ConsumerGroup | undefined => {
-  if (!isObject(answer)) return undefined
-  const name = text(answer, "name")
-  if (name === undefined) return undefined
-  const isPaused = decodeWord(statusWords, field(answer, "status")) === "paused"
-  const buffer = field(answer, "buffer")
-  const metadata = field(answer, "metadata")
-  const backpressure = decodeWord(backpressureWords, field(answer, "backpressure"))
-  const createdAt = text(answer, "createdAt") ?? ""
-  return {
-    id: text(answer, "id") ?? "",
-    namespace: filled(answer, "namespace") ?? "default",
-    name,
-    pattern: text(answer, "pattern") ?? "",
-    status: isPaused ? "paused" : "active",
-    message: filled(answer, "message") ?? `${name} is ${isPaused ? "paused" : "active"}`,
-    position: number(answer, "position"),
-    lag: number(answer, "lag"),
-    inFlight: number(answer, "inFlight"),
-    retrying: number(answer, "retrying"),
-    givenUp: number(answer, "givenUp"),
-    deadLetters: number(answer, "deadLetters"),
-    memberCount: number(answer, "memberCount"),
-    members: each(list(answer, "members"), readMember),
-    ackMode: readAckMode(answer),
-    backpressure: backpressure === "drop" || backpressure === "block" ? backpressure : "buffer",
-    buffer: isObject(buffer) && typeof buffer.maxBytes === "number" ? { maxBytes: buffer.maxBytes } : {},
-    maxInflight: number(answer, "maxInflight"),
-    maxRedeliveries: number(answer, "maxRedeliveries"),
-    redeliverDelayMs: number(answer, "redeliverDelayMs"),
-    createdAt,
-    updatedAt: text(answer, "updatedAt") ?? createdAt,
-    usedAt: text(answer, "usedAt") ?? createdAt,
-    ...defined({
-      filter: filled(answer, "filterExpr"),
-      nextRetryAt: filled(answer, "nextRetryAt"),
-      metadata: isObject(metadata) ? metadata : undefined,
-      pausedBy: filled(answer, "pausedBy"),
-      pausedAt: filled(answer, "pausedAt"),
-      pauseReason: filled(answer, "pauseReason"),
-      expiresAt: filled(answer, "expiresAt")
-    })
-  }
+  const group = readKnown(answer)
+  return group === undefined ? undefined : settled(group)
 }
 
-const readAckMode = (of: { readonly [name: string]: unknown }) =>
-  decodeWord(ackModeWords, field(of, "ackMode")) === "manual" ? "manual" : "auto"
-
-const readMember = (member: unknown): ConsumerGroupMember | undefined =>
-  isObject(member)
-    ? {
-        id: text(member, "id") ?? "",
-        ackMode: readAckMode(member),
-        inFlight: number(member, "inFlight"),
-        isSlow: field(member, "isSlow") === true,
-        joinedAt: text(member, "joinedAt") ?? ""
-      }
-    : undefined
+/** A group with what other servers leave out and the rest of it tells. */
+const settled = (group: ConsumerGroup): ConsumerGroup => ({
+  ...group,
+  message: group.message || `${group.name} is ${group.status}`,
+  updatedAt: group.updatedAt || group.createdAt,
+  usedAt: group.usedAt || group.createdAt
+})

@@ -10,7 +10,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import {
-  FunctionNotFoundError,
   type IronflowError,
   LimitExceededError,
   RunNotFoundError,
@@ -19,11 +18,19 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
-import { byteLength, encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkName, checkRunsLimit, writeBytes } from "../Limits.ts"
+import { byteLength, encodeJson, textOf } from "../Json.ts"
+import { checkIdempotencyKey, checkLimit, checkName, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
+import { reader, snakeKeys } from "../Protocol/Codec.ts"
+import * as events from "../Protocol/Events.ts"
+import * as functionCalls from "../Protocol/Functions.ts"
+import type { Operation } from "../Protocol/Row.ts"
+import * as runs from "../Protocol/Runs.ts"
+import type { WireRun } from "../Protocol/Runs.ts"
+import * as serverCalls from "../Protocol/Server.ts"
+import * as topics from "../Protocol/Topics.ts"
+import { restWorkers } from "../Protocol/Workers.ts"
 import { isTerminal } from "../RunStatus.ts"
 import type {
   AuditEvent,
@@ -32,6 +39,7 @@ import type {
   EmitOptions,
   PublishOptions,
   Run,
+  RunLogLine,
   RunStep,
   TopicInfo,
   WaitForRunOptions
@@ -43,6 +51,9 @@ import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
+import { makeRowCalls } from "./RowCalls.ts"
+import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
+import { showMs } from "../Show.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
   const what = `event ${quote(name)}`
@@ -58,64 +69,43 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { call, withoutEndpoint } = calls
-
-  /** All at once, as every server answers it; where that is too much for ours, in pages. */
-  const listed = <A>(it: Omit<Call<Array<A>>, "orElse" | "query">) =>
-    Effect.catch(call(it), (error) =>
-      error.code === "LIMIT_EXCEEDED" ? callPages(calls, it) : Effect.fail(error)
-    )
+  const { withoutEndpoint } = calls
+  const { all, ask } = makeRowCalls(connection)
 
   /** The answer is a run. */
-  const runCall = (
-    endpoint: Endpoint,
+  const askRun = (
+    operation: Operation<WireRun>,
     method: string,
     runId: string,
-    fields: Fields,
-    more: Partial<Call<Run>>
-  ) =>
-    call<Run>({
-      endpoint,
-      body: JSON.stringify(fields),
-      what: `${method}(${quote(runId)})`,
-      repeatable: false,
-      notFound: () => new RunNotFoundError(runId),
-      read: Answers.readRun,
-      ...more
-    })
+    body: object,
+    more: Partial<Pick<Call<Run>, "saysText">> & { readonly orElse?: NonNullable<Call<Run>["orElse"]> } = {}
+  ) => ask<WireRun, Run>(operation, method, { about: runId, body, ...more }, Answers.readRun)
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
       checked(() => triggerBody({ ...options, name, data })),
       (body) =>
-        call({
-          endpoint: endpoints.trigger,
-          body,
-          what: `emit(${quote(name)})`,
-          repeatable: options.idempotencyKey !== undefined,
-          read: Answers.readEmitted
-        })
+        ask(events.trigger, "emit", { about: name, body, repeatable: options.idempotencyKey !== undefined })
     )
 
-  const emitMany = (events: ReadonlyArray<NamedEmit>) =>
+  const emitMany = (all: ReadonlyArray<NamedEmit>) =>
     Effect.flatMap(
       checked(() => {
-        const bodies = events.map(triggerBody)
+        const bodies = all.map(triggerBody)
         const bytes = bodies.reduce((total, body) => total + byteLength(body), 0)
         if (bytes > writeBytes) throw new LimitExceededError("A batch of events", bytes, writeBytes, "bytes")
         return `{"events":[${bodies.join(",")}]}`
       }),
       (body) =>
-        call({
-          endpoint: endpoints.triggerBatch,
-          body,
-          what: "emitMany()",
-          repeatable: events.every(({ idempotencyKey }) => idempotencyKey !== undefined),
-          read: (answer) => {
-            const results = Answers.readManyEmitted(answer)
-            return results.length === events.length ? results : undefined
+        ask(
+          events.triggerBatch,
+          "emitMany",
+          { body, repeatable: all.every(({ idempotencyKey }) => idempotencyKey !== undefined) },
+          (answer) => {
+            const results = readMany(answer)?.results ?? []
+            return results.length === all.length ? results : undefined
           }
-        })
+        )
     )
 
   const emits = emitsOf({ emit, emitMany })
@@ -130,54 +120,49 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         })
       ),
       (body) =>
-        call({
-          endpoint: endpoints.publish,
+        ask(topics.publish, "publish", {
+          about: topic,
           body,
-          what: `publish(${quote(topic)})`,
-          repeatable: options.idempotencyKey !== undefined,
-          read: Answers.readPublished
+          repeatable: options.idempotencyKey !== undefined
         })
     )
 
-  const getRun = (runId: string) =>
-    runCall(endpoints.getRun, "getRun", runId, { id: runId }, { repeatable: true })
+  const getRun = (runId: string) => askRun(runs.getRun, "getRun", runId, { id: runId })
 
   const explain = (runId: string) =>
     withId(runId, () =>
-      call({
-        endpoint: endpoints.explainRun,
-        variables: { id: runId },
-        what: `explain(${quote(runId)})`,
-        repeatable: true,
-        ours: true,
-        notFound: () => new RunNotFoundError(runId),
-        orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun says in which status the run is"),
-        read: Answers.readExplanation
-      })
+      ask(
+        runs.explainRun,
+        "explain",
+        {
+          variables: { id: runId },
+          orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun says in which status the run is")
+        },
+        Answers.readExplanation
+      )
     )
 
   /** Waits for at most `waitMs`; `undefined` when the run goes on. Servers that cannot wait are asked at once. */
   const wait = (runId: string, waitMs: number) =>
-    call<Ended>({
-      endpoint: endpoints.waitForRun,
-      variables: { id: runId },
-      query: `?timeout=${Math.ceil(waitMs)}`,
-      what: `waitForRun(${quote(runId)})`,
-      repeatable: true,
-      ours: true,
-      timeoutMs: waitMs + connection.server.timeoutMs,
-      notFound: () => new RunNotFoundError(runId),
-      orElse: () =>
-        Effect.map(getRun(runId), (run) => ({
-          run: isTerminal(run.status) ? run : undefined,
-          waited: false
-        })),
-      read: (answer) => {
+    ask<WireRun, Ended>(
+      runs.waitForRun,
+      "waitForRun",
+      {
+        variables: { id: runId },
+        query: `?timeout=${Math.ceil(waitMs)}`,
+        timeoutMs: waitMs + connection.server.timeoutMs,
+        orElse: () =>
+          Effect.map(getRun(runId), (run) => ({
+            run: isTerminal(run.status) ? run : undefined,
+            waited: false
+          }))
+      },
+      (answer) => {
         const run = answer === undefined ? undefined : Answers.readRun(answer)
         // no content says that the time is up
         return answer !== undefined && run === undefined ? undefined : { run, waited: true }
       }
-    })
+    )
 
   const waitForRun = (
     runId: string,
@@ -213,7 +198,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
       (why) =>
         Effect.fail(
-          new TimeoutError(`Run ${runId} had not ended after ${timeout} ms, and goes on.${why}`, timeout)
+          new TimeoutError(`Run ${runId} had not ended after ${showMs(timeout)}, and goes on.${why}`, timeout)
         )
     )
 
@@ -223,82 +208,115 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     publish,
     listTopics: () =>
       callPages<TopicInfo>(calls, {
-        endpoint: endpoints.listTopics,
+        endpoint: topics.listTopics,
         body: "{}",
         what: "listTopics()",
         repeatable: true,
-        read: Answers.readTopics
+        read: (answer) => readTopics(answer)?.topics
       }),
     getTopicStats: (topic) =>
-      call({
-        endpoint: endpoints.getTopicStats,
-        body: JSON.stringify({ topic }),
-        what: `getTopicStats(${quote(topic)})`,
-        repeatable: true,
-        read: (answer) => Answers.readTopicStats(answer, topic)
-      }),
+      Effect.map(
+        ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
+        // other servers leave the name out
+        (stats) => ({ ...stats, name: stats.name || topic })
+      ),
+    listEvents: (options = {}) =>
+      Effect.flatMap(
+        checked(() => events.checkListEvents(options)),
+        (body) =>
+          ask(events.listEvents, "listEvents", {
+            body,
+            orElse: withoutEndpoint("listEvents()", "A subscription with `replay` brings the last events")
+          })
+      ),
+    getEvent: (eventId) =>
+      Effect.flatMap(
+        checked(() => checkName("event id", eventId)),
+        (id) =>
+          ask(events.getEvent, "getEvent", {
+            about: id,
+            body: { id },
+            orElse: withoutEndpoint(
+              `getEvent(${quote(id)})`,
+              "A subscription with `replay` brings the last events"
+            )
+          })
+      ),
     getRun,
     listRuns: (options = {}) =>
       Effect.flatMap(
         checked(() => ({
-          functionId: options.functionId,
-          status: options.status,
-          limit: options.limit === undefined ? undefined : checkRunsLimit(options.limit),
+          ...filtersInBody(options),
+          limit: options.limit === undefined ? undefined : checkLimit("listRuns", options.limit),
           cursor: options.cursor
         })),
         (query) =>
-          call({
-            endpoint: endpoints.listRuns,
-            body: JSON.stringify(query),
-            what: "listRuns()",
-            repeatable: true,
-            read: Answers.readRuns
-          })
+          Effect.filterOrFail(
+            ask(runs.listRuns, "listRuns", { body: query }, Answers.readRuns),
+            (page) => isAnswered(query, page),
+            () => filtersAreUnknown(connection.server.url)
+          )
       ),
-    getRunSteps: (runId) => {
-      const steps = {
-        what: `getRunSteps(${quote(runId)})`,
-        repeatable: true,
-        notFound: () => new RunNotFoundError(runId),
-        read: Answers.readSteps
-      }
-      return Effect.catchIf(
-        call({
-          ...steps,
-          endpoint: endpoints.getRunSteps,
-          body: JSON.stringify({ runId }),
-          orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is")
-        }),
+    getRunSteps: (runId) =>
+      Effect.catchIf(
+        ask(
+          runs.getRunSteps,
+          "getRunSteps",
+          {
+            about: runId,
+            body: { runId },
+            orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is")
+          },
+          Answers.readSteps
+        ),
         // too much for one answer
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
-          callPages<RunStep>(calls, { ...steps, endpoint: endpoints.restRunSteps, variables: { id: runId } })
-      )
-    },
+          callPages<RunStep>(calls, {
+            endpoint: runs.restRunSteps,
+            variables: { id: runId },
+            what: `getRunSteps(${quote(runId)})`,
+            repeatable: true,
+            notFound: () => new RunNotFoundError(runId),
+            read: Answers.readSteps
+          })
+      ),
     getRunAudit: (runId) =>
       withId(runId, () =>
         callPages<AuditEvent>(calls, {
-          endpoint: endpoints.runAudit,
+          endpoint: runs.runAudit,
           variables: { id: runId },
           what: `getRunAudit(${quote(runId)})`,
           repeatable: true,
           ours: true,
           notFound: () => new RunNotFoundError(runId),
           orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps says what the steps were"),
-          read: Answers.readAudit
+          read: (answer) => readAudit(answer)?.events
+        })
+      ),
+    getRunLogs: (runId) =>
+      withId(runId, () =>
+        callPages<RunLogLine>(calls, {
+          endpoint: runs.runLogs,
+          variables: { id: runId },
+          what: `getRunLogs(${quote(runId)})`,
+          repeatable: true,
+          ours: true,
+          notFound: () => new RunNotFoundError(runId),
+          orElse: withoutEndpoint(`getRunLogs(${quote(runId)})`, "The workers' own logs have the lines"),
+          read: (answer) => readLogs(answer)?.lines
         })
       ),
     explain,
     waitForRun,
-    cancelRun: (runId, reason = "") =>
-      runCall(endpoints.cancelRun, "cancelRun", runId, { id: runId, reason }, {}),
+    cancelRun: (runId, reason = "") => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason }),
     retryRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
-        runCall(
-          endpoints.retryRun,
+        askRun(
+          runs.retryRun,
           "retryRun",
           runId,
-          { id: runId, ...(fromStep === undefined ? {} : { fromStep }) },
+          { id: runId, fromStep },
           {
             orElse: withoutEndpoint(
               `retryRun(${quote(runId)})`,
@@ -309,104 +327,96 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
     resumeRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
-        runCall(
-          endpoints.restResumeRun,
-          "resumeRun",
-          runId,
-          { run_id: runId, from_step: fromStep ?? "" },
-          { saysText: true }
-        )
+        askRun(runs.restResumeRun, "resumeRun", runId, snakeKeys({ runId, fromStep: fromStep ?? "" }), {
+          saysText: true
+        })
       ),
     pauseRun: (runId, reason = "") =>
       Effect.flatMap(
-        call<{ readonly run: Run | undefined }>({
-          endpoint: endpoints.pauseRun,
-          body: JSON.stringify({ run_id: runId, reason }),
-          what: `pauseRun(${quote(runId)})`,
-          repeatable: false,
-          notFound: () => new RunNotFoundError(runId),
-          orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run for good"),
-          read: (answer) => ({ run: Answers.readPaused(answer) })
-        }),
+        ask<object, { readonly run: Run | undefined }>(
+          runs.pauseRun,
+          "pauseRun",
+          {
+            about: runId,
+            body: snakeKeys({ runId, reason }),
+            orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run for good")
+          },
+          (answer) => ({ run: Answers.readPaused(answer) })
+        ),
         // other servers answer with the word alone
         ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
       ),
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
         checked(() =>
-          object({
-            step_id: JSON.stringify(stepId),
-            output: encodeJson(output, `output for step ${quote(stepId)}`) ?? "null",
-            reason: JSON.stringify(reason)
-          })
+          object(
+            snakeKeys({
+              stepId: JSON.stringify(stepId),
+              output: encodeJson(output, `output for step ${quote(stepId)}`) ?? "null",
+              reason: JSON.stringify(reason)
+            })
+          )
         ),
         (body) =>
           Effect.asVoid(
-            call({
-              endpoint: endpoints.restPatchStep,
-              body,
-              what: `patchStep(${quote(stepId)})`,
-              repeatable: false,
-              saysText: true,
-              notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? ""),
-              read: () => done
-            })
+            ask(
+              runs.restPatchStep,
+              "patchStep",
+              {
+                about: stepId,
+                body,
+                saysText: true,
+                notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? "")
+              },
+              () => done
+            )
           )
       ),
     listFunctions: () =>
-      listed({
-        endpoint: endpoints.restFunctions,
-        what: "listFunctions()",
-        repeatable: true,
-        read: Answers.readFunctions
-      }),
+      Effect.map(
+        all(functionCalls.restFunctions, "listFunctions", ({ functions }) => functions),
+        (functions) =>
+          functions.map(({ metadata, ...fn }) => ({
+            ...fn,
+            name: fn.name || fn.id,
+            codeHash: fn.codeHash || textOf(metadata?.[functionCalls.CODE_HASH_KEY]),
+            updatedAt: fn.updatedAt || fn.createdAt
+          }))
+      ),
     deleteFunction: (functionId) =>
       Effect.flatMap(
         checked(() => checkName("function id", functionId)),
         (id) =>
           Effect.asVoid(
-            call({
-              endpoint: endpoints.deleteFunction,
-              variables: { id },
-              what: `deleteFunction(${quote(id)})`,
-              repeatable: false,
-              ours: true,
-              notFound: () => new FunctionNotFoundError(id),
-              orElse: withoutEndpoint(
-                `deleteFunction(${quote(id)})`,
-                "Its runs wait until a worker has the function"
-              ),
-              read: () => done
-            })
+            ask<object, unknown>(
+              functionCalls.deleteFunction,
+              "deleteFunction",
+              {
+                variables: { id },
+                orElse: withoutEndpoint(
+                  `deleteFunction(${quote(id)})`,
+                  "Its runs wait until a worker has the function"
+                )
+              },
+              () => done
+            )
           )
       ),
-    listWorkers: () =>
-      listed({
-        endpoint: endpoints.restWorkers,
-        what: "listWorkers()",
-        repeatable: true,
-        read: Answers.readWorkers
-      }),
+    listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
-      call({
-        endpoint: endpoints.restCapabilities,
-        what: "getCapabilities()",
-        repeatable: true,
-        orElse: withoutEndpoint("getCapabilities()", "It is a server of an earlier version"),
-        read: Answers.readCapabilities
+      ask(serverCalls.restCapabilities, "getCapabilities", {
+        orElse: withoutEndpoint("getCapabilities()", "It is a server of an earlier version")
       }),
     // once: who asks whether the server is well wants to know how it is now
     health: () =>
-      call({
-        endpoint: endpoints.health,
-        body: "{}",
-        what: "health()",
-        repeatable: false,
-        once: true,
-        read: Answers.readHealth
-      })
+      Effect.map(ask(serverCalls.health, "health", { body: {}, once: true }), ({ status }) => status)
   }
 }
+
+const readMany = reader(events.ManyEmitted)
+const readAudit = reader(runs.Audit)
+const readLogs = reader(runs.Logs)
+const readTopics = reader(topics.Topics)
 
 /** A server reads an empty key as none, and would emit twice. */
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
@@ -425,8 +435,6 @@ interface Ended {
   /** Whether the server has waited. */
   readonly waited: boolean
 }
-
-type Fields = { readonly [name: string]: unknown }
 
 /** In a path an empty id would ask for something else. */
 const withId = <A>(

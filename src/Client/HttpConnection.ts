@@ -13,8 +13,10 @@ import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import { inTime, lookAgain } from "./InTime.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
+import { TRACEPARENT, withTrace } from "../Trace.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
 import { causesOf, mayNeedTls, speaksPlainly } from "./TlsMismatch.ts"
+import { showMs } from "../Show.ts"
 
 export interface Connection {
   readonly server: ResolvedServer
@@ -28,7 +30,7 @@ export interface Connection {
  * So long may the process have been too busy to see that a server has closed its idle connections, milliseconds. A request
  * on one of those is lost, and nobody can tell whether it was read.
  */
-const STALE_MS = 250
+const STALE_MS = 50
 
 export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
@@ -48,27 +50,38 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
         headers = headersNow()
         channel?.leave()
       },
-      send: (request) =>
-        Effect.suspend(() => {
+      send: (asked) =>
+        withTrace((trace) => {
+          const request = trace.trace === undefined ? asked : { ...asked, ...trace }
           const { body, contentType = "application/json", method, path, what } = request
           const { timeoutMs = server.timeoutMs } = request
           const late = () =>
             new TimeoutError(
-              `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
+              `${what} got no answer from ${server.url} within ${showMs(timeoutMs)}. It may have been carried out all the same`,
               timeoutMs
             )
           const byChannel = channel?.send(request, timeoutMs, late)
           if (byChannel !== undefined) return byChannel
           const bare = HttpClientRequest.make(method)(server.url + path, {
-            headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
+            headers:
+              request.headers === undefined && request.trace === undefined
+                ? headers
+                : {
+                    ...headers,
+                    ...(request.trace === undefined ? {} : { [TRACEPARENT]: request.trace }),
+                    ...request.headers
+                  }
           })
+          // the span of whoever calls goes out, and none is made where there is none
           const sent = Effect.flatMap(
-            http.execute(
-              body === undefined
-                ? bare
-                : typeof body === "string"
-                  ? HttpClientRequest.bodyText(bare, body, contentType)
-                  : HttpClientRequest.bodyUint8Array(bare, body, contentType)
+            untraced(
+              http.execute(
+                body === undefined
+                  ? bare
+                  : typeof body === "string"
+                    ? HttpClientRequest.bodyText(bare, body, contentType)
+                    : HttpClientRequest.bodyUint8Array(bare, body, contentType)
+              )
             ),
             (response) => {
               heardAt = performance.now()
@@ -91,6 +104,8 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
         })
     }
   })
+
+const untraced = Effect.provideService(HttpClient.TracerDisabledWhen, () => true)
 
 const answerOf = (status: number, text: string, by: string | undefined): Answer =>
   status < 400 || by === undefined ? { status, text } : { status, text, by: by.slice(0, 100) }

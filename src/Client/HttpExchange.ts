@@ -14,6 +14,8 @@ export interface Request {
   /** Instead of the server's. */
   readonly timeoutMs?: number
   readonly headers?: { readonly [name: string]: string }
+  /** The `traceparent` of the span that it is part of. */
+  readonly trace?: string
 }
 
 /** Whatever the status. */

@@ -11,13 +11,19 @@ import type { WebSocket } from "ws"
 import { calculateBackoff } from "../Backoff.ts"
 import { longestTimerMs } from "../Duration.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
-import { isObject, numberOf, safeJsonParse } from "../Json.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { checkRevision } from "../KvKeys.ts"
+import { reader } from "../Protocol/Codec.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
+import type { Operation } from "../Protocol/Row.ts"
+import { Watching } from "../Protocol/Watch.ts"
+import { checked } from "./HttpCalls.ts"
 import { environmentHeader } from "./HttpConfig.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
 
-export interface WatchOptions<A> {
+interface WatchOptions<A> {
   /** Begins with a slash. */
   readonly path: string
   readonly query: { readonly [name: string]: string | undefined }
@@ -31,7 +37,7 @@ export interface WatchOptions<A> {
   readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
 }
 
-export type Frame = { readonly [name: string]: unknown }
+type Frame = { readonly [name: string]: unknown }
 
 const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
 /** Frames that may wait in this process before the socket is not read from. */
@@ -39,11 +45,63 @@ const INBOX = 64
 /** Servers that do not say where a watch begins are taken to have begun after so long, milliseconds. */
 const SILENT_MS = 1000
 
-export const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stream<A, IronflowError> =>
+const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stream<A, IronflowError> =>
   Stream.callback<A, IronflowError>(
     (queue) => Effect.catch(follow(connection, queue, options), (error) => Queue.fail(queue, error)),
     { bufferSize: 16, strategy: "suspend" }
   )
+
+/** The changes that an operation brings, as `change` makes them of its frames. */
+export const watchOf = <A extends { readonly revision: number }, B>(
+  connection: Connection,
+  operation: Operation<A>,
+  {
+    about,
+    change,
+    fromRevision,
+    onOpen,
+    query = {},
+    said,
+    variables,
+    what
+  }: {
+    /** The call as the user wrote it, and what it is about. */
+    readonly what: string
+    readonly about: string
+    /** Throws `ValidationError` for what cannot be watched. */
+    readonly variables: () => { readonly [name: string]: string }
+    readonly query?: { readonly [name: string]: string | undefined }
+    readonly fromRevision?: number
+    readonly onOpen?: (revision: number) => void
+    /** Members that a frame may lack, since the call has said them. */
+    readonly said: object
+    readonly change: (frame: A) => B
+  }
+): Stream.Stream<B, IronflowError> => {
+  const { answer, missing } = operation
+  const read = reader<A>(answer!)
+  return Stream.unwrap(
+    Effect.map(
+      checked(() => {
+        if (fromRevision !== undefined) checkRevision(fromRevision, 0)
+        return pathOf(operation, variables())
+      }),
+      (path) =>
+        watch<B>(connection, {
+          path,
+          query,
+          what,
+          from: fromRevision,
+          onOpen,
+          notFound: () => new missing!(about),
+          read: (frame) => {
+            const found = read({ ...said, ...frame })
+            return found === undefined ? undefined : { revision: found.revision, change: change(found) }
+          }
+        })
+    )
+  )
+}
 
 type Heard =
   | { readonly _tag: "Open" }
@@ -98,7 +156,8 @@ const follow = <A>(
                 return heard
               case "Frame": {
                 const { frame } = heard
-                if (frame.type === "watching") greet(numberOf(frame.revision))
+                const begun = readWatching(frame)
+                if (begun !== undefined) greet(begun.revision)
                 const read = options.read(frame)
                 if (read !== undefined && (after === undefined || read.revision > after)) {
                   greet(read.revision)
@@ -127,6 +186,8 @@ const follow = <A>(
       yield* Effect.sleep(calculateBackoff(failures, RECONNECT.firstMs, RECONNECT.mostMs, RECONNECT.factor))
     }
   })
+
+const readWatching = reader(Watching)
 
 const urlOf = <A>(
   { server }: Connection,
@@ -175,7 +236,8 @@ const listen = (
       const error = readFailure(typeof status === "number" ? status : 500, JSON.stringify(said), what)
       return hear({ _tag: "Lost", error, forGood: true })
     }
-    if (frame.type === "watching" && typeof frame.ping_ms === "number") feed(frame.ping_ms * 3)
+    const pingMs = readWatching(frame)?.pingMs
+    if (pingMs !== undefined) feed(pingMs * 3)
     hear({ _tag: "Frame", frame })
     if (Queue.sizeUnsafe(inbox) > INBOX) socket.pause()
   })

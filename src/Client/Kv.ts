@@ -16,40 +16,13 @@ import type {
   RevisionGoneError,
   ValidationError
 } from "../Errors.ts"
+import type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from "../Protocol/Kv.ts"
 import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
 import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
-export interface KVBucketConfig {
-  /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
-  readonly name: string
-  readonly description?: string
-  /** Seconds after its last write when a key expires; it never does without, or with 0. */
-  readonly ttlSeconds?: number
-  /** Bytes of one value; 1 MiB by default, which is also the most. */
-  readonly maxValueSize?: number
-  /** Bytes of all keys and values that are kept, history included; no limit by default, or with 0. */
-  readonly maxBytes?: number
-  /** Revisions that are kept of each key, the present one included; 1 by default, 64 at most. */
-  readonly history?: number
-}
-
-export interface KVBucketInfo {
-  readonly name: string
-  readonly description?: string
-  readonly ttl_seconds?: number
-  readonly max_value_size?: number
-  readonly max_bytes?: number
-  /** Keys that have a value. */
-  readonly values: number
-  /** Bytes of all keys and values that are kept. */
-  readonly bytes: number
-  readonly history: number
-  /** Of the last write. Absent from servers that do not tell. */
-  readonly revision?: number
-  /** ISO string. */
-  readonly created_at: string
-}
+export type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from "../Protocol/Kv.ts"
 
 /** A key as one of its writes left it. */
 export interface KVEntry<Value = unknown> {
@@ -67,11 +40,6 @@ export interface KVEntry<Value = unknown> {
 /** A revision of a key: a value, or that it was deleted. */
 export type KVHistoryEntry<Value = unknown> =
   (KVEntry<Value> & { readonly operation: "put" }) | (KVEntry<undefined> & { readonly operation: "delete" })
-
-export interface KVPutResult {
-  /** For a later `update`. */
-  readonly revision: number
-}
 
 export interface KVListKeysResult {
   readonly keys: Array<string>
@@ -92,11 +60,6 @@ export type KVWrite<Value = unknown> =
   | { readonly op: "update"; readonly key: string; readonly value: Value; readonly revision: number }
   /** Only if the key is at this revision, when one is given. */
   | { readonly op: "delete"; readonly key: string; readonly revision?: number }
-
-export interface KVWriteResult {
-  /** One for each change, in their order. */
-  readonly revisions: Array<number>
-}
 
 /** A change of a key: a value that was put, or how it went away. */
 export type KVWatchEvent<Value = unknown> = KVPut<Value> | KVRemoval
@@ -185,18 +148,21 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   ): Kind<F, KVWriteResult, E | KvConflictError>
 }
 
-/** Every method of {@link KvBucketApi} by name. */
-export const kvBucketMethods = [
-  "get",
-  "put",
-  "create",
-  "update",
-  "delete",
-  "purge",
-  "listKeys",
-  "history",
-  "write"
-] as const satisfies ReadonlyArray<keyof KvBucketApi<EffectKind>>
+const inBucket = { BucketNotFoundError: true } as const
+const ofKey = { ...inBucket, KeyNotFoundError: true } as const
+const conditional = { ...inBucket, RevisionConflictError: true } as const
+
+export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
+  get: [byId, ofKey],
+  put: [[null, null, call], inBucket],
+  create: [[null, null, call], conditional],
+  update: [[null, null, null, call], conditional],
+  delete: [[null, { ...call, revision: true }], conditional],
+  purge: [byId, inBucket],
+  listKeys: [byId, inBucket],
+  history: [byId, ofKey],
+  write: [[[{ op: true, key: true, value: true, revision: true }], call], conditional]
+}
 
 /** The buckets of an environment, in the reading `F`. */
 export interface KvApi<F extends HKT.TypeLambda> {
@@ -212,13 +178,25 @@ export interface KvApi<F extends HKT.TypeLambda> {
   deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
 }
 
-/** Every method of {@link KvApi} by name. */
-export const kvMethods = [
-  "createBucket",
-  "listBuckets",
-  "getBucketInfo",
-  "deleteBucket"
-] as const satisfies ReadonlyArray<keyof KvApi<EffectKind>>
+export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
+  createBucket: [
+    [
+      {
+        name: true,
+        description: true,
+        ttlSeconds: true,
+        maxValueSize: true,
+        maxBytes: true,
+        history: true
+      },
+      call
+    ],
+    { BucketExistsError: true }
+  ],
+  listBuckets: [[call]],
+  getBucketInfo: [byId, inBucket],
+  deleteBucket: [byId, inBucket]
+}
 
 export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBucketApi<
   EffectKind,
@@ -237,6 +215,10 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
   watch(
     options?: KVWatchOptions
   ): Stream.Stream<KVWatchEvent<Out>, E | ValidationError | RevisionGoneError | KvBucketError>
+}
+
+export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
+  watch: [[{ key: true, fromRevision: true, onOpen: true }], { ...inBucket, RevisionGoneError: true }]
 }
 
 export interface KvService extends KvApi<EffectKind> {

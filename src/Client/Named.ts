@@ -7,7 +7,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import { type IronflowError, ServerError } from "../Errors.ts"
-import type { ClientError } from "./Client.ts"
+import type { ClientError } from "./Kinds.ts"
 
 /** A service as those make it who answer its calls: each of them may fail with any `E`. */
 export type Raw<S, E = IronflowError> = {

@@ -2,23 +2,11 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods } from "./Methods.ts"
+import type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
 
-/** Times are ISO strings. */
-export interface Organization {
-  readonly id: string
-  readonly name: string
-  readonly created_at: string
-  readonly updated_at: string
-}
-
-export interface CreateOrgInput {
-  readonly name: string
-}
-
-export interface UpdateOrgInput {
-  readonly name?: string
-}
+export type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
 
 /** What may go wrong with one organization: there is none of this id, or it is built in or in use and stays as it is. */
 export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
@@ -34,8 +22,14 @@ export interface OrgsApi<F extends HKT.TypeLambda> {
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
 }
 
-export const orgsMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<
-  keyof OrgsApi<EffectKind>
->
+const ofOrg = { OrgNotFoundError: true } as const
+const changed = { ...ofOrg, InvalidStateError: true } as const
+export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
+  create: [[{ name: true }, call]],
+  list: [[call]],
+  get: [byId, ofOrg],
+  update: [[null, { name: true }, call], changed],
+  delete: [byId, changed]
+}
 
 export class Orgs extends Context.Service<Orgs, OrgsApi<EffectKind>>()("@ironflow/node/Orgs") {}

@@ -1,46 +1,14 @@
 /** Managing policies: which actions on which resources are allowed or denied. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { PolicyEffect } from "../Policy.ts"
 import type { InvalidStateError, OrgNotFoundError, PolicyNotFoundError } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods } from "./Methods.ts"
+import type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
+
+export type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
 
 export type { PolicyEffect } from "../Policy.ts"
-
-/** Times are ISO strings. */
-export interface Policy {
-  readonly id: string
-  readonly org_id: string
-  readonly name: string
-  readonly effect: PolicyEffect
-  /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
-  readonly actions: string
-  /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
-  readonly resources: string
-  /** A CEL expression over `request`; the policy applies where it is true. */
-  readonly condition?: string
-  readonly created_at: string
-  readonly updated_at: string
-}
-
-export interface CreatePolicyInput {
-  readonly name: string
-  readonly effect: PolicyEffect
-  readonly actions: string
-  readonly resources: string
-  readonly condition?: string
-  /** The built-in organization by default. */
-  readonly org_id?: string
-}
-
-export interface UpdatePolicyInput {
-  readonly name?: string
-  readonly effect?: PolicyEffect
-  readonly actions?: string
-  readonly resources?: string
-  /** An empty one takes the condition away. */
-  readonly condition?: string
-}
 
 /** What may go wrong with one policy: there is none of this id, or it is built in or in use and stays as it is. */
 export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
@@ -58,9 +26,16 @@ export interface PoliciesApi<F extends HKT.TypeLambda> {
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>
 }
 
-export const policiesMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<
-  keyof PoliciesApi<EffectKind>
->
+const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
+const ofPolicy = { PolicyNotFoundError: true } as const
+const changed = { ...ofPolicy, InvalidStateError: true } as const
+export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
+  create: [[{ ...policy, org_id: true }, call], { OrgNotFoundError: true }],
+  list: [byId],
+  get: [byId, ofPolicy],
+  update: [[null, policy, call], changed],
+  delete: [byId, changed]
+}
 
 export class Policies extends Context.Service<Policies, PoliciesApi<EffectKind>>()(
   "@ironflow/node/Policies"

@@ -16,13 +16,14 @@ import {
   SubscriptionError,
   TimeoutError
 } from "../Errors.ts"
-import { isObject, numberOf, textOf } from "../Json.ts"
+import { isObject } from "../Json.ts"
 import { checkName } from "../Limits.ts"
 import { checkPattern } from "../Pattern.ts"
 import { type Cursor, readCursor, writeCursor } from "../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
-import type { ProjectionStatus } from "../Protocol/Projections.ts"
+import { type ProjectionStatus, StateUpdated } from "../Protocol/Projections.ts"
+import { reader } from "../Protocol/Codec.ts"
 import type { EffectKind } from "./Client.ts"
 import { checked } from "./HttpCalls.ts"
 import type {
@@ -388,21 +389,4 @@ const partitionIn = (name: string, topic: string, data: unknown): string | undef
 }
 
 /** The state in an event of our engine. */
-const resultIn = (data: unknown): ProjectionStateResult | undefined => {
-  if (!isObject(data) || typeof data.name !== "string" || typeof data.partition !== "string") return undefined
-  const text = (field: string): string => textOf(data[field])
-  return {
-    name: data.name,
-    partition: data.partition,
-    state: data.state,
-    lastEventId: text("last_event_id"),
-    lastEventTime: text("last_event_time"),
-    lastEventSeq: numberOf(data.last_event_seq),
-    version: numberOf(data.version),
-    mode: "managed",
-    // the engine's word for it
-    status: text("status") as ProjectionStatus,
-    ...(data.error_message === undefined ? {} : { errorMessage: text("error_message") }),
-    updatedAt: text("updated_at")
-  }
-}
+const resultIn = reader(StateUpdated)

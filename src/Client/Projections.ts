@@ -7,11 +7,24 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import type { InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
-import type { ProjectionMode } from "../Projection/Projection.ts"
+import { type InvalidStateError, type ProjectionNotFoundError, ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
+import type {
+  DeadLetter,
+  PauseProjectionOptions,
+  ProjectionStateResult,
+  ProjectionStatusInfo
+} from "../Protocol/Projections.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
-import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, RunError } from "./Client.ts"
-import type { ProjectionStatus } from "../Protocol/Projections.ts"
+import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
+
+export type {
+  DeadLetter,
+  PauseProjectionOptions,
+  ProjectionStateResult,
+  ProjectionStatusInfo
+} from "../Protocol/Projections.ts"
 
 export interface CatchupOptions {
   /**
@@ -28,26 +41,6 @@ export interface GetProjectionOptions extends CatchupOptions {
   readonly partition?: string
 }
 
-/** The state of one partition. Times are ISO strings. */
-// oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
-export interface ProjectionStateResult<S = any> {
-  readonly name: string
-  readonly partition: string
-  /** `{}` when nothing was projected yet, and for an external projection. */
-  readonly state: S
-  /** The last event in the state; absent when there is none. */
-  readonly lastEventId?: string
-  readonly lastEventTime?: string
-  /** Position of that event; 0 when there is none. For an external projection, everything up to here is done. */
-  readonly lastEventSeq: number
-  /** How often the state was saved. */
-  readonly version: number
-  readonly mode: ProjectionMode
-  readonly status: ProjectionStatus
-  readonly errorMessage?: string
-  readonly updatedAt: string
-}
-
 export interface ProjectionSubscribeOptions {
   /** The partition whose states to get; those of all by default. */
   readonly partition?: string
@@ -57,67 +50,8 @@ export interface ProjectionSubscribeOptions {
   readonly onOpen?: () => void
 }
 
-/** How a projection does: one sentence, and the facts behind it. Times are ISO strings. */
-export interface ProjectionStatusInfo {
-  readonly name: string
-  readonly mode: ProjectionMode
-  readonly status: ProjectionStatus
-  /** A sentence for a person. */
-  readonly message: string
-  readonly events: ReadonlyArray<string>
-  readonly partitionKey?: string
-  /** Everything up to here is projected. */
-  readonly lastEventSeq: number
-  /** Events in the log that wait to be projected. */
-  readonly lag: number
-  /** The worker that it belongs to; absent while there is none. */
-  readonly owner?: string
-  /** One more with every owner and every rebuild. */
-  readonly generation: number
-  readonly pausedBy?: string
-  readonly pausedAt?: string
-  readonly pauseReason?: string
-  /** Where a rebuild will be done. */
-  readonly rebuildTo?: number
-  /** The last thing that went wrong, also when it has been got over. */
-  readonly errorMessage?: string
-  readonly lastError?: RunError & { readonly position: number; readonly at: string }
-  /** The event that is tried again, and how often it has failed. */
-  readonly failing?: { readonly position: number; readonly failures: number }
-  readonly deadLetters: number
-  /** Saves that were refused because their worker was not the owner any more. */
-  readonly refusedSaves: number
-  readonly createdAt: string
-  readonly updatedAt: string
-}
-
 /** Of a rebuild: nothing but the options of every call on the Promise face. */
 export type RebuildProjectionOptions = CallOptions
-
-export interface PauseProjectionOptions {
-  /** Who pauses it, for those who see it paused; "a client" by default. */
-  readonly by?: string
-  readonly reason?: string
-}
-
-/** An event that a projection has given up. */
-export interface DeadLetter {
-  /** Position of the event in the log; what `retryDeadLetter` takes. */
-  readonly position: number
-  readonly event: {
-    readonly id: string
-    readonly name: string
-    readonly version: number
-    readonly data: unknown
-    readonly timestamp: string
-  }
-  readonly error: RunError
-  readonly attempts: number
-  /** ISO string. */
-  readonly failedAt: string
-  /** It was asked to be tried again, and waits for the worker. */
-  readonly retrying: boolean
-}
 
 export interface ListDeadLettersOptions {
   /** 100 by default, 1000 at most. */
@@ -181,20 +115,22 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
-/** Every method of {@link ProjectionsApi} by name; what the Promise face is derived from. */
-export const projectionsMethods = [
-  "get",
-  "list",
-  "status",
-  "waitForCatchup",
-  "rebuild",
-  "pause",
-  "resume",
-  "delete",
-  "deadLetters",
-  "retryDeadLetter",
-  "retryDeadLetters"
-] as const satisfies ReadonlyArray<keyof ProjectionsApi<EffectKind>>
+const catchup = { ...call, after: true, timeout: true } as const
+const ofProjection = { ProjectionNotFoundError: true } as const
+
+export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
+  get: [[null, { ...catchup, partition: true }], ofProjection],
+  list: [[call]],
+  status: [byId, ofProjection],
+  waitForCatchup: [[null, catchup], ofProjection],
+  rebuild: [byId, ofProjection],
+  pause: [[null, { ...call, by: true, reason: true }], ofProjection],
+  resume: [byId, ofProjection],
+  delete: [byId, ofProjection],
+  deadLetters: [[null, { ...call, limit: true, after: true }], ofProjection],
+  retryDeadLetter: [[null, null, call], { ...ofProjection, InvalidStateError: true }],
+  retryDeadLetters: [byId, ofProjection]
+}
 
 export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   /**
@@ -209,10 +145,34 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
+export const projectionsUpdates: StreamMethods<Pick<ProjectionsService, "subscribe">> = {
+  subscribe: [
+    [null, { partition: true, includeCurrent: true, onOpen: true }],
+    { ...ofProjection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
+  ]
+}
+
 /** Projections as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class Projections extends Context.Service<Projections, ProjectionsService>()(
   "@ironflow/node/Projections"
 ) {}
 
 /** How long a call waits for a projection unless it says otherwise, milliseconds. */
-export const CATCHUP_TIMEOUT_MS = 30_000
+const CATCHUP_TIMEOUT_MS = 30_000
+
+/** The options of a wait. Throws `ValidationError`. */
+export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}): {
+  readonly after?: number
+  readonly timeout: number
+} => {
+  if (after === undefined) return { timeout }
+  if (!Number.isSafeInteger(after) || after < 0) {
+    throw new ValidationError(
+      `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${show(after)}`
+    )
+  }
+  if (!(timeout >= 0 && Number.isFinite(timeout))) {
+    throw new ValidationError(`\`timeout\` must be a number of milliseconds, got ${show(timeout)}`)
+  }
+  return { after, timeout }
+}

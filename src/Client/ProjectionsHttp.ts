@@ -1,58 +1,52 @@
 /** Projections of a server elsewhere. What only the engine of this package has fails with `UNIMPLEMENTED` on others. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  InvalidStateError,
-  type IronflowError,
-  ProjectionBehindError,
-  ProjectionNotFoundError,
-  ValidationError
-} from "../Errors.ts"
-import { isObject, numberOf } from "../Json.ts"
+import { InvalidStateError, type IronflowError, ProjectionBehindError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
-import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
+import { reader } from "../Protocol/Codec.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
-import { type ProjectionStatus, projectionStatuses } from "../Protocol/Projections.ts"
+import * as operations from "../Protocol/Projections.ts"
+import type { Operation } from "../Protocol/Row.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
-import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import { callPages } from "./HttpPages.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {
   type Catchup,
-  CATCHUP_TIMEOUT_MS,
   type CatchupOptions,
-  type DeadLetter,
+  checkCatchup,
   type ProjectionsApi,
   type ProjectionStateResult,
   type ProjectionStatusInfo
 } from "./Projections.ts"
+import { makeRowCalls } from "./RowCalls.ts"
 
 /** Which states have changed, by our engine. */
 export const makeReadChanges = (connection: Connection): ReadChanges => {
-  const { call } = makeCalls(connection)
+  const { ask } = makeRowCalls(connection)
   return (name, query) => {
     const search = new URLSearchParams()
     for (const [field, value] of Object.entries(query))
       if (value !== undefined) search.set(field, String(value))
     return Effect.map(
-      call<{ readonly page: ChangesPage | undefined }>({
-        endpoint: endpoints.projectionChanges,
-        variables: { name },
-        query: `?${search}`,
-        what: `projections.subscribe(${quote(name)})`,
-        repeatable: true,
-        notFound: () => new ProjectionNotFoundError(name),
-        ours: true,
-        orElse: () => Effect.succeed({ page: undefined }),
-        read: (answer) => {
-          const page = readChanges(name, answer)
+      ask<unknown, { readonly page: ChangesPage | undefined }>(
+        operations.projectionChanges,
+        "projections.subscribe",
+        {
+          variables: { name },
+          query: `?${search}`,
+          orElse: () => Effect.succeed({ page: undefined })
+        },
+        (answer) => {
+          const page = changesOf(name, answer)
           return page === undefined ? undefined : { page }
         }
-      }),
+      ),
       ({ page }) => page
     )
   }
@@ -61,92 +55,101 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { call, withoutEndpoint } = calls
+  const { ask } = makeRowCalls(connection)
 
-  const about = <A>(
-    endpoint: Endpoint,
+  const about = <A, B = A>(
+    operation: Operation<A>,
     method: string,
     name: string,
-    more: Pick<Call<A>, "read"> & Partial<Call<A>>
-  ): Effect.Effect<A, IronflowError> =>
+    input: Parameters<typeof ask<A, B>>[2] = {},
+    read?: (answer: unknown) => B | undefined
+  ): Effect.Effect<B, IronflowError> =>
     Effect.flatMap(
       checked(() => checkProjectionName(name)),
       () =>
-        call<A>({
-          endpoint,
-          variables: { name },
-          what: `projections.${method}(${quote(name)})`,
-          repeatable: endpoint.method === "GET",
-          notFound: () => new ProjectionNotFoundError(name),
-          ...(endpoint.method === "POST" ? { body: "{}" } : {}),
-          ...more
-        })
+        ask<A, B>(
+          operation,
+          `projections.${method}`,
+          { variables: { name }, ...(operation.method === "POST" ? { body: "{}" } : {}), ...input },
+          read
+        )
     )
 
   /** Servers that answer a change with nothing, or with little, are asked for the status. */
   const changing = (
-    endpoint: Endpoint,
+    operation: Operation<ProjectionStatusInfo>,
     method: string,
     name: string,
-    body: { readonly [field: string]: unknown } = {}
+    body: object = {}
   ): Effect.Effect<ProjectionStatusInfo, IronflowError> =>
     Effect.flatMap(
-      about<{ readonly info: ProjectionStatusInfo | undefined }>(endpoint, method, name, {
-        body: JSON.stringify(body),
-        read: (answer) => ({ info: isComplete(answer) ? readStatus(answer) : undefined })
-      }),
+      about(operation, method, name, { body }, (answer) => ({
+        info: isObject(answer) && "lag" in answer ? readStatus(answer) : undefined
+      })),
       ({ info }) => (info === undefined ? status(name) : Effect.succeed(info))
     )
 
-  const status = (name: string) => about(endpoints.projectionStatus, "status", name, { read: readStatus })
+  const status = (name: string) => about(operations.projectionStatus, "status", name, {}, readStatus)
 
   const waitFor = (
     name: string,
     options: CatchupOptions | undefined
   ): Effect.Effect<Catchup, IronflowError> =>
     Effect.gen(function* () {
-      const { after, timeout = CATCHUP_TIMEOUT_MS } = options ?? {}
+      const { after, timeout } = yield* checked(() => checkCatchup(options))
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
-      if (!Number.isSafeInteger(after) || after < 0) {
-        return yield* new ValidationError(
-          `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${show(after)}`
-        )
-      }
-      if (!(timeout >= 0 && Number.isFinite(timeout))) {
-        return yield* new ValidationError(
-          `\`timeout\` must be a number of milliseconds, got ${show(timeout)}`
-        )
-      }
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const deadline = now() + timeout
       while (true) {
         const waitMs = Math.min(Math.max(0, Math.ceil(deadline - now())), MAX_WAIT_MS)
-        const answer = yield* about(endpoints.projectionCatchup, "waitForCatchup", name, {
-          query: `?minSeq=${after}&timeout=${waitMs}`,
-          timeoutMs: waitMs + connection.server.timeoutMs,
-          read: readCatchup
-        })
-        if (answer.caughtUp) return { lastEventSeq: answer.lastEventSeq }
+        const { behindByEvents, caughtUp, currentSeq, message } = yield* about(
+          operations.projectionCatchup,
+          "waitForCatchup",
+          name,
+          { query: `?minSeq=${after}&timeout=${waitMs}`, timeoutMs: waitMs + connection.server.timeoutMs }
+        )
+        if (caughtUp) return { lastEventSeq: currentSeq }
         if (now() >= deadline) {
-          return yield* new ProjectionBehindError(name, answer.lastEventSeq, after, timeout, answer.message)
+          return yield* new ProjectionBehindError(
+            name,
+            currentSeq,
+            after,
+            timeout,
+            message ?? `${behindByEvents} events wait to be projected.`
+          )
         }
       }
     })
+
+  const retry = (name: string, method: string, body: { readonly position?: number }) =>
+    Effect.map(
+      about(operations.retryDeadLetters, method, name, {
+        body,
+        orElse: calls.withoutEndpoint(
+          `projections.${method}(${quote(name)})`,
+          "rebuild projects everything again"
+        )
+      }),
+      ({ retrying }) => retrying
+    )
 
   return {
     get: (name, options = {}) =>
       Effect.gen(function* () {
         if (options.after !== undefined) yield* waitFor(name, options)
         const { partition } = options
-        return yield* about<ProjectionStateResult>(endpoints.restGetProjection, "get", name, {
-          query: partition === undefined ? "" : `?partition=${encodeURIComponent(partition)}`,
-          read: (answer) => readState(answer, partition ?? GLOBAL_PARTITION)
-        })
+        return yield* about(
+          operations.restGetProjection,
+          "get",
+          name,
+          { query: partition === undefined ? "" : `?partition=${encodeURIComponent(partition)}` },
+          (answer) => resultOf(answer, partition ?? GLOBAL_PARTITION)
+        )
       }),
     list: () =>
       callPages<ProjectionStatusInfo>(calls, {
-        endpoint: endpoints.listProjections,
+        endpoint: operations.listProjections,
         what: "projections.list()",
         repeatable: true,
         read: (answer) => {
@@ -158,28 +161,24 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     waitForCatchup: waitFor,
     // the answer is about the rebuild, which other servers do as a job
     rebuild: (name) =>
-      Effect.andThen(about(endpoints.rebuildProjection, "rebuild", name, { read: () => done }), status(name)),
-    pause: (name, { by, reason } = {}) =>
-      changing(endpoints.pauseProjection, "pause", name, {
-        ...(by === undefined ? {} : { by }),
-        ...(reason === undefined ? {} : { reason })
-      }),
-    resume: (name) => changing(endpoints.resumeProjection, "resume", name),
-    delete: (name) => Effect.asVoid(about(endpoints.deleteProjection, "delete", name, { read: () => done })),
+      Effect.andThen(
+        about(operations.rebuildProjection, "rebuild", name, {}, () => done),
+        status(name)
+      ),
+    pause: (name, { by, reason } = {}) => changing(operations.pauseProjection, "pause", name, { by, reason }),
+    resume: (name) => changing(operations.resumeProjection, "resume", name),
+    delete: (name) => about(operations.deleteProjection, "delete", name),
     deadLetters: (name, { after = 0, limit = 100 } = {}) =>
-      about(endpoints.deadLetters, "deadLetters", name, {
-        query: `?after=${after}&limit=${limit}`,
-        ours: true,
-        orElse: withoutEndpoint(
-          `projections.deadLetters(${quote(name)})`,
-          "Its log says which events failed"
-        ),
-        read: (answer) =>
-          isObject(answer) && Array.isArray(answer.dead_letters)
-            ? // only our engine has them, and it sends them as they are
-              (answer.dead_letters as Array<DeadLetter>)
-            : undefined
-      }),
+      Effect.map(
+        about(operations.deadLetters, "deadLetters", name, {
+          query: `?after=${after}&limit=${limit}`,
+          orElse: calls.withoutEndpoint(
+            `projections.deadLetters(${quote(name)})`,
+            "Its log says which events failed"
+          )
+        }),
+        ({ deadLetters }) => deadLetters
+      ),
     retryDeadLetter: (name, position) =>
       Number.isSafeInteger(position)
         ? Effect.asVoid(retry(name, "retryDeadLetter", { position }))
@@ -190,117 +189,67 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
           ),
     retryDeadLetters: (name) => retry(name, "retryDeadLetters", {})
   }
+}
 
-  function retry(name: string, method: string, body: { readonly position?: number }) {
-    return about(endpoints.retryDeadLetters, method, name, {
-      body: JSON.stringify(body),
-      ours: true,
-      orElse: withoutEndpoint(`projections.${method}(${quote(name)})`, "rebuild projects everything again"),
-      read: (answer) => (isObject(answer) ? numberOf(answer.retrying) : undefined)
+const readKnown = reader(operations.Status)
+
+const readStatus = (answer: unknown): ProjectionStatusInfo | undefined => {
+  const info = readKnown(answer)
+  if (info === undefined) return undefined
+  const { createdAt, message, name, status, updatedAt } = info
+  return {
+    ...info,
+    message: message || `${name} is ${status}`,
+    createdAt: createdAt || updatedAt
+  }
+}
+
+const readState = reader(operations.ProjectionState)
+const readChanges = reader(operations.ProjectionChanges)
+
+const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
+  // a row without a state of its own is none
+  if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
+  const read = readState(answer)
+  if (read === undefined) return undefined
+  const { state: row, ...rest } = read
+  return {
+    ...rest,
+    partition: row?.partitionKey || partition,
+    state: row === undefined ? {} : row.state,
+    ...(row === undefined ? {} : lastOf(row))
+  }
+}
+
+/** The last event in a state; some servers say with empty texts that there is none. */
+const lastOf = ({ lastEventId, lastEventTime }: { lastEventId: string; lastEventTime: string }) => ({
+  ...(lastEventId === "" ? {} : { lastEventId }),
+  ...(lastEventTime === "" ? {} : { lastEventTime })
+})
+
+const changesOf = (name: string, answer: unknown): ChangesPage | undefined => {
+  const page = readChanges(answer)
+  if (page === undefined) return undefined
+  const { errorMessage, mode, states, status } = page
+  return {
+    ...page,
+    states: states.map((row) => {
+      const { lastEventSeq, partitionKey, revision = 0, state, updatedAt, version } = row
+      return {
+        revision,
+        result: {
+          name,
+          partition: partitionKey,
+          state,
+          ...lastOf(row),
+          lastEventSeq,
+          version,
+          mode,
+          status,
+          ...(errorMessage === undefined ? {} : { errorMessage }),
+          updatedAt
+        }
+      }
     })
   }
 }
-
-type Fields = { readonly [name: string]: unknown }
-
-/** What a server leaves out is absent; a year-1 time is how some say that there is none. */
-const textIn = (of: Fields, name: string): string | undefined => {
-  const value = of[name]
-  return typeof value === "string" && value !== "" && !value.startsWith("0001-") ? value : undefined
-}
-
-const numberIn = (of: Fields, name: string): number => {
-  const value = numberOf(of[name])
-  return Number.isFinite(value) ? value : 0
-}
-
-const statusIn = (of: Fields): ProjectionStatus => {
-  const value = textIn(of, "status")
-  return projectionStatuses.find((status) => status === value) ?? "active"
-}
-
-/** Whether the answer to a change says all that a status does. */
-const isComplete = (answer: unknown): boolean => isObject(answer) && "lag" in answer && "name" in answer
-
-const readStatus = (answer: unknown): ProjectionStatusInfo | undefined => {
-  if (!isObject(answer)) return undefined
-  const name = textIn(answer, "name")
-  if (name === undefined) return undefined
-  // our engine's fields, whose names only change their spelling; those of other servers are among them
-  const known: { [field: string]: unknown } = {}
-  for (const [field, value] of Object.entries(answer)) {
-    known[field.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())] = value
-  }
-  const status = statusIn(answer)
-  return {
-    message: `${name} is ${status}`,
-    events: [],
-    generation: 0,
-    deadLetters: 0,
-    refusedSaves: 0,
-    createdAt: textIn(answer, "updated_at") ?? "",
-    ...known,
-    name,
-    status,
-    mode: answer.mode === "external" ? "external" : "managed",
-    lastEventSeq: numberIn(answer, "last_event_seq"),
-    lag: numberIn(answer, "lag"),
-    updatedAt: textIn(answer, "updated_at") ?? ""
-  }
-}
-
-const readState = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  if (!isObject(answer)) return undefined
-  const row = isObject(answer.state) ? answer.state : undefined
-  // a row without a state of its own is none
-  if (row !== undefined && !("state" in row)) return undefined
-  const lastEventId = row === undefined ? undefined : textIn(row, "last_event_id")
-  const lastEventTime = row === undefined ? undefined : textIn(row, "last_event_time")
-  const errorMessage = textIn(answer, "error_message")
-  return {
-    name: textIn(answer, "name") ?? "",
-    partition: (row === undefined ? undefined : textIn(row, "partition_key")) ?? partition,
-    state: row === undefined ? {} : row.state,
-    ...(lastEventId === undefined ? {} : { lastEventId }),
-    ...(lastEventTime === undefined ? {} : { lastEventTime }),
-    lastEventSeq: numberIn(answer, "last_event_seq"),
-    version: numberIn(answer, "version"),
-    mode: answer.mode === "external" ? "external" : "managed",
-    status: statusIn(answer),
-    ...(errorMessage === undefined ? {} : { errorMessage }),
-    updatedAt: textIn(answer, "updated_at") ?? ""
-  }
-}
-
-const readChanges = (name: string, answer: unknown): ChangesPage | undefined => {
-  if (!isObject(answer) || typeof answer.cursor !== "string" || !Array.isArray(answer.states))
-    return undefined
-  const next = answer.next
-  return {
-    mode: answer.mode === "external" ? "external" : "managed",
-    status: statusIn(answer),
-    cursor: answer.cursor,
-    states: answer.states.filter(isObject).flatMap((row) => {
-      const { error_message, status } = answer
-      const version = numberIn(row, "version")
-      const last_event_seq = numberIn(row, "last_event_seq")
-      const { updated_at } = row
-      const result = readState(
-        { name, status, error_message, version, last_event_seq, updated_at, state: row },
-        ""
-      )
-      return result === undefined ? [] : { revision: numberIn(row, "revision"), result }
-    }),
-    ...(typeof next === "string" ? { next } : {})
-  }
-}
-
-const readCatchup = (answer: unknown) =>
-  isObject(answer) && typeof answer.caughtUp === "boolean"
-    ? {
-        caughtUp: answer.caughtUp,
-        lastEventSeq: numberIn(answer, "currentSeq"),
-        message:
-          textIn(answer, "message") ?? `${numberIn(answer, "behindByEvents")} events wait to be projected.`
-      }
-    : undefined

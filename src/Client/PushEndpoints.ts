@@ -2,16 +2,11 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods } from "./Methods.ts"
+import type { PushEndpoint } from "../Protocol/Push.ts"
 
-export interface PushEndpoint {
-  readonly url: string
-  readonly functionIds: ReadonlyArray<string>
-  /** Whether it answered the last time. */
-  readonly available: boolean
-  /** Why it is not available. */
-  readonly problem?: string
-}
+export type { PushEndpoint } from "../Protocol/Push.ts"
 
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
@@ -28,9 +23,11 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>
 }
 
-export const pushEndpointsMethods = ["register", "list", "remove"] as const satisfies ReadonlyArray<
-  keyof PushEndpointsApi<EffectKind>
->
+export const pushEndpointsMethods: Methods<PushEndpointsApi<PromiseKind>, PushEndpointsApi<EffectKind>> = {
+  register: [byId, { EndpointUnavailableError: true }],
+  list: [[call]],
+  remove: [byId]
+}
 
 /** The endpoints as an Effect service. */
 export class PushEndpoints extends Context.Service<PushEndpoints, PushEndpointsApi<EffectKind>>()(

@@ -1,75 +1,46 @@
 /** Push endpoints of a server elsewhere. */
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError } from "../Errors.ts"
-import { isObject } from "../Json.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import * as rows from "../Protocol/Push.ts"
 import type { EffectKind } from "./Client.ts"
-import { done, makeCalls, quote } from "./HttpCalls.ts"
-import type { Raw } from "./Named.ts"
+import { quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
-import type { PushEndpoint, PushEndpointsApi } from "./PushEndpoints.ts"
+import type { Raw } from "./Named.ts"
+import type { PushEndpointsApi } from "./PushEndpoints.ts"
+import { makeRowCalls } from "./RowCalls.ts"
 
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
-  const { call, withoutEndpoint } = makeCalls(connection)
-  const instead = "Register the functions with it by its own means"
+  const { ask, withoutEndpoint } = makeRowCalls(connection)
+  const orElse = (what: string) =>
+    withoutEndpoint(`pushEndpoints.${what}`, "Register the functions with it by its own means")
   return {
-    register: (url) => {
-      const what = `pushEndpoints.register(${quote(url)})`
-      return call({
-        endpoint: endpoints.registerPushEndpoint,
-        body: JSON.stringify({ url }),
-        what,
-        repeatable: false,
-        orElse: withoutEndpoint(what, instead),
-        read: (answer) =>
-          isObject(answer) && Array.isArray(answer.functions)
-            ? answer.functions.filter(isObject).map(({ id }) => String(id))
-            : undefined
-      })
-    },
+    register: (url) =>
+      Effect.map(
+        ask(rows.registerPushEndpoint, "pushEndpoints.register", {
+          about: url,
+          body: { url },
+          orElse: orElse(`register(${quote(url)})`)
+        }),
+        ({ functions }) => functions.map(({ id }) => id)
+      ),
     list: () =>
-      call({
-        endpoint: endpoints.listPushEndpoints,
-        what: "pushEndpoints.list()",
-        repeatable: true,
-        orElse: withoutEndpoint("pushEndpoints.list()", instead),
-        read: (answer) =>
-          isObject(answer) && Array.isArray(answer.endpoints)
-            ? answer.endpoints.filter(isObject).map(readEndpoint)
-            : undefined
-      }),
-    remove: (url) => {
-      const what = `pushEndpoints.remove(${quote(url)})`
-      return Effect.catchIf(
+      Effect.map(
+        ask(rows.listPushEndpoints, "pushEndpoints.list", { orElse: orElse("list()") }),
+        ({ endpoints }) => endpoints
+      ),
+    remove: (url) =>
+      Effect.catchIf(
         Effect.as(
-          call({
-            endpoint: endpoints.removePushEndpoint,
+          ask(rows.removePushEndpoint, "pushEndpoints.remove", {
+            about: url,
             query: `?url=${encodeURIComponent(url)}`,
-            what,
-            repeatable: true,
-            orElse: withoutEndpoint(what, instead),
-            read: () => done
+            orElse: orElse(`remove(${quote(url)})`)
           }),
           true
         ),
         (error) => error instanceof EndpointNotFoundError,
         () => Effect.succeed(false)
       )
-    }
   }
 }
-
-const readEndpoint = ({
-  available,
-  functionIds,
-  problem,
-  url
-}: {
-  readonly [field: string]: unknown
-}): PushEndpoint => ({
-  url: String(url),
-  functionIds: Array.isArray(functionIds) ? functionIds.map(String) : [],
-  available: available === true,
-  ...(typeof problem === "string" ? { problem } : {})
-})

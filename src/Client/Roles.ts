@@ -7,29 +7,11 @@ import type {
   PolicyNotFoundError,
   RoleNotFoundError
 } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods } from "./Methods.ts"
+import type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
 
-export interface Role {
-  readonly id: string
-  readonly org_id: string
-  readonly name: string
-  /** Whether it is built in, and cannot be changed. */
-  readonly is_default: boolean
-  /** Ids of the policies that are assigned to it; other servers leave them out. */
-  readonly policy_ids?: Array<string>
-  /** ISO string. */
-  readonly created_at: string
-}
-
-export interface CreateRoleInput {
-  readonly name: string
-  /** The built-in organization by default. */
-  readonly org_id?: string
-}
-
-export interface UpdateRoleInput {
-  readonly name?: string
-}
+export type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
 
 /** What may go wrong with one role: there is none of this id, or it is built in or in use and stays as it is. */
 export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
@@ -54,14 +36,16 @@ export interface RolesApi<F extends HKT.TypeLambda> {
   removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
 }
 
-export const rolesMethods = [
-  "create",
-  "list",
-  "get",
-  "update",
-  "delete",
-  "assignPolicy",
-  "removePolicy"
-] as const satisfies ReadonlyArray<keyof RolesApi<EffectKind>>
+const ofRole = { RoleNotFoundError: true } as const
+const changed = { ...ofRole, InvalidStateError: true } as const
+export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
+  create: [[{ name: true, org_id: true }, call], { OrgNotFoundError: true }],
+  list: [byId],
+  get: [byId, ofRole],
+  update: [[null, { name: true }, call], changed],
+  delete: [byId, changed],
+  assignPolicy: [[null, null, call], { ...changed, PolicyNotFoundError: true }],
+  removePolicy: [[null, null, call], changed]
+}
 
 export class Roles extends Context.Service<Roles, RolesApi<EffectKind>>()("@ironflow/node/Roles") {}

@@ -2,14 +2,11 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
-import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
+import { byId, call, type Methods } from "./Methods.ts"
+import type { SecretInfo } from "../Protocol/Secrets.ts"
 
-/** A secret without its value. Times are ISO strings. */
-export interface SecretInfo {
-  readonly name: string
-  readonly createdAt: string
-  readonly updatedAt: string
-}
+export type { SecretInfo } from "../Protocol/Secrets.ts"
 
 /** The methods, in the reading `F`. */
 export interface SecretsApi<F extends HKT.TypeLambda> {
@@ -23,8 +20,12 @@ export interface SecretsApi<F extends HKT.TypeLambda> {
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, SecretNotFoundError | ClientError>
 }
 
-export const secretsMethods = ["set", "get", "list", "delete"] as const satisfies ReadonlyArray<
-  keyof SecretsApi<EffectKind>
->
+const ofSecret = { SecretNotFoundError: true } as const
+export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
+  set: [[null, null, call], { MasterKeyError: true }],
+  get: [byId, ofSecret],
+  list: [[call]],
+  delete: [byId, ofSecret]
+}
 
 export class Secrets extends Context.Service<Secrets, SecretsApi<EffectKind>>()("@ironflow/node/Secrets") {}

@@ -26,9 +26,20 @@ import type {
   VersionConflictError
 } from "../Errors.ts"
 import type { EventDefinition, TypedEvent } from "../Event.ts"
+import type {
+  AppendAllResult,
+  AppendResult,
+  CreateSnapshotResult,
+  ListStreamsResult,
+  ReadStreamResult,
+  StreamInfo,
+  StreamSnapshot
+} from "../Protocol/Streams.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
+import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {
   AppendAllInput,
@@ -41,6 +52,16 @@ export type {
   StreamEvent,
   StreamEventInput
 } from "../EntityStream.ts"
+export type {
+  AppendAllResult,
+  AppendResult,
+  CreateSnapshotResult,
+  ListStreamsResult,
+  ReadStreamResult,
+  StreamInfo,
+  StreamSnapshot,
+  StreamSummary
+} from "../Protocol/Streams.ts"
 export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
@@ -61,23 +82,6 @@ export interface AppendOptions extends AppendConditions {
 
 export interface AppendAllOptions extends AppendConditions {}
 
-export interface AppendResult {
-  /** The version of the stream after the append: the place of the event in it, from 1 up. */
-  readonly entityVersion: number
-  readonly eventId: string
-  /** Position of the event in the log of its environment; 0 from servers that do not say. */
-  readonly position: number
-}
-
-export interface AppendAllResult {
-  /** The version of the stream after the append. */
-  readonly entityVersion: number
-  /** Position of the last event in the log of its environment. */
-  readonly position: number
-  /** One for each event, in their order. */
-  readonly events: Array<AppendResult>
-}
-
 export interface ReadStreamOptions {
   /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
   readonly fromVersion?: number
@@ -85,13 +89,6 @@ export interface ReadStreamOptions {
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
-}
-
-// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
-export interface ReadStreamResult<Data = any> {
-  readonly events: Array<StreamEvent<Data>>
-  /** Events in the stream, read or not; 0 when there is no such stream. */
-  readonly totalCount: number
 }
 
 export interface StreamEventsOptions {
@@ -103,39 +100,12 @@ export interface StreamEventsOptions {
   readonly pageSize?: number
 }
 
-/** A stream. Times are ISO strings. */
-export interface StreamInfo {
-  readonly entityId: string
-  readonly entityType: string
-  /** The version of the newest event. */
-  readonly version: number
-  readonly eventCount: number
-  readonly createdAt: string
-  readonly updatedAt: string
-}
-
 export interface ListStreamsOptions {
   readonly entityType?: string
   /** 50 by default, 1000 at most. */
   readonly limit?: number
   /** How many to leave out at the beginning; 0 by default. */
   readonly offset?: number
-}
-
-export interface StreamSummary {
-  readonly entityId: string
-  readonly entityType: string
-  readonly version: number
-  readonly eventCount: number
-  /** ISO string. */
-  readonly lastEventAt: string
-}
-
-/** By entity id. */
-export interface ListStreamsResult {
-  readonly streams: Array<StreamSummary>
-  /** How many there are in all. */
-  readonly totalCount: number
 }
 
 export interface CreateSnapshotInput {
@@ -146,24 +116,9 @@ export interface CreateSnapshotInput {
   readonly state: unknown
 }
 
-export interface CreateSnapshotResult {
-  readonly snapshotId: string
-}
-
 export interface GetSnapshotOptions {
   /** The newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
-}
-
-/** The state of an entity after the event of a version. */
-export interface StreamSnapshot<State = unknown> {
-  readonly snapshotId: string
-  readonly entityId: string
-  readonly entityType: string
-  readonly entityVersion: number
-  readonly state: State
-  /** ISO string. */
-  readonly createdAt: string
 }
 
 /** Data of which nothing is known: `any` on the Promise face, as documented. */
@@ -309,17 +264,30 @@ export type EntityStreams<
         (N extends { readonly snapshot: AnySchema } ? EntitySnapshotsApi<F, State> : unknown)
     : unknown)
 
-/** The methods with one result by name; what the Promise face is derived from. */
-export const streamMethods = [
-  "append",
-  "appendAll",
-  "read",
-  "getInfo",
-  "findInfo",
-  "listStreams",
-  "createSnapshot",
-  "getSnapshot"
-] as const satisfies ReadonlyArray<keyof UntypedStreamsApi<EffectKind, EffectStreamKind>>
+const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
+const read = { ...call, fromVersion: true, direction: true } as const
+const appended = { VersionConflictError: true, InvalidStateError: true } as const
+
+/** Those with one result. */
+export const streamMethods: Methods<
+  Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">,
+  UntypedStreams
+> = {
+  append: [[null, checkAppendKeys, { ...append, version: true, metadata: true }], appended],
+  appendAll: [[null, checkAppendAllKeys, append], appended],
+  read: [[null, { ...read, limit: true }]],
+  getInfo: [byId, { StreamNotFoundError: true }],
+  findInfo: [byId],
+  listStreams: [[{ ...call, entityType: true, limit: true, offset: true }]],
+  createSnapshot: [
+    [null, { entityType: true, entityVersion: true, state: true }, call],
+    { StreamNotFoundError: true, InvalidStateError: true }
+  ],
+  getSnapshot: [[null, { ...call, beforeVersion: true }]]
+}
+export const streamEvents: StreamMethods<Pick<UntypedStreams, "events">> = {
+  events: [[null, { ...read, pageSize: true }]]
+}
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>

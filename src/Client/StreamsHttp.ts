@@ -18,15 +18,18 @@ import {
 } from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
-import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
+import { reader, snakeKeys } from "../Protocol/Codec.ts"
+import type { Operation } from "../Protocol/Row.ts"
+import * as calls from "../Protocol/Streams.ts"
+import { checked, object, quote } from "./HttpCalls.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
-import * as Answers from "./StreamAnswers.ts"
+import { type Input, makeRowCalls } from "./RowCalls.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
 import { appendsOf } from "./Emitting.ts"
 import type {
+  AppendAllResult,
   NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
@@ -44,17 +47,40 @@ export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
 ): Raw<UntypedStreams> => {
-  const { call, withoutEndpoint } = makeCalls(connection)
+  const { ask, withoutEndpoint } = makeRowCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
-    call({
-      endpoint: endpoints.getStreamInfo,
-      body: JSON.stringify({ entity_id: entityId }),
-      what: `streams.getInfo(${quote(entityId)})`,
-      repeatable: true,
-      notFound: () => new StreamNotFoundError(entityId),
-      read: Answers.readInfo
-    })
+    Effect.map(
+      ask(calls.getStreamInfo, "streams.getInfo", { about: entityId, body: snakeKeys({ entityId }) }),
+      (info) => ({ ...info, updatedAt: info.updatedAt || info.createdAt })
+    )
+
+  /** An append, whose `event` is JSON text already. */
+  const append = <A>(
+    operation: Operation<A>,
+    what: string,
+    append: StreamAppend,
+    event: { readonly [name: string]: string | undefined } | undefined,
+    more: Input<A> = {},
+    read?: (answer: unknown) => A | undefined
+  ) =>
+    existing(
+      append,
+      conflicting(
+        append,
+        ask(
+          operation,
+          what,
+          {
+            about: append.entityId,
+            body: appendBody(append, event),
+            repeatable: append.idempotencyKey !== undefined,
+            ...more
+          },
+          read
+        )
+      )
+    )
 
   /** Other servers say a conflict in words, and some of them not at which version the stream is. */
   const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
@@ -125,12 +151,9 @@ export const make = (
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>
         Effect.map(
-          call({
-            endpoint: endpoints.readStream,
-            body: JSON.stringify({ entity_id: id, from_version: fromVersion, limit, direction }),
-            what: `streams.read(${quote(id)})`,
-            repeatable: true,
-            read: Answers.readEvents
+          ask(calls.readStream, "streams.read", {
+            about: id,
+            body: snakeKeys({ entityId: id, fromVersion, limit, direction })
           }).pipe(
             // other servers may say so of a stream that nobody has appended to
             Effect.catchIf(isStreamNotFound, () => Effect.succeed({ events: [], totalCount: 0 }))
@@ -143,44 +166,25 @@ export const make = (
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppendOne(entityId, input, options)),
-        (append) =>
-          existing(
-            append,
-            conflicting(
-              append,
-              call({
-                endpoint: endpoints.appendEvent,
-                body: appendBody(append, append.events[0] && eventFields(append.events[0])),
-                what: `streams.append(${quote(append.entityId)})`,
-                repeatable: append.idempotencyKey !== undefined,
-                read: Answers.readAppended
-              })
-            )
-          )
+        (one) => append(calls.appendEvent, "streams.append", one, one.events[0] && eventFields(one.events[0]))
       ),
     appendAll: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppend(entityId, input, options)),
-        (append) => {
-          const what = `streams.appendAll(${quote(append.entityId)})`
-          return existing(
-            append,
-            conflicting(
-              append,
-              call({
-                endpoint: endpoints.appendEvents,
-                body: appendBody(append, {
-                  events: `[${append.events.map((event) => object(eventFields(event))).join(",")}]`
-                }),
-                what,
-                repeatable: append.idempotencyKey !== undefined,
-                ours: true,
-                orElse: withoutEndpoint(what, "Append the events one by one with streams.append"),
-                read: Answers.readAppendedAll
-              })
-            )
+        (all) =>
+          append(
+            calls.appendEvents,
+            "streams.appendAll",
+            all,
+            { events: `[${all.events.map((event) => object(eventFields(event))).join(",")}]` },
+            {
+              orElse: withoutEndpoint(
+                `streams.appendAll(${quote(all.entityId)})`,
+                "Append the events one by one with streams.append"
+              )
+            },
+            readAppendedAll
           )
-        }
       )
   }
 
@@ -202,18 +206,19 @@ export const make = (
       Effect.flatMap(
         checked(() => checkList(options)),
         ({ entityType, limit, offset }) =>
-          call({
-            endpoint: endpoints.restStreams,
-            query: `?${new URLSearchParams({
-              limit: String(limit),
-              offset: String(offset),
-              ...(entityType === undefined ? {} : { entity_type: entityType })
-            })}`,
-            what: "streams.listStreams()",
-            repeatable: true,
-            orElse: withoutEndpoint("streams.listStreams()", "streams.getInfo says whether a stream exists"),
-            read: Answers.readList
-          })
+          Effect.map(
+            ask(calls.restStreams, "streams.listStreams", {
+              query: `?${new URLSearchParams(
+                snakeKeys({
+                  limit: String(limit),
+                  offset: String(offset),
+                  ...(entityType === undefined ? {} : { entityType })
+                })
+              )}`,
+              orElse: withoutEndpoint("streams.listStreams()", "streams.getInfo says whether a stream exists")
+            }),
+            ({ streams, totalCount }) => ({ streams, totalCount: totalCount || streams.length })
+          )
       ),
     createSnapshot: (entityId, input) =>
       Effect.flatMap(
@@ -223,23 +228,21 @@ export const make = (
           const version = checkCount(`The version of a snapshot of stream "${id}"`, input?.entityVersion)
           return {
             id,
-            body: object({
-              entity_id: JSON.stringify(id),
-              entity_type: JSON.stringify(checkName(`entity type of "${id}"`, input.entityType)),
-              entity_version: String(version),
-              state: checkSize(what, encodeJson(input.state, what) ?? "null", snapshotBytes)
-            })
+            body: object(
+              snakeKeys({
+                entityId: JSON.stringify(id),
+                entityType: JSON.stringify(checkName(`entity type of "${id}"`, input.entityType)),
+                entityVersion: String(version),
+                state: checkSize(what, encodeJson(input.state, what) ?? "null", snapshotBytes)
+              })
+            )
           }
         }),
         ({ body, id }) =>
-          call({
-            endpoint: endpoints.createSnapshot,
+          ask(calls.createSnapshot, "streams.createSnapshot", {
+            about: id,
             body,
-            what: `streams.createSnapshot(${quote(id)})`,
-            repeatable: true,
-            notFound: () => new StreamNotFoundError(id),
-            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read has every event"),
-            read: Answers.readSnapshotId
+            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read has every event")
           })
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
@@ -250,14 +253,10 @@ export const make = (
         })),
         ({ before, id }) =>
           Effect.catchIf(
-            call({
-              endpoint: endpoints.getSnapshot,
-              body: JSON.stringify({ entity_id: id, before_version: before }),
-              what: `streams.getSnapshot(${quote(id)})`,
-              repeatable: true,
-              notFound: () => new SnapshotNotFoundError(id),
-              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event"),
-              read: Answers.readSnapshot
+            ask(calls.getSnapshot, "streams.getSnapshot", {
+              about: id,
+              body: snakeKeys({ entityId: id, beforeVersion: before }),
+              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event")
             }),
             (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)
@@ -266,27 +265,33 @@ export const make = (
   }
 }
 
+const readAll = reader(calls.appendEvents.answer!)
+
+const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
+  const read = readAll(answer)
+  const last = read?.events.at(-1)
+  return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
+}
+
 /** Every field is always sent: a server reads one that is absent as its zero. */
 const appendBody = (
   { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
   event: { readonly [name: string]: string | undefined } | undefined
 ): string =>
-  object({
-    entity_id: JSON.stringify(entityId),
-    entity_type: JSON.stringify(entityType),
-    ...event,
-    expected_version: String(
-      expectedVersion === "NO_STREAM" ? 0 : typeof expectedVersion === "number" ? expectedVersion : -1
-    ),
-    idempotency_key: JSON.stringify(idempotencyKey ?? "")
-  })
+  object(
+    snakeKeys({
+      entityId: JSON.stringify(entityId),
+      entityType: JSON.stringify(entityType),
+      ...event,
+      expectedVersion: String(
+        expectedVersion === "NO_STREAM" ? 0 : typeof expectedVersion === "number" ? expectedVersion : -1
+      ),
+      idempotencyKey: JSON.stringify(idempotencyKey ?? "")
+    })
+  )
 
-const eventFields = ({ data, metadata, name, version }: NewStreamEvent) => ({
-  event_name: JSON.stringify(name),
-  data,
-  version: String(version),
-  metadata
-})
+const eventFields = ({ data, metadata, name, version }: NewStreamEvent) =>
+  snakeKeys({ eventName: JSON.stringify(name), data, version: String(version), metadata })
 
 const isStreamNotFound = (error: IronflowError): boolean =>
   error instanceof StreamNotFoundError || /^stream not found$/i.test(error.message)

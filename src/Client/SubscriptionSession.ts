@@ -1,177 +1,50 @@
 /**
- * A client's end of `/ws`: it keeps a connection, brings its subscriptions over to the next one, and knows how far each has
- * come. Both faces are made of it.
+ * A client's end of `/ws`: its subscriptions, which are brought over from one connection to the next (`Reconnecting.ts`), each with
+ * where it has come to (`SubscriptionState.ts`). Both faces are made of it.
  */
-import { askedDelayMs, calculateBackoff } from "../Backoff.ts"
-import {
-  ClosedError,
-  ConnectionError,
-  isRetryable,
-  SchemaValidationError,
-  SubscriptionError,
-  toError
-} from "../Errors.ts"
+import { ConnectionError, SchemaValidationError, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import {
-  type AckMode,
   type AckType,
   type EventMetadata,
-  MAX_FAILURE,
-  MAX_REDELIVER_MS,
   STREAM_CAPACITY,
   type SubscribeOptions,
-  type Wire,
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { type Body, Delivery, free, loseAll } from "./Delivery.ts"
+import { Delivery, free, loseAll } from "./Delivery.ts"
+import { HeldEvents } from "./HeldEvents.ts"
+import { closed, type Dial, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
+import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
+import type {
+  ConnectionState,
+  SessionCallbacks,
+  SubscriptionErrorInfo,
+  SubscriptionEvent
+} from "./SubscriptionCallbacks.ts"
 
-export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
+/** Events that wait for a subscriber before the connection is paused. */
+const HELD = 1000
 
-/** An event as a subscriber gets it. */
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface SubscriptionEvent<T = any> {
-  /** Name of the event or topic; of a system event with `system.`. */
-  readonly topic: string
-  readonly data: T
-  /** With `includeMetadata`. */
-  readonly meta?: EventMetadata
-  readonly eventId?: string
-  /** With an `entity:` pattern: the stream and its version, and what else the event was appended with. */
-  readonly entity?: EventEntity
-  readonly version?: number
-  readonly metadata?: Record<string, unknown>
-}
-
-export interface SubscriptionErrorInfo {
-  readonly subscriptionId?: string
-  readonly code: string
-  readonly message: string
-  /** Whether the subscription goes on. */
-  readonly retrying?: boolean
-}
-
-// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface SubscriptionCallbacks<T = any> {
-  /**
-   * In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. In a group with `auto` the
-   * event comes again then; without a group the next one comes.
-   */
-  readonly onEvent?: (event: SubscriptionEvent<T>) => unknown
-  readonly onError?: (error: SubscriptionErrorInfo) => void
-  readonly onStateChange?: (state: ConnectionState) => void
-}
-
-/** A stream takes events when it gets to them, and says when the body of its loop is done. */
-export interface SessionCallbacks extends SubscriptionCallbacks {
-  readonly onBody?: (event: SubscriptionEvent, body: Body) => void
-  /** The data as the subscriber gets it. What it throws is reported, and the event has failed. */
-  readonly decode?: ((data: unknown) => unknown) | undefined
-}
-
-export interface SessionOptions {
-  readonly autoReconnect: boolean
-  readonly reconnectDelay: number
-  readonly maxReconnectDelay: number
-  readonly reconnectBackoff: number
-  readonly connectionTimeout: number
+export interface SessionOptions extends ReconnectOptions {
   /** Brings the data of user events to the latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
-/** Opens a connection: calls `opened` with it, or `failed`. Returns the way to give up. */
-export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
-
-const NORMAL = 1000
-const PROTOCOL_ERROR = 1002
-/** Events that wait for a subscriber before the connection is paused. */
-const HELD = 1000
-
-/** An event that has come, and how it is settled. */
-interface Seen {
-  readonly eventId: string
-  readonly position: string
-  settled: boolean
-}
-
-interface PendingAck {
-  readonly done: () => void
-  readonly failed: (error: Error) => void
-}
-
-export class SessionSubscription {
-  readonly pattern: string
-  readonly options: SubscribeOptions
-  readonly callbacks: SessionCallbacks
-  id = ""
-  lastEvent: SubscriptionEvent | undefined
-  isActive = true
-  /** Whether the server tells positions and answers acks. */
-  isOurs = false
-  /** As asked for, or as the group says. */
-  ackMode: AckMode
-  /** Milliseconds in which the server wants to hear of what is held; absent when it does not listen. */
-  ackWaitMs: number | undefined
-  /** What is held of a group, or with acks, by event id. */
-  readonly deliveries = new Map<string, Delivery>()
-  cancelKeeping: (() => void) | undefined
-  /** Called when the server has confirmed it on another connection. */
-  onConfirmed: () => void = () => undefined
-  /** What was confirmed on this connection. */
-  confirmed = false
-  /** Everything up to here has come, and needs no ack any more. */
-  position: string | undefined
-  /** With acks and without a group: what came after `position`. */
-  seen: Array<Seen> = []
-  /** Until the caller of `subscribe` has gone on. */
-  held: Array<() => void> | undefined = []
-  pending: PendingAck | undefined
-
-  constructor(pattern: string, options: SubscribeOptions, callbacks: SessionCallbacks, pending: PendingAck) {
-    this.pattern = pattern
-    this.options = options
-    this.callbacks = callbacks
-    this.pending = pending
-    this.ackMode = options.ackMode ?? "auto"
-  }
-
-  /** Whether the server has somebody settle each event. */
-  get holds(): boolean {
-    return this.isOurs && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
-  }
-
-  /** Whether the client settles an event when its body is done. */
-  get acksItself(): boolean {
-    return this.isOurs && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
-  }
-
-  get remembersSeen(): boolean {
-    return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
-  }
-}
-
 export class SubscriptionSession {
-  readonly #dial: Dial
-  readonly #alarm: Alarm
+  readonly #connection: Reconnecting
+  readonly #held: HeldEvents
   readonly #now: () => number
-  readonly #options: SessionOptions
+  readonly #eventDefinitions: EventDefinitionRegistry | undefined
   readonly #onClose: () => void
-  readonly #subscriptions = new Map<string, SessionSubscription>()
-  readonly #byId = new Map<string, SessionSubscription>()
+  readonly #subscriptions = new Map<string, SubscriptionState>()
+  readonly #byId = new Map<string, SubscriptionState>()
   readonly #acks = new Map<number, PendingAck>()
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
   readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
-  #state: ConnectionState = "disconnected"
-  #wire: Wire | undefined
-  #attempt = 0
-  #closed = false
-  #abandon: (() => void) | undefined
-  #cancelRetry: (() => void) | undefined
-  #connecting: Promise<void> | undefined
   #requestId = 0
-  #paused = false
 
   constructor(
     dial: Dial,
@@ -181,14 +54,33 @@ export class SubscriptionSession {
     onClose: () => void = () => undefined
   ) {
     this.#onClose = onClose
-    this.#dial = dial
-    this.#alarm = alarm
     this.#now = now
-    this.#options = options
+    this.#eventDefinitions = options.eventDefinitions
+    this.#connection = new Reconnecting(dial, alarm, now, options, {
+      opened: () => {
+        for (const subscription of this.#subscriptions.values()) this.#request(subscription)
+      },
+      lost: (error) => this.#lose(error),
+      hear: (text) => this.#hear(text),
+      broken: ({ message }) => this.#report({ code: "INVALID_MESSAGE", message, retrying: true }),
+      became: (state) => this.#tellState(state)
+    })
+    this.#held = new HeldEvents({
+      alarm,
+      now,
+      isPaused: () => this.#connection.isPaused,
+      ask: (message, done) => this.#ask(message, done),
+      settle: (subscription, eventId, ackType, more) => this.#settle(subscription, eventId, ackType, more),
+      report: (info, subscription) => this.#report(info, subscription)
+    })
   }
 
   get state(): ConnectionState {
-    return this.#state
+    return this.#connection.state
+  }
+
+  connect(): Promise<void> {
+    return this.#connection.connect()
   }
 
   onState(listener: (state: ConnectionState) => void): () => void {
@@ -201,23 +93,13 @@ export class SubscriptionSession {
     return () => void this.#errorListeners.delete(listener)
   }
 
-  connect(): Promise<void> {
-    if (this.#closed) return Promise.reject(closed())
-    if (this.#state === "connected") return Promise.resolve()
-    this.#cancelRetry?.()
-    this.#cancelRetry = undefined
-    return (this.#connecting ??= new Promise<void>((resolve, reject) => this.#open(resolve, reject)).finally(
-      () => (this.#connecting = undefined)
-    ))
-  }
-
   subscribe(
     pattern: string,
     options: SubscribeOptions,
     callbacks: SessionCallbacks
-  ): Promise<SessionSubscription> {
-    if (this.#closed) return Promise.reject(closed())
-    if (this.#wire === undefined) {
+  ): Promise<SubscriptionState> {
+    if (this.#connection.isClosed) return Promise.reject(closed())
+    if (!this.#connection.isOpen) {
       return Promise.reject(
         new SubscriptionError(`"${pattern}" cannot be subscribed to: call connect() first, and wait for it`, {
           code: "NOT_CONNECTED"
@@ -233,7 +115,7 @@ export class SubscriptionSession {
       )
     }
     return new Promise((resolve, reject) => {
-      const subscription: SessionSubscription = new SessionSubscription(pattern, options, callbacks, {
+      const subscription: SubscriptionState = new SubscriptionState(pattern, options, callbacks, {
         done: () => resolve(subscription),
         failed: reject
       })
@@ -242,17 +124,17 @@ export class SubscriptionSession {
     })
   }
 
-  unsubscribe(subscription: SessionSubscription): void {
+  unsubscribe(subscription: SubscriptionState): void {
     if (!subscription.isActive) return
     this.#forget(subscription)
-    if (this.#wire !== undefined && subscription.id !== "") {
+    if (this.#connection.isOpen && subscription.id !== "") {
       this.#send({ type: "unsubscribe", subscriptionId: subscription.id })
     }
   }
 
   /** Resolves when the server has stored it, on servers that say so; else when it is sent. */
   settle(
-    subscription: SessionSubscription,
+    subscription: SubscriptionState,
     eventId: string,
     ackType: AckType,
     redeliverDelay?: number
@@ -271,8 +153,8 @@ export class SubscriptionSession {
   }
 
   /** Begins the time anew in which the event has to be settled. */
-  inProgress(subscription: SessionSubscription, eventId: string): Promise<void> {
-    if (this.#wire === undefined || !subscription.isActive) return Promise.reject(unconnected(eventId))
+  inProgress(subscription: SubscriptionState, eventId: string): Promise<void> {
+    if (!this.#connection.isOpen || !subscription.isActive) return Promise.reject(unconnected(eventId))
     if (subscription.ackWaitMs === undefined) {
       return Promise.reject(
         new SubscriptionError(
@@ -293,12 +175,12 @@ export class SubscriptionSession {
   }
 
   #settle(
-    subscription: SessionSubscription,
+    subscription: SubscriptionState,
     eventId: string,
     ackType: AckType,
     more: { readonly redeliverDelay?: number; readonly reason?: string } = {}
   ): Promise<void> {
-    if (this.#wire === undefined || !subscription.isActive) {
+    if (!this.#connection.isOpen || !subscription.isActive) {
       return Promise.reject(unconnected(eventId))
     }
     const message = { type: "ack", eventId, ackType, ...more } as const
@@ -309,7 +191,7 @@ export class SubscriptionSession {
     return this.#ask(
       (requestId) => ({ ...message, subscriptionId: subscription.id, requestId }),
       () => {
-        if (ackType !== "nak") settleSeen(subscription, eventId)
+        if (ackType !== "nak") subscription.settleSeen(eventId)
       }
     )
   }
@@ -331,104 +213,35 @@ export class SubscriptionSession {
 
   /** Takes no more from the connection while somebody has too much. */
   pause(): void {
-    this.#paused = true
-    this.#wire?.pause()
+    this.#connection.pause()
     // what is on its way is held as well
-    for (const subscription of this.#subscriptions.values()) this.#keep(subscription)
+    for (const subscription of this.#subscriptions.values()) this.#held.keep(subscription)
   }
 
   resume(): void {
-    if (!this.#paused) return
-    this.#paused = false
-    this.#wire?.resume()
+    this.#connection.resume()
   }
 
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#cancelRetry?.()
-    this.#abandon?.()
-    const wire = this.#wire
-    this.#lose(closed())
-    for (const subscription of this.#subscriptions.values()) {
-      subscription.pending?.failed(closed())
-      this.#forget(subscription)
-    }
-    wire?.close(NORMAL, "")
-    this.#become("disconnected")
+    if (this.#connection.isClosed) return
+    this.#connection.close(() => {
+      for (const subscription of this.#subscriptions.values()) {
+        subscription.pending?.failed(closed())
+        this.#forget(subscription)
+      }
+    })
     this.#onClose()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
 
-  #open(opened: () => void, failed: (error: Error) => void): void {
-    this.#become("connecting")
-    let over = false
-    const end = (): boolean => {
-      if (over) return false
-      over = true
-      cancelTimeout()
-      this.#abandon = undefined
-      return true
-    }
-    const fail = (error: Error): void => {
-      if (!end()) return
-      this.#become("disconnected")
-      failed(error)
-      this.#retry()
-    }
-    const { connectionTimeout } = this.#options
-    const cancelTimeout = this.#alarm.at(this.#now() + connectionTimeout, () => {
-      giveUp()
-      fail(new ConnectionError(`The server did not accept the connection within ${connectionTimeout}ms`))
-    })
-    const giveUp = this.#dial((wire) => {
-      if (!end()) return wire.close(NORMAL, "")
-      this.#attempt = 0
-      this.#take(wire)
-      opened()
-    }, fail)
-    this.#abandon = () => {
-      if (!end()) return
-      giveUp()
-      failed(closed())
-    }
-  }
-
-  #take(wire: Wire): void {
-    this.#wire = wire
-    if (this.#paused) wire.pause()
-    wire.onText = (text) => {
-      try {
-        this.#hear(text)
-      } catch (error) {
-        // nothing that a server says gets further: a connection on which it makes no sense is of no use
-        this.#report({ code: "INVALID_MESSAGE", message: toError(error).message, retrying: true })
-        wire.onText = () => undefined
-        wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // the other side may take its time
-        wire.onClose(PROTOCOL_ERROR, "")
-      }
-    }
-    wire.onClose = (code) => {
-      if (this.#wire !== wire) return
-      this.#lose(
-        new ConnectionError("The connection was lost: the server delivers again what was not settled")
-      )
-      this.#become("disconnected")
-      if (code !== NORMAL) this.#retry()
-    }
-    this.#become("connected")
-    for (const subscription of this.#subscriptions.values()) this.#request(subscription)
-  }
-
+  /** The connection is gone. */
   #lose(error: Error): void {
-    this.#wire = undefined
     for (const ack of this.#acks.values()) ack.failed(error)
     this.#acks.clear()
     for (const subscription of this.#subscriptions.values()) {
       subscription.confirmed = false
-      this.#stopKeeping(subscription)
+      this.#held.stopKeeping(subscription)
       loseAll(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
@@ -437,28 +250,14 @@ export class SubscriptionSession {
     }
   }
 
-  #retry(): void {
-    if (this.#closed || !this.#options.autoReconnect || this.#cancelRetry !== undefined) return
-    const { maxReconnectDelay, reconnectBackoff, reconnectDelay } = this.#options
-    const delay = calculateBackoff(++this.#attempt, reconnectDelay, maxReconnectDelay, reconnectBackoff)
-    this.#become("reconnecting")
-    this.#cancelRetry = this.#alarm.at(this.#now() + delay, () => {
-      this.#cancelRetry = undefined
-      // what it fails with is followed by the next attempt
-      this.connect().catch(() => undefined)
-    })
-  }
-
-  #become(state: ConnectionState): void {
-    if (this.#state === state) return
-    this.#state = state
+  #tellState(state: ConnectionState): void {
     for (const listener of this.#stateListeners) this.#guard(() => listener(state))
     for (const { callbacks } of this.#subscriptions.values()) {
       this.#guard(() => callbacks.onStateChange?.(state))
     }
   }
 
-  #request(subscription: SessionSubscription): void {
+  #request(subscription: SubscriptionState): void {
     const { callbacks, options, pattern, position } = subscription
     const resumes = position !== undefined
     const { replay, ...rest } = options
@@ -477,13 +276,13 @@ export class SubscriptionSession {
   }
 
   #send(message: WSClientMessage): void {
-    this.#wire?.send(JSON.stringify(message))
+    this.#connection.send(JSON.stringify(message))
   }
 
-  #forget(subscription: SessionSubscription): void {
+  #forget(subscription: SubscriptionState): void {
     subscription.isActive = false
     subscription.pending = undefined
-    this.#stopKeeping(subscription)
+    this.#held.stopKeeping(subscription)
     this.#subscriptions.delete(subscription.pattern)
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
   }
@@ -577,12 +376,12 @@ export class SubscriptionSession {
       if (before !== undefined) {
         // it has come back while its body runs, or before its ack was stored: it is held again, and not handled twice
         before.isLost = before.phase !== "acking" && (before.phase !== "running" || before.isSettled)
-        if (before.phase === "acking") return this.#ackItself(subscription, before)
+        if (before.phase === "acking") return this.#held.ackItself(subscription, before)
         if (!before.isLost) return
       }
       delivery = new Delivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
-      this.#keep(subscription)
+      this.#held.keep(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.held === undefined) return deliver()
@@ -591,14 +390,14 @@ export class SubscriptionSession {
   }
 
   #deliver(
-    subscription: SessionSubscription,
+    subscription: SubscriptionState,
     message: { readonly [name: string]: unknown },
     delivery: Delivery | undefined
   ): void {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
-    const body = delivery === undefined ? free : this.#bodyOf(subscription, delivery)
+    const body = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
     const onError = (error: unknown): void => {
       this.#report(
         {
@@ -613,8 +412,8 @@ export class SubscriptionSession {
     }
     try {
       const newest =
-        typeof version === "number" && this.#options.eventDefinitions !== undefined
-          ? this.#options.eventDefinitions.upcastEvent(textOf(topic), data, version)
+        typeof version === "number" && this.#eventDefinitions !== undefined
+          ? this.#eventDefinitions.upcastEvent(textOf(topic), data, version)
           : data
       const event: SubscriptionEvent = {
         topic: textOf(topic),
@@ -638,138 +437,7 @@ export class SubscriptionSession {
     body.done()
   }
 
-  #bodyOf(subscription: SessionSubscription, delivery: Delivery): Body {
-    const end = (failure?: { readonly error: unknown }): void => {
-      if (!subscription.acksItself || delivery.isSettled) {
-        delivery.phase = "done"
-        delivery.leftAt = this.#now()
-        if (delivery.isSettled || delivery.isLost) release(subscription, delivery)
-        return
-      }
-      if (failure === undefined) return this.#ackItself(subscription, delivery)
-      release(subscription, delivery)
-      if (delivery.isLost) return
-      const { error } = failure
-      // servers that do not listen have no place for what is given up
-      const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
-      const reason = toError(error).message.slice(0, MAX_FAILURE)
-      const asked = ackType === "nak" ? askedDelayMs(error, this.#now()) : undefined
-      this.#settle(subscription, delivery.eventId, ackType, {
-        reason,
-        // what is no delay is none that was asked for
-        ...(asked === undefined || Number.isNaN(asked)
-          ? {}
-          : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
-      }).catch((problem) => this.#tellUnsettled(subscription, problem))
-    }
-    return {
-      take: () => {
-        if (this.#isLate(subscription, delivery)) this.#dropLate(subscription)
-        if (delivery.isLost) return false
-        delivery.phase = "running"
-        return true
-      },
-      done: () => end(),
-      failed: (error) => end({ error })
-    }
-  }
-
-  #ackItself(subscription: SessionSubscription, delivery: Delivery): void {
-    delivery.phase = "acking"
-    // it is acked when it comes back here
-    if (delivery.isLost) return
-    this.#settle(subscription, delivery.eventId, "ack").then(
-      () => release(subscription, delivery),
-      (problem) => this.#tellUnsettled(subscription, problem, delivery)
-    )
-  }
-
-  /** What a server has refused; a lost connection is known, and has brought the event to somebody else, or back here. */
-  #tellUnsettled(subscription: SessionSubscription, problem: unknown, delivery?: Delivery): void {
-    if (!(problem instanceof SubscriptionError)) return
-    if (delivery !== undefined) release(subscription, delivery)
-    const { code, message } = problem
-    this.#report({ code, message, subscriptionId: subscription.id, retrying: true }, subscription)
-  }
-
-  /** Says from time to time that somebody works on what is held, for as long as that is so. */
-  #keep(subscription: SessionSubscription): void {
-    const { ackWaitMs, deliveries } = subscription
-    if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
-    subscription.cancelKeeping = this.#alarm.at(this.#now() + Math.floor(ackWaitMs / 3), () => {
-      subscription.cancelKeeping = undefined
-      this.#dropLate(subscription)
-      const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
-      if (left.length < deliveries.size || this.#paused) {
-        this.#extend(
-          subscription,
-          left.map(({ eventId }) => eventId)
-        )
-        this.#keep(subscription)
-      }
-      // those are with somebody else by now
-      const before = this.#now() - 2 * ackWaitMs
-      for (const delivery of left) if (delivery.leftAt < before) release(subscription, delivery)
-    })
-  }
-
-  /** Begins the `ackWait` anew of all that is held but `except`. */
-  #extend(subscription: SessionSubscription, except: ReadonlyArray<string>): void {
-    const now = this.#now()
-    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
-    const done = (): void => {
-      for (const delivery of extended) delivery.heldSince = now
-    }
-    // a body that has ended since the last time leaves its event with a whole `ackWait`
-    for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
-    // nothing is heard meanwhile, not even the answer
-    if (this.#paused) done()
-    this.#ask(
-      (requestId) => ({
-        type: "in_progress",
-        subscriptionId: subscription.id,
-        ...(except.length === 0 ? {} : { except }),
-        requestId
-      }),
-      done
-    ).catch((problem) => this.#tellUnsettled(subscription, problem))
-  }
-
-  /** Whether it has waited so long, unheard by the server, that it is with somebody else for all that is known. */
-  #isLate({ ackWaitMs }: SessionSubscription, { heldSince, phase }: Delivery): boolean {
-    return phase === "waiting" && ackWaitMs !== undefined && this.#now() - heldSince >= ackWaitMs
-  }
-
-  #dropLate(subscription: SessionSubscription): void {
-    const { ackWaitMs, deliveries, id, pattern } = subscription
-    const late = [...deliveries.values()].filter((delivery) => this.#isLate(subscription, delivery))
-    if (late.length === 0) return
-    for (const delivery of late) {
-      delivery.isLost = true
-      // should it be held after all, its time runs out
-      delivery.phase = "left"
-      delivery.leftAt = this.#now()
-    }
-    this.#report(
-      {
-        code: "NOT_HELD",
-        message:
-          `Events of "${pattern}" that waited here were let go, and come again to somebody: ${late.length}. ` +
-          `The server was not reached for the ${ackWaitMs} ms of their ackWait: ` +
-          "this process was frozen or busy, or the connection stood still",
-        subscriptionId: id,
-        retrying: true
-      },
-      subscription
-    )
-  }
-
-  #stopKeeping(subscription: SessionSubscription): void {
-    subscription.cancelKeeping?.()
-    subscription.cancelKeeping = undefined
-  }
-
-  #report(info: SubscriptionErrorInfo, subscription?: SessionSubscription): void {
+  #report(info: SubscriptionErrorInfo, subscription?: SubscriptionState): void {
     for (const listener of this.#errorListeners) this.#guard(() => listener(info))
     this.#guard(() => subscription?.callbacks.onError?.(info))
   }
@@ -786,18 +454,6 @@ export class SubscriptionSession {
   }
 }
 
-const settleSeen = (subscription: SessionSubscription, eventId: string): void => {
-  const seen = subscription.seen.find((one) => one.eventId === eventId)
-  if (seen !== undefined) seen.settled = true
-  while (subscription.seen[0]?.settled === true) {
-    subscription.position = subscription.seen.shift()?.position
-  }
-}
-
-const release = ({ deliveries }: SessionSubscription, delivery: Delivery): void => {
-  if (deliveries.get(delivery.eventId) === delivery) deliveries.delete(delivery.eventId)
-}
-
 const unconnected = (eventId: string): ConnectionError =>
   new ConnectionError(`Event ${eventId} cannot be settled without a connection: the server delivers it again`)
 
@@ -810,5 +466,3 @@ const errorInfo = (message: { readonly [name: string]: unknown }): SubscriptionE
   ...(typeof message.subscriptionId === "string" ? { subscriptionId: message.subscriptionId } : {}),
   ...(typeof message.retrying === "boolean" ? { retrying: message.retrying } : {})
 })
-
-const closed = (): ClosedError => new ClosedError("subscription client")

@@ -1,5 +1,4 @@
 /** The connection of a subscription client over a WebSocket. */
-import { getWebSocketUrl } from "../Constants.ts"
 import type { IncomingMessage } from "node:http"
 import type { WebSocket } from "ws"
 import {
@@ -11,9 +10,10 @@ import {
   UnauthorizedError
 } from "../Errors.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
+import { getWebSocketUrl } from "../Protocol/Paths.ts"
 import { wireOf } from "../Protocol/WebSocketWire.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
-import type { Dial } from "./SubscriptionSession.ts"
+import type { Dial } from "./Reconnecting.ts"
 import { speaksPlainly } from "./TlsMismatch.ts"
 
 /** Opens connections to a server. */

@@ -22,12 +22,9 @@ import type { ClientError } from "./Client.ts"
 import { naming, ofClient } from "./Named.ts"
 import type { Body } from "./Delivery.ts"
 import { decoderOf, type SubscribedData } from "./Subscribed.ts"
-import {
-  type Dial,
-  type SessionOptions,
-  type SubscriptionEvent,
-  SubscriptionSession
-} from "./SubscriptionSession.ts"
+import type { Dial } from "./Reconnecting.ts"
+import type { SubscriptionEvent } from "./SubscriptionCallbacks.ts"
+import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.ts"
 
 /** What may go wrong with a subscription: it is refused or breaks, or the client has been closed. */
 export type SubscribeError = SubscriptionError | ClosedError | ClientError

@@ -13,39 +13,58 @@ import { make as makeSubscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { withErrors } from "../Result.ts"
 import type { EngineError } from "../Errors.ts"
-import type { EngineService } from "./Engine.ts"
+import type { ManagementService } from "./Access/Management.ts"
+import type { Config } from "./Config/Config.ts"
+import type { KvService } from "./Kv/Kv.ts"
+import type { ProjectionsService as EngineProjections } from "./Projections/Projections.ts"
+import type { ConsumerGroups } from "./PubSub/ConsumerGroups.ts"
+import type { SubscriptionsService } from "./PubSub/Subscriptions.ts"
+import type { PushService } from "./Push/Push.ts"
+import type { SecretsService } from "./Secrets/Secrets.ts"
+import type { StreamsService } from "./Streams/Streams.ts"
 import * as SecretsClient from "./Secrets/SecretsClient.ts"
-import { makeWires } from "./Subscriptions/MemoryWire.ts"
+import { makeWires } from "./PubSub/MemoryWire.ts"
+
+/** What a client asks of the engine. */
+interface Asked {
+  readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
+  readonly streams: StreamsService
+  readonly kv: KvService
+  readonly config: Config["Service"]
+  readonly projections: EngineProjections
+  readonly push: PushService
+  readonly subscriptions: SubscriptionsService
+  readonly consumerGroups: ConsumerGroups["Service"]
+  readonly management: ManagementService
+  readonly secrets: SecretsService
+}
 
 /** The services for one environment. */
 export const servicesIn = (
-  engine: EngineService,
+  engine: Asked,
   environment: string,
   options: ReadingOptions = {}
 ): Context.Context<ClientServices> => {
-  const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
+  const { apiKeys, orgs, policies, roles } = engine.management.in(environment)
   return checkedServices({
     client: clientIn(engine, environment),
-    streams: engine.streams(environment, options),
-    kv: engine.kv(environment),
-    config: engine.config(environment),
+    streams: engine.streams.in(environment, options),
+    kv: engine.kv.in(environment),
+    config: engine.config.in(environment),
     projections: projectionsIn(engine, environment),
     pushEndpoints: pushEndpointsIn(engine, environment),
     subscriptions: makeSubscriptions({ wire: () => wireTo(engine, environment) }),
-    consumerGroups: engine.consumerGroups(environment),
+    consumerGroups: engine.consumerGroups.in(environment),
     apiKeys,
     orgs,
     policies,
     roles,
-    secrets: SecretsClient.make(engine.secrets(environment))
+    secrets: SecretsClient.make(engine.secrets.in(environment))
   })
 }
 
 /** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
-export const clientIn = (
-  engine: EngineService,
-  environment: string
-): Raw<ClientApi<EffectKind>, EngineError> => {
+export const clientIn = (engine: Asked, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {
     ...api,
@@ -62,7 +81,7 @@ export const clientIn = (
   }
 }
 
-const projectionsIn = (engine: EngineService, environment: string): Raw<ProjectionsService> =>
+const projectionsIn = (engine: Asked, environment: string): Raw<ProjectionsService> =>
   withUpdates(
     engine.projections.client(environment),
     { wire: () => wireTo(engine, environment) },
@@ -70,16 +89,13 @@ const projectionsIn = (engine: EngineService, environment: string): Raw<Projecti
   )
 
 /** The client's end of a connection inside the process. */
-export const wireTo = (engine: EngineService, environment: string): Wire => {
+export const wireTo = (engine: Asked, environment: string): Wire => {
   const [ours, theirs] = makeWires()
-  engine.subscribe(environment, theirs)
+  engine.subscriptions.connect(environment, theirs)
   return ours
 }
 
-const pushEndpointsIn = (
-  { push }: EngineService,
-  environment: string
-): Raw<PushEndpointsApi<EffectKind>> => ({
+const pushEndpointsIn = ({ push }: Asked, environment: string): Raw<PushEndpointsApi<EffectKind>> => ({
   register: (url) =>
     Effect.map(push.register(environment, url), (functions) => functions.map(({ id }) => id)),
   list: () => Effect.sync(() => push.list(environment)),

@@ -1,8 +1,6 @@
 /** Long lists in pages, so that none of them stops the engine. */
 import * as Effect from "effect/Effect"
-import { LimitExceededError, ValidationError } from "../Errors.ts"
-import * as Limits from "../Limits.ts"
-import type { Reply } from "./Http/Route.ts"
+import { LimitExceededError } from "../Errors.ts"
 import { gathered, nextTurn, onePage } from "./Polite.ts"
 
 export interface Page<A> {
@@ -97,72 +95,16 @@ export const allAsJson = <A, E>(
     })
   )
 
-/** Characters of a page of a list whose items may be long, besides its last item. */
-const PAGE_LENGTH = 1024 * 1024
-/** Items that are encoded in one turn of the event loop, when all are asked for. */
-const ITEMS_A_TURN = 100
-
-/**
- * The answer to a request for a list that is in memory: a page of it by id, or without a `limit` all of it in its order. `encode`
- * makes an item, and `all` what is around all of them. Fails as {@link allAsJson} does.
- */
-export const listReply = <A extends { readonly id: string }>(
-  name: string,
-  items: ReadonlyArray<A>,
-  page: PageQuery | undefined,
-  encode: (item: A) => unknown = (item) => item,
-  all: (items: string) => string = (text) => `{"${name}":[${text}]}`
-): Effect.Effect<Reply, LimitExceededError> => {
-  if (page === undefined) {
-    return Effect.map(
-      allAsJson(`all ${name}`, (after) =>
-        Effect.sync(() => {
-          const begin = Number(after)
-          const end = begin + ITEMS_A_TURN
-          return {
-            items: items.slice(begin, end).map(encode),
-            ...(end < items.length ? { nextCursor: String(end) } : {})
-          }
-        })
-      ),
-      ({ text }) => ({ status: 200, text: all(text) })
-    )
-  }
-  const left = items.filter(({ id }) => id > page.after).sort((one, other) => (one.id < other.id ? -1 : 1))
-  const texts: Array<string> = []
-  let length = 0
-  while (texts.length < Math.min(page.limit, left.length) && length < PAGE_LENGTH) {
-    const text = JSON.stringify(encode(left[texts.length]!))
-    length += text.length
-    texts.push(text)
-  }
-  const next = left.length > texts.length ? `,"nextCursor":${JSON.stringify(left[texts.length - 1]!.id)}` : ""
-  return Effect.succeed({ status: 200, text: `{"${name}":[${texts.join(",")}]${next}}` })
-}
-
 export interface PageQuery {
   readonly after: string
   readonly limit: number
 }
 
-/**
- * The page that a request asks for; `undefined` without a `limit`, which asks for everything. Throws `ValidationError` or
- * `LimitExceededError`.
- */
-export const readPageQuery = (query: URLSearchParams, most: number): PageQuery | undefined => {
-  const limit = query.get("limit")
-  const after = query.get("cursor") ?? ""
-  if (limit === null) {
-    if (after === "") return undefined
-    throw new ValidationError("A cursor needs a limit beside it")
-  }
-  if (!/^\d{1,9}$/.test(limit) || Number(limit) < 1) {
-    throw new ValidationError(
-      `The limit must be an integer from 1 up, got ${JSON.stringify(limit.slice(0, 64))}`
-    )
-  }
-  if (after.length > Limits.keyLength) {
-    throw new LimitExceededError("The cursor", after.length, Limits.keyLength, "characters")
-  }
-  return { after, limit: Math.min(Number(limit), most) }
+/** A part of a list by name: what comes after a name. */
+export interface ListPage {
+  readonly after: string
+  /** At most so many; -1 for all. */
+  readonly limit: number
 }
+
+export const ALL: ListPage = { after: "", limit: -1 }

@@ -1,37 +1,28 @@
-/** Who waits for which thing to happen: things have names, and one wait may be for several. */
-import * as Deferred from "effect/Deferred"
-import type * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+/** Who waits for which thing to happen: things have names, one wait may be for several, and what happened may be told. */
+export class Signals<A = void> {
+  readonly #waiting = new Map<string, Set<(what: A) => void>>()
 
-export interface Listening {
-  /** Succeeds when one of the things has happened since. */
-  readonly happened: Effect.Effect<void>
-  readonly stop: () => void
-}
-
-export class Signals {
-  readonly #waiting = new Map<string, Set<Deferred.Deferred<void>>>()
-
-  listen(names: ReadonlyArray<string>): Listening {
-    const deferred = Deferred.makeUnsafe<void>()
+  /** Calls `listener` when one of the things happens, once for each. Returns what forgets it. */
+  listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {
     for (const name of names) {
       let waiting = this.#waiting.get(name)
       if (waiting === undefined) this.#waiting.set(name, (waiting = new Set()))
-      waiting.add(deferred)
+      waiting.add(listener)
     }
-    return {
-      happened: Deferred.await(deferred),
-      stop: () => {
-        for (const name of names) {
-          const left = this.#waiting.get(name)
-          if (left?.delete(deferred) === true && left.size === 0) this.#waiting.delete(name)
-        }
+    return () => {
+      for (const name of names) {
+        const left = this.#waiting.get(name)
+        if (left?.delete(listener) === true && left.size === 0) this.#waiting.delete(name)
       }
     }
   }
 
   /** It has happened: everybody who waits for it goes on. */
-  announce(name: string): void {
-    for (const deferred of this.#waiting.get(name) ?? []) Deferred.doneUnsafe(deferred, Exit.void)
+  announce(name: string, what: A): void {
+    const waiting = this.#waiting.get(name)
+    if (waiting === undefined) return
+    // first, because whoever is called may wait for the next time
+    this.#waiting.delete(name)
+    for (const listener of waiting) listener(what)
   }
 }

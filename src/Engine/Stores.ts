@@ -1,3 +1,8 @@
 /** Where an engine keeps everything: the service, and the layers that provide it. */
 export { Store, type StoreService } from "./Store/Store.ts"
-export { layer as layerSqlite, type SqliteOptions } from "./Store/Sqlite.ts"
+export type { BackupInfo } from "./Store/Backup.ts"
+export { restore, type RestoreOptions } from "./Store/Restore.ts"
+export { layer as layerSqlite } from "./SqliteStore.ts"
+export type { SqliteOptions } from "./Store/SqliteFile.ts"
+export { layerPostgres } from "./DatabaseUrl.ts"
+export type { PostgresOptions } from "./Store/Postgres/Options.ts"

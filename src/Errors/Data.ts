@@ -3,6 +3,7 @@ import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { SchemaValidationError } from "./Validation.ts"
+import { showMs } from "../Show.ts"
 
 /**
  * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
@@ -276,7 +277,7 @@ export class ProjectionBehindError extends TimeoutError {
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
-      `Projection "${projection}" was at position ${position} of the log after ${timeoutMs}ms, and not at ${target}. ${why}`,
+      `Projection "${projection}" was at position ${position} of the log after ${showMs(timeoutMs)}, and not at ${target}. ${why}`,
       timeoutMs,
       { code: "PROJECTION_BEHIND", details: { projection, position, target } }
     )

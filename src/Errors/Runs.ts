@@ -1,6 +1,7 @@
 /** Functions and their runs. */
 import { type CauseOption, IronflowError, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
+import { showMs } from "../Show.ts"
 
 /** No function of this id is registered. */
 export class FunctionNotFoundError extends NotFoundError {
@@ -47,7 +48,7 @@ export class FunctionTimeoutError extends TimeoutError {
   readonly functionId: string
   constructor(functionId: string, timeoutMs: number) {
     super(
-      `Function "${functionId}" timed out: one turn of it ran longer than ${timeoutMs}ms. ` +
+      `Function "${functionId}" timed out: one turn of it ran longer than ${showMs(timeoutMs)}. ` +
         "Move long work into steps, or raise the function's `timeout`",
       timeoutMs,
       { code: "FUNCTION_TIMEOUT" }

@@ -2,6 +2,7 @@
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { define } from "./Reading.ts"
+import { showMs } from "../Show.ts"
 
 export interface StepErrorOptions extends CauseOption {
   readonly stepId: string
@@ -58,7 +59,7 @@ export class WaitTimeoutError extends TimeoutError {
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
-      `Step "${stepName}" timed out after ${timeoutMs}ms: no event "${event}" that it accepts arrived`,
+      `Step "${stepName}" timed out after ${showMs(timeoutMs)}: no event "${event}" that it accepts arrived`,
       timeoutMs,
       { code: "WAIT_TIMEOUT", retryable: false }
     )
@@ -113,7 +114,7 @@ export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> =
 export class InvokeTimeoutError extends InvokeError<never> {
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
-    super(functionId, childRunId, `timed out after ${timeoutMs}ms (the child run goes on)`)
+    super(functionId, childRunId, `timed out after ${showMs(timeoutMs)} (the child run goes on)`)
     this.timeoutMs = timeoutMs
   }
 }

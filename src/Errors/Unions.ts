@@ -15,6 +15,7 @@ import type {
   ConfigNotFoundError,
   ConsumerGroupExistsError,
   ConsumerGroupNotFoundError,
+  EventNotFoundError,
   KeyNotFoundError,
   ProjectionNotFoundError,
   RevisionConflictError,
@@ -40,6 +41,7 @@ export type MissingError =
   | BucketNotFoundError
   | ConfigNotFoundError
   | ConsumerGroupNotFoundError
+  | EventNotFoundError
   | FunctionNotFoundError
   | KeyNotFoundError
   | NoResultsError

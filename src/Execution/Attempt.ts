@@ -1,4 +1,6 @@
 /** One execution of a step's code. */
+import type * as Tracer from "effect/Tracer"
+import { progressOf, type StepProgress } from "../Protocol/RunningSteps.ts"
 import type { StepRunContext } from "../Step.ts"
 import type { StepCall } from "./StepCall.ts"
 import type { TxCollector } from "./Tx.ts"
@@ -28,6 +30,10 @@ export class Attempt {
   tx: TxCollector | undefined = undefined
   /** Why the code was told to stop. */
   abortReason: Error | undefined = undefined
+  /** Where the turn is traced: what the code is part of. */
+  span: Tracer.AnySpan | undefined = undefined
+  /** What the code said last of how far it has come. */
+  progress: StepProgress | undefined = undefined
   readonly #owner: AttemptOwner
   #controller: AbortController | undefined = undefined
   #ended = false
@@ -109,6 +115,11 @@ class RunContext implements StepRunContext {
 
   get idempotencyKey(): string {
     return this.#attempt.idempotencyKey
+  }
+
+  // bound: it is handed to what calls back
+  readonly progress = (fraction: number, text?: string): void => {
+    this.#attempt.progress = progressOf(fraction, text)
   }
 }
 

@@ -7,6 +7,7 @@ import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode } from "./StepCall.ts"
 import { compensationKey } from "../StepId.ts"
 import { stepDone } from "./StepReports.ts"
+import { showMs } from "../Show.ts"
 
 export interface Compensation {
   /** Name of the step that it undoes. */
@@ -61,7 +62,7 @@ export class Compensations {
 /** The code of a compensation: never without a timeout, since nothing else bounds it. */
 export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) => void): StepCode => {
   const { retry, stepTimeout, timeoutMs } = plan
-  return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: `${timeoutMs}ms` }, retry }
+  return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: showMs(timeoutMs) }, retry }
 }
 
 /** What a compensation is called in the journal. */

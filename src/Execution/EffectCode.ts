@@ -4,11 +4,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as References from "effect/References"
+import * as Tracer from "effect/Tracer"
 import * as Schema from "effect/Schema"
 import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import { InterruptedError, SchemaValidationError } from "../Errors.ts"
 import { type EffectRunOptions, Step, StepAttempt, type StepService } from "../Step.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
+import { stepAnnotations } from "./HandlerLogs.ts"
 import { nestedSteps } from "./NestedSteps.ts"
 
 /**
@@ -123,9 +126,14 @@ export const effectCode = (
 ): ((attempt: Attempt) => void) => {
   const context = withSteps(callersContext, nestedSteps(name))
   return (attempt) => {
-    const running = Effect.runForkWith(Context.add(context, StepAttempt, attempt.context))(
-      Effect.suspend(() => program(attempt))
+    const own = Context.add(
+      Context.add(context, StepAttempt, attempt.context),
+      References.CurrentLogAnnotations,
+      stepAnnotations(callersContext, name, attempt.number)
     )
+    const running = Effect.runForkWith(
+      attempt.span === undefined ? own : Context.add(own, Tracer.ParentSpan, attempt.span)
+    )(Effect.suspend(() => program(attempt)))
     const exit = running.pollUnsafe()
     if (exit !== undefined) {
       attempt.end(attemptExit(name, attempt, exit))

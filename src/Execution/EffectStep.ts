@@ -55,6 +55,7 @@ import {
 import { effectTx } from "./EffectTx.ts"
 import { rememberCallSite } from "./FunctionPlan.ts"
 import { handlerClock } from "./HandlerClock.ts"
+import { withHandlerLogs } from "./HandlerLogs.ts"
 import { refuseNested } from "./NestedSteps.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
@@ -72,6 +73,7 @@ import {
 import { storedError } from "./StepOutcomes.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
+import { showMs } from "../Show.ts"
 
 /** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
 export const startEffectHandler = (
@@ -93,7 +95,7 @@ export const startEffectHandler = (
   const clock = handlerClock(Context.get(turn.host.context, Clock.Clock), (change) =>
     turn.sleepsOutsideOfSteps(change)
   )
-  const services = Context.add(turn.host.context, Clock.Clock, clock)
+  const services = withHandlerLogs(turn, Context.add(turn.host.context, Clock.Clock, clock))
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
     // what the handler acquires belongs to this turn, and not to the worker
     Effect.scoped(
@@ -131,7 +133,7 @@ const face: Face = {
   durationMs: (duration, what) => durationMs(duration as StepDuration, what),
   timeout: (timeout, what) => {
     const ms = durationMs(timeout as StepDuration, what)
-    return { ms, text: typeof timeout === "string" ? timeout : `${ms}ms` }
+    return { ms, text: typeof timeout === "string" ? timeout : showMs(ms) }
   },
   runKeys: effectRunKeys,
   invokeKeys: effectInvokeKeys

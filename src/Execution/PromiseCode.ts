@@ -1,6 +1,7 @@
 /** How async functions run: as the code of a step, as a handler, as a branch. */
 import { AsyncResource } from "node:async_hooks"
 import { asStandard } from "../EffectSchema.ts"
+import { within } from "../OpenTelemetry.ts"
 import { ValidationError } from "../Errors.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
@@ -52,9 +53,11 @@ export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
   const context = new AsyncResource("ironflow.step")
   return (attempt) =>
     context.runInAsyncScope(() =>
-      insideStep(turn.token, name, () =>
+      insideStep(turn.token, name, attempt.number, () =>
         follow(
-          () => fn(...argumentsFor(attempt)),
+          attempt.span === undefined
+            ? () => fn(...argumentsFor(attempt))
+            : () => within(attempt.span, () => fn(...argumentsFor(attempt))),
           (value) => {
             try {
               decoder?.check(value)

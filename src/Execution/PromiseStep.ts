@@ -80,9 +80,10 @@ export const startPromiseHandler = (
     },
     onTurnEnd: (callback: () => void | Promise<void>) => turn.onTurnEnd(callback)
   }
+  const { tracing } = turn.host
   outside.runInAsyncScope(() =>
     follow(
-      () => fn.handler(context),
+      tracing === undefined ? () => fn.handler(context) : () => tracing.within(() => fn.handler(context)),
       (value) => turn.succeeded(value),
       (error) => turn.failed(error)
     )

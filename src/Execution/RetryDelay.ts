@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Random from "effect/Random"
 import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
 import { retryAfterOf } from "../Errors.ts"
-import { show } from "../Show.ts"
+import { show, showMs } from "../Show.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 export interface Failed {
@@ -27,7 +27,7 @@ export const delayBeforeRetry = (
   if (asked !== undefined) {
     logger.warn(
       `${what()} failed with an error whose \`retryAfter\` is ` +
-        `neither a delay nor a date, ${show(retryAfterOf(error))}. It is tried again in ${delayMs}ms, as its retry policy says`
+        `neither a delay nor a date, ${show(retryAfterOf(error))}. It is tried again in ${showMs(delayMs)}, as its retry policy says`
     )
   }
   return delayMs

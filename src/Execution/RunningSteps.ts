@@ -2,6 +2,7 @@
 import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
 import { Attempt, type AttemptOwner } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
+import type { RunningStep } from "../Protocol/RunningSteps.ts"
 import { type BranchGroup, isWithin } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import type { TurnHost } from "./TurnHost.ts"
@@ -33,6 +34,26 @@ export class RunningSteps {
     return this.#attempts.size === 0 ? [] : Array.from(this.#attempts, ({ call }) => call.name)
   }
 
+  /** Those that have run for so long or longer, the oldest first. */
+  told(atLeastMs: number): ReadonlyArray<RunningStep> {
+    if (this.#attempts.size === 0) return []
+    const now = this.#host.clock.currentTimeMillisUnsafe()
+    const told: Array<RunningStep> = []
+    for (const { call, number, progress, startedAt } of this.#attempts) {
+      const forMs = Math.max(0, now - startedAt)
+      if (forMs < atLeastMs) continue
+      told.push({
+        stepKey: call.key,
+        name: call.name,
+        kind: call.kind,
+        attempt: number,
+        forMs,
+        ...(progress === undefined ? {} : { progress })
+      })
+    }
+    return told
+  }
+
   has(group: BranchGroup): boolean {
     for (const attempt of this.#attempts) if (isWithin(attempt.call.scope, group)) return true
     return false
@@ -59,6 +80,7 @@ export class RunningSteps {
   }
 
   #begin(attempt: Attempt, code: StepCode): void {
+    this.#host.tracing?.began(attempt)
     const begin = this.#host.probe?.begin
     if (begin === undefined) code.begin(attempt)
     else begin(attempt, code)

@@ -37,7 +37,7 @@ export const readTx = (stored: unknown): TxOutcome =>
 
 /** The awaited event as handlers see it. */
 export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
-  const { data, name, timestamp, version, ...rest } = value as StoredEvent
+  const { data, name, timestamp, traceparent: _, version, ...rest } = value as StoredEvent
   const { upcast } = turn.host
   return {
     ...rest,
@@ -51,4 +51,6 @@ export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
 /** An event in the outcome of a wait, which the engine wrote. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
   readonly timestamp: string | number
+  /** What has caused it. */
+  readonly traceparent?: string
 }

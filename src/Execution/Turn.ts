@@ -10,6 +10,7 @@ import type { Job } from "../Protocol/Worker.ts"
 import { startEffectHandler } from "./EffectStep.ts"
 import { functionPlan } from "./FunctionPlan.ts"
 import { startPromiseHandler } from "./PromiseStep.ts"
+import { passTraceOn, traceTurn } from "./TurnTrace.ts"
 import { TurnMachine } from "./TurnMachine.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
@@ -22,9 +23,22 @@ export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 export const startTurn = (
   fn: AnyFunction,
   job: Job,
-  host: TurnHost,
-  onEnd: (end: TurnEnd) => void
+  untraced: TurnHost,
+  onEndUntraced: (end: TurnEnd) => void
 ): TurnHandle => {
+  const trace = traceTurn(job, untraced)
+  const host: TurnHost =
+    trace?.host ??
+    (job.event.trace === undefined
+      ? untraced
+      : { ...untraced, report: (op, onAck) => untraced.report(passTraceOn(job, op), onAck) })
+  const onEnd =
+    trace === undefined
+      ? onEndUntraced
+      : (end: TurnEnd): void => {
+          trace.ended(end)
+          onEndUntraced(end)
+        }
   let interruptFiber: (() => void) | undefined
   let interrupted = false
   const turn = new TurnMachine(functionPlan(fn), job, host, {

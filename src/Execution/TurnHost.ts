@@ -4,8 +4,10 @@ import type * as Context from "effect/Context"
 import type { SerializedError } from "../Errors.ts"
 import type { JsonText } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import type { Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { LogLine, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { RunningStep } from "../Protocol/RunningSteps.ts"
 import type { Alarm } from "./Alarm.ts"
+import type { StepTracing } from "./StepTracing.ts"
 import type { TurnProbe } from "./TurnProbe.ts"
 
 export interface TurnHost {
@@ -20,6 +22,10 @@ export interface TurnHost {
   readonly logger: Logger
   /** Where the `logger` of handlers writes to; the console when absent. */
   readonly handlerLogger?: Logger
+  /** The worker, for the lines of handlers; absent where turns run without one. */
+  readonly workerId?: string
+  /** Is given what handlers log, to go with the next report. */
+  readonly keepLine?: (line: LogLine) => void
   /** Services for Effect handlers. */
   readonly context: Context.Context<never>
   /**
@@ -41,6 +47,8 @@ export interface TurnHost {
   readonly pace?: (start: () => void) => void
   /** Brings the data of a stored event to its newest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
+  /** Where the turn is traced. */
+  readonly tracing?: StepTracing
   /** For tests. */
   readonly probe?: TurnProbe
 }
@@ -72,4 +80,6 @@ export interface TurnHandle {
    * a refused report, a lost lease, a cancelled run, a forced stop.
    */
   readonly abort: (reason: Error) => void
+  /** The steps whose code has run for so long or longer. */
+  readonly running: (atLeastMs: number) => ReadonlyArray<RunningStep>
 }

@@ -14,14 +14,16 @@ import {
   toError
 } from "../Errors.ts"
 import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
-import { type Logger, runLogger } from "../Logger.ts"
+import type { Logger } from "../Logger.ts"
 import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
+import type { RunningStep } from "../Protocol/RunningSteps.ts"
 import type { JsonText } from "../Json.ts"
 import type { StepKind } from "../StepKind.ts"
 import { encodeResult } from "../Result.ts"
 import { type Compensation, compensationCall, Compensations, lostCompensation } from "./Compensation.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
+import { handlerLogger } from "./HandlerLogs.ts"
 import { judge, Quiet, type QuietOwner } from "./Quiet.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
@@ -107,7 +109,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
 
   /** The handler's logger. */
   get logger(): Logger {
-    return runLogger(this.job.runId, () => this.steps.isReplaying, this.host.handlerLogger)
+    return handlerLogger(this)
   }
 
   onTurnEnd(callback: () => void | Promise<void>): void {
@@ -140,6 +142,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
 
   wrapUp(): void {
     this.steps.wrapUp()
+  }
+
+  running(atLeastMs: number): ReadonlyArray<RunningStep> {
+    return this.steps.running.told(atLeastMs)
   }
 
   abort(reason: Error): void {

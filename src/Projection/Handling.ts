@@ -10,7 +10,7 @@ import {
   PARTITION_FUNCTION,
   type ProjectionLogEvent,
   type ProjectionRegistration
-} from "../Protocol/Projections.ts"
+} from "../Protocol/ProjectionOwners.ts"
 import { validate } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { GLOBAL_PARTITION, partitionAt, partitionOf } from "./Partition.ts"

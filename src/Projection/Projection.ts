@@ -20,10 +20,10 @@ import type { Logger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
+import type { ProjectionMode } from "../Protocol/Projections.ts"
 import { show } from "../Show.ts"
 
-/** Whether the engine keeps the state (`managed`), or the handler does what it likes (`external`). */
-export type ProjectionMode = "managed" | "external"
+export type { ProjectionMode } from "../Protocol/Projections.ts"
 
 /** An event as projections see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data

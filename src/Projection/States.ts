@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkSize, projectionStateBytes } from "../Limits.ts"
-import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/Projections.ts"
+import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { type CallContext, Failed, type Handling } from "./Handling.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 

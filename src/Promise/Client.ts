@@ -3,6 +3,7 @@ import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { namesOf } from "../Client/Methods.ts"
 import { ConsumerGroups, type ConsumerGroupsApi, consumerGroupsMethods } from "../Client/ConsumerGroups.ts"
 import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
 import { Orgs, type OrgsApi, orgsMethods } from "../Client/Orgs.ts"
@@ -92,13 +93,13 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       PushEndpointsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, PushEndpoints, pushEndpointsMethods)
+    >(this.#rim, PushEndpoints, namesOf(pushEndpointsMethods))
     Object.assign(
       this,
       promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, ClientServices, ValidationError>(
         this.#rim,
         Client,
-        clientMethods
+        namesOf(clientMethods)
       ),
       { streams: promiseStreams(this.#rim) }
     )
@@ -108,36 +109,36 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       ConsumerGroupsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, ConsumerGroups, consumerGroupsMethods)
+    >(this.#rim, ConsumerGroups, namesOf(consumerGroupsMethods))
     // `promisify` cannot infer one reading from the other
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,
       ApiKeysApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, ApiKeys, apiKeysMethods)
+    >(this.#rim, ApiKeys, namesOf(apiKeysMethods))
     this.orgs = promisify<OrgsApi<PromiseKind>, OrgsApi<EffectKind>, ClientServices, ValidationError>(
       this.#rim,
       Orgs,
-      orgsMethods
+      namesOf(orgsMethods)
     )
     this.roles = promisify<RolesApi<PromiseKind>, RolesApi<EffectKind>, ClientServices, ValidationError>(
       this.#rim,
       Roles,
-      rolesMethods
+      namesOf(rolesMethods)
     )
     this.policies = promisify<
       PoliciesApi<PromiseKind>,
       PoliciesApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, Policies, policiesMethods)
+    >(this.#rim, Policies, namesOf(policiesMethods))
     this.secrets = promisify<
       SecretsApi<PromiseKind>,
       SecretsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, Secrets, secretsMethods)
+    >(this.#rim, Secrets, namesOf(secretsMethods))
   }
 
   /** The key-value store. */

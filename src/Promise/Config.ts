@@ -12,8 +12,10 @@ import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { getConfig, listConfigs } from "../Protocol/Config.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
@@ -46,14 +48,13 @@ export class ConfigClient implements AsyncDisposable {
     const methods = promisify<ConfigApi<PromiseKind>, ConfigApi<EffectKind>, ClientServices, ValidationError>(
       this.#rim,
       Config,
-      configMethods
+      namesOf(configMethods)
     )
     Object.assign(
       this,
-      reporting(methods, configMethods, config.onError, (method, [name]) => ({
+      reporting(methods, namesOf(configMethods), config.onError, (method, [name]) => ({
         method: `config.${method}`,
-        endpoint:
-          method === "list" ? endpoints.listConfigs.path : pathOf(endpoints.getConfig, { name: String(name) })
+        endpoint: method === "list" ? listConfigs.path : pathOf(getConfig, { name: String(name) })
       }))
     )
   }

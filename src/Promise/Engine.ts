@@ -1,5 +1,4 @@
 /** The engine of the Promise face: started inside the process, closed with it. */
-import * as EffectDuration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -8,20 +7,26 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
-import * as Sqlite from "../Engine/Store/Sqlite.ts"
-import { MessageRetention, RunRetention } from "../Engine/Retention.ts"
+import type { BackupInfo } from "../Engine/Store/Backup.ts"
+import { restore as restoreFile, type RestoreOptions } from "../Engine/Store/Restore.ts"
+import * as SqliteStore from "../Engine/SqliteStore.ts"
+import { Auditing } from "../Engine/Audit/Auditor.ts"
+import { databaseUrlOf, layerPostgres } from "../Engine/DatabaseUrl.ts"
+import type { Store } from "../Engine/Store/Store.ts"
+import { type KeptLogs, RunLogRetention } from "../Engine/Runs/RunLogs.ts"
+import { retention, type RetentionOptions } from "../Engine/Retention.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
-import { MasterKey, type SecretsService } from "../Engine/Secrets/Secrets.ts"
-import type { HttpServerOptions } from "../Engine/Http/Server.ts"
-import type { SecretInfo } from "../Client/Secrets.ts"
+import { MasterKey, type SecretsOfEnvironment } from "../Engine/Secrets/Secrets.ts"
+import type { HttpServerOptions } from "../Server/Server.ts"
+import type { SecretInfo } from "../Protocol/Secrets.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { ValidationError } from "../Errors.ts"
+import { type StoreError, ValidationError } from "../Errors.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { checkName } from "../Limits.ts"
+import { checkName, linesLength, linesOfRun } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
+import { show } from "../Show.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
-import { show } from "../Show.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
@@ -36,22 +41,33 @@ import {
 } from "./Worker.ts"
 
 /** What `startEngine` takes: where the data is, and what the worker that comes with the engine does. */
-export interface StartEngineOptions extends Partial<
-  WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
-> {
+export interface StartEngineOptions
+  extends
+    Partial<WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>>,
+    RetentionOptions {
   /**
    * The database file, created when it does not exist; `"ironflow.db"` by default. `":memory:"` for data that is gone
    * with the process.
    */
   readonly filename?: string
+  /**
+   * Instead of a file: `postgres://user:password@host:5432/database`. By default, when there is no `filename` either, what
+   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. One engine at a time uses a schema.
+   */
+  readonly databaseUrl?: string
+  /** The schema of the tables on Postgres, `"ironflow"` by default. It is created when it does not exist. */
+  readonly databaseSchema?: string
+  /** Most connections to Postgres at a time; 10 by default. */
+  readonly databasePoolSize?: number
   /** 32 bytes in base64 or hex that secrets are sealed with; `IRONFLOW_MASTER_KEY` by default. */
   readonly masterKey?: string
-  /** How long a run is kept after it has ended; `"30d"` by default, `"forever"` keeps all. */
-  readonly keepRuns?: Duration | "forever"
-  /** How long a message of a topic is kept; `"30d"` by default, `"forever"` keeps all that fits. */
-  readonly keepMessages?: Duration | "forever"
-  /** Bytes of data that a topic keeps, its newest messages; 256 MiB by default. */
-  readonly maxTopicBytes?: number
+  /**
+   * How much is kept of what the code of each run has logged: 1,000 lines and 262,144 characters by default, the newest ones. `lines: 0`
+   * keeps none.
+   */
+  readonly keepLogs?: { readonly lines?: number; readonly characters?: number }
+  /** Looks in the background whether the database still says what the guarantees promise; `true` by default. */
+  readonly audit?: boolean
   /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
   readonly listen?: HttpServerOptions
   /** How endpoints in push mode are called. */
@@ -79,10 +95,15 @@ export interface PushConfig {
 const engineKeys = {
   ...workerKeys,
   filename: true,
+  databaseUrl: true,
+  databaseSchema: true,
+  databasePoolSize: true,
   masterKey: true,
   keepRuns: true,
+  keepLogs: { lines: true, characters: true },
   keepMessages: true,
   maxTopicBytes: true,
+  audit: true,
   listen: true,
   push: {
     signingKey: true,
@@ -110,6 +131,12 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   readonly url?: string
   /** The secrets of the engine's environment; functions get those that their `secrets` name. */
   readonly secrets: EngineSecrets
+  /**
+   * Writes all that the database has at this moment, of every environment, to a new file that only the user of the process may read;
+   * the engine goes on meanwhile. Rejects with `ValidationError` when there is such a file, with `StoreError` when it cannot be
+   * written: then nothing is left of it.
+   */
+  backup(filename: string): Promise<BackupInfo>
   /** A worker for this engine; in the engine's environment unless it names another. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
@@ -120,15 +147,15 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
 }
 
 /**
- * Starts an engine on a SQLite file, and a worker for `functions` and `projections`; resolves when these are registered.
+ * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`; resolves when these are registered.
  *
  * Rejects with `ValidationError` when the options are not acceptable, and with `StoreError` when the database cannot be
- * used: `STORE_LOCKED` when another engine has it open, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
+ * used: `STORE_LOCKED` when another engine uses it, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
  */
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
   checkKeys(options, engineKeys, "startEngine()", options.logger)
   const environment = checkName("environment", resolveEnvironment(options.environment))
-  const filename = checkName("filename of the database", options.filename ?? "ironflow.db")
+  const store = storeOf(options)
   const workerConfig = {
     ...knownOf(options, workerKeys),
     environment,
@@ -138,12 +165,12 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const embedded = layer.pipe(
-    Layer.provide(Sqlite.layer({ filename })),
+    Layer.provide(store),
     Layer.provide(settings(options)),
     Layer.provideMerge(logs)
   )
   // an engine that does not listen need not load what does
-  const server = options.listen === undefined ? undefined : await import("../Engine/Http/Server.ts")
+  const server = options.listen === undefined ? undefined : await import("../Server/Server.ts")
   const runtime = ManagedRuntime.make(
     server === undefined ? embedded : server.layer(options.listen).pipe(Layer.provideMerge(embedded))
   )
@@ -180,7 +207,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
       // only what the engine says goes to its logger: what Effect handlers log is theirs
-      open: (registration, handlers) => Effect.provide(service.connectWorker(registration, handlers), logs)
+      open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {
       const closers = who === "worker" ? workers : clients
@@ -201,7 +228,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     connection,
     client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
-    secrets: secretsOf(service.secrets(environment), run),
+    secrets: secretsOf(service.secrets.in(environment), run),
+    backup: (filename) => run(Effect.flatMap(named("the backup's file", filename), service.backup)),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
     [Symbol.asyncDispose]: close
@@ -219,14 +247,52 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   return engine
 }
 
+/**
+ * Makes a backup the database of an engine, whole or not at all, after reading all of it; no engine may have that database open. One
+ * that is started on it goes on with the runs that were in flight.
+ *
+ * Rejects with `ValidationError` for a file that is no backup, and where there is a database and `replace` is not set; with
+ * `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE`
+ * when it is of a newer version, or cannot be read or written.
+ */
+export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo> => {
+  const exit = await Effect.runPromiseExit(restoreFile(options))
+  if (Exit.isSuccess(exit)) return exit.value
+  throw errorOf(exit.cause)
+}
+
+const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
+  Effect.try({
+    try: () => checkName(what, filename),
+    // it throws nothing else
+    catch: (error) => error as ValidationError
+  })
+
 const secretsOf = (
-  secrets: SecretsService,
+  secrets: SecretsOfEnvironment,
   run: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
 ): EngineSecrets => ({
   set: (name, value) => run(secrets.set(name, value)),
   list: () => run(secrets.list),
   delete: (name) => run(secrets.delete(name))
 })
+
+const storeOf = ({
+  databasePoolSize,
+  databaseSchema,
+  databaseUrl,
+  filename
+}: StartEngineOptions): Layer.Layer<Store, StoreError | ValidationError> => {
+  const url = databaseUrlOf(databaseUrl, filename, { url: "`databaseUrl`", file: "`filename`" })
+  if (url === undefined) {
+    return SqliteStore.layer({ filename: checkName("filename of the database", filename ?? "ironflow.db") })
+  }
+  return layerPostgres({
+    url,
+    ...(databaseSchema === undefined ? {} : { schema: databaseSchema }),
+    ...(databasePoolSize === undefined ? {} : { poolSize: databasePoolSize })
+  })
+}
 
 const pushSettings = ({ signingKey, timeout, ...push }: PushConfig): PushSettings =>
   makeSettings({
@@ -235,31 +301,24 @@ const pushSettings = ({ signingKey, timeout, ...push }: PushConfig): PushSetting
     ...(timeout === undefined ? {} : { timeoutMs: positiveDuration(timeout, "`push.timeout`") })
   })
 
-const settings = ({
-  keepMessages,
-  keepRuns,
-  masterKey,
-  maxTopicBytes,
-  push
-}: StartEngineOptions): Layer.Layer<never> =>
+const settings = ({ audit, keepLogs, masterKey, push, ...options }: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
+    audit === undefined ? Layer.empty : Layer.succeed(Auditing, audit),
     push === undefined ? Layer.empty : Layer.succeed(PushSettings, pushSettings(push)),
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
-    keepMessages === undefined && maxTopicBytes === undefined
-      ? Layer.empty
-      : Layer.succeed(MessageRetention, {
-          age: keptFor("keepMessages", keepMessages ?? "30d"),
-          topicBytes: positiveBytes("maxTopicBytes", maxTopicBytes ?? 256 * 1024 * 1024)
-        }),
-    keepRuns === undefined ? Layer.empty : Layer.succeed(RunRetention, keptFor("keepRuns", keepRuns))
+    retention(options),
+    keepLogs === undefined ? Layer.empty : Layer.succeed(RunLogRetention, keptLogs(keepLogs))
   )
 
-const keptFor = (name: string, duration: Duration | "forever"): EffectDuration.Duration =>
-  duration === "forever" ? EffectDuration.infinity : EffectDuration.millis(positiveDuration(duration, name))
-
-const positiveBytes = (name: string, bytes: number): number => {
-  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
-  throw new ValidationError(`\`${name}\` must be a positive number of bytes, got ${show(bytes)}`)
+const keptLogs = ({
+  characters = linesLength,
+  lines = linesOfRun
+}: NonNullable<StartEngineOptions["keepLogs"]>): KeptLogs => {
+  for (const [name, value] of Object.entries({ lines, characters })) {
+    if (Number.isSafeInteger(value) && value >= 0) continue
+    throw new ValidationError(`\`keepLogs.${name}\` must be a whole number from 0 up, got ${show(value)}`)
+  }
+  return { lines: characters === 0 ? 0 : lines, length: characters }
 }
 
 /** Like an open port would: an engine that only waits for events has nothing else that keeps the process from ending. */

@@ -17,9 +17,11 @@ import {
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import * as endpoints from "../Protocol/Kv.ts"
 import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 
@@ -55,7 +57,7 @@ export class KVClient implements AsyncDisposable {
     const methods = promisify<KvApi<PromiseKind>, KvApi<EffectKind>, ClientServices, ValidationError>(
       this.#rim,
       Kv,
-      kvMethods
+      namesOf(kvMethods)
     )
     const paths: Record<string, Parameters<typeof pathOf>[0]> = {
       createBucket: endpoints.createBucket,
@@ -65,7 +67,7 @@ export class KVClient implements AsyncDisposable {
     }
     Object.assign(
       this,
-      reporting(methods, kvMethods, this.#onError, (method, [bucket]) => ({
+      reporting(methods, namesOf(kvMethods), this.#onError, (method, [bucket]) => ({
         method: `kv.${method}`,
         endpoint: pathOf(paths[method] ?? endpoints.listBuckets, { bucket: String(bucket) })
       }))
@@ -133,15 +135,15 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
       KvBucketApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, bucket, kvBucketMethods)
+    >(this.#rim, bucket, namesOf(kvBucketMethods))
     Object.assign(
       this,
-      reporting(methods, kvBucketMethods, config.onError, (method, [key]) => ({
+      reporting(methods, namesOf(kvBucketMethods), config.onError, (method, [key]) => ({
         method: `kv.bucket.${method}`,
         endpoint:
           method === "listKeys" || method === "write"
-            ? pathOf(endpoints[method === "write" ? "writeKeys" : "listKeys"], { bucket: bucketName })
-            : pathOf(endpoints[method === "history" ? "keyHistory" : "getKey"], {
+            ? pathOf(method === "write" ? endpoints.writeKeys : endpoints.listKeys, { bucket: bucketName })
+            : pathOf(method === "history" ? endpoints.keyHistory : endpoints.getKey, {
                 bucket: bucketName,
                 key: String(key)
               })

@@ -10,6 +10,7 @@ import {
 } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
+import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
@@ -46,7 +47,7 @@ export const promiseProjections = (rim: Rim<ClientServices, ValidationError>): P
     ProjectionsApi<EffectKind>,
     ClientServices,
     ValidationError
-  >(rim, Projections, projectionsMethods)
+  >(rim, Projections, namesOf(projectionsMethods))
   const subscribe = (
     name: string,
     second: ProjectionSubscriptionCallbacks | ProjectionSubscribeOptions = {},

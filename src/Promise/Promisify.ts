@@ -8,7 +8,9 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Tracer from "effect/Tracer"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
+import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
 
 /** The runtime that a Promise face runs on, and what the face is called in errors (`client`). */
@@ -54,7 +56,10 @@ export const run = async <A, E, R, ER>(
   if (rim.isClosed) throw closed(rim.what)
   // a call that ends without waiting would not notice
   if (signal?.aborted) throw signal.reason
-  const exit = await rim.runtime.runPromiseExit(effect, signal === undefined ? {} : { signal })
+  // before anything is waited for: it is that of the caller
+  const span = activeSpan()
+  const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
+  const exit = await rim.runtime.runPromiseExit(asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
   // who awaits this is on the stack, below this function; to ask before the call would cost every call what only some need

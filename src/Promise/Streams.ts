@@ -18,9 +18,10 @@ import {
 } from "../Client/Streams.ts"
 import type { AnyEntity } from "../Entity.ts"
 import type { TypedEvent } from "../Event.ts"
+import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 
-type Method = (typeof streamMethods)[number]
+type Method = keyof typeof streamMethods
 type Methods<F extends PromiseKind | EffectKind> = Pick<UntypedStreamsApi<F, AsyncIterableKind>, Method>
 
 export const promiseStreams = <R, ER>(
@@ -29,7 +30,7 @@ export const promiseStreams = <R, ER>(
   const methods = promisify<Methods<PromiseKind>, Methods<EffectKind>, R | Streams, ER>(
     rim,
     Streams,
-    streamMethods
+    namesOf(streamMethods)
   )
   return { ...methods, events: eventsOver(methods.read), of: (entity) => entityStreams(rim, entity) }
 }

@@ -1,12 +1,12 @@
 /** The subscription client of the Promise face: events as they happen, over one connection. */
+import type { SubscriptionState } from "../Client/SubscriptionState.ts"
 import type {
   ConnectionState,
-  SessionSubscription,
   SubscriptionCallbacks,
   SubscriptionErrorInfo,
-  SubscriptionEvent,
-  SubscriptionSession
-} from "../Client/SubscriptionSession.ts"
+  SubscriptionEvent
+} from "../Client/SubscriptionCallbacks.ts"
+import type { SubscriptionSession } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/Delivery.ts"
 import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
@@ -320,7 +320,7 @@ const decoding = async (
 
 const handleOf = (
   session: SubscriptionSession,
-  subscription: SessionSubscription
+  subscription: SubscriptionState
 ): Subscription | AckableSubscription => {
   const handle = {
     get id() {

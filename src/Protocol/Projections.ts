@@ -1,145 +1,431 @@
-/**
- * What a worker and an engine say to each other about projections, independent of how it travels.
- *
- * A worker claims a projection and is its owner until another one takes it over: a {@link ProjectionLease} has a token, and
- * a generation that goes up with every claim and every rebuild. The owner reads batches, folds them or calls its handler,
- * and saves states, dead letters and position of a batch in one change. A save says from which position it goes on; one
- * whose token, generation or position is not the current one changes nothing and is counted.
- */
-import type * as Effect from "effect/Effect"
-import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
-import type { EventEntity } from "../Event.ts"
-import type { JsonText } from "../Json.ts"
+/** Projections as their users and operators see them: how they travel, and the calls about them. */
+import { EventNotFoundError, InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
+import {
+  among,
+  asItIs,
+  both,
+  eitherCase,
+  exact,
+  fields,
+  filled,
+  flag,
+  integer,
+  json,
+  list,
+  oneOf,
+  optional,
+  orElse,
+  snaked,
+  some,
+  struct,
+  text,
+  time
+} from "./Codec.ts"
+import { inBody, inPath, operation, row, waiting } from "./Row.ts"
+import type { RunError } from "./Runs.ts"
 
-/** A projection as a worker registers it. */
-export interface ProjectionRegistration {
-  readonly name: string
-  /** Names or patterns. */
-  readonly events: ReadonlyArray<string>
-  readonly mode: "managed" | "external"
-  /** A dotted path; {@link PARTITION_FUNCTION} when only the worker knows. */
-  readonly partitionKey?: string
-}
+// ---------------------------------------------------------------------------------------------------------------------
+// What travels
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Whether the engine keeps the state (`managed`), or the handler does what it likes (`external`). */
+export type ProjectionMode = "managed" | "external"
 
 /** `error` while an event that has failed is tried again; dead letters are counted apart. */
 export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
 export type ProjectionStatus = (typeof projectionStatuses)[number]
 
-/** In place of a path: the partition is what a function of the worker returns. */
-export const PARTITION_FUNCTION = "(function)"
-
-/** The right to read and save, with all that it takes to go on. */
-export interface ProjectionLease {
+/** The state of one partition. Times are ISO strings. */
+// oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
+export interface ProjectionStateResult<S = any> {
   readonly name: string
-  readonly token: string
-  readonly generation: number
-  /** Everything up to here is done. */
-  readonly position: number
-  /** The event that has failed and is to be tried again, and how often it has. */
-  readonly failing?: { readonly position: number; readonly failures: number }
-  /** How long the projection stays this worker's without a sign of life, milliseconds. */
-  readonly leaseMs: number
+  readonly partition: string
+  /** `{}` when nothing was projected yet, and for an external projection. */
+  readonly state: S
+  /** The last event in the state; absent when there is none. */
+  readonly lastEventId?: string
+  readonly lastEventTime?: string
+  /** Position of that event; 0 when there is none. For an external projection, everything up to here is done. */
+  readonly lastEventSeq: number
+  /** How often the state was saved. */
+  readonly version: number
+  readonly mode: ProjectionMode
+  readonly status: ProjectionStatus
+  readonly errorMessage?: string
+  readonly updatedAt: string
 }
 
-export type ProjectionClaim =
-  | { readonly _tag: "Granted"; readonly lease: ProjectionLease }
-  | { readonly _tag: "Busy"; readonly owner: string }
+/** How a projection does: one sentence, and the facts behind it. Times are ISO strings. */
+export interface ProjectionStatusInfo {
+  readonly name: string
+  readonly mode: ProjectionMode
+  readonly status: ProjectionStatus
+  /** A sentence for a person. */
+  readonly message: string
+  readonly events: ReadonlyArray<string>
+  readonly partitionKey?: string
+  /** Everything up to here is projected. */
+  readonly lastEventSeq: number
+  /** Events in the log that wait to be projected. */
+  readonly lag: number
+  /** The worker that it belongs to; absent while there is none. */
+  readonly owner?: string
+  /** One more with every owner and every rebuild. */
+  readonly generation: number
+  readonly pausedBy?: string
+  readonly pausedAt?: string
+  readonly pauseReason?: string
+  /** Where a rebuild will be done. */
+  readonly rebuildTo?: number
+  /** The last thing that went wrong, also when it has been got over. */
+  readonly errorMessage?: string
+  readonly lastError?: RunError & { readonly position: number; readonly at: string }
+  /** The event that is tried again, and how often it has failed. */
+  readonly failing?: { readonly position: number; readonly failures: number }
+  readonly deadLetters: number
+  /** Saves that were refused because their worker was not the owner any more. */
+  readonly refusedSaves: number
+  readonly createdAt: string
+  readonly updatedAt: string
+}
 
-/** An event as it is in the log. */
-export interface ProjectionLogEvent {
+/** An event that a projection has given up. */
+export interface DeadLetter {
+  /** Position of the event in the log; what `retryDeadLetter` takes. */
   readonly position: number
-  readonly id: string
+  readonly event: {
+    readonly id: string
+    readonly name: string
+    readonly version: number
+    readonly data: unknown
+    readonly timestamp: string
+  }
+  readonly error: RunError
+  readonly attempts: number
+  /** ISO string. */
+  readonly failedAt: string
+  /** It was asked to be tried again, and waits for the worker. */
+  readonly retrying: boolean
+}
+
+export interface PauseProjectionOptions {
+  /** Who pauses it, for those who see it paused; "a client" by default. */
+  readonly by?: string
+  readonly reason?: string
+}
+
+/** The row of a partition in the store. */
+interface StateRow {
+  readonly partitionKey: string
+  readonly state: unknown
+  readonly lastEventId: string
+  readonly lastEventSeq: number
+  readonly lastEventTime: string
+  readonly version: number
+  /** Of changes: one more with each state of the projection that is saved. */
+  readonly revision?: number
+  readonly updatedAt: string
+}
+
+/** The state of a partition as it is asked for; `state` is absent when nothing was saved for it. */
+interface Envelope {
   readonly name: string
   readonly version: number
-  readonly data: JsonText
-  readonly metadata?: JsonText
-  readonly source?: string
-  /** Epoch milliseconds. */
-  readonly timestamp: number
-  /** Of an event that was appended to an entity stream. */
-  readonly entity?: EventEntity
+  readonly mode: ProjectionMode
+  readonly status: ProjectionStatus
+  readonly lastEventSeq: number
+  readonly updatedAt: string
+  readonly errorMessage?: string
+  readonly state?: Where & StateRow
 }
 
-/** What comes next. */
-export interface ProjectionBatch {
-  readonly events: ReadonlyArray<ProjectionLogEvent>
-  /** Where the log has been looked at up to: a save of all events ends here. */
-  readonly position: number
-  /** Dead letters that somebody wants to be tried again, instead of events that come next. */
-  readonly retries: ReadonlyArray<ProjectionLogEvent>
+/** Other servers leave it out. */
+interface Where {
+  readonly projectionName?: string
+  readonly environmentId?: string
 }
 
-export interface PartitionState {
-  readonly partition: string
-  /** Absent when nothing was saved yet. */
-  readonly state?: JsonText
-  /** Of the last event that is in the state; 0 when there is none. */
-  readonly position: number
+/** States that have changed since a cursor, as they are now: a page of them. */
+interface Changes extends Pick<Envelope, "mode" | "status" | "errorMessage"> {
+  readonly cursor: string
+  /** The partition after which to go on; absent on the last page. */
+  readonly next?: string
+  readonly states: ReadonlyArray<StateRow>
 }
 
-/** A state to save, with the last event of the batch that belongs to the partition. */
-export interface NewPartitionState {
-  readonly partition: string
-  readonly state: JsonText
-  readonly position: number
+/** How far a rebuild is. */
+export interface Rebuild {
+  readonly projectionName: string
+  readonly status: string
+  readonly lastEventSeq: number
+  readonly targetSeq?: number
+  readonly remainingEvents: number
+}
+
+/** Whether a projection is as far as was asked for. */
+export interface CatchupAnswer {
+  readonly caughtUp: boolean
+  readonly timedOut: boolean
+  readonly currentSeq: number
+  readonly targetSeq: number
+  readonly behindByEvents: number
+  readonly rebuilding?: boolean
+  readonly mode?: ProjectionMode
+  /** A sentence for a person, of one that is behind. */
+  readonly message?: string
+}
+
+/** What answers of other servers may lack. */
+const count = orElse(integer, 0)
+const said = orElse(time, "")
+const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")
+const status = orElse(among(projectionStatuses), "active")
+
+export const Status = eitherCase(
+  snaked<ProjectionStatusInfo>({
+    name: filled,
+    mode,
+    status,
+    message: orElse(filled, ""),
+    events: orElse(some(text), []),
+    partitionKey: optional(text),
+    lastEventSeq: exact(count),
+    lag: count,
+    owner: optional(filled),
+    generation: count,
+    pausedBy: optional(filled),
+    pausedAt: optional(time),
+    pauseReason: optional(filled),
+    rebuildTo: optional(integer),
+    errorMessage: optional(filled),
+    lastError: optional(asItIs<NonNullable<ProjectionStatusInfo["lastError"]>>()),
+    failing: optional(asItIs<NonNullable<ProjectionStatusInfo["failing"]>>()),
+    deadLetters: count,
+    refusedSaves: count,
+    createdAt: said,
+    updatedAt: exact(said)
+  })
+)
+const StateRowAnswer = snaked<StateRow>({
+  partitionKey: orElse(filled, ""),
+  state: json,
+  lastEventId: orElse(filled, ""),
+  lastEventSeq: count,
+  lastEventTime: said,
+  version: count,
+  revision: optional(integer),
+  updatedAt: said
+})
+export const ProjectionState = snaked<Envelope>({
+  name: orElse(filled, ""),
+  version: count,
+  mode,
+  status,
+  lastEventSeq: count,
+  updatedAt: said,
+  errorMessage: optional(filled),
+  state: optional(
+    both(snaked<Where>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
+  )
+})
+/** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine announces it. */
+export const StateUpdated = snaked<ProjectionStateResult>({
+  name: text,
+  partition: text,
+  state: json,
+  lastEventId: optional(text),
+  lastEventTime: optional(text),
+  lastEventSeq: count,
+  version: count,
+  mode,
+  status,
+  errorMessage: optional(text),
+  updatedAt: orElse(text, "")
+})
+export const ProjectionChanges = snaked<Changes>({
+  mode,
+  status,
+  errorMessage: optional(filled),
+  cursor: text,
+  next: optional(text),
+  states: some(StateRowAnswer)
+})
+
+const RebuildAnswer = snaked<Rebuild>({
+  projectionName: text,
+  status: text,
+  lastEventSeq: integer,
+  targetSeq: optional(integer),
+  remainingEvents: integer
+})
+/** How far it is, with all that the status says. */
+const Rebuilding = both(RebuildAnswer, Status)
+const CatchupResult = fields<CatchupAnswer>({
+  caughtUp: flag,
+  timedOut: orElse(flag, false),
+  currentSeq: count,
+  targetSeq: count,
+  behindByEvents: count,
+  rebuilding: optional(flag),
+  mode: optional(oneOf("managed", "external")),
+  message: optional(filled)
+})
+const CatchupResults = struct({
+  results: list(
+    struct({
+      result: optional(CatchupResult),
+      error: optional(struct({ code: text, message: text }))
+    })
+  )
+})
+const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({ deadLetters: list(asItIs<DeadLetter>()) })
+const Retrying = struct({ retrying: count })
+
+export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
+/** Other servers rebuild a `partition`, or from an event on; this one rebuilds a projection as a whole. */
+export interface RebuildOptions {
+  readonly partition?: string
+  readonly fromEventId?: string
+  readonly dryRun?: boolean
+}
+export const RebuildRequest = fields<RebuildOptions>({
+  partition: optional(text),
+  fromEventId: optional(text),
+  dryRun: optional(flag)
+})
+const RetryLetters = struct({ position: optional(integer) })
+export interface WaitForPosition {
+  readonly name: string
+  readonly minSeq: number
+  readonly partition?: string
+}
+export const Position = fields<WaitForPosition>({ name: text, minSeq: integer, partition: optional(text) })
+export const Timeout = struct({ timeoutMs: optional(integer) })
+const CatchupBatch = both(struct({ items: list(Position) }), Timeout)
+export interface WaitForEvent {
   readonly eventId: string
-  /** Epoch milliseconds. */
-  readonly eventTime: number
+  readonly projection: string
+  readonly timeoutMs?: number
+  readonly partition?: string
 }
+export const EventWait = fields<WaitForEvent>({
+  eventId: text,
+  projection: text,
+  timeoutMs: optional(integer),
+  partition: optional(text)
+})
 
-/** An event that has failed for good. */
-export interface NewDeadLetter {
-  readonly position: number
-  readonly error: SerializedError
-  /** Executions of the handler. */
-  readonly attempts: number
-}
+// ---------------------------------------------------------------------------------------------------------------------
+// Calls
+// ---------------------------------------------------------------------------------------------------------------------
 
-/** The outcome of a batch, or of a part from its beginning. */
-export interface ProjectionSave {
-  /** One more with every save of an owner. The same save may be sent again when its answer is lost. */
-  readonly number?: number
-  /** The position that it goes on from. */
-  readonly from: number
-  /** Everything up to here is done. Equal to `from` for what moves nothing: retries, a failure. */
-  readonly to: number
-  readonly states: ReadonlyArray<NewPartitionState>
-  readonly deadLetters: ReadonlyArray<NewDeadLetter>
-  /** Dead letters that have succeeded now. */
-  readonly resolved: ReadonlyArray<number>
-  /** The event after `to` that has failed and will be tried again. */
-  readonly failing?: { readonly position: number; readonly failures: number; readonly error: SerializedError }
-}
+export const listProjections = operation("GET /api/v1/projections", {
+  answer: list(Status),
+  page: "projections"
+})
+export const restGetProjection = operation("GET /api/v1/projections/:name", {
+  answer: ProjectionState,
+  missing: ProjectionNotFoundError
+})
+export const deleteProjection = operation("DELETE /api/v1/projections/:name", {
+  missing: ProjectionNotFoundError
+})
+export const projectionStatus = operation("GET /api/v1/projections/:name/status", {
+  answer: Status,
+  missing: ProjectionNotFoundError
+})
+export const rebuildProjection = operation("POST /api/v1/projections/:name/rebuild", {
+  answer: Rebuilding,
+  missing: ProjectionNotFoundError
+})
+export const pauseProjection = operation("POST /api/v1/projections/:name/pause", {
+  answer: Status,
+  missing: ProjectionNotFoundError
+})
+export const resumeProjection = operation("POST /api/v1/projections/:name/resume", {
+  answer: Status,
+  missing: ProjectionNotFoundError
+})
+export const projectionCatchup = operation("GET /api/v1/projections/:name/catchup", {
+  answer: CatchupResult,
+  missing: ProjectionNotFoundError
+})
+export const projectionChanges = operation("GET /api/v1/projections/:name/changes", {
+  answer: ProjectionChanges,
+  missing: ProjectionNotFoundError,
+  ours: true
+})
+export const deadLetters = operation("GET /api/v1/projections/:name/dead-letters", {
+  answer: DeadLetters,
+  missing: ProjectionNotFoundError,
+  ours: true
+})
+export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-letters/retry", {
+  answer: Retrying,
+  missing: ProjectionNotFoundError,
+  ours: true
+})
 
-export type ProjectionSaved =
-  | { readonly _tag: "Saved" }
-  /** Nothing was changed: the projection is another worker's, or was rebuilt or deleted. */
-  | { readonly _tag: "Refused"; readonly reason: string }
+const noLetter = { 409: InvalidStateError } as const
+export const noEvent = { 404: EventNotFoundError } as const
 
-/** How a worker gets at its projections: in the same process, over HTTP, or from another Ironflow server. */
-export interface ProjectionFeed {
-  /** Waits until the projection is free, but not for ever, and no longer than `waitMs` milliseconds. */
-  readonly claim: (
-    registration: ProjectionRegistration,
-    waitMs?: number
-  ) => Effect.Effect<ProjectionClaim, ConnectionError | ValidationError | AccessError>
-  /** Waits until there is something, but not for ever. `undefined` when the lease is gone. */
-  readonly read: (
-    lease: ProjectionLease,
-    limit: number
-  ) => Effect.Effect<ProjectionBatch | undefined, ConnectionError | AccessError>
-  /** One for every partition asked for; `undefined` when the lease is gone. */
-  readonly states: (
-    lease: ProjectionLease,
-    partitions: ReadonlyArray<string>
-  ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, ConnectionError | AccessError>
-  /** Fails with `ValidationError` when the engine does not take what is to be saved. */
-  readonly save: (
-    lease: ProjectionLease,
-    save: ProjectionSave
-  ) => Effect.Effect<ProjectionSaved, ConnectionError | ValidationError | AccessError>
-  /** Says that the worker is alive; `false` when the lease is gone. */
-  readonly renew: (lease: ProjectionLease) => Effect.Effect<boolean, ConnectionError | AccessError>
-  /** Lets the next worker have it. Never fails: the lease ends by itself too. */
-  readonly release: (lease: ProjectionLease) => Effect.Effect<void>
+export const rows = {
+  /** The projections and how they do, by name. */
+  listProjections: row(listProjections, "projection:read"),
+  /** The state of a `partition`. */
+  restGetProjection: row(restGetProjection, "projection:read", { query: ["partition"] }),
+  /** Deletes a projection and its states. A worker that still runs it begins anew. */
+  deleteProjection: row(deleteProjection, "projection:manage"),
+  /** How a projection does. */
+  projectionStatus: row(projectionStatus, "projection:read"),
+  /** Forgets position and dead letters, and projects everything again from the beginning of the log. `dryRun` changes nothing. */
+  rebuildProjection: row(rebuildProjection, "projection:manage", { body: RebuildRequest }),
+  /** How far a rebuild is. */
+  projectionRebuild: row("GET /api/v1/projections/:name/rebuild", "projection:read", {
+    answer: RebuildAnswer,
+    missing: ProjectionNotFoundError
+  }),
+  /** Fails: what is rebuilt has forgotten its state. */
+  cancelRebuild: row("POST /api/v1/projections/:name/cancel", "projection:manage", {
+    answer: RebuildAnswer,
+    errors: { 409: InvalidStateError }
+  }),
+  /** Hands out no more events; what the worker has in hand is still saved. */
+  pauseProjection: row(pauseProjection, "projection:manage", { body: Pause }),
+  /** Goes on where it was. */
+  resumeProjection: row(resumeProjection, "projection:manage"),
+  /** Answers when the projection is as far as `minSeq`, or after `timeout` milliseconds, 30 s at most. */
+  projectionCatchup: row(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
+    query: ["minSeq", "timeout"]
+  }),
+  /** The same for several at once. */
+  projectionCatchupBatch: row(
+    "POST /api/v1/projections/catchup/batch",
+    {
+      action: "projection:read",
+      subject: { from: "body", kind: "projection", members: ["name"], each: "items" },
+      waits: true
+    },
+    { body: CatchupBatch, answer: CatchupResults, repeats: true }
+  ),
+  /** Answers when the projection has seen an event. */
+  projectionWaitForEvent: row(
+    "POST /api/v1/projections/wait-for-event",
+    waiting(inBody("projection:read", "projection", "projection")),
+    {
+      body: EventWait,
+      answer: CatchupResult,
+      missing: ProjectionNotFoundError,
+      errors: noEvent,
+      repeats: true
+    }
+  ),
+  /** The states that have changed `since` a cursor, as they are now; those `after` a partition. */
+  projectionChanges: row(projectionChanges, "projection:read", {
+    query: ["since", "partition", "after", "limit"]
+  }),
+  /** Events that the projection has given up, oldest first; those `after` a position. */
+  deadLetters: row(deadLetters, "projection:read", { query: ["after", "limit"] }),
+  /** Has a dead letter tried once more, or all of them without a `position`. */
+  retryDeadLetters: row(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
 }

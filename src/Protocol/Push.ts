@@ -11,8 +11,13 @@
  * `sent_at` is signed with the rest of the body. A handler refuses what was sent too long ago, and a turn that it has
  * had before: a request that somebody has recorded is worth nothing.
  */
-import type { FunctionRegistration, Job, Notice, TurnOp } from "./Worker.ts"
+import { EndpointNotFoundError, EndpointUnavailableError } from "../Errors.ts"
+import { fields, flag, json, list, number, object, optional, orElse, some, struct, text } from "./Codec.ts"
+import { Trigger } from "./Functions.ts"
+import type { RunningStep } from "./RunningSteps.ts"
 import type { WireTurnAck } from "./Http/Turns.ts"
+import { all, each, operation, row, waiting } from "./Row.ts"
+import type { FunctionRegistration, Job, Notice, TurnLogs, TurnOp } from "./Worker.ts"
 
 /** The version of {@link TurnRequest} that a handler names in its description. */
 export const PUSH_TURNS_VERSION = 1
@@ -22,6 +27,8 @@ export interface DescribeRequest {
   /** Epoch milliseconds. */
   readonly sent_at: number
 }
+
+export const describeRequest = (nowMs: number): DescribeRequest => ({ type: "describe", sent_at: nowMs })
 
 export interface Description {
   readonly type: "description"
@@ -37,18 +44,25 @@ export interface TurnRequest {
   readonly job: Job
 }
 
+export const turnRequest = (job: Job, nowMs: number): TurnRequest => ({ type: "turn", sent_at: nowMs, job })
+
 export interface TurnResponse {
   readonly type: "turn"
   /** In order; the last one ends the turn, unless the engine has that one already. */
   readonly ops: ReadonlyArray<TurnOp>
+  readonly logs?: TurnLogs
 }
 
 /** `POST /api/v1/push/turns/:jobId`: from the handler of a turn that lives, to {@link TurnUpdated}. */
 export interface TurnUpdate {
   readonly runId: string
   readonly ops: ReadonlyArray<TurnOp>
+  /** Comes with ops alone. */
+  readonly logs?: TurnLogs
   /** Waits this long for a notice, milliseconds, when there is none. */
   readonly waitMs?: number
+  /** The steps whose code runs, when the handler asks for notices. */
+  readonly running?: ReadonlyArray<RunningStep>
   /** The handler knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
   /** A step was called after the turn had ended; see `WorkerSession.late`. */
@@ -169,3 +183,65 @@ export type PushResponse =
         readonly stack?: string
       }
     }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Calls
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A handler that a server calls for the turns of its functions. */
+export interface PushEndpoint {
+  readonly url: string
+  readonly functionIds: ReadonlyArray<string>
+  /** Whether it answered the last time. */
+  readonly available: boolean
+  /** Why it is not available. */
+  readonly problem?: string
+}
+
+const Endpoint = fields<PushEndpoint>({
+  url: text,
+  functionIds: orElse(some(text), []),
+  available: orElse(flag, false),
+  problem: optional(text)
+})
+const Endpoints = struct({ endpoints: some(Endpoint), nextCursor: optional(text) })
+const Registered = struct({
+  url: text,
+  functions: some(struct({ id: text, name: text, triggers: list(Trigger) }))
+})
+// read by `TurnReports.ts`
+const Update = struct({
+  runId: text,
+  ops: list(object),
+  waitMs: optional(number),
+  running: optional(json),
+  pauses: optional(flag),
+  late: optional(struct({ stepName: text, lingerMs: number }))
+})
+const Updated = struct({ ack: object, notices: list(object) })
+
+/** What a push handler reports while its turn lives. */
+export const pushTurn = operation("POST /api/v1/push/turns/:jobId", { answer: Updated, repeats: true })
+export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {
+  answer: Endpoints,
+  page: "endpoints"
+})
+export const registerPushEndpoint = operation("POST /api/v1/push/endpoints", { answer: Registered })
+export const removePushEndpoint = operation("DELETE /api/v1/push/endpoints", { repeats: true })
+
+export const rows = {
+  /** What has happened in a turn that a handler is at, and what it has to know of it. */
+  pushTurn: row(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
+  /** The endpoints that are called for turns. */
+  listPushEndpoints: row(listPushEndpoints, each("function:read", "function")),
+  /** Asks the handler at a URL for its functions, and registers them. */
+  registerPushEndpoint: row(registerPushEndpoint, waiting(all("function:register", "function")), {
+    body: struct({ url: text }),
+    errors: { 502: EndpointUnavailableError }
+  }),
+  /** Calls the endpoint at `url` no more. */
+  removePushEndpoint: row(removePushEndpoint, all("function:register", "function"), {
+    query: ["url"],
+    errors: { 404: EndpointNotFoundError }
+  })
+}

@@ -2,7 +2,24 @@
 import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
-import type { FunctionRegistration } from "./Worker.ts"
+import type { FunctionRegistration, WorkerRegistration } from "./Worker.ts"
+
+/** What every Ironflow server reads of the registration of a worker. */
+export const announcement = ({
+  functions,
+  hostname,
+  labels,
+  maxConcurrentJobs,
+  version,
+  workerId
+}: WorkerRegistration) => ({
+  worker_id: workerId,
+  hostname,
+  function_ids: functions.map(({ id }) => id),
+  max_concurrent_jobs: maxConcurrentJobs,
+  labels,
+  version
+})
 
 /** The registration of a function, with every default filled in. */
 export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
@@ -24,6 +41,7 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
     codeHash: functionCodeHash(fn),
     ...(config.concurrency === undefined ? {} : { concurrency: config.concurrency }),
     ...(config.actorKey === undefined ? {} : { actorKey: config.actorKey }),
+    ...(config.searchBy === undefined ? {} : { searchBy: config.searchBy }),
     ...(config.recording === undefined ? {} : { recording: config.recording }),
     ...(config.recordingRetention === undefined ? {} : { recordingRetention: config.recordingRetention }),
     ...(config.metadata === undefined ? {} : { metadata: config.metadata })

@@ -4,11 +4,31 @@
  */
 
 import type { Duration } from "../Duration.ts"
+import { ConsumerGroupNotFoundError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
+import {
+  among,
+  anyOf,
+  type Codec,
+  digits,
+  fields,
+  flag,
+  integer,
+  json,
+  list,
+  object,
+  oneOf,
+  optional,
+  struct,
+  text
+} from "./Codec.ts"
+import { SUBSCRIPTIONS } from "./Paths.ts"
+import { inBody, row } from "./Row.ts"
 
 export const ackModes = ["auto", "manual"] as const
 export type AckMode = (typeof ackModes)[number]
-export type AckType = "ack" | "nak" | "term"
+const ackTypes = ["ack", "nak", "term"] as const
+export type AckType = (typeof ackTypes)[number]
 /** What happens to events that a connection cannot take at once. */
 export const backpressureModes = ["buffer", "drop", "block"] as const
 export type BackpressureMode = (typeof backpressureModes)[number]
@@ -225,4 +245,168 @@ export interface Wire {
   onClose: (code: number, reason: string) => void
   /** What was sent has left. */
   onDrain: () => void
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The calls of ConnectRPC that are answered with a stream of events, as `/ws` brings them
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** `ackMode` and `backpressure` in any spelling of an enum. */
+export interface StreamOptions extends Omit<
+  SubscribeOptions,
+  "ackMode" | "ackWait" | "backpressure" | "buffer"
+> {
+  readonly ackMode?: unknown
+  readonly backpressure?: unknown
+}
+const Subscribe = struct({
+  pattern: text,
+  options: optional(
+    fields<StreamOptions>({
+      replay: optional(integer),
+      includeMetadata: optional(flag),
+      filter: optional(text),
+      namespace: optional(text),
+      consumerGroup: optional(text),
+      ackMode: optional(json),
+      backpressure: optional(json)
+    })
+  )
+})
+const Join = struct({
+  groupName: text,
+  namespace: optional(text),
+  consumerId: optional(text),
+  clientId: optional(text)
+})
+const StreamedEvent = struct({
+  subscriptionId: text,
+  eventId: text,
+  topic: text,
+  data: object,
+  metadata: optional(
+    struct({
+      timestamp: text,
+      source: optional(text),
+      namespace: text,
+      custom: optional(object)
+    })
+  ),
+  sequence: digits,
+  deliveryAttempt: integer
+})
+
+const ackMode = optional(among(ackModes))
+const Buffer = fields<BufferConfig>({ maxBytes: optional(integer) })
+
+/** What a client says on `/ws`: the engine reads it in its own words (`Engine/PubSub/SubscribeRequest.ts`). */
+const ClientMessage = anyOf(
+  fields<WSSubscribeRequest>({
+    type: oneOf("subscribe"),
+    subscription: fields<WSSubscribeRequest["subscription"]>({
+      pattern: text,
+      options: optional(
+        fields<SubscribeOptions>({
+          replay: optional(integer),
+          includeMetadata: optional(flag),
+          filter: optional(text),
+          consumerGroup: optional(text),
+          ackMode,
+          ackWait: optional(anyOf(text, integer) as Codec<Duration>),
+          backpressure: optional(among(backpressureModes)),
+          buffer: optional(Buffer),
+          namespace: optional(text)
+        })
+      ),
+      resume: optional(struct({ after: optional(text) })),
+      capacity: optional(integer)
+    })
+  }),
+  fields<WSUnsubscribeRequest>({ type: oneOf("unsubscribe"), subscriptionId: text }),
+  fields<WSAckRequest>({
+    type: oneOf("ack"),
+    eventId: text,
+    ackType: among(ackTypes),
+    redeliverDelay: optional(integer),
+    subscriptionId: optional(text),
+    requestId: optional(integer),
+    reason: optional(text)
+  }),
+  fields<WSInProgressRequest>({
+    type: oneOf("in_progress"),
+    subscriptionId: text,
+    eventId: optional(text),
+    except: optional(list(text)),
+    requestId: optional(integer)
+  })
+)
+/** What a server says there. */
+const ServerMessage = anyOf(
+  fields<WSSubscriptionResult>({
+    type: oneOf("subscription_result"),
+    results: list(
+      fields<WSSubscriptionResult["results"][number]>({
+        pattern: text,
+        status: oneOf("ok", "error"),
+        subscriptionId: optional(text),
+        code: optional(text),
+        message: optional(text),
+        position: optional(text),
+        ackMode,
+        ackWait: optional(integer)
+      })
+    )
+  }),
+  fields<WSEventMessage>({
+    type: oneOf("event"),
+    subscriptionId: text,
+    topic: text,
+    data: json,
+    meta: optional(fields<EventMetadata>({ timestamp: text, sequence: optional(integer) })),
+    eventId: optional(text),
+    position: optional(text),
+    version: optional(integer),
+    attempt: optional(integer),
+    entity: optional(fields<EventEntity>({ id: text, type: text, version: integer })),
+    metadata: optional(object)
+  }),
+  fields<WSSubscriptionError>({
+    type: oneOf("subscription_error"),
+    subscriptionId: text,
+    code: text,
+    message: text,
+    retrying: flag
+  }),
+  fields<WSError>({ type: oneOf("error"), code: text, message: text }),
+  fields<WSAckResult>({
+    type: oneOf("ack_result"),
+    requestId: integer,
+    status: oneOf("ok", "error"),
+    code: optional(text),
+    message: optional(text)
+  })
+)
+
+// what a connection subscribes to is asked about each time
+export const sockets = {
+  /** Subscriptions: what is said on it is JSON, one object a frame. */
+  subscriptions: row(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
+    body: ClientMessage,
+    answer: ServerMessage
+  })
+}
+
+export const rows = {
+  /** The events that fit a pattern, as they come. What the pattern reaches is asked besides, as on `/ws`. */
+  subscribe: row("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
+    body: Subscribe,
+    answer: StreamedEvent,
+    streams: true
+  }),
+  /** The same for a member of a group that is there. */
+  joinConsumerGroup: row(
+    "PubSubService/JoinConsumerGroup",
+    inBody("subscription:read", "group", "groupName", "group_name"),
+    { body: Join, answer: StreamedEvent, errors: { 404: ConsumerGroupNotFoundError }, streams: true }
+  )
 }

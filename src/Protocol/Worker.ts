@@ -19,8 +19,10 @@ import type { AccessError, ConnectionError, SerializedError, ValidationError } f
 import type { EventEntity } from "../Event.ts"
 import type { JsonText } from "../Json.ts"
 import type { CarriedValue } from "../KvValue.ts"
+import type { LineLevel } from "../LogFields.ts"
 import type { StepKind } from "../StepKind.ts"
-import type { ProjectionFeed } from "./Projections.ts"
+import type { ProjectionFeed } from "./ProjectionOwners.ts"
+import type { RunningTurn } from "./RunningSteps.ts"
 import type { Overlap } from "../Overlap.ts"
 
 export type { SerializedError } from "../Errors.ts"
@@ -71,6 +73,8 @@ export interface JobEvent {
   readonly idempotencyKey?: string
   /** Of an event that was appended to an entity stream. */
   readonly entity?: EventEntity
+  /** The W3C `traceparent` of what has caused it, if that was traced. */
+  readonly trace?: string
 }
 
 /** A lease on a run, with all that its next turn needs. */
@@ -148,7 +152,7 @@ export interface TxOutcome {
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
-/** One thing that happened in a turn. */
+/** One thing that happened in a turn. `trace` is the `traceparent` of the step, for what comes of it. */
 export type TurnOp =
   /** A step finished: its result, or a failure that is not retried. */
   | {
@@ -173,6 +177,7 @@ export type TurnOp =
       readonly name: string
       readonly value: JsonText | undefined
       readonly writes: ReadonlyArray<TxWrite>
+      readonly trace?: string
       readonly attempt: number
       readonly startedAt: number
       readonly endedAt: number
@@ -213,6 +218,7 @@ export type TurnOp =
       readonly functionId: string
       readonly input: JsonText | undefined
       readonly timeoutMs: number
+      readonly trace?: string
     }
   /** Start a child run and go on. The answer's outcome is `{"runId": ...}`. */
   | {
@@ -221,6 +227,7 @@ export type TurnOp =
       readonly name: string
       readonly functionId: string
       readonly input: JsonText | undefined
+      readonly trace?: string
     }
   /** Publish to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
   | {
@@ -229,6 +236,7 @@ export type TurnOp =
       readonly name: string
       readonly topic: string
       readonly data: JsonText
+      readonly trace?: string
     }
   /** The handler has seen the outcome of a wait that fired: it takes its place in the journal. */
   | { readonly _tag: "Settle"; readonly stepKey: string }
@@ -262,11 +270,35 @@ export const endsTurn = (op: TurnOp): boolean =>
   op._tag === "Pause" ||
   op._tag === "Release"
 
+/** A line that the code of a run has logged. */
+export interface LogLine {
+  /** Epoch milliseconds, by the worker's clock. */
+  readonly at: number
+  readonly level: LineLevel
+  readonly message: string
+  readonly data?: JsonText
+  /** The step in whose code it was logged; absent outside of steps. */
+  readonly step?: string
+  /** Of the step, else of the run. */
+  readonly attempt?: number
+  /** Absent for lines of push handlers. */
+  readonly worker?: string
+}
+
+/** What a turn has logged since its last report, oldest first. */
+export interface TurnLogs {
+  readonly lines: ReadonlyArray<LogLine>
+  /** Lines before these for which there was no room. */
+  readonly dropped?: number
+}
+
 /** Ops of one turn, applied in order and all or none. */
 export interface TurnReport {
   readonly jobId: string
   readonly runId: string
   readonly ops: ReadonlyArray<TurnOp>
+  /** Absent when nothing was logged. Engines of earlier versions leave it aside. */
+  readonly logs?: TurnLogs
 }
 
 /**
@@ -342,6 +374,8 @@ export interface FunctionRegistration {
   /** The endpoint has described itself as one that runs whole turns. */
   readonly endpointTurns?: true
   readonly actorKey?: string
+  /** Paths whose values runs are found by. */
+  readonly searchBy?: ReadonlyArray<string>
   readonly secrets: ReadonlyArray<string>
   readonly recording?: boolean
   readonly recordingRetention?: string
@@ -378,6 +412,8 @@ export interface WorkerHandlers {
   readonly onConnected?: (connected: boolean) => void
   /** Whether the worker is at the turn of a job: the lease of one that it is not at is let go. */
   readonly holds?: (jobId: string) => boolean
+  /** The steps whose code has run for so long or longer, as far as that is known. */
+  readonly running?: (atLeastMs: number) => ReadonlyArray<RunningTurn>
 }
 
 /** What is known of when the engine has answered a renewal. */

@@ -9,14 +9,10 @@ import * as Schema from "effect/Schema"
 import * as Rpc from "effect/rpc/Rpc"
 import * as RpcGroup from "effect/rpc/RpcGroup"
 import type { FromClientEncoded, FromServerEncoded } from "effect/rpc/RpcMessage"
-import { sockets } from "./Http/Endpoints.ts"
 import type { LateRequest, RegisterTurnsRequest, ReportsRequest, ReportsResponse } from "./Http/Turns.ts"
 import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment.ts"
 import { seal } from "./Seal.ts"
 import type { CallFailure, Push, RoomRequest } from "./TurnStream.ts"
-
-/** Where the engine takes WebSockets of workers. */
-export const WORKER_RPC_PATH = sockets.workers
 
 /** What engines that have it name among their transports. */
 export const RPC_TRANSPORT = "rpc"

@@ -9,6 +9,7 @@
  * | `IncomingMessage`, `ServerResponse` | Node.js, Express, Next.js pages | is written |
  * | `IncomingMessage` alone | | is returned as a `Response` |
  */
+import { isIronflowError } from "../Errors.ts"
 import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type ServeResponse } from "./Http.ts"
 
 /** A request as it came, and what becomes of the response. */
@@ -100,7 +101,7 @@ export const fetchRequest = (request: Request): ServeRequest => ({
   method: request.method,
   url: request.url,
   headers: Object.fromEntries(request.headers.entries()),
-  readBody: async (maxBytes) => {
+  readBody: async (maxBytes, onBytes) => {
     if (request.bodyUsed) throw bodyConsumed("a middleware that calls request.json() or request.text()")
     if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw bodyTooLarge(maxBytes)
     if (request.body === null) return new Uint8Array()
@@ -110,10 +111,11 @@ export const fetchRequest = (request: Request): ServeRequest => ({
       for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
         size += chunk.length
         if (size > maxBytes) break
+        onBytes?.(size)
         chunks.push(chunk)
       }
     } catch (error) {
-      throw bodyTruncated(error)
+      throw isIronflowError(error) ? error : bodyTruncated(error)
     }
     if (size > maxBytes) throw bodyTooLarge(maxBytes)
     return Buffer.concat(chunks)
@@ -179,9 +181,9 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
         return first === undefined ? [] : [[name.toLowerCase(), first]]
       })
     ),
-    readBody: async (maxBytes) => {
+    readBody: async (maxBytes, onBytes) => {
       if (isParsed || (bytes === undefined && request.readableDidRead === true)) throw bodyConsumed(parser)
-      if (bytes === undefined) return readStream(request, maxBytes)
+      if (bytes === undefined) return readStream(request, maxBytes, onBytes)
       if (bytes.length > maxBytes) throw bodyTooLarge(maxBytes)
       return bytes
     },
@@ -194,20 +196,34 @@ const bytesOf = (body: unknown): Uint8Array | undefined => {
   return body instanceof Uint8Array ? body : undefined
 }
 
-const readStream = (request: NodeRequest, maxBytes: number): Promise<Uint8Array> =>
+const readStream = (
+  request: NodeRequest,
+  maxBytes: number,
+  onBytes: ((size: number) => void) | undefined
+): Promise<Uint8Array> =>
   new Promise((resolve, reject) => {
     const { on } = request
     if (on === undefined) return resolve(new Uint8Array())
-    const chunks: Array<Buffer> = []
+    let chunks: Array<Buffer> | undefined = []
     let size = 0
+    // what is refused is read to its end and dropped, so that the answer reaches whoever sends it
+    const refuse = (error: unknown): void => {
+      chunks = undefined
+      reject(error)
+    }
     const listen = on.bind(request)
     listen("data", (chunk: Buffer | string) => {
       size += chunk.length
-      // what is too large is read to its end and dropped, so that the answer reaches whoever sends it
-      if (size > maxBytes) reject(bodyTooLarge(maxBytes))
-      else chunks.push(Buffer.from(chunk))
+      if (chunks === undefined) return
+      if (size > maxBytes) return refuse(bodyTooLarge(maxBytes))
+      try {
+        onBytes?.(size)
+        chunks.push(Buffer.from(chunk))
+      } catch (error) {
+        refuse(error)
+      }
     })
-    listen("end", () => resolve(Buffer.concat(chunks)))
+    listen("end", () => resolve(Buffer.concat(chunks ?? [])))
     listen("error", (error: Error) => reject(bodyTruncated(error)))
     listen("close", () => reject(bodyTruncated(undefined)))
   })

@@ -10,9 +10,10 @@ export interface ServeRequest {
   readonly headers: { readonly [name: string]: string }
   /**
    * The bytes of the body as they were sent. Rejects with `BODY_CONSUMED` when somebody has read it before,
-   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`.
+   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. Where they come in pieces, `onBytes` is told how many there are so far; what it throws is
+   * the reason not to read on.
    */
-  readonly readBody: (maxBytes: number) => Promise<Uint8Array>
+  readonly readBody: (maxBytes: number, onBytes?: (size: number) => void) => Promise<Uint8Array>
   /** The body as a parser in front has left it, when the bytes are gone. */
   readonly parsedBody?: unknown
 }

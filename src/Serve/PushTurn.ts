@@ -79,6 +79,7 @@ export const runTurn = (
             context,
             logger,
             ...(handlerLogger === undefined ? {} : { handlerLogger }),
+            keepLine: (line) => outbox.log(line),
             report: (op, onAck) => {
               outbox.report(op, onAck)
               if (!isProgress(op)) return
@@ -98,7 +99,7 @@ export const runTurn = (
         )
         const turn = handle
         if (session.watch !== undefined) {
-          Fiber.runIn(fork(session.watch((notice) => hear(turn, job.runId, notice))), scope)
+          Fiber.runIn(fork(session.watch(turn, (notice) => hear(turn, job.runId, notice))), scope)
         }
         return Effect.sync(() => {
           outbox.close()

@@ -13,6 +13,8 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Tracer from "effect/Tracer"
+import { parseTrace, TRACEPARENT } from "../Trace.ts"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Random from "effect/Random"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
@@ -38,6 +40,8 @@ import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Proto
 import { toRegistration } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./Edges.ts"
+import { showMs } from "../Show.ts"
+import { BodyRoom } from "./BodyRoom.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
 import { jobOf, readPushRequest } from "./PushRequests.ts"
@@ -121,6 +125,7 @@ class Handler {
   readonly #options: ResolvedServeOptions
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
+  readonly #room: BodyRoom
   /** Job ids of signed turns, with the time from which on they are too old anyway. */
   readonly #started = new Map<string, number>()
   /** Turns before this time do not try to report at once. */
@@ -130,11 +135,17 @@ class Handler {
     this.#options = options
     this.#connection = connection
     this.#surroundings = surroundings
+    this.#room = new BodyRoom(options.maxBodyBytes)
   }
 
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
     Effect.matchCauseEffect(
-      Effect.suspend(() => this.#answer(request)),
+      Effect.suspend(() => {
+        // what a webhook emits is part of what its sender traces
+        const caller = parseTrace(request.headers[TRACEPARENT])
+        const answered = this.#answer(request)
+        return caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
+      }),
       {
         onSuccess: Effect.succeed,
         onFailure: (cause) => {
@@ -168,7 +179,7 @@ class Handler {
     }
     const read = Effect.andThen(
       checkMethod(id, request.method),
-      readBody(request, Math.min(webhookBytes, maxBodyBytes))
+      readBody(request, Math.min(webhookBytes, maxBodyBytes), this.#room)
     )
     return Effect.flatMap(read, (bytes) =>
       Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
@@ -215,6 +226,7 @@ class Handler {
   /** The body as JSON, after its signature has been found to be right. */
   #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
     const { keys, maxBodyBytes } = this.#options
+    const room = this.#room
     return Effect.gen(function* () {
       if (keys === undefined && request.parsedBody !== undefined) return request.parsedBody
       const header = request.headers[SIGNATURE_HEADER]
@@ -228,7 +240,7 @@ class Handler {
           )
         )
       }
-      const bytes = yield* readBody(request, maxBodyBytes)
+      const bytes = yield* readBody(request, maxBodyBytes, room)
       if (keys !== undefined && !isSigned(bytes, header ?? "", keys)) {
         return yield* Effect.fail(
           new SignatureError("The signature of the request is not that of its body: the keys may differ")
@@ -373,10 +385,29 @@ const notJson = Symbol("not JSON")
 const notAnObject = (): ValidationError =>
   new ValidationError("This is no push request: the body must be an object")
 
-const readBody = (request: ServeRequest, maxBytes: number): Effect.Effect<Uint8Array, IronflowError> =>
-  Effect.tryPromise({
-    try: () => request.readBody(maxBytes),
-    catch: (error) => (isIronflowError(error) ? error : bodyConsumed("a middleware"))
+const readBody = (
+  request: ServeRequest,
+  maxBytes: number,
+  room: BodyRoom
+): Effect.Effect<Uint8Array, IronflowError> =>
+  Effect.suspend(() => {
+    const arriving = room.begin()
+    return Effect.ensuring(
+      Effect.tryPromise({
+        try: () => request.readBody(maxBytes, arriving.hold),
+        catch: (error) => (isIronflowError(error) ? error : bodyConsumed("a middleware"))
+      }).pipe(Effect.timeoutOrElse({ duration: BODY_MS, orElse: () => Effect.fail(tooSlow()) })),
+      Effect.sync(arriving.end)
+    )
+  })
+
+/** The time for a body to come in: what is never finished would keep its room. */
+const BODY_MS = 30_000
+
+const tooSlow = (): BodyError =>
+  new BodyError(`The body of the request was not here ${showMs(BODY_MS)} after its headers: send it again`, {
+    code: "BODY_TIMEOUT",
+    status: 408
   })
 
 const statusOf = (error: IronflowError): number => {

@@ -13,14 +13,17 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { failureOf } from "../Client/HttpFailures.ts"
 import { ConnectionError, NotConfiguredError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pushTurn } from "../Protocol/Push.ts"
 import { readAck } from "../Protocol/Http/Turns.ts"
 import type { PushResponse, TurnResponse, TurnUpdate, TurnUpdated, YieldInfo } from "../Protocol/Push.ts"
+import type { TurnHandle } from "../Execution/TurnHost.ts"
 import type { Job, Notice, Outcome, TurnAck, TurnOp, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import type { LegacyJob } from "../Worker/LegacyJob.ts"
 import { applyOps, continuation, type LegacyEnd, type LegacySink, makeWork } from "../Worker/LegacyOps.ts"
 import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
 import { LegacyTurn } from "../Worker/LegacyTurn.ts"
+import { TurnLog } from "../Execution/TurnLog.ts"
 import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
 import { responseOf } from "./PushRequests.ts"
 
@@ -30,7 +33,10 @@ export interface TurnSession {
   /** What the engine is told in the response, when the turn has ended. */
   readonly response: () => TurnResponse | PushResponse | undefined
   /** Notices for the turn, until it is interrupted. */
-  readonly watch?: (notice: (notice: Notice) => void) => Effect.Effect<void>
+  readonly watch?: (
+    turn: Pick<TurnHandle, "running">,
+    notice: (notice: Notice) => void
+  ) => Effect.Effect<void>
   /** A step was called after the turn had ended. */
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
@@ -45,11 +51,13 @@ const accepted = (ops: number): TurnAck => ({
 
 export class BufferedTurn implements TurnSession {
   readonly #ops: Array<TurnOp> = []
+  readonly #log = new TurnLog()
 
   readonly report = (reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>> =>
     Effect.sync(() =>
-      reports.map(({ ops }) => {
+      reports.map(({ logs, ops }) => {
         this.#ops.push(...ops)
+        if (logs !== undefined) this.#log.addAll(logs)
         return accepted(ops.length)
       })
     )
@@ -60,7 +68,10 @@ export class BufferedTurn implements TurnSession {
   }
 
   readonly defers = isAnswered
-  readonly response = (): TurnResponse => ({ type: "turn", ops: this.#ops })
+  readonly response = (): TurnResponse => {
+    const logs = this.#log.take()
+    return { type: "turn", ops: this.#ops, ...(logs === undefined ? {} : { logs }) }
+  }
   readonly late = (): Effect.Effect<void> => Effect.void
 }
 
@@ -74,6 +85,7 @@ const unanswered = ({ message }: ConnectionError): TurnAck => ({
 const reportDelaysMs = [100, 400]
 /** A turn that ends sooner asks for no notices. */
 const watchAfterMs = 250
+const firstWatchMs = 2000
 const watchMs = 20_000
 
 export class ReportedTurn implements TurnSession {
@@ -97,7 +109,9 @@ export class ReportedTurn implements TurnSession {
       if (this.#buffering) return this.#left.report(reports)
       // there is one turn, and so one report
       const ops = reports.flatMap((report) => report.ops)
-      return Effect.matchEffect(this.#send({ runId: this.#job.runId, ops }, reportDelaysMs), {
+      const logs = reports[0]?.logs
+      const update = { runId: this.#job.runId, ops, ...(logs === undefined ? {} : { logs }) }
+      return Effect.matchEffect(this.#send(update, reportDelaysMs), {
         onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
         onFailure: (error) => {
           this.#buffering = true
@@ -114,11 +128,21 @@ export class ReportedTurn implements TurnSession {
   readonly defers = (op: TurnOp): boolean => this.#buffering && isAnswered(op)
   readonly response = (): TurnResponse => this.#left.response()
 
-  readonly watch = (notice: (notice: Notice) => void): Effect.Effect<void> => {
+  /** It says with each request what runs: after 250 ms, then every 2, 4, 8, 16 and 20 s. */
+  readonly watch = (
+    turn: Pick<TurnHandle, "running">,
+    notice: (notice: Notice) => void
+  ): Effect.Effect<void> => {
     const { runId } = this.#job
-    const once = Effect.flatMap(this.#send({ runId, ops: [], waitMs: watchMs }, []), ({ notices }) =>
-      Effect.sync(() => notices.forEach(notice))
-    )
+    let waitMs = firstWatchMs
+    const once = Effect.suspend(() => {
+      const running = turn.running(0)
+      const update = { runId, ops: [], waitMs, ...(running.length === 0 ? {} : { running }) }
+      waitMs = Math.min(2 * waitMs, watchMs)
+      return Effect.flatMap(this.#send(update, []), ({ notices }) =>
+        Effect.sync(() => notices.forEach(notice))
+      )
+    })
     const again: Effect.Effect<void> = Effect.suspend(() =>
       Effect.andThen(
         // whoever cannot ask learns it from the next report
@@ -144,7 +168,7 @@ export class ReportedTurn implements TurnSession {
     const once = this.#connection
       .send({
         method: "POST",
-        path: pathOf(endpoints.pushTurn, { jobId }),
+        path: pathOf(pushTurn, { jobId }),
         body: JSON.stringify({ ...update, pauses: true }),
         what,
         timeoutMs: (update.waitMs ?? 0) + this.#connection.server.timeoutMs

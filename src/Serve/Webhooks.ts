@@ -7,8 +7,8 @@ import { checkEventName } from "../Event.ts"
 import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkIdempotencyKey, checkSize, eventBytes, nameLength, writesAtOnce } from "../Limits.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
-import { show } from "../Show.ts"
+import { restEmit } from "../Protocol/Events.ts"
+import { show, showMs } from "../Show.ts"
 import type { IronflowWebhook, WebhookEvent, WebhookRequest } from "../Webhook.ts"
 import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest, ServeResponse } from "./Http.ts"
@@ -103,7 +103,7 @@ export const receive = (
         orElse: () =>
           Effect.fail(
             failure(
-              `${what}: its \`${doing}\` was not done ${timeoutMs} ms after the request came. Send it again`,
+              `${what}: its \`${doing}\` was not done ${showMs(timeoutMs)} after the request came. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
             )
@@ -173,7 +173,7 @@ const emit = (
   Effect.matchEffect(
     connection.send({
       method: "POST",
-      path: endpoints.restEmit.path,
+      path: restEmit.path,
       body: JSON.stringify({ name, data, version, webhook, ...(idempotencyKey ? { idempotencyKey } : {}) }),
       what
     }),

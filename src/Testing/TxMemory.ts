@@ -1,6 +1,6 @@
 /** What `step.tx` writes to in a test client, in memory: streams by type and version, and keys by revision. Nothing else is kept. */
 import type { NewStreamEvent } from "../EntityStream.ts"
-import { refusalOf, type StreamState } from "../Engine/Store/StreamRows.ts"
+import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { decodeJson } from "../Json.ts"

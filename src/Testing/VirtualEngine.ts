@@ -16,9 +16,9 @@ import { type Duration, positiveDuration } from "../Duration.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import * as Engine from "../Engine/Engine.ts"
 import { clientIn, servicesIn, wireTo } from "../Engine/ClientServices.ts"
-import { MasterKey, type SecretsService } from "../Engine/Secrets/Secrets.ts"
-import { RunRetention } from "../Engine/Retention.ts"
-import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import { MasterKey, type SecretsOfEnvironment } from "../Engine/Secrets/Secrets.ts"
+import { RunRetention } from "../Engine/Runs/RunSweep.ts"
+import * as SqliteStore from "../Engine/SqliteStore.ts"
 import { Store } from "../Engine/Store/Store.ts"
 import { type NondeterminismError, type StoreError, TimeoutError, ValidationError } from "../Errors.ts"
 import type { TestError } from "./TestError.ts"
@@ -39,6 +39,7 @@ import * as RealTime from "./RealTime.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
 import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
+import * as History from "../Engine/Runs/History.ts"
 
 export interface TestEngineOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
@@ -85,7 +86,7 @@ export interface TestEngineService {
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
   /** Unfinished runs that nothing will ever move: there must be none. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
-  readonly secrets: SecretsService
+  readonly secrets: SecretsOfEnvironment
   /** One more worker, until the scope closes, which aborts its turns. */
   readonly startWorker: <
     const Functions extends ReadonlyArray<AnyFunction>,
@@ -139,7 +140,7 @@ export const makeVirtual = <
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
   options: TestEngineOptions<Functions, Projections>,
-  store: Layer.Layer<Store, StoreError | ValidationError> = Sqlite.layer({ filename: ":memory:" })
+  store: Layer.Layer<Store, StoreError | ValidationError> = SqliteStore.layer({ filename: ":memory:" })
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
   TestError,
@@ -190,7 +191,7 @@ export const makeVirtual = <
     const untold = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
-        Effect.map(engine.connectWorker(registration, handlers), (session) => {
+        Effect.map(engine.workers.connect(registration, handlers), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
           const claim: typeof feed.claim = (projection, waitMs) => {
@@ -327,11 +328,11 @@ export const makeVirtual = <
           advance: (duration) =>
             Effect.suspend(() => advance(positiveDuration(duration, "duration of advance()"))),
           settle: checked(time.settle),
-          history: (runId) => Context.get(built, Store).getHistory(environment, runId),
+          history: (runId) => Context.get(built, Store).read(History.readHistory(environment, runId)),
           runToEnd,
           runUntilIdle,
-          countStuckRuns: engine.countStuckRuns,
-          secrets: engine.secrets(environment),
+          countStuckRuns: engine.runs.countStuck,
+          secrets: engine.secrets.in(environment),
           startWorker
         })
       ).pipe(

@@ -8,13 +8,13 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../Engine/Engine.ts"
+import { QUIET_TURNS } from "../Engine/LoopTurn.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
 import type { StoreError } from "../Errors.ts"
 import type { TestError } from "./TestError.ts"
 import * as RealTime from "./RealTime.ts"
+import * as FireDue from "../Engine/Schedules/FireDue.ts"
 
-/** More rounds of the event loop than any turn takes between two commits. */
-const quietRounds = 40
 /** Real milliseconds that code at work is given for its next sign of life. */
 const patienceMs = 250
 
@@ -119,10 +119,10 @@ export const make = (
     let commits = engine.metrics().commits
     for (
       let quiet = 0, waitedMs = 0;
-      quiet < quietRounds || isReplaying() || (waitedMs < patienceMs && (yield* isBusy));
+      quiet < QUIET_TURNS || isReplaying() || (waitedMs < patienceMs && (yield* isBusy));
       quiet++
     ) {
-      if (quiet < quietRounds) yield* RealTime.round
+      if (quiet < QUIET_TURNS) yield* RealTime.round
       else {
         yield* RealTime.millisecond
         waitedMs++
@@ -137,7 +137,7 @@ export const make = (
   /** Whether code is at work that may yet go on by itself: a turn that only waits for time would have ended. */
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
-  const nextDue: Effect.Effect<number, StoreError> = Effect.map(store.fireDue(), ({ nextDueAt }) =>
+  const nextDue: Effect.Effect<number, StoreError> = Effect.map(FireDue.fireDue(store), ({ nextDueAt }) =>
     // a time limit of code at work, or what it sleeps for itself
     Math.min(
       nextDueAt,

@@ -19,8 +19,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../Errors.ts"
-import type { JsonText } from "../Json.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { type JsonText, isObject, safeJsonParse } from "../Json.ts"
 import { answerSealedWith, callSealedWith } from "../Protocol/Connect/Messages.ts"
 import {
   type EngineMessage,

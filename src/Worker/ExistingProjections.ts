@@ -18,13 +18,14 @@ import { type AccessError, type ConnectionError, ValidationError } from "../Erro
 import type { EventEntity } from "../Event.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
-import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
+import type { Endpoint } from "../Protocol/Http/Endpoints.ts"
 import {
   PARTITION_FUNCTION,
   type ProjectionFeed,
   type ProjectionLogEvent,
   type ProjectionSaved
-} from "../Protocol/Projections.ts"
+} from "../Protocol/ProjectionOwners.ts"
+import * as operations from "../Protocol/ProjectionService.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
 /** How long a poll that brought nothing is waited after, and how long at most. */
@@ -72,7 +73,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)
         const isWrong =
-          endpoint === endpoints.registerProjection && answer.status < 500 && answer.status >= 400
+          endpoint === operations.registerProjection && answer.status < 500 && answer.status >= 400
         return isWrong || isMissingEndpoint(answer)
           ? Effect.fail(new ValidationError(error.message, { cause: error }))
           : Effect.fail(asConnectionError(error))
@@ -85,7 +86,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
   return {
     claim: ({ events, mode, name, partitionKey }) =>
       Effect.map(
-        ask(endpoints.registerProjection, {
+        ask(operations.registerProjection, {
           name,
           events,
           mode,
@@ -103,7 +104,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     read: ({ name }, batchSize) => {
       const poll = (idle: number): ReturnType<ProjectionFeed["read"]> =>
         Effect.flatMap(
-          reach(endpoints.pollProjectionEvents, { name, batchSize }),
+          reach(operations.pollProjectionEvents, { name, batchSize }),
           (answer): ReturnType<ProjectionFeed["read"]> => {
             const it = of(name)
             const events = answer === "conflict" ? [] : readEvents(answer.events)
@@ -131,7 +132,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           return Effect.succeed({ partition, state: JSON.stringify(state), position: 0 })
         }
         return Effect.map(
-          reach(endpoints.getProjection, {
+          reach(operations.getProjection, {
             name,
             ...(partition === GLOBAL_PARTITION ? {} : { partition })
           }),
@@ -146,7 +147,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         const it = of(name)
         const refused: ProjectionSaved = { _tag: "Refused", reason: "the server has another position" }
         for (const { eventId, eventTime, partition, position, state } of save.states) {
-          const answer = yield* ask(endpoints.saveProjectionState, {
+          const answer = yield* ask(operations.saveProjectionState, {
             name,
             partitionKey: partition,
             state: JSON.parse(state),
@@ -158,7 +159,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         }
         const last = it.events.get(save.to)
         if (!it.isManaged && last !== undefined && save.to > save.from) {
-          const answer = yield* ask(endpoints.ackProjectionEvents, {
+          const answer = yield* ask(operations.ackProjectionEvents, {
             name,
             lastEventId: last.id,
             lastEventSeq: save.to

@@ -11,8 +11,7 @@
  * ```
  */
 import type { SerializedError } from "../Errors.ts"
-import type { JsonText } from "../Json.ts"
-import { isObject } from "../Json.ts"
+import { type JsonText, isObject } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { fromForeign } from "../Result.ts"
 

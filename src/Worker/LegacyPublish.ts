@@ -1,13 +1,13 @@
 /** `step.publish` where the server does not take it with the report of a turn: a request of its own. */
 import * as Effect from "effect/Effect"
-import { readPublished } from "../Client/HttpAnswers.ts"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
 import { failureOf } from "../Client/HttpFailures.ts"
 import { type ConnectionError, serializeError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
 import { decodeJson, safeJsonParse } from "../Json.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { reader } from "../Protocol/Codec.ts"
+import * as topics from "../Protocol/Topics.ts"
 import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isSuccess } from "./ServerLink.ts"
@@ -28,7 +28,7 @@ export const publishFrom = (
   return connection
     .send({
       method: "POST",
-      path: endpoints.publish.path,
+      path: topics.publish.path,
       body: JSON.stringify({ topic: op.topic, data: decodeJson(op.data), idempotencyKey }),
       headers: { "x-ironflow-run-id": turn.job.runId },
       what
@@ -44,6 +44,8 @@ export const publishFrom = (
       })
     )
 }
+
+const readPublished = reader(topics.Published)
 
 /** The step has failed for good: that is among its results. */
 export const failPublish = (

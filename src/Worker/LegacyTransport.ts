@@ -13,15 +13,17 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { CODE_HASH_KEY } from "../Client/HttpAnswers.ts"
+import { CODE_HASH_KEY, registerFunction } from "../Protocol/Functions.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
 import { isFromServer, isUnknownPath, serverFailureOf } from "../Client/HttpFailures.ts"
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
 import { type AccessError, type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import * as endpoints from "../Protocol/Workers.ts"
 import type { FunctionRegistration, Outcome, TurnAck, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
-import type { ProjectionFeed } from "../Protocol/Projections.ts"
+import { announcement } from "../Protocol/Registration.ts"
+import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
 import { makeFeed } from "./ExistingProjections.ts"
 import { readJob } from "./LegacyJob.ts"
 import {
@@ -115,7 +117,7 @@ class LegacySession implements WorkerSession {
       registration.functions,
       (fn) =>
         this.#must({
-          path: endpoints.registerFunction.path,
+          path: registerFunction.path,
           body: registerFunctionBody(fn),
           what: `The registration of function "${fn.id}"`
         }),
@@ -123,14 +125,7 @@ class LegacySession implements WorkerSession {
     )
     const worker = this.#must({
       path: pathOf(endpoints.registerWorker, { id: registration.workerId }),
-      body: {
-        worker_id: registration.workerId,
-        hostname: registration.hostname,
-        function_ids: registration.functions.map(({ id }) => id),
-        max_concurrent_jobs: registration.maxConcurrentJobs,
-        labels: registration.labels,
-        version: registration.version
-      },
+      body: announcement(registration),
       what: `The registration of worker ${registration.workerId}`
     })
     return Effect.andThen(functions, worker)
@@ -480,6 +475,7 @@ const registerFunctionBody = (fn: FunctionRegistration): { readonly [field: stri
   ...(fn.concurrency === undefined ? {} : { concurrency: fn.concurrency }),
   preferredMode: "EXECUTION_MODE_PULL",
   ...(fn.actorKey === undefined ? {} : { actorKey: fn.actorKey }),
+  ...(fn.searchBy === undefined ? {} : { searchBy: fn.searchBy }),
   ...(fn.secrets.length === 0 ? {} : { secrets: fn.secrets }),
   ...(fn.recording === undefined ? {} : { recording: fn.recording }),
   ...(fn.recordingRetention === undefined ? {} : { recordingRetention: fn.recordingRetention }),

@@ -3,8 +3,11 @@ import * as Effect from "effect/Effect"
 import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { announcement } from "../Protocol/Registration.ts"
 import { damaged, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
+import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
@@ -19,12 +22,7 @@ export const registrationOf = (
   since?: string,
   self = identityOf()
 ): Turns.RegisterTurnsRequest => ({
-  worker_id: registration.workerId,
-  hostname: registration.hostname,
-  function_ids: registration.functions.map(({ id }) => id),
-  max_concurrent_jobs: registration.maxConcurrentJobs,
-  labels: registration.labels,
-  version: registration.version,
+  ...announcement(registration),
   capabilities: { turns: Turns.TURNS_VERSION, renewals: true, seals: true },
   registration,
   ...(self === undefined ? {} : { process: self }),
@@ -48,7 +46,7 @@ export const register = (
   const answered = Effect.flatMap(
     connection.send({
       method: "POST",
-      path: Turns.registerPath(registration.workerId),
+      path: pathOf(registerWorker, { id: registration.workerId }),
       body: seal(JSON.stringify(request)),
       what,
       timeoutMs

@@ -4,11 +4,15 @@ import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFa
 import type { Answer } from "../Client/HttpExchange.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
-import * as Turns from "../Protocol/Http/Turns.ts"
+import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import type * as Turns from "../Protocol/Http/Turns.ts"
+import type { Operation } from "../Protocol/Row.ts"
+import { deregisterWorker, lateTurn, pollTurns, reportTurns } from "../Protocol/Workers.ts"
 import { parseSealed, seal } from "../Protocol/Seal.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
-import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import type { Batch } from "./ReportBatches.ts"
+import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 
 export class PollingSession extends TurnSession {
   /** Number of the newest poll; older ones end by themselves. */
@@ -19,8 +23,8 @@ export class PollingSession extends TurnSession {
     const { connection, options, registration } = this.link
     if (this.session === undefined || this.isRefused) return Effect.void
     const request = connection.send({
-      method: "DELETE",
-      path: Turns.deregisterPath(registration.workerId, this.session),
+      method: deregisterWorker.method,
+      path: `${pathOf(deregisterWorker, { id: registration.workerId })}?session=${encodeURIComponent(this.session)}`,
       what: `The farewell of worker ${registration.workerId}`,
       timeoutMs: farewellTimeoutMs
     })
@@ -52,7 +56,7 @@ export class PollingSession extends TurnSession {
       Effect.flatMap(
         Effect.mapError(
           this.#post(
-            Turns.reportsPath,
+            reportTurns,
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
             this.reportOf,
             // a report that is sent again under its number is applied once
@@ -67,22 +71,21 @@ export class PollingSession extends TurnSession {
 
   protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
     const what = `Word of a late step of run ${request.runId}`
-    return Effect.asVoid(this.#post(Turns.latePath, JSON.stringify(request), what))
+    return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
 
   /** Sends a request once. Answers with the text of a 2xx. */
   #post(
-    pathOf: (workerId: string) => string,
+    operation: Operation,
     body: string,
     what: string,
     timeoutMs?: number
   ): Effect.Effect<string, IronflowError> {
     const { connection, registration } = this.link
-    const path = pathOf(registration.workerId)
     return Effect.flatMap(
       connection.send({
-        method: "POST",
-        path,
+        method: operation.method,
+        path: pathOf(operation, { id: registration.workerId }),
         body: seal(body),
         what,
         ...(timeoutMs === undefined ? {} : { timeoutMs })
@@ -125,7 +128,7 @@ export class PollingSession extends TurnSession {
       const what = `The poll of worker ${this.link.registration.workerId}`
       this.#openPolls++
       const sent = this.#post(
-        Turns.pollPath,
+        pollTurns,
         `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.room()}${renewal}}`,
         what,
         waitMs + this.patienceMs

@@ -19,7 +19,7 @@ import {
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
 import type {
   PartitionState,
   ProjectionBatch,
@@ -27,7 +27,8 @@ import type {
   ProjectionFeed,
   ProjectionLease,
   ProjectionSaved
-} from "../Protocol/Projections.ts"
+} from "../Protocol/ProjectionOwners.ts"
+import * as operations from "../Protocol/ProjectionOwners.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
 /** How long a request is waited for: longer than the engine lets one wait. */
@@ -80,37 +81,37 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       (error) => (isAccessError(error) ? error : asConnectionError(error))
     )
 
-  // what our engine answers is what `Protocol/Projections.ts` says, so the casts below only name it
+  // what our engine answers is what `Protocol/ProjectionOwners.ts` says, so the casts below only name it
   return {
     claim: (registration, waitMs) =>
       Effect.map(
-        ask(endpoints.claimProjection, registration.name, { workerId, registration, waitMs }),
+        ask(operations.claimProjection, registration.name, { workerId, registration, waitMs }),
         (claim) => claim as unknown as ProjectionClaim
       ),
     read: (lease, limit) =>
       Effect.map(
-        reach(endpoints.readProjection, lease, { limit }),
+        reach(operations.readProjection, lease, { limit }),
         ({ batch }) => batch as ProjectionBatch | undefined
       ),
     states: (lease, partitions) =>
       Effect.map(
-        reach(endpoints.projectionStates, lease, { partitions }),
+        reach(operations.projectionStates, lease, { partitions }),
         ({ states }) => states as ReadonlyArray<PartitionState> | undefined
       ),
     save: (lease, save) =>
       Effect.map(
-        ask(endpoints.saveProjection, lease.name, {
+        ask(operations.saveProjection, lease.name, {
           token: lease.token,
           generation: lease.generation,
           save
         }),
         (saved) => saved as unknown as ProjectionSaved
       ),
-    renew: (lease) => Effect.map(reach(endpoints.renewProjection, lease), ({ held }) => held === true),
+    renew: (lease) => Effect.map(reach(operations.renewProjection, lease), ({ held }) => held === true),
     release: (lease) =>
       Effect.catch(
         ask(
-          endpoints.releaseProjection,
+          operations.releaseProjection,
           lease.name,
           { token: lease.token, generation: lease.generation },
           RELEASE_TIMEOUT_MS

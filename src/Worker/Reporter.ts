@@ -22,11 +22,14 @@ import {
   TurnBrokenError,
   ValidationError
 } from "../Errors.ts"
+import { TurnLog } from "../Execution/TurnLog.ts"
 import type { Logger } from "../Logger.ts"
 import {
   endsTurn,
+  type LogLine,
   type Outcome,
   type TurnAck,
+  type TurnLogs,
   type TurnOp,
   type TurnReport,
   type WorkerSession
@@ -62,6 +65,7 @@ export class Outbox {
   readonly runId: string
   ops: Array<TurnOp> = []
   acks: Array<OnAck | undefined> = []
+  #log: TurnLog | undefined = undefined
   queued = false
   closed = false
   #ended = false
@@ -88,6 +92,17 @@ export class Outbox {
     this.ops.push(op)
     this.acks.push(onAck)
     if (!this.queued) this.#reporter.enqueue(this)
+  }
+
+  /** Keeps a line that goes with the next report: a turn ends with one. */
+  log(line: LogLine): void {
+    if (this.closed) return
+    this.#log ??= new TurnLog()
+    this.#log.add(line)
+  }
+
+  takeLogs(): TurnLogs | undefined {
+    return this.#log?.take()
   }
 
   /** Gives the run back behind what is queued already, unless the turn has ended by itself. */
@@ -220,7 +235,12 @@ export class Reporter {
       if (outbox.ops.length === 0) continue
       taken.push(outbox)
       acks.push(outbox.acks)
-      reports.push({ jobId: outbox.jobId, runId: outbox.runId, ops: outbox.ops })
+      const logs = outbox.takeLogs()
+      reports.push(
+        logs === undefined
+          ? { jobId: outbox.jobId, runId: outbox.runId, ops: outbox.ops }
+          : { jobId: outbox.jobId, runId: outbox.runId, ops: outbox.ops, logs }
+      )
       outbox.ops = []
       outbox.acks = []
     }

@@ -19,7 +19,8 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../Protocol/JsonFragment.ts"
 import { damaged, isSealed as hasSeal, mustBeSealed, readSealed } from "../Protocol/Seal.ts"
 import type { CallFailure } from "../Protocol/TurnStream.ts"
-import { encodeFromClient, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../Protocol/WorkerRpc.ts"
+import { workerRpc } from "../Protocol/Workers.ts"
+import { encodeFromClient, RPC_TRANSPORT, workerRpcs } from "../Protocol/WorkerRpc.ts"
 import { show } from "../Show.ts"
 import { readRegistered } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
@@ -156,7 +157,7 @@ const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
 const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
   const { apiKey, timeoutMs, url } = options.server
   const open = Effect.callback<WebSocket, IronflowError>((resume) => {
-    const socket = new WebSocket(url.replace(/^http/, "ws") + WORKER_RPC_PATH, {
+    const socket = new WebSocket(url.replace(/^http/, "ws") + workerRpc.path, {
       headers: {
         ...environmentHeader(options.server),
         ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })

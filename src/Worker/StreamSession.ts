@@ -9,13 +9,14 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { inTime } from "../Client/InTime.ts"
 import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
-import type { JsonText } from "../Json.ts"
-import { isObject } from "../Json.ts"
+import { type JsonText, isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
 import { readRegistered, type Registered, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
-import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import type { Batch } from "./ReportBatches.ts"
+import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
+import { showMs } from "../Show.ts"
 
 /** A stream that is open. It closes with the scope that it was opened in. */
 export interface OpenStream {
@@ -92,7 +93,10 @@ const openStream = (
     })
     return inTime(Scope.provide(opening, scope), timeoutMs, () =>
       Effect.fail(
-        new TimeoutError(`${what} got no answer from ${options.server.url} within ${timeoutMs}ms`, timeoutMs)
+        new TimeoutError(
+          `${what} got no answer from ${options.server.url} within ${showMs(timeoutMs)}`,
+          timeoutMs
+        )
       )
     ).pipe(
       Effect.onError(() => Scope.close(scope, Exit.void)),
@@ -289,7 +293,7 @@ export class StreamSession extends TurnSession {
       )
       return inTime(Effect.raceFirst(answer, over), patienceMs, () => {
         const silent = new ConnectionError(
-          `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${patienceMs}ms`
+          `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${showMs(patienceMs)}`
         )
         if (this.#current === current) this.#lose(silent)
         return Effect.fail(sessionOver(silent.message, silent))

@@ -14,7 +14,7 @@ import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
 import { loggerOr } from "../EffectLogger.ts"
 import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { restCapabilities } from "../Protocol/Server.ts"
 import {
   type WorkerHandlers,
   type WorkerRegistration,
@@ -132,7 +132,7 @@ const choose = (
 
 /** The transports over which the server exchanges turns, as it says itself. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
-  const { method, path } = endpoints.restCapabilities
+  const { method, path } = restCapabilities
   const what = "The question for what the server can do"
   return Effect.flatMap(
     connection.send({ method, path, what }),

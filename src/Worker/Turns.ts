@@ -5,13 +5,14 @@ import { startTurn } from "../Execution/Turn.ts"
 import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
+import { bounded, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
 
 export interface TurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
   /** What all turns of the worker share. */
-  readonly host: Omit<TurnHost, "report" | "late">
+  readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
   /** A step was called after its turn had ended. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs, or for `-n` less. */
@@ -78,6 +79,7 @@ export class Turns {
       {
         ...host,
         report: (op, onAck) => turn.outbox.report(op, onAck),
+        keepLine: (line) => turn.outbox.log(line),
         late: (stepName) => late(runId, stepName, lingerMs)
       },
       () => this.#end(job.jobId)
@@ -98,6 +100,16 @@ export class Turns {
       case "LeaseLost":
         return turn.outbox.refuse(leaseLost(turn.runId, notice.reason))
     }
+  }
+
+  /** The steps whose code has run for so long or longer. */
+  readonly running = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
+    const running: Array<RunningTurn> = []
+    for (const [jobId, { handle, runId }] of this.#turns) {
+      const steps = handle?.running(atLeastMs) ?? []
+      if (steps.length > 0) running.push({ jobId, runId, steps })
+    }
+    return bounded(running)
   }
 
   /** Asks for `n` more jobs. */

@@ -34,7 +34,7 @@ import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import { makeRunner } from "../Projection/Runner.ts"
-import type { ProjectionFeed } from "../Protocol/Projections.ts"
+import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables } from "../Variables.ts"
@@ -129,7 +129,8 @@ export const make = <
         onConnected: (connected) => {
           isConnected = connected
         },
-        holds: (jobId) => turns.has(jobId)
+        holds: (jobId) => turns.has(jobId),
+        running: (atLeastMs) => turns.running(atLeastMs)
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
@@ -142,6 +143,7 @@ export const make = <
         alarm,
         context,
         logger: config.logger,
+        workerId,
         ...(handlerLogger === undefined ? {} : { handlerLogger }),
         ...(probe === undefined ? {} : { probe }),
         ...(session.checkLeases === undefined

@@ -23,6 +23,8 @@ export interface Ended {
 export interface RunOptions {
   readonly input?: string
   readonly env?: { readonly [name: string]: string }
+  /** How large its files may become, as if the disk were full then, in blocks of 512 or 1024 bytes. */
+  readonly mostBlocks?: number
 }
 
 /** A command that goes on until it is told to end. */
@@ -80,8 +82,13 @@ export class Terminal implements AsyncDisposable {
     return this.#spawn(["--conditions=@ironflow/source", this.pathOf(file)], [file], options)
   }
 
-  #spawn(program: ReadonlyArray<string>, args: ReadonlyArray<string>, { input, env }: RunOptions): Running {
-    const child = spawn(process.execPath, program, {
+  #spawn(program: ReadonlyArray<string>, args: ReadonlyArray<string>, options: RunOptions): Running {
+    const { env, input, mostBlocks } = options
+    const [command = "", ...rest] =
+      mostBlocks === undefined
+        ? [process.execPath, ...program]
+        : ["sh", "-c", `ulimit -f ${mostBlocks}; exec "$0" "$@"`, process.execPath, ...program]
+    const child = spawn(command, rest, {
       cwd: this.folder,
       env: { ...environment, ...env }
     })

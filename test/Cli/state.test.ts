@@ -59,7 +59,7 @@ describe.concurrent("kv", () => {
     const missing = await run("kv", "list", "carts")
     assert.strictEqual(missing.code, 1)
     assert.include(missing.stderr, "Bucket not found: carts")
-  }, 60_000)
+  }, 180_000)
 
   it("watches keys until it is stopped", async () => {
     await run("kv", "create-bucket", "watched")
@@ -83,7 +83,7 @@ describe.concurrent("kv", () => {
         { bucket: "watched", key: "after", revision: 3, operation: "delete" }
       ]
     )
-  }, 60_000)
+  }, 180_000)
 })
 
 describe.concurrent("config", () => {
@@ -112,12 +112,12 @@ describe.concurrent("config", () => {
     const gone = await run("config", "get", "app")
     assert.strictEqual(gone.code, 1)
     assert.include(gone.stderr, "Configuration not found: app")
-  }, 60_000)
+  }, 180_000)
 
   it("refuses what is no object", async () => {
     const { code, stderr } = await run("config", "set", "list", "[1]")
 
     assert.strictEqual(code, 2)
     assert.include(stderr, "The data must be a JSON object")
-  }, 60_000)
+  }, 180_000)
 })

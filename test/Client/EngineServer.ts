@@ -6,8 +6,8 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as Server from "../../src/Engine/Http/Server.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as Server from "../../src/Server/Server.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 
 export class EngineServer implements AsyncDisposable {
   readonly #folder: string
@@ -33,7 +33,7 @@ export class EngineServer implements AsyncDisposable {
     this.#runtime = ManagedRuntime.make(
       Server.layer({ port: this.port }).pipe(
         Layer.provide(Engine.layer),
-        Layer.provide(Sqlite.layer({ filename: join(this.#folder, "ironflow.db") })),
+        Layer.provide(SqliteStore.layer({ filename: join(this.#folder, "ironflow.db") })),
         Layer.provide(Logger.layer([]))
       )
     )

@@ -165,7 +165,7 @@ describe("the client of an engine of this package", () => {
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
 
     assert.instanceOf(error, Errors.TimeoutError)
-    assert.match(error.message, /had not ended after 1 ms, and goes on\. .*order\.paid/)
+    assert.match(error.message, /had not ended after 1ms, and goes on\. .*order\.paid/)
     await client.cancelRun(runId)
   })
 
@@ -211,7 +211,12 @@ describe("the client of an engine of this package", () => {
     }
 
     const first = await client.listRuns({ functionId: "quick", status: "completed", limit: 2 })
-    const second = await client.listRuns({ functionId: "quick", limit: 2, cursor: first.nextCursor! })
+    const second = await client.listRuns({
+      functionId: "quick",
+      status: "completed",
+      limit: 2,
+      cursor: first.nextCursor!
+    })
 
     assert.strictEqual(first.runs.length, 2)
     assert.isAtLeast(first.totalCount, 3)

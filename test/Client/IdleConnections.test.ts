@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
 import { createClient } from "../../src/Promise/Client.ts"
 
-/** A server in a thread of its own: it closes connections that are idle, and counts what it is asked. */
+/** A server in a thread of its own: it closes connections that are idle, and counts those that are open. */
 const SERVER = `
   const { workerData: shared, parentPort } = require("node:worker_threads")
   const sockets = new Set()
@@ -19,8 +19,9 @@ const SERVER = `
   server.keepAliveTimeout = 300
   server.keepAliveTimeoutBuffer = 0
   server.on("connection", (socket) => {
+    Atomics.add(shared, 0, 1)
     socket.once("close", () => {
-      Atomics.add(shared, 0, 1)
+      Atomics.sub(shared, 0, 1)
       Atomics.notify(shared, 0)
     })
   })
@@ -36,9 +37,9 @@ describe("a client over HTTP", () => {
     const connections = 20
     await Promise.all(Array.from({ length: connections }, () => client.health()))
 
-    // nothing is seen here until the server has closed the connections
-    for (let closed = 0; closed < connections; closed = Atomics.load(shared, 0)) {
-      Atomics.wait(shared, 0, closed)
+    // nothing is seen here until the server has closed all connections, of which there are more when this takes long
+    for (let open = Atomics.load(shared, 0); open > 0; open = Atomics.load(shared, 0)) {
+      Atomics.wait(shared, 0, open)
     }
     const outcomes = await Promise.allSettled(
       Array.from({ length: connections }, () => client.emit("order.placed", {}))

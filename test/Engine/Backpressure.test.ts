@@ -4,12 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Client } from "../../src/Client/Client.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import type { BackpressureMode, Wire, WSServerMessage } from "../../src/Protocol/Subscriptions.ts"
+import { untilQuiet } from "./Quiet.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
-  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+  Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
 /** The engine's end of a connection whose other end reads when it is told to. */
@@ -59,9 +60,9 @@ const stall = (backpressure: BackpressureMode) =>
     const engine = yield* Engine.Engine
     const wire = new SlowWire()
     const turns = Effect.promise(async () => {
-      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+      await untilQuiet()
     })
-    engine.subscribe("default", wire)
+    engine.subscriptions.connect("default", wire)
     wire.onText(
       JSON.stringify({
         type: "subscribe",

@@ -9,17 +9,18 @@ import { Client } from "../../src/Client/Client.ts"
 import { type ConsumerGroupConfig, ConsumerGroups } from "../../src/Client/ConsumerGroups.ts"
 import { Subscriptions } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import type { SubscribeOptions, Wire } from "../../src/Protocol/Subscriptions.ts"
+import { untilQuiet } from "./Quiet.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
-  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+  Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
 /** What is said over a connection in the process is heard in later turns of the event loop. */
 const turns = Effect.promise(async () => {
-  for (let i = 0; i < 30; i++) await new Promise((resolve) => setImmediate(resolve))
+  await untilQuiet()
 })
 
 // oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
@@ -40,7 +41,7 @@ class Member {
   }
 
   constructor(engine: Engine.EngineService) {
-    engine.subscribe("default", this.wire)
+    engine.subscriptions.connect("default", this.wire)
   }
 
   say(message: object): void {

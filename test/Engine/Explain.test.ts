@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Run } from "../../src/Client/Client.ts"
 import type { RunStatus } from "../../src/RunStatus.ts"
-import { explain, type LiveWorker } from "../../src/Engine/Explain.ts"
-import type { RunSituation } from "../../src/Engine/Store/Store.ts"
-import type { Lease } from "../../src/Engine/Store/Stuck.ts"
+import { explain, type LiveWorker } from "../../src/Engine/Runs/Explain.ts"
+import type { RunSituation } from "../../src/Engine/Runs/RunRecords.ts"
+import type { Lease } from "../../src/Engine/Runs/Stuck.ts"
 import { handles } from "./Store/suite/Shop.ts"
 
 const NOW = 100_000
@@ -38,7 +38,7 @@ const worker = (id: string, rest: Partial<LiveWorker> = {}): LiveWorker => ({
   labels: {},
   maxConcurrentJobs: 10,
   activeJobs: 0,
-  turnLimitMs: () => 60_000,
+  turnLimits: new Map([["charge", 60_000]]),
   ...rest
 })
 
@@ -105,6 +105,44 @@ const cases: ReadonlyArray<Case> = [
     code: "COMPLETED",
     message: `It completed at ${at(5)}.`,
     details: { endedAt: at(5) }
+  },
+  {
+    title: "a run with steps that run",
+    situation: situation("running", {
+      lease: lease(),
+      running: [
+        { stepKey: "a:0", name: "a", kind: "run", attempt: 1, forMs: 40 },
+        {
+          stepKey: "b:0",
+          name: "b",
+          kind: "run",
+          attempt: 2,
+          forMs: 20_900,
+          progress: { fraction: 0.999, text: "nearly there" }
+        }
+      ]
+    }),
+    workers: [worker("worker-1")],
+    code: "RUNNING",
+    message:
+      'It runs on worker worker-1. Step "b" has run for 20s (attempt 2), and 1 more runs. It says: 99 %, nearly there.',
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 5000),
+      leaseUntil: undefined,
+      running: [
+        { stepId: "run_1:a:0", name: "a", attempt: 1, startedAt: at(NOW - 40), runningMs: 40 },
+        {
+          stepId: "run_1:b:0",
+          name: "b",
+          attempt: 2,
+          startedAt: at(NOW - 20_900),
+          runningMs: 20_900,
+          progress: { fraction: 0.999, text: "nearly there" }
+        }
+      ]
+    }
   },
   {
     title: "a paused run that holds back one fire, and has left out others",
@@ -214,7 +252,7 @@ const cases: ReadonlyArray<Case> = [
   {
     title: "a run in a step of hours, which its function allows",
     situation: situation("running", { lease: lease({ since: NOW - 10_000_000 }) }),
-    workers: [worker("worker-1", { turnLimitMs: () => 20_000_000 })],
+    workers: [worker("worker-1", { turnLimits: new Map([["charge", 20_000_000]]) })],
     code: "RUNNING",
     message: "It runs on worker worker-1.",
     details: {
@@ -227,7 +265,7 @@ const cases: ReadonlyArray<Case> = [
   {
     title: "a run on an existing worker, whose turns have no limit that is known",
     situation: situation("running", { lease: lease({ since: NOW - 10_000_000, until: NOW + 1 }) }),
-    workers: [worker("worker-1", { turnLimitMs: () => undefined })],
+    workers: [worker("worker-1", { turnLimits: undefined })],
     code: "RUNNING",
     message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 1)}.`,
     details: {

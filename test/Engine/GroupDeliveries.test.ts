@@ -18,19 +18,20 @@ import {
   Subscriptions
 } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
-import { makeWires } from "../../src/Engine/Subscriptions/MemoryWire.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
+import { makeWires } from "../../src/Engine/PubSub/MemoryWire.ts"
 import { NonRetryableError, RetryAfterError } from "../../src/Errors.ts"
 import type { SubscribeOptions, Wire } from "../../src/Protocol/Subscriptions.ts"
+import { untilQuiet } from "./Quiet.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
-  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+  Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
 /** What is said over a connection in the process is heard in later turns of the event loop. */
 const turns = Effect.promise(async () => {
-  for (let i = 0; i < 30; i++) await new Promise((resolve) => setImmediate(resolve))
+  await untilQuiet()
 })
 
 /** Time passes as it does for processes: what is said in between is heard. */
@@ -99,7 +100,7 @@ class Peer {
   }
 
   constructor(engine: Engine.EngineService) {
-    engine.subscribe("default", this.wire)
+    engine.subscriptions.connect("default", this.wire)
   }
 
   say(message: object): void {
@@ -223,7 +224,7 @@ it.effect.each(["auto", "manual"] as const)(
         yield* Effect.map(Engine.Engine, (engine) => ({
           wire: () => {
             const [ours, theirs] = makeWires()
-            engine.subscribe("default", theirs)
+            engine.subscriptions.connect("default", theirs)
             return ours
           }
         }))
@@ -375,7 +376,7 @@ it.effect(
       const { stream } = make({
         wire: () => {
           const [ours, theirs] = makeWires()
-          engine.subscribe("default", theirs)
+          engine.subscriptions.connect("default", theirs)
           const send = ours.send.bind(ours)
           return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
         }
@@ -409,7 +410,7 @@ it.effect(
       assert.deepStrictEqual(seen, [1])
       const letGo = lines.filter((line) => line.includes("let go"))
       assert.lengthOf(letGo, 1)
-      assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were let go.*: 3\. .*10000 ms/)
+      assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were let go.*: 3\. .*10000ms/)
       yield* publish(5, 6)
       assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
       assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })

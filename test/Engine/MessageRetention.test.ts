@@ -8,20 +8,21 @@ import * as TestClock from "effect/testing/TestClock"
 import { expect } from "vitest"
 import { Client } from "../../src/Client/Client.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import { MessageRetention } from "../../src/Engine/Retention.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import { MessageRetention } from "../../src/Engine/PubSub/MessageSweep.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
+import { untilQuiet } from "./Quiet.ts"
 
 const keeping = (age: Duration.Duration, topicBytes: number) =>
   Engine.layerClientIn("default").pipe(
     Layer.provideMerge(Engine.layer),
-    Layer.provide(Sqlite.layer({ filename: ":memory:" })),
+    Layer.provide(SqliteStore.layer({ filename: ":memory:" })),
     Layer.provide(Layer.succeed(MessageRetention, { age, topicBytes }))
   )
 
 const counts = Effect.gen(function* () {
   // the sweep deletes in other turns of the event loop
   yield* Effect.promise(async () => {
-    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+    await untilQuiet()
   })
   const topics = yield* (yield* Client).listTopics()
   return topics.map(({ messageCount, name }) => [name, messageCount])

@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import { Client } from "../../src/Client/Client.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import type { Seen } from "../../src/Engine/Store/Activity.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
 import { toRegistration } from "../../src/Protocol/Registration.ts"
@@ -30,7 +30,7 @@ const live = Worker.layer({ functions: [ship], logger: false }).pipe(
   Layer.provide(Engine.layerWorkerTransport),
   Layer.merge(Engine.layerClient),
   Layer.provideMerge(Engine.layer),
-  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+  Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
 it.live("a run is told of from its start to its end, until nobody looks any more", () =>
@@ -38,7 +38,7 @@ it.live("a run is told of from its start to its end, until nobody looks any more
     const engine = yield* Engine.Engine
     const client = yield* Client
     const seen: Array<Seen> = []
-    const stop = engine.observe((activity) => seen.push(...activity))
+    const stop = engine.runs.observe((activity) => seen.push(...activity))
 
     const { runIds } = yield* client.emit("order.placed", {})
     yield* client.waitForRun(runIds[0]!)
@@ -70,9 +70,9 @@ it.live("a run that no worker has is not told as taken", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client
-    yield* engine.registerFunctions("default", [toRegistration(ship)])
+    yield* engine.functions.register("default", [toRegistration(ship)])
     const seen: Array<Seen> = []
-    engine.observe((activity) => seen.push(...activity))
+    engine.runs.observe((activity) => seen.push(...activity))
 
     yield* client.emit("order.placed", {})
 
@@ -84,7 +84,7 @@ it.live("a run that no worker has is not told as taken", () =>
     Effect.provide(
       Layer.provide(
         Layer.provideMerge(Engine.layerClient, Engine.layer),
-        Sqlite.layer({ filename: ":memory:" })
+        SqliteStore.layer({ filename: ":memory:" })
       )
     )
   )

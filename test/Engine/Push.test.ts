@@ -386,6 +386,28 @@ describe("an endpoint", () => {
     expect(turns.length).toBe(called + 2)
   })
 
+  it("that says what it is and takes no turn is tried less and less often", async () => {
+    const triedAt: Array<number> = []
+    let isWell = false
+    const server = await endpoint(
+      speaking((_job, response) => {
+        if (isWell) return complete(response)
+        triedAt.push(performance.now())
+        return response.writeHead(404).end()
+      })
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+    const runId = await place(engine)
+    await vi.waitFor(() => expect(triedAt.length).toBeGreaterThanOrEqual(5), { timeout: 20_000 })
+    const waits = triedAt.slice(1, 5).map((at, i) => at - triedAt[i]!)
+    isWell = true
+
+    // 250, 500, 1000, 1200 ms
+    expect(waits[2]).toBeGreaterThan(2 * waits[0]!)
+    expect(await ended(engine, runId)).toMatchObject({ status: "completed", attempt: 1 })
+  })
+
   it("that fails the run is believed: retries are those of the function", async () => {
     const attempts: Array<number> = []
     const server = await endpoint(

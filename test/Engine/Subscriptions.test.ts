@@ -9,14 +9,15 @@ import { Client } from "../../src/Client/Client.ts"
 import { Streams } from "../../src/Client/Streams.ts"
 import { type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { Store, type StoreService } from "../../src/Engine/Store/Store.ts"
 import { StoreError } from "../../src/Errors.ts"
 import type { Wire } from "../../src/Protocol/Subscriptions.ts"
+import { untilQuiet } from "./Quiet.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
-  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+  Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
 /** The first `count` events of a pattern that was subscribed to before what follows. */
@@ -30,7 +31,7 @@ const first = (pattern: string, count: number, options: StreamOptions = {}) =>
 
 /** What is said over a connection in the process is heard in later turns of the event loop. */
 const turns = Effect.promise(async () => {
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+  await untilQuiet()
 })
 
 it.effect("events come in order, those that pattern and filter accept", () =>
@@ -112,10 +113,19 @@ it.effect(
 it.effect("system events are announced and replayed", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
-    engine.announce("default", "system.config.limits.updated", () => ({ name: "limits", revision: 1 }))
+    engine.systemEvents.announce("default", "system.config.limits.updated", () => ({
+      name: "limits",
+      revision: 1
+    }))
     const seen = yield* first("system.config.>", 2, { replay: 10, includeMetadata: true })
-    engine.announce("default", "system.config.limits.updated", () => ({ name: "limits", revision: 2 }))
-    engine.announce("staging", "system.config.limits.updated", () => ({ name: "limits", revision: 3 }))
+    engine.systemEvents.announce("default", "system.config.limits.updated", () => ({
+      name: "limits",
+      revision: 2
+    }))
+    engine.systemEvents.announce("staging", "system.config.limits.updated", () => ({
+      name: "limits",
+      revision: 3
+    }))
 
     assert.deepStrictEqual(
       (yield* Fiber.join(seen)).map(({ data, meta }) => [data.revision, meta?.sequence]),
@@ -143,7 +153,7 @@ it.effect("who joins a group as its last member leaves gets what that one held, 
         onClose: () => undefined,
         onDrain: () => undefined
       }
-      engine.subscribe("default", wire)
+      engine.subscriptions.connect("default", wire)
       const options = { consumerGroup: "packers", ackMode: "manual" }
       wire.onText(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
       return { wire, seen: () => frames.flatMap(({ data, type }) => (type === "event" ? [data?.i] : [])) }
@@ -228,17 +238,14 @@ it.effect.each([
   "what the store fails to give is asked for again, also when nothing more comes: %s",
   ([broken, options]) => {
     let failures = 0
+    const fails = ({ name }: { readonly name: string }) =>
+      name === broken && failures > 0 && failures-- > 0 ? Effect.fail(new StoreError("disk full")) : undefined
     const flaky = Layer.effect(
       Store,
-      Effect.map(Sqlite.make({ filename: ":memory:" }), (store): StoreService => ({
+      Effect.map(SqliteStore.make({ filename: ":memory:" }), (store): StoreService => ({
         ...store,
-        [broken]: (query: never) =>
-          Effect.suspend((): Effect.Effect<unknown, StoreError> => {
-            if (failures === 0)
-              return (store[broken] as (query: never) => Effect.Effect<unknown, StoreError>)(query)
-            failures--
-            return Effect.fail(new StoreError("disk full"))
-          })
+        read: (call) => fails(call) ?? store.read(call),
+        write: (call) => fails(call) ?? store.write(call)
       }))
     )
     return Effect.gen(function* () {

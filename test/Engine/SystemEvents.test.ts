@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest"
-import { SystemEvents } from "../../src/Engine/Subscriptions/SystemEvents.ts"
+import { SystemEventsService } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 
 /** What is remembered of the environments: how many events, and characters of them all. */
-const remembered = (system: SystemEvents, environments: ReadonlyArray<string>) => {
+const remembered = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
   const events = environments.map((environment) => system.after(environment, 0))
   return {
     counts: events.map(({ length }) => length),
@@ -10,14 +10,14 @@ const remembered = (system: SystemEvents, environments: ReadonlyArray<string>) =
   }
 }
 
-const announce = (system: SystemEvents, environment: string, i: number, length: number) =>
+const announce = (system: SystemEventsService, environment: string, i: number, length: number) =>
   system.announce(environment, "system.run.r.completed", () => ({ i }), length)
 
 describe("the memory of system events", () => {
   const fifty = Array.from({ length: 50 }, (_, i) => `shop-${i}`)
 
   it("is bounded over all environments, and every environment keeps its newest", () => {
-    const system = new SystemEvents(() => 0)
+    const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
 
     const { counts, length } = remembered(system, fifty)
@@ -34,7 +34,7 @@ describe("the memory of system events", () => {
   })
 
   it("is taken from those environments that have most of it", () => {
-    const system = new SystemEvents(() => 0)
+    const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
 
@@ -43,7 +43,7 @@ describe("the memory of system events", () => {
   })
 
   it("is bounded for what is announced as the newest, too", () => {
-    const system = new SystemEvents(() => 0)
+    const system = new SystemEventsService(() => 0)
     system.listensToNewest = true
     const access = { action: "projection:read", resource: "projection:totals" } as const
     for (let i = 0; i < 500; i++) {

@@ -5,7 +5,7 @@ import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { StoreError } from "../../src/Errors.ts"
 import type { StoreService } from "../../src/Engine/Store/Store.ts"
-import * as Timers from "../../src/Engine/Timers.ts"
+import * as Timers from "../../src/Engine/Schedules/Timers.ts"
 
 it.effect("timers that cannot be fired are tried every second, and what is wrong is said once", () => {
   const said: Array<string> = []
@@ -18,10 +18,15 @@ it.effect("timers that cannot be fired are tried every second, and what is wrong
     })
     // timers ask the store for nothing else
     const store = {
-      fireDue: () =>
-        Effect.suspend(() =>
-          ++asked <= 3 ? Effect.fail(full) : Effect.succeed({ count: 0, nextDueAt: Number.POSITIVE_INFINITY })
-        )
+      read: () => Effect.succeed(["default"]),
+      write: ({ name }: { readonly name: string }) =>
+        Effect.suspend((): Effect.Effect<number, StoreError> => {
+          if (name === "nextDueAt") asked++
+          const isFull = name === "nextDueAt" ? asked <= 3 : asked < 3
+          return isFull
+            ? Effect.fail(full)
+            : Effect.succeed(name === "nextDueAt" ? Number.POSITIVE_INFINITY : 0)
+        })
     } as unknown as StoreService
     const timers = yield* Timers.make(store)
 

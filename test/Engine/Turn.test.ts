@@ -1,6 +1,6 @@
 /** What connections send is worked on in turns of the event loop, which are short however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
-import { hasTime, someoneWaits, whenTime } from "../../src/Engine/Http/Turn.ts"
+import { hasTime, someoneWaits, whenTime } from "../../src/Engine/LoopTurn.ts"
 
 /** Uses up the time of a turn. */
 const useUp = (): void => {
@@ -30,7 +30,7 @@ describe("what waits for a turn with time", () => {
     const began: Array<number> = []
     await new Promise<void>((resolve) => {
       for (let i = 0; i < 10; i++) {
-        whenTime(() => {
+        whenTime("rest", () => {
           called.push(i)
           began.push(turns)
           useUp()
@@ -50,13 +50,75 @@ describe("what waits for a turn with time", () => {
       const again = (name: string, times: number) => (): void => {
         called.push(name)
         useUp()
-        if (times > 1) whenTime(again(name, times - 1))
+        if (times > 1) whenTime("rest", again(name, times - 1))
         else if (name === "b") resolve()
       }
-      whenTime(again("a", 3))
-      whenTime(again("b", 3))
+      whenTime("rest", again("a", 3))
+      whenTime("rest", again("b", 3))
     })
 
     assert.deepStrictEqual(called, ["a", "b", "a", "b", "a", "b"])
+  })
+
+  it("has a turn of its own when it is long, whether or not somebody has looked for time in that turn", async () => {
+    startCounting()
+    const began: Array<number> = []
+    await new Promise<void>((resolve) => {
+      for (let i = 0; i < 5; i++) {
+        whenTime("body", () => {
+          began.push(turns)
+          for (const until = performance.now() + 20; performance.now() < until;);
+          if (i === 4) resolve()
+        })
+      }
+    })
+
+    assert.strictEqual(new Set(began).size, 5)
+    for (const [i, turn] of began.entries()) {
+      if (i > 0) assert.isAtLeast(turn - (began[i - 1] ?? 0), 10, `turns in between: ${began.join()}`)
+    }
+  })
+
+  it.each(["rest", "body", "woken"] as const)(
+    "goes before hundreds of others when it is little, and they are of the kind %s",
+    async (kind) => {
+      let before = 0
+      let all = 0
+      await new Promise<void>((resolve) => {
+        for (let i = 0; i < 100; i++) {
+          whenTime(kind, () => {
+            useUp()
+            if (++all === 10) whenTime("little", () => (before = all))
+            if (all === 100) resolve()
+          })
+        }
+      })
+
+      assert.isAtLeast(before, 10)
+      assert.isAtMost(before, 12)
+    }
+  )
+
+  it("is not kept waiting by what is little and never ends", async () => {
+    let littles = 0
+    let isOver = false
+    const little = (): void => {
+      littles++
+      useUp()
+      if (!isOver) whenTime("little", little)
+    }
+    for (let i = 0; i < 10; i++) whenTime("little", little)
+    await new Promise<void>((resolve) => {
+      let left = 10
+      const rest = (): void => {
+        useUp()
+        if (--left === 0) resolve()
+        else whenTime("rest", rest)
+      }
+      whenTime("rest", rest)
+    })
+    isOver = true
+
+    assert.isAtMost(littles, 40)
   })
 })

@@ -299,7 +299,7 @@ export class ScriptedEngine {
     this.#live = {
       jobId: "nobody",
       end: { value: undefined },
-      handle: { notice: () => {}, wrapUp: () => {}, abort: () => {} }
+      handle: { notice: () => {}, wrapUp: () => {}, running: () => [], abort: () => {} }
     }
     this.#queued = []
     live?.handle.abort(new Error("the worker is gone"))

@@ -2,6 +2,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { assert, describe, expectTypeOf, it } from "vitest"
+import { namesOf } from "../../src/Client/Methods.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from "../../src/Client/Client.ts"
 import type { ClientServices } from "../../src/Client/Services.ts"
 import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
@@ -15,7 +16,7 @@ const notScripted = (name: string) => () => Effect.die(new Error(`${name} is not
 const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
   const closers = new Set<() => Promise<void>>()
   const environments: Array<string> = []
-  const rest = Object.fromEntries(clientMethods.map((name) => [name, notScripted(name)]))
+  const rest = Object.fromEntries(namesOf(clientMethods).map((name) => [name, notScripted(name)]))
   const handle: EngineHandle = {
     connection: {
       environment: "default",
@@ -56,7 +57,7 @@ describe("IronflowClient", () => {
     })
     await using client = createClient({ engine: handle })
 
-    for (const name of clientMethods) assert.isFunction(client[name], name)
+    for (const name of namesOf(clientMethods)) assert.isFunction(client[name], name)
     assert.instanceOf(client, IronflowClient)
     assert.deepStrictEqual(await client.emit("order.placed", { amount: 3 }, { idempotencyKey: "k" }), {
       eventId: '["order.placed",{"amount":3},{"idempotencyKey":"k"}]',

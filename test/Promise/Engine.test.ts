@@ -310,7 +310,7 @@ it("a worker warns of a step that was renamed while its run slept", async () => 
   const deploy = async (name: string, naps: number, warnings: Array<string> = []) => {
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
       await step.run(name, () => 1)
-      for (let i = 0; i < naps; i++) await step.sleep(`nap ${i}`, i === 0 ? 50 : "1d")
+      for (let i = 0; i < naps; i++) await step.sleep(`nap ${i}`, i === 0 ? "3s" : "1d")
     })
     const silent = () => undefined
     const logger = { debug: silent, info: silent, error: silent, warn: (text: string) => warnings.push(text) }
@@ -318,12 +318,15 @@ it("a worker warns of a step that was renamed while its run slept", async () => 
   }
   const first = await deploy("charge", 1)
   const { runIds } = await first.client.emit("order.placed", {})
-  await vi.waitFor(async () => assert.strictEqual((await first.client.explain(runIds[0]!)).code, "SLEEPING"))
+  await vi.waitFor(
+    async () => assert.strictEqual((await first.client.explain(runIds[0]!)).code, "SLEEPING"),
+    { timeout: 2500 }
+  )
   await first.close()
 
   const warnings: Array<string> = []
   const second = await deploy("pay", 2, warnings)
-  await vi.waitFor(() => assert.isNotEmpty(warnings))
+  await vi.waitFor(() => assert.isNotEmpty(warnings), { timeout: 20_000 })
   assert.match(warnings.join("\n"), /waits without having asked for recorded steps: "charge"/)
   await second.close()
 })

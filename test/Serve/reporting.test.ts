@@ -56,6 +56,39 @@ describe("a turn that reports at once", () => {
     expect(turns()).toBe(1)
   })
 
+  it("tells of the step that runs, and how far it is", async () => {
+    let finish: () => void = () => undefined
+    const held = new Promise<void>((resolve) => (finish = resolve))
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, ({ step }) =>
+      step.run("charge", ({ progress }) => {
+        progress(0.5, "half of it")
+        return held
+      })
+    )
+    const { engine, run } = await startWith([order], (serverUrl) => ({ serverUrl }))
+
+    const ended = run()
+    const [running] = await vi.waitFor(
+      async () => {
+        const [{ id } = { id: "" }] = (await engine.client.listRuns()).runs
+        const steps = await engine.client.getRunSteps(id)
+        expect(steps).toHaveLength(1)
+        return steps
+      },
+      { timeout: 10_000 }
+    )
+    finish()
+
+    expect(running).toMatchObject({
+      name: "charge",
+      status: "running",
+      attempt: 1,
+      workerId: expect.stringMatching(/^push-/),
+      progress: { fraction: 0.5, text: "half of it" }
+    })
+    expect(await ended).toMatchObject({ status: "completed" })
+  })
+
   it("ends before a step that only the engine can answer when the server cannot be reached from there", async () => {
     const log: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {

@@ -2,6 +2,7 @@
 import { createProjection } from "../../src/Projection/Projection.ts"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
+import { Readable } from "node:stream"
 import { createFunction, serve, type ServeConfig, type ServeHandler, ValidationError } from "@ironflow/node"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { listen, SIGNING_KEY } from "./Hosts.ts"
@@ -71,6 +72,22 @@ const randomFrom = (seed: number) => {
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296
   }
+}
+
+/** A request whose body comes in as these chunks do, signed as another one. */
+const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
+  const headers = { "x-ironflow-signature": sign("another body") }
+  const request =
+    kind === "Node.js"
+      ? Object.assign(Readable.from(chunks), { method: "POST", url: "/", headers })
+      : new Request("http://app/", {
+          method: "POST",
+          body: ReadableStream.from(chunks),
+          duplex: "half",
+          headers
+        } as RequestInit)
+  // handlers take both
+  return request as Request
 }
 
 describe("the signature", () => {
@@ -318,6 +335,63 @@ describe("the body", () => {
     )
     expect(response.status).toBe(413)
     expect(pulled).toBeLessThan(10)
+  })
+
+  it.each(["Fetch", "Node.js"])(
+    "waits in memory with so many others as there is room for (%s)",
+    async (kind) => {
+      const handler = handlerWith()
+      const megabyte = new Uint8Array(1024 * 1024)
+      const begin = (megabytes: number) => {
+        let end = (): void => undefined
+        let arrive = (): void => undefined
+        const arrived = new Promise<void>((resolve) => (arrive = resolve))
+        const ended = new Promise<void>((resolve) => (end = resolve))
+        const chunks = async function* () {
+          for (let at = 0; at < megabytes; at++) yield megabyte
+          arrive()
+          await ended
+        }
+        const answer: Promise<Response> = Promise.resolve(handler(arriving(kind, chunks())))
+        return { answer, arrived, end: () => end() }
+      }
+      const others = Array.from({ length: 4 }, () => begin(15))
+      for (const { arrived } of others) await arrived
+
+      const refused = await begin(15).answer
+      expect(refused.status).toBe(503)
+      expect(await refused.json()).toMatchObject({ error: { code: "SERVER_BUSY" } })
+      expect((await send(handler, "{}")).status).toBe(400)
+
+      for (const other of others) other.end()
+      for (const { answer } of others) expect((await answer).status).toBe(401)
+      const again = begin(15)
+      again.end()
+      expect((await again.answer).status).toBe(401)
+    }
+  )
+
+  it.each(["Fetch", "Node.js"])("has half a minute to come in (%s)", async (kind) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
+    using _ = { [Symbol.dispose]: () => vi.useRealTimers() }
+    const handler = handlerWith()
+    let arrive = (): void => undefined
+    const arrived = new Promise<void>((resolve) => (arrive = resolve))
+    let isLeft = false
+    const chunks = async function* () {
+      yield new Uint8Array(1024 * 1024)
+      arrive()
+      await new Promise(() => undefined)
+    }
+    const answer = Promise.resolve(handler(arriving(kind, chunks()))).finally(() => (isLeft = true))
+    await arrived
+    await vi.advanceTimersByTimeAsync(29_000)
+    expect(isLeft).toBe(false)
+    await vi.advanceTimersByTimeAsync(1000)
+
+    const response = await answer
+    expect(response.status).toBe(408)
+    expect(await response.json()).toMatchObject({ error: { code: "BODY_TIMEOUT" } })
   })
 
   it("that is cut off runs nothing", async () => {

@@ -8,6 +8,7 @@ import {
 import { Client, IronflowFunction, Step, Testing } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
+import { StatementSync } from "node:sqlite"
 import { describe, expect, test } from "vitest"
 
 const order = { id: "order", triggers: [{ event: "order.placed" }] }
@@ -30,6 +31,26 @@ describe("virtual time", () => {
 
     expect(await engine.client.getRun(runId)).toMatchObject({ status: "completed", output: "done" })
     expect(await engine.now()).toEqual(new Date("2030-01-08T00:00:00Z"))
+  })
+
+  test("advance passes exactly the time of a sleep on a disk that is slow", async () => {
+    const run = Object.getOwnPropertyDescriptor(StatementSync.prototype, "run")!
+    StatementSync.prototype.run = function (...values) {
+      if (this.sourceSQL === "COMMIT") {
+        const until = performance.now() + 100
+        while (performance.now() < until);
+      }
+      return Reflect.apply(run.value, this, values)
+    }
+    using _run = { [Symbol.dispose]: () => Object.defineProperty(StatementSync.prototype, "run", run) }
+    const { engine, runId } = await place({
+      functions: [createFunction(order, async ({ step }) => (await step.sleep("week", "7d"), "done"))]
+    })
+    await using _ = engine
+    await engine.advance("6d")
+    await engine.advance("1d")
+
+    expect(await engine.client.getRun(runId)).toMatchObject({ status: "completed", output: "done" })
   })
 
   test("a worker is ready at once though another one has its projection", async () => {

@@ -272,6 +272,75 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.strictEqual(failures, 1)
   })
 
+  it("tells of the steps that run: since when, which attempt, on which worker, and how far they are", async () => {
+    const held = createDeferred<void>()
+    const fails = { retry: { initialDelayMs: 1 } }
+    const promised = createFunction({ id: "promised", triggers }, ({ step }) =>
+      step.run(
+        "import",
+        async ({ attempt, progress }) => {
+          if (attempt === 1) throw new Error("not yet")
+          progress(Number.NaN, "counting")
+          progress(0.25, "row 1 of 4")
+          await held.promise
+        },
+        fails
+      )
+    )
+    const effectful = makeFunction({ id: "effectful", triggers }, () =>
+      Effect.gen(function* () {
+        yield* Step.run("quick", Effect.succeed(1))
+        yield* Step.run(
+          "import",
+          Effect.andThen(
+            Step.progress(7),
+            Effect.promise(() => held.promise)
+          )
+        )
+      })
+    )
+    await using it = await shop(open, [promised, effectful], { workerId: "worker-7" })
+    const { runIds } = await it.client.emit("order.placed", {})
+    const seen = async (runId: string) => {
+      const { functionId } = await it.client.getRun(runId)
+      const steps = await it.client.getRunSteps(runId)
+      const step = steps.find(({ status }) => status === "running")
+      assert.isDefined(step)
+      const { details, message } = await it.client.explain(runId)
+      return { functionId, steps, step, details, message }
+    }
+    const all = await vi.waitFor(() => Promise.all(runIds.map(seen)), { timeout: 10_000, interval: 50 })
+    const of = (id: string) => all.find(({ functionId }) => functionId === id)!
+    const startedAt = of("promised").step.startedAt
+    held.resolve()
+
+    assert.isAtMost(Date.parse(startedAt!), Date.now())
+    assert.deepInclude(of("promised").step, {
+      name: "import",
+      kind: "run",
+      attempt: 2,
+      workerId: "worker-7",
+      progress: { fraction: 0.25, text: "row 1 of 4" }
+    })
+    assert.match(
+      of("promised").message,
+      /Step "import" has run for \w+ \(attempt 2\)\. It says: 25 %, row 1 of 4\.$/
+    )
+    assert.lengthOf(of("promised").details.running as ReadonlyArray<unknown>, 1)
+    assert.deepStrictEqual(
+      of("effectful").steps.map(({ name, progress, status }) => ({ name, status, progress })),
+      [
+        { name: "quick", status: "completed", progress: undefined },
+        { name: "import", status: "running", progress: { fraction: 1 } }
+      ]
+    )
+    for (const runId of runIds) {
+      assert.strictEqual((await it.client.waitForRun(runId)).status, "completed")
+      const steps = await it.client.getRunSteps(runId)
+      assert.isTrue(steps.every(({ status }) => status === "completed"))
+    }
+  })
+
   it("aborts a running step when its run is cancelled", async () => {
     const { fn, started } = longFunction()
     await using it = await shop(open, [fn])

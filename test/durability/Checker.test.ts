@@ -5,6 +5,11 @@ import path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { copyDatabase, type Evidence, runPlan } from "./Chaos.ts"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { audit, Auditing, type Known } from "../../src/Engine/Audit/Auditor.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
+import { Store } from "../../src/Engine/Store/Store.ts"
 import { judge, lawNames } from "./Checker.ts"
 import type { Ack } from "./Customer.ts"
 import { FOREVER, type Item } from "./Plan.ts"
@@ -374,4 +379,53 @@ describe("the checker", () => {
   it("has found every law broken", () => {
     assert.deepStrictEqual(new Set(cases.map(([, law]) => law)), new Set(lawNames))
   })
+})
+
+/** Looks at the database twice, as a live auditor does: before and after it was changed. */
+const audited = async (from: string, sql: string | undefined): Promise<ReadonlyArray<string>> => {
+  const copy = path.join(folder, `audited-${copies++}.db`)
+  copyDatabase(from, copy)
+  const known: Known = new Map()
+  const found: Array<string> = []
+  const look = () =>
+    Effect.runPromise(
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* audit({
+          store,
+          keepMs: Number.POSITIVE_INFINITY,
+          known,
+          pace: (slice) => slice,
+          tell: ({ guarantee, message }) => void found.push(`${guarantee} ${message}`)
+        })
+      }).pipe(
+        Effect.provide(SqliteStore.layer({ filename: copy })),
+        Effect.provide(Layer.succeed(Auditing, false))
+      )
+    )
+  await look()
+  assert.deepStrictEqual(found, [])
+  if (sql === undefined) return found
+  const db = new DatabaseSync(copy, { defensive: false })
+  db.exec(sql)
+  db.close()
+  await look()
+  return found
+}
+
+describe("the auditor of a live engine", () => {
+  it("finds no fault with what is sound, however often it looks", async () => {
+    assert.deepStrictEqual(await audited(sound.database, "SELECT 1"), [])
+    for (const { database } of sound.snapshots)
+      assert.deepStrictEqual(await audited(database, "SELECT 1"), [])
+  })
+
+  for (const [what, , { snapshotSql, sql }] of cases) {
+    // what is wrong in the side log is not in any row
+    if (sql === undefined && snapshotSql === undefined) continue
+    it(`finds ${what}`, async () => {
+      const from = sql === undefined ? sound.snapshots.at(-1)!.database : sound.database
+      assert.isNotEmpty(await audited(from, sql ?? snapshotSql))
+    })
+  }
 })

@@ -96,6 +96,12 @@ export const readTables = (filename: string): Tables => {
     }))
     const steps = groupBy(all("SELECT * FROM steps ORDER BY seq"), (row) => row.run)
     const dataAt = new Map(events.map(({ data, position }) => [position, data]))
+    const idAt = new Map(events.map(({ id, position }) => [position, id]))
+    /** A step that has received an event has its position. */
+    const valueOf = ({ event, failed, value }: Record<string, any>) =>
+      value === null && failed === 0 && event !== null
+        ? { id: idAt.get(event), data: dataAt.get(event) }
+        : parse(value)
     const runs = all("SELECT r.*, f.id AS fn FROM runs r JOIN functions f ON f.key = r.function").map(
       (row): RunRow => ({
         key: row.key,
@@ -119,7 +125,7 @@ export const readTables = (filename: string): Tables => {
               seq: step.seq,
               kind: step.kind,
               failed: step.failed === 1,
-              value: parse(step.value),
+              value: valueOf(step),
               attempt: step.attempt,
               startedAt: step.started_at,
               endedAt: step.ended_at,

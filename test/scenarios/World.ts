@@ -4,6 +4,7 @@
  * Everything goes through the public API. A crash is what a kill leaves behind: the database is closed under the engine,
  * and whatever the worker still has to say reaches nobody.
  */
+import { QUIET_TURNS } from "../../src/Engine/LoopTurn.ts"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -46,8 +47,6 @@ export interface Employed extends Worker.WorkerService {
   readonly dismiss: Effect.Effect<void>
 }
 
-/** More rounds of the event loop than any turn here takes between two commits. */
-const quietRounds = 40
 /** Rounds after which something that has not happened will not. */
 const patience = 4000
 
@@ -160,7 +159,7 @@ export class World {
   /** Waits until nothing moves by itself any more. */
   readonly settle: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     const { engine } = this.#house
-    for (let quiet = 0, commits = engine.metrics().commits; quiet < quietRounds; quiet++) {
+    for (let quiet = 0, commits = engine.metrics().commits; quiet < QUIET_TURNS; quiet++) {
       yield* round
       const now = engine.metrics().commits
       if (now === commits) continue
@@ -228,7 +227,7 @@ export class World {
 
   /** Runs that nothing will ever move: there must be none. */
   get stuckRuns() {
-    return this.#house.engine.countStuckRuns
+    return this.#house.engine.runs.countStuck
   }
 }
 
@@ -292,7 +291,7 @@ const transportOf = ({ cable, engine }: House) =>
   WorkerTransport.WorkerTransport.of({
     open: (registration, handlers) =>
       Effect.map(
-        engine.connectWorker(registration, {
+        engine.workers.connect(registration, {
           onJob: (job) => {
             if (!cable.cut) handlers.onJob(job)
           },

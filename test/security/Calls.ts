@@ -3,7 +3,8 @@
  * the documentation and not from the tables of the engine. An endpoint without a line here neither compiles nor passes.
  */
 import type { Action } from "../../src/Policy.ts"
-import { type EndpointName, endpoints, pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 
 /** What there is for the calls to be about; the rest they name as they like. */
@@ -94,8 +95,10 @@ export const callsFor = ({
       answers: 404
     },
     info: { body: {}, may: ["engine:read", "engine:*"] },
+    minutes: { may: ["engine:read", "engine:*"] },
     getCapabilities: { body: {}, may: ["engine:read", "engine:*"] },
     health: { body: {}, may: "public" },
+    backup: { body: {}, may: ["engine:backup", "engine:*"] },
     publish: { body: { topic: "news", data: { a: 1 } }, may: ["publish:message", "topic:news"] },
     listTopics: { body: {}, may: ["topic:read", "topic:*"] },
     getTopicStats: { body: { topic: "news" }, may: ["topic:read", "topic:news"] },
@@ -144,8 +147,14 @@ export const callsFor = ({
     restStreamHistory: { variables: { id: "o-1" }, may: stream("stream:read") },
 
     restHealth: { may: "public" },
+    ready: { may: "public" },
     restCapabilities: { may: ["engine:read", "engine:*"] },
     restEmit: { body: { name: "order.placed", data: { id: "o-2" } }, may: emits },
+    listEvents: {
+      body: { name: "order.*", entityType: "order", since: "2026-01-01T00:00:00Z", limit: 5 },
+      may: ["subscription:read", "subscription:*"]
+    },
+    getEvent: { body: { id: event }, may: ["subscription:read", "subscription:*"] },
     restEvents: { query: "name=order.*&limit=5", may: ["subscription:read", "subscription:*"] },
     restRuns: { query: "status=completed&limit=5", may: ["run:read", "run:*"] },
     restFunctions: { may: ["function:read", "function:*"] },
@@ -164,6 +173,7 @@ export const callsFor = ({
     waitForRun: { variables: { id: run }, query: "timeout=50", may: run_("run:read"), answers: 204 },
     restRunSteps: { variables: { id: run }, may: run_("run:read") },
     runAudit: { variables: { id: run }, may: run_("run:read") },
+    runLogs: { variables: { id: run }, may: run_("run:read") },
 
     restListConsumerGroups: { may: ["subscription:read", "group:*"] },
     restCreateConsumerGroup: {

@@ -32,3 +32,24 @@ export const hpack = (fields: ReadonlyArray<readonly [string, string]>): Buffer 
     })
   )
 const rest = (n: number): Array<number> => (n < 128 ? [n] : [(n % 128) | 128, ...rest(Math.floor(n / 128))])
+
+/** What a client begins with: nothing of its settings differs from what the protocol says. */
+export const BEGIN = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0))])
+
+/** The headers of a request, with or without a body. */
+export const http2Request = (stream: number, path: string, method: "GET" | "POST" = "GET"): Buffer =>
+  http2Frame(
+    1,
+    method === "GET" ? 5 : 4,
+    stream,
+    hpack([
+      [":method", method],
+      [":path", path],
+      [":scheme", "http"],
+      [":authority", "127.0.0.1"],
+      ...(method === "GET" ? [] : [["content-type", "application/json"] as const])
+    ])
+  )
+
+/** Takes a request back. */
+export const http2Reset = (stream: number): Buffer => http2Frame(3, 0, stream, Buffer.from([0, 0, 0, 8]))

@@ -60,7 +60,7 @@ const beginHttp1 = async (url: string, path: string, body: object, key: string):
 }
 
 const beginHttp2 = async (url: string, path: string, body: object, key: string): Promise<Begun> => {
-  const session = http2.connect(url)
+  const session = http2.connect(url).on("error", () => undefined)
   open.push({ [Symbol.asyncDispose]: async () => session.destroy() })
   const request = session.request({
     ":method": "POST",
@@ -331,7 +331,7 @@ const overHttp1 = async (keys: Keys, key: string): Promise<Line> => {
 }
 
 const overHttp2 = async (keys: Keys, key: string): Promise<Line> => {
-  const session = http2.connect(keys.server.url)
+  const session = http2.connect(keys.server.url).on("error", () => undefined)
   open.push({ [Symbol.asyncDispose]: async () => session.destroy() })
   return {
     call: async (method, path, body) => {

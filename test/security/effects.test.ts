@@ -8,7 +8,8 @@ import type { AddressInfo } from "node:net"
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { access } from "../../src/Protocol/Http/Access.ts"
+import { accessTo } from "../../src/Protocol/Row.ts"
+import { endpoints } from "../../src/Protocol/Rows.ts"
 import { change } from "../Engine/Store/Damaged.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
@@ -52,6 +53,12 @@ const ask =
     (await keys.send(method, path, body, { key })).text.includes(MARK)
 const get = (path: string): Way => ask("GET", path)
 const rpc = (method: string, body: object = {}): Way => ask("POST", `/ironflow.v1.${method}`, body)
+
+/** The newest event, by its id. */
+const getsEvent: Way = async (key) => {
+  const { events } = await keys.ok(keys.rpc("IronflowService/ListEvents", { name: "salary.*", limit: 1 }))
+  return rpc("IronflowService/GetEvent", { id: events[0].id })(key)
+}
 
 /** Whether a call is carried out. */
 const does =
@@ -116,6 +123,30 @@ const streams =
     await vi.waitFor(() => assert.isTrue(events.isClosed || [MARK, "last"].some((it) => seen().includes(it))))
     return seen().includes(MARK)
   }
+
+/** What a group says of what its pattern fits: how much of it there is, and the name of the newest. */
+const groups = (group: { readonly name: string; readonly pattern: string }): Effect["ways"] => {
+  const path = "/api/v1/consumer-groups"
+  const there =
+    (way: Way): Way =>
+    async (key) => {
+      await keys.send("POST", path, group)
+      return way(key)
+    }
+  return {
+    "creating a group": does("POST", path, group),
+    CreateConsumerGroup: doesRpc("PubSubService/CreateConsumerGroup", group),
+    "a group that is there": there(does("GET", `${path}/${group.name}`)),
+    GetConsumerGroup: there(doesRpc("PubSubService/GetConsumerGroup", { name: group.name })),
+    "a group that is listed": there(get(path)),
+    ListConsumerGroups: there(rpc("PubSubService/ListConsumerGroups")),
+    "pausing a group": there(does("POST", `${path}/${group.name}/pause`, {})),
+    "dead letters of a group": there(does("GET", `${path}/${group.name}/dead-letters`)),
+    "how many dead letters are tried again": there(
+      does("POST", `${path}/${group.name}/dead-letters/retry`, {})
+    )
+  }
+}
 
 const joins = async <A>(pattern: string, join: (message: object) => Promise<A>): Promise<A> => {
   await keys.send("POST", "/api/v1/consumer-groups", { name: "joined", pattern })
@@ -396,17 +427,7 @@ const effects: ReadonlyArray<Effect> = [
       "a wider stream": streams({ pattern: "events:>" }, salary),
       "a stream of an entity": streams({ pattern: "entity:person.p-1.>" }, salary),
       "joining a group": streams({ group: "events:>" }, salary),
-      "creating a group": does("POST", "/api/v1/consumer-groups", { name: "g", pattern: "events:salary.*" }),
-      "a group that is there": async (key) => {
-        await keys.send("POST", "/api/v1/consumer-groups", { name: "there", pattern: "events:>" })
-        return does("GET", "/api/v1/consumer-groups/there")(key)
-      },
-      "a group that is listed": async (key) => {
-        await keys.send("POST", "/api/v1/consumer-groups", { name: MARK, pattern: "events:>" })
-        return (
-          (await get("/api/v1/consumer-groups")(key)) || (await rpc("PubSubService/ListConsumerGroups")(key))
-        )
-      },
+      ...groups({ name: MARK, pattern: "events:>" }),
       RegisterProjection: doesRpc("ProjectionService/RegisterProjection", projection),
       "a poll of a projection that is there": async (key) => {
         await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
@@ -434,6 +455,9 @@ const effects: ReadonlyArray<Effect> = [
       ListRuns: rpc("IronflowService/ListRuns"),
       "the REST list of runs": get("/api/v1/runs"),
       "the list of events": get("/api/v1/events"),
+      ListEvents: rpc("IronflowService/ListEvents"),
+      "ListEvents by its name": rpc("IronflowService/ListEvents", { name: "salary.paid", order: "oldest" }),
+      GetEvent: getsEvent,
       "cancelling a run": async (key) => {
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
         return rpc("IronflowService/CancelRun", { id: runs[0].id })(key)
@@ -449,10 +473,13 @@ const effects: ReadonlyArray<Effect> = [
       GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
       "the history of a stream": get("/api/v1/streams/p-1/history"),
       "the list of events": get("/api/v1/events?name=salary.*"),
+      ListEvents: rpc("IronflowService/ListEvents", { entityId: "p-1" }),
+      GetEvent: getsEvent,
       "a subscription to the entity": subscribes("entity:person.p-1.>", again),
       "a subscription to its events": subscribes("events:salary.*", again),
       "a stream": streams({ pattern: "events:>" }, again),
       "joining a group": streams({ group: "events:>" }, again),
+      ...groups({ name: MARK, pattern: "events:salary.*" }),
       "a member of a group": async (key) => {
         const { frames, socket } = await keys.socket("/ws", key)
         const subscription = { pattern: "events:salary.*", options: { consumerGroup: "g" } }
@@ -654,6 +681,26 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
+    effect: "the messages of a topic",
+    denied: { actions: "topic:*", resources: "topic:wages" },
+    ways: Object.fromEntries([
+      ...Object.entries(groups({ name: MARK, pattern: "topic:wages" })),
+      [
+        "joining a group",
+        streams({ group: "topic:wages" }, () =>
+          keys.ok(keys.rpc("PubSubService/Publish", { topic: "wages", data: { MARK } }))
+        )
+      ],
+      ...["topic:wages", "topic:*", "topic:>", "wages", ">"].flatMap((pattern) => {
+        const publish = () => keys.ok(keys.rpc("PubSubService/Publish", { topic: "wages", data: { MARK } }))
+        return [
+          [`a subscription to ${pattern}`, subscribes(pattern, publish)],
+          [`a stream of ${pattern}`, streams({ pattern }, publish)]
+        ]
+      })
+    ])
+  },
+  {
     effect: "that there is a function",
     denied: { actions: "function:read", resources: `function:${MARK}` },
     given: () => register({ id: MARK }),
@@ -703,6 +750,40 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
+    effect: "what an event has made a projection fail with",
+    denied: { actions: "projection:read", resources: "projection:wages" },
+    given: async () => {
+      await keys.send("DELETE", "/api/v1/projections/wages")
+      const { lease } = await keys.ok(claimed("w-fails"))
+      const error = { name: "Error", message: MARK }
+      await keys.ok(
+        keys.send("POST", "/api/v1/projections/wages/owner/save", {
+          token: lease.token,
+          generation: lease.generation,
+          save: {
+            number: 1,
+            from: 0,
+            to: 0,
+            states: [],
+            deadLetters: [],
+            resolved: [],
+            failing: { position: 1, failures: 1, error }
+          }
+        })
+      )
+    },
+    ways: {
+      status: get("/api/v1/projections/wages/status"),
+      pausing: ask("POST", "/api/v1/projections/wages/pause", {}),
+      resuming: ask("POST", "/api/v1/projections/wages/resume", {}),
+      "a rebuild that is only asked about": ask("POST", "/api/v1/projections/wages/rebuild", {
+        dryRun: true
+      }),
+      PauseProjection: rpc("ProjectionService/PauseProjection", { name: "wages" }),
+      ResumeProjection: rpc("ProjectionService/ResumeProjection", { name: "wages" })
+    }
+  },
+  {
     effect: "that there is a consumer group",
     denied: { actions: "subscription:read", resources: `group:${MARK}` },
     given: () => keys.ok(keys.send("POST", "/api/v1/consumer-groups", { name: MARK, pattern: "topic:news" })),
@@ -725,6 +806,8 @@ const effects: ReadonlyArray<Effect> = [
       ways: {
         list: get(`/api/v1/${path}`),
         get: (key) => get(`/api/v1/${path}/${id}`)(key),
+        // a change of nothing answers with all that there is; keys are not changed
+        ...(kind === "apikey" ? {} : { update: (key) => ask("PATCH", `/api/v1/${path}/${id}`, {})(key) }),
         "the access log": get("/api/v1/access-log")
       }
     }
@@ -892,15 +975,15 @@ it("a list names no damaged runs that may not be read, and a damaged log hides n
 })
 
 it("every list leaves out what may not be seen, and is refused where all of it is denied or none allowed", async () => {
-  const lists = Object.entries(access).flatMap(([name, rule]) =>
-    rule !== "public" && rule.subject.from === "each"
-      ? [{ name, kind: rule.subject.kind, action: rule.action }]
+  const lists = Object.values(endpoints).flatMap((row) => {
+    const rule = accessTo(row)
+    // one event is no list: it is among the ways above
+    return typeof rule !== "string" && rule.subject.from === "each" && !row.path.endsWith("/GetEvent")
+      ? [{ ...row, kind: rule.subject.kind, action: rule.action }]
       : []
-  )
-  const { endpoints } = await import("../../src/Protocol/Http/Endpoints.ts")
+  })
   assert.isAtLeast(lists.length, 19)
-  for (const { action, kind, name } of lists) {
-    const { method, path } = endpoints[name as keyof typeof endpoints]
+  for (const { action, kind, method, path } of lists) {
     const status = async (...policies: ReadonlyArray<PolicyOf>) =>
       (
         await keys.send(method, path, method === "GET" ? undefined : {}, {
@@ -909,12 +992,12 @@ it("every list leaves out what may not be seen, and is refused where all of it i
       ).status
     assert.deepStrictEqual(
       [
-        name,
+        path,
         await status({ actions: action, resources: `${kind}:one` }),
         await status({ actions: action, resources: kind === "run" ? "org:*" : "run:*" }),
         await status({ actions: "*" }, { effect: "deny", actions: action, resources: `${kind}:*` })
       ],
-      [name, 200, 403, 403]
+      [path, 200, 403, 403]
     )
   }
 })

@@ -1,7 +1,7 @@
 /** What a key can be used to make is never more than the key: roles, policies, environment, time, and what a key is called. */
 import { createClient, UnauthenticatedError } from "@ironflow/node"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
-import { excess } from "../../src/Engine/Access/Grants.ts"
+import { excess } from "../../src/Engine/Access/Permissions.ts"
 import { policiesOfRole } from "../../src/Limits.ts"
 import type { PolicyRule } from "../../src/Policy.ts"
 import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"

@@ -4,8 +4,9 @@
  */
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { actions } from "../../src/Policy.ts"
-import { access } from "../../src/Protocol/Http/Access.ts"
-import { type EndpointName, endpoints, pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { accessTo } from "../../src/Protocol/Row.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import type { Answer } from "../wire/RawClient.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { complete, registrationOf, stepDone } from "../wire/RawTurnWorker.ts"
@@ -50,8 +51,8 @@ const call = async (
   query = ""
 ): Promise<Answer> => {
   made.add(name)
-  const rule = access[name]
-  assert(rule !== "public")
+  const rule = accessTo(endpoints[name])
+  assert(typeof rule !== "string")
   const { method } = endpoints[name]
   const path = pathOf(endpoints[name], variables) + query
   const rows = stored.rows()
@@ -175,9 +176,10 @@ it("an owner of a projection claims, reads and saves it only by a key that may",
 })
 
 it("that is every call of a worker of this package, and of an existing one", () => {
-  const all = Object.entries(access).flatMap(([name, rule]) =>
-    rule !== "public" && ["worker:run", "projection:run"].includes(rule.action) ? [name] : []
-  )
+  const all = Object.entries(endpoints).flatMap(([name, row]) => {
+    const rule = accessTo(row)
+    return typeof rule !== "string" && ["worker:run", "projection:run"].includes(rule.action) ? [name] : []
+  })
   // what `matrix.test.ts` gets to the effect by itself, and what asks a push endpoint
   const others = [
     "registerProjection",

@@ -1,15 +1,16 @@
 /** The limits that `SECURITY.md` states are those of the code. */
 import fs from "node:fs"
 import { assert, it } from "vitest"
-import { BUCKETS_PAGE, KEYS_PAGE } from "../../src/Engine/EngineKv.ts"
-import { BATCH_EVENTS } from "../../src/Engine/Http/ClientRoutes.ts"
-import { defaults } from "../../src/Engine/Http/Server.ts"
+import { BUCKETS_PAGE, KEYS_PAGE } from "../../src/Engine/Kv/Kv.ts"
+import { BATCH_EVENTS } from "../../src/Server/Routes/EventRoutes.ts"
+import { defaults } from "../../src/Server/Server.ts"
 import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
 import { makeSettings } from "../../src/Engine/Push/Settings.ts"
-import { LOGGED, MOST } from "../../src/Engine/Store/AccessRows.ts"
-import { MAX_DEAD_LETTERS } from "../../src/Engine/Store/GroupRows.ts"
-import { MAX_BACKLOG } from "../../src/Engine/Subscriptions/Connection.ts"
-import { REMEMBERED, REMEMBERED_IN_ALL } from "../../src/Engine/Subscriptions/SystemEvents.ts"
+import { LOGGED } from "../../src/Engine/Access/AccessLog.ts"
+import { MOST } from "../../src/Engine/Access/AccessLimits.ts"
+import { MAX_DEAD_LETTERS } from "../../src/Engine/PubSub/DeliveryRows.ts"
+import { MAX_BACKLOG } from "../../src/Engine/PubSub/Connection.ts"
+import { REMEMBERED, REMEMBERED_IN_ALL } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 import {
   FEW_STEPS,
   MAX_BYTES,
@@ -65,7 +66,7 @@ const stated: Readonly<Record<string, string>> = {
   "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,
   "system events that are remembered": `${REMEMBERED} an environment, ${REMEMBERED_IN_ALL / MiB} Mi characters of all`,
   "list without a `limit`": `${UNPAGED_LENGTH / MiB} Mi characters`,
-  "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.runsAtOnce))
+  "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.listLimit))
 }
 
 it("the limits that are stated are those of the code", () => {

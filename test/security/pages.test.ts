@@ -61,10 +61,48 @@ const ports = {
 
 const fromPage = (origin: string, site = "same-origin") => ({ origin, "sec-fetch-site": site })
 
+const from = (host: string, referer: string) => ({ host, referer })
+
 const cases: ReadonlyArray<readonly [string, Headers, number]> = [
   ["a program under the name of a compose service", { host: "ironflow:9123" }, 200],
   ["a program under a public name", { host: "ironflow.example.com" }, 200],
   ["Node's fetch under any name", { host: "ironflow:9123", "sec-fetch-mode": "cors" }, 200],
+  [
+    "Node's fetch with all that it sends",
+    { host: "ironflow:9123", "sec-fetch-mode": "cors", "user-agent": "node", "accept-language": "*" },
+    200
+  ],
+  ["curl under any name", { host: "ironflow:9123", "user-agent": "curl/8.5.0", accept: "*/*" }, 200],
+  [
+    "what says only where it comes from",
+    from("evil.example.com:9123", "http://evil.example.com:9123/x"),
+    403
+  ],
+  ["what says only that it comes from elsewhere", from("127.0.0.1:9123", "https://evil.example.com/x"), 403],
+  ["what says something odd about where it comes from", from("127.0.0.1:9123", "somewhere"), 403],
+  ["what says only that it comes from here", from("192.168.1.5:9123", "http://192.168.1.5:9123/x"), 200],
+  [
+    "what says only that it comes from --cors-origin",
+    from("127.0.0.1:9123", "https://app.example.com/x"),
+    200
+  ],
+  ...["navigate", "no-cors", "same-origin", "websocket"].map(
+    (mode) =>
+      [`what says only its mode ${mode}`, { host: "evil.example.com", "sec-fetch-mode": mode }, 403] as const
+  ),
+  [
+    "a browser that says only its mode",
+    { host: "evil.example.com", "sec-fetch-mode": "cors", "user-agent": "Mozilla/5.0" },
+    403
+  ],
+  ...[
+    "sec-fetch-user",
+    "sec-fetch-dest",
+    "sec-fetch-storage-access",
+    "sec-ch-ua",
+    "sec-purpose",
+    "sec-gpc"
+  ].map((name) => [`what says only ${name}`, { host: "evil.example.com", [name]: "?1" }, 403] as const),
   ["a page of the server's own", { host: "127.0.0.1:9123", ...fromPage("http://127.0.0.1:9123") }, 200],
   ["a page under localhost", { host: "localhost:9123", ...fromPage("http://localhost:9123") }, 200],
   ["a page under an address", { host: "192.168.1.5:9123", ...fromPage("http://192.168.1.5:9123") }, 200],

@@ -8,7 +8,7 @@ import { assert, describe, it } from "vitest"
 import { listen } from "../Serve/Hosts.ts"
 import { send } from "../wire/RawClient.ts"
 import type { RawSocket } from "../wire/RawSocket.ts"
-import { hpack, http2Frame, PREFACE } from "./Http2Frames.ts"
+import { BEGIN, hpack, http2Frame, http2Request, http2Reset, PREFACE } from "./Http2Frames.ts"
 import { Pressed } from "./Pressed.ts"
 
 const MB = 1024 * 1024
@@ -36,6 +36,14 @@ describe("requests on one connection", () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(20, () => pressed.deaf()))
       push(socket, get("/health").repeat(5000))
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("and on hundreds of others are begun as there is time", async () => {
+    await using pressed = await Pressed.start()
+    for (const socket of await pressed.many(500)) push(socket, get("/health").repeat(500))
 
     await pressed.meanwhile()
     await pressed.withstood()
@@ -118,45 +126,60 @@ describe("bodies that are half sent", () => {
   }, 60_000)
 })
 
+describe("bodies of the smallest chunks", () => {
+  it("that many connections send are taken as there is time", async () => {
+    await using pressed = await Pressed.start()
+    const chunks = "1\r\n \r\n".repeat(300_000)
+    for (const socket of await pressed.many(60)) {
+      push(
+        socket,
+        "POST /ironflow.v1.IronflowService/Trigger HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
+          "Transfer-Encoding: chunked\r\n\r\n"
+      )
+      push(socket, chunks)
+    }
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+})
+
 describe("bodies that come whole", () => {
   it("at the same time are taken as there is room", async () => {
     await using pressed = await Pressed.start()
     const text = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(MB - 5000) } })
-    const statuses = await Promise.all(
+    const asked = await Promise.all(
       Array.from({ length: 100 }, async () => {
-        const { status } = await send(pressed.url, "POST", "/ironflow.v1.IronflowService/Trigger", text)
-        return status
+        for (let times = 1; times < 20; times++) {
+          const { status, body } = await send(
+            pressed.url,
+            "POST",
+            "/ironflow.v1.IronflowService/Trigger",
+            text
+          )
+          if (status === 200) return times
+          // a busy machine takes longer for all of them than one may wait
+          assert.strictEqual(body?.details?.[0]?.debug?.code, "SERVER_BUSY", JSON.stringify(body))
+        }
+        return Number.POSITIVE_INFINITY
       })
     )
 
-    assert.deepStrictEqual(new Set(statuses), new Set([200]))
+    assert.isBelow(Math.max(...asked), 20)
     await pressed.withstood()
   }, 60_000)
 })
 
 describe("HTTP/2", () => {
-  const request = (stream: number, path = "/health"): Buffer =>
-    http2Frame(
-      1,
-      5,
-      stream,
-      hpack([
-        [":method", "GET"],
-        [":path", path],
-        [":scheme", "http"],
-        [":authority", "127.0.0.1"]
-      ])
-    )
-  const begin = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0))])
   /** A window of nothing for each stream. */
   const closed = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0]))])
 
   it("ends a connection whose requests are taken back by the thousand", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {
-      push(socket, begin)
+      push(socket, BEGIN)
       const frames = Array.from({ length: 20_000 }, (_, i) =>
-        Buffer.concat([request(2 * i + 1), http2Frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8]))])
+        Buffer.concat([http2Request(2 * i + 1, "/health"), http2Reset(2 * i + 1)])
       )
       push(socket, Buffer.concat(frames))
     }
@@ -169,7 +192,10 @@ describe("HTTP/2", () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {
       push(socket, closed)
-      push(socket, Buffer.concat(Array.from({ length: 100 }, (_, i) => request(2 * i + 1, "/openapi.json"))))
+      push(
+        socket,
+        Buffer.concat(Array.from({ length: 100 }, (_, i) => http2Request(2 * i + 1, "/openapi.json")))
+      )
     }
 
     await pressed.meanwhile(100)
@@ -186,7 +212,7 @@ describe("HTTP/2", () => {
     async (kind, frame) => {
       await using pressed = await Pressed.start()
       for (const socket of await pressed.many(10)) {
-        push(socket, begin)
+        push(socket, BEGIN)
         if (kind === "empty continuations") push(socket, http2Frame(1, 0, 1, hpack([[":method", "GET"]])))
         push(socket, Buffer.concat(Array.from({ length: 100_000 }, () => frame)))
       }
@@ -243,6 +269,27 @@ describe("a WebSocket", () => {
     }
 
     await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("of somebody who asks for little is answered before the rest of what 120 others have sent", async () => {
+    await using pressed = await Pressed.start()
+    const flood = Buffer.concat(Array.from({ length: 20_000 }, () => text("")))
+    for (const socket of await pressed.many(120)) {
+      push(socket, upgrade("/ws"))
+      push(socket, flood)
+    }
+    const socket = await pressed.connect()
+    push(socket, upgrade("/api/v1/channel"))
+    await pressed.meanwhile(20)
+    const worked = pressed.worked()
+    for (let i = 0; i < 5; i++) {
+      push(socket, text(`${i} GET /health 0\n`))
+      await socket.until(`${i} 200 `)
+    }
+
+    // each of the others has a turn of 5 ms before one of them has another
+    assert.isBelow(pressed.worked() - worked, 1000)
     await pressed.withstood()
   }, 60_000)
 

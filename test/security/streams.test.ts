@@ -1,7 +1,7 @@
 /** Requests of HTTP/2 that are over before they are looked at. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
-import { CONNECT_PATH } from "../../src/Protocol/Connect/Messages.ts"
+import { workerStream } from "../../src/Protocol/Workers.ts"
 import { send } from "../wire/RawClient.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 import { hpack, http2Frame, PREFACE } from "./Http2Frames.ts"
@@ -26,7 +26,7 @@ const request = (path: string, stream: number): Buffer =>
       [":path", path],
       [":scheme", "http"],
       [":authority", "127.0.0.1"],
-      ["content-type", path === CONNECT_PATH ? "application/connect+proto" : "application/json"]
+      ["content-type", path === workerStream.path ? "application/connect+proto" : "application/json"]
     ])
   )
 const cancel = (stream: number): Buffer => http2Frame(3, 0, stream, Buffer.from([0, 0, 0, 8]))
@@ -34,7 +34,7 @@ const isStillThere = http2Frame(6, 0, 0, Buffer.from("is it on"))
 
 describe("a stream of HTTP/2", () => {
   it.each([
-    ["of a worker", CONNECT_PATH],
+    ["of a worker", workerStream.path],
     ["of a call", "/ironflow.v1.IronflowService/Trigger"]
   ])("%s that ends as it begins is no bug", async (_whose, path) => {
     using socket = await RawSocket.open(port)
@@ -59,7 +59,12 @@ describe("a stream of HTTP/2", () => {
     const before = server.output().length
     const unexpected = http2Frame(8, 0, 0, Buffer.alloc(4))
     await socket.send(
-      Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0)), request(CONNECT_PATH, 1), unexpected])
+      Buffer.concat([
+        PREFACE,
+        http2Frame(4, 0, 0, Buffer.alloc(0)),
+        request(workerStream.path, 1),
+        unexpected
+      ])
     )
 
     await socket.all()

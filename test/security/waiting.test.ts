@@ -2,8 +2,8 @@
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { FEW_WAITS, MORE_WAITS } from "../../src/Engine/Http/Waiting.ts"
-import { MORE_STREAMS } from "../../src/Engine/Http/Http2.ts"
+import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/Waiting.ts"
+import { MORE_STREAMS } from "../../src/Server/Http/Http2.ts"
 import { Keys } from "./Keys.ts"
 
 let keys: Keys

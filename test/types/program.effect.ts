@@ -99,6 +99,7 @@ const processOrder = IronflowFunction.make(
     timeout: 300_000,
     concurrency: { limit: 10, key: "event.data.customerId" },
     secrets: ["STRIPE_SECRET_KEY"],
+    searchBy: ["event.data.orderId"],
     stepTimeout: "30s"
   },
   Effect.fnUntraced(function* ({ event, run, logger, secrets }) {
@@ -252,10 +253,18 @@ export const useClient = Effect.gen(function* () {
   yield* client.trigger("order.placed", { orderId: "o-2" })
   const { output } = yield* client.emitSync("order.placed", { orderId: "o-3" }, { timeout: 1000 })
   const { runs } = yield* client.listRuns({ functionId: "process-order", status: "failed", limit: 25 })
+  const { lookedBackTo } = yield* client.listRuns({
+    status: ["failed", "paused"],
+    createdFrom: new Date(0),
+    attributes: { "event.data.orderId": "o-1" },
+    where: "error.code == 'DECLINED'"
+  })
   const run = yield* client.getRun(runId)
   const ended = yield* client.waitForRun(runId, { timeout: 10_000 })
   const [step] = yield* client.getRunSteps(runId)
   const [audited] = yield* client.getRunAudit(runId)
+  const [line] = yield* client.getRunLogs(runId)
+  yield* Effect.log(line?.level, line?.message, line?.step)
   const { message } = yield* client.explain(runId)
   const receipts = yield* Effect.forEach([output, run.output, ended.output, step?.output], (it) =>
     Schema.decodeUnknownEffect(Receipt)(it)
@@ -266,11 +275,15 @@ export const useClient = Effect.gen(function* () {
   yield* client.pauseRun(runId, "for a while")
   yield* client.patchStep("step", { corrected: 42 }, "bad data")
   yield* client.deleteFunction("old")
+  const found = yield* client.listEvents({ name: "order.*", idempotencyKey: "o-1", order: "oldest" })
+  const event = yield* client.getEvent(found.events[0]?.id ?? "")
   const { sequence } = yield* client.publish("news", { title: "Hello" })
   logger.info(message, {
     runs: runs.length,
+    lookedBackTo,
     receipts: receipts.map(({ paidAt }) => paidAt.getTime()),
     audited: audited?.type,
+    placed: event.timestamp,
     functions: (yield* client.listFunctions()).length,
     workers: (yield* client.listWorkers()).length,
     features: (yield* client.getCapabilities()).features,

@@ -126,6 +126,7 @@ const processOrder = createFunction(
     retry: { maxAttempts: 5, initialDelayMs: 2000, backoffFactor: 3, maxDelayMs: 60_000 },
     timeout: 300_000,
     concurrency: { limit: 10, key: "event.data.customerId" },
+    searchBy: ["event.data.orderId"],
     mode: "pull",
     actorKey: "event.data.customerId",
     schema: Order,
@@ -339,15 +340,33 @@ export const useClient = async (): Promise<void> => {
     limit: 25,
     cursor: "c"
   })
+  const matching = await client.listRuns({
+    functionId: ["process-order", "sweep"],
+    status: ["failed", "cancelled"],
+    createdFrom: new Date(0),
+    createdTo: "2026-01-31T12:00:00Z",
+    endedFrom: 0,
+    eventName: "order.placed",
+    entityId: "o-1",
+    idempotencyKey: "o-1",
+    error: "declined",
+    attributes: { "event.data.orderId": "o-1", "event.data.amount": 3, "event.data.express": true },
+    where: "event.data.amount > 100"
+  })
   const run = await client.getRun(runId)
   const ended = await client.waitForRun(runId, { timeout: 10_000 })
   const [step] = await client.getRunSteps(runId)
   const [audited] = await client.getRunAudit(runId)
+  const [line] = await client.getRunLogs(runId)
+  console.log(line?.level, line?.message, line?.step)
   const explanation = await client.explain(runId)
   console.log(
     emitted.eventId,
     emitted.position,
     many.length,
+    matching.isTotalExact,
+    matching.lookedBackTo?.slice(0, 10),
+    matching.filledBackTo,
     durationMs,
     Receipt.parse(output),
     runs.length,
@@ -368,6 +387,9 @@ export const useClient = async (): Promise<void> => {
   await client.pauseRun(runId, "for a while")
   await client.patchStep(step?.id ?? "", { corrected: 42 }, "bad data")
   await client.deleteFunction("old")
+  const found = await client.listEvents({ name: "order.*", entityId: "o-1", since: new Date(0), limit: 10 })
+  const event = await client.getEvent(found.events[0]?.id ?? "")
+  console.log(event.entity?.version, found.nextCursor, found.lookedTo?.position)
   const functions = await client.listFunctions()
   const workers = await client.listWorkers()
   const { features } = await client.getCapabilities()
@@ -644,6 +666,8 @@ export const runEngine = async (): Promise<void> => {
   await worker.stop()
   await subscribe(engine)
   console.log(engine.url, stored[0]?.name, wasThere, await engine.client.health())
+  const { bytes } = await engine.backup("orders.backup")
+  console.log(bytes)
   await engine.close()
 }
 

@@ -8,10 +8,10 @@ import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
-import { BootstrapKey } from "../../src/Engine/Access/Access.ts"
+import { BootstrapKey } from "../../src/Engine/Access/BootstrapKey.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import * as HttpServer from "../../src/Engine/Http/Server.ts"
-import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import * as HttpServer from "../../src/Server/Server.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 
 export interface StartOptions extends HttpServer.HttpServerOptions {
   readonly filename?: string
@@ -40,7 +40,7 @@ export const start = async ({
 }: StartOptions = {}): Promise<Ironflow> => {
   const served = HttpServer.layer({ port: 0, ...options }).pipe(
     Layer.provideMerge(Engine.layer),
-    Layer.provide(Sqlite.layer({ filename: filename ?? ":memory:" })),
+    Layer.provide(SqliteStore.layer({ filename: filename ?? ":memory:" })),
     Layer.provide(
       Layer.succeed(BootstrapKey, bootstrapKey === undefined ? undefined : Redacted.make(bootstrapKey))
     )
@@ -70,7 +70,7 @@ export const start = async ({
       throw new Error(`It did not happen within ${steps} steps of ${stepMs}ms`)
     },
     countStuckRuns: () =>
-      runtime.runPromise(Effect.flatMap(Engine.Engine, (engine) => engine.countStuckRuns)),
+      runtime.runPromise(Effect.flatMap(Engine.Engine, (engine) => engine.runs.countStuck)),
     close: () => runtime.dispose(),
     [Symbol.asyncDispose]: () => runtime.dispose()
   }

@@ -5,8 +5,9 @@ import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import { UnauthenticatedError } from "../../src/Errors.ts"
 import { createSubscriptionClient } from "../../src/index.ts"
-import { access } from "../../src/Protocol/Http/Access.ts"
-import { type EndpointName, endpoints, pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { accessTo } from "../../src/Protocol/Row.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { actions } from "../../src/Policy.ts"
 import { type Ironflow, start, type StartOptions, temporaryDatabase } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"
@@ -94,12 +95,12 @@ describe("the matrix", () => {
     const elsewhere = await makeKey({ env_id: "env_staging", role_ids: ["role_admin"] })
 
     for (const name of names) {
-      const rule = access[name]
+      const rule = accessTo(endpoints[name])
       const refused = async (options: Options): Promise<readonly [number, string]> => {
         const { body, status } = await request(name, options)
         return [status, body?.message ?? ""]
       }
-      if (rule === "public") {
+      if (typeof rule === "string") {
         for (const key of ["", "wrong", nothing.key]) {
           assert.strictEqual((await request(name, { key })).status, 200, name)
         }
@@ -126,8 +127,8 @@ describe("the matrix", () => {
     }
 
     for (const name of names) {
-      const rule = access[name]
-      if (rule === "public" || name === "waitForRun" || name === "pollTurns") continue
+      const rule = accessTo(endpoints[name])
+      if (typeof rule === "string" || name === "waitForRun" || name === "pollTurns") continue
       const answer = await request(name, { key: keys.get(rule.action) })
       assert.notInclude([401, 403], answer.status, `${name}: ${answer.text}`)
       const other = rule.action === "run:read" ? "run:cancel" : "run:read"

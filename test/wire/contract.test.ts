@@ -1,5 +1,4 @@
 /** What both sides of the contract rely on: how runs, statuses and errors travel, and that the schemas tell the truth. */
-import * as Schema from "effect/Schema"
 import { assert, describe, it } from "vitest"
 import {
   ConnectionError,
@@ -18,9 +17,19 @@ import {
   VersionConflictError
 } from "../../src/Errors.ts"
 import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
-import { lenient } from "../../src/Protocol/Http/Lenient.ts"
-import { decodeRun, decodeRunStatus, encodeRun } from "../../src/Protocol/Http/RunJson.ts"
-import * as Schemas from "../../src/Protocol/Http/Schemas.ts"
+import { RegisterFunction, rows as functions } from "../../src/Protocol/Functions.ts"
+import { readRun } from "../../src/Client/HttpAnswers.ts"
+import { reader } from "../../src/Protocol/Codec.ts"
+import { rows as events } from "../../src/Protocol/Events.ts"
+import { decoder, encoder } from "../../src/Protocol/Requests.ts"
+import type { Row } from "../../src/Protocol/Row.ts"
+import { decodeRunStatus, encodeRun, rows as runs } from "../../src/Protocol/Runs.ts"
+import { rows as server } from "../../src/Protocol/Server.ts"
+import { API_ENDPOINTS, DEFAULT_WS_URL } from "../../src/Protocol/Paths.ts"
+import { endpoints } from "../../src/Protocol/Rows.ts"
+import { sockets } from "../../src/Protocol/Subscriptions.ts"
+import * as workers from "../../src/Protocol/Workers.ts"
+import sessions from "../golden/sessions.json" with { type: "json" }
 import { start } from "./Ironflow.ts"
 import { connect, send } from "./RawClient.ts"
 import { RawWorker, stepResult } from "./RawWorker.ts"
@@ -49,13 +58,13 @@ describe("a run", () => {
     const encoded = encodeRun({ ...run, status })
 
     assert.strictEqual(encoded.status, wire)
-    assert.deepStrictEqual(decodeRun(encoded), { ...run, status })
+    assert.deepStrictEqual(readRun(encoded), { ...run, status })
   })
 
   it("of a server that sends neither its exact state nor a zero attempt is understood", () => {
     const { attempt: _, ...rest } = run
 
-    const decoded = decodeRun({ ...rest, status: "RUN_STATUS_WAITING_FOR_CAPACITY" } as never)
+    const decoded = readRun({ ...rest, status: "RUN_STATUS_WAITING_FOR_CAPACITY" })
 
     assert.deepStrictEqual(decoded, { ...rest, attempt: 0, status: "pending" })
   })
@@ -144,7 +153,7 @@ describe("an error", () => {
 })
 
 describe("a lenient reader", () => {
-  const read = lenient(Schemas.RegisterFunctionRequest, "RegisterFunction")
+  const read = decoder(RegisterFunction, "RegisterFunction")
 
   it.each([
     [
@@ -188,23 +197,53 @@ it("answers fit the schemas that describe them", async () => {
   const job = await worker.take()
   await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
   const rest = (path: string) => send(ironflow.url, "GET", path)
-  const answers: ReadonlyArray<readonly [schema: Schema.Decoder<unknown>, body: unknown]> = [
-    [Schemas.TriggerResponse, triggered],
-    [Schemas.Run, (await connect(ironflow.url, "GetRun", { id })).body],
-    [Schemas.ListRunsResponse, (await connect(ironflow.url, "ListRuns")).body],
-    [Schemas.RunStepsResponse, (await connect(ironflow.url, "GetRunSteps", { id })).body],
-    [Schemas.RestRunStepsResponse, (await rest(`/api/v1/runs/${id}/steps`)).body],
-    [Schemas.Explanation, (await rest(`/api/v1/runs/${id}/explain`)).body],
-    [Schemas.RestFunctionsResponse, (await rest("/api/v1/functions")).body],
-    [Schemas.ListFunctionsResponse, (await connect(ironflow.url, "ListFunctions")).body],
-    [Schemas.RestWorkersResponse, (await rest("/api/v1/workers")).body],
-    [Schemas.CapabilitiesResponse, (await rest("/api/v1/capabilities")).body],
-    [Schemas.InfoResponse, (await connect(ironflow.url, "Info")).body],
-    [Schemas.HealthResponse, (await connect(ironflow.url, "Health")).body],
-    [Schemas.RestHealthResponse, (await rest("/health")).body]
+  const ofRows: ReadonlyArray<readonly [row: Row, body: unknown]> = [
+    [events.trigger, triggered],
+    [runs.getRun, (await connect(ironflow.url, "GetRun", { id })).body],
+    [runs.listRuns, (await connect(ironflow.url, "ListRuns")).body],
+    [runs.restRuns, (await rest("/api/v1/runs")).body],
+    [runs.getRunSteps, (await connect(ironflow.url, "GetRunSteps", { id })).body],
+    [runs.restRunSteps, (await rest(`/api/v1/runs/${id}/steps`)).body],
+    [runs.explainRun, (await rest(`/api/v1/runs/${id}/explain`)).body],
+    [functions.restFunctions, (await rest("/api/v1/functions")).body],
+    [functions.listFunctions, (await connect(ironflow.url, "ListFunctions")).body],
+    [server.restCapabilities, (await rest("/api/v1/capabilities")).body],
+    [server.info, (await connect(ironflow.url, "Info")).body],
+    [server.health, (await connect(ironflow.url, "Health")).body],
+    [server.restHealth, (await rest("/health")).body],
+    [workers.rows.restWorkers, (await rest("/api/v1/workers")).body]
   ]
 
-  for (const [schema, body] of answers) {
-    assert.deepStrictEqual(Schema.decodeUnknownSync(schema, { onExcessProperty: "error" })(body), body)
+  for (const [{ answer }, body] of ofRows) {
+    assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)), body)
   }
+})
+
+it("every frame of a subscription client is one of those in the row of its socket", () => {
+  const { answer, body } = sockets.subscriptions
+  const [read, decode] = [reader(answer!), decoder(body!, "Frame")]
+  const frames = [...sessions["events over a WebSocket"], ...sessions["a consumer group over a WebSocket"]]
+  const types = new Set<string>()
+  for (const frame of frames) {
+    if ("came" in frame && typeof frame.came === "object" && "type" in frame.came) {
+      assert.deepStrictEqual<unknown>(read(frame.came), frame.came)
+      types.add(frame.came.type)
+    }
+    if ("sent" in frame && typeof frame.sent === "object" && "type" in frame.sent) {
+      const { sent } = frame
+      // one that no server knows
+      if ("ackType" in sent && sent.ackType === "later") assert.throws(() => decode(sent), "Frame: ")
+      else assert.deepInclude<object>(decode(sent), { type: sent.type })
+      types.add(sent.type)
+    }
+  }
+
+  assert.isAtLeast(types.size, 7)
+})
+
+it("the paths that are documented by name are those of calls", () => {
+  const paths = new Set(Object.values(endpoints).map(({ path }) => path))
+
+  for (const path of Object.values(API_ENDPOINTS)) assert.isTrue(paths.has(path), path)
+  assert.strictEqual(new URL(DEFAULT_WS_URL).pathname, sockets.subscriptions.path)
 })

@@ -1,6 +1,7 @@
 /** Bodies that nobody sends by mistake: every call answers them in words, in time, and goes on. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
-import { endpoints, pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
+import { endpoints } from "../../src/Protocol/Rows.ts"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"

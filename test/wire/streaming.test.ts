@@ -317,7 +317,7 @@ describe("the port", () => {
   })
 
   it("answers plain requests over HTTP/2 as over HTTP/1.1", async () => {
-    const session = http2.connect(server.url)
+    const session = http2.connect(server.url).on("error", () => undefined)
     const get = (path: string, headers: http2.OutgoingHttpHeaders = {}) =>
       new Promise<readonly [status: unknown, body: unknown]>((resolve, reject) => {
         const request = session.request({ ":path": path, ...headers })

@@ -137,7 +137,7 @@ describe.each([
 })
 
 it("the filters of all streams of a connection have a limit together, which those that are over leave", async () => {
-  const session = http2.connect(server.url)
+  const session = http2.connect(server.url).on("error", () => undefined)
   const subscribe = async (i: number) => {
     const filter = `event.data.i == ${i} && event.name != "${"x".repeat(4000)}"`
     const body = envelope(Buffer.from(JSON.stringify({ pattern: "events:a", options: { filter } })))
@@ -187,7 +187,9 @@ const stall = async (isHttp2: boolean, message: object, url = server.url) => {
   const headers = { "content-type": STREAM }
   const path = "/ironflow.v1.PubSubService/Subscribe"
   const body = envelope(Buffer.from(JSON.stringify(message)))
-  const session = isHttp2 ? http2.connect(url, { rejectUnauthorized: false }) : undefined
+  const session = isHttp2
+    ? http2.connect(url, { rejectUnauthorized: false }).on("error", () => undefined)
+    : undefined
   let answer: Readable
   if (session === undefined) {
     const { request: ask } = url.startsWith("https:") ? https : http

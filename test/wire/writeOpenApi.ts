@@ -1,6 +1,6 @@
-/** Writes `src/Protocol/Http/openapi.json`: `npm run openapi`. */
+/** Writes `src/Protocol/openapi.json` and `docs/calls.md`: `npm run openapi`. */
 import { writeFileSync } from "node:fs"
-import { openApiDocument } from "../../src/Protocol/Http/Api.ts"
+import { callsPage, openApi } from "./Documentation.ts"
 
 /** As JSON with a line for each path and each schema, so that a change of one of them is a change of a line. */
 const lines = (value: unknown, level = 0): string =>
@@ -13,7 +13,5 @@ const lines = (value: unknown, level = 0): string =>
         )
         .join(",\n")}\n}`
 
-writeFileSync(
-  new URL("../../src/Protocol/Http/openapi.json", import.meta.url),
-  `${lines(openApiDocument())}\n`
-)
+writeFileSync(new URL("../../src/Protocol/openapi.json", import.meta.url), `${lines(openApi())}\n`)
+writeFileSync(new URL("../../docs/calls.md", import.meta.url), callsPage())

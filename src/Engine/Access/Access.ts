@@ -2,39 +2,28 @@
  * Who may do what, in memory: keys by their hash, and the policies of each, compiled. It is read once at start and changed
  * after every commit that changes it, before the caller of that change hears of it. A check asks no database.
  */
+import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
 import {
   type IronflowError,
   isIronflowError,
   type StoreError,
   UnauthenticatedError,
-  UnauthorizedError,
-  ValidationError
+  UnauthorizedError
 } from "../../Errors.ts"
 import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
-import type { AccessChange, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "../Store/AccessRecords.ts"
-import type { StoreService } from "../Store/Store.ts"
+import type { KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type { AccessChange } from "../Store/Changes.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { keyNeeded } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
-
-/** A key of the operator's choice that every server has: `IRONFLOW_BOOTSTRAP_KEY` by default. */
-export const BootstrapKey = Context.Reference<Redacted.Redacted<string> | undefined>(
-  "@ironflow/node/BootstrapKey",
-  {
-    defaultValue: () => bootstrapKeyIn(readEnvironmentVariable)
-  }
-)
-
-export const bootstrapKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
-  const text = variables("IRONFLOW_BOOTSTRAP_KEY")
-  return text === undefined ? undefined : Redacted.make(text)
-}
+import * as AccessRows from "./AccessRows.ts"
+import * as KeyRows from "./KeyRows.ts"
 
 /** How late the last use of a key may be in the database, milliseconds. */
 const TOUCH_MS = 5000
@@ -46,7 +35,7 @@ export const hashOf = (key: string): string => hash("sha256", key, "hex")
  * replaced, and those without a key when the first one is made.
  */
 export class Caller {
-  readonly #access: Access
+  readonly #access: AccessService
   readonly #listeners = new Set<(ended: boolean) => void>()
   #key: KeyRecord | undefined
   #endsAt: number | undefined
@@ -54,7 +43,7 @@ export class Caller {
   #ended = false
   #expiry: Fiber.Fiber<void> | undefined
 
-  constructor(access: Access, key?: KeyRecord, endsAt?: number) {
+  constructor(access: AccessService, key?: KeyRecord, endsAt?: number) {
     this.#access = access
     this.#key = key
     this.#endsAt = endsAt
@@ -273,17 +262,12 @@ export class Caller {
   }
 }
 
-export const keyNeeded = (): UnauthenticatedError =>
-  new UnauthenticatedError(
-    "This engine wants an API key: give it as `apiKey`, or set IRONFLOW_API_KEY. `ironflow apikeys create` makes one"
-  )
-
 const wrongKey = (): UnauthenticatedError =>
   new UnauthenticatedError(
     "The API key is not valid: it is wrong, was deleted or rotated, or has expired. Check `apiKey` and IRONFLOW_API_KEY"
   )
 
-export class Access {
+export class AccessService {
   readonly now: () => number
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly keys = new Map<string, KeyRecord>()
@@ -357,7 +341,7 @@ export class Access {
       if (key !== undefined) this.keys.set(id, { ...key, lastUsedAt: at })
     }
     this.#uses.clear()
-    return Effect.catch(this.#store.touchApiKeys(uses), (error) =>
+    return Effect.catch(this.#store.write(KeyRows.touchApiKeys(uses)), (error) =>
       Effect.logWarning("When API keys were last used could not be stored", error)
     )
   })
@@ -450,13 +434,20 @@ const secretsOf = ({
 
 const placeOf = (hash: string): string => hash.slice(0, 32)
 
+export class Access extends Context.Service<Access, AccessService>()("@ironflow/node/Engine/Access") {}
+
+export const layer: Layer.Layer<Access, StoreError, Store> = Layer.effect(
+  Access,
+  Effect.flatMap(Store, (store) => make(store))
+)
+
 /** What the store knows, kept up to date for the lifetime of the scope. */
-export const make = (store: StoreService): Effect.Effect<Access, StoreError, Scope.Scope> =>
+export const make = (store: StoreService): Effect.Effect<AccessService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
-    const access = new Access(
+    const access = new AccessService(
       store,
       () => clock.currentTimeMillisUnsafe(),
       (effect) => Fiber.runIn(run(effect), scope)
@@ -465,7 +456,7 @@ export const make = (store: StoreService): Effect.Effect<Access, StoreError, Sco
       if (changes.length > 0) access.apply(changes)
     })
     yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), access.flush))
-    const { keys, orgs, roles, policies } = yield* store.readAccess()
+    const { keys, orgs, roles, policies } = yield* store.read(AccessRows.readAccess())
     access.apply([
       ...orgs.map((org) => ({ _tag: "Org", org }) as const),
       ...policies.map((policy) => ({ _tag: "Policy", policy }) as const),
@@ -474,21 +465,3 @@ export const make = (store: StoreService): Effect.Effect<Access, StoreError, Sco
     ])
     return access
   })
-
-/** Makes sure that the operator's key is there, if there is one. */
-export const putBootstrapKey = (
-  store: StoreService,
-  redacted: Redacted.Redacted<string> | undefined
-): Effect.Effect<void, ValidationError | StoreError> => {
-  if (redacted === undefined) return Effect.void
-  const key = Redacted.value(redacted)
-  if (!/^[\x21-\x7e]{32,256}$/.test(key)) {
-    return Effect.fail(
-      new ValidationError(
-        `IRONFLOW_BOOTSTRAP_KEY must be 32 to 256 printable ASCII characters without spaces, and this one has ${key.length}: ` +
-          `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64url')"\`.`
-      )
-    )
-  }
-  return store.putBootstrapKey(hashOf(key))
-}

@@ -1,5 +1,5 @@
 /** The organization, roles and policies that every engine has. They are part of the program, and nobody changes them. */
-import type { OrgRecord, PolicyRecord, RoleRecord } from "../Store/AccessRecords.ts"
+import type { OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 
 export const DEFAULT_ORG = "org_default"
 

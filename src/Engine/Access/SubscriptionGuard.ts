@@ -1,8 +1,8 @@
 /** What a caller may subscribe to, by whatever its subscriptions travel: `/ws`, or a stream of ConnectRPC. */
 import { type Action, overlapsGlob } from "../../Policy.ts"
-import type { Guard } from "../Subscriptions/Connection.ts"
+import type { Guard } from "../PubSub/Connection.ts"
 import type { Caller } from "./Access.ts"
-import { reachOf } from "./SubscriptionReach.ts"
+import { reachOf, topicsOf } from "./SubscriptionReach.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
 /** What whoever subscribes to such topics must be allowed to do besides. */
@@ -15,10 +15,33 @@ const furtherActions: ReadonlyMap<string, Action> = new Map([
   ["system.config", "config:read"]
 ])
 
+/** Throws `UnauthorizedError` when a policy denies a topic whose messages such a pattern may bring. */
+const checkTopics = (caller: Caller, environment: string, pattern: string): void => {
+  const topics = topicsOf(pattern)
+  if (topics === undefined || !caller.isDenied("topic:read")) return
+  caller.checkNotDenied("topic:read", topics, environment, (resources) => overlapsGlob(topics, resources))
+}
+
+/** Throws `UnauthorizedError` when a policy denies a stream whose events may come to a group, which leaves nothing out. */
+const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
+  if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return
+  caller.checkNotDenied("stream:read", "stream:*", environment, (resources) =>
+    overlapsGlob("stream:*", resources)
+  )
+}
+
+/** Throws `UnauthorizedError` when a policy denies something that a group counts, names and hands out. */
+export const checkGroupNotDenied = (caller: Caller, environment: string, pattern: string): void => {
+  caller.checkNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
+  checkTopics(caller, environment, pattern)
+  checkStreams(caller, environment, pattern)
+}
+
 export const guardOf = (caller: Caller, environment: string): Guard => ({
   check: (pattern) => {
     caller.checkAlive()
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
+    checkTopics(caller, environment, pattern)
     // of what asks for more, nothing would come
     const more = furtherActions.get(pattern.split(".", 2).join("."))
     if (more !== undefined) caller.checkAction(more)
@@ -27,10 +50,5 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.may(action, resource, environment) &&
     (event === undefined || mayHaveEvent(caller, environment, event)),
   mayRead: (entityId) => mayHaveStream(caller, environment, entityId),
-  checkGroup: (pattern) => {
-    if (pattern.startsWith("topic:")) return
-    caller.checkNotDenied("stream:read", "stream:*", environment, (resources) =>
-      overlapsGlob("stream:*", resources)
-    )
-  }
+  checkGroup: (pattern) => checkStreams(caller, environment, pattern)
 })

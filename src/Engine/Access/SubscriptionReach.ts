@@ -21,3 +21,9 @@ export const reachOf = (pattern: string): ((resources: string) => boolean) => {
     sources.some((source) => overlapsGlob(source, resources)) ||
     (!/^subscription:(?:events:|topic:|entity:|system\b)/.test(resources) && overlapsGlob(plain, resources))
 }
+
+/** The topics whose messages a subscription may bring, as policies name them; `undefined` when it brings none. */
+export const topicsOf = (pattern: string): string | undefined => {
+  if (/^(?:events|entity):|^system(?:\.|$)/.test(pattern)) return undefined
+  return `topic:${pattern.replace(/^topic:/, "").replaceAll(">", "*")}`
+}

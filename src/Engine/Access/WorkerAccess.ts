@@ -2,8 +2,7 @@
  * What a worker may do by way of its functions. Events, secrets and writes have actions of their own, and a key does not get
  * round what these say by running a function: not when it registers, not when a run is handed out, not when it reports.
  */
-import type { IronflowError } from "../../Errors.ts"
-import { isIronflowError } from "../../Errors.ts"
+import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import type {
   FunctionRegistration,
   TurnAck,
@@ -39,11 +38,7 @@ export const checkWorker = (
  * Throws `UnauthorizedError` when the caller may not have what the function brings: secrets and events, and those that its
  * schedules emit.
  */
-export const checkGets = (
-  caller: Caller,
-  environment: string,
-  { id, secrets, triggers }: Announced
-): void => {
+const checkGets = (caller: Caller, environment: string, { id, secrets, triggers }: Announced): void => {
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
@@ -185,4 +180,15 @@ const refusalOf = (check: () => void): IronflowError | undefined => {
     if (isIronflowError(error)) return error
     throw error
   }
+}
+
+/** Throws `UnauthorizedError` when the caller, if there is one, may not register the function, or not have what its runs bring. */
+export const checkRegistering = (
+  caller: Caller | undefined,
+  environment: string,
+  fn: FunctionRegistration
+): void => {
+  if (caller === undefined) return
+  caller.check("function:register", `function:${fn.id}`, environment)
+  checkGets(caller, environment, fn)
 }

@@ -14,13 +14,19 @@ import {
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { After } from "../../Execution/Alarm.ts"
+import { checkEndpointUrl } from "../../EndpointUrl.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
+import { checkRegistration } from "../Functions/FunctionConfigs.ts"
+import type { FunctionsService } from "../Functions/Functions.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { Intake } from "../Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
-import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
+import type { PushSettings } from "./Settings.ts"
+import * as ExtendLeases from "../Turns/ExtendLeases.ts"
+import * as LostLeases from "../Turns/LostLeases.ts"
+import type { TurnsService } from "../Turns/Turns.ts"
 
 /** An endpoint as it is shown. */
 export interface EndpointInfo {
@@ -34,25 +40,13 @@ export interface EndpointInfo {
 
 export interface PushEndpointsOptions {
   readonly store: StoreService
+  readonly functions: FunctionsService
+  readonly turns: TurnsService
   readonly settings: PushSettings
   readonly clock: Clock.Clock
   readonly after: After
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: EndpointOptions["connect"]
-  readonly registerFunctions: (
-    environment: string,
-    functions: ReadonlyArray<FunctionRegistration>
-  ) => Effect.Effect<void, ValidationError | StoreError>
-  readonly applyReports: (
-    reports: ReadonlyArray<{
-      readonly jobId: string
-      readonly runId: string
-      readonly ops: TurnUpdate["ops"]
-    }>,
-    environment?: string,
-    options?: { readonly callsBack?: boolean }
-  ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  readonly checkRegistration: (registration: FunctionRegistration) => FunctionRegistration
 }
 
 export class PushEndpoints {
@@ -69,7 +63,7 @@ export class PushEndpoints {
 
   /** Opens endpoints that functions have been registered for, and closes those that no function is left for. */
   readonly sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
-    this.#endpoints.size === 0 && this.#options.store.pushFunctions().length === 0 ? Effect.void : this.#sync
+    this.#endpoints.size === 0 && this.#options.functions.pushed().length === 0 ? Effect.void : this.#sync
   )
 
   readonly #sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
@@ -80,7 +74,7 @@ export class PushEndpoints {
             string,
             { environment: string; url: string; functions: Array<FunctionRegistration> }
           >()
-          for (const { environment, registration } of this.#options.store.pushFunctions()) {
+          for (const { environment, registration } of this.#options.functions.pushed()) {
             const url = registration.endpointUrl ?? ""
             const key = keyOf(environment, url)
             const endpoint = wanted.get(key)
@@ -154,7 +148,7 @@ export class PushEndpoints {
       const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
       endpoint.answered(turns)
       if (registrations.length > 0) this.#endpoints.set(key, endpoint)
-      yield* this.#options.registerFunctions(environment, registrations)
+      yield* this.#options.functions.register(environment, registrations)
       return registrations
     })
   }
@@ -169,7 +163,7 @@ export class PushEndpoints {
       throw new ValidationError(`The handler at ${url} describes a function that is none`)
     }
     // the checks look at every field
-    return this.#options.checkRegistration({
+    return checkRegistration({
       ...(fn as unknown as FunctionRegistration),
       mode: "push",
       endpointUrl: url,
@@ -179,21 +173,21 @@ export class PushEndpoints {
 
   /** Forgets an endpoint: its functions stay, and nobody runs them. Says whether there was one. */
   remove(environment: string, text: string): Effect.Effect<boolean, ValidationError | StoreError> {
-    const { registerFunctions, store } = this.#options
+    const registered = this.#options.functions
     return Effect.suspend(() => {
       const url = URL.parse(text)?.href ?? text
-      const functions = store
-        .pushFunctions()
+      const functions = registered
+        .pushed()
         .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
         .map(({ registration: { endpointTurns: _, endpointUrl: __, ...registration } }) => registration)
       return functions.length === 0
         ? Effect.succeed(false)
-        : Effect.as(registerFunctions(environment, functions), true)
+        : Effect.as(registered.register(environment, functions), true)
     })
   }
 
   list(environment: string): ReadonlyArray<EndpointInfo> {
-    const pushed = this.#options.store.pushFunctions()
+    const pushed = this.#options.functions.pushed()
     return [...this.#endpoints.values()]
       .filter((endpoint) => endpoint.environment === environment && endpoint.isServing)
       .map(({ problem, url }) => ({
@@ -209,22 +203,30 @@ export class PushEndpoints {
   /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
   update(
     jobId: string,
-    { late, ops, pauses = false, runId, waitMs = 0 }: TurnUpdate,
+    { late, logs, ops, pauses = false, runId, running, waitMs = 0 }: TurnUpdate,
     environment?: string
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
-    const { applyReports, store } = this.#options
+    const { turns } = this.#options
     return Effect.gen({ self: this }, function* () {
-      if (late !== undefined) yield* store.markLate(runId, late.lingerMs, environment)
+      if (late !== undefined) yield* turns.late(runId, late.lingerMs, environment)
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }
-          : ((yield* applyReports([{ jobId, runId, ops }], environment, { callsBack: !pauses }))[0] ?? {
+          : ((yield* turns.report(
+              [{ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }],
+              environment,
+              {
+                callsBack: !pauses
+              }
+            ))[0] ?? {
               _tag: "Accepted",
               outcomes: []
             })
       for (const endpoint of this.#endpoints.values()) {
         if (environment !== undefined && endpoint.environment !== environment) continue
         if (!endpoint.has(jobId)) continue
+        // a request that asks for notices says what runs
+        if (waitMs > 0) endpoint.hearRunning(jobId, running)
         const notices = yield* endpoint.notices(jobId, waitMs)
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
@@ -240,7 +242,7 @@ export class PushEndpoints {
   )
 
   #endpoint(environment: string, url: string): Endpoint {
-    const { clock, connect, fork, settings, store } = this.#options
+    const { clock, connect, fork, functions, settings, store } = this.#options
     return new Endpoint({
       url,
       environment,
@@ -250,9 +252,9 @@ export class PushEndpoints {
       intake: this.#intake,
       fork,
       connect,
-      extendLeases: store.extendLeases,
-      loseLease: store.loseLease,
-      findFunction: store.findFunction
+      extendLeases: (...args) => store.write(ExtendLeases.extendLeases(environment, ...args)),
+      loseLease: (...args) => store.write(LostLeases.loseLease(environment, ...args)),
+      findFunction: functions.find
     })
   }
 }

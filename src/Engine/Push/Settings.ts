@@ -53,19 +53,3 @@ export const makeSettings = (
   }
   return settings
 }
-
-/** Returns the URL of an endpoint in one spelling. Throws `ValidationError` when it cannot be one. */
-export const checkEndpointUrl = (text: unknown): string => {
-  const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
-  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
-    throw new ValidationError(
-      `${show(text)} is no URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
-    )
-  }
-  if (url.username !== "" || url.password !== "" || url.hash !== "") {
-    throw new ValidationError(
-      `The URL of the endpoint at ${url.host} must have neither credentials nor a fragment: requests are signed instead`
-    )
-  }
-  return url.href
-}

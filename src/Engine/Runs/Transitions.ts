@@ -1,6 +1,6 @@
 /**
  * What a run's status becomes when something happens to it, as one table: the statements that write a status are built from it
- * (`Store/StatusRows.ts`), and so are the refusals.
+ * (`StatusRows.ts`), and so are the refusals.
  *
  * A run holds a lease while it is `running`, and may hold one while it is `compensating`; in no other status. So a pause of a run
  * with a live turn is only asked for, and begins when the turn has ended; and a step is patched, or a run resumed from an

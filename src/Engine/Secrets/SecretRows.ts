@@ -1,7 +1,7 @@
 /** Secrets as the database keeps them: sealed. What is inside is known to `Secrets.ts` only. */
-import type { SecretInfo } from "../../Client/Secrets.ts"
+import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { affected, all, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
-import { ALL, type ListPage, type SealedSecret } from "../Store/Store.ts"
+import { ALL, type ListPage } from "../Pages.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 const isThere = statement("secrets.isThere", "SELECT 1 FROM secrets WHERE environment = ? AND name = ?")
@@ -88,3 +88,8 @@ const toInfo = (row: Row): SecretInfo => ({
   createdAt: new Date(Number(row.created_at)).toISOString(),
   updatedAt: new Date(Number(row.updated_at)).toISOString()
 })
+
+interface SealedSecret {
+  readonly name: string
+  readonly sealed: string
+}

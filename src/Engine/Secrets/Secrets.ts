@@ -2,6 +2,7 @@
  * Secrets: sealed in the database with AES-256-GCM under the master key, opened only on the way to a handler that asked
  * for them. A sealed value is bound to its environment and name, so that rows cannot be exchanged.
  */
+import * as Layer from "effect/Layer"
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,11 +10,14 @@ import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
 import { type EngineError, MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { SecretInfo } from "../../Client/Secrets.ts"
+import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { show } from "../../Show.ts"
 import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "../Pages.ts"
 import * as Rows from "./SecretRows.ts"
-import type { StoreService } from "../Store/Store.ts"
+import { SystemEvents, type SystemEventsService } from "../SystemEvents/SystemEvents.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { providedOr } from "../../Variables.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
@@ -23,13 +27,13 @@ export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined
   }
 )
 
-export const masterKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
+const masterKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
   const text = variables("IRONFLOW_MASTER_KEY")
   return text === undefined ? undefined : Redacted.make(text)
 }
 
 /** Managing the secrets of one environment. Values go in and never come out here. */
-export interface SecretsService {
+export interface SecretsOfEnvironment {
   /** Stores a secret or replaces its value. */
   readonly set: (
     name: string,
@@ -45,22 +49,33 @@ export interface SecretsService {
 /** Characters of a secret's name; what an environment variable may be called. */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/
 
-export class Secrets {
+export class SecretsService {
   readonly #store: StoreService
+  readonly #system: SystemEventsService
   readonly #key: Buffer | undefined
 
   /** Throws `ValidationError` when the master key is not 32 bytes. */
-  constructor(store: StoreService, masterKey: Redacted.Redacted<string> | undefined) {
+  constructor(
+    store: StoreService,
+    system: SystemEventsService,
+    masterKey: Redacted.Redacted<string> | undefined
+  ) {
     this.#store = store
+    this.#system = system
     this.#key = masterKey === undefined ? undefined : readMasterKey(Redacted.value(masterKey))
   }
 
-  /** `onChange` hears of what was changed. */
-  in(
-    environment: string,
-    onChange: (name: string, action: "created" | "updated" | "deleted") => void = () => undefined
-  ): SecretsService {
-    const listPage: SecretsService["listPage"] = (page) =>
+  /** Managing the secrets of one environment. */
+  in(environment: string): SecretsOfEnvironment {
+    const changed = (name: string, action: "created" | "updated" | "deleted"): void =>
+      this.#system.announce(
+        environment,
+        `system.secret.${name}.${action}`,
+        () => ({ name, action }),
+        undefined,
+        { action: "secret:read", resource: `secret:${name}` }
+      )
+    const listPage: SecretsOfEnvironment["listPage"] = (page) =>
       Effect.map(this.#store.read(Rows.listSecrets(environment, page)), (secrets) =>
         pageByName(secrets, page)
       )
@@ -74,7 +89,7 @@ export class Secrets {
             this.#store.write(
               Rows.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
             ),
-            (action) => onChange(name, action)
+            (action) => changed(name, action)
           )
         }),
       list: allPages((after) => listPage({ after, limit: LIST_PAGE })),
@@ -82,7 +97,7 @@ export class Secrets {
       find: (name) => this.#store.read(Rows.findSecret(environment, name)),
       delete: (name) =>
         Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (was) =>
-          Effect.sync(() => was && onChange(name, "deleted"))
+          Effect.sync(() => was && changed(name, "deleted"))
         )
     }
   }
@@ -117,6 +132,19 @@ export class Secrets {
     })
   }
 }
+
+export class Secrets extends Context.Service<Secrets, SecretsService>()("@ironflow/node/Engine/Secrets") {}
+
+/** With the {@link MasterKey}. Fails when that is not one. */
+export const layer: Layer.Layer<Secrets, ValidationError, Store | SystemEvents> = Layer.effect(
+  Secrets,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const system = yield* SystemEvents
+    const masterKey = yield* providedOr(MasterKey, masterKeyIn)
+    return yield* checked(() => new SecretsService(store, system, masterKey))
+  })
+)
 
 const keyMissing = (what: string): EngineError =>
   new MasterKeyError(

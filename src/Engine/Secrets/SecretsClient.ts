@@ -1,12 +1,13 @@
 /** The client's methods for secrets, over those of the engine. */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
-import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
+import type { SecretsApi } from "../../Client/Secrets.ts"
+import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { type EngineError, SecretNotFoundError } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
-import type { SecretsService } from "./Secrets.ts"
+import type { SecretsOfEnvironment } from "./Secrets.ts"
 
-export const make = (secrets: SecretsService): Raw<SecretsApi<EffectKind>, EngineError> => {
+export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>, EngineError> => {
   const get = (name: string): Effect.Effect<SecretInfo, EngineError> =>
     Effect.flatMap(secrets.find(name), (found) =>
       found === undefined ? Effect.fail(new SecretNotFoundError(name)) : Effect.succeed(found)

@@ -19,6 +19,8 @@ export type RunActivity =
       readonly name: string
       readonly kind: string
       readonly outcome: Outcome
+      /** The log has the text of the outcome: the event at this position, for which a wait has waited. */
+      readonly received?: number
       readonly attempt: number
       readonly startedAt: number
       readonly endedAt: number
@@ -42,7 +44,11 @@ export type RunActivity =
   /** A run that had failed or been cancelled goes on. */
   | (OfRun & { readonly _tag: "RunRetried"; readonly fromStep?: string })
   /** Somebody gave a step another output. */
-  | (OfRun & { readonly _tag: "StepPatched"; readonly name: string; readonly reason: string })
+  | (OfRun & {
+      readonly _tag: "StepPatched"
+      readonly name: string
+      readonly reason: string
+    })
   | (OfRun & {
       readonly _tag: "RunEnded"
       readonly status: EndedStatus
@@ -59,3 +65,22 @@ interface RunTaken extends OfRun {
 }
 
 export type Seen = RunActivity | RunTaken
+
+/** What went wrong in a run, and what was done to one: it is always told, for logs and metrics. What goes well is not in it. */
+export type Trouble = OfRun & { readonly worker?: string } & (
+    | {
+        /** An execution of a step failed; without `dueAt` there is no other one. */
+        readonly _tag: "AttemptFailed"
+        readonly step: string
+        readonly attempt: number
+        readonly error: SerializedError
+        readonly dueAt?: number
+      }
+    /** Something outside of steps failed, and the run starts again from the top at `dueAt`. */
+    | { readonly _tag: "TurnFailed"; readonly error: SerializedError; readonly dueAt: number }
+    /** `losses`: how often its workers were lost without a step being completed in between. */
+    | { readonly _tag: "LeaseLost"; readonly why: string; readonly losses: number }
+    | { readonly _tag: "RunPaused"; readonly code: string; readonly message: string }
+    | { readonly _tag: "RunFailed"; readonly error: SerializedError }
+    | { readonly _tag: "RunCancelled"; readonly error: SerializedError }
+  )

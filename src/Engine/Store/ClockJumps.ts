@@ -12,6 +12,9 @@ const GAP_MS = 60 * 60 * 1000
 /** For how long nothing is deleted on the strength of a clock that went forward, milliseconds. */
 const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000
 
+/** How often the time is stored while there is something to write, milliseconds. */
+export const STORE_CLOCK_MS = 10_000
+
 export class ClockJumps {
   /** What the clock shows beside the time that only goes on. */
   #offset: number
@@ -48,4 +51,12 @@ export class ClockJumps {
     if (this.#aheadMs > 0 && monotonic - this.#jumpedAt >= SETTLED_AFTER_MS) this.#aheadMs = 0
     return this.#aheadMs
   }
+}
+
+/** What is said of it. */
+export const clockWasSet = (ms: number): string => {
+  const by = `${Math.round(Math.abs(ms) / 1000)} s`
+  return ms < 0
+    ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a time comes later`
+    : `The clock went forward by ${by}: leases keep their length. What is old by this clock is kept for another day, in case it is set right`
 }

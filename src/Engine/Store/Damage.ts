@@ -8,8 +8,8 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { Statement, Value } from "./Program.ts"
 
-/** What is left alone: a whole run, the schedules of a function, a stored key. */
-export type DamagedKind = "run" | "schedule" | "key"
+/** What is left alone: a whole run, the schedules of a function, a stored key, an event that is being handed on. */
+export type DamagedKind = "run" | "schedule" | "key" | "event"
 
 /**
  * Where an error in the middle of many rows comes from: one of them that is known, or one of those that a statement lists,
@@ -29,7 +29,8 @@ export class Damage {
   readonly #notes: { readonly [kind in DamagedKind]: Map<number, string> } = {
     run: new Map(),
     schedule: new Map(),
-    key: new Map()
+    key: new Map(),
+    event: new Map()
   }
   #hasTables = false
   /** Whether anything was found damaged since the start: whether it still is, only a look at the whole file can say. */
@@ -41,9 +42,9 @@ export class Damage {
     this.#db = db
   }
 
-  /** How many runs, schedules and keys are left alone. */
+  /** How many are left alone. */
   get count(): number {
-    return this.#notes.run.size + this.#notes.schedule.size + this.#notes.key.size
+    return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
   /** Something else cannot be read. */
@@ -66,6 +67,13 @@ export class Damage {
   note(kind: DamagedKind, key: number, why: string): boolean {
     if (this.#notes[kind].has(key)) return false
     this.wasFound = true
+    this.tabulate(kind, key)
+    this.#notes[kind].set(key, why)
+    return true
+  }
+
+  /** Has statements leave one out. */
+  protected tabulate(kind: DamagedKind, key: number): void {
     if (!this.#hasTables) {
       for (const each of Object.keys(this.#notes)) {
         this.#db.exec(`CREATE TEMP TABLE damaged_${each} (key INTEGER PRIMARY KEY)`)
@@ -73,13 +81,14 @@ export class Damage {
       this.#hasTables = true
     }
     this.#db.prepare(`INSERT INTO temp.damaged_${kind} VALUES (?)`).run(key)
-    this.#notes[kind].set(key, why)
-    return true
+  }
+
+  protected untabulate(kind: DamagedKind, key: number): void {
+    this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
   }
 
   /** Somebody has put it right, or believes so. */
   forgive(kind: DamagedKind, key: number): void {
-    if (!this.#notes[kind].delete(key)) return
-    this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
+    if (this.#notes[kind].delete(key)) this.untabulate(kind, key)
   }
 }

@@ -8,7 +8,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./Snapshot.ts"
-import { setImmediate } from "../../RealTimers.ts"
+import { afterOthers } from "../LoopTurn.ts"
 
 interface Command {
   readonly run: () => unknown
@@ -30,12 +30,16 @@ export interface GroupCommitOptions {
   readonly beginning?: () => void
   /** Called at the start of every transaction, before its commands. */
   readonly begin: () => void
+  /** Called after the commands, unless the transaction is full or one of them failed: commands that it submits are part of it. */
+  readonly joining?: () => void
   /** Called after the commands, before they are committed. */
   readonly committing?: () => void
   /** Called when a transaction was rolled back. */
   readonly rolledBack?: () => void
   /** Called with why, after that: says whether something was put right, so that the same commands may succeed now. */
   readonly mend?: (error: unknown) => boolean
+  /** Called with how long a group took, milliseconds, and how many commands were in it. */
+  readonly took?: (ms: number, commands: number) => void
   /** Called after every commit, before the callers wake. */
   readonly committed: () => void
 }
@@ -50,6 +54,8 @@ export class GroupCommit {
   readonly #begin
   readonly #commit
   #scheduled = false
+  /** How long the last group has taken: the longer, the more turns of the event loop pass before the next one. */
+  #tookMs = 0
   #closed: unknown
   /** Transactions committed and commands in them, since the start. */
   commits = 0
@@ -84,7 +90,7 @@ export class GroupCommit {
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
-    setImmediate(() => {
+    afterOthers(this.#tookMs, () => {
       this.#scheduled = false
       this.#drain()
       if (this.#queue.length > 0) this.#schedule()
@@ -95,11 +101,16 @@ export class GroupCommit {
     const group = this.#queue.splice(0, this.#options.max)
     if (group.length === 0) return
     this.#doFirst()
+    const beganAt = performance.now()
     const cause = this.#transactMending(group)
-    if (cause === undefined) return this.#wake(group)
+    this.#tookMs = performance.now() - beganAt
+    if (cause === undefined) {
+      this.#options.took?.(this.#tookMs, group.length)
+      return this.#wake(group)
+    }
     if (group.length === 1) return group[0]!.fail(cause.error)
     for (const command of group) {
-      const alone = this.#transactMending([command])
+      const alone = this.#transactMending([command], false)
       if (alone === undefined) this.#wake([command])
       else command.fail(alone.error)
     }
@@ -109,15 +120,15 @@ export class GroupCommit {
     const run = this.#options.first?.()
     if (run === undefined) return
     const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
-    const cause = this.#transactMending([first])
+    const cause = this.#transactMending([first], false)
     if (cause === undefined) this.#wake([first])
     else this.#options.failed?.(cause.error)
   }
 
-  #transactMending(group: Array<Command>): { readonly error: unknown } | undefined {
+  #transactMending(group: Array<Command>, mayJoin = true): { readonly error: unknown } | undefined {
     for (let mended = 0; ; mended++) {
       if (this.#closed !== undefined) return { error: this.#closed }
-      const cause = this.#transact(group)
+      const cause = this.#transact(group, mayJoin)
       if (cause === undefined || mended === MOST_MENDED || this.#options.mend?.(cause.error) !== true) {
         return cause
       }
@@ -125,7 +136,7 @@ export class GroupCommit {
   }
 
   /** Leaves commands of the group for the next one when those before them have taken long. */
-  #transact(group: Array<Command>): { readonly error: unknown } | undefined {
+  #transact(group: Array<Command>, mayJoin: boolean): { readonly error: unknown } | undefined {
     let open = false
     try {
       this.#options.beginning?.()
@@ -133,10 +144,12 @@ export class GroupCommit {
       open = true
       this.#options.begin()
       const before = stepsTaken()
+      const commands = group.length
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
         const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull?.() === true
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
+        else if (mayJoin && !isFull && i + 1 === commands) this.#join(group)
       }
       this.#options.committing?.()
       this.#commit.run()
@@ -148,6 +161,12 @@ export class GroupCommit {
     this.commits++
     this.commands += group.length
     return undefined
+  }
+
+  #join(group: Array<Command>): void {
+    const others = this.#queue.length
+    this.#options.joining?.()
+    group.push(...this.#queue.splice(others))
   }
 
   #wake(group: ReadonlyArray<Command>): void {

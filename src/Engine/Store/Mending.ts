@@ -1,13 +1,11 @@
 /** Finds out which of many rows an error comes from, so that the work on the others goes on without it. */
-import { StoreError } from "../../Errors.ts"
-import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
+
 import type { Culprit, DamagedKind } from "./Damage.ts"
 import { all } from "./Program.ts"
-import { readRun, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import { decodeStored } from "./StoredJson.ts"
+
 import { isDamage, isUnavailable } from "./SqliteErrors.ts"
 import type { Transaction } from "./Transaction.ts"
-import { readOutcome } from "./Waits.ts"
+import type { Upkeep } from "./Upkeep.ts"
 
 /** Rows that are looked at before the work is tried again without those that are damaged. */
 const CHUNK = 1000
@@ -24,7 +22,7 @@ export interface Found {
  * Notes what an error comes from; says what was found. Nothing is when the disk is full or the file is out of reach, or when
  * it is nobody's in particular. Not within a transaction.
  */
-export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
+export const mend = (tx: Transaction, upkeep: Upkeep, error: unknown): ReadonlyArray<Found> => {
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || isUnavailable(error)) return []
@@ -40,13 +38,13 @@ export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
   const found: Array<Found> = []
   for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
-      const problem = problemOf(tx, culprit.kind, key)
+      const problem = problemOf(tx, upkeep, culprit.kind, key)
       const why = problem ?? (certain ? whyOf(error) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
       found.push({
         kind: culprit.kind,
         key,
-        id: culprit.kind === "run" ? tx.perform(runIdOf(key)) : undefined,
+        id: tx.perform(upkeep.nameOf(tx, culprit.kind, key)),
         why
       })
     }
@@ -67,46 +65,13 @@ const whyOf = (error: unknown): string =>
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-const problemOf = (tx: Transaction, kind: DamagedKind, key: number): string | undefined => {
+const problemOf = (tx: Transaction, upkeep: Upkeep, kind: DamagedKind, key: number): string | undefined => {
   try {
-    look(tx, kind, key)
+    tx.perform(upkeep.look(tx, kind, key))
     return undefined
   } catch (error) {
     return isUnavailable(error) ? undefined : messageOf(error)
   }
-}
-
-/** Reads all that the engine may need of it. */
-const look = (tx: Transaction, kind: DamagedKind, key: number): void => {
-  switch (kind) {
-    case "run": {
-      const row = tx.get(`${RUNS_WITH_EVENTS} WHERE r.key = ?`, key)
-      if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
-      tx.perform(readRun(tx, row))
-      tx.get("SELECT * FROM events WHERE position = ?", row.event!)
-      jobEvent(row)
-      for (const { outcome } of tx.perform(readJournal(key))) {
-        if (outcome._tag === "Success") decodeStored(outcome.value)
-      }
-      tx.perform(readOpenSteps(key))
-      for (const wait of tx.all("SELECT * FROM waits WHERE run = ?", key)) readOutcome({ failed: 0, ...wait })
-      return
-    }
-    case "schedule":
-      return void tx.all("SELECT * FROM schedules WHERE function = ?", key)
-    case "key":
-      return void tx.get("SELECT * FROM kv_entries WHERE rowid = ?", key)
-  }
-}
-
-/** Somebody has steered the run: it is tried again. */
-export const forgiveRun = (tx: Transaction, environment: string, runId: string): void => {
-  if (tx.damage.count === 0) return
-  const key = tx.findEnvironment(environment)
-  const row = key === undefined ? undefined : tx.get("SELECT key, function FROM runs WHERE id = ?", runId)
-  if (row === undefined || tx.damage.why("run", Number(row.key)) === undefined) return
-  tx.afterCommit(() => tx.damage.forgive("run", Number(row.key)))
-  tx.markReady(Number(row.function))
 }
 
 /** How much of each table is looked at, at the start. */

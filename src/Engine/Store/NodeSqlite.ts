@@ -13,3 +13,6 @@ const sqlite = load()
 
 export type DatabaseSync = Sqlite.DatabaseSync
 export const DatabaseSync: typeof Sqlite.DatabaseSync = sqlite.DatabaseSync
+/** Copies a database, page by page in a thread of its own, whose steps are as large as `rate` says. */
+export const copyDatabase: typeof Sqlite.backup = (source, path, options) =>
+  sqlite.backup(source, path, options)

@@ -106,6 +106,10 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   }
 }
 
+/** Whether an engine has the database open, or had not closed it when it was copied. */
+export const isOwned = (db: DatabaseSync): boolean =>
+  db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
+
 /** How often it is looked whether the file is still where it was, milliseconds. */
 const LOOK_MS = 1000
 

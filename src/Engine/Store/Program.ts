@@ -1,10 +1,10 @@
 /**
  * Programs: all that the engine reads and writes, told once for every database.
  *
- * A program is a generator. It yields statements, gets back what they found, and returns a value. To refuse, it returns an
- * `IronflowError`, and has written nothing by then: nothing is thrown, so that refusing one costs the others of its
- * transaction nothing. It takes plain data and has a name, so that whoever runs it may be elsewhere: a driver runs it at once
- * on an open connection, within a transaction on a pooled one, or in a thread of its own.
+ * A program is a generator. It yields statements, gets back what they found, and returns a value. It may {@link refuse}, which it
+ * does before it has written anything, so that refusing one costs the others of its transaction nothing. It takes plain data and
+ * has a name, so that whoever runs it may be elsewhere: a driver runs it at once on an open connection, within a transaction on
+ * a pooled one, or in a thread of its own.
  */
 import type { IronflowError } from "../../Errors.ts"
 import type { DamagedKind } from "./Damage.ts"
@@ -26,15 +26,20 @@ export interface Statement {
   readonly isSound: boolean
   /** Why it may read a table that grows from one end to the other. */
   readonly scans?: string
+  /** What it is on Postgres, where that is not `text`: see `Postgres/Dialect.ts`. */
+  readonly postgres?: string
 }
 
 const statements = new Map<string, Statement>()
 
-/** Makes a statement. `name` is its own in the whole engine; `scans` says why it may read all of a table that grows. */
+/**
+ * Makes a statement. `name` is its own in the whole engine; `scans` says why it may read all of a table that grows, and `postgres`
+ * is its text on Postgres where no text does on both.
+ */
 export const statement = (
   name: string,
   text: string,
-  options: { readonly scans?: string } = {}
+  options: Pick<Statement, "scans" | "postgres"> = {}
 ): Statement => {
   if (statements.has(name)) throw new Error(`There are two statements named "${name}"`)
   const made: Statement = { name, text, isSound: text.includes("@sound("), ...options }
@@ -61,14 +66,14 @@ export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
  * What a program asks of the database that it runs on: `get` the first row, `all` rows; `write` without an answer, so that it
- * may be put off and done together with others; `affected` to write and count the rows; `insert` a row and give its key;
- * `visit` rows one by one.
+ * may be put off and done together with others; `affected` to write and count the rows; `believed` the same where one row is
+ * certain; `insert` a row and give its key; `visit` rows one by one.
  *
  * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as each of the
  * generators that are open.
  */
 export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
-  readonly kind: "get" | "all" | "write" | "affected" | "insert" | "visit"
+  readonly kind: "get" | "all" | "write" | "affected" | "believed" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
   /** For `visit`: is given a row as its columns; `false` when it wants no more. */
@@ -113,21 +118,65 @@ export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
 let answerAtOnce: ((ask: Ask) => unknown) | undefined
 
 /** Runs a program whose driver has every answer at once. */
-export const runAtOnce = <A>(program: Program<A>, answer: (ask: Ask) => unknown): A => {
+export const runAtOnce = <A>(program: Program<A, unknown>, answer: (ask: Ask) => unknown): A => {
   const before = answerAtOnce
   answerAtOnce = answer
   try {
     const { done, value } = program[Symbol.iterator]().next()
-    if (done !== true)
-      throw new Error(`A program asked "${value.statement.name}" and was not answered at once`)
+    if (done !== true) throw new Error("A program asked something and was not answered at once")
     return value
   } finally {
     answerAtOnce = before
   }
 }
 
-/** What runs: it gives statements, is given what they found, and ends with a value. */
-export type Program<A> = Iterable<Ask, A, unknown>
+/** What runs: it gives statements, is given what they found, and ends with a value, or refuses with an `E`. */
+export type Program<A, E = never> = Iterable<Ask | Refuse<E>, A, unknown>
+
+/** The end of a program that refuses. */
+class Refuse<E> implements Iterator<Refuse<E>, never, unknown> {
+  readonly error: E
+
+  constructor(error: E) {
+    this.error = error
+  }
+
+  [Symbol.iterator](): this {
+    return this
+  }
+
+  next(): never {
+    throw new Refused(this.error)
+  }
+}
+
+/** How a refusal comes to whoever runs the program. */
+export class Refused<E = unknown> {
+  readonly error: E
+
+  constructor(error: E) {
+    this.error = error
+  }
+}
+
+/** Ends a program with an error for its caller: `return yield* refuse(error)`. Nothing may have been written by then. */
+export const refuse = <E extends IronflowError>(error: E): Program<never, E> => new Refuse(error)
+
+/** What a program yields; each thing that it may refuse with is one of them. */
+type Step = Ask | Refuse<unknown>
+
+type RefusedWith<Y> = Y extends Refuse<infer E> ? E : never
+
+/** A program that goes on when another refuses, and has its error as a value. */
+export function* attempt<A, Y extends Step>(program: Iterable<Y, A, unknown>): Program<A | RefusedWith<Y>> {
+  try {
+    // what it refuses with is caught here
+    return yield* program as Program<A>
+  } catch (error) {
+    if (error instanceof Refused) return error.error as RefusedWith<Y>
+    throw error
+  }
+}
 
 /** The first row that a statement finds. */
 export const get = (statement: Statement, ...values: ReadonlyArray<Value>): Program<Row | undefined> =>
@@ -145,6 +194,13 @@ export const write = (statement: Statement, ...values: ReadonlyArray<Value>): Pr
 export const affected = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Ask("affected", statement, values)
 
+/**
+ * As {@link affected}, where the row that it changes is there for all that the program knows: that another number comes back is a
+ * fault. A driver may answer 1 before it has asked, and does the transaction again, without believing anything, when that was wrong.
+ */
+export const believed = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
+  new Ask("believed", statement, values)
+
 /** Inserts a row and gives its integer key. */
 export const insert = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Ask("insert", statement, values)
@@ -160,10 +216,10 @@ export const visit = (
 ): Program<void> => new Ask("visit", statement, values, visitor)
 
 /** Runs a program for each of a list, in its order, and gives what they returned. */
-export function* forEach<A, B>(
+export function* forEach<A, B, Y extends Step>(
   list: Iterable<A>,
-  run: (item: A, index: number) => Program<B>
-): Program<Array<B>> {
+  run: (item: A, index: number) => Iterable<Y, B, unknown>
+): Iterable<Y, Array<B>, unknown> {
   const results: Array<B> = []
   let index = 0
   for (const item of list) results.push(yield* run(item, index++))
@@ -174,10 +230,16 @@ export function* forEach<A, B>(
  * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
  * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
  */
-export function* apart<A>(tx: Transaction, kind: DamagedKind, key: number, program: Program<A>): Program<A> {
+export function* apart<A, Y extends Step>(
+  tx: Transaction,
+  kind: DamagedKind,
+  key: number,
+  program: Iterable<Y, A, unknown>
+): Iterable<Y, A, unknown> {
   try {
     return yield* program
   } catch (error) {
+    if (error instanceof Refused) throw error
     tx.blame({ error, kind, keys: { certain: key } })
     throw error
   }
@@ -200,40 +262,113 @@ export function* among(
 }
 
 /** A program with its arguments: what `Store.write` and `Store.read` take. */
-export interface Call<A> {
+export interface Call<A, E = never> {
   readonly name: string
   readonly args: ReadonlyArray<unknown>
-  /** The environment that it works in. No program works in two. */
-  readonly environment: string
+  /** The environment that it works in; absent for one that works across all of them. */
+  readonly environment?: string
+  /** What memories hold back may stay so while it runs: it does not look for it, or writes it itself. */
+  readonly leavesHeld: boolean
   /** What is to be done, for the message of an error: `store secret "API_KEY"`. */
   readonly what: () => string
-  readonly run: (tx: Transaction) => Program<A>
+  readonly run: (tx: Transaction) => Program<A, E>
 }
 
-const names = new Set<string>()
+/** A program that has a name: makes a call of its arguments. */
+export interface Named<Args extends ReadonlyArray<unknown>, A, E> {
+  (...args: Args): Call<A, E>
+  /** The program as a part of another. */
+  readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
+}
+
+/** The first of the arguments of a program that works in one environment. */
+type Placed = string | { readonly environment: string }
 
 /**
- * Defines a program that works in one environment, the first of its arguments. `name` is its own in the whole engine; `what`
- * says what it was to do, for messages.
+ * Where a type has something that only the same thread can have: a function, or an instance of a class. It is followed some
+ * levels deep, which ends at types that contain themselves.
  */
-export const inEnvironment = <Args extends readonly [environment: string, ...ReadonlyArray<unknown>], A>(
-  name: string,
-  run: (tx: Transaction, ...args: Args) => Program<A>,
-  what: (...args: Args) => string
-): ((...args: Args) => Call<A>) => {
-  if (names.has(name)) throw new Error(`There are two programs named "${name}"`)
-  names.add(name)
-  return (...args) => ({
-    name,
-    args,
-    environment: args[0],
-    what: () => what(...args),
-    run: (tx) => run(tx, ...args)
-  })
+type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
+  Uint8Array | IronflowError | string | number | bigint | boolean | null | undefined | void
+  ? never
+  : Depth["length"] extends 7
+    ? never
+    : A extends (...args: never) => unknown
+      ? "a function"
+      : A extends ReadonlyMap<infer K, infer V>
+        ? Leak<K | V, [...Depth, 0]>
+        : A extends ReadonlySet<infer V> | ReadonlyArray<infer V>
+          ? Leak<V, [...Depth, 0]>
+          : A extends object
+            ? { [K in keyof A]-?: [Leak<A[K], [...Depth, 0]>] extends [never] ? never : K }[keyof A]
+            : never
+
+/** The name of a program that takes and gives plain data; of another one it says where it does not. */
+export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
+  ? string
+  : { readonly "takes or gives what no other thread can have": Leak<Args> | Leak<A> }
+
+const programs = new Map<string, unknown>()
+
+/** The program of a name, of the modules that were loaded: for a driver that is told of a call by name and arguments. */
+export const findProgram = (
+  name: string
+): ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined =>
+  // the arguments are those of a call that was made of this program
+  programs.get(name) as ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined
+
+export interface ProgramOptions {
+  /** {@link Call.leavesHeld}: false unless given. */
+  readonly leavesHeld?: boolean
 }
 
-/** What a program returns when it does not refuse. */
-export type Done<A> = Exclude<A, IronflowError>
+const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
+  name: string,
+  run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
+  what: (...args: Args) => string,
+  environmentOf: (args: Args) => string | undefined,
+  { leavesHeld = false }: ProgramOptions = {}
+): Named<Args, A, RefusedWith<Y>> => {
+  if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
+  // what it yields is what its refusals are told apart by
+  const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
+  const call = (...args: Args): Call<A, RefusedWith<Y>> => {
+    const environment = environmentOf(args)
+    return {
+      name,
+      args,
+      ...(environment === undefined ? {} : { environment }),
+      leavesHeld,
+      what: () => what(...args),
+      run: (tx) => program(tx, ...args)
+    }
+  }
+  programs.set(name, call)
+  return Object.assign(call, { in: program })
+}
 
-/** What a program refuses with. */
-export type Refusal<A> = Extract<A, IronflowError>
+/**
+ * Defines a program that works in one environment, which the first of its arguments is or has. `name` is its own in the whole
+ * engine; `what` says what it was to do, for messages.
+ */
+export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<unknown>], A, Y extends Step>(
+  name: PlainName<Args, A>,
+  run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
+  what: (...args: Args) => string,
+  options?: ProgramOptions
+): Named<Args, A, RefusedWith<Y>> =>
+  define(
+    name as string,
+    run,
+    what,
+    ([first]) => (typeof first === "string" ? first : first.environment),
+    options
+  )
+
+/** Defines a program that works across all environments. */
+export const acrossEnvironments = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
+  name: PlainName<Args, A>,
+  run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
+  what: (...args: Args) => string,
+  options?: ProgramOptions
+): Named<Args, A, RefusedWith<Y>> => define(name as string, run, what, () => undefined, options)

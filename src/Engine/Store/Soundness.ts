@@ -60,6 +60,13 @@ const belongings: ReadonlyArray<{
     problem: "its run is missing"
   },
   {
+    table: "steps",
+    row: "'step ' || step_key || ' of run ' || coalesce((SELECT id FROM runs WHERE key = run), run)",
+    where:
+      "value IS NULL AND failed = 0 AND event IS NOT NULL AND event NOT IN (SELECT position FROM events)",
+    problem: "the event that it received is missing"
+  },
+  {
     table: "waits",
     row: "'wait ' || step_key",
     where: "run NOT IN (SELECT key FROM runs)",

@@ -3,27 +3,24 @@
  * the commit will mean for others.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
-import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
-import * as Limits from "../../Limits.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
-import type { RunStatus } from "../../RunStatus.ts"
-import type { Registry } from "../Registry.ts"
 import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
-import { Buckets } from "./KvBuckets.ts"
-import { record } from "./Recording.ts"
-import type { AccessChange } from "./AccessRecords.ts"
-import type { RunActivity, Seen } from "./Activity.ts"
+import {
+  type AccessChange,
+  type AccessNote,
+  type ProjectionChange,
+  type Changes,
+  type ConfigChange,
+  type FunctionChange,
+  type KvChange,
+  noCounts
+} from "./Changes.ts"
+import type { Seen, Trouble } from "./Activity.ts"
+import type { RunEnding } from "./RunEnding.ts"
 import { type Ask, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
-import { Suspects } from "./Suspects.ts"
-import type { ProjectionChange } from "./ProjectionStore.ts"
-import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
-
-/** How the kinds of waits are stored; the order is part of the database. `runRetry` waits for a whole run. */
-export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
-
-/** The step key of the wait that stands for the run itself. */
-export const RUN_ITSELF = ""
+import { Room } from "./Room.ts"
+import { eachMemory, writesOf } from "./Memory.ts"
 
 export type { Row } from "./Program.ts"
 
@@ -37,26 +34,36 @@ const LAST_MOMENT = 8_640_000_000_000_000
 /** A point in time as it is stored: what lies beyond all dates is as late, or as early, as a date can be. */
 export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math.min(epochMs, LAST_MOMENT))
 
+const NO_BYTES = new Uint8Array(0)
+
 /**
- * SQLite takes integers that JavaScript does not read back: such a row would make every command fail that comes across it,
- * so the command that would write it fails instead.
+ * What is written of `values`. SQLite takes integers that JavaScript does not read back: such a row would make every
+ * command fail that comes across it, so the command that would write it fails instead. And Node.js up to 22.20 stores NULL
+ * for an empty array of bytes that has no memory of its own, which is what texts and messages to threads are read to.
  */
-const checkNumbers = (values: ReadonlyArray<Value>): void => {
+const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
+  let isEmptyThere = false
   for (const value of values) {
-    if (
-      typeof value === "number" &&
-      !(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)
-    ) {
-      throw new RangeError(`${value} is not a number that can be stored`)
+    if (typeof value === "number") {
+      if (!(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)) {
+        throw new RangeError(`${value} is not a number that can be stored`)
+      }
+    } else if (value instanceof Uint8Array && value.byteLength === 0) {
+      isEmptyThere = true
     }
   }
+  return isEmptyThere
+    ? values.map((value) => (value instanceof Uint8Array && value.byteLength === 0 ? NO_BYTES : value))
+    : values
 }
 
 class PendingChanges implements Changes {
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
+  readonly endings = new Map<string, RunEnding>()
   readonly activity: Array<Seen> = []
+  readonly troubles: Array<Trouble> = []
   readonly kv: Array<KvChange> = []
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []
@@ -65,57 +72,42 @@ class PendingChanges implements Changes {
   readonly states: Array<ProjectionChange> = []
   readonly configs: Array<ConfigChange> = []
   readonly access: Array<AccessChange> = []
+  readonly accessLog: Array<AccessNote> = []
+  readonly functions: Array<FunctionChange> = []
+  readonly environments: Array<string> = []
   ready = false
+  mayHaveReady = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** A run with a live turn: what a report about it needs. */
-export interface LeasedRun {
-  readonly key: number
-  readonly id: string
-  readonly environment: number
-  readonly function: number
-  /** `undefined` when what is stored is none. */
-  readonly status: RunStatus | undefined
-  readonly event: number
-  readonly parent: number | null
-  /** Whether it may have rows in `waits`. */
-  mayHaveWaits: boolean
+/** What those who listen to commits want to be told, beside what everybody is. */
+export interface Interest {
+  /** What happens to runs as a whole. */
+  runs: boolean
+  /** What happens to runs, steps included. */
+  steps: boolean
+  /** The states of projections that are saved. */
+  states: boolean
 }
 
 export class Transaction {
   readonly db: DatabaseSync
   readonly ids: IdGenerator
-  readonly registry: Registry
-  /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
-  readonly hot = new Set<number>()
   readonly now: () => number
   /** A number from 0 up to 1, by chance. */
   readonly random: () => number
   /** The time that deletions go by: the clock's, without what it went forward lately. */
   settledNow: () => number
-  readonly buckets = new Buckets()
-  readonly suspects = new Suspects()
+  /** For work that need not be done in one transaction. */
+  readonly room = new Room()
   readonly damage: Damage
   /** What the last error in the middle of many rows comes from. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
-  /** Whether somebody looks on at what happens to runs, steps included. */
-  observed = false
-  /** Whether somebody looks on at what happens to runs as a whole. */
-  runsObserved = false
-  /** Whether somebody looks on at the states of projections. */
-  statesObserved = false
-  /** What this transaction took out of `hot`. */
-  readonly #cooled: Array<number> = []
-  /**
-   * Leased runs by key, and by job id, so that a report need not ask for its run. One that is missing is read; one that is
-   * here has exactly this lease, and no pause that was asked for.
-   */
-  readonly #leased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
-  readonly #byJob = new Map<string, LeasedRun>()
-  readonly #newlyLeased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
+  readonly interest: Interest = { runs: false, steps: false, states: false }
+  /** What nouns remember, in the order of their definitions: see `Memory.ts`. */
+  readonly memories: Array<unknown> = []
   readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
   readonly #arrayStatements = new Map<string, StatementSync>()
@@ -127,31 +119,39 @@ export class Transaction {
 
   constructor(options: {
     readonly db: DatabaseSync
+    readonly damage?: Damage
     readonly ids: IdGenerator
-    readonly registry: Registry
     readonly now: () => number
     readonly random: () => number
   }) {
     this.db = options.db
-    this.damage = new Damage(options.db)
+    this.damage = options.damage ?? new Damage(options.db)
     this.ids = options.ids
-    this.registry = options.registry
     this.now = options.now
     this.random = options.random
     this.settledNow = options.now
+    this.load()
+  }
+
+  /** Reads what is remembered of the database. */
+  protected load(): void {
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
     }
     this.#seqEnd = this.#seq = Number(this.get("SELECT value FROM meta WHERE name = 'seq'")?.value ?? 0)
   }
 
-  /** Starts a transaction: forgets what a rolled back one has gathered, and makes sure that numbers last. */
+  /** Starts a transaction: forgets what a rolled back one has gathered. */
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
-    this.#newlyLeased.clear()
-    this.suspects.begin()
-    for (const key of this.#cooled.splice(0)) this.hot.add(key)
+    this.room.begin()
+    eachMemory(this.memories, (memory, made) => memory.begin?.(made))
+    this.reserve()
+  }
+
+  /** Makes sure that numbers last for a transaction. */
+  protected reserve(): void {
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
       this.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?)", end)
@@ -164,48 +164,29 @@ export class Transaction {
     this.#onCommit.push(f)
   }
 
+  /** Writes what memories hold back. */
+  writeHeld(): void {
+    for (const program of writesOf(this)) this.perform(program)
+  }
+
   /** What a transaction writes once for all its commands, before it commits. */
   committing(): void {
-    this.perform(this.buckets.save())
+    this.writeHeld()
+    eachMemory(this.memories, (memory, made) => {
+      if (memory.save !== undefined) this.perform(memory.save(made))
+    })
   }
 
   /** The database is as it was before the transaction, and so is what is remembered of it. */
   rolledBack(): void {
-    this.buckets.rolledBack()
+    eachMemory(this.memories, (memory, made) => memory.rolledBack?.(made))
   }
 
   /** Ends a transaction that was committed. */
   committed(): Changes {
-    this.buckets.committed()
     for (const f of this.#onCommit) f()
-    this.suspects.committed()
-    this.#cooled.length = 0
-    for (const [key, lease] of this.#newlyLeased) {
-      this.#leased.set(key, lease)
-      this.#byJob.set(lease.jobId, lease.run)
-    }
-    // what became ready in this transaction may have been claimed in it too
-    this.changes.ready &&= this.hot.size > 0
+    eachMemory(this.memories, (memory, made) => memory.committed?.(made, this))
     return this.changes
-  }
-
-  /** A run was leased: remembered once that is durable. */
-  rememberLease(jobId: string, run: LeasedRun): void {
-    this.#newlyLeased.set(run.key, { jobId, run })
-  }
-
-  /** The run that a job holds, if it is remembered. */
-  leasedTo(jobId: string): LeasedRun | undefined {
-    return this.#byJob.get(jobId)
-  }
-
-  /** The lease of a run ends, or something about the run changes: forgotten at once, which a rollback does not harm. */
-  forgetLease(run: number): void {
-    this.#newlyLeased.delete(run)
-    const lease = this.#leased.get(run)
-    if (lease === undefined) return
-    this.#leased.delete(run)
-    this.#byJob.delete(lease.jobId)
   }
 
   /** The next number in the order of journal entries and fired waits. */
@@ -214,8 +195,13 @@ export class Transaction {
   }
 
   /** Runs a program at once. */
-  perform<A>(program: Program<A>): A {
+  perform<A>(program: Program<A, unknown>): A {
     return runAtOnce(program, this.#answer)
+  }
+
+  /** Runs a program within this transaction, whose result nobody waits for: at once, or after the program that asks for it. */
+  later(program: Program<void>): void {
+    this.perform(program)
   }
 
   readonly #answer = ({ kind, statement, values, visitor }: Ask): unknown => {
@@ -225,12 +211,11 @@ export class Transaction {
       case "all":
         return this.#prepared(statement).all(...values)
       case "insert":
-        checkNumbers(values)
-        return Number(this.#prepared(statement).run(...values).lastInsertRowid)
+        return Number(this.#prepared(statement).run(...storable(values)).lastInsertRowid)
       case "write":
       case "affected":
-        checkNumbers(values)
-        return Number(this.#prepared(statement).run(...values).changes)
+      case "believed":
+        return Number(this.#prepared(statement).run(...storable(values)).changes)
       case "visit":
         return visitor === undefined ? undefined : this.each(this.#textOf(statement), values, visitor)
     }
@@ -292,14 +277,12 @@ export class Transaction {
 
   /** Runs a statement and returns the number of rows that it changed. */
   run(sql: string, ...values: ReadonlyArray<Value>): number {
-    checkNumbers(values)
-    return Number(this.#statement(sql).run(...values).changes)
+    return Number(this.#statement(sql).run(...storable(values)).changes)
   }
 
   /** Inserts a row and returns its integer key. */
   insert(sql: string, ...values: ReadonlyArray<Value>): number {
-    checkNumbers(values)
-    return Number(this.#statement(sql).run(...values).lastInsertRowid)
+    return Number(this.#statement(sql).run(...storable(values)).lastInsertRowid)
   }
 
   /** The key of an environment, which comes into being when it is first named. */
@@ -309,24 +292,18 @@ export class Transaction {
     const row = this.get("SELECT key FROM environments WHERE name = ?", name)
     const key =
       row === undefined ? this.insert("INSERT INTO environments (name) VALUES (?)", name) : Number(row.key)
+    if (row === undefined) this.changes.environments.push(name)
     this.afterCommit(() => this.#rememberEnvironment(name, key))
     return key
-  }
-
-  /** Throws `LimitExceededError` when it does not exist, and there is no room for another. */
-  checkEnvironment(name: string): void {
-    if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
-    throw new LimitExceededError(
-      `The list of environments with "${name.slice(0, 64)}" (use one that is there)`,
-      this.#environments.size + 1,
-      Limits.environments,
-      "environments"
-    )
   }
 
   /** The key of an environment if it exists. */
   findEnvironment(name: string): number | undefined {
     return this.#environments.get(name)
+  }
+
+  get environmentNames(): ReadonlyArray<string> {
+    return [...this.#environments.keys()]
   }
 
   environmentName(key: number): string {
@@ -341,30 +318,6 @@ export class Transaction {
     this.changes.notices.push({ workerId, notice })
   }
 
-  /** Something of a function is ready to be claimed. */
-  markReady(functionKey: number): void {
-    this.hot.add(functionKey)
-    this.changes.ready = true
-  }
-
-  /** Nothing of a function is ready any more, as far as this transaction knows: it may yet be rolled back. */
-  markCold(functionKey: number): void {
-    if (this.hot.delete(functionKey)) this.#cooled.push(functionKey)
-  }
-
-  /** A lease of a function ended: that may make room under its limit, or for the next run of an actor. */
-  markRoom(functionKey: number): void {
-    const registration = this.registry.byKey(functionKey)?.registration
-    if (registration?.concurrency !== undefined || registration?.actorKey !== undefined)
-      this.markReady(functionKey)
-  }
-
-  /** A run of a function ended: fires of its schedules may have waited for that. */
-  markFreed(functionKey: number): void {
-    const triggers = this.registry.byKey(functionKey)?.registration.triggers
-    if (triggers?.some(({ overlap }) => overlap !== undefined) === true) this.markDue(this.now())
-  }
-
   /** Something is due at `at`. */
   markDue(at: number): void {
     if (at < this.changes.dueAt) this.changes.dueAt = at
@@ -372,32 +325,6 @@ export class Transaction {
 
   markEnded(runId: string): void {
     this.changes.ended.push(runId)
-  }
-
-  /** Whether anything is to be told of steps. */
-  get isToldOfSteps(): boolean {
-    return this.observed || this.registry.hasRecorded
-  }
-
-  /** Whether anything is to be told of runs as a whole. */
-  get isToldOfRuns(): boolean {
-    return this.runsObserved || this.isToldOfSteps
-  }
-
-  /** Something happened in a run; nothing is put together while nobody looks on. */
-  tell(activity: () => RunActivity): void {
-    if (!this.isToldOfSteps) return
-    const told = activity()
-    if (this.observed) this.changes.activity.push(told)
-    if (this.registry.hasRecorded) this.perform(record(this, told))
-  }
-
-  /** Something happened to a run as a whole. */
-  tellOfRun(activity: () => RunActivity): void {
-    if (!this.runsObserved || this.observed) return this.tell(activity)
-    const told = activity()
-    this.changes.activity.push(told)
-    if (this.registry.hasRecorded) this.perform(record(this, told))
   }
 
   #rememberEnvironment(name: string, key: number): void {

@@ -5,9 +5,6 @@ const field = (number: number, type: Type): Field => ({ number, type })
 const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
-/** Where the stream is opened. */
-export const CONNECT_PATH = "/ironflow.v1.WorkerService/Connect"
-
 /** What a call is sealed with beside its body. */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
 /** What the answer to a call is sealed with beside its text. */

@@ -1,5 +1,5 @@
 /**
- * Many calls on one connection: what a client and an engine of this package say over the WebSocket at {@link CHANNEL_PATH}.
+ * Many calls on one connection: what a client and an engine of this package say over the WebSocket of the row `channel` (`Server.ts`).
  *
  * A call is what it is over HTTP, method, path, body and status, without the cost of a request. A frame is a text that
  * holds any number of messages; each is a line of words, the last of which counts the UTF-16 code units of the text that
@@ -15,10 +15,6 @@
  * are those of the request that opened the WebSocket. An engine names the path in the header {@link CHANNEL_HEADER} of its
  * HTTP answers; other servers do not, so that nobody asks them for it.
  */
-import { sockets } from "./Endpoints.ts"
-
-export const CHANNEL_PATH = sockets.channel
-
 export const CHANNEL_HEADER = "x-ironflow-channel"
 
 /** The method of a message that takes a call back. */

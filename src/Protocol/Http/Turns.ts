@@ -74,20 +74,6 @@ export const MAX_WAIT_MS = 30_000
  */
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
-const workerPath = (workerId: string): string => `/api/v1/workers/${encodeURIComponent(workerId)}`
-
-/** `POST`: {@link RegisterTurnsRequest} to {@link RegisterTurnsResponse}. */
-export const registerPath = (workerId: string): string => `${workerPath(workerId)}/register`
-/** `POST`: {@link PollRequest} to {@link PollResponse}. */
-export const pollPath = (workerId: string): string => `${workerPath(workerId)}/turns/poll`
-/** `POST`: {@link ReportsRequest} to {@link ReportsResponse}. */
-export const reportsPath = (workerId: string): string => `${workerPath(workerId)}/turns/reports`
-/** `POST`: {@link LateRequest} to 204. */
-export const latePath = (workerId: string): string => `${workerPath(workerId)}/turns/late`
-/** `DELETE`: gives every lease back, which counts as no loss; 204, also when the worker or the session is unknown. */
-export const deregisterPath = (workerId: string, session: string): string =>
-  `${workerPath(workerId)}?session=${encodeURIComponent(session)}`
-
 /**
  * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that a server
  * without turns can answer it too: its answer has no `capabilities`.
@@ -158,6 +144,11 @@ export interface Room {
 export interface Renewal {
   /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
   readonly holding?: ReadonlyArray<string>
+  /**
+   * What runs in these turns and has done so for a while: a list of `RunningTurn`s, see `readRunning`; absent when nothing has. It
+   * means something beside `holding` only.
+   */
+  readonly running?: unknown
   /** Number of the last delivery received; 0 at first. Workers with a stream of earlier versions do not say it. */
   readonly seen?: number
 }

@@ -65,6 +65,44 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [3, 5])
   })
 
+  it("what is submitted because of the commands is part of their commit", async () => {
+    const claimed: Array<unknown> = []
+    const writer: GroupCommit = new GroupCommit(db, {
+      max: 10,
+      joining: () => writer.submit(insert("claim"), (id) => claimed.push(id), unexpected),
+      begin: () => void log.push("begin"),
+      committed: () => void log.push("committed")
+    })
+
+    await submit(writer, insert("a"))
+
+    assert.deepStrictEqual([names(), claimed, log], [["a", "claim"], [2], ["begin", "committed"]])
+    assert.deepStrictEqual([writer.commits, writer.commands], [1, 2])
+  })
+
+  it("what is submitted because of the commands fails without them", async () => {
+    const fault = new Error("out of paper")
+    const failures: Array<unknown> = []
+    const writer: GroupCommit = new GroupCommit(db, {
+      max: 10,
+      joining: () =>
+        writer.submit(
+          () => {
+            insert("half done")()
+            throw fault
+          },
+          unexpected,
+          (cause) => failures.push(cause)
+        ),
+      begin: () => void log.push("begin"),
+      committed: () => void log.push("committed")
+    })
+
+    await submit(writer, insert("a"))
+
+    assert.deepStrictEqual([names(), failures], [["a"], [fault]])
+  })
+
   it("listeners hear of a commit before its callers wake", async () => {
     const writer = make()
     writer.submit(

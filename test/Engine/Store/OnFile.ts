@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { Shop } from "./suite/Shop.ts"
 
 export const folder = Effect.acquireRelease(
@@ -16,14 +16,15 @@ export const folder = Effect.acquireRelease(
 /** A database that does not exist yet. */
 export const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
 
-export const open = (filename: string) => Effect.map(Sqlite.make({ filename }), (store) => new Shop(store))
+export const open = (filename: string) =>
+  Effect.map(SqliteStore.make({ filename }), (store) => new Shop(store))
 
 /** Opens a database, does something with it and closes it. */
 export const visit = <A, E>(filename: string, body: (shop: Shop) => Effect.Effect<A, E, Scope.Scope>) =>
   Effect.scoped(Effect.flatMap(open(filename), body))
 
 /** Why a database does not open. */
-export const problem = (filename: string) => Effect.scoped(Effect.flip(Sqlite.make({ filename })))
+export const problem = (filename: string) => Effect.scoped(Effect.flip(SqliteStore.make({ filename })))
 
 /** Collects what the store says in the log meanwhile. */
 export const withLog = <A, E, R>(body: (said: ReadonlyArray<string>) => Effect.Effect<A, E, R>) => {

@@ -7,9 +7,18 @@ import { DatabaseSync } from "node:sqlite"
 import { join } from "node:path"
 import { vi } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
-import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { complete, handles, invoke, Shop, shopTest, suspend, waitFor } from "./suite/Shop.ts"
 import { storeSuite } from "./suite.ts"
+import type { Demand } from "../../../src/Engine/Turns/TurnRecords.ts"
+import * as Claims from "../../../src/Engine/Turns/Claims.ts"
+import { acrossEnvironments, type Program } from "../../../src/Engine/Store/Program.ts"
+import type { Transaction } from "../../../src/Engine/Store/Transaction.ts"
+import * as LogRows from "../../../src/Engine/Log/LogRows.ts"
+import * as AbandonedGroups from "../../../src/Engine/PubSub/AbandonedGroups.ts"
+import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
+import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
+import * as Steering from "../../../src/Engine/Runs/Steering.ts"
 
 /** A file of its own for every store. */
 const layerFile = Layer.unwrap(
@@ -18,15 +27,15 @@ const layerFile = Layer.unwrap(
       Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
       (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
     ),
-    (folder) => Sqlite.layer({ filename: join(folder, "orders.db") })
+    (folder) => SqliteStore.layer({ filename: join(folder, "orders.db") })
   )
 )
 
-storeSuite("SQLite in memory", Sqlite.layer({ filename: ":memory:" }))
+storeSuite("SQLite in memory", SqliteStore.layer({ filename: ":memory:" }))
 storeSuite("a SQLite file", layerFile)
 
 describe("SQLite", () => {
-  const test = shopTest(Sqlite.layer({ filename: ":memory:" }))
+  const test = shopTest(SqliteStore.layer({ filename: ":memory:" }))
 
   test("cancels the children of a run with it, however long the chain", function* (shop) {
     yield* shop.register(handles("order"))
@@ -37,19 +46,47 @@ describe("SQLite", () => {
       last = yield* shop.claimOne()
     }
 
-    yield* shop.store.cancelRun("default", root.runId, "")
+    yield* shop.store.write(Steering.cancelRun("default", root.runId, ""))
+    yield* shop.fire()
 
     assert.strictEqual(yield* shop.status(last.runId), "cancelled")
     assert.strictEqual(yield* shop.refused(last, complete()), "CANCELLED")
   })
 })
 
+/** Claims, and fails over it. */
+const claimInVain = acrossEnvironments(
+  "test.claimInVain",
+  function* (tx: Transaction, demand: Demand): Program<void> {
+    const claims = yield* Claims.claimRuns.in(tx, demand.environment, [demand])
+    throw new Error(`${claims.length} claimed`)
+  },
+  () => "claim in vain"
+)
+
+it.effect("a claim that is rolled back leaves what may be ready", () =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const shop = new Shop(yield* SqliteStore.make({ filename: ":memory:" }))
+      yield* shop.register(handles("charge"))
+      const { runIds } = yield* shop.emit("order.placed")
+
+      const error = yield* Effect.flip(shop.store.write(claimInVain(shop.demand({ credit: 10 }))))
+      assert.include(error.message, "1 claimed")
+      yield* shop.store.write(AbandonedGroups.touchGroups("default", []))
+
+      assert.isTrue(shop.lastChanges?.mayHaveReady)
+      assert.strictEqual((yield* shop.claimOne()).runId, runIds[0])
+    })
+  )
+)
+
 it.effect("no read of the log sorts what it has found, which would take longer the longer the log is", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const prepare = vi.spyOn(DatabaseSync.prototype, "prepare")
       yield* Effect.addFinalizer(() => Effect.sync(() => prepare.mockRestore()))
-      const shop = new Shop(yield* Sqlite.make({ filename: ":memory:" }))
+      const shop = new Shop(yield* SqliteStore.make({ filename: ":memory:" }))
       const { store } = shop
       yield* shop.register(handles("ship"))
       for (let i = 0; i < 20; i++) yield* shop.emit(`page.${i}`)
@@ -61,23 +98,28 @@ it.effect("no read of the log sorts what it has found, which would take longer t
       for (const patterns of [["page.1"], ["page.1", "page.2"], ["*.placed"], undefined]) {
         const named = { ...query, ...(patterns === undefined ? {} : { patterns }) }
         for (const kind of [{}, { kind: "event" } as const]) {
-          yield* store.readLog({ ...named, ...kind, after: 0 })
-          yield* store.readLogBack({ ...named, ...kind, before: 100 })
+          yield* store.read(LogRows.readLog({ ...named, ...kind, after: 0 }))
+          yield* store.read(LogRows.readLogBack({ ...named, ...kind, before: 100 }))
         }
       }
-      const { key } = yield* store.openGroup({
-        environment: "default",
-        namespace: "default",
-        name: "mailers",
-        pattern: "order.*",
-        names: "order.*",
-        after: 0
-      })
-      yield* store.claimDeliveries({
-        group: key,
-        members: [{ holder: "m-1", credit: 5, ackMs: 1000 }],
-        maxRedeliveries: 3
-      })
+      const { key } = yield* store.write(
+        GroupRows.openGroup({
+          environment: "default",
+          namespace: "default",
+          name: "mailers",
+          pattern: "order.*",
+          names: "order.*",
+          after: 0
+        })
+      )
+      yield* store.write(
+        GroupClaims.claimDeliveries({
+          environment: "default",
+          group: key,
+          members: [{ holder: "m-1", credit: 5, ackMs: 1000 }],
+          maxRedeliveries: 3
+        })
+      )
 
       const db = new DatabaseSync(":memory:")
       for (const migration of migrations) db.exec(migration)

@@ -6,8 +6,9 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { afterEach, vi } from "vitest"
 import { nextTurn } from "../../../src/Engine/Polite.ts"
-import * as Retention from "../../../src/Engine/Retention.ts"
-import * as Timers from "../../../src/Engine/Timers.ts"
+import * as IdempotencySweep from "../../../src/Engine/Log/IdempotencySweep.ts"
+import * as RunSweep from "../../../src/Engine/Runs/RunSweep.ts"
+import * as Timers from "../../../src/Engine/Schedules/Timers.ts"
 import { newFile, visit, withLog } from "./OnFile.ts"
 import {
   complete,
@@ -20,6 +21,9 @@ import {
   suspend,
   waitFor
 } from "./suite/Shop.ts"
+import * as ExtendLeases from "../../../src/Engine/Turns/ExtendLeases.ts"
+import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
+import * as Recording from "../../../src/Engine/Runs/Recording.ts"
 
 const HOUR = 60 * 60 * 1000
 const YEAR = 365 * 24 * HOUR
@@ -52,6 +56,9 @@ const hours = (count: number) =>
     times: count - 1
   })
 
+/** Deletes what is old, every hour. */
+const sweep = ({ store }: Shop) => Effect.andThen(RunSweep.make(store), IdempotencySweep.make(store))
+
 /** A worker outside of the process takes a run, and is never heard of again. */
 const loseOne = (shop: Shop) =>
   Effect.gen(function* () {
@@ -76,7 +83,7 @@ describe("a lease", () => {
             const job = yield* loseOne(shop)
             // it is kept alive for a while
             yield* TestClock.adjust("5 minutes")
-            yield* shop.store.extendLeases([job.jobId], 30_000)
+            yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 30_000))
             return job
           })
         )
@@ -97,12 +104,14 @@ describe("a lease", () => {
     Effect.gen(function* () {
       const filename = yield* newFile
       const claim = (shop: Shop, workerId: string) =>
-        shop.store.projections.claim({
-          environment,
-          workerId,
-          leaseMs: 30_000,
-          registration: { name: "totals", mode: "external", events: ["order.placed"] }
-        })
+        shop.store.write(
+          ProjectionOwnerRows.claimProjection({
+            environment,
+            workerId,
+            leaseMs: 30_000,
+            registration: { name: "totals", mode: "external", events: ["order.placed"] }
+          })
+        )
       clock.set(HOUR)
       yield* visit(filename, (shop) => claim(shop, "far"))
       clock.set(-HOUR)
@@ -237,7 +246,9 @@ describe("what is kept for a time", () => {
   const isAllThere = (shop: Shop, { eventId, runId }: { readonly eventId: string; readonly runId: string }) =>
     Effect.gen(function* () {
       assert.strictEqual(yield* shop.status(runId), "completed")
-      assert.isNotEmpty((yield* shop.store.readRecording(environment, runId, { after: 0 })).events)
+      assert.isNotEmpty(
+        (yield* shop.store.read(Recording.readRecording(environment, runId, { after: 0 }))).events
+      )
       assert.strictEqual(
         (yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).eventId,
         eventId,
@@ -251,7 +262,7 @@ describe("what is kept for a time", () => {
       Effect.gen(function* () {
         yield* visit(yield* newFile, (shop) =>
           Effect.gen(function* () {
-            yield* Retention.make(shop.store, () => [])
+            yield* sweep(shop)
             const begun = yield* begin(shop)
             clock.set(YEAR)
             yield* shop.fire()
@@ -276,7 +287,7 @@ describe("what is kept for a time", () => {
         for (let start = 0; start < 2; start++) {
           yield* visit(filename, (shop) =>
             Effect.gen(function* () {
-              yield* Retention.make(shop.store, () => [])
+              yield* sweep(shop)
               yield* hours(3)
               yield* isAllThere(shop, begun)
             })
@@ -291,7 +302,7 @@ describe("what is kept for a time", () => {
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
-          yield* Retention.make(shop.store, () => [])
+          yield* sweep(shop)
           const { runId } = yield* begin(shop)
           clock.set(YEAR)
           yield* shop.fire()
@@ -308,7 +319,7 @@ describe("what is kept for a time", () => {
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
-          yield* Retention.make(shop.store, () => [])
+          yield* sweep(shop)
           yield* shop.register(handles("charge"))
           clock.set(YEAR)
           yield* shop.emit("order.placed")

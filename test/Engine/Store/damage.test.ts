@@ -1,10 +1,10 @@
 /** A database that is damaged in places: whoever asks for what is damaged gets an error, and everything else goes on. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { explain } from "../../../src/Engine/Explain.ts"
+import { explain } from "../../../src/Engine/Runs/Explain.ts"
 import { nextTurn } from "../../../src/Engine/Polite.ts"
 import type { Job, TurnOp } from "../../../src/Protocol/Worker.ts"
-import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { change, overwritePagesWith } from "./Damaged.ts"
 import { newFile, visit, withLog } from "./OnFile.ts"
 import {
@@ -20,6 +20,14 @@ import {
   suspend,
   waitFor
 } from "./suite/Shop.ts"
+import * as RunRetention from "../../../src/Engine/Runs/RunRetention.ts"
+import * as ExtendLeases from "../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
+import * as RunList from "../../../src/Engine/Runs/RunList.ts"
+import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
+import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
+import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as Reports from "../../../src/Engine/Turns/Reports.ts"
 
 /** Starts as many runs and returns their ids. */
 const startMany = (shop: Shop, count: number) =>
@@ -82,7 +90,7 @@ describe("runs on a damaged page", () => {
               const error = yield* Effect.flip(shop.run(ids[100]!))
               // what was read in this turn of the event loop is given up in the next
               yield* nextTurn
-              const { damaged = [], runs, totalCount } = yield* shop.store.listRuns(all)
+              const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
               const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
               yield* reportAll(shop, jobs, done("charge:0"), complete())
 
@@ -128,7 +136,7 @@ describe("runs on a damaged page", () => {
           const seen: Array<string> = []
           let cursor: string | undefined
           do {
-            const page = yield* store.listRuns({
+            const page = yield* RunList.listRuns(store, {
               environment,
               limit: 7,
               ...(cursor === undefined ? {} : { cursor })
@@ -162,7 +170,7 @@ describe("runs on a damaged page", () => {
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const { damaged = [] } = yield* shop.store.listRuns(all)
+          const { damaged = [] } = yield* RunList.listRuns(shop.store, all)
           const here = yield* shop.claim({ functions: ["charge"], credit: 1000 })
           yield* shop.pass(1000)
           const there = yield* shop.claim({ functions: ["charge"], credit: 1000 })
@@ -173,7 +181,7 @@ describe("runs on a damaged page", () => {
           assert.isAbove(there.length, 100)
           assert.isFalse([...here, ...there].some(({ runId }) => lost.has(runId)))
           // nothing is due at once for ever
-          assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, Number.POSITIVE_INFINITY)
+          assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, Number.POSITIVE_INFINITY)
         })
       )
     })
@@ -194,15 +202,15 @@ describe("runs on a damaged page", () => {
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const { damaged = [] } = yield* shop.store.listRuns(all)
+          const { damaged = [] } = yield* RunList.listRuns(shop.store, all)
           yield* shop.pass(1000)
-          const { deleted } = yield* shop.store.deleteEndedRuns(500, 1000)
+          const { deleted } = yield* shop.store.write(RunRetention.deleteEndedRuns(500, 1000))
 
           assert.isAbove(damaged.length, 0)
           // those beside them stay too: SQLite cannot write there
           assert.isAbove(deleted, 600)
           assert.sameMembers(
-            (yield* shop.store.listRuns(all)).damaged!.map(({ id }) => id),
+            (yield* RunList.listRuns(shop.store, all)).damaged!.map(({ id }) => id),
             damaged.map(({ id }) => id)
           )
         })
@@ -244,7 +252,7 @@ describe("a run whose rows are damaged", () => {
       (shop, ids) =>
         Effect.gen(function* () {
           const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
-          const error = yield* Effect.flip(shop.store.getRunSteps(environment, ids[1]!))
+          const error = yield* Effect.flip(RunInspection.getRunSteps(shop.store, environment, ids[1]!))
 
           assert.sameMembers(
             jobs.map(({ runId }) => runId),
@@ -268,7 +276,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.claim({ functions: ["charge"], credit: 10 })
           assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
-          yield* shop.store.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', "")
+          yield* shop.store.write(Steering.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
           const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
 
           assert.strictEqual(job?.runId, ids[1])
@@ -286,7 +294,7 @@ describe("a run whose rows are damaged", () => {
       (runId) => `UPDATE runs SET output = 'nothing' WHERE id = '${runId}'`,
       (shop, ids) =>
         Effect.gen(function* () {
-          const { damaged = [], runs, totalCount } = yield* shop.store.listRuns(all)
+          const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
 
           assert.deepStrictEqual(
             runs.map(({ id }) => id),
@@ -320,7 +328,7 @@ describe("a run whose rows are damaged", () => {
             jobs.map(({ runId }) => runId),
             [ids[0]!, ids[2]!]
           )
-          assert.isAbove((yield* shop.store.fireDue()).nextDueAt, 1000)
+          assert.isAbove((yield* FireDue.fireDue(shop.store)).nextDueAt, 1000)
         })
     )
   )
@@ -339,7 +347,9 @@ describe("a run whose rows are damaged", () => {
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const acks = yield* shop.store.applyReports(
+          const acks = yield* Reports.applyReports(
+            shop.store,
+            "default",
             jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [suspend()] }))
           )
 
@@ -373,7 +383,9 @@ describe("a run whose rows are damaged", () => {
 
         yield* visit(filename, (shop) =>
           Effect.gen(function* () {
-            const acks = yield* shop.store.applyReports(
+            const acks = yield* Reports.applyReports(
+              shop.store,
+              "default",
               jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("ship:0"), complete()] }))
             )
             const refused = jobs.filter((_, n) => acks[n]!._tag === "Refused")
@@ -415,7 +427,9 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           const some = [jobs[100]!, jobs[800]!, jobs[850]!]
-          const acks = yield* shop.store.applyReports(
+          const acks = yield* Reports.applyReports(
+            shop.store,
+            "default",
             some.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("charge:0"), suspend()] }))
           )
 
@@ -449,7 +463,9 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* startMany(shop, 3)
           const jobs = yield* shop.claim({ functions: ["charge"], credit: 3, leaseMs: 60_000 })
-          const acks = yield* shop.store.applyReports(
+          const acks = yield* Reports.applyReports(
+            shop.store,
+            "default",
             jobs.map(({ jobId, runId }, n) => ({
               jobId,
               runId,
@@ -466,9 +482,12 @@ describe("a run whose rows are damaged", () => {
             assert.deepInclude(explain(yield* shop.situation(jobs[n]!.runId), [], 0), { code: "DAMAGED" })
           }
           assert.deepStrictEqual(
-            yield* shop.store.extendLeases(
-              jobs.map(({ jobId }) => jobId),
-              60_000
+            yield* shop.store.write(
+              ExtendLeases.extendLeases(
+                "default",
+                jobs.map(({ jobId }) => jobId),
+                60_000
+              )
             ),
             jobs.map(({ jobId }) => jobId)
           )
@@ -493,7 +512,7 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           const [{ jobId, runId }] = jobs as [Job]
-          yield* shop.store.applyReports([{ jobId, runId, ops: [suspend()] }])
+          yield* Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [suspend()] }])
 
           assert.lengthOf(yield* shop.claim({ functions: ["charge"], credit: 2 }), 1)
         })
@@ -539,7 +558,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           const before = explain(yield* shop.situation(ids[1]!), [], 0)
           const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
-          const { damaged = [], runs } = yield* shop.store.listRuns(all)
+          const { damaged = [], runs } = yield* RunList.listRuns(shop.store, all)
 
           assert.deepInclude(before, { code: "DAMAGED" })
           assert.deepStrictEqual(
@@ -600,7 +619,7 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, ({ store }) =>
         Effect.gen(function* () {
           const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
-          const gone = yield* store.extendLeases(ids, 60_000)
+          const gone = yield* store.write(ExtendLeases.extendLeases("default", ids, 60_000))
 
           assert.deepStrictEqual(gone, [jobs[100]!.jobId])
         })
@@ -623,14 +642,16 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, ({ store }) =>
         Effect.gen(function* () {
           const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
-          const holder = { turnLimitMs: () => 60_000 }
+          const holder = { turnLimits: new Map([["charge", 60_000]]) }
           for (let beat = 0; beat < 2; beat++) {
-            assert.deepStrictEqual(yield* store.extendLeases([...ids, "no-job"], 60_000, holder), [
-              jobs[100]!.jobId,
-              "no-job"
-            ])
+            assert.deepStrictEqual(
+              yield* store.write(ExtendLeases.extendLeases("default", [...ids, "no-job"], 60_000, holder)),
+              [jobs[100]!.jobId, "no-job"]
+            )
           }
-          assert.isTrue(yield* store.loseLease(jobs[800]!.jobId, "it does not answer"))
+          assert.isTrue(
+            yield* store.write(LostLeases.loseLease("default", jobs[800]!.jobId, "it does not answer"))
+          )
         })
       )
     })
@@ -654,6 +675,7 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           yield* shop.emit("order.paid", { n: 1000 })
+          yield* shop.fire()
           const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
 
           assert.isAbove(jobs.length, 500)
@@ -745,10 +767,10 @@ describe("the start", () => {
       const ids = yield* visit(filename, (shop) =>
         Effect.andThen(shop.register(handles("charge")), startMany(shop, 200))
       )
-      yield* Effect.scoped(Sqlite.make({ filename, check: true }))
+      yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
       overwritePagesWith(filename, "runs", ids[3]!)
 
-      const error = yield* Effect.scoped(Effect.flip(Sqlite.make({ filename, check: true })))
+      const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
 
       assert.strictEqual(error.code, "STORE_CORRUPT")
       assert.match(error.message, /is damaged: .*Restore it from a backup/)
@@ -763,7 +785,7 @@ describe("the start", () => {
         const ids = yield* visit(filename, (shop) =>
           Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
         )
-        yield* Effect.scoped(Sqlite.make({ filename, check: true }))
+        yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
         change(
           filename,
           `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
@@ -772,7 +794,7 @@ describe("the start", () => {
            VALUES (4711, 'lost:0', 1, 'lost', 'run', 0, 1, 0, 0)`
         )
 
-        const error = yield* Effect.scoped(Effect.flip(Sqlite.make({ filename, check: true })))
+        const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
 
         assert.strictEqual(error.code, "STORE_CORRUPT")
         assert.match(error.message, /event \S+: `data` is no JSON/)

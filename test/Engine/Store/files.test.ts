@@ -1,5 +1,6 @@
 /** What can be wrong with a file, and what a file keeps when its process is killed. */
 import { assert, describe, it } from "@effect/vitest"
+import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { createHash, randomBytes } from "node:crypto"
@@ -10,6 +11,11 @@ import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import { engineProcess } from "./EngineProcess.ts"
 import { folder, newFile, problem, visit } from "./OnFile.ts"
 import { complete, done, environment, handles, release, type Shop } from "./suite/Shop.ts"
+import * as EventSearch from "../../../src/Engine/Log/EventSearch.ts"
+import * as Publish from "../../../src/Engine/PubSub/Publish.ts"
+import * as RunList from "../../../src/Engine/Runs/RunList.ts"
+import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
+import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 
 describe("a database file", () => {
   it.effect("finds its events by their ids, also when the clock was set back", () =>
@@ -22,7 +28,7 @@ describe("a database file", () => {
       const all = [...first, yield* visit(filename, emitOne), yield* visit(filename, emitOne)]
 
       const found = yield* visit(filename, ({ store }) =>
-        Effect.forEach(all, ({ eventId }) => store.projections.findEvent(environment, eventId))
+        Effect.forEach(all, ({ eventId }) => store.read(EventSearch.findEvent(environment, eventId)))
       )
 
       assert.deepStrictEqual(found, [1, 2, 3, 4])
@@ -83,9 +89,11 @@ describe("a database file", () => {
               ]
             )
             const message = { environment, data: "{}", ...key }
-            const again = yield* shop.store.appendMessage({ ...message, topic: "news" })
+            const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
             assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
-            assert.isFalse((yield* shop.store.appendMessage({ ...message, topic: "weather" })).duplicate)
+            assert.isFalse(
+              (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
+            )
             yield* TestClock.adjust(60_000)
             assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
           })
@@ -148,9 +156,9 @@ describe("a database file", () => {
           yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
           return {
             runId: job.runId,
-            runs: yield* shop.store.listRuns({ environment: "default", limit: 10 }),
-            steps: yield* shop.store.getRunSteps("default", job.runId),
-            functions: yield* shop.store.listFunctions("default")
+            runs: yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 }),
+            steps: yield* RunInspection.getRunSteps(shop.store, "default", job.runId),
+            functions: yield* FunctionRows.listFunctions(shop.store, "default")
           }
         })
       )
@@ -158,11 +166,14 @@ describe("a database file", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(
-            yield* shop.store.listRuns({ environment: "default", limit: 10 }),
+            yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 }),
             before.runs
           )
-          assert.deepStrictEqual(yield* shop.store.getRunSteps("default", before.runId), before.steps)
-          assert.deepStrictEqual(yield* shop.store.listFunctions("default"), before.functions)
+          assert.deepStrictEqual(
+            yield* RunInspection.getRunSteps(shop.store, "default", before.runId),
+            before.steps
+          )
+          assert.deepStrictEqual(yield* FunctionRows.listFunctions(shop.store, "default"), before.functions)
           assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).duplicate)
 
           const [job] = yield* shop.claim({ functions: ["charge"] })
@@ -324,7 +335,7 @@ describe("a process that is killed", () => {
             const run = yield* shop.run(runId)
             assert.deepStrictEqual([run.status, run.input], ["pending", { n: Number(n) }])
           }
-          const { totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 1 })
+          const { totalCount } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 1 })
           assert.isAtLeast(totalCount, 200)
           assert.strictEqual((yield* shop.claim({ functions: ["charge"], credit: 1e6 })).length, totalCount)
         })
@@ -371,7 +382,7 @@ describe("a process that is killed", () => {
         Effect.gen(function* () {
           yield* shop.report(job, done("charge:0"))
           assert.strictEqual((yield* shop.situation(job.runId)).actorWorkerId, "worker-1")
-          assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, 1000)
+          assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, 1000)
           yield* shop.pass(1000)
           assert.strictEqual(yield* shop.refused(job, done("ship:0")), "LEASE_LOST")
         })

@@ -8,9 +8,11 @@ import { dirname, join } from "node:path"
 import { engineProcess } from "./EngineProcess.ts"
 import { newFile, open, problem, visit, withLog } from "./OnFile.ts"
 import { environment, handles, type Shop } from "./suite/Shop.ts"
+import * as LogRows from "../../../src/Engine/Log/LogRows.ts"
+import * as RunList from "../../../src/Engine/Runs/RunList.ts"
 
 const eventsIn = (shop: Shop) =>
-  Effect.map(shop.store.readLog({ environment, after: 0, limit: 1000 }), ({ entries }) =>
+  Effect.map(shop.store.read(LogRows.readLog({ environment, after: 0, limit: 1000 })), ({ entries }) =>
     entries.map(({ name }) => name)
   )
 
@@ -68,7 +70,7 @@ describe("a second engine", () => {
 
           const error = yield* Effect.flip(first.emit("by.loser"))
           const again = yield* Effect.flip(first.emit("by.loser"))
-          const read = yield* Effect.flip(first.store.listRuns({ environment, limit: 1 }))
+          const read = yield* Effect.flip(RunList.listRuns(first.store, { environment, limit: 1 }))
           yield* second.emit("by.second")
 
           for (const each of [error, again, read]) assert.strictEqual(each.code, "STORE_LOCKED")

@@ -5,10 +5,14 @@ import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { accessSuite } from "./suite/Access.ts"
 import { claimsSuite } from "./suite/Claims.ts"
+import { dueSuite } from "./suite/Due.ts"
 import { eventsSuite } from "./suite/Events.ts"
+import { findingSuite } from "./suite/Finding.ts"
+import { fanOutSuite } from "./suite/FanOut.ts"
 import { kvSuite } from "./suite/Kv.ts"
 import { groupsSuite } from "./suite/Groups.ts"
 import { leasesSuite } from "./suite/Leases.ts"
+import { eventSearchSuite } from "./suite/EventSearch.ts"
 import { logSuite } from "./suite/Log.ts"
 import { projectionsSuite } from "./suite/Projections.ts"
 import { revokedLeasesSuite } from "./suite/RevokedLeases.ts"
@@ -26,6 +30,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)
+    eventSearchSuite(test)
     logSuite(test)
     projectionsSuite(test)
     groupsSuite(test)
@@ -33,10 +38,13 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     turnsSuite(test)
     streamsSuite(test)
     waitsSuite(test)
+    fanOutSuite(test)
     leasesSuite(test)
     revokedLeasesSuite(test)
     suspectsSuite(test)
     steeringSuite(test)
+    findingSuite(test)
+    dueSuite(test)
     upkeepSuite(test)
     kvSuite(test)
     accessSuite(test)

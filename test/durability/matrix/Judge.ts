@@ -60,8 +60,9 @@ const suspended = ({ plan }: StormEvidence): ReadonlySet<Law> =>
     ...alone,
     // an engine's hour that is left out is not waited for
     ...(plan.strikes.some(({ fault }) => fault === "clock") ? (["nothing is early"] as const) : []),
-    // without reports a turn that breaks off is repeated from its beginning
-    ...(plan.transport === "push-alone"
+    // without reports a turn that breaks off is repeated from its beginning; with them the rest goes with the response when one
+    // does not get through, and a second strike may take that away
+    ...(plan.transport === "push-alone" || (plan.transport === "push" && plan.strikes.length > 1)
       ? ([
           "a step begins when all that its handler has seen is stored",
           "compensations run once, in reverse order, after the failure"
@@ -184,7 +185,8 @@ const takeoversOf = (
           ({ begunMono, by }) => by !== struck.on && begunMono > execution.begunMono && begunMono <= struck.at
         )
         if (isTakenOver) return []
-        const boundMs = termMs + lossDelayMs(all.filter((other) => isLost(other, execution)).length)
+        const boundMs =
+          termMs + plan.slackMs + lossDelayMs(all.filter((other) => isLost(other, execution)).length)
         const later = all.filter(({ begunMono }) => begunMono > struck.at)
         const first = later.toSorted((a, b) => a.begunMono - b.begunMono)[0]
         const elsewhere = later

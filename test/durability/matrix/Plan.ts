@@ -37,6 +37,8 @@ export interface StormPlan {
   readonly seed: number
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
+  /** What the machine may add to the time in which others take over, milliseconds: 0 unless it has other work meanwhile. */
+  readonly slackMs: number
   /** What is asked for before each strike, and after the last one. */
   readonly shares: ReadonlyArray<ReadonlyArray<Item>>
   readonly strikes: ReadonlyArray<Strike>
@@ -81,7 +83,12 @@ export const withStrikes = (
   transport: Transport,
   fault: Fault | "random",
   strikes: ReadonlyArray<Strike>,
-  { leaseMs, seed, size }: { readonly leaseMs: number; readonly seed: number; readonly size: number }
+  {
+    leaseMs,
+    seed,
+    size,
+    slackMs = 0
+  }: { readonly leaseMs: number; readonly seed: number; readonly size: number; readonly slackMs?: number }
 ): StormPlan => {
   const dice = makeDice(seed + 1)
   const work = () => dice.pick([5, 5, 20, 20, 60, 150, 400, dice.between(5, 1500)])
@@ -97,6 +104,7 @@ export const withStrikes = (
     fault,
     seed,
     leaseMs,
+    slackMs,
     shares,
     strikes,
     shift: strikes.some(({ fault }) => fault === "clock") ? jumpMs(transport) : 0

@@ -110,7 +110,9 @@ export const fuzz = async ({
   }
   const report = await watcher.end()
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
-  const how = watcher.broken ?? broken
+  const hangs =
+    report === undefined ? "The good client has not come to an end: a run or a call of it hangs" : undefined
+  const how = watcher.broken ?? broken ?? hangs
   if (how === undefined) return { inputs: sent, broken: undefined, report }
   const first = guilty ?? Math.min(...last.map(({ index }) => index))
   const length = guilty === undefined ? next - first : 1

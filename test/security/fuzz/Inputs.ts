@@ -8,15 +8,15 @@ import { connect as connectTo } from "node:net"
 import { setTimeout as delay } from "node:timers/promises"
 import { WebSocket } from "ws"
 import { type Dice, makeDice } from "../../durability/Plan.ts"
-import { access } from "../../../src/Protocol/Http/Access.ts"
-import type { EndpointName } from "../../../src/Protocol/Http/Endpoints.ts"
+import { accessTo } from "../../../src/Protocol/Row.ts"
+import type { EndpointName } from "../../../src/Protocol/Rows.ts"
 import { sign } from "../../../src/Serve/Signature.ts"
 import { envelope, int, message, struct, text, timestamp } from "../../wire/RawStream.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
 import { hpack, http2Frame, PREFACE } from "../Http2Frames.ts"
 import { largeBody, mutateBody, mutateBytes, mutateJson, randomBytes } from "./Mutate.ts"
 import { inSession, sessionKinds } from "./Sessions.ts"
-import { endpoints, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
+import { ANSWER_MS, endpoints, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
 
 export const transports = [
   "http",
@@ -161,8 +161,8 @@ const makeCall = (dice: Dice, target: Target): MadeCall => {
 }
 
 const waits = ({ name, path }: MadeCall): boolean => {
-  const rule = access[name]
-  return path.includes("timeout") || (rule !== "public" && rule.waits === true) || name === "takeJobs"
+  const rule = accessTo(endpoints[name])
+  return path.includes("timeout") || (typeof rule !== "string" && rule.waits === true) || name === "takeJobs"
 }
 
 const showCall = ({ body, headers, method, path }: MadeCall): string =>
@@ -192,8 +192,8 @@ const makeHttp2: Maker = (dice, target) => {
           else resolve()
         }
         const timer = setTimeout(
-          () => end(waits(call) ? undefined : new Problem("did not answer within 10 s")),
-          waits(call) ? HELD_MS * 4 : 10_000
+          () => end(waits(call) ? undefined : new Problem(`did not answer within ${ANSWER_MS} ms`)),
+          waits(call) ? HELD_MS * 4 : ANSWER_MS
         )
         session.on("error", () => end())
         session.on("close", () => end())
@@ -929,7 +929,7 @@ const makeWebhook: Maker = (dice, target) => {
   }
 }
 
-/** A worker that has a job says odd things about it: see `Sessions.ts`. */
+/** A worker that has a job says odd things about it: see `SessionApi.ts`. */
 const makeSession: Maker = (dice, target, { index }) => {
   const kind = dice.pick(sessionKinds)
   return {

@@ -9,11 +9,14 @@ import type { Dice } from "../../durability/Plan.ts"
 import { JOB, RawStream, REGISTERED } from "../../wire/RawStream.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
 import { mutateBytes, mutateJson } from "./Mutate.ts"
-import { HELD_MS, Problem, type Target } from "./Target.ts"
+import { ANSWER_MS, HELD_MS, Problem, type Target } from "./Target.ts"
 import { opsOf } from "./Turns.ts"
 
 export const sessionKinds = ["polling", "rpc", "connect"] as const
 export type SessionKind = (typeof sessionKinds)[number]
+
+/** How long a job is waited for, milliseconds: others may have taken the run meanwhile. */
+const JOB_MS = 2000
 
 /** What the session is about; the names are few, so that an hour of it fills no registry. */
 interface Held {
@@ -98,16 +101,15 @@ const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> =>
     said += String(data)
     heard()
   })
-  const until = async (pattern: RegExp): Promise<string | undefined> => {
-    for (
-      const end = performance.now() + 2000;
-      performance.now() < end && socket.readyState === socket.OPEN;
-    ) {
+  socket.on("close", () => heard())
+  const until = async (pattern: RegExp, limitMs: number): Promise<string | undefined> => {
+    const limit = delay(limitMs, true)
+    for (;;) {
       const found = pattern.exec(said)?.[1]
-      if (found !== undefined) return found
-      await Promise.race([new Promise<void>((resolve) => (heard = resolve)), delay(50)])
+      if (found !== undefined || socket.readyState !== socket.OPEN) return found
+      if ((await Promise.race([new Promise<void>((resolve) => (heard = resolve)), limit])) === true)
+        return undefined
     }
-    return undefined
   }
   try {
     await once(socket, "open")
@@ -115,12 +117,16 @@ const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> =>
     const request = (tag: string, payload: unknown): string =>
       JSON.stringify({ _tag: "Request", id: String(++id), tag, payload, headers: [] })
     socket.send(request("work", registering(held)))
-    const session = await until(/"session\\?":\\?"([^"\\]+)/)
-    if (session === undefined) throw new Problem(`did not register a worker: ${said.slice(0, 500)}`)
+    const begun = performance.now()
+    const session = await until(/"session\\?":\\?"([^"\\]+)/, ANSWER_MS)
+    if (session === undefined) {
+      const after = Math.round(performance.now() - begun)
+      throw new Problem(`did not register a worker within ${after} ms: ${said.slice(0, 500)}`)
+    }
     // what comes next is sent when the first has been taken
     socket.send(JSON.stringify({ _tag: "Ack", requestId: "1" }))
     socket.send(request("room", { session, asked: 1, withdrawn: 0 }))
-    const jobId = (await until(/"jobId\\?":\\?"([^"\\]+)/)) ?? "job_1"
+    const jobId = (await until(/"jobId\\?":\\?"([^"\\]+)/, JOB_MS)) ?? "job_1"
     for (const [name, body] of oddOnes(dice, { session, jobId, runId: held.runId })) {
       const frame = request(name === "reports" ? "report" : name === "poll" ? "leave" : name, body)
       socket.send(dice.between(1, 3) === 1 ? frame : mutateJson(dice, JSON.parse(frame)), () => undefined)
@@ -146,7 +152,7 @@ const overConnect = async (
       await stream.next(REGISTERED)
       return (await stream.next(JOB)).text(1)
     })(),
-    delay(2000).then(() => "job_1")
+    delay(JOB_MS).then(() => "job_1")
   ])
   for (let n = dice.between(2, 6); n > 0; n--) {
     const chosen = dice.pick(messages(jobId))

@@ -1,7 +1,7 @@
 /** What the fuzzer attacks, and what it knows of it. */
 import http from "node:http"
 import { type Call, callsFor, endpointNames, type Ids, pathFor } from "../Calls.ts"
-import { type EndpointName, endpoints } from "../../../src/Protocol/Http/Endpoints.ts"
+import { type EndpointName, endpoints } from "../../../src/Protocol/Rows.ts"
 import { send } from "../../wire/RawClient.ts"
 import type { Dice } from "../../durability/Plan.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
@@ -24,8 +24,11 @@ export const judge = ({ status, text }: Answer): void => {
 
 /** How long a connection is held on which nothing more is to be expected, milliseconds. */
 export const HELD_MS = 300
-/** How long a well formed call may take that does not wait for anything, milliseconds. */
-const ANSWER_MS = 10_000
+/**
+ * How long a well formed call may take that does not wait for anything, milliseconds. Whether it is quick is for the watcher to say,
+ * which knows when the machine is busy.
+ */
+export const ANSWER_MS = 30_000
 
 /** Answers of push endpoints are made by who listens here. */
 export interface TargetOptions {

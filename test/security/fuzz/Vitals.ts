@@ -7,6 +7,8 @@ export interface Sign {
   readonly answer: number | string
   /** Milliseconds that the answer took, without those in which the server waited for a processor. */
   readonly tookMs: number
+  /** What the server has worked meanwhile, milliseconds of a processor: a busy machine makes it no longer. */
+  readonly workedMs: number
   readonly rssMb: number
 }
 
@@ -22,6 +24,7 @@ export class Vitals {
   async look(url: string, limitMs: number): Promise<Sign> {
     this.starved(0)
     const begun = performance.now()
+    const worked = this.worked()
     // a delay of this process would look like one of the other
     let last = begun
     let own = 0
@@ -31,11 +34,20 @@ export class Vitals {
     }, 10)
     const answer = await health(url, limitMs).finally(() => clearInterval(ticks))
     const all = performance.now() - begun
+    const tookMs = all - own - this.starved(all)
     return {
       answer,
-      tookMs: all - own - this.starved(all),
+      tookMs,
+      workedMs: Math.min(tookMs, this.worked() - worked),
       rssMb: read(`/proc/${this.pid}/status`, (text) => Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024)
     }
+  }
+
+  /** How long it has had a processor since it began, milliseconds; any time at all where nobody says that. */
+  worked(): number {
+    return (
+      read(`/proc/${this.pid}/schedstat`, (text) => Number(text.split(" ")[0]) / 1e6) || performance.now()
+    )
   }
 
   /** How long it has waited for a processor in the last so many milliseconds: that is the machine's fault. */

@@ -160,7 +160,7 @@ const works = async (): Promise<void> => {
   for (let n = 0; !over; n++) {
     const begun = performance.now()
     const { runIds } = await client.emit("guest.came", { name: `guest ${n}` })
-    const run = await client.waitForRun(runIds[0] ?? "")
+    const run = await client.waitForRun(runIds[0] ?? "", { timeout: 2 * bounds.runMs })
     if (run.output !== `Hello guest ${n}`)
       throw new Error(`run ${run.id} of the good client is ${JSON.stringify(run)}`)
     runs++

@@ -3,14 +3,17 @@
  * it prints is something that the store has acknowledged.
  */
 import * as Effect from "effect/Effect"
-import * as Sqlite from "../../../../src/Engine/Store/Sqlite.ts"
-import { handles, Shop } from "../suite/Shop.ts"
+import * as SqliteStore from "../../../../src/Engine/SqliteStore.ts"
+import { handles, Shop, suspend, waitFor } from "../suite/Shop.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import { fireDue } from "../../../../src/Engine/Schedules/FireDue.ts"
 
 const [, , filename = "", task = ""] = process.argv
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 
 const main = Effect.gen(function* () {
-  const shop = new Shop(yield* Sqlite.make({ filename }))
+  const shop = new Shop(yield* SqliteStore.make({ filename }))
   yield* say("open")
   switch (task) {
     case "emit":
@@ -30,8 +33,24 @@ const main = Effect.gen(function* () {
       yield* say(error.code)
       yield* say((yield* Effect.flip(emit)).code)
       yield* say(shop.store.health().status)
-      const { totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 1 })
+      const { totalCount } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 1 })
       yield* say(totalCount > 0 ? "reads" : "reads nothing")
+      break
+    }
+    case "hand on": {
+      yield* shop.register(handles("charge"))
+      for (let i = 0; i < 1500; i++) yield* shop.emit("order.placed")
+      const jobs = yield* shop.claim({ credit: 1500 })
+      const ops = [waitFor("paid:0", "order.paid"), suspend("paid:0")]
+      yield* Reports.applyReports(
+        shop.store,
+        "default",
+        jobs.map(({ jobId, runId }) => ({ jobId, runId, ops }))
+      )
+      yield* say(`waiting ${jobs.length}`)
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* say("emitted")
+      for (let next = 0; next < Infinity; next = (yield* fireDue(shop.store)).nextDueAt) yield* say("fired")
       break
     }
     case "claim":

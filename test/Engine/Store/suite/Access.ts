@@ -1,8 +1,15 @@
 /** Keys, organizations, roles and policies: changed whole or not at all, told to listeners, and on record. */
+import type { IronflowError } from "../../../../src/Errors.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type { NewKey } from "../../../../src/Engine/Store/AccessRecords.ts"
+import type { NewKey } from "../../../../src/Engine/Access/AccessRecords.ts"
 import { environment, type ShopTest } from "./Shop.ts"
+import * as AccessRows from "../../../../src/Engine/Access/AccessRows.ts"
+import * as AccessLog from "../../../../src/Engine/Access/AccessLog.ts"
+import * as KeyRows from "../../../../src/Engine/Access/KeyRows.ts"
+import * as OrgRows from "../../../../src/Engine/Access/OrgRows.ts"
+import * as PolicyRows from "../../../../src/Engine/Access/PolicyRows.ts"
+import * as RoleRows from "../../../../src/Engine/Access/RoleRows.ts"
 
 const newKey = (hash: string, more: Partial<NewKey> = {}): NewKey => ({
   name: "ci",
@@ -20,12 +27,15 @@ export const accessSuite = (test: ShopTest): void => {
       store
     }) {
       const [first, second] = yield* Effect.all(
-        [store.createApiKey(newKey("h1"), "local"), store.createApiKey(newKey("h2"), "local")],
+        [
+          store.write(KeyRows.createApiKey(newKey("h1"), "local")),
+          store.write(KeyRows.createApiKey(newKey("h2"), "local"))
+        ],
         { concurrency: "unbounded" }
       )
       assert.deepStrictEqual([first.environment, first.roleIds], [undefined, ["role_admin"]])
       assert.deepStrictEqual([second.environment, second.roleIds], [environment, ["role_developer"]])
-      assert.deepStrictEqual((yield* store.readAccess()).keys, [first, second])
+      assert.deepStrictEqual((yield* store.read(AccessRows.readAccess())).keys, [first, second])
     })
 
     test("a change is told before its caller hears of it, and recorded with who made it", function* ({
@@ -34,20 +44,24 @@ export const accessSuite = (test: ShopTest): void => {
       const told: Array<string> = []
       store.onCommit(({ access }) => told.push(...access.map(({ _tag }) => _tag)))
 
-      const key = yield* store.createApiKey(newKey("h1"), "local")
+      const key = yield* store.write(KeyRows.createApiKey(newKey("h1"), "local"))
       assert.deepStrictEqual(told, ["Key"])
-      yield* store.rotateApiKey(key.id, { hash: "h2", prefix: "ifk_xyz" }, "key_1")
-      yield* store.touchApiKeys([{ id: key.id, at: 5 }])
-      assert.deepInclude((yield* store.readAccess()).keys[0], {
+      yield* store.write(KeyRows.rotateApiKey(key.id, { hash: "h2", prefix: "ifk_xyz" }, "key_1"))
+      yield* store.write(KeyRows.touchApiKeys([{ id: key.id, at: 5 }]))
+      assert.deepInclude((yield* store.read(AccessRows.readAccess())).keys[0], {
         hash: "h2",
         prefix: "ifk_xyz",
         lastUsedAt: 5
       })
-      yield* store.deleteApiKey(key.id, "key_1")
+      yield* store.write(KeyRows.deleteApiKey(key.id, "key_1"))
 
       assert.deepStrictEqual(told, ["Key", "Key", "KeyDeleted"])
       assert.deepStrictEqual(
-        (yield* store.readAccessLog(10)).map(({ by, action, subject }) => [by, action, subject]),
+        (yield* store.read(AccessLog.readAccessLog(10))).map(({ by, action, subject }) => [
+          by,
+          action,
+          subject
+        ]),
         [
           ["key_1", "apikey:delete", key.id],
           ["key_1", "apikey:rotate", key.id],
@@ -57,40 +71,43 @@ export const accessSuite = (test: ShopTest): void => {
     })
 
     test("the operator's key is replaced by another one, and kept by the same", function* ({ store }) {
-      yield* store.putBootstrapKey("h1")
-      yield* store.putBootstrapKey("h1")
-      assert.lengthOf(yield* store.readAccessLog(10), 1)
-      yield* store.putBootstrapKey("h2")
+      yield* store.write(KeyRows.putBootstrapKey("h1"))
+      yield* store.write(KeyRows.putBootstrapKey("h1"))
+      assert.lengthOf(yield* store.read(AccessLog.readAccessLog(10)), 1)
+      yield* store.write(KeyRows.putBootstrapKey("h2"))
       assert.deepStrictEqual(
-        (yield* store.readAccess()).keys.map(({ hash, id }) => [id, hash]),
+        (yield* store.read(AccessRows.readAccess())).keys.map(({ hash, id }) => [id, hash]),
         [["key_bootstrap", "h2"]]
       )
     })
 
     test("what is in use, built in or unknown is refused, and nothing changes", function* ({ store }) {
-      const org = yield* store.createOrg("Acme", "local")
-      const role = yield* store.createRole({ name: "deployer", orgId: org.id }, "local")
-      const policy = yield* store.createPolicy({ ...everything, orgId: org.id }, "local")
-      const foreign = yield* store.createPolicy({ ...everything, orgId: "org_default" }, "local")
-      yield* store.assignPolicy(role.id, policy.id, "local")
-      yield* store.assignPolicy(role.id, policy.id, "local")
-      yield* store.createApiKey(newKey("h1", { roleIds: [role.id] }), "local")
-      const before = yield* store.readAccess()
-      const logged = yield* store.readAccessLog(100)
+      const org = yield* store.write(OrgRows.createOrg("Acme", "local"))
+      const role = yield* store.write(RoleRows.createRole({ name: "deployer", orgId: org.id }, "local"))
+      const policy = yield* store.write(PolicyRows.createPolicy({ ...everything, orgId: org.id }, "local"))
+      const foreign = yield* store.write(
+        PolicyRows.createPolicy({ ...everything, orgId: "org_default" }, "local")
+      )
+      yield* store.write(RoleRows.assignPolicy(role.id, policy.id, "local"))
+      yield* store.write(RoleRows.assignPolicy(role.id, policy.id, "local"))
+      yield* store.write(KeyRows.createApiKey(newKey("h1", { roleIds: [role.id] }), "local"))
+      const before = yield* store.read(AccessRows.readAccess())
+      const logged = yield* store.read(AccessLog.readAccessLog(100))
 
       const codes = []
-      for (const refused of [
-        store.deleteOrg(org.id, "local"),
-        store.deleteRole(role.id, "local"),
-        store.deletePolicy(policy.id, "local"),
-        store.deleteRole("role_admin", "local"),
-        store.updatePolicy("policy_admin", { actions: "emit:*" }, "local"),
-        store.assignPolicy(role.id, foreign.id, "local"),
-        store.assignPolicy(role.id, "policy_none", "local"),
-        store.createRole({ name: "x", orgId: "org_none" }, "local"),
-        store.createApiKey(newKey("h2", { roleIds: ["role_none"] }), "local"),
-        store.rotateApiKey("key_none", { hash: "h3", prefix: "" }, "local")
-      ]) {
+      const all: ReadonlyArray<Effect.Effect<unknown, IronflowError>> = [
+        store.write(OrgRows.deleteOrg(org.id, "local")),
+        store.write(RoleRows.deleteRole(role.id, "local")),
+        store.write(PolicyRows.deletePolicy(policy.id, "local")),
+        store.write(RoleRows.deleteRole("role_admin", "local")),
+        store.write(PolicyRows.updatePolicy("policy_admin", { actions: "emit:*" }, "local")),
+        store.write(RoleRows.assignPolicy(role.id, foreign.id, "local")),
+        store.write(RoleRows.assignPolicy(role.id, "policy_none", "local")),
+        store.write(RoleRows.createRole({ name: "x", orgId: "org_none" }, "local")),
+        store.write(KeyRows.createApiKey(newKey("h2", { roleIds: ["role_none"] }), "local")),
+        store.write(KeyRows.rotateApiKey("key_none", { hash: "h3", prefix: "" }, "local"))
+      ]
+      for (const refused of all) {
         codes.push((yield* Effect.flip(refused)).code)
       }
 
@@ -106,18 +123,26 @@ export const accessSuite = (test: ShopTest): void => {
         "ROLE_NOT_FOUND",
         "API_KEY_NOT_FOUND"
       ])
-      assert.deepStrictEqual(yield* store.readAccess(), before)
-      assert.deepStrictEqual(yield* store.readAccessLog(100), logged)
+      assert.deepStrictEqual(yield* store.read(AccessRows.readAccess()), before)
+      assert.deepStrictEqual(yield* store.read(AccessLog.readAccessLog(100)), logged)
     })
 
     test("a condition comes and goes with the policy", function* ({ store }) {
-      const { id } = yield* store.createPolicy(
-        { ...everything, orgId: "org_default", condition: "true" },
-        "local"
+      const { id } = yield* store.write(
+        PolicyRows.createPolicy({ ...everything, orgId: "org_default", condition: "true" }, "local")
       )
-      assert.strictEqual((yield* store.updatePolicy(id, { name: "few" }, "local")).condition, "true")
-      assert.isUndefined((yield* store.updatePolicy(id, { condition: "" }, "local")).condition)
-      assert.deepInclude((yield* store.readAccess()).policies[0], { id, name: "few", actions: "*" })
+      assert.strictEqual(
+        (yield* store.write(PolicyRows.updatePolicy(id, { name: "few" }, "local"))).condition,
+        "true"
+      )
+      assert.isUndefined(
+        (yield* store.write(PolicyRows.updatePolicy(id, { condition: "" }, "local"))).condition
+      )
+      assert.deepInclude((yield* store.read(AccessRows.readAccess())).policies[0], {
+        id,
+        name: "few",
+        actions: "*"
+      })
     })
   })
 }

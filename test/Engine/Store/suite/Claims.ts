@@ -1,10 +1,12 @@
 /** Claims: who gets which run, and how many at a time. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import {
   complete,
   done,
+  fail,
   handles,
   pause,
   release,
@@ -14,12 +16,54 @@ import {
   sleep,
   suspend
 } from "./Shop.ts"
+import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import type { RunEnding } from "../../../../src/Engine/Store/RunEnding.ts"
+import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
 
 const numbers = (n: number) => Array.from({ length: n }, (_, i) => i)
 const inputs = (jobs: ReadonlyArray<Job>) => jobs.map((job) => JSON.parse(job.event.data).n)
 
+/** Every order of a list, each once. */
+const permutations = <A>(list: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  list.length === 0
+    ? [[]]
+    : list.flatMap((first, i) =>
+        list.indexOf(first) < i ? [] : permutations(list.toSpliced(i, 1)).map((rest) => [first, ...rest])
+      )
+
 export const claimsSuite = (test: ShopTest): void => {
   describe("claims", () => {
+    test("that find nothing do not hide what becomes ready in their commit", function* (shop) {
+      yield* shop.register(handles("charge"))
+      assert.isTrue(shop.lastChanges?.mayHaveReady)
+      yield* shop.claim()
+      assert.isFalse(shop.lastChanges?.mayHaveReady)
+      yield* shop.emit("order.placed")
+      assert.isTrue(shop.lastChanges?.mayHaveReady)
+      yield* shop.claimOne()
+      yield* shop.claim()
+      assert.isFalse(shop.lastChanges?.mayHaveReady)
+      // the claim of a function that may have something, and has nothing
+      yield* shop.register(handles("charge"))
+      const told: Array<readonly [started: number, ready: boolean, mayHaveReady: boolean]> = []
+      const stop = shop.store.onCommit(({ counts, mayHaveReady, ready }) => {
+        told.push([counts.started, ready, mayHaveReady])
+      })
+
+      const [jobs] = yield* Effect.all([shop.claim(), shop.emit("order.placed")], {
+        concurrency: "unbounded"
+      })
+      stop()
+
+      assert.deepStrictEqual(jobs, [])
+      assert.deepStrictEqual(told.at(-1), [1, true, true])
+      yield* shop.claimOne()
+    })
+
     test("a job carries all that its turn needs", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.pass(5000)
@@ -96,7 +140,7 @@ export const claimsSuite = (test: ShopTest): void => {
       const old = shop.demand({ worker: "old", codeHash: "old", credit: 5 })
       const current = shop.demand({ worker: "current", credit: 1 })
 
-      const claims = yield* shop.store.claimRuns([old, current])
+      const claims = yield* shop.store.write(Claims.claimRuns("default", [old, current]))
 
       assert.deepStrictEqual(
         claims.map(({ workerId }) => workerId),
@@ -108,10 +152,12 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.placed")
 
-      const claims = yield* shop.store.claimRuns([
-        shop.demand({ worker: "busy", credit: 1 }),
-        shop.demand({ worker: "idle", credit: 3 })
-      ])
+      const claims = yield* shop.store.write(
+        Claims.claimRuns("default", [
+          shop.demand({ worker: "busy", credit: 1 }),
+          shop.demand({ worker: "idle", credit: 3 })
+        ])
+      )
 
       assert.deepStrictEqual(
         claims.map(({ workerId }) => workerId),
@@ -142,6 +188,130 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
+  describe("claims and events of one commit", () => {
+    const kinds = ["emit", "emit", "steer", "claim", "claim"] as const
+    const orders = permutations(kinds)
+
+    test("lose no run, in whatever order they come", function* (shop) {
+      yield* shop.register(
+        handles("charge"),
+        handles("ship", { concurrency: { limit: 1 } }),
+        handles("bill", { on: ["order.placed", "order.changed"] })
+      )
+      for (const order of orders) {
+        const waiting = yield* shop.emit("order.changed")
+        const bill = yield* shop.claimOne()
+        assert.strictEqual(bill.runId, waiting.runIds[0])
+        const emitted: Array<string> = []
+        const claimed: Array<Job> = []
+        const commands = order.map((kind) => {
+          switch (kind) {
+            case "emit":
+              return Effect.map(shop.emit("order.placed"), ({ runIds }) => void emitted.push(...runIds))
+            case "steer":
+              // it looks for runs by their rows
+              return Effect.asVoid(
+                shop.store.write(Steering.cancelRun("default", bill.runId, "it is not wanted"))
+              )
+            case "claim":
+              return Effect.map(shop.claim({ credit: 1 }), (jobs) => void claimed.push(...jobs))
+          }
+        })
+        yield* Effect.all(commands, { concurrency: "unbounded" })
+
+        let done = 0
+        for (let round = 0; round < 20; round++) {
+          for (; done < claimed.length; done++) yield* shop.report(claimed[done]!, complete())
+          claimed.push(...(yield* shop.claim({ credit: 2 })))
+        }
+        const of = (runs: ReadonlyArray<string>) => runs.toSorted()
+        assert.deepStrictEqual(of(claimed.map(({ runId }) => runId)), of(emitted), order.join(", "))
+        for (const id of emitted) assert.strictEqual(yield* shop.status(id), "completed", order.join(", "))
+        assert.isFalse(shop.lastChanges?.mayHaveReady, order.join(", "))
+      }
+    })
+
+    test("leave what a worker has no room for to the next claim, oldest first", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const emits = numbers(5).map((n) => shop.emit("order.placed", { n }))
+      let jobs: ReadonlyArray<Job> = []
+      const claim = Effect.map(shop.claim({ credit: 2 }), (some) => void (jobs = some))
+
+      yield* Effect.all([...emits, claim], { concurrency: "unbounded" })
+
+      assert.deepStrictEqual(inputs(jobs), [0, 1])
+      assert.isTrue(shop.lastChanges?.mayHaveReady)
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2, 3, 4])
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+  })
+
+  describe("the end of a run whose first turn was its last", () => {
+    const endings = {
+      completed: [complete({ ok: true })],
+      "completed with nothing": [complete()],
+      "completed after a step": [done("weigh:0"), complete([1])],
+      "completed with an error as its output": [complete({ "~error": { name: "Error", message: "no" } })],
+      failed: [fail("out of paper", { page: 3 })]
+    }
+    for (const [how, ops] of Object.entries(endings)) {
+      test(`is told as it is read: ${how}`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        assert.deepStrictEqual(yield* shop.claim(), [])
+        const told = new Map<string, RunEnding>()
+        const stop = shop.store.onCommit(({ endings }) => {
+          for (const [id, ending] of endings) told.set(id, ending)
+        })
+        const [, [job]] = yield* Effect.all(
+          [shop.emit("order.placed", { n: 1 }), shop.claim({ worker: "near" })],
+          { concurrency: "unbounded" }
+        )
+        yield* TestClock.adjust(7)
+        yield* shop.report(job!, ...ops)
+        stop()
+
+        const ending = told.get(job!.runId)
+        assert.isDefined(ending)
+        assert.deepStrictEqual(
+          yield* shop.store.read(RunRows.showEnding("default", ending)),
+          yield* shop.run(job!.runId)
+        )
+      })
+    }
+
+    test("is read when it is large, and when it was not its first turn", function* (shop) {
+      yield* shop.register(handles("charge"))
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      let told = 0
+      const stop = shop.store.onCommit(({ endings }) => void (told += endings.size))
+      const [, [small]] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
+        concurrency: "unbounded"
+      })
+      yield* shop.report(small!, complete())
+      assert.strictEqual(told, 1)
+      const large = "x".repeat(5000)
+      const [, [first]] = yield* Effect.all([shop.emit("order.placed", { large }), shop.claim()], {
+        concurrency: "unbounded"
+      })
+      yield* shop.report(first!, complete())
+      const [, [second]] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
+        concurrency: "unbounded"
+      })
+      yield* shop.report(second!, complete(large))
+      const [, [third]] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
+        concurrency: "unbounded"
+      })
+      yield* shop.report(third!, release)
+      yield* shop.report(yield* shop.claimOne(), complete())
+      stop()
+
+      assert.strictEqual(told, 1)
+      for (const job of [first!, second!, third!]) {
+        assert.strictEqual(yield* shop.status(job.runId), "completed")
+      }
+    })
+  })
+
   describe("a claim beside a command that fails", () => {
     test("hands out the same runs", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -152,7 +322,11 @@ export const claimsSuite = (test: ShopTest): void => {
       const [jobs, error] = yield* Effect.all(
         [
           shop.claim({ credit: 10 }),
-          Effect.flip(shop.store.applyReports([{ jobId: live.jobId, runId: live.runId, ops: [broken] }]))
+          Effect.flip(
+            Reports.applyReports(shop.store, "default", [
+              { jobId: live.jobId, runId: live.runId, ops: [broken] }
+            ])
+          )
         ],
         { concurrency: "unbounded" }
       )
@@ -225,22 +399,22 @@ export const claimsSuite = (test: ShopTest): void => {
       ["is given back", (shop, job) => shop.report(job, release)],
       ["is tried again later", (shop, job) => shop.report(job, retryRun(1000))],
       ["pauses itself", (shop, job) => shop.report(job, pause)],
-      ["is cancelled", (shop, job) => shop.store.cancelRun("default", job.runId, "no stock")],
+      ["is cancelled", (shop, job) => shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))],
       [
         "is paused by a client",
         (shop, job) =>
           Effect.andThen(
-            shop.store.pauseRun("default", job.runId, ""),
+            shop.store.write(Steering.pauseRun("default", job.runId, "")),
             shop.report(job, done("charge:0"), release)
           )
       ],
-      ["loses its worker", (shop) => shop.store.releaseWorker("worker-1", true)],
+      ["loses its worker", (shop) => shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))],
       [
         "is patched",
         (shop, job) =>
           Effect.andThen(
             shop.report(job, done("charge:0")),
-            shop.store.patchStep("default", `${job.runId}:charge:0`, "1", "")
+            shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, "1", ""))
           )
       ]
     ] satisfies ReadonlyArray<
@@ -288,14 +462,14 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       const first = yield* shop.start("order.placed", { n: 0 })
       for (let losses = 1; losses < 10; losses++) {
-        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
         yield* shop.pass(120_000)
         assert.strictEqual((yield* shop.claimOne()).runId, first.runId)
       }
       yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(first.runId), "paused")
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
@@ -324,7 +498,7 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
       yield* shop.report(job, complete())
 
-      yield* shop.store.releaseWorker("worker-1", false)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", false))
 
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
@@ -334,10 +508,10 @@ export const claimsSuite = (test: ShopTest): void => {
       const job = yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
       yield* shop.report(job, complete())
-      yield* shop.store.adoptLeases("worker-1", [], 1000, new Set(["ship"]))
+      yield* shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(["ship"])))
       assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", credit: 10 }), [])
 
-      yield* shop.store.adoptLeases("worker-1", [], 1000, new Set(["charge"]))
+      yield* shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(["charge"])))
 
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
@@ -362,10 +536,12 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.pass(1)
       yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
 
-      const claims = yield* shop.store.claimRuns([
-        shop.demand({ worker: "worker-1", credit: 1 }),
-        shop.demand({ worker: "worker-2", credit: 1 })
-      ])
+      const claims = yield* shop.store.write(
+        Claims.claimRuns("default", [
+          shop.demand({ worker: "worker-1", credit: 1 }),
+          shop.demand({ worker: "worker-2", credit: 1 })
+        ])
+      )
 
       assert.deepStrictEqual(inputs(claims.map(({ job }) => job)), [0, 1000])
     })

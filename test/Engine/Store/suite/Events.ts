@@ -1,8 +1,15 @@
 /** Events: what they start, idempotency keys, environments. */
+import type { IronflowError } from "../../../../src/Errors.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { complete, handles, invoke, type ShopTest } from "./Shop.ts"
+import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
+import * as Publish from "../../../../src/Engine/PubSub/Publish.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
+import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
 
 const DAY = 24 * 60 * 60 * 1000
 
@@ -74,7 +81,7 @@ export const eventsSuite = (test: ShopTest): void => {
 
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 0)
       assert.strictEqual((yield* shop.emit("order.paid")).runIds.length, 1)
-      const [ship] = yield* shop.store.listFunctions("default")
+      const [ship] = yield* FunctionRows.listFunctions(shop.store, "default")
       assert.strictEqual(ship?.version, 2)
     })
 
@@ -83,7 +90,7 @@ export const eventsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("ship"))
 
       assert.deepStrictEqual(
-        (yield* shop.store.listFunctions("default")).map(({ id, version }) => [id, version]),
+        (yield* FunctionRows.listFunctions(shop.store, "default")).map(({ id, version }) => [id, version]),
         [["ship", 1]]
       )
     })
@@ -93,21 +100,25 @@ export const eventsSuite = (test: ShopTest): void => {
       yield* shop.register(nightly, handles("ship"))
       const [runId] = (yield* shop.emit("order.placed")).runIds
 
-      yield* shop.store.deleteFunction("default", "nightly")
+      yield* shop.store.write(FunctionRows.deleteFunction("default", "nightly"))
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
       yield* shop.pass(120_000)
-      const runs = yield* shop.store.listRuns({ environment: "default", functionId: "nightly", limit: 10 })
+      const runs = yield* RunList.listRuns(shop.store, {
+        environment: "default",
+        functionId: "nightly",
+        limit: 10
+      })
       assert.deepStrictEqual(
         runs.runs.map(({ id }) => id),
         [runId]
       )
       assert.deepStrictEqual(
-        (yield* shop.store.listFunctions("default")).map(({ id }) => id),
+        (yield* FunctionRows.listFunctions(shop.store, "default")).map(({ id }) => id),
         ["ship"]
       )
       assert.isTrue((yield* shop.situation(runId!)).functionDeleted)
       assert.strictEqual(
-        (yield* Effect.flip(shop.store.deleteFunction("default", "nightly"))).code,
+        (yield* Effect.flip(shop.store.write(FunctionRows.deleteFunction("default", "nightly")))).code,
         "FUNCTION_NOT_FOUND"
       )
 
@@ -118,7 +129,7 @@ export const eventsSuite = (test: ShopTest): void => {
 
     test("a function that was deleted cannot be invoked", function* (shop) {
       yield* shop.register(handles("ship"), handles("invoice", { on: [] }))
-      yield* shop.store.deleteFunction("default", "invoice")
+      yield* shop.store.write(FunctionRows.deleteFunction("default", "invoice"))
       const job = yield* shop.start()
 
       const [outcome] = yield* shop.report(job, invoke("invoice:0", "invoice"))
@@ -128,28 +139,43 @@ export const eventsSuite = (test: ShopTest): void => {
 
     test("what a program registers that was started earlier does not take back what a later one has registered", function* (shop) {
       const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
-      const version = Effect.map(shop.store.listFunctions("default"), ([ship]) => ship?.version)
+      const version = Effect.map(FunctionRows.listFunctions(shop.store, "default"), ([ship]) => ship?.version)
 
-      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 1000), [])
-      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [after], 2000), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(FunctionRows.registerFunctions("default", [before], 1000)),
+        []
+      )
+      assert.deepStrictEqual(
+        yield* shop.store.write(FunctionRows.registerFunctions("default", [after], 2000)),
+        []
+      )
       // the older program reconnects
-      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 1000), ["ship"])
+      assert.deepStrictEqual(
+        yield* shop.store.write(FunctionRows.registerFunctions("default", [before], 1000)),
+        ["ship"]
+      )
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 0)
       assert.strictEqual((yield* shop.emit("order.paid")).runIds.length, 1)
       assert.strictEqual(yield* version, 2)
 
       // the older code is deployed again
-      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 3000), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(FunctionRows.registerFunctions("default", [before], 3000)),
+        []
+      )
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
       assert.strictEqual(yield* version, 3)
     })
 
     test("the same program that registers again defends what it has registered", function* (shop) {
       const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
-      yield* shop.store.registerFunctions("default", [after], 1000)
-      yield* shop.store.registerFunctions("default", [after], 3000)
+      yield* shop.store.write(FunctionRows.registerFunctions("default", [after], 1000))
+      yield* shop.store.write(FunctionRows.registerFunctions("default", [after], 3000))
 
-      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 2000), ["ship"])
+      assert.deepStrictEqual(
+        yield* shop.store.write(FunctionRows.registerFunctions("default", [before], 2000)),
+        ["ship"]
+      )
     })
 
     test("the same idempotency key returns the first event and its runs and creates nothing", function* (shop) {
@@ -159,7 +185,10 @@ export const eventsSuite = (test: ShopTest): void => {
       const again = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
 
       assert.deepStrictEqual(again, { ...first, duplicate: true })
-      assert.strictEqual((yield* shop.store.listRuns({ environment: "default", limit: 10 })).totalCount, 1)
+      assert.strictEqual(
+        (yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 })).totalCount,
+        1
+      )
     })
 
     test("the same idempotency key with other data returns the first event and says so", function* (shop) {
@@ -174,7 +203,7 @@ export const eventsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
       const key = { idempotencyKey: "o-1" }
       const publish = (topic: string) =>
-        shop.store.appendMessage({ environment: "default", topic, data: "{}", ...key })
+        shop.store.write(Publish.appendMessage({ environment: "default", topic, data: "{}", ...key }))
 
       const placed = yield* shop.emit("order.placed", {}, key)
       const paid = yield* shop.emit("order.paid", {}, key)
@@ -218,9 +247,9 @@ export const eventsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
 
       const message = { environment: "default", topic: "order.placed", data: "{}", idempotencyKey: "k" }
-      const published = yield* shop.store.appendMessage(message)
+      const published = yield* shop.store.write(Publish.appendMessage(message))
       const elsewhere = yield* shop.emit("order.placed", {}, { idempotencyKey: "k", environment: "staging" })
-      const publishedAgain = yield* shop.store.appendMessage({ ...message, data: "1" })
+      const publishedAgain = yield* shop.store.write(Publish.appendMessage({ ...message, data: "1" }))
 
       assert.deepStrictEqual([published.duplicate, elsewhere.duplicate], [false, false])
       assert.deepStrictEqual(publishedAgain, { ...published, duplicate: true, conflicting: true })
@@ -228,7 +257,9 @@ export const eventsSuite = (test: ShopTest): void => {
 
     test("events and messages share one growing log", function* (shop) {
       const a = yield* shop.emit("order.placed")
-      const b = yield* shop.store.appendMessage({ environment: "default", topic: "orders", data: "1" })
+      const b = yield* shop.store.write(
+        Publish.appendMessage({ environment: "default", topic: "orders", data: "1" })
+      )
       const c = yield* shop.emit("order.placed")
 
       assert.isBelow(a.position, b.sequence)
@@ -240,34 +271,39 @@ export const eventsSuite = (test: ShopTest): void => {
     test("a message starts no function and satisfies no wait", function* (shop) {
       yield* shop.register(handles("charge"))
 
-      yield* shop.store.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
+      yield* shop.store.write(
+        Publish.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
+      )
 
       assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
     })
 
     test("environments share nothing", function* (shop) {
       yield* shop.register(handles("charge"))
-      yield* shop.store.registerFunctions("staging", [handles("charge", { on: ["order.placed"] })])
+      yield* shop.store.write(
+        FunctionRows.registerFunctions("staging", [handles("charge", { on: ["order.placed"] })])
+      )
       const here = yield* shop.emit("order.placed", { where: "here" })
       const there = yield* shop.emit("order.placed", { where: "there" }, { environment: "staging" })
 
-      const missed = yield* Effect.flip(shop.store.getRun("default", there.runIds[0]!))
+      const missed = yield* Effect.flip(shop.store.read(RunRows.getRun("default", there.runIds[0]!)))
       assert.strictEqual(missed.code, "RUN_NOT_FOUND")
-      for (const attempt of [
-        shop.store.getRunSteps("staging", here.runIds[0]!),
-        shop.store.getSituation("staging", here.runIds[0]!),
-        shop.store.cancelRun("staging", here.runIds[0]!, ""),
-        shop.store.pauseRun("staging", here.runIds[0]!, ""),
-        shop.store.resumeRun("staging", here.runIds[0]!),
-        shop.store.retryRun("staging", here.runIds[0]!),
-        shop.store.patchStep("staging", `${here.runIds[0]}:charge:0`, "1", ""),
-        shop.store.getRun("nowhere", here.runIds[0]!)
-      ]) {
+      const attempts: ReadonlyArray<Effect.Effect<unknown, IronflowError>> = [
+        RunInspection.getRunSteps(shop.store, "staging", here.runIds[0]!),
+        shop.store.read(RunInspection.getSituation("staging", here.runIds[0]!)),
+        shop.store.write(Steering.cancelRun("staging", here.runIds[0]!, "")),
+        shop.store.write(Steering.pauseRun("staging", here.runIds[0]!, "")),
+        shop.store.write(Steering.resumeRun("staging", here.runIds[0]!)),
+        shop.store.write(Steering.retryRun("staging", here.runIds[0]!)),
+        shop.store.write(Steering.patchStep("staging", `${here.runIds[0]}:charge:0`, "1", "")),
+        shop.store.read(RunRows.getRun("nowhere", here.runIds[0]!))
+      ]
+      for (const attempt of attempts) {
         assert.strictEqual((yield* Effect.flip(attempt)).code, "RUN_NOT_FOUND")
       }
       const job = yield* shop.claimOne({ environment: "staging" })
       assert.deepStrictEqual([job.runId, job.environment], [there.runIds[0], "staging"])
-      const page = yield* shop.store.listRuns({ environment: "default", limit: 10 })
+      const page = yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 })
       assert.deepStrictEqual(
         page.runs.map(({ id }) => id),
         here.runIds

@@ -2,14 +2,21 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import type { KvWriteRow, NewKvBucket, StoreService } from "../../../../src/Engine/Store/Store.ts"
-import type { ShopTest } from "./Shop.ts"
-import { environment } from "./Shop.ts"
+import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
+import type { KvWriteRow, NewKvBucket } from "../../../../src/Engine/Kv/KvRecords.ts"
+import { type ShopTest, environment } from "./Shop.ts"
+import * as KvBuckets from "../../../../src/Engine/Kv/KvBuckets.ts"
+import * as KvWrites from "../../../../src/Engine/Kv/KvWrites.ts"
+import * as KvRows from "../../../../src/Engine/Kv/KvRows.ts"
+import * as ConfigRows from "../../../../src/Engine/Config/ConfigRows.ts"
+import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 
 const DAY = 24 * 60 * 60 * 1000
 
 const make = (store: StoreService, options: Partial<NewKvBucket> = {}) =>
-  store.createKvBucket(environment, { name: "carts", maxValueBytes: 1000, history: 1, ...options })
+  store.write(
+    KvBuckets.createBucket(environment, { name: "carts", maxValueBytes: 1000, history: 1, ...options })
+  )
 
 const put = (key: string, text: string, expected?: number): KvWriteRow => ({
   key,
@@ -18,22 +25,22 @@ const put = (key: string, text: string, expected?: number): KvWriteRow => ({
 })
 
 const write = (store: StoreService, ...writes: ReadonlyArray<KvWriteRow>) =>
-  store.writeKv(environment, "carts", writes)
+  store.write(KvWrites.writeEntries(environment, "carts", writes))
 
 const read = (store: StoreService, key: string) =>
-  Effect.map(store.readKv(environment, "carts", key), ({ revision, value }) => [
+  Effect.map(store.read(KvRows.readEntry(environment, "carts", key)), ({ revision, value }) => [
     Buffer.from(value.bytes).toString(),
     revision
   ])
 
-const everything = { after: "", limit: 1000, accepts: () => true }
+const everything = { after: "", limit: 1000 }
 
 /** The tag of what it fails with. */
 const refused = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
   Effect.map(Effect.flip(self), ({ _tag }) => _tag)
 
 const changes = (store: StoreService, after: number, limit = 100) =>
-  Effect.map(store.readKvChanges(environment, "carts", after, limit), ({ changes }) =>
+  Effect.map(store.read(KvRows.readChanges(environment, "carts", after, limit)), ({ changes }) =>
     changes.map(({ key, operation, revision }) => `${revision} ${operation} ${key}`)
   )
 
@@ -61,7 +68,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.include(conflict, { _tag: "RevisionConflictError", key: "b", expected: 1, actual: 2 })
       assert.deepStrictEqual(yield* read(store, "a"), ["1", 1])
       assert.strictEqual(yield* refused(read(store, "c")), "KeyNotFoundError")
-      assert.strictEqual((yield* store.readKvBucket(environment, "carts")).revision, 2)
+      assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).revision, 2)
     })
 
     test("a refused write leaves those of its group alone", function* ({ store }) {
@@ -70,7 +77,7 @@ export const kvSuite = (test: ShopTest): void => {
         [
           write(store, put("a", "1")),
           Effect.flip(write(store, put("a", "2", 7))),
-          Effect.flip(store.writeKv(environment, "nowhere", [put("a", "3")])),
+          Effect.flip(store.write(KvWrites.writeEntries(environment, "nowhere", [put("a", "3")]))),
           write(store, put("b", "4"))
         ],
         { concurrency: "unbounded" }
@@ -91,12 +98,16 @@ export const kvSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* refused(read(store, "a")), "KeyNotFoundError")
       assert.strictEqual(
-        yield* refused(store.readKvHistory(environment, "carts", { key: "a", after: 0, limit: 64 })),
+        yield* refused(
+          store.read(KvRows.readHistory(environment, "carts", { key: "a", after: 0, limit: 64 }))
+        ),
         "KeyNotFoundError"
       )
-      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", everything), { keys: [] })
+      assert.deepStrictEqual(yield* store.read(KvRows.listKeys(environment, "carts", everything)), {
+        keys: []
+      })
       assert.deepStrictEqual(yield* changes(store, 0), [])
-      assert.strictEqual((yield* store.readKvBucket(environment, "carts")).values, 0)
+      assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).values, 0)
       assert.strictEqual(yield* refused(write(store, put("a", "x", 2))), "RevisionConflictError")
       assert.deepStrictEqual(yield* write(store, put("a", "again", 0)), [4])
     })
@@ -109,7 +120,7 @@ export const kvSuite = (test: ShopTest): void => {
       yield* write(store, put("b", "2"))
 
       yield* TestClock.adjust(600)
-      yield* store.fireDue()
+      yield* FireDue.fireDue(store)
       assert.deepStrictEqual(
         shop.lastChanges?.kv.map(({ key, operation }) => [key, operation]),
         [["a", "expire"]]
@@ -117,7 +128,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.fire(), 0)
       assert.deepStrictEqual(yield* changes(store, 0), ["3 put b", "4 expire a"])
       assert.deepStrictEqual(yield* read(store, "b"), ["2", 3])
-      assert.include(yield* store.readKvBucket(environment, "carts"), { values: 1, bytes: 2 })
+      assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), { values: 1, bytes: 2 })
     })
 
     test("many expired keys go in batches", function* (shop) {
@@ -127,11 +138,15 @@ export const kvSuite = (test: ShopTest): void => {
         yield* write(store, ...Array.from({ length: 100 }, (_, j) => put(`key-${i + j}`, "x")))
 
       yield* TestClock.adjust(1000)
-      const first = yield* store.fireDue()
-      const second = yield* store.fireDue()
+      const first = yield* FireDue.fireDue(store)
+      const second = yield* FireDue.fireDue(store)
 
       assert.deepStrictEqual([first.count, second.count], [512, 88])
-      assert.include(yield* store.readKvBucket(environment, "carts"), { values: 0, bytes: 0, revision: 1200 })
+      assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), {
+        values: 0,
+        bytes: 0,
+        revision: 1200
+      })
     })
 
     test("what is due next is known: an expiry, then the end of its marker", function* (shop) {
@@ -139,9 +154,9 @@ export const kvSuite = (test: ShopTest): void => {
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, put("a", "1"))
 
-      assert.strictEqual((yield* store.fireDue()).nextDueAt, 1000)
+      assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, 1000)
       yield* shop.pass(1000)
-      assert.strictEqual((yield* store.fireDue()).nextDueAt, 1000 + DAY)
+      assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, 1000 + DAY)
     })
 
     test("who reads on from before a forgotten marker is told so", function* (shop) {
@@ -165,8 +180,8 @@ export const kvSuite = (test: ShopTest): void => {
       for (const text of ["1", "2", "3", "4"]) yield* write(store, put("a", text))
       yield* write(store, put("b", "1"))
 
-      const first = yield* store.readKvChanges(environment, "carts", 0, 2)
-      const second = yield* store.readKvChanges(environment, "carts", first.revision, 5)
+      const first = yield* store.read(KvRows.readChanges(environment, "carts", 0, 2))
+      const second = yield* store.read(KvRows.readChanges(environment, "carts", first.revision, 5))
 
       assert.deepStrictEqual(
         [first, second].map((page) => [page.changes.map(({ revision }) => revision), page.atEnd]),
@@ -186,7 +201,7 @@ export const kvSuite = (test: ShopTest): void => {
       yield* write(store, { key: "a", purge: true })
       yield* write(store, put("b", "1234567890"))
 
-      assert.include(yield* store.readKvBucket(environment, "carts"), { bytes: 11, values: 1 })
+      assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), { bytes: 11, values: 1 })
     })
 
     test("room that expired keys take is free before they are swept", function* ({ store }) {
@@ -205,25 +220,25 @@ export const kvSuite = (test: ShopTest): void => {
       for (let i = 0; i < 600; i += 100)
         yield* write(store, ...Array.from({ length: 100 }, (_, j) => put(`key-${i + j}`, "x")))
 
-      yield* store.deleteKvBucket(environment, "carts")
+      yield* store.write(KvBuckets.deleteBucket(environment, "carts"))
       assert.strictEqual(shop.lastChanges?.kvDeleted.length, 1)
       assert.strictEqual(yield* refused(read(store, "key-1")), "BucketNotFoundError")
       yield* make(store)
       assert.deepStrictEqual(yield* write(store, put("key-1", "anew")), [601])
 
       assert.isAtLeast(yield* shop.fire(), 600)
-      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", everything), {
+      assert.deepStrictEqual(yield* store.read(KvRows.listKeys(environment, "carts", everything)), {
         keys: ["key-1"]
       })
-      assert.strictEqual((yield* store.fireDue()).nextDueAt, Number.POSITIVE_INFINITY)
+      assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, Number.POSITIVE_INFINITY)
     })
 
     test("keys are listed in pages, which count the keys that are looked at", function* ({ store }) {
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, ...["a", "b", "c", "d", "e"].map((key) => put(key, key)))
-      yield* write(store, { key: "b" })
+      yield* write(store, { key: "b" }, { key: "d" })
       const page = (after: string, limit: number) =>
-        store.listKvKeys(environment, "carts", { after, limit, accepts: (key) => key !== "d" })
+        store.read(KvRows.listKeys(environment, "carts", { after, limit }))
 
       assert.deepStrictEqual(yield* page("", 2), { keys: ["a"], nextCursor: "b" })
       assert.deepStrictEqual(yield* page("b", 2), { keys: ["c"], nextCursor: "d" })
@@ -241,7 +256,7 @@ export const kvSuite = (test: ShopTest): void => {
       const results = yield* Effect.all(
         [
           write(store, put("b", "2")),
-          store.deleteKvBucket(environment, "carts"),
+          store.write(KvBuckets.deleteBucket(environment, "carts")),
           Effect.exit(write(store, put("b", "3"))),
           make(store),
           write(store, put("c", "4"))
@@ -251,9 +266,9 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(results[0], [2])
       assert.strictEqual(results[2]._tag, "Failure")
       assert.deepStrictEqual(results[4], [3])
-      const info = yield* store.readKvBucket(environment, "carts")
+      const info = yield* store.read(KvBuckets.readBucket(environment, "carts"))
       assert.deepInclude(info, { revision: 3, values: 1, bytes: 2 })
-      assert.deepStrictEqual(yield* store.listKvBuckets(environment), [info])
+      assert.deepStrictEqual(yield* store.read(KvBuckets.listBuckets(environment)), [info])
     })
 
     test("a commit tells of its changes in the order of their revisions", function* (shop) {
@@ -272,50 +287,58 @@ export const kvSuite = (test: ShopTest): void => {
 
   describe("configurations", () => {
     test("are set, patched by both of two writers, listed and deleted", function* ({ store }) {
-      yield* store.setConfig(environment, "app", `{"a":1,"b":{"c":1}}`)
+      yield* store.write(ConfigRows.setConfig(environment, "app", `{"a":1,"b":{"c":1}}`))
       const revisions = yield* Effect.all(
         [
-          store.patchConfig(environment, "app", `{"b":{"d":2}}`),
-          store.patchConfig(environment, "app", `{"__proto__":3,"e":4}`)
+          store.write(ConfigRows.patchConfig(environment, "app", `{"b":{"d":2}}`)),
+          store.write(ConfigRows.patchConfig(environment, "app", `{"__proto__":3,"e":4}`))
         ],
         { concurrency: "unbounded" }
       )
 
       assert.deepStrictEqual(revisions, [2, 3])
       assert.strictEqual(
-        (yield* store.readConfig(environment, "app")).data,
+        (yield* store.read(ConfigRows.readConfig(environment, "app"))).data,
         `{"a":1,"b":{"d":2},"__proto__":3,"e":4}`
       )
       assert.deepStrictEqual(
-        (yield* store.listConfigs(environment, "", 10)).map(({ name }) => name),
+        (yield* store.read(ConfigRows.listConfigs(environment, "", 10))).map(({ name }) => name),
         ["app"]
       )
-      yield* store.deleteConfig(environment, "app")
-      yield* store.deleteConfig(environment, "app")
-      yield* store.deleteConfig("unknown", "app")
-      assert.strictEqual(yield* refused(store.readConfig(environment, "app")), "ConfigNotFoundError")
-      assert.strictEqual(yield* refused(store.patchConfig(environment, "app", "{}")), "ConfigNotFoundError")
-      assert.deepStrictEqual(yield* store.listConfigs(environment, "", 10), [])
-      assert.deepStrictEqual(yield* store.listKvBuckets(environment), [])
+      yield* store.write(ConfigRows.deleteConfig(environment, "app"))
+      yield* store.write(ConfigRows.deleteConfig(environment, "app"))
+      yield* store.write(ConfigRows.deleteConfig("unknown", "app"))
+      assert.strictEqual(
+        yield* refused(store.read(ConfigRows.readConfig(environment, "app"))),
+        "ConfigNotFoundError"
+      )
+      assert.strictEqual(
+        yield* refused(store.write(ConfigRows.patchConfig(environment, "app", "{}"))),
+        "ConfigNotFoundError"
+      )
+      assert.deepStrictEqual(yield* store.read(ConfigRows.listConfigs(environment, "", 10)), [])
+      assert.deepStrictEqual(yield* store.read(KvBuckets.listBuckets(environment)), [])
     })
 
     test("are listed in pages", function* ({ store }) {
-      for (const name of ["a", "b", "c"]) yield* store.setConfig(environment, name, "{}")
+      for (const name of ["a", "b", "c"]) yield* store.write(ConfigRows.setConfig(environment, name, "{}"))
       const page = (after: string) =>
-        Effect.map(store.listConfigs(environment, after, 2), (rows) => rows.map(({ name }) => name))
+        Effect.map(store.read(ConfigRows.listConfigs(environment, after, 2)), (rows) =>
+          rows.map(({ name }) => name)
+        )
 
       assert.deepStrictEqual(yield* page(""), ["a", "b"])
       assert.deepStrictEqual(yield* page("b"), ["c"])
     })
 
     test("changes can be read before there is any", function* ({ store }) {
-      assert.deepInclude(yield* store.readConfigChanges(environment, undefined, 10), {
+      assert.deepInclude(yield* store.read(ConfigRows.readConfigChanges(environment, undefined, 10)), {
         revision: 0,
         changes: []
       })
-      yield* store.setConfig(environment, "app", "{}")
+      yield* store.write(ConfigRows.setConfig(environment, "app", "{}"))
       assert.deepStrictEqual(
-        (yield* store.readConfigChanges(environment, 0, 10)).changes.map(({ key }) => key),
+        (yield* store.read(ConfigRows.readConfigChanges(environment, 0, 10))).changes.map(({ key }) => key),
         ["app"]
       )
     })

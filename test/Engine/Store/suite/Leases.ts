@@ -14,16 +14,25 @@ import {
   suspend,
   waitFor
 } from "./Shop.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 
 export const leasesSuite = (test: ShopTest): void => {
   describe("a lease on which nothing moves", () => {
-    const holder = (limitMs?: number) => () => ({ turnLimitMs: () => limitMs })
+    const holder = (limitMs?: number) => () => ({
+      turnLimits: limitMs === undefined ? undefined : new Map([["charge", limitMs]])
+    })
     const gone = () => undefined
 
     test("is counted when its turn has outlasted what its worker allows, and not while it may go on", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      const count = (limitMs?: number) => shop.store.countStuckRuns(holder(limitMs))
+      const count = (limitMs?: number) => Stuck.countStuckRuns(shop.store, holder(limitMs))
 
       yield* shop.pass(119_999)
       assert.deepStrictEqual([yield* count(60_000), yield* count(3_600_000), yield* count()], [0, 0, 0])
@@ -40,11 +49,20 @@ export const leasesSuite = (test: ShopTest): void => {
       const until = () => Effect.map(shop.situation(job.runId), ({ lease }) => lease?.until)
       yield* shop.pass(120_000)
 
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_000)()), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 100_000, holder(60_000)())),
+        []
+      )
       assert.strictEqual(yield* until(), 200_000)
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_001)()), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 100_000, holder(60_001)())),
+        []
+      )
       assert.strictEqual(yield* until(), 220_000)
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_001), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 100_001)),
+        []
+      )
       assert.strictEqual(yield* until(), 220_001)
     })
 
@@ -58,7 +76,7 @@ export const leasesSuite = (test: ShopTest): void => {
       })
       yield* shop.pass(10_000_000)
 
-      assert.strictEqual(yield* shop.store.countStuckRuns(holder(60_000)), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, holder(60_000)), 0)
     })
 
     test("is counted when it has no end and its worker is not connected", function* (shop) {
@@ -66,10 +84,10 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.start()
 
       yield* shop.pass(59_999)
-      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
       yield* shop.pass(1)
-      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 1)
-      assert.strictEqual(yield* shop.store.countStuckRuns(holder()), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 1)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, holder()), 0)
     })
 
     test("is counted when it ended a minute ago and the run was not taken back", function* (shop) {
@@ -77,11 +95,11 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.start("order.placed", {}, { leaseMs: 30_000 })
 
       yield* TestClock.adjust(89_999)
-      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
       yield* TestClock.adjust(1)
-      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 1)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 1)
       yield* shop.fire()
-      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, gone), 0)
     })
   })
 
@@ -90,11 +108,11 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       for (let i = 0; i < 12; i++) {
-        assert.strictEqual(yield* shop.store.releaseWorker("worker-1", false), 1)
+        assert.strictEqual(yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", false)), 1)
         yield* shop.claimOne()
       }
 
-      assert.strictEqual(yield* shop.store.releaseWorker("worker-2", false), 0)
+      assert.strictEqual(yield* shop.store.write(LostLeases.releaseWorker("default", "worker-2", false)), 0)
       assert.strictEqual((yield* shop.run(job.runId)).attempt, 1)
     })
 
@@ -102,7 +120,7 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       for (const delay of [0, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
-        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
         if (delay > 0) {
           yield* shop.pass(delay - 1)
           assert.deepStrictEqual(yield* shop.claim(), [], `before ${delay} ms`)
@@ -112,7 +130,7 @@ export const leasesSuite = (test: ShopTest): void => {
         assert.strictEqual(next.attempt, 1)
       }
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       const { run, pause } = yield* shop.situation(job.runId)
       assert.strictEqual(run.status, "paused")
@@ -127,15 +145,15 @@ export const leasesSuite = (test: ShopTest): void => {
       const first = yield* shop.start()
       const second = yield* shop.start()
 
-      assert.isTrue(yield* shop.store.loseLease(first.jobId, "it was dropped"))
-      assert.isFalse(yield* shop.store.loseLease(first.jobId, "it was dropped"))
-      assert.isFalse(yield* shop.store.loseLease("job_nobody", "it was dropped"))
+      assert.isTrue(yield* shop.store.write(LostLeases.loseLease("default", first.jobId, "it was dropped")))
+      assert.isFalse(yield* shop.store.write(LostLeases.loseLease("default", first.jobId, "it was dropped")))
+      assert.isFalse(yield* shop.store.write(LostLeases.loseLease("default", "job_nobody", "it was dropped")))
 
       assert.strictEqual(yield* shop.status(second.runId), "running")
       for (let i = 0; i < 9; i++) {
         const again = yield* shop.claimOne()
         assert.deepInclude(again, { runId: first.runId, attempt: 1 })
-        yield* shop.store.loseLease(again.jobId, "it was dropped")
+        yield* shop.store.write(LostLeases.loseLease("default", again.jobId, "it was dropped"))
         yield* shop.pass(100_000)
       }
       const { pause } = yield* shop.situation(first.runId)
@@ -146,7 +164,7 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()
       const lose = Effect.gen(function* () {
-        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
         yield* shop.pass(100_000)
       })
       for (let i = 0; i < 9; i++) {
@@ -161,9 +179,9 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* lose
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(Steering.resumeRun("default", job.runId))
       yield* shop.claimOne()
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
@@ -173,7 +191,7 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.report(job, sleep("rest:0", 1))
       yield* shop.pass(1)
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.deepStrictEqual(
         (yield* shop.claimOne()).journal.map(({ stepKey }) => stepKey),
@@ -184,13 +202,13 @@ export const leasesSuite = (test: ShopTest): void => {
     test("does not undo a pause that was asked for", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+      yield* shop.store.write(Steering.pauseRun("default", job.runId, "stock-taking"))
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(job.runId), "paused")
       assert.deepStrictEqual(yield* shop.claim(), [])
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(Steering.resumeRun("default", job.runId))
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
   })
@@ -222,19 +240,25 @@ export const leasesSuite = (test: ShopTest): void => {
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.pass(900)
 
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId, "job_gone"], 1000), ["job_gone"])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId, "job_gone"], 1000)),
+        ["job_gone"]
+      )
 
       yield* shop.pass(999)
       assert.strictEqual(yield* shop.status(job.runId), "running")
       yield* shop.pass(1)
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [job.jobId])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 1000)),
+        [job.jobId]
+      )
     })
 
     test("is extended in its own environment only", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       const extended = (environment: string) =>
-        shop.store.extendLeases([job.jobId], 2000, undefined, environment)
+        shop.store.write(ExtendLeases.extendLeases(environment, [job.jobId], 2000))
 
       assert.deepStrictEqual(yield* extended("elsewhere"), [job.jobId])
       yield* shop.pass(999)
@@ -254,12 +278,15 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.report(kept!, sleep("rest:0", 400), retryStep("charge:0", 1, 500))
       yield* shop.pass(500)
 
-      const { lost, notices } = yield* shop.store.adoptLeases(
-        "worker-1",
-        [kept!.jobId, "job_gone"],
-        1000,
-        new Set(["charge"]),
-        "job_0"
+      const { lost, notices } = yield* shop.store.write(
+        ExtendLeases.adoptLeases(
+          "default",
+          "worker-1",
+          [kept!.jobId, "job_gone"],
+          1000,
+          new Set(["charge"]),
+          "job_0"
+        )
       )
 
       assert.deepStrictEqual(lost, ["job_gone"])
@@ -281,7 +308,10 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 1000)),
+        []
+      )
 
       yield* shop.pass(2000)
       assert.strictEqual(yield* shop.status(job.runId), "running")
@@ -292,11 +322,11 @@ export const leasesSuite = (test: ShopTest): void => {
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, sleep("rest:0", 3000))
 
-      assert.deepStrictEqual(yield* shop.store.fireDue(), { count: 0, nextDueAt: 1000 })
+      assert.deepStrictEqual(yield* FireDue.fireDue(shop.store), { count: 0, nextDueAt: 1000 })
       yield* shop.pass(1000)
-      assert.deepStrictEqual(yield* shop.store.fireDue(), { count: 0, nextDueAt: 3000 })
+      assert.deepStrictEqual(yield* FireDue.fireDue(shop.store), { count: 0, nextDueAt: 3000 })
       yield* shop.pass(2000)
-      assert.deepStrictEqual(yield* shop.store.fireDue(), {
+      assert.deepStrictEqual(yield* FireDue.fireDue(shop.store), {
         count: 0,
         nextDueAt: Number.POSITIVE_INFINITY
       })
@@ -312,7 +342,9 @@ export const leasesSuite = (test: ShopTest): void => {
         { concurrency: "unbounded" }
       )
       const jobs = yield* shop.claim({ credit: 1000 })
-      yield* shop.store.applyReports(
+      yield* Reports.applyReports(
+        shop.store,
+        "default",
         jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [sleep("rest:0", 1000), suspend()] }))
       )
 
@@ -346,7 +378,7 @@ export const leasesSuite = (test: ShopTest): void => {
         (yield* shop.situation(far.runId)).waits.map(({ dueAt }) => dueAt),
         8.64e15
       )
-      assert.strictEqual((yield* shop.store.getRunSteps("default", far.runId)).length, 7)
+      assert.strictEqual((yield* RunInspection.getRunSteps(shop.store, "default", far.runId)).length, 7)
     })
   })
 
@@ -357,7 +389,7 @@ export const leasesSuite = (test: ShopTest): void => {
       for (const linger of [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]) {
         yield* shop.report(job, sleep("rest:0", 1_000_000), suspend("rest:0"))
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.markLate(job.runId, job.lingerMs)
+        yield* shop.store.write(Reports.markLate("default", job.runId, job.lingerMs))
         job = yield* shop.claimOne()
         assert.strictEqual(job.lingerMs, linger)
       }
@@ -366,12 +398,12 @@ export const leasesSuite = (test: ShopTest): void => {
     test("does nothing to a run that has ended, is live or is unknown", function* (shop) {
       yield* shop.register(handles("charge"))
       const live = yield* shop.start()
-      yield* shop.store.markLate(live.runId, 0)
-      yield* shop.store.markLate("run_unknown", 0)
+      yield* shop.store.write(Reports.markLate("default", live.runId, 0))
+      yield* shop.store.write(Reports.markLate("default", "run_unknown", 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
-      yield* shop.store.cancelRun("default", live.runId, "")
-      yield* shop.store.markLate(live.runId, 0)
+      yield* shop.store.write(Steering.cancelRun("default", live.runId, ""))
+      yield* shop.store.write(Reports.markLate("default", live.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
   })

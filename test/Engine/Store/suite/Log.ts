@@ -2,8 +2,12 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { putSecret } from "../../../../src/Engine/Secrets/SecretRows.ts"
-import type { LogQuery } from "../../../../src/Engine/Store/Store.ts"
+import type { LogQuery } from "../../../../src/Engine/Log/LogRecords.ts"
 import type { ShopTest } from "./Shop.ts"
+import * as LogRows from "../../../../src/Engine/Log/LogRows.ts"
+import * as Append from "../../../../src/Engine/Events/Append.ts"
+import * as EndOfLog from "../../../../src/Engine/Log/EndOfLog.ts"
+import * as Publish from "../../../../src/Engine/PubSub/Publish.ts"
 
 const fromStart: LogQuery = { environment: "default", kind: "event", after: 0, limit: 100 }
 
@@ -12,25 +16,27 @@ export const logSuite = (test: ShopTest): void => {
     test("is read in order, page by page, each row once", function* (shop) {
       for (let i = 0; i < 5; i++) yield* shop.emit("order.placed", { i })
 
-      const first = yield* shop.store.readLog({ ...fromStart, limit: 3 })
-      const second = yield* shop.store.readLog({ ...fromStart, after: first.position, limit: 3 })
+      const first = yield* shop.store.read(LogRows.readLog({ ...fromStart, limit: 3 }))
+      const second = yield* shop.store.read(
+        LogRows.readLog({ ...fromStart, after: first.position, limit: 3 })
+      )
 
       assert.deepStrictEqual(
         [...first.entries, ...second.entries].map(({ data }) => JSON.parse(data)),
         [{ i: 0 }, { i: 1 }, { i: 2 }, { i: 3 }, { i: 4 }]
       )
       assert.deepStrictEqual([first.atEnd, second.atEnd], [false, true])
-      assert.strictEqual(second.position, yield* shop.store.endOfLog())
+      assert.strictEqual(second.position, yield* EndOfLog.readEndOfLog(shop.store))
     })
 
     test("a page bounds what is looked at, and passes over what does not fit", function* (shop) {
       for (const name of ["order.placed", "user.created", "order.paid", "order.item.added"])
         yield* shop.emit(name)
       const read = (patterns: ReadonlyArray<string>, limit = 100) =>
-        Effect.map(shop.store.readLog({ ...fromStart, patterns, limit }), ({ entries, atEnd }) => [
-          entries.map(({ name }) => name),
-          atEnd
-        ])
+        Effect.map(
+          shop.store.read(LogRows.readLog({ ...fromStart, patterns, limit })),
+          ({ entries, atEnd }) => [entries.map(({ name }) => name), atEnd]
+        )
 
       assert.deepStrictEqual(yield* read(["order.*"]), [["order.placed", "order.paid"], true])
       assert.deepStrictEqual(yield* read(["order.>"]), [
@@ -49,20 +55,24 @@ export const logSuite = (test: ShopTest): void => {
         const { position } = yield* shop.emit(name, { i })
         if (i % 12 === 0) expected.push(`${position} ${name}`)
         if (i % 5 === 0) {
-          yield* shop.store.appendMessage({ environment: "default", topic: "order.1.placed", data: "{}" })
-          yield* shop.store.appendEvent({
-            environment: "staging",
-            name: "order.1.placed",
-            version: 1,
-            data: "{}"
-          })
+          yield* shop.store.write(
+            Publish.appendMessage({ environment: "default", topic: "order.1.placed", data: "{}" })
+          )
+          yield* shop.store.write(
+            Append.appendEvent({
+              environment: "staging",
+              name: "order.1.placed",
+              version: 1,
+              data: "{}"
+            })
+          )
         }
       }
       const readAll = (patterns: ReadonlyArray<string>, limit: number) =>
         Effect.gen(function* () {
           const found: Array<string> = []
           for (let after = 0; ;) {
-            const page = yield* shop.store.readLog({ ...fromStart, patterns, after, limit })
+            const page = yield* shop.store.read(LogRows.readLog({ ...fromStart, patterns, after, limit }))
             assert.isTrue(page.entries.every(({ position }) => position > after && position <= page.position))
             found.push(...page.entries.map(({ name, position }) => `${position} ${name}`))
             if (page.atEnd) return found
@@ -92,7 +102,7 @@ export const logSuite = (test: ShopTest): void => {
       for (const patterns of [["*.opened"], ["page.*.seen", "*.opened"]]) {
         const found: Array<number> = []
         for (let after = 0, atEnd = false; !atEnd;) {
-          const page = yield* shop.store.readLog({ ...fromStart, patterns, after, limit: 10 })
+          const page = yield* shop.store.read(LogRows.readLog({ ...fromStart, patterns, after, limit: 10 }))
           found.push(
             ...page.entries.filter(({ name }) => name === "zoo.opened").map(({ position }) => position)
           )
@@ -106,17 +116,19 @@ export const logSuite = (test: ShopTest): void => {
     test("is read backwards, without what belongs to others", function* (shop) {
       for (let i = 0; i < 3; i++) {
         yield* shop.emit("order.placed", { i })
-        yield* shop.store.appendEvent({
-          environment: "staging",
-          name: "order.placed",
-          version: 1,
-          data: "{}"
-        })
+        yield* shop.store.write(
+          Append.appendEvent({
+            environment: "staging",
+            name: "order.placed",
+            version: 1,
+            data: "{}"
+          })
+        )
       }
-      const { before, ...query } = { ...fromStart, before: (yield* shop.store.endOfLog()) + 1 }
+      const { before, ...query } = { ...fromStart, before: (yield* EndOfLog.readEndOfLog(shop.store)) + 1 }
 
       for (const patterns of [["order.placed"], ["order.*"]]) {
-        const page = yield* shop.store.readLogBack({ ...query, before, patterns })
+        const page = yield* shop.store.read(LogRows.readLogBack({ ...query, before, patterns }))
         assert.deepStrictEqual(
           page.entries.map(({ data }) => JSON.parse(data)),
           [{ i: 2 }, { i: 1 }, { i: 0 }]
@@ -126,11 +138,18 @@ export const logSuite = (test: ShopTest): void => {
 
     test("messages and other environments do not show among events", function* (shop) {
       yield* shop.emit("order.placed")
-      yield* shop.store.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
-      yield* shop.store.appendEvent({ environment: "staging", name: "order.placed", version: 1, data: "{}" })
+      yield* shop.store.write(
+        Publish.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
+      )
+      yield* shop.store.write(
+        Append.appendEvent({ environment: "staging", name: "order.placed", version: 1, data: "{}" })
+      )
 
       const count = (query: Partial<LogQuery>) =>
-        Effect.map(shop.store.readLog({ ...fromStart, ...query }), ({ entries }) => entries.length)
+        Effect.map(
+          shop.store.read(LogRows.readLog({ ...fromStart, ...query })),
+          ({ entries }) => entries.length
+        )
 
       assert.strictEqual(yield* count({}), 1)
       assert.strictEqual(yield* count({ kind: "message" }), 1)
@@ -146,7 +165,7 @@ export const logSuite = (test: ShopTest): void => {
       yield* shop.store.write(putSecret("default", "token", "sealed"))
       stop()
 
-      assert.deepStrictEqual(ends, [yield* shop.store.endOfLog(), 0])
+      assert.deepStrictEqual(ends, [yield* EndOfLog.readEndOfLog(shop.store), 0])
     })
   })
 }

@@ -6,11 +6,18 @@ import {
   type ProjectionChangeQuery,
   projectionKey,
   type ProjectionToken
-} from "../../../../src/Engine/Store/ProjectionStore.ts"
+} from "../../../../src/Engine/Projections/ProjectionRecords.ts"
 import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
 import { IronflowError, serializeError } from "../../../../src/Errors.ts"
-import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/Projections.ts"
+import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/ProjectionOwners.ts"
 import { environment, type ShopTest } from "./Shop.ts"
+import * as ProjectionOwnerRows from "../../../../src/Engine/Projections/ProjectionOwnerRows.ts"
+import * as ProjectionPageRows from "../../../../src/Engine/Projections/ProjectionPageRows.ts"
+import * as ProjectionSaveRows from "../../../../src/Engine/Projections/ProjectionSaveRows.ts"
+import * as ProjectionInspection from "../../../../src/Engine/Projections/ProjectionInspection.ts"
+import * as StreamRows from "../../../../src/Engine/Streams/StreamRows.ts"
+import * as ProjectionChanges from "../../../../src/Engine/Projections/ProjectionChanges.ts"
+import * as TokenlessProjections from "../../../../src/Engine/Projections/TokenlessProjections.ts"
 
 const totals: ProjectionRegistration = { name: "order-totals", events: ["order.*"], mode: "managed" }
 const mails: ProjectionRegistration = { name: "mails", events: ["order.*"], mode: "external" }
@@ -33,7 +40,9 @@ const own = (
 ) =>
   Effect.gen(function* () {
     const { registration = totals, workerId = "worker-1", ...lease } = options
-    const claimed = yield* store.projections.claim({ environment, registration, workerId, ...lease })
+    const claimed = yield* store.write(
+      ProjectionOwnerRows.claimProjection({ environment, registration, workerId, ...lease })
+    )
     if (claimed._tag === "Busy") return assert.fail(`${registration.name} belongs to ${claimed.owner}`)
     const token: ProjectionToken = {
       environment,
@@ -76,9 +85,9 @@ export const projectionsSuite = (test: ShopTest): void => {
       for (let i = 0; i < 5; i++) yield* shop.emit(i === 2 ? "user.created" : "order.placed", { i })
       const { position, token } = yield* own(store)
 
-      const first = yield* store.projections.readPage(token, position, 3)
+      const first = yield* store.read(ProjectionPageRows.readProjectionPage(token, position, 3))
       assert.ok(first._tag === "Events")
-      const second = yield* store.projections.readPage(token, first.position, 10)
+      const second = yield* store.read(ProjectionPageRows.readProjectionPage(token, first.position, 10))
       assert.ok(second._tag === "Events")
 
       assert.deepStrictEqual(
@@ -96,9 +105,11 @@ export const projectionsSuite = (test: ShopTest): void => {
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
       const { token } = yield* own(store)
 
-      const saved = yield* store.projections.save(token, saving(0, 3, { count: 3 }))
-      const state = yield* store.projections.getState(environment, "order-totals", "__global__")
-      const info = yield* store.projections.get(environment, "order-totals")
+      const saved = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 3, { count: 3 })))
+      const state = yield* store.read(
+        ProjectionInspection.getProjectionState(environment, "order-totals", "__global__")
+      )
+      const info = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
 
       assert.deepStrictEqual(saved, { _tag: "Saved" })
       assert.deepStrictEqual([state?.state, state?.position, info.position], ['{"count":3}', 3, 3])
@@ -106,12 +117,14 @@ export const projectionsSuite = (test: ShopTest): void => {
 
     test("belong to one worker, until it lets go", function* ({ store }) {
       const first = yield* own(store)
-      const refused = yield* store.projections.claim({
-        environment,
-        registration: totals,
-        workerId: "worker-2"
-      })
-      yield* store.projections.release(first.token)
+      const refused = yield* store.write(
+        ProjectionOwnerRows.claimProjection({
+          environment,
+          registration: totals,
+          workerId: "worker-2"
+        })
+      )
+      yield* store.write(ProjectionOwnerRows.releaseProjection(first.token))
       const second = yield* own(store, { workerId: "worker-2" })
 
       assert.deepStrictEqual(refused, { _tag: "Busy", owner: "worker-1" })
@@ -123,15 +136,17 @@ export const projectionsSuite = (test: ShopTest): void => {
     }) {
       const first = yield* own(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS - 1)
-      const early = yield* store.projections.claim({
-        environment,
-        registration: totals,
-        workerId: "worker-2"
-      })
-      const renewed = yield* store.projections.renew(first.token, LEASE_MS)
+      const early = yield* store.write(
+        ProjectionOwnerRows.claimProjection({
+          environment,
+          registration: totals,
+          workerId: "worker-2"
+        })
+      )
+      const renewed = yield* store.write(ProjectionOwnerRows.renewProjection(first.token, LEASE_MS))
       yield* TestClock.adjust(LEASE_MS)
       yield* own(store, { workerId: "worker-2" })
-      const late = yield* store.projections.renew(first.token, LEASE_MS)
+      const late = yield* store.write(ProjectionOwnerRows.renewProjection(first.token, LEASE_MS))
 
       assert.deepStrictEqual([early._tag, renewed, late], ["Busy", true, false])
     })
@@ -143,15 +158,22 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* TestClock.adjust(LEASE_MS)
       const current = yield* own(store, { workerId: "worker-2" })
 
-      const refused = yield* store.projections.save(stale.token, saving(0, 1, { count: -1 }))
-      const page = yield* store.projections.readPage(stale.token, 0, 10)
-      yield* store.projections.save(current.token, saving(0, 1, { count: 1 }))
+      const refused = yield* store.write(
+        ProjectionSaveRows.saveProjection(stale.token, saving(0, 1, { count: -1 }))
+      )
+      const page = yield* store.read(ProjectionPageRows.readProjectionPage(stale.token, 0, 10))
+      yield* store.write(ProjectionSaveRows.saveProjection(current.token, saving(0, 1, { count: 1 })))
 
       assert.strictEqual(refused._tag, "Refused")
       assert.deepStrictEqual(page, { _tag: "Lost" })
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).refusedSaves, 1)
       assert.strictEqual(
-        (yield* store.projections.getState(environment, "order-totals", "__global__"))?.state,
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).refusedSaves,
+        1
+      )
+      assert.strictEqual(
+        (yield* store.read(
+          ProjectionInspection.getProjectionState(environment, "order-totals", "__global__")
+        ))?.state,
         '{"count":1}'
       )
     })
@@ -161,60 +183,72 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
-      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
 
-      const again = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
-      const ahead = yield* store.projections.save(token, saving(2, 2, { count: 9 }))
+      const again = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
+      const ahead = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(2, 2, { count: 9 })))
 
       assert.deepStrictEqual([again._tag, ahead._tag], ["Refused", "Refused"])
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).position, 1)
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).position,
+        1
+      )
     })
 
     test("refuse what was folded before a reset, and begin anew", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
-      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
       yield* shop.emit("order.placed")
 
-      const info = yield* store.projections.rebuild(environment, "order-totals")
-      const refused = yield* store.projections.save(token, saving(1, 2, { count: 2 }))
+      const info = yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
+      const refused = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(1, 2, { count: 2 })))
       const again = yield* own(store)
 
       assert.deepStrictEqual([info.status, info.position, info.lag], ["rebuilding", 0, 2])
       assert.strictEqual(refused._tag, "Refused")
       assert.strictEqual(again.position, 0)
-      yield* store.projections.save(again.token, saving(0, 2, { count: 2 }))
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).status, "active")
+      yield* store.write(ProjectionSaveRows.saveProjection(again.token, saving(0, 2, { count: 2 })))
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).status,
+        "active"
+      )
     })
 
     test("show the state from before a reset until everything is projected again", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
       const before = yield* own(store)
-      yield* store.projections.save(before.token, saving(0, 3, { count: 3 }))
-      yield* store.projections.rebuild(environment, "order-totals")
+      yield* store.write(ProjectionSaveRows.saveProjection(before.token, saving(0, 3, { count: 3 })))
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       const { token } = yield* own(store)
       const look = Effect.gen(function* () {
-        const state = yield* store.projections.getState(environment, "order-totals", "__global__")
-        const { status } = yield* store.projections.get(environment, "order-totals")
-        const at = yield* store.projections.isAt(environment, "order-totals", 2, 0, 100)
+        const state = yield* store.read(
+          ProjectionInspection.getProjectionState(environment, "order-totals", "__global__")
+        )
+        const { status } = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
+        const at = yield* store.read(
+          ProjectionInspection.isProjectionAt(environment, "order-totals", 2, 0, 100)
+        )
         return [state?.state, status, at.reached]
       })
 
       const seen = [yield* look]
-      yield* store.projections.save(token, saving(0, 2, { again: 2 }))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 2, { again: 2 })))
       seen.push(yield* look)
       // a rebuild that begins anew does not show what the first one has left half done
-      yield* store.projections.rebuild(environment, "order-totals")
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       seen.push(yield* look)
       const last = yield* own(store)
-      const page = yield* store.projections.readPage(last.token, 0, 100)
+      const page = yield* store.read(ProjectionPageRows.readProjectionPage(last.token, 0, 100))
       assert.ok(page._tag === "Events")
-      yield* store.projections.save(last.token, {
-        ...saving(0, 3, { again: 3 }),
-        to: page.position
-      })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(last.token, {
+          ...saving(0, 3, { again: 3 }),
+          to: page.position
+        })
+      )
       seen.push(yield* look)
 
       assert.deepStrictEqual(seen, [
@@ -230,16 +264,21 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed")
       yield* shop.emit("user.created")
       yield* own(store)
-      yield* store.projections.rebuild(environment, "order-totals")
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       const { token } = yield* own(store)
-      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
 
-      const page = yield* store.projections.readPage(token, 0, 100)
+      const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 100))
       assert.ok(page._tag === "Events")
-      yield* store.projections.save(token, { ...saving(1, page.position, {}), states: [] })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(token, { ...saving(1, page.position, {}), states: [] })
+      )
 
       assert.deepStrictEqual([page.events.length, page.position, page.isRebuilding], [0, 2, true])
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).status, "active")
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).status,
+        "active"
+      )
     })
 
     test("accept a save again whose answer was lost, and store it once", function* (shop) {
@@ -247,22 +286,30 @@ export const projectionsSuite = (test: ShopTest): void => {
       for (let i = 0; i < 2; i++) yield* shop.emit("order.placed")
       const { token } = yield* own(store, { leaseMs: LEASE_MS })
       const first = { ...saving(0, 1, { count: 1 }), number: 1 }
-      yield* store.projections.save(token, first)
+      yield* store.write(ProjectionSaveRows.saveProjection(token, first))
 
-      const again = yield* store.projections.save(token, first)
-      const second = yield* store.projections.save(token, { ...saving(1, 2, { count: 2 }), number: 2 })
-      const late = yield* store.projections.save(token, first)
+      const again = yield* store.write(ProjectionSaveRows.saveProjection(token, first))
+      const second = yield* store.write(
+        ProjectionSaveRows.saveProjection(token, { ...saving(1, 2, { count: 2 }), number: 2 })
+      )
+      const late = yield* store.write(ProjectionSaveRows.saveProjection(token, first))
       yield* TestClock.adjust(LEASE_MS)
       const next = yield* own(store, { workerId: "worker-2" })
-      const stored = yield* store.projections.save(token, { ...saving(1, 2, { count: 2 }), number: 2 })
-      const foreign = yield* store.projections.save(token, { ...saving(2, 2, {}), states: [], number: 3 })
+      const stored = yield* store.write(
+        ProjectionSaveRows.saveProjection(token, { ...saving(1, 2, { count: 2 }), number: 2 })
+      )
+      const foreign = yield* store.write(
+        ProjectionSaveRows.saveProjection(token, { ...saving(2, 2, {}), states: [], number: 3 })
+      )
 
       assert.deepStrictEqual(
         [again, second, late, stored, foreign].map(({ _tag }) => _tag),
         ["Saved", "Saved", "Refused", "Saved", "Refused"]
       )
-      const state = yield* store.projections.getState(environment, "order-totals", "__global__")
-      const info = yield* store.projections.get(environment, "order-totals")
+      const state = yield* store.read(
+        ProjectionInspection.getProjectionState(environment, "order-totals", "__global__")
+      )
+      const info = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
       assert.deepStrictEqual([state?.state, state?.version, next.position], ['{"count":2}', 2, 2])
       assert.strictEqual(info.refusedSaves, 2)
     })
@@ -271,11 +318,13 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { store } = shop
       const names = ["a", "b", "x", "c", "a", "c", "b", "x", "a"]
       for (const name of names) yield* shop.emit(name)
-      yield* store.appendToStream(environment, {
-        entityId: "e-1",
-        entityType: "thing",
-        events: [{ name: "b", version: 1, data: "{}" }]
-      })
+      yield* store.write(
+        StreamRows.appendToStream(environment, {
+          entityId: "e-1",
+          entityType: "thing",
+          events: [{ name: "b", version: 1, data: "{}" }]
+        })
+      )
       const { token } = yield* own(store, {
         registration: { name: "several", events: ["c", "a", "b", "a"], mode: "managed" }
       })
@@ -283,7 +332,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       const positions: Array<number> = []
       let after = 0
       for (let atEnd = false; !atEnd;) {
-        const page = yield* store.projections.readPage(token, after, 3)
+        const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, after, 3))
         assert.ok(page._tag === "Events")
         positions.push(...page.events.map(({ position }) => position))
         if (page.atEnd) {
@@ -300,9 +349,11 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed")
       for (const registration of [totals, mails]) {
         const { token } = yield* own(store, { registration })
-        yield* store.projections.save(
-          token,
-          registration === totals ? saving(0, 1, {}) : saving(0, 1, {}, { states: [] })
+        yield* store.write(
+          ProjectionSaveRows.saveProjection(
+            token,
+            registration === totals ? saving(0, 1, {}) : saving(0, 1, {}, { states: [] })
+          )
         )
       }
 
@@ -325,11 +376,13 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
-      const paused = yield* store.projections.pause(environment, "order-totals", "ops", "deploy")
+      const paused = yield* store.write(
+        ProjectionInspection.pauseProjection(environment, "order-totals", "ops", "deploy")
+      )
 
-      const page = yield* store.projections.readPage(token, 0, 10)
-      const saved = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
-      const resumed = yield* store.projections.resume(environment, "order-totals")
+      const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 10))
+      const saved = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
+      const resumed = yield* store.write(ProjectionInspection.resumeProjection(environment, "order-totals"))
 
       assert.deepStrictEqual(
         [paused.status, paused.paused?.by, paused.paused?.reason],
@@ -343,16 +396,20 @@ export const projectionsSuite = (test: ShopTest): void => {
       for (let i = 0; i < 2; i++) yield* shop.emit("order.placed", { i })
       const { token } = yield* own(store, { registration: mails })
       const error = serializeError(new Error("declined"), { stack: false })
-      yield* store.projections.save(
-        token,
-        saving(0, 2, {}, { states: [], deadLetters: [{ position: 1, error, attempts: 4 }] })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          token,
+          saving(0, 2, {}, { states: [], deadLetters: [{ position: 1, error, attempts: 4 }] })
+        )
       )
 
-      const [letter] = yield* store.projections.listDeadLetters(environment, "mails", 0, 10)
-      const asked = yield* store.projections.retryDeadLetters(environment, "mails", 1)
-      const unknown = yield* store.projections.retryDeadLetters(environment, "mails", 2)
-      const page = yield* store.projections.readPage(token, 0, 10)
-      yield* store.projections.save(token, saving(2, 2, {}, { states: [], resolved: [1] }))
+      const [letter] = yield* store.read(ProjectionInspection.listDeadLetters(environment, "mails", 0, 10))
+      const asked = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 1))
+      const unknown = yield* store.write(ProjectionInspection.retryDeadLetters(environment, "mails", 2))
+      const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 10))
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(token, saving(2, 2, {}, { states: [], resolved: [1] }))
+      )
 
       assert.deepStrictEqual([letter?.position, letter?.attempts, letter?.error.message], [1, 4, "declined"])
       assert.deepStrictEqual([asked, unknown], [1, 0])
@@ -361,7 +418,10 @@ export const projectionsSuite = (test: ShopTest): void => {
         page.events.map(({ position }) => position),
         [1]
       )
-      assert.deepStrictEqual(yield* store.projections.listDeadLetters(environment, "mails", 0, 10), [])
+      assert.deepStrictEqual(
+        yield* store.read(ProjectionInspection.listDeadLetters(environment, "mails", 0, 10)),
+        []
+      )
     })
 
     test("remember how often an event has failed", function* (shop) {
@@ -369,11 +429,13 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed")
       const first = yield* own(store)
       const error = serializeError(new Error("declined"), { stack: false })
-      yield* store.projections.save(
-        first.token,
-        saving(0, 0, {}, { states: [], failing: { position: 1, failures: 2, error } })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          first.token,
+          saving(0, 0, {}, { states: [], failing: { position: 1, failures: 2, error } })
+        )
       )
-      const info = yield* store.projections.get(environment, "order-totals")
+      const info = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
       const again = yield* own(store)
 
       assert.deepStrictEqual([info.status, info.lastError?.error.message], ["error", "declined"])
@@ -405,11 +467,14 @@ export const projectionsSuite = (test: ShopTest): void => {
       ]
 
       for (const [by, save] of bad) {
-        const error = yield* refusal(store.projections.save(by, save))
+        const error = yield* refusal(store.write(ProjectionSaveRows.saveProjection(by, save)))
         assert.ok(error instanceof IronflowError)
         assert.strictEqual(error.code, "VALIDATION_ERROR")
       }
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).position, 0)
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).position,
+        0
+      )
     })
 
     test("count the events that wait, whatever patterns there are", function* (shop) {
@@ -420,7 +485,7 @@ export const projectionsSuite = (test: ShopTest): void => {
         Effect.map(
           Effect.andThen(
             own(store, { registration: { ...totals, name, events } }),
-            store.projections.get(environment, name)
+            store.read(ProjectionInspection.getProjection(environment, name))
           ),
           ({ lag }) => lag
         )
@@ -438,12 +503,12 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { token } = yield* own(store)
       const isAt = (target: number) =>
         Effect.map(
-          store.projections.isAt(environment, "order-totals", target, 0, 100),
+          store.read(ProjectionInspection.isProjectionAt(environment, "order-totals", target, 0, 100)),
           ({ reached }) => reached
         )
 
       const before = [yield* isAt(0), yield* isAt(1), yield* isAt(2), yield* isAt(3)]
-      yield* store.projections.save(token, saving(0, 1, {}))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, {})))
       const after = [yield* isAt(1), yield* isAt(2), yield* isAt(3)]
 
       assert.deepStrictEqual(before, [true, false, false, false])
@@ -453,26 +518,30 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("of other environments are not seen", function* ({ store }) {
       yield* own(store)
 
-      const error = yield* refusal(store.projections.get("staging", "order-totals"))
+      const error = yield* refusal(store.read(ProjectionInspection.getProjection("staging", "order-totals")))
 
       assert.ok(error instanceof IronflowError)
       assert.strictEqual(error.code, "PROJECTION_NOT_FOUND")
-      assert.deepStrictEqual(yield* store.projections.list("staging"), [])
+      assert.deepStrictEqual(yield* store.read(ProjectionInspection.listProjections("staging")), [])
     })
 
     test("are gone with their states and dead letters when they are deleted", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
-      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
-      yield* store.projections.delete(environment, "order-totals")
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
+      yield* store.write(ProjectionInspection.deleteProjection(environment, "order-totals"))
 
-      const refused = yield* store.projections.save(token, saving(1, 1, {}, { states: [] }))
+      const refused = yield* store.write(
+        ProjectionSaveRows.saveProjection(token, saving(1, 1, {}, { states: [] }))
+      )
       const again = yield* own(store)
 
       assert.strictEqual(refused._tag, "Refused")
       assert.strictEqual(again.position, 0)
-      assert.isUndefined(yield* store.projections.getState(environment, "order-totals", "__global__"))
+      assert.isUndefined(
+        yield* store.read(ProjectionInspection.getProjectionState(environment, "order-totals", "__global__"))
+      )
     })
 
     test("tell what has changed since a cursor, page by page", function* (shop) {
@@ -490,13 +559,25 @@ export const projectionsSuite = (test: ShopTest): void => {
         }))
       const changes = (query: Partial<ProjectionChangeQuery>) =>
         Effect.map(
-          store.projections.readChanges(environment, "per-customer", { limit: 10, ...query }),
+          store.read(
+            ProjectionChanges.readProjectionChanges(environment, "per-customer", { limit: 10, ...query })
+          ),
           ({ cursor, next, states }) => ({ cursor, next, seen: states.map(({ partition }) => partition) })
         )
-      yield* store.projections.save(it.token, saving(0, position, 0, { states: states(position, customers) }))
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          it.token,
+          saving(0, position, 0, { states: states(position, customers) })
+        )
+      )
       const all = yield* changes({})
       const { position: later } = yield* shop.emit("order.placed")
-      yield* store.projections.save(it.token, saving(position, later, 0, { states: states(later, ["bob"]) }))
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          it.token,
+          saving(position, later, 0, { states: states(later, ["bob"]) })
+        )
+      )
 
       const first = yield* changes({ limit: 2 })
       const second = yield* changes({ limit: 2, after: first.next })
@@ -512,16 +593,20 @@ export const projectionsSuite = (test: ShopTest): void => {
 
       // what a rebuild has not come to the end of is not shown; then everything is new
       const before = yield* changes({ since: "now" })
-      yield* store.projections.rebuild(environment, "per-customer")
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "per-customer"))
       const again = yield* own(store, { registration: perCustomer })
-      yield* store.projections.save(
-        again.token,
-        saving(0, position, 0, { states: states(position, ["ada"]) })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          again.token,
+          saving(0, position, 0, { states: states(position, ["ada"]) })
+        )
       )
       assert.deepStrictEqual((yield* changes({ since: before.cursor })).seen, [])
-      yield* store.projections.save(
-        again.token,
-        saving(position, later, 0, { states: states(later, ["bob"]) })
+      yield* store.write(
+        ProjectionSaveRows.saveProjection(
+          again.token,
+          saving(position, later, 0, { states: states(later, ["bob"]) })
+        )
       )
       assert.deepStrictEqual((yield* changes({ since: before.cursor })).seen, ["ada", "bob"])
       assert.deepStrictEqual((yield* changes({ since: before.cursor.replace(/\d+$/, "999") })).seen, [
@@ -546,16 +631,16 @@ export const projectionsSuite = (test: ShopTest): void => {
       const it = yield* own(store)
       const one = (yield* shop.emit("order.placed")).position
       const two = (yield* shop.emit("order.paid")).position
-      yield* store.projections.save(it.token, saving(0, one, 1))
-      const stopLooking = store.observeStates()
-      yield* store.projections.save(it.token, saving(one, two, 2))
-      yield* store.projections.save(it.token, saving(two, two, 2, { states: [] }))
-      yield* store.projections.rebuild(environment, "order-totals")
+      yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(0, one, 1)))
+      const stopLooking = store.onCommit(() => undefined, { states: true })
+      yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(one, two, 2)))
+      yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(two, two, 2, { states: [] })))
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       const again = yield* own(store)
-      yield* store.projections.save(again.token, saving(0, one, 1))
-      yield* store.projections.save(again.token, saving(one, two, 0, { states: [] }))
+      yield* store.write(ProjectionSaveRows.saveProjection(again.token, saving(0, one, 1)))
+      yield* store.write(ProjectionSaveRows.saveProjection(again.token, saving(one, two, 0, { states: [] })))
       stopLooking()
-      yield* store.projections.retryDeadLetters(environment, "order-totals", undefined)
+      yield* store.write(ProjectionInspection.retryDeadLetters(environment, "order-totals", undefined))
       stop()
 
       assert.deepStrictEqual(told, [
@@ -570,7 +655,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { token } = yield* own(store)
       const named: Array<string> = []
       const stop = store.onCommit(({ projections }) => void named.push(...projections))
-      yield* store.projections.save(token, saving(0, 1, {}))
+      yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, {})))
       yield* shop.emit("order.placed")
       stop()
 
@@ -580,19 +665,21 @@ export const projectionsSuite = (test: ShopTest): void => {
 
   describe("projections of runners without a token", () => {
     const handOut = (store: StoreService, name: string, limit = 10) =>
-      store.projections.handOut({ environment, name, limit, leaseMs: LEASE_MS })
+      store.write(TokenlessProjections.handOut({ environment, name, limit, leaseMs: LEASE_MS }))
     const save = (store: StoreService, name: string, position: number, state?: unknown) =>
-      store.projections.saveTokenless({
-        environment,
-        name,
-        position,
-        ...(state === undefined ? {} : { state: JSON.stringify(state) })
-      })
+      store.write(
+        TokenlessProjections.saveTokenless({
+          environment,
+          name,
+          position,
+          ...(state === undefined ? {} : { state: JSON.stringify(state) })
+        })
+      )
 
     test("get the events again until they are saved, with the state to go on from", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
-      yield* store.projections.register(environment, totals)
+      yield* store.write(TokenlessProjections.register(environment, totals))
 
       const first = yield* handOut(store, "order-totals", 2)
       const again = yield* handOut(store, "order-totals", 2)
@@ -610,26 +697,29 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("save only what was handed out since the last reset and is not done", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit(i === 1 ? "user.created" : "order.placed")
-      yield* store.projections.register(environment, totals)
+      yield* store.write(TokenlessProjections.register(environment, totals))
       const early = yield* save(store, "order-totals", 1, {})
       yield* handOut(store, "order-totals")
       const foreign = yield* save(store, "order-totals", 2, {})
       const good = yield* save(store, "order-totals", 3, { count: 2 })
       const twice = yield* save(store, "order-totals", 3, { count: 9 })
-      yield* store.projections.rebuild(environment, "order-totals")
+      yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       const stale = yield* save(store, "order-totals", 3, { count: 9 })
 
       assert.deepStrictEqual(
         [early, foreign, good, twice, stale].map(({ _tag }) => _tag),
         ["Refused", "Refused", "Saved", "Refused", "Refused"]
       )
-      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).refusedSaves, 4)
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).refusedSaves,
+        4
+      )
     })
 
     test("get one partition at a time, each with its own state", function* (shop) {
       const { store } = shop
       for (const customer of ["ada", "bob", "ada", "bob"]) yield* shop.emit("order.placed", { customer })
-      yield* store.projections.register(environment, perCustomer)
+      yield* store.write(TokenlessProjections.register(environment, perCustomer))
 
       const ada = yield* handOut(store, "per-customer")
       yield* save(store, "per-customer", 3, { count: 2 })
@@ -642,7 +732,8 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(positions, [[1, 3], [2, 4], [5]])
       assert.deepStrictEqual([ada.state, bob.state, next.state], [undefined, undefined, '{"count":2}'])
       assert.strictEqual(
-        (yield* store.projections.getState(environment, "per-customer", "bob"))?.state,
+        (yield* store.read(ProjectionInspection.getProjectionState(environment, "per-customer", "bob")))
+          ?.state,
         '{"count":2}'
       )
     })
@@ -650,30 +741,36 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("acknowledge events of external projections by position", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      yield* store.projections.register(environment, mails)
+      yield* store.write(TokenlessProjections.register(environment, mails))
       yield* handOut(store, "mails")
       yield* save(store, "mails", 1)
 
       assert.deepStrictEqual((yield* handOut(store, "mails")).events, [])
-      assert.strictEqual((yield* store.projections.get(environment, "mails")).position, 1)
+      assert.strictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "mails"))).position,
+        1
+      )
     })
 
     test("get nothing while a worker with a token is the owner, and change nothing", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      yield* store.projections.register(environment, totals)
+      yield* store.write(TokenlessProjections.register(environment, totals))
       yield* handOut(store, "order-totals")
       yield* TestClock.adjust(LEASE_MS)
       const { token } = yield* own(store)
-      yield* store.projections.register(environment, { ...totals, events: ["user.*"] })
+      yield* store.write(TokenlessProjections.register(environment, { ...totals, events: ["user.*"] }))
 
       const handed = yield* handOut(store, "order-totals")
       const refused = yield* save(store, "order-totals", 1, { count: -1 })
-      const saved = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      const saved = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
 
       assert.deepStrictEqual(handed.events, [])
       assert.deepStrictEqual([refused._tag, saved._tag], ["Refused", "Saved"])
-      assert.deepStrictEqual((yield* store.projections.get(environment, "order-totals")).events, ["order.*"])
+      assert.deepStrictEqual(
+        (yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))).events,
+        ["order.*"]
+      )
     })
   })
 }

@@ -27,6 +27,12 @@ import {
   waitFor,
   withdraw
 } from "./Shop.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as SteeringPrograms from "../../../../src/Engine/Runs/Steering.ts"
+import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 
 const STEPS = 400
 /** Looking at every run is slow: it is done once in so many steps. */
@@ -145,13 +151,15 @@ class Walk {
     const ends = this.int(2) === 0
     if (ends) ops.push(this.ending())
     return Effect.flatMap(
-      this.shop.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }]),
+      Reports.applyReports(this.shop.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
       ([ack]) => {
         // a stale turn is kept now and then, so that it reports again
         if (!ends && (ack?._tag !== "Refused" || this.int(3) === 0)) return Effect.void
         this.turns.splice(this.turns.indexOf(turn), 1)
         // and now and then nobody says that it is over
-        return this.int(2) === 0 ? Effect.void : this.shop.store.endRevoked([job.jobId])
+        return this.int(2) === 0
+          ? Effect.void
+          : this.shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
       }
     )
   }
@@ -161,22 +169,24 @@ class Walk {
     const { store } = this.shop
     const runId = this.pick([...this.runs])
     if (runId === undefined) return Effect.void
-    const steps = Effect.orElseSucceed(store.getRunSteps("default", runId), () => [])
+    const steps = Effect.orElseSucceed(RunInspection.getRunSteps(store, "default", runId), () => [])
     const action = this.int(5)
     const steered = Effect.flatMap(steps, (known): Effect.Effect<unknown, unknown> => {
       const step = this.pick(known)
       const from = this.int(2) === 0 ? undefined : step?.id
       switch (action) {
         case 0:
-          return store.cancelRun("default", runId, "")
+          return store.write(SteeringPrograms.cancelRun("default", runId, ""))
         case 1:
-          return store.pauseRun("default", runId, "")
+          return store.write(SteeringPrograms.pauseRun("default", runId, ""))
         case 2:
-          return store.resumeRun("default", runId, from)
+          return store.write(SteeringPrograms.resumeRun("default", runId, from))
         case 3:
-          return store.retryRun("default", runId, from)
+          return store.write(SteeringPrograms.retryRun("default", runId, from))
         default:
-          return step === undefined ? Effect.void : store.patchStep("default", step.id, "0", "")
+          return step === undefined
+            ? Effect.void
+            : store.write(SteeringPrograms.patchStep("default", step.id, "0", ""))
       }
     })
     // cancels and pauses do not touch the journal; the others may, as recorded exceptions of guarantee G3
@@ -207,7 +217,7 @@ class Walk {
     if (dice < 17) return shop.pass(this.int(1500))
     if (dice < 18) {
       const worker = this.pick(workers)
-      return shop.store.releaseWorker(worker, this.int(2) === 0)
+      return shop.store.write(LostLeases.releaseWorker("default", worker, this.int(2) === 0))
     }
     return this.steer()
   }
@@ -216,10 +226,10 @@ class Walk {
   check(): Effect.Effect<void, unknown> {
     const { shop, journal } = this
     return Effect.gen({ self: this }, function* () {
-      assert.strictEqual(yield* shop.store.countStuckRuns(), 0, "no run is stuck")
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0, "no run is stuck")
       if (this.step % CHECK_EVERY > 0) return
 
-      const { runs } = yield* shop.store.listRuns({ environment: "default", limit: 1000 })
+      const { runs } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 1000 })
       const leased = new Map<string, number>()
       for (const { id, functionId, endedAt, updatedAt } of runs) {
         this.runs.add(id)
@@ -241,7 +251,7 @@ class Walk {
         )
         if (lease !== undefined) assert.isUndefined(situation.readyAt, "a leased run is not handed out")
 
-        const steps = yield* shop.store.getRunSteps("default", id)
+        const steps = yield* RunInspection.getRunSteps(shop.store, "default", id)
         const keys = steps.map((step) => step.id)
         assert.strictEqual(new Set(keys).size, keys.length, `each step key once: ${keys.join(", ")}`)
         for (const step of steps) {
@@ -277,9 +287,9 @@ export const randomWalkSuite = (test: ShopTest): void => {
         assert.isAbove(walk.journal.size, 5, "the walk went somewhere")
 
         // set free, everything that is not paused comes to an end
-        yield* shop.store.releaseWorker(workers[0]!, false)
-        yield* shop.store.releaseWorker(workers[1]!, false)
-        yield* shop.store.releaseWorker(workers[2]!, false)
+        yield* shop.store.write(LostLeases.releaseWorker("default", workers[0]!, false))
+        yield* shop.store.write(LostLeases.releaseWorker("default", workers[1]!, false))
+        yield* shop.store.write(LostLeases.releaseWorker("default", workers[2]!, false))
         for (let round = 0; round < 200; round++) {
           yield* shop.pass(10_000)
           const jobs = yield* shop.claim({ worker: "sweeper", credit: 50 })

@@ -3,30 +3,37 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, fail, handles, type Shop, type ShopTest, success, suspend, waitFor } from "./Shop.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
 /** The ways to have a run go on elsewhere while a worker is at its turn. */
 const ways = {
   "cancelled and retried": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
-      shop.store.cancelRun("default", runId, ""),
-      shop.store.retryRun("default", runId, undefined)
+      shop.store.write(Steering.cancelRun("default", runId, "")),
+      shop.store.write(Steering.retryRun("default", runId, undefined))
     ),
   patched: (shop: Shop, { runId }: Job) =>
-    shop.store.patchStep("default", `${runId}:charge:0`, '"mended"', ""),
+    shop.store.write(Steering.patchStep("default", `${runId}:charge:0`, '"mended"', "")),
   "resumed from a step": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
-      shop.store.pauseRun("default", runId, ""),
-      shop.store.resumeRun("default", runId, "charge")
+      shop.store.write(Steering.pauseRun("default", runId, "")),
+      shop.store.write(Steering.resumeRun("default", runId, "charge"))
     ),
   "paused with the next report of a worker that does not understand, and resumed": (
     shop: Shop,
     { jobId, runId }: Job
   ) =>
     Effect.andThen(
-      shop.store.pauseRun("default", runId, ""),
+      shop.store.write(Steering.pauseRun("default", runId, "")),
       Effect.andThen(
-        shop.store.applyReports([{ jobId, runId, ops: [done("pack:0")] }], undefined, { callsBack: true }),
-        shop.store.resumeRun("default", runId, undefined)
+        Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [done("pack:0")] }], {
+          callsBack: true
+        }),
+        shop.store.write(Steering.resumeRun("default", runId, undefined))
       )
     )
 }
@@ -51,7 +58,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.pass(999)
       assert.deepStrictEqual(yield* shop.claim(another), [])
       assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
-      assert.strictEqual(yield* shop.store.countStuckRuns(), 0)
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
       yield* shop.pass(1)
 
       assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
@@ -63,13 +70,13 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
 
-      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId, `~${job.jobId}`], 60_000), [
-        job.jobId,
-        `~${job.jobId}`
-      ])
-      yield* shop.store.endRevoked(["job_another"])
+      assert.deepStrictEqual(
+        yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId, `~${job.jobId}`], 60_000)),
+        [job.jobId, `~${job.jobId}`]
+      )
+      yield* shop.store.write(LostLeases.endRevoked("default", ["job_another"]))
       assert.deepStrictEqual(yield* shop.claim(another), [])
-      yield* shop.store.endRevoked([job.jobId])
+      yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
 
       assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
     })
@@ -78,7 +85,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       test(`goes to others as soon as the worker ${lost ? "has died" : "has left"}`, function* (shop) {
         const job = yield* begun(shop)
         yield* takeBack(shop, job)
-        yield* shop.store.releaseWorker("worker-1", lost)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", lost))
 
         assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
       })
@@ -90,7 +97,9 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
 
       for (const jobId of [job.jobId, `~${job.jobId}`]) {
         assert.strictEqual(yield* shop.refused({ ...job, jobId }, done("ship:0")), "LEASE_LOST")
-        const { lost } = yield* shop.store.adoptLeases("worker-1", [jobId], 60_000, new Set(["charge"]))
+        const { lost } = yield* shop.store.write(
+          ExtendLeases.adoptLeases("default", "worker-1", [jobId], 60_000, new Set(["charge"]))
+        )
         assert.deepStrictEqual(lost, [jobId])
       }
       assert.deepStrictEqual(yield* shop.claim(another), [])
@@ -113,8 +122,8 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
       yield* shop.pass(500)
-      yield* shop.store.cancelRun("default", job.runId, "")
-      yield* shop.store.retryRun("default", job.runId, undefined)
+      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
+      yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
 
       yield* shop.pass(499)
       assert.deepStrictEqual(yield* shop.claim(another), [])
@@ -126,15 +135,15 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test("can be paused meanwhile, and goes on when it is resumed", function* (shop) {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      yield* shop.store.resumeRun("default", job.runId, undefined)
+      yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
       assert.deepStrictEqual(yield* shop.claim(another), [])
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
       yield* shop.pass(1000)
       assert.deepStrictEqual(yield* shop.claim(another), [])
 
-      yield* shop.store.resumeRun("default", job.runId, undefined)
+      yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
 
       assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
     })
@@ -154,10 +163,10 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.emit("order.placed")
-      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
       assert.deepStrictEqual(yield* shop.claim(another), [])
 
-      yield* shop.store.endRevoked([job.jobId])
+      yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
 
       assert.notStrictEqual((yield* shop.claimOne(another)).runId, job.runId)
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
@@ -166,7 +175,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test("leaves a run cancelled that nobody retries", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
       yield* shop.pass(1000)
 
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
@@ -177,7 +186,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0"), waitFor("paid:0", "order.paid"))
-      yield* shop.store.patchStep("default", `${job.runId}:charge:0`, '"mended"', "")
+      yield* shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
       yield* shop.emit("order.paid", { amount: 3 })
       yield* shop.pass(1000)
 
@@ -192,7 +201,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
 
     test("is told of in the situation of its run", function* (shop) {
       const job = yield* begun(shop)
-      yield* shop.store.patchStep("default", `${job.runId}:charge:0`, '"mended"', "")
+      yield* shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
 
       assert.deepInclude((yield* shop.situation(job.runId)).lease, {
         workerId: "worker-1",
@@ -205,7 +214,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))
-      yield* shop.store.retryRun("default", job.runId, undefined)
+      yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
 
       assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
     })
@@ -215,11 +224,15 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test(`a worker that is new leaves alone what another one of its id may be at: a run that is ${what}`, function* (shop) {
       const job = yield* begun(shop)
 
-      const { left, lost, since } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]))
+      const { left, lost, since } = yield* shop.store.write(
+        ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]))
+      )
       assert.deepStrictEqual([left, lost], [[job.jobId], []])
       yield* takeBack(shop, job)
-      yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), since)
-      yield* shop.store.releaseWorker("worker-1", false, new Set(left))
+      yield* shop.store.write(
+        ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]), since)
+      )
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", false, new Set(left)))
       assert.deepStrictEqual(yield* shop.claim(another), [])
       yield* shop.pass(1000)
 
@@ -229,10 +242,14 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
 
   test("a worker that comes back gives up at once what it was given since it was new, and does not name", function* (shop) {
     yield* shop.register(handles("charge"))
-    const { since } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]))
+    const { since } = yield* shop.store.write(
+      ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]))
+    )
     const job = yield* shop.start("order.placed", {}, { leaseMs: 2000 })
 
-    const { left } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), since)
+    const { left } = yield* shop.store.write(
+      ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]), since)
+    )
 
     assert.deepStrictEqual(left, [])
     assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)

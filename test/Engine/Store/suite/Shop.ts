@@ -16,14 +16,19 @@ import type {
   Outcome,
   TurnOp
 } from "../../../../src/Protocol/Worker.ts"
-import {
-  type Changes,
-  type Demand,
-  type NewEvent,
-  Store,
-  type StoreService
-} from "../../../../src/Engine/Store/Store.ts"
+import { Store, type StoreService } from "../../../../src/Engine/Store/Store.ts"
+import type { Changes } from "../../../../src/Engine/Store/Changes.ts"
+import type { Demand } from "../../../../src/Engine/Turns/TurnRecords.ts"
+import type { NewEvent } from "../../../../src/Engine/Log/LogRecords.ts"
 import type { StepKind } from "../../../../src/StepKind.ts"
+import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
+import * as Append from "../../../../src/Engine/Events/Append.ts"
+import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as DuePrograms from "../../../../src/Engine/Schedules/FireDue.ts"
+import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
+import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
 export const environment = "default"
 
@@ -196,11 +201,13 @@ export class Shop {
 
   register(...functions: ReadonlyArray<FunctionRegistration>) {
     for (const fn of functions) this.#functions.set(fn.id, fn)
-    return this.store.registerFunctions(environment, functions)
+    return this.store.write(FunctionRows.registerFunctions(environment, functions))
   }
 
   emit(name: string, data: unknown = {}, options: Partial<Omit<NewEvent, "name" | "data">> = {}) {
-    return this.store.appendEvent({ environment, version: 1, ...options, name, data: JSON.stringify(data) })
+    return this.store.write(
+      Append.appendEvent({ environment, version: 1, ...options, name, data: JSON.stringify(data) })
+    )
   }
 
   demand(options: ClaimOptions = {}): Demand {
@@ -219,7 +226,10 @@ export class Shop {
 
   /** Claims for one worker. */
   claim(options: ClaimOptions = {}) {
-    return Effect.map(this.store.claimRuns([this.demand(options)]), (claims) => claims.map(({ job }) => job))
+    return Effect.map(
+      this.store.write(Claims.claimRuns(options.environment ?? environment, [this.demand(options)])),
+      (claims) => claims.map(({ job }) => job)
+    )
   }
 
   /** Claims the one run that is ready. */
@@ -237,18 +247,24 @@ export class Shop {
 
   /** Reports ops that are accepted; returns their outcomes. */
   report(job: Job, ...ops: ReadonlyArray<TurnOp>) {
-    return Effect.map(this.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }]), ([ack]) => {
-      if (ack?._tag !== "Accepted") return assert.fail(`refused: ${JSON.stringify(ack)}`)
-      return ack.outcomes
-    })
+    return Effect.map(
+      Reports.applyReports(this.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
+      ([ack]) => {
+        if (ack?._tag !== "Accepted") return assert.fail(`refused: ${JSON.stringify(ack)}`)
+        return ack.outcomes
+      }
+    )
   }
 
   /** Reports ops that are refused; returns why. */
   refused(job: Job, ...ops: ReadonlyArray<TurnOp>) {
-    return Effect.map(this.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }]), ([ack]) => {
-      if (ack?._tag !== "Refused") return assert.fail(`not refused: ${JSON.stringify(ack)}`)
-      return ack.reason
-    })
+    return Effect.map(
+      Reports.applyReports(this.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
+      ([ack]) => {
+        if (ack?._tag !== "Refused") return assert.fail(`not refused: ${JSON.stringify(ack)}`)
+        return ack.reason
+      }
+    )
   }
 
   /** Lets time pass and fires all that is due then. */
@@ -258,13 +274,13 @@ export class Shop {
 
   /** Fires all that is due now; returns how much that was. */
   fire(): Effect.Effect<number, StoreError> {
-    return Effect.flatMap(this.store.fireDue(), ({ count }) =>
+    return Effect.flatMap(DuePrograms.fireDue(this.store), ({ count }) =>
       count === 0 ? Effect.succeed(0) : Effect.map(this.fire(), (more) => count + more)
     )
   }
 
   run(runId: string) {
-    return this.store.getRun(environment, runId)
+    return this.store.read(RunRows.getRun(environment, runId))
   }
 
   status(runId: string) {
@@ -273,13 +289,13 @@ export class Shop {
 
   /** The steps of a run as `key status`, in the order of the journal, open ones last. */
   steps(runId: string) {
-    return Effect.map(this.store.getRunSteps(environment, runId), (steps) =>
+    return Effect.map(RunInspection.getRunSteps(this.store, environment, runId), (steps) =>
       steps.map(({ id, status }) => `${id.slice(runId.length + 1)} ${status}`)
     )
   }
 
   situation(runId: string) {
-    return this.store.getSituation(environment, runId)
+    return this.store.read(RunInspection.getSituation(environment, runId))
   }
 
   /** What was told to live turns since the last call, as `tag stepKey`. */
@@ -303,6 +319,6 @@ export const shopTest =
       Effect.gen(function* () {
         const shop = new Shop(yield* Store)
         yield* Effect.gen(() => body(shop))
-        assert.strictEqual(yield* shop.store.countStuckRuns(), 0, "no run is stuck")
+        assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0, "no run is stuck")
       }).pipe(Effect.provide(layer))
     )

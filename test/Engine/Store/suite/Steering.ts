@@ -1,4 +1,5 @@
 /** Steering runs from the outside, and looking at them. */
+import type { ListRunsQuery } from "../../../../src/Engine/Runs/RunRecords.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, TurnOp } from "../../../../src/Protocol/Worker.ts"
@@ -21,13 +22,20 @@ import {
   suspend,
   waitFor
 } from "./Shop.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
+import * as SteeringPrograms from "../../../../src/Engine/Runs/Steering.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 
 const code = (effect: Effect.Effect<unknown, { readonly code: string }>) =>
   Effect.map(Effect.flip(effect), (error) => error.code)
 
 export const steeringSuite = (test: ShopTest): void => {
   const cancel = (shop: Shop, runId: string, reason = "no stock") =>
-    shop.store.cancelRun("default", runId, reason)
+    shop.store.write(SteeringPrograms.cancelRun("default", runId, reason))
 
   describe("cancelRun", () => {
     test("ends a run that is ready, waiting or paused, for good", function* (shop) {
@@ -75,15 +83,15 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1000), waitFor("paid:0", "order.paid"), suspend())
-      const paused = yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+      const paused = yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
       assert.deepStrictEqual([paused.status, paused.pauseReason], ["paused", "stock-taking"])
 
       yield* shop.pass(1000)
       yield* shop.emit("order.paid")
-      yield* shop.store.markLate(job.runId, 0)
+      yield* shop.store.write(Reports.markLate("default", job.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
-      const resumed = yield* shop.store.resumeRun("default", job.runId)
+      const resumed = yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
       assert.strictEqual(resumed.status, "waiting")
       assert.notProperty(resumed, "pauseReason")
       assert.deepStrictEqual(
@@ -95,24 +103,29 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is ready is not handed out once it is paused", function* (shop) {
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed")
-      yield* shop.store.pauseRun("default", runIds[0]!, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", runIds[0]!, ""))
 
       assert.deepStrictEqual(yield* shop.claim(), [])
       assert.strictEqual((yield* shop.run(runIds[0]!)).pauseReason, "Paused by a client")
-      yield* shop.store.resumeRun("default", runIds[0]!)
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", runIds[0]!))
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
     const answer = (shop: Shop, job: Job, ops: ReadonlyArray<TurnOp>, callsBack = false) =>
       Effect.map(
-        shop.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }], undefined, { callsBack }),
+        Reports.applyReports(shop.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }], {
+          callsBack
+        }),
         ([ack]) => ack
       )
 
     test("a live turn is told, and all that it reports until it has ended is kept and answered with the pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      assert.strictEqual((yield* shop.store.pauseRun("default", job.runId, "")).status, "running")
+      assert.strictEqual(
+        (yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))).status,
+        "running"
+      )
       assert.deepStrictEqual(shop.notices.splice(0), [
         { workerId: "worker-1", notice: { _tag: "Paused", jobId: job.jobId } }
       ])
@@ -138,7 +151,7 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a live turn whose worker does not understand is called back with its next report, which is kept", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
 
       const ack = yield* answer(shop, job, [done("charge:0")], true)
 
@@ -150,18 +163,19 @@ export const steeringSuite = (test: ShopTest): void => {
     })
 
     for (const [how, take] of [
-      ["dies", (shop: Shop) => shop.store.releaseWorker("worker-1", true)],
-      ["leaves", (shop: Shop) => shop.store.releaseWorker("worker-1", false)],
+      ["dies", (shop: Shop) => shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))],
+      ["leaves", (shop: Shop) => shop.store.write(LostLeases.releaseWorker("default", "worker-1", false))],
       ["falls silent", (shop: Shop) => shop.pass(1000)],
       [
         "comes back without it",
-        (shop: Shop) => shop.store.adoptLeases("worker-1", [], 1000, new Set(), "job_0")
+        (shop: Shop) =>
+          shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(), "job_0"))
       ]
     ] as const) {
       test(`a run that is to be paused is paused when its worker ${how}, and goes on when it is resumed`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-        yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
         yield* shop.report(job, done("charge:0"))
 
         yield* take(shop)
@@ -169,7 +183,7 @@ export const steeringSuite = (test: ShopTest): void => {
         const { pauseReason, status } = yield* shop.run(job.runId)
         assert.deepStrictEqual([status, pauseReason], ["paused", "stock-taking"])
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.resumeRun("default", job.runId)
+        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
         assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
       })
     }
@@ -177,9 +191,11 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a worker that comes back with a turn that is to be paused is told again", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
 
-      const { lost, notices } = yield* shop.store.adoptLeases("worker-1", [job.jobId], 1000, new Set())
+      const { lost, notices } = yield* shop.store.write(
+        ExtendLeases.adoptLeases("default", "worker-1", [job.jobId], 1000, new Set())
+      )
 
       assert.deepStrictEqual([lost, notices], [[], [{ _tag: "Paused", jobId: job.jobId }]])
     })
@@ -187,7 +203,7 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is to be paused can be cancelled", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
       yield* cancel(shop, job.runId)
 
       assert.deepStrictEqual(shop.heard(), ["Paused", "Cancelled"])
@@ -200,13 +216,13 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is rolling back is paused between two compensations, and goes on with the next", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
       yield* shop.report(job, done("charge:0"), done("pack:0"), compensate("charge", "pack"))
       yield* shop.report(job, done("compensate:pack:0", success(), { kind: "compensate" }))
       yield* shop.report(job, release)
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(next.compensating?.compensations, ["charge", "pack"])
@@ -221,14 +237,14 @@ export const steeringSuite = (test: ShopTest): void => {
       test(`a live turn that ${how} while a pause is asked for ends paused`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start()
-        yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
 
         yield* shop.report(job, sleep("rest:0", 1), op)
         yield* shop.pass(10)
 
         assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", ["Paused"]])
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.resumeRun("default", job.runId)
+        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
         assert.strictEqual((yield* shop.claim()).length, 1)
       })
     }
@@ -236,7 +252,8 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a live turn that ends its run while a pause is asked for has ended it", function* (shop) {
       yield* shop.register(handles("charge"))
       const [first, second] = [yield* shop.start(), yield* shop.start()]
-      for (const { runId } of [first, second]) yield* shop.store.pauseRun("default", runId, "")
+      for (const { runId } of [first, second])
+        yield* shop.store.write(SteeringPrograms.pauseRun("default", runId, ""))
       yield* shop.report(first, complete())
       yield* shop.report(second, fail("no stock"))
 
@@ -249,8 +266,8 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a pause of a live turn that is taken back has never been", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "")
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
 
       assert.deepStrictEqual(shop.heard(), ["Paused", "Resumed"])
       assert.notProperty(yield* answer(shop, job, [done("charge:0")]), "paused")
@@ -260,9 +277,9 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a turn that ends although its pause was taken back is followed by another, and never runs beside it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
       yield* shop.report(job, done("charge:0"))
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
       yield* shop.report(job, release)
@@ -275,11 +292,14 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"))
-      yield* shop.store.pauseRun("default", job.runId, "")
-      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      assert.strictEqual(
+        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "nothing"))),
+        "STEP_NOT_FOUND"
+      )
       assert.deepStrictEqual(shop.heard(), ["Paused"])
 
-      yield* shop.store.resumeRun("default", job.runId, "b")
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
 
       assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
       assert.strictEqual(yield* shop.refused(job, done("d:0")), "LEASE_LOST")
@@ -291,8 +311,8 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryRun(1000))
-      yield* shop.store.pauseRun("default", job.runId, "")
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
 
       assert.deepStrictEqual(yield* shop.claim(), [])
       yield* shop.pass(1000)
@@ -304,7 +324,7 @@ export const steeringSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"), pause)
 
-      yield* shop.store.resumeRun("default", job.runId, "b")
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
 
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
       assert.strictEqual((yield* shop.claim()).length, 1)
@@ -323,10 +343,10 @@ export const steeringSuite = (test: ShopTest): void => {
         suspend()
       )
       yield* shop.pass(900)
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
       yield* shop.emit("order.paid", { for: "the old value" })
 
-      yield* shop.store.resumeRun("default", job.runId, "b")
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(
@@ -348,9 +368,9 @@ export const steeringSuite = (test: ShopTest): void => {
       const ship = yield* shop.claimOne()
       yield* shop.report(ship, invoke("pack:0", "pack"), suspend())
       const pack = yield* shop.claimOne()
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
 
-      yield* shop.store.resumeRun("default", job.runId, "a")
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "a"))
 
       for (const { runId } of [ship, pack]) assert.strictEqual(yield* shop.status(runId), "cancelled")
       assert.strictEqual(yield* shop.refused(pack, complete()), "CANCELLED")
@@ -366,9 +386,9 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), retryStep("pay:0", 2, 60_000), suspend())
-      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
 
-      yield* shop.store.resumeRun("default", job.runId, "pay")
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "pay"))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual([next.journal.length, next.open], [1, []])
@@ -385,24 +405,26 @@ export const steeringSuite = (test: ShopTest): void => {
           compensate("charge", "pack"),
           done("compensate:pack:0", success(), { kind: "compensate" })
         )
-        yield* shop.store.pauseRun("default", job.runId, "")
+        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
         if (!live) yield* shop.report(job, release)
         shop.heard()
         const before = yield* shop.steps(job.runId)
 
-        const error = yield* Effect.flip(shop.store.resumeRun("default", job.runId, "pack"))
+        const error = yield* Effect.flip(
+          shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "pack"))
+        )
 
         assert.strictEqual(error.code, "INVALID_STATE")
         assert.include(error.message, "its compensations would be left half done")
         assert.deepStrictEqual([yield* shop.steps(job.runId), shop.heard()], [before, []])
-        yield* shop.store.resumeRun("default", job.runId)
+        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
         const turn = live ? job : yield* shop.claimOne()
         yield* shop.report(
           turn,
           done("compensate:charge:0", success(), { kind: "compensate" }),
           fail("no stock")
         )
-        yield* shop.store.retryRun("default", job.runId, "pack")
+        yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId, "pack"))
         assert.deepStrictEqual(yield* shop.steps(job.runId), [])
       })
     }
@@ -412,27 +434,40 @@ export const steeringSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), fail("no stock"))
 
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
     test("what cannot be paused or resumed is refused and stays as it is", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId)), "INVALID_STATE")
+      assert.strictEqual(
+        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId))),
+        "INVALID_STATE"
+      )
       yield* shop.report(job, done("a:0"), pause)
-      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
+      assert.strictEqual(
+        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "nothing"))),
+        "STEP_NOT_FOUND"
+      )
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
       yield* shop.report(yield* shop.claimOne(), complete())
 
-      assert.strictEqual(yield* code(shop.store.pauseRun("default", job.runId, "")), "INVALID_STATE")
-      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId)), "INVALID_STATE")
+      assert.strictEqual(
+        yield* code(shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))),
+        "INVALID_STATE"
+      )
+      assert.strictEqual(
+        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId))),
+        "INVALID_STATE"
+      )
     })
   })
 
   describe("retryRun", () => {
-    const retry = (shop: Shop, runId: string, from?: string) => shop.store.retryRun("default", runId, from)
+    const retry = (shop: Shop, runId: string, from?: string) =>
+      shop.store.write(SteeringPrograms.retryRun("default", runId, from))
 
     test("keeps what has completed and drops the step that the failure names", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -569,7 +604,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), sleep("rest:0", 1000))
-      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* shop.store.write(SteeringPrograms.cancelRun("default", job.runId, ""))
       yield* retry(shop, job.runId)
 
       const next = yield* shop.claimOne()
@@ -592,7 +627,7 @@ export const steeringSuite = (test: ShopTest): void => {
 
   describe("patchStep", () => {
     const patch = (shop: Shop, stepId: string, output: string) =>
-      shop.store.patchStep("default", stepId, output, "by hand")
+      shop.store.write(SteeringPrograms.patchStep("default", stepId, output, "by hand"))
 
     test("replaces the output of a finished step at its place", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -600,7 +635,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(job, done("a:0", failure("x")), done("b:0"), fail("x"))
 
       yield* patch(shop, `${job.runId}:a:0`, '{"fixed":true}')
-      yield* shop.store.retryRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(
@@ -653,9 +688,12 @@ export const steeringSuite = (test: ShopTest): void => {
         const job = yield* shop.start()
         yield* shop.report(job, ...ops, pause)
         for (const value of ["1", "2"]) yield* patch(shop, `${job.runId}:a:0`, value)
-        assert.deepInclude((yield* shop.store.getRunSteps("default", job.runId))[0], { kind, output: 2 })
+        assert.deepInclude((yield* RunInspection.getRunSteps(shop.store, "default", job.runId))[0], {
+          kind,
+          output: 2
+        })
 
-        yield* shop.store.resumeRun("default", job.runId)
+        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
 
         const [entry] = (yield* shop.claimOne()).journal
         assert.deepInclude(entry, { kind, anyKind: true, outcome: success(2) })
@@ -674,7 +712,7 @@ export const steeringSuite = (test: ShopTest): void => {
       )
       yield* patch(shop, `${job.runId}:compensate:charge:0`, "null")
 
-      yield* shop.store.retryRun("default", job.runId)
+      yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId))
       assert.deepInclude(yield* shop.claimOne(), { generation: 1, journal: [] })
     })
 
@@ -694,7 +732,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"))
-      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
 
       yield* patch(shop, `${job.runId}:a:0`, "2")
 
@@ -717,8 +755,8 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("listRuns", () => {
-    const list = (shop: Shop, query: Partial<Parameters<Shop["store"]["listRuns"]>[0]> = {}) =>
-      shop.store.listRuns({ environment: "default", limit: 10, ...query })
+    const list = (shop: Shop, query: Partial<ListRunsQuery> = {}) =>
+      RunList.listRuns(shop.store, { environment: "default", limit: 10, ...query })
 
     test("pages from the newest to the oldest, each run once, while new ones come", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -753,7 +791,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(yield* start(), pause)
       yield* shop.report(yield* start(), sleep("rest:0", 1000), suspend())
       yield* shop.report(yield* start(), compensate("a"))
-      yield* shop.store.cancelRun("default", (yield* start()).runId, "")
+      yield* shop.store.write(SteeringPrograms.cancelRun("default", (yield* start()).runId, ""))
       yield* start()
       const { runIds } = yield* shop.emit("order.paid")
 
@@ -789,7 +827,7 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("deleteEndedRuns", () => {
-    test("removes runs that ended before a time, oldest first, with their steps, and no others", function* (shop) {
+    test("removes runs that ended so long ago, oldest first, with their steps, and no others", function* (shop) {
       yield* shop.register(handles("charge"))
       const ended = []
       for (let i = 0; i < 3; i++) {
@@ -801,13 +839,16 @@ export const steeringSuite = (test: ShopTest): void => {
       const live = yield* shop.start()
       yield* shop.report(live, done("a:0"))
 
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 1)).deleted, 1)
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 1)
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 0)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(10, 1))).deleted, 1)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(10, 10))).deleted, 1)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(10, 10))).deleted, 0)
 
-      const { runs, totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 10 })
+      const { runs, totalCount } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 })
       assert.deepStrictEqual([totalCount, ...runs.map(({ id }) => id)], [2, live.runId, ended[2]])
-      assert.strictEqual(yield* code(shop.store.getRunSteps("default", ended[0]!)), "RUN_NOT_FOUND")
+      assert.strictEqual(
+        yield* code(RunInspection.getRunSteps(shop.store, "default", ended[0]!)),
+        "RUN_NOT_FOUND"
+      )
       assert.deepStrictEqual(yield* shop.steps(ended[2]!), ["a:0 completed"])
       assert.deepStrictEqual(yield* shop.steps(live.runId), ["a:0 completed"])
     })
@@ -825,7 +866,7 @@ export const steeringSuite = (test: ShopTest): void => {
         done("all:0", success(), { kind: "parallel" })
       )
 
-      assert.deepStrictEqual(yield* shop.store.getRunSteps("default", job.runId), [
+      assert.deepStrictEqual(yield* RunInspection.getRunSteps(shop.store, "default", job.runId), [
         {
           id: `${job.runId}:a:0`,
           name: "a",
@@ -915,8 +956,11 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 30, key: "event.data.customer" } }))
       for (let i = 0; i < 31; i++) yield* shop.emit("order.placed", { customer: "ann" })
       yield* shop.claim({ credit: 100 })
-      const ready = (yield* shop.store.listRuns({ environment: "default", limit: 1, status: "pending" }))
-        .runs[0]!
+      const ready = (yield* RunList.listRuns(shop.store, {
+        environment: "default",
+        limit: 1,
+        status: "pending"
+      })).runs[0]!
 
       const situation = yield* shop.situation(ready.id)
 

@@ -15,6 +15,13 @@ import {
   suspend,
   waitFor
 } from "./Shop.ts"
+import * as StreamRows from "../../../../src/Engine/Streams/StreamRows.ts"
+import * as KvBuckets from "../../../../src/Engine/Kv/KvBuckets.ts"
+import * as KvWrites from "../../../../src/Engine/Kv/KvWrites.ts"
+import * as KvRows from "../../../../src/Engine/Kv/KvRows.ts"
+import * as LogRows from "../../../../src/Engine/Log/LogRows.ts"
+import * as StreamHistory from "../../../../src/Engine/Streams/StreamHistory.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 
 /** An append of events `item.added`, one for each of `data`. */
 const items = (
@@ -33,7 +40,7 @@ const append = (
   entityId: string,
   data: ReadonlyArray<unknown> = [{}],
   options?: Partial<StreamAppend>
-) => shop.store.appendToStream(environment, items(entityId, data, options))
+) => shop.store.write(StreamRows.appendToStream(environment, items(entityId, data, options)))
 
 const read = (
   shop: Shop,
@@ -41,7 +48,7 @@ const read = (
   options: { readonly fromVersion?: number; readonly limit?: number; readonly backward?: boolean } = {}
 ) =>
   Effect.map(
-    shop.store.readStream({
+    StreamRows.readStream(shop.store, {
       environment,
       entityId,
       fromVersion: 0,
@@ -87,16 +94,20 @@ const keeping = (
 /** Two buckets with a key `a` at revision 1, of which the second is small and keeps a history. */
 const makeBuckets = (shop: Shop) =>
   Effect.gen(function* () {
-    yield* shop.store.createKvBucket(environment, { name: "wide", maxValueBytes: 1000, history: 1 })
-    yield* shop.store.createKvBucket(environment, {
-      name: "narrow",
-      maxValueBytes: 10,
-      maxBytes: 20,
-      history: 3
-    })
+    yield* shop.store.write(
+      KvBuckets.createBucket(environment, { name: "wide", maxValueBytes: 1000, history: 1 })
+    )
+    yield* shop.store.write(
+      KvBuckets.createBucket(environment, {
+        name: "narrow",
+        maxValueBytes: 10,
+        maxBytes: 20,
+        history: 3
+      })
+    )
     for (const bucket of ["wide", "narrow"]) {
       const value = { type: "text", bytes: Buffer.from("old") } as const
-      yield* shop.store.writeKv(environment, bucket, [{ key: "a", value }])
+      yield* shop.store.write(KvWrites.writeEntries(environment, bucket, [{ key: "a", value }]))
     }
   })
 
@@ -104,11 +115,11 @@ const makeBuckets = (shop: Shop) =>
 const kept = (shop: Shop) =>
   Effect.forEach(["wide", "narrow"], (bucket) =>
     Effect.flatMap(
-      shop.store.listKvKeys(environment, bucket, { after: "", limit: 100, accepts: () => true }),
+      shop.store.read(KvRows.listKeys(environment, bucket, { after: "", limit: 100 })),
       ({ keys }) =>
         Effect.forEach(keys, (key) =>
           Effect.map(
-            shop.store.readKv(environment, bucket, key),
+            shop.store.read(KvRows.readEntry(environment, bucket, key)),
             ({ revision, value }) => `${key}=${Buffer.from(value.bytes).toString()}@${revision}`
           )
         )
@@ -180,7 +191,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual(missing.actualVersion, 0)
       assert.strictEqual((yield* read(shop, "o-1")).totalCount, 2)
       assert.strictEqual(
-        (yield* Effect.flip(shop.store.getStream(environment, "o-2"))).code,
+        (yield* Effect.flip(shop.store.read(StreamRows.getStream(environment, "o-2")))).code,
         "STREAM_NOT_FOUND"
       )
     })
@@ -274,12 +285,14 @@ export const streamsSuite = (test: ShopTest): void => {
     test("an appended event stands in the log with its entity", function* (shop) {
       const { position } = yield* append(shop, "o-1")
 
-      const page = yield* shop.store.readLog({
-        environment,
-        kind: "event",
-        after: position - 1,
-        limit: 1
-      })
+      const page = yield* shop.store.read(
+        LogRows.readLog({
+          environment,
+          kind: "event",
+          after: position - 1,
+          limit: 1
+        })
+      )
 
       assert.deepInclude(page.entries[0], {
         position,
@@ -290,12 +303,12 @@ export const streamsSuite = (test: ShopTest): void => {
 
     test("streams of environments are apart", function* (shop) {
       yield* append(shop, "o-1", [1, 2])
-      yield* shop.store.appendToStream("staging", items("o-1", [1], { entityType: "cart" }))
+      yield* shop.store.write(StreamRows.appendToStream("staging", items("o-1", [1], { entityType: "cart" })))
 
-      assert.strictEqual((yield* shop.store.getStream("staging", "o-1")).version, 1)
-      assert.strictEqual((yield* shop.store.getStream(environment, "o-1")).version, 2)
+      assert.strictEqual((yield* shop.store.read(StreamRows.getStream("staging", "o-1"))).version, 1)
+      assert.strictEqual((yield* shop.store.read(StreamRows.getStream(environment, "o-1"))).version, 2)
       assert.strictEqual(
-        (yield* Effect.flip(shop.store.getStream("nowhere", "o-1"))).code,
+        (yield* Effect.flip(shop.store.read(StreamRows.getStream("nowhere", "o-1")))).code,
         "STREAM_NOT_FOUND"
       )
     })
@@ -309,13 +322,13 @@ export const streamsSuite = (test: ShopTest): void => {
 
       const list = (more: { entityType?: string; limit?: number; offset?: number } = {}) =>
         Effect.map(
-          shop.store.listStreams({ environment, limit: 10, offset: 0, ...more }),
+          shop.store.read(StreamRows.listStreams({ environment, limit: 10, offset: 0, ...more })),
           ({ streams, totalCount }) => [streams.map(({ entityId }) => entityId), totalCount]
         )
       assert.deepStrictEqual(yield* list(), [["a", "b", "c"], 3])
       assert.deepStrictEqual(yield* list({ entityType: "order" }), [["b", "c"], 2])
       assert.deepStrictEqual(yield* list({ limit: 1, offset: 1 }), [["b"], 3])
-      const { createdAt, updatedAt, ...info } = yield* shop.store.getStream(environment, "b")
+      const { createdAt, updatedAt, ...info } = yield* shop.store.read(StreamRows.getStream(environment, "b"))
       assert.deepStrictEqual(info, { entityId: "b", entityType: "order", version: 2 })
       assert.strictEqual(updatedAt - createdAt, 1000)
     })
@@ -323,18 +336,20 @@ export const streamsSuite = (test: ShopTest): void => {
     test("snapshots are found by version, and replaced", function* (shop) {
       yield* append(shop, "o-1", [1, 2, 3])
       const put = (entityVersion: number, state: unknown, entityType = "order") =>
-        shop.store.putSnapshot({
-          environment,
-          entityId: "o-1",
-          entityType,
-          entityVersion,
-          state: JSON.stringify(state)
-        })
+        shop.store.write(
+          StreamRows.putSnapshot({
+            environment,
+            entityId: "o-1",
+            entityType,
+            entityVersion,
+            state: JSON.stringify(state)
+          })
+        )
       yield* put(1, "one")
       yield* put(3, "drei")
       const id = yield* put(3, "three")
 
-      const get = (before: number) => shop.store.getSnapshot(environment, "o-1", before)
+      const get = (before: number) => shop.store.read(StreamRows.getSnapshot(environment, "o-1", before))
       assert.deepInclude(yield* get(0), {
         snapshotId: id,
         entityId: "o-1",
@@ -344,7 +359,7 @@ export const streamsSuite = (test: ShopTest): void => {
       })
       assert.strictEqual((yield* get(3))?.entityVersion, 1)
       assert.isUndefined(yield* get(1))
-      assert.isUndefined(yield* shop.store.getSnapshot(environment, "o-2", 0))
+      assert.isUndefined(yield* shop.store.read(StreamRows.getSnapshot(environment, "o-2", 0)))
       assert.strictEqual((yield* Effect.flip(put(4, "four"))).code, "VALIDATION_ERROR")
       assert.strictEqual((yield* Effect.flip(put(1, "one", "cart"))).code, "INVALID_STATE")
     })
@@ -356,14 +371,16 @@ export const streamsSuite = (test: ShopTest): void => {
       options: { fromVersion?: number; limit?: number; backward?: boolean } = {}
     ) =>
       Effect.map(
-        shop.store.readStreamHistory({
-          environment,
-          entityId: "o-1",
-          fromVersion: 0,
-          limit: 100,
-          backward: false,
-          ...options
-        }),
+        shop.store.read(
+          StreamHistory.readStreamHistory({
+            environment,
+            entityId: "o-1",
+            fromVersion: 0,
+            limit: 100,
+            backward: false,
+            ...options
+          })
+        ),
         ({ entries, info, nextVersion }) => ({
           entries: entries.map(({ event, runs }) => [
             event.entityVersion,
@@ -432,13 +449,15 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([backward.entries, backward.nextVersion], [[[2], [1]], undefined])
       assert.deepStrictEqual([last.entries, last.nextVersion], [[[5], [4]], 3])
       const none = yield* Effect.flip(
-        shop.store.readStreamHistory({
-          environment,
-          entityId: "o-9",
-          fromVersion: 0,
-          limit: 1,
-          backward: false
-        })
+        shop.store.read(
+          StreamHistory.readStreamHistory({
+            environment,
+            entityId: "o-9",
+            fromVersion: 0,
+            limit: 1,
+            backward: false
+          })
+        )
       )
       assert.strictEqual(none._tag, "StreamNotFoundError")
     })
@@ -475,7 +494,7 @@ export const streamsSuite = (test: ShopTest): void => {
       const [started] = yield* shop.claim({ functions: ["notify"] })
       assert.deepStrictEqual(stored.writes[1].runIds, [started?.runId])
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["reserve:0 completed"])
-      const [step] = yield* shop.store.getRunSteps(environment, job.runId)
+      const [step] = yield* RunInspection.getRunSteps(shop.store, environment, job.runId)
       assert.deepInclude(step, { kind: "tx", output: stored })
     })
 

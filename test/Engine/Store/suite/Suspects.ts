@@ -2,6 +2,10 @@
 import { assert, describe } from "@effect/vitest"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, handles, release, type Shop, type ShopTest, sleep, suspend } from "./Shop.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
 
 /** Emits `n` orders; returns the ids of their runs. */
 function* place(shop: Shop, n: number) {
@@ -14,7 +18,7 @@ function* place(shop: Shop, n: number) {
 function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
   for (let i = 0; i < times; i++) {
     yield* shop.claim({ worker: `worker-${i}`, credit: 16, ...options })
-    yield* shop.store.releaseWorker(`worker-${i}`, true)
+    yield* shop.store.write(LostLeases.releaseWorker("default", `worker-${i}`, true))
     yield* shop.pass(100_000)
   }
 }
@@ -66,9 +70,10 @@ function* play(
       if (ids([...worker.jobs.keys()]).includes(options.toBlame)) {
         deaths++
         if (options.turnByTurn) {
-          for (const { jobId } of worker.jobs.keys()) yield* shop.store.loseLease(jobId, "cut off")
+          for (const { jobId } of worker.jobs.keys())
+            yield* shop.store.write(LostLeases.loseLease("default", jobId, "cut off"))
         } else {
-          yield* shop.store.releaseWorker(worker.id, true)
+          yield* shop.store.write(LostLeases.releaseWorker("default", worker.id, true))
           worker.id = `worker-${deaths + 10}`
         }
         worker.jobs.clear()
@@ -123,7 +128,7 @@ export const suspectsSuite = (test: ShopTest): void => {
         yield* die(shop, deaths)
         const jobs = yield* shop.claim({ worker: "another", credit: 16 })
         assert.strictEqual(jobs.length, together)
-        yield* shop.store.releaseWorker("another", false)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "another", false))
       }
       // those that a worker could not take with others are lost alone, too
       yield* die(shop, 12)
@@ -135,7 +140,7 @@ export const suspectsSuite = (test: ShopTest): void => {
       const runs = yield* place(shop, 8)
       for (let i = 0; i < 2; i++) {
         yield* shop.claim({ credit: 16 })
-        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       }
 
       const due = new Set<number>()
@@ -180,7 +185,7 @@ export const suspectsSuite = (test: ShopTest): void => {
       const [third] = yield* shop.claim({ credit: 15 })
       yield* shop.pass(10)
       assert.deepStrictEqual(ids(yield* shop.claim({ credit: 1 })), [second!.runId], "beside the third")
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       const again = yield* shop.claim({ credit: 2 })
       assert.sameMembers(ids(again), [first!.runId, second!.runId], "one loss since: at once")
       assert.isDefined(third)
@@ -194,25 +199,25 @@ export const suspectsSuite = (test: ShopTest): void => {
         const [one] = yield* shop.claim({ worker: `a-${i}`, credit: 1 })
         const [other] = yield* shop.claim({ worker: `b-${i}`, credit: 1 })
         assert.sameMembers(ids([one!, other!]), [first, second])
-        yield* shop.store.releaseWorker(`a-${i}`, true)
-        yield* shop.store.releaseWorker(`b-${i}`, true)
+        yield* shop.store.write(LostLeases.releaseWorker("default", `a-${i}`, true))
+        yield* shop.store.write(LostLeases.releaseWorker("default", `b-${i}`, true))
         yield* shop.pass(60_000)
       }
       const [early] = yield* shop.claim({ credit: 16 })
       yield* shop.pass(59_000)
       assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
-      assert.deepInclude(yield* shop.store.fireDue(), { nextDueAt: 9 * 60_000 + 60_000 })
+      assert.deepInclude(yield* FireDue.fireDue(shop.store), { nextDueAt: 9 * 60_000 + 60_000 })
 
       yield* shop.pass(1000)
       assert.strictEqual(shop.lastChanges?.ready, true)
       const late = yield* shop.claimOne({ credit: 15 })
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(late.runId), "paused")
       assert.strictEqual(yield* shop.status(early!.runId), "waiting")
       yield* shop.pass(90_000)
       assert.deepStrictEqual(ids(yield* shop.claim()), [early!.runId])
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       assert.strictEqual(yield* shop.status(early!.runId), "paused", "that was alone")
     })
 
@@ -240,7 +245,9 @@ export const suspectsSuite = (test: ShopTest): void => {
       yield* die(shop, 4)
       const [held] = yield* shop.claim({ credit: 1, leaseMs: 1000 })
 
-      yield* shop.store.adoptLeases("worker-1", [held!.jobId], 1000, new Set(["charge"]))
+      yield* shop.store.write(
+        ExtendLeases.adoptLeases("default", "worker-1", [held!.jobId], 1000, new Set(["charge"]))
+      )
 
       assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
       yield* shop.report(held!, release)
@@ -252,9 +259,9 @@ export const suspectsSuite = (test: ShopTest): void => {
       yield* place(shop, 1)
       yield* die(shop, 9)
       const job = yield* shop.claimOne()
-      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+      yield* shop.store.write(Steering.pauseRun("default", job.runId, "stock-taking"))
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual((yield* shop.run(job.runId)).pauseReason, "stock-taking")
     })

@@ -24,14 +24,21 @@ import {
   waitFor,
   withdraw
 } from "./Shop.ts"
+import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
+import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
+import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
 
 export const turnsSuite = (test: ShopTest): void => {
   describe("a lease", () => {
     const snapshot = (shop: Shop, runId: string) =>
       Effect.all([
         shop.run(runId),
-        shop.store.getRunSteps("default", runId),
-        shop.store.listRuns({ environment: "default", limit: 100 })
+        RunInspection.getRunSteps(shop.store, "default", runId),
+        RunList.listRuns(shop.store, { environment: "default", limit: 100 })
       ])
     const everything = [
       done("charge:0"),
@@ -64,20 +71,47 @@ export const turnsSuite = (test: ShopTest): void => {
       const { jobId, runId } = job
       const before = yield* snapshot(shop, runId)
       for (const elsewhere of ["staging", "unknown"]) {
-        const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], elsewhere)
+        const [ack] = yield* Reports.applyReports(shop.store, elsewhere, [
+          { jobId, runId, ops: [complete()] }
+        ])
         assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
-        yield* shop.store.markLate(runId, 0, elsewhere)
+        yield* shop.store.write(Reports.markLate(elsewhere, runId, 0))
       }
       assert.deepStrictEqual(yield* snapshot(shop, runId), before)
 
-      const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], "default")
+      const [ack] = yield* Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [complete()] }])
       assert.deepInclude(ack, { _tag: "Accepted" })
+    })
+
+    test("reports whose environments are not known are answered in their order", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.store.write(
+        FunctionRows.registerFunctions("staging", [handles("charge", { on: ["order.placed"] })])
+      )
+      const here = yield* shop.start()
+      yield* shop.emit("order.placed", {}, { environment: "staging" })
+      const there = yield* shop.claimOne({ environment: "staging", leaseMs: 1000 })
+
+      const acks = yield* Reports.applyAnywhere(shop.store, [
+        { jobId: there.jobId, runId: there.runId, ops: [done("pack:0")] },
+        { jobId: "job_nobody", runId: "run_nobody", ops: [complete()] },
+        { jobId: here.jobId, runId: here.runId, ops: [complete()] },
+        { jobId: here.jobId, runId: there.runId, ops: [complete()] }
+      ])
+      assert.deepStrictEqual(
+        acks.map(({ _tag }) => _tag),
+        ["Accepted", "Refused", "Accepted", "Refused"]
+      )
+      assert.deepStrictEqual(
+        yield* ExtendLeases.extendAnywhere(shop.store, [here.jobId, "job_nobody", there.jobId], 2000),
+        [here.jobId, "job_nobody"]
+      )
     })
 
     test("a report of a run that was cancelled is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start()
-      yield* shop.store.cancelRun("default", job.runId, "no stock")
+      yield* shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))
       const before = yield* snapshot(shop, job.runId)
 
       assert.strictEqual(yield* shop.refused(job, ...everything), "CANCELLED")
@@ -95,7 +129,7 @@ export const turnsSuite = (test: ShopTest): void => {
 
       yield* shop.report(job, compensate("charge"))
       const rollback = yield* snapshot(shop, job.runId)
-      const [ack] = yield* shop.store.applyReports([
+      const [ack] = yield* Reports.applyReports(shop.store, "default", [
         { jobId: job.jobId, runId: job.runId, ops: [done("charge:0"), complete()] }
       ])
       assert.deepStrictEqual(ack, {
@@ -122,7 +156,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
-      const acks = yield* shop.store.applyReports([
+      const acks = yield* Reports.applyReports(shop.store, "default", [
         { jobId: "job_stale", runId: job.runId, ops: [done("a:0")] },
         { jobId: job.jobId, runId: job.runId, ops: [done("b:0")] },
         { jobId: job.jobId, runId: job.runId, ops: [complete("done")] },
@@ -143,7 +177,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const broken = { ...done("broken:0"), name: { not: "a name" } as unknown as string }
 
       const error = yield* Effect.flip(
-        shop.store.applyReports([
+        Reports.applyReports(shop.store, "default", [
           { jobId: job.jobId, runId: job.runId, ops: [done("charge:0"), broken, complete()] }
         ])
       )
@@ -168,7 +202,10 @@ export const turnsSuite = (test: ShopTest): void => {
       const again = yield* shop.report(job, ...ops)
 
       assert.deepStrictEqual(again, first)
-      assert.strictEqual((yield* shop.store.listRuns({ environment: "default", limit: 10 })).totalCount, 3)
+      assert.strictEqual(
+        (yield* RunList.listRuns(shop.store, { environment: "default", limit: 10 })).totalCount,
+        3
+      )
       const { position } = yield* shop.emit("nothing.happened")
       assert.strictEqual(position, 3, "one event, one message")
     })
@@ -372,7 +409,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryStep("charge:0", 1, 1000))
-      const [waiting] = yield* shop.store.getRunSteps("default", job.runId)
+      const [waiting] = yield* RunInspection.getRunSteps(shop.store, "default", job.runId)
       assert.deepInclude(waiting, {
         status: "waiting",
         attempt: 2,
@@ -421,7 +458,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, retryStep("charge:0", 1, 1000))
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(next.open, [
@@ -595,7 +632,10 @@ export const turnsSuite = (test: ShopTest): void => {
 
     for (const [how, end] of [
       ["fails", (shop, child) => shop.report(child, fail("van broke down"))],
-      ["is cancelled", (shop, child) => shop.store.cancelRun("default", child.runId, "van broke down")]
+      [
+        "is cancelled",
+        (shop, child) => shop.store.write(Steering.cancelRun("default", child.runId, "van broke down"))
+      ]
     ] satisfies ReadonlyArray<
       [string, (shop: Shop, child: { jobId: string; runId: string } & any) => Effect.Effect<unknown, unknown>]
     >) {
@@ -671,7 +711,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const grandchild = yield* shop.claimOne()
       shop.heard()
 
-      yield* shop.store.cancelRun("default", parent.runId, "no stock")
+      yield* shop.store.write(Steering.cancelRun("default", parent.runId, "no stock"))
 
       const statuses = yield* Effect.forEach([parent, awaited, grandchild, jobs[0]!, jobs[1]!], ({ runId }) =>
         shop.status(runId)
@@ -693,7 +733,7 @@ export const turnsSuite = (test: ShopTest): void => {
 
     test("a parent that fails or completes leaves its children alone", function* (shop) {
       const { parent, child } = yield* parentAndChild(shop)
-      yield* shop.store.patchStep("default", `${parent.runId}:ship:0`, "1", "shipped by hand")
+      yield* shop.store.write(Steering.patchStep("default", `${parent.runId}:ship:0`, "1", "shipped by hand"))
       yield* shop.report(yield* shop.claimOne(), fail("no stock"))
 
       assert.strictEqual(yield* shop.status(child.runId), "running")
@@ -716,7 +756,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "compensating")
       yield* shop.report(job, done("compensate:pack:0", success(), { kind: "compensate" }))
 
-      yield* shop.store.releaseWorker("worker-1", true)
+      yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       assert.strictEqual(yield* shop.status(job.runId), "compensating")
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(next.compensating, {
@@ -768,7 +808,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.report(job, compensate("charge"), pause)
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.store.write(Steering.resumeRun("default", job.runId))
 
       assert.strictEqual(yield* shop.status(job.runId), "compensating")
       assert.isDefined((yield* shop.claimOne()).compensating)
@@ -778,7 +818,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(job, compensate("charge"))
-      const cancel = Effect.flip(shop.store.cancelRun("default", job.runId, ""))
+      const cancel = Effect.flip(shop.store.write(Steering.cancelRun("default", job.runId, "")))
 
       assert.strictEqual((yield* cancel).code, "INVALID_STATE")
       yield* shop.report(job, pause)
@@ -793,7 +833,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0", failure("declined", { reason: 51 }), { attempt: 3 }))
 
-      const [step] = yield* shop.store.getRunSteps("default", job.runId)
+      const [step] = yield* RunInspection.getRunSteps(shop.store, "default", job.runId)
       assert.deepInclude(step, {
         status: "failed",
         attempt: 3,

@@ -19,11 +19,21 @@ import {
   success,
   suspend
 } from "./Shop.ts"
+import * as Recording from "../../../../src/Engine/Runs/Recording.ts"
+import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
+import * as Idempotency from "../../../../src/Engine/Log/Idempotency.ts"
+import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
+import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 
 const day = 24 * 60 * 60 * 1000
 
 const recordOf = (shop: Shop, runId: string) =>
-  Effect.map(shop.store.readRecording(environment, runId, { after: 0 }), ({ events }) => events)
+  Effect.map(
+    shop.store.read(Recording.readRecording(environment, runId, { after: 0 })),
+    ({ events }) => events
+  )
 
 export const upkeepSuite = (test: ShopTest): void => {
   describe("retention", () => {
@@ -37,28 +47,28 @@ export const upkeepSuite = (test: ShopTest): void => {
       const young = yield* shop.start()
       yield* shop.report(young, complete())
 
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 1)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(day, 100))).deleted, 1)
 
-      const left = yield* shop.store.listRuns({ environment, limit: 10 })
+      const left = yield* RunList.listRuns(shop.store, { environment, limit: 10 })
       assert.deepStrictEqual(
         left.runs.map(({ id }) => id),
         [young.runId, waiting.runId]
       )
-      const gone = yield* Effect.flip(shop.store.getRunSteps(environment, old.runId))
+      const gone = yield* Effect.flip(RunInspection.getRunSteps(shop.store, environment, old.runId))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 0)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(day, 100))).deleted, 0)
     })
 
     test("idempotency keys go when their window has passed, whether or not a timer fires", function* (shop) {
       for (const key of ["o-1", "o-2", "o-3"]) yield* shop.emit("order.placed", {}, { idempotencyKey: key })
       yield* TestClock.adjust(day / 2)
       yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })
-      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(10), 0)
+      assert.strictEqual(yield* shop.store.write(Idempotency.forgetExpired(10)), 0)
 
       yield* TestClock.adjust(day / 2)
 
-      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 2)
-      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 1)
+      assert.strictEqual(yield* shop.store.write(Idempotency.forgetExpired(2)), 2)
+      assert.strictEqual(yield* shop.store.write(Idempotency.forgetExpired(2)), 1)
       assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })).duplicate)
     })
 
@@ -72,9 +82,9 @@ export const upkeepSuite = (test: ShopTest): void => {
       }
       yield* shop.pass(day)
 
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 2)).deleted, 2)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(0, 2))).deleted, 2)
 
-      const left = yield* shop.store.listRuns({ environment, limit: 10 })
+      const left = yield* RunList.listRuns(shop.store, { environment, limit: 10 })
       assert.deepStrictEqual(
         left.runs.map(({ id }) => id),
         [ids[2]]
@@ -94,9 +104,11 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.emit("order.shipped")
       yield* shop.pass(day)
 
-      const first = yield* shop.store.deleteEndedRuns(day, 100)
+      const first = yield* shop.store.write(RunRetention.deleteEndedRuns(0, 100))
       assert.deepStrictEqual(first, { deleted: 0, after: 5000 })
-      assert.deepStrictEqual(yield* shop.store.deleteEndedRuns(day, 100, first.after), { deleted: 1 })
+      assert.deepStrictEqual(yield* shop.store.write(RunRetention.deleteEndedRuns(0, 100, first.after)), {
+        deleted: 1
+      })
     })
 
     test("a child that ended stays as long as its parent has not", function* (shop) {
@@ -107,7 +119,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.report(child, complete())
       yield* shop.pass(2 * day)
 
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 0)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(day, 100))).deleted, 0)
     })
   })
 
@@ -127,7 +139,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.pass(1000)
       const again = yield* shop.claimOne()
       yield* shop.report(again, done("ship:0", failure("lost"), { attempt: 2 }), fail("lost"))
-      yield* shop.store.retryRun(environment, job.runId, "ship")
+      yield* shop.store.write(Steering.retryRun(environment, job.runId, "ship"))
       const last = yield* shop.claimOne()
       yield* shop.report(last, complete("done"))
 
@@ -155,10 +167,10 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { recording: true }))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"), sleep("nap:0", 1000), suspend("nap:0"))
-      yield* shop.store.pauseRun(environment, job.runId, "the bank is down")
-      yield* shop.store.resumeRun(environment, job.runId)
-      yield* shop.store.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand")
-      yield* shop.store.cancelRun(environment, job.runId, "no longer wanted")
+      yield* shop.store.write(Steering.pauseRun(environment, job.runId, "the bank is down"))
+      yield* shop.store.write(Steering.resumeRun(environment, job.runId))
+      yield* shop.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand"))
+      yield* shop.store.write(Steering.cancelRun(environment, job.runId, "no longer wanted"))
 
       const events = yield* recordOf(shop, job.runId)
 
@@ -190,7 +202,12 @@ export const upkeepSuite = (test: ShopTest): void => {
         yield* shop.report(job, done(name, success("x".repeat(name === "b:0" ? 1_100_000 : 10))))
       }
       const page = (after: number, limit?: number) =>
-        shop.store.readRecording(environment, job.runId, { after, ...(limit === undefined ? {} : { limit }) })
+        shop.store.read(
+          Recording.readRecording(environment, job.runId, {
+            after,
+            ...(limit === undefined ? {} : { limit })
+          })
+        )
 
       const first = yield* page(0)
       assert.strictEqual(first.events.length, 3)
@@ -211,14 +228,14 @@ export const upkeepSuite = (test: ShopTest): void => {
       for (const job of yield* shop.claim({ credit: 2 })) yield* shop.report(job, complete())
       yield* shop.pass(40 * day)
       yield* shop.emit("order.placed")
-      assert.strictEqual((yield* shop.store.deleteEndedRuns(10 * day, 10)).deleted, 2)
+      assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(30 * day, 10))).deleted, 2)
       const [charge, ship] = runIds as [string, string]
 
-      assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 0)
+      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 0)
       assert.strictEqual((yield* recordOf(shop, charge)).length, 2)
 
       yield* shop.pass(50 * day)
-      assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 2)
+      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 2)
       assert.strictEqual((yield* recordOf(shop, ship)).length, 2)
       const gone = yield* Effect.flip(recordOf(shop, charge))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
@@ -270,7 +287,7 @@ export const upkeepSuite = (test: ShopTest): void => {
         timezone: "UTC",
         scheduledAt: "1970-01-01T09:00:00.000Z"
       })
-      assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, 33 * hour)
+      assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, 33 * hour)
     })
 
     test("of the fires that were missed the last one is made up for", function* (shop) {
@@ -370,7 +387,7 @@ export const upkeepSuite = (test: ShopTest): void => {
         yield* shop.report(first, sleep("nap:0", 10 * hour), suspend("nap:0"))
         yield* shop.pass(hour)
         assert.deepInclude((yield* shop.situation(first.runId)).heldBack, { skipped: 3 })
-        yield* shop.store.cancelRun(environment, first.runId, "enough")
+        yield* shop.store.write(Steering.cancelRun(environment, first.runId, "enough"))
         yield* shop.fire()
         assert.deepStrictEqual(yield* shop.claim({ functions: ["report"] }), [])
         yield* shop.pass(hour)
@@ -396,7 +413,7 @@ export const upkeepSuite = (test: ShopTest): void => {
         for (let job = first, i = 0; i < 3; i++) {
           // failing, being cancelled and completing are ends alike
           if (i === 0) yield* shop.report(job, fail("no paper"))
-          else if (i === 1) yield* shop.store.cancelRun(environment, job.runId, "enough")
+          else if (i === 1) yield* shop.store.write(Steering.cancelRun(environment, job.runId, "enough"))
           else {
             yield* shop.pass(hour)
             yield* shop.report(job, complete())
@@ -416,7 +433,7 @@ export const upkeepSuite = (test: ShopTest): void => {
         const job = yield* shop.claimOne()
         yield* shop.report(job, retryRun(2 * hour))
         yield* shop.pass(hour)
-        yield* shop.store.pauseRun(environment, job.runId, "look at it")
+        yield* shop.store.write(Steering.pauseRun(environment, job.runId, "look at it"))
         yield* shop.pass(hour)
 
         assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { skipped: 2 })

@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
-import { handles, settle, type ShopTest, suspend, waitFor } from "./Shop.ts"
+import { complete, handles, settle, type ShopTest, suspend, waitFor } from "./Shop.ts"
 
 /** The `n` in the data of an event that a wait delivered. */
 const n = (outcome: Outcome | undefined): unknown =>
@@ -33,6 +33,23 @@ export const waitsSuite = (test: ShopTest): void => {
         source: "webhook",
         timestamp: new Date(0).toISOString()
       })
+    })
+
+    test("an event that nobody has waited for before wakes a run that waits now", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.emit("order.paid", { n: 2 })
+      const one = yield* shop.start()
+      yield* shop.report(one, waitFor("paid:0", "order.paid"), suspend("paid:0"))
+      yield* shop.emit("order.paid", { n: 3 })
+      yield* shop.report(yield* shop.claimOne(), complete())
+      yield* shop.emit("order.paid", { n: 4 })
+      const other = yield* shop.start()
+      yield* shop.report(other, waitFor("any:0", "order.*"), suspend("any:0"))
+      yield* shop.emit("order.paid", { n: 5 })
+
+      const [entry] = (yield* shop.claimOne()).journal
+      assert.strictEqual(n(entry?.outcome), 5)
     })
 
     test("an event that a live turn waits for is a notice", function* (shop) {

@@ -1,0 +1,86 @@
+/** `ironflow backup` and `ironflow restore`: the database in a file, and back. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { BackupInfo } from "../Engine/Store/Backup.ts"
+import { print } from "./Output.ts"
+import { formatSize } from "../Size.ts"
+
+const file = Argument.String("file")
+
+/** Commands that talk to a server only do not load what reads databases. */
+const local = Effect.promise(() => import("./LocalBackup.ts"))
+
+const contents = ({ bytes, madeAt }: BackupInfo): string =>
+  `${formatSize(bytes)}, ${madeAt === undefined ? "of an unknown time" : `as it was at ${madeAt}`}`
+
+export const backup = Command.make(
+  "backup",
+  {
+    file,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription(
+        "Read this database file, whether an engine has it open or not; by default the server makes the backup and sends it"
+      ),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ data, file }) {
+    const { backUpFile, download } = yield* local
+    const info = yield* Option.match(data, {
+      onNone: () => download(file),
+      onSome: (database) => backUpFile(database, file)
+    })
+    yield* print(
+      info,
+      () =>
+        `${file} has everything, ${contents(info)}. Keep it as safe as the database, and IRONFLOW_MASTER_KEY elsewhere: ` +
+        "without that key the secrets in it cannot be read."
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Write all that the engine has at this moment to a new file, while it goes on. Needs `engine:backup` where there are keys."
+  ),
+  Command.withShortDescription("Write everything to a file"),
+  Command.withExamples([
+    { command: "ironflow backup ironflow-monday.db" },
+    { command: "ironflow backup ironflow-monday.db --data /var/lib/ironflow/ironflow.db" }
+  ])
+)
+
+export const restore = Command.make(
+  "restore",
+  {
+    file,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("The database file that the backup becomes")
+    ),
+    replace: Flag.Boolean("replace").pipe(
+      Flag.withDescription("Replace the database that is there"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ data, file, replace }) {
+    const { restoreFile } = yield* local
+    const info = yield* restoreFile({ backup: file, filename: data, replace })
+    yield* print(
+      info,
+      () =>
+        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` goes on from there.`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Make a backup the database of an engine, whole or not at all. The backup is read through first, and no engine may have the database open."
+  ),
+  Command.withShortDescription("Make a backup the database"),
+  Command.withExamples([
+    { command: "ironflow restore ironflow-monday.db --data /var/lib/ironflow/ironflow.db --replace" }
+  ])
+)

@@ -1,0 +1,84 @@
+/** `--database-url`, and `ironflow migrate`: a database on Postgres instead of a file. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { databaseUrlOf } from "../Engine/DatabaseUrl.ts"
+import type { PostgresOptions } from "../Engine/Store/Postgres/Options.ts"
+import { toError, ValidationError } from "../Errors.ts"
+import { print } from "./Output.ts"
+
+export const databaseFlags = {
+  databaseUrl: Flag.String("database-url").pipe(
+    Flag.withMetavar("URL"),
+    Flag.withDescription(
+      "A database on Postgres instead of a file: postgres://user:password@host:5432/database; IRONFLOW_DATABASE_URL says it too, and keeps the password from those who list processes"
+    ),
+    Flag.optional
+  ),
+  databaseSchema: Flag.String("database-schema").pipe(
+    Flag.withMetavar("NAME"),
+    Flag.withDescription("The schema of the tables on Postgres; ironflow by default"),
+    Flag.optional
+  )
+}
+
+interface Given {
+  readonly data?: Option.Option<string>
+  readonly databaseUrl: Option.Option<string>
+  readonly databaseSchema: Option.Option<string>
+}
+
+/** The database on Postgres that was named, if one was. */
+export const databaseOf = ({
+  data = Option.none(),
+  databaseSchema,
+  databaseUrl
+}: Given): Effect.Effect<PostgresOptions | undefined, ValidationError> =>
+  Effect.try({
+    try: () => {
+      const url = databaseUrlOf(Option.getOrUndefined(databaseUrl), Option.getOrUndefined(data), {
+        url: "--database-url",
+        file: "--data"
+      })
+      if (url === undefined) return undefined
+      return Option.isNone(databaseSchema) ? { url } : { url, schema: databaseSchema.value }
+    },
+    // nothing else is thrown
+    catch: (error) => toError(error) as ValidationError
+  })
+
+export const migrate = Command.make(
+  "migrate",
+  databaseFlags,
+  Effect.fnUntraced(function* (given) {
+    const database = yield* databaseOf(given)
+    if (database === undefined) {
+      return yield* Effect.fail(
+        new ValidationError(
+          "Which database? Give --database-url or set IRONFLOW_DATABASE_URL. A database file is brought up to date by the engine that opens it"
+        )
+      )
+    }
+    const { from, shown, to } = yield* Effect.tryPromise({
+      try: async () => {
+        const { migrateDatabase } = await import("../Engine/Store/Postgres/Migrate.ts")
+        return migrateDatabase(database)
+      },
+      catch: toError
+    })
+    yield* print({ database: shown, from, to }, () =>
+      from === to
+        ? `The tables at ${shown} are up to date (${to}).`
+        : `The tables at ${shown} were at ${from} and are at ${to} now.`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Bring the tables on Postgres up to what this version knows. An engine that starts does the same: this is for those whose engine may not change tables."
+  ),
+  Command.withShortDescription("Bring tables on Postgres up to date"),
+  Command.withExamples([
+    { command: "ironflow migrate --database-url postgres://owner@db.internal:5432/ironflow" }
+  ])
+)

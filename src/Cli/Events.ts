@@ -1,0 +1,168 @@
+/** `ironflow events`: what is in the log. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Client, type ListEventsOptions, type LoggedEvent } from "../Client/Client.ts"
+import * as ClientHttp from "../Client/HttpServices.ts"
+import { Subscriptions } from "../Client/Subscriptions.ts"
+import { ironflow, serverOptions } from "./Ironflow.ts"
+import { fields, oneLine, shown, table, toJson } from "./Output.ts"
+import { commandsOf, given } from "./Calling.ts"
+
+const clientCommand = commandsOf(Client)
+
+const text = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+
+const filters = {
+  name: Argument.String("name").pipe(
+    Argument.withDescription("Only events of this name, or of a pattern such as order.*"),
+    Argument.optional
+  ),
+  entity: text("entity", "ID", "Only events of the stream of this entity"),
+  entityType: text("entity-type", "TYPE", "Only events of the streams of such entities"),
+  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this key"),
+  since: text("since", "TIME", "Only events from this time on, such as 2026-11-29T10:00:00Z"),
+  until: text("until", "TIME", "Only events before this time")
+}
+
+type Filters = { readonly [Name in keyof typeof filters]: Option.Option<string> }
+
+const optionsOf = ({ entity, ...others }: Filters): ListEventsOptions =>
+  // the names are those of the options
+  Object.fromEntries(
+    Object.entries({ entityId: entity, ...others }).flatMap(([name, value]) =>
+      Option.isSome(value) ? [[name, value.value]] : []
+    )
+  )
+
+const list = clientCommand("list", {
+  about: "List events, the newest first.",
+  takes: {
+    ...filters,
+    oldest: Flag.Boolean("oldest").pipe(
+      Flag.withDescription("The oldest first"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
+      Flag.withDefault(20)
+    ),
+    cursor: text("cursor", "CURSOR", "Where the page before ended")
+  },
+  call: (client, { cursor, limit, oldest, ...filters }) =>
+    client.listEvents({
+      ...optionsOf(filters),
+      limit,
+      order: oldest ? "oldest" : "newest",
+      ...given({ cursor })
+    }),
+  text: (page, { limit }) => {
+    const { events, lookedTo, nextCursor } = page
+    const rows = events.map((event) => [event.id, event.timestamp, oneLine(event.name), shown(event.data)])
+    return [
+      ...(rows.length > 0 ? [table(["EVENT", "AT", "NAME", "DATA"], rows)] : []),
+      ...(nextCursor === undefined
+        ? rows.length > 0
+          ? []
+          : ["There are no such events."]
+        : [
+            `${rows.length < limit ? `Looked as far as ${lookedTo?.timestamp}, and there is more of the log` : "There may be more"}; the next page: --cursor ${nextCursor}`
+          ])
+    ].join("\n")
+  }
+}).pipe(Command.withExamples([{ command: "ironflow events list 'order.*' --since 2026-11-29 --limit 50" }]))
+
+const get = clientCommand("get", {
+  about: "Show an event: its data, and what else is stored of it.",
+  takes: {
+    eventId: Argument.String("event-id").pipe(
+      Argument.withDescription("The id of the event, as `events list` shows it")
+    )
+  },
+  call: (client, { eventId }) => client.getEvent(eventId),
+  text: (event) =>
+    fields({
+      event: event.id,
+      name: oneLine(event.name),
+      version: String(event.version),
+      at: event.timestamp,
+      position: String(event.position),
+      source: event.source,
+      entity:
+        event.entity === undefined
+          ? undefined
+          : oneLine(`${event.entity.type} ${event.entity.id}, version ${event.entity.version}`),
+      key: event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
+      metadata: event.metadata === undefined ? undefined : shown(event.metadata, 2000),
+      data: shown(event.data, 2000)
+    })
+})
+
+/** Events that are asked for at once while they are followed. */
+const PAGE = 100
+
+const tail = Command.make(
+  "tail",
+  {
+    ...filters,
+    last: Flag.Int("last").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription(
+        "Begin with so many that there are already, up to 1000; 10 by default, 0 for none"
+      ),
+      Flag.withDefault(10)
+    )
+  },
+  Effect.fnUntraced(function* ({ last, ...filters }) {
+    const { json } = yield* ironflow
+    const options = optionsOf(filters)
+    const show = (events: ReadonlyArray<LoggedEvent>) =>
+      Effect.forEach(events, (event) => Console.log(json ? toJson(event) : line(event)), { discard: true })
+    const services = ClientHttp.layer(yield* serverOptions)
+    yield* Effect.gen(function* () {
+      const client = yield* Client
+      const { stream } = yield* Subscriptions
+      const newest = yield* client.listEvents({ limit: 1 })
+      let after = newest.lookedTo?.position ?? 0
+      if (last !== 0) {
+        const { events } = yield* client.listEvents({ ...options, limit: last })
+        const before = events.filter(({ position }) => position <= after)
+        yield* show(before.toReversed())
+      }
+      const goOn = Effect.gen(function* () {
+        for (let isMore = true; isMore;) {
+          const page = yield* client.listEvents({ ...options, after, order: "oldest", limit: PAGE })
+          yield* show(page.events)
+          after = page.lookedTo?.position ?? after
+          isMore = page.nextCursor !== undefined
+        }
+      })
+      // the subscription says when there is something; what came before it stood is found by its last event
+      yield* stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
+        Stream.buffer({ capacity: 1, strategy: "sliding" }),
+        Stream.runForEach(() => goOn)
+      )
+    }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
+  })
+).pipe(
+  Command.withDescription("Print events as they are stored, after the last that there are. Ctrl-C ends it."),
+  Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
+)
+
+const line = ({ data, name, timestamp }: LoggedEvent): string =>
+  `${timestamp}  ${oneLine(name)}  ${shown(data, 1000)}`
+
+export const events = Command.make("events").pipe(
+  Command.withAlias("event"),
+  Command.withDescription("Look at the events in the log."),
+  Command.withShortDescription("Look at events"),
+  Command.withSubcommands([list, get, tail])
+)

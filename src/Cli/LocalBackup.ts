@@ -1,0 +1,70 @@
+/** Backups as files of this machine. */
+import { createWriteStream } from "node:fs"
+import { pipeline } from "node:stream/promises"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { environmentHeader, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import { backUp, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
+import { restore, type RestoreOptions } from "../Engine/Store/Restore.ts"
+import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
+import { backup as row, restHealth } from "../Protocol/Server.ts"
+import { send, server } from "./Server.ts"
+
+export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => backUp(database, file, now))
+
+export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, IronflowError> =>
+  restore(options)
+
+const WHAT = "The backup"
+
+/** Has the server make a backup, and takes it. */
+export const download = (file: string) =>
+  Effect.gen(function* () {
+    const from = yield* server
+    // says what is wrong with the connection, if something is
+    yield* send({ method: "GET", path: restHealth.path, what: WHAT })
+    return yield* takeBackup<IronflowError>(
+      file,
+      (partial, signal) => fetchTo(from, partial, signal),
+      isIronflowError
+    )
+  })
+
+const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
+  const broken = (cause: unknown): ConnectionError =>
+    new ConnectionError(
+      `${WHAT} did not arrive whole: the connection to ${from.url} was lost, or the engine there has stopped`,
+      { cause }
+    )
+  const response = await fetch(from.url + row.path, {
+    method: row.method,
+    signal,
+    body: "{}",
+    headers: {
+      ...environmentHeader(from),
+      "content-type": "application/json",
+      ...(from.apiKey === undefined ? {} : { authorization: `Bearer ${from.apiKey}` })
+    }
+  }).catch((cause: unknown) => Promise.reject(broken(cause)))
+  if (!response.ok || response.body === null) {
+    const answer = { status: response.status, text: await response.text() }
+    throw isMissingEndpoint(answer)
+      ? unsupported(from.url, WHAT, "Upgrade the server", answer.status)
+      : failureOf(answer, WHAT)
+  }
+  await pipeline(piecesOf(response.body, broken), createWriteStream(partial), { signal })
+}
+
+/** Tells what goes wrong on the way from what goes wrong with the file. */
+async function* piecesOf(
+  body: AsyncIterable<Uint8Array>,
+  broken: (cause: unknown) => ConnectionError
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body
+  } catch (cause) {
+    throw broken(cause)
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Log lines of commands: where they go, and in which form. They go to standard error, so that what a command answers is alone on
+ * standard output. A reader that is gone, or does not read, and a disk that is full hold nobody up: lines are left out, of which
+ * the next one that gets through says how many.
+ */
+import { fstatSync, writeSync } from "node:fs"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Flag from "effect/cli/Flag"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { lineLevels, type LineLevel } from "../LogFields.ts"
+import { formatRecord, type LogFormat, logFormats } from "../LogFormat.ts"
+import { formatFromEnvironment, levelFromEnvironment, type Logger, type LogLevel } from "../Logger.ts"
+import { layerLogger } from "../Promise/EngineLogs.ts"
+
+/** The flags of commands that log. */
+export const logFlags = {
+  logFormat: Flag.Literals("log-format", logFormats).pipe(
+    Flag.withMetavar("FORMAT"),
+    Flag.withDescription(
+      "Log lines for people (pretty) or for programs (json, logfmt); IRONFLOW_LOG_FORMAT, else pretty"
+    ),
+    Flag.optional
+  ),
+  logLevel: Flag.Literals("log-level", [...lineLevels, "silent"] as const).pipe(
+    Flag.withMetavar("LEVEL"),
+    Flag.withDescription("The lowest level that is logged; IRONFLOW_LOG_LEVEL, else info"),
+    Flag.optional
+  )
+}
+
+export interface LogChoice {
+  readonly format: LogFormat
+  readonly level: LogLevel
+}
+
+/** What the flags say, and what they leave out by the environment variables, else `level`. */
+export const logChoice = (
+  flags: { readonly logFormat: Option.Option<LogFormat>; readonly logLevel: Option.Option<LogLevel> },
+  level: LogLevel = "info"
+): LogChoice => ({
+  format: Option.getOrElse(flags.logFormat, () => formatFromEnvironment()),
+  level: Option.getOrElse(flags.logLevel, () =>
+    readEnvironmentVariable("IRONFLOW_LOG_LEVEL") === undefined ? level : levelFromEnvironment()
+  )
+})
+
+/** The variables that have a process which this one starts log as this one does. */
+export const variablesOf = ({ format, level }: LogChoice): { readonly [name: string]: string } => ({
+  IRONFLOW_LOG_FORMAT: format,
+  IRONFLOW_LOG_LEVEL: level
+})
+
+/** A logger that writes to standard error. */
+export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = standardError()): Logger => {
+  const lowest = level === "silent" ? lineLevels.length : lineLevels.indexOf(level)
+  const line = (of: LineLevel): Logger[LineLevel] =>
+    lineLevels.indexOf(of) < lowest
+      ? () => undefined
+      : (message, data, fields) => {
+          // a logger that is called by whoever logs has the time of the machine
+          const at = Effect.runSync(Clock.currentTimeMillis)
+          sink.write((left) =>
+            left === 0
+              ? formatRecord(format, { at, level: of, message, fields, data })
+              : `${formatRecord(format, { at, level: "warn", message: missing(left), fields: { missing: left } })}\n` +
+                formatRecord(format, { at, level: of, message, fields, data })
+          )
+        }
+  return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
+}
+
+/** Has what Effects log written to standard error. */
+export const layerStderr = (choice: LogChoice): Layer.Layer<never> => layerLogger(stderrLogger(choice))
+
+const missing = (lines: number): string => `${lines} log lines are missing here: they could not be written`
+
+/** Where lines go that may not get through. `line` is told how many were left out since the last that did. */
+export interface LineSink {
+  readonly write: (line: (left: number) => string) => void
+}
+
+/** Characters that may wait to be read. */
+const WAITING = 1024 * 1024
+
+/** A pipe or terminal whose reader is slow is written to when it reads; `write` says whether it took the line. */
+export const boundedSink = (write: (text: string) => boolean): LineSink => {
+  let left = 0
+  return {
+    write: (line) => {
+      if (write(`${line(left)}\n`)) left = 0
+      else left++
+    }
+  }
+}
+
+const standardError = (): LineSink => {
+  const { stderr } = process
+  return boundedSink(
+    isFile(stderr.fd)
+      ? // the stream would be closed for good by the first line for which the disk has no room
+        (text) => {
+          try {
+            return writeSync(stderr.fd, text) > 0
+          } catch {
+            return false
+          }
+        }
+      : (text) => {
+          if (stderr.destroyed || stderr.writableLength > WAITING) return false
+          stderr.write(text)
+          return true
+        }
+  )
+}
+
+const isFile = (fd: number): boolean => {
+  try {
+    return fstatSync(fd).isFile()
+  } catch {
+    // closed: what is written to the stream is lost, which it takes without a word
+    return false
+  }
+}

@@ -1,0 +1,231 @@
+/** `ironflow runs list`: find runs, and see those that come. */
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Client, type ListRunsOptions, type ListRunsResult, type Run } from "../Client/Client.ts"
+import { ValidationError } from "../Errors.ts"
+import { runStatuses } from "../RunStatus.ts"
+import { ironflow } from "./Ironflow.ts"
+import { between, print, table, toJson } from "./Output.ts"
+import { ask, use } from "./Server.ts"
+
+const text = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+
+const moment = (name: string, description: string) =>
+  text(
+    name,
+    "TIME",
+    `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
+  )
+
+/** What the commands that are about many runs have in common. */
+const filterFlags = {
+  function: Flag.String("function").pipe(
+    Flag.withMetavar("ID"),
+    Flag.withDescription("Only runs of this function; several are possible"),
+    Flag.between(0, 100)
+  ),
+  status: Flag.Literals("status", runStatuses).pipe(
+    Flag.withMetavar("STATUS"),
+    Flag.withDescription("Only runs in this status; several are possible"),
+    Flag.between(0, runStatuses.length)
+  ),
+  createdFrom: moment("created-from", "Only runs that were created then or later"),
+  createdTo: moment("created-to", "Only runs that were created before that"),
+  endedFrom: moment("ended-from", "Only runs that ended then or later"),
+  endedTo: moment("ended-to", "Only runs that ended before that"),
+  event: text("event", "NAME", "Only runs that an event of this name has started"),
+  entity: text("entity", "ID", "Only runs that an event of this entity has started"),
+  idempotencyKey: text(
+    "idempotency-key",
+    "KEY",
+    "Only runs that an event with this idempotency key has started"
+  ),
+  error: text("error", "TEXT", "Only failed runs with this text in their error: its message, name or code"),
+  attribute: Flag.String("attribute").pipe(
+    Flag.withMetavar("PATH=VALUE"),
+    Flag.withDescription(
+      "Only runs with this value at a path that their function names in searchBy, as in event.data.orderId=o-17; several are possible"
+    ),
+    Flag.between(0, 10)
+  ),
+  where: text(
+    "where",
+    "CEL",
+    'Only runs for which this is true, over event, output and error, as in "event.data.amount > 100"; looks through all of them'
+  )
+}
+
+interface FilterInput {
+  readonly function: ReadonlyArray<string>
+  readonly status: ReadonlyArray<(typeof runStatuses)[number]>
+  readonly createdFrom: Option.Option<string>
+  readonly createdTo: Option.Option<string>
+  readonly endedFrom: Option.Option<string>
+  readonly endedTo: Option.Option<string>
+  readonly event: Option.Option<string>
+  readonly entity: Option.Option<string>
+  readonly idempotencyKey: Option.Option<string>
+  readonly error: Option.Option<string>
+  readonly attribute: ReadonlyArray<string>
+  readonly where: Option.Option<string>
+}
+
+const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** What is no length of time is for the server to read. */
+const momentOf = (said: string, now: number): string => {
+  const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
+  return count === undefined ? said : new Date(now - Number(count) * units[unit]!).toISOString()
+}
+
+/** One function or status is sent as it always was: then the server counts all runs there are. */
+const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
+
+const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
+  Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const attributes: Array<readonly [string, string]> = []
+    for (const said of input.attribute) {
+      const at = said.indexOf("=")
+      if (at < 1) {
+        return yield* new ValidationError(
+          `--attribute takes a path and its value, as in event.data.orderId=o-17, and not "${said}"`
+        )
+      }
+      attributes.push([said.slice(0, at), said.slice(at + 1)])
+    }
+    const some = <A, B>(name: string, value: Option.Option<A>, to: (value: A) => B | A = (value) => value) =>
+      Option.isNone(value) ? {} : { [name]: to(value.value) }
+    const time = (said: string) => momentOf(said, now)
+    return {
+      ...(input.function.length === 0 ? {} : { functionId: oneOrAll(input.function) }),
+      ...(input.status.length === 0 ? {} : { status: oneOrAll(input.status) }),
+      ...some("createdFrom", input.createdFrom, time),
+      ...some("createdTo", input.createdTo, time),
+      ...some("endedFrom", input.endedFrom, time),
+      ...some("endedTo", input.endedTo, time),
+      ...some("eventName", input.event),
+      ...some("entityId", input.entity),
+      ...some("idempotencyKey", input.idempotencyKey),
+      ...some("error", input.error),
+      ...some("where", input.where),
+      ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
+    }
+  })
+
+export const list = Command.make(
+  "list",
+  {
+    ...filterFlags,
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
+      Flag.withDefault(20)
+    ),
+    cursor: Flag.String("cursor").pipe(
+      Flag.withMetavar("CURSOR"),
+      Flag.withDescription("Where the page before ended"),
+      Flag.optional
+    ),
+    follow: Flag.Boolean("follow").pipe(
+      Flag.withDescription("Go on with the runs that come, each on a line of its own, until it is stopped"),
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const filters = yield* filtersOf(input)
+    if (input.follow) {
+      if (Option.isSome(input.cursor)) {
+        return yield* new ValidationError("--follow begins with the newest runs: leave --cursor out")
+      }
+      const { json } = yield* ironflow
+      return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
+    }
+    const page = yield* ask((client) =>
+      client.listRuns({
+        ...filters,
+        limit: input.limit,
+        ...(Option.isNone(input.cursor) ? {} : { cursor: input.cursor.value })
+      })
+    )
+    const now = yield* Clock.currentTimeMillis
+    yield* print(page, () => tableOf(page, now))
+  })
+).pipe(
+  Command.withDescription(
+    "List runs, the newest first: all, or those that fit all of the filters. Of several functions, or several statuses, one has to fit."
+  )
+)
+
+const tableOf = (page: ListRunsResult, now: number): string => {
+  const damaged = (page.damaged ?? []).map(({ id, message }) => `${id} is damaged. ${message}`)
+  const rows = page.runs.map((run) => [
+    run.id,
+    run.functionId,
+    run.status,
+    run.createdAt,
+    between(run.createdAt, run.endedAt, now)
+  ])
+  const lines = [
+    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "AGE"], rows)]),
+    ...damaged
+  ]
+  if (lines.length === 0) {
+    lines.push(page.lookedBackTo === undefined ? "There are no such runs." : "There are no such runs so far.")
+  }
+  if (page.filledBackTo !== undefined) {
+    lines.push(
+      `Runs from before ${page.filledBackTo} are not found by the attribute yet: they are being filled in.`
+    )
+  }
+  if (page.nextCursor !== undefined) {
+    const how =
+      page.lookedBackTo !== undefined
+        ? `Looked back to ${page.lookedBackTo}`
+        : page.isTotalExact === false
+          ? "There are more"
+          : `${page.totalCount} in all`
+    lines.push(`${how}; the next page: --cursor ${page.nextCursor}`)
+  }
+  return lines.join("\n")
+}
+
+/** How often it looks, and of how many runs it remembers that it has shown them. */
+const EVERY_MS = 1000
+const REMEMBERED = 10_000
+
+/** Shows the newest runs that fit, and then those that come to fit of all that were created since the oldest of them. */
+const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
+  Effect.gen(function* () {
+    const shown = new Set<string>()
+    const show = (runs: ReadonlyArray<Run>) =>
+      Effect.forEach(
+        runs.filter(({ id }) => !shown.has(id)).toReversed(),
+        (run) => {
+          shown.add(run.id)
+          return Console.log(json ? toJson(run) : lineOf(run))
+        },
+        { discard: true }
+      )
+    const now = yield* Clock.currentTimeMillis
+    const { runs: first } = yield* client.listRuns({ ...filters, limit })
+    yield* show(first)
+    const createdFrom = filters.createdFrom ?? first.at(-1)?.createdAt ?? now
+    return yield* Effect.forever(
+      Effect.gen(function* () {
+        yield* Effect.sleep(EVERY_MS)
+        yield* show((yield* client.listRuns({ ...filters, createdFrom, limit: 1000 })).runs)
+        for (const id of shown) if (shown.size > REMEMBERED) shown.delete(id)
+      })
+    )
+  })
+
+const lineOf = (run: Run): string =>
+  [run.createdAt, run.id, run.functionId, run.status, between(run.createdAt, run.endedAt)]
+    .join("  ")
+    .trimEnd()

@@ -1,0 +1,62 @@
+/**
+ * Sends the spans of a command to an OTLP receiver, as the variables of OpenTelemetry say (`OTEL_EXPORTER_OTLP_ENDPOINT`,
+ * `OTEL_SERVICE_NAME` ...). One that is away or slow costs spans and nothing else: a request has five seconds, then what was gathered is
+ * dropped, and it is tried again a minute later.
+ */
+import type * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import * as OtlpSerialization from "effect/observability/OtlpSerialization"
+import * as OtlpTracer from "effect/observability/OtlpTracer"
+import { ConnectionError } from "../Errors.ts"
+import { SDK_VERSION } from "../Worker/Version.ts"
+
+const ANSWER_MS = 5000
+
+const layerReceiver = Layer.effect(
+  HttpClient.HttpClient,
+  Effect.gen(function* () {
+    let isAway = false
+    return HttpClient.transform(yield* HttpClient.HttpClient, (sent, { url }) =>
+      sent.pipe(
+        Effect.timeoutOrElse({
+          duration: ANSWER_MS,
+          orElse: () =>
+            Effect.die(
+              new ConnectionError(
+                `The receiver of traces at ${url} has not answered for ${ANSWER_MS / 1000} s`
+              )
+            )
+        }),
+        Effect.tap(() => Effect.sync(() => (isAway = false))),
+        Effect.tapCause((cause) => {
+          if (isAway) return Effect.void
+          isAway = true
+          return Effect.logWarning(
+            `Traces cannot be sent to ${url}, and are dropped until they can; everything else goes on`,
+            cause
+          )
+        })
+      )
+    )
+  })
+).pipe(Layer.provide(FetchHttpClient.layer))
+
+/** As the environment is now. */
+export const make = (): Layer.Layer<never> =>
+  OtlpTracer.layerFromConfig({
+    resource: { serviceName: process.env.OTEL_SERVICE_NAME ?? "ironflow", serviceVersion: SDK_VERSION }
+  }).pipe(
+    Layer.provide(OtlpSerialization.layerJson),
+    Layer.provide(layerReceiver),
+    // whoever names a receiver wants them sent, unless something else is said
+    Layer.provide(
+      ConfigProvider.layer(ConfigProvider.fromEnv({ env: { OTEL_TRACES_EXPORTER: "otlp", ...process.env } }))
+    ),
+    Layer.catch((error: Config.ConfigError) =>
+      Layer.effectDiscard(Effect.logWarning(`Traces are not sent: ${error.message}`))
+    )
+  )

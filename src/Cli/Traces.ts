@@ -1,0 +1,16 @@
+/** Whether the spans of a command go anywhere: nothing is loaded where they do not. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+const variables = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+
+export const layerTraces: Layer.Layer<never> = Layer.unwrap(
+  Effect.suspend(() =>
+    variables.some((name) => (process.env[name] ?? "") !== "")
+      ? Effect.map(
+          Effect.promise(() => import("./TraceExport.ts")),
+          ({ make }) => make()
+        )
+      : Effect.succeed(Layer.empty)
+  )
+)

@@ -1,0 +1,180 @@
+/**
+ * Events that subscriptions hold: they are acked when their bodies are done, and the server is told as long as somebody works on them,
+ * or lets them wait here.
+ */
+import { askedDelayMs } from "../Backoff.ts"
+import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
+import type { Alarm } from "../Execution/Alarm.ts"
+import {
+  type AckType,
+  MAX_FAILURE,
+  MAX_REDELIVER_MS,
+  type WSClientMessage
+} from "../Protocol/Subscriptions.ts"
+import { showMs } from "../Show.ts"
+import type { Body, Delivery } from "./Delivery.ts"
+import type { SubscriptionState } from "./SubscriptionState.ts"
+import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
+
+/** What this needs of the session. Rejections are `SubscriptionError` when the server has refused something. */
+interface HoldingSession {
+  readonly alarm: Alarm
+  readonly now: () => number
+  readonly isPaused: () => boolean
+  readonly ask: (message: (requestId: number) => WSClientMessage, done: () => void) => Promise<void>
+  readonly settle: (
+    subscription: SubscriptionState,
+    eventId: string,
+    ackType: AckType,
+    more?: { readonly redeliverDelay?: number; readonly reason?: string }
+  ) => Promise<void>
+  readonly report: (info: SubscriptionErrorInfo, subscription: SubscriptionState) => void
+}
+
+export class HeldEvents {
+  readonly #session: HoldingSession
+
+  constructor(session: HoldingSession) {
+    this.#session = session
+  }
+
+  /** What has the event tells by it how that went. */
+  bodyOf(subscription: SubscriptionState, delivery: Delivery): Body {
+    const end = (failure?: { readonly error: unknown }): void => {
+      if (!subscription.acksItself || delivery.isSettled) {
+        delivery.phase = "done"
+        delivery.leftAt = this.#session.now()
+        if (delivery.isSettled || delivery.isLost) subscription.release(delivery)
+        return
+      }
+      if (failure === undefined) return this.ackItself(subscription, delivery)
+      subscription.release(delivery)
+      if (delivery.isLost) return
+      const { error } = failure
+      // servers that do not listen have no place for what is given up
+      const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
+      const reason = toError(error).message.slice(0, MAX_FAILURE)
+      const asked = ackType === "nak" ? askedDelayMs(error, this.#session.now()) : undefined
+      this.#session
+        .settle(subscription, delivery.eventId, ackType, {
+          reason,
+          // what is no delay is none that was asked for
+          ...(asked === undefined || Number.isNaN(asked)
+            ? {}
+            : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
+        })
+        .catch((problem) => this.#tellUnsettled(subscription, problem))
+    }
+    return {
+      take: () => {
+        if (this.#isLate(subscription, delivery)) this.#dropLate(subscription)
+        if (delivery.isLost) return false
+        delivery.phase = "running"
+        return true
+      },
+      done: () => end(),
+      failed: (error) => end({ error })
+    }
+  }
+
+  /** Its body is done: it is acked. */
+  ackItself(subscription: SubscriptionState, delivery: Delivery): void {
+    delivery.phase = "acking"
+    // it is acked when it comes back here
+    if (delivery.isLost) return
+    this.#session.settle(subscription, delivery.eventId, "ack").then(
+      () => subscription.release(delivery),
+      (problem) => this.#tellUnsettled(subscription, problem, delivery)
+    )
+  }
+
+  /** What a server has refused; a lost connection is known, and has brought the event to somebody else, or back here. */
+  #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: Delivery): void {
+    if (!(problem instanceof SubscriptionError)) return
+    if (delivery !== undefined) subscription.release(delivery)
+    const { code, message } = problem
+    this.#session.report({ code, message, subscriptionId: subscription.id, retrying: true }, subscription)
+  }
+
+  /** Says from time to time that somebody works on what is held, for as long as that is so. */
+  keep(subscription: SubscriptionState): void {
+    const { ackWaitMs, deliveries } = subscription
+    if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
+    subscription.cancelKeeping = this.#session.alarm.at(
+      this.#session.now() + Math.floor(ackWaitMs / 3),
+      () => {
+        subscription.cancelKeeping = undefined
+        this.#dropLate(subscription)
+        const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
+        if (left.length < deliveries.size || this.#session.isPaused()) {
+          this.#extend(
+            subscription,
+            left.map(({ eventId }) => eventId)
+          )
+          this.keep(subscription)
+        }
+        // those are with somebody else by now
+        const before = this.#session.now() - 2 * ackWaitMs
+        for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
+      }
+    )
+  }
+
+  /** Begins the `ackWait` anew of all that is held but `except`. */
+  #extend(subscription: SubscriptionState, except: ReadonlyArray<string>): void {
+    const now = this.#session.now()
+    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
+    const done = (): void => {
+      for (const delivery of extended) delivery.heldSince = now
+    }
+    // a body that has ended since the last time leaves its event with a whole `ackWait`
+    for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
+    // nothing is heard meanwhile, not even the answer
+    if (this.#session.isPaused()) done()
+    this.#session
+      .ask(
+        (requestId) => ({
+          type: "in_progress",
+          subscriptionId: subscription.id,
+          ...(except.length === 0 ? {} : { except }),
+          requestId
+        }),
+        done
+      )
+      .catch((problem) => this.#tellUnsettled(subscription, problem))
+  }
+
+  /** Whether it has waited so long, unheard by the server, that it is with somebody else for all that is known. */
+  #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: Delivery): boolean {
+    return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
+  }
+
+  #dropLate(subscription: SubscriptionState): void {
+    const { ackWaitMs, deliveries, id, pattern } = subscription
+    const late = [...deliveries.values()].filter((delivery) => this.#isLate(subscription, delivery))
+    if (late.length === 0) return
+    for (const delivery of late) {
+      delivery.isLost = true
+      // should it be held after all, its time runs out
+      delivery.phase = "left"
+      delivery.leftAt = this.#session.now()
+    }
+    this.#session.report(
+      {
+        code: "NOT_HELD",
+        message:
+          `Events of "${pattern}" that waited here were let go, and come again to somebody: ${late.length}. ` +
+          `The server was not reached for the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
+          "this process was frozen or busy, or the connection stood still",
+        subscriptionId: id,
+        retrying: true
+      },
+      subscription
+    )
+  }
+
+  stopKeeping(subscription: SubscriptionState): void {
+    subscription.cancelKeeping?.()
+    subscription.cancelKeeping = undefined
+  }
+}

@@ -1,0 +1,176 @@
+/** The requests that the rows of the contract describe, and what their answers mean to a client. */
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import { type Codec, json, reader } from "../Protocol/Codec.ts"
+import { isRepeatable, type Operation } from "../Protocol/Row.ts"
+import { type Call, type Calls, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Connection } from "./HttpConnection.ts"
+import { callPages } from "./HttpPages.ts"
+
+/** What is asked with, and what the answer means on servers that say it in another way. */
+export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "read">> {
+  /** JSON text, bytes, or what is to be made JSON. */
+  readonly body?: object | string | Uint8Array
+  /** What the call is about, where that is not the first variable. */
+  readonly about?: unknown
+  /** Members that an answer may lack, since the call has said them. */
+  readonly said?: object
+}
+
+type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
+
+export interface RowCalls {
+  /** Makes the call. `what` is the method as the user wrote it, `about` what it is called with. */
+  readonly ask: <A, B = A>(
+    operation: Operation<A>,
+    what: string,
+    input?: Input<NoInfer<B>>,
+    read?: (answer: unknown) => B | undefined
+  ) => Effect.Effect<B, IronflowError>
+  /** Asks for a list: all of it, or page after page where that is too much for one answer. */
+  readonly list: <A>(
+    operation: Operation<Array<A>>,
+    what: string,
+    query?: { readonly [name: string]: string | undefined }
+  ) => Effect.Effect<Array<A>, IronflowError>
+  /** Asks for page after page. `items` is what of the list is in a page. */
+  readonly pages: <A, Page>(
+    operation: Operation<Page>,
+    what: string,
+    input: Paged,
+    items: (page: Page) => Array<A>
+  ) => Effect.Effect<Array<A>, IronflowError>
+  /** Asks for all at once, as every server answers it; where that is too much for ours, for page after page. */
+  readonly all: <A, Page>(
+    operation: Operation<Page>,
+    what: string,
+    items: (page: Page) => Array<A>
+  ) => Effect.Effect<Array<A>, IronflowError>
+  readonly withoutEndpoint: Calls["withoutEndpoint"]
+}
+
+/** Calls over a connection. */
+export const makeRowCalls = (connection: Connection): RowCalls => {
+  const calls = makeCalls(connection)
+
+  /** All of the call but how its answer is read. */
+  const toCall = <A>(
+    operation: Operation,
+    what: string,
+    { about: named, body, said: _, variables = {}, ...more }: Omit<Input<A>, "query">
+  ) =>
+    checked(() => {
+      const texts = Object.values(variables)
+      for (const text of texts) checkVariable(what, text)
+      const about = named ?? texts[0]
+      const { missing } = operation
+      return {
+        endpoint: operation,
+        variables,
+        ...(body === undefined
+          ? {}
+          : { body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body) }),
+        what: `${what}(${about === undefined ? "" : quote(about)})`,
+        repeatable: isRepeatable(operation),
+        ...(operation.ours === undefined ? {} : { ours: true }),
+        ...(missing === undefined || about === undefined
+          ? {}
+          : { notFound: () => new missing(String(about)) }),
+        ...more
+      }
+    })
+
+  const ask: RowCalls["ask"] = <A, B>(
+    operation: Operation<A>,
+    what: string,
+    input: Input<B> = {},
+    read?: (answer: unknown) => B | undefined
+  ) =>
+    Effect.flatMap(toCall<B>(operation, what, input), (it) => {
+      const { answer } = operation
+      // without an answer `B` is undefined
+      if (answer === undefined && read === undefined) {
+        return Effect.as(calls.call<unknown>({ ...it, read: () => done }), undefined as B)
+      }
+      // without a reader `B` is what the operation says
+      const reads = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
+      const { said } = input
+      return calls.call<B>({
+        ...it,
+        read:
+          said === undefined ? reads : (answer) => reads(isObject(answer) ? { ...said, ...answer } : answer)
+      })
+    })
+
+  const pages: RowCalls["pages"] = <A, Page>(
+    operation: Operation<Page>,
+    what: string,
+    { query, ...input }: Paged,
+    items: (page: Page) => Array<A>
+  ) =>
+    Effect.flatMap(toCall(operation, what, input), (it) => {
+      const read = reader<Page>(operation.answer ?? (json as Codec<Page>))
+      return callPages<A>(calls, {
+        ...it,
+        ...(query === undefined ? {} : { query }),
+        read: (answer) => {
+          const page = read(answer)
+          return page === undefined ? undefined : items(page)
+        }
+      })
+    })
+
+  return {
+    withoutEndpoint: calls.withoutEndpoint,
+    ask,
+    pages,
+    all: (operation, what, items) =>
+      Effect.catch(Effect.map(ask(operation, what), items), (error) =>
+        error.code === "LIMIT_EXCEEDED" ? pages(operation, what, {}, items) : Effect.fail(error)
+      ),
+    list: <A>(
+      operation: Operation<Array<A>>,
+      what: string,
+      query: { readonly [name: string]: string | undefined } = {}
+    ) =>
+      Effect.flatMap(
+        checked(() => {
+          const search = new URLSearchParams()
+          for (const [name, text] of Object.entries(query)) {
+            if (text !== undefined) search.set(name, checkVariable(what, text))
+          }
+          return search
+        }),
+        (search) => {
+          const read = reader<Array<A>>(operation.answer ?? { kind: "list", of: { kind: "json" } })
+          const it: Omit<Call<Array<A>>, "orElse" | "query"> = {
+            endpoint: operation,
+            what: `${what}()`,
+            repeatable: isRepeatable(operation),
+            // bare, or in pages
+            read: (answer) => read(isObject(answer) ? answer[operation.page ?? ""] : answer)
+          }
+          return Effect.catchIf(
+            calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
+            // too much for one answer; pages come by id
+            ({ code }) => code === "LIMIT_EXCEEDED",
+            () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
+          )
+        }
+      )
+  }
+}
+
+/** The object that a method is given to send. */
+export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
+  checked(() => {
+    if (isObject(input)) return input
+    throw new ValidationError(`${what}() wants an object, got ${input === null ? "null" : typeof input}`)
+  })
+
+/** An empty one would ask for something else. */
+export const checkVariable = (what: string, text: unknown): string => {
+  if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
+  throw new ValidationError(`${what}() wants a text that is not empty, got ${quote(text)}`)
+}

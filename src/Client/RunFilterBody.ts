@@ -1,0 +1,55 @@
+/** What runs are looked for, as it travels: the server checks it. */
+import { UnsupportedError } from "../Errors.ts"
+import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
+import { checkFilterNames, type Moment } from "../RunFilters.ts"
+
+/**
+ * One function and one status travel as they always have, and other servers know them too. Throws `ValidationError` for a filter that
+ * there is not.
+ */
+export const filtersInBody = (options: ListRunsOptions) => {
+  checkFilterNames(options)
+  const {
+    createdFrom,
+    createdTo,
+    endedFrom,
+    endedTo,
+    functionId,
+    limit: _,
+    cursor: __,
+    status,
+    ...others
+  } = options
+  return {
+    ...oneOrSeveral("functionId", "functionIds", functionId),
+    ...oneOrSeveral("status", "statuses", status),
+    createdFrom: textOf(createdFrom),
+    createdTo: textOf(createdTo),
+    endedFrom: textOf(endedFrom),
+    endedTo: textOf(endedTo),
+    ...others
+  }
+}
+
+const oneOrSeveral = (one: string, several: string, value: string | ReadonlyArray<string> | undefined) => {
+  if (typeof value === "string" || value === undefined) return { [one]: value }
+  return value.length === 1 ? { [one]: value[0] } : { [several]: value }
+}
+
+const textOf = (moment: Moment | undefined): string | undefined => {
+  if (moment === undefined || typeof moment === "string") return moment
+  const at = new Date(moment)
+  return Number.isNaN(at.getTime()) ? String(moment) : at.toISOString()
+}
+
+/** A server that does not know the filters passes them over, and its answer says nothing of what only a search has. */
+export const isAnswered = (body: object, page: ListRunsResult): boolean =>
+  page.isTotalExact !== undefined ||
+  Object.entries(body).every(
+    ([name, value]) => value === undefined || /^(?:functionId|status|limit|cursor)$/.test(name)
+  )
+
+export const filtersAreUnknown = (url: string): UnsupportedError =>
+  new UnsupportedError(
+    `The server at ${url} knows no filters besides one function and one status, and has listed other runs too: leave the others out`
+  )

@@ -1,0 +1,48 @@
+/** What those who manage access give, and ids of what is there. */
+
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineError, NotFoundError } from "../../Errors.ts"
+import { checkName } from "../../Limits.ts"
+import { DEFAULT_ORG } from "./BuiltIn.ts"
+
+/** A service whose methods check whatever they are given, wherever it comes from. */
+export type Unchecked<S> = {
+  readonly [M in keyof S]: Raw<S, EngineError>[M] extends (...args: infer P) => infer R
+    ? (...args: { readonly [I in keyof P]: unknown }) => R
+    : never
+}
+
+/** What is said of input that is no object. */
+export const described =
+  (what: string) =>
+  (got: string): string =>
+    `${what} is described by an object, got ${got}`
+
+export const optionalName = (kind: string, name: unknown): string | undefined =>
+  name === undefined ? undefined : checkName(kind, name)
+
+export const orgOf = (id: unknown): string =>
+  id === undefined ? DEFAULT_ORG : checkName("id of the organization", id)
+
+export const findIn = <A>(
+  records: ReadonlyMap<string, A>,
+  id: unknown,
+  what: string,
+  NotFound: new (id: string) => NotFoundError
+): A => {
+  const name = checkName(`id of the ${what}`, id)
+  const found = records.get(name)
+  if (found !== undefined) return found
+  throw new NotFound(name)
+}
+
+export const ofOrg = <A extends { readonly orgId: string }>(
+  records: ReadonlyArray<A>,
+  orgId: unknown
+): ReadonlyArray<A> => {
+  if (orgId === undefined || orgId === null) return records
+  const id = checkName("id of the organization", orgId)
+  return records.filter((record) => record.orgId === id)
+}
+
+export const iso = (time: number): string => new Date(time).toISOString()

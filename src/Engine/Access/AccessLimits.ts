@@ -1,0 +1,27 @@
+/** How many keys, organizations, roles and policies there may be, and which nobody changes. */
+import { type Program, get, variant, refuse } from "../Store/Program.ts"
+import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
+import * as BuiltIn from "./BuiltIn.ts"
+
+/** Most keys, organizations, roles and policies each. */
+export const MOST = 10_000
+
+export // ---------------------------------------------------------------------------------------------------------------------
+
+type Table = "api_keys" | "orgs" | "roles" | "policies"
+
+export function* count(table: Table): Program<number> {
+  return Number((yield* get(variant("AccessLimits.count", `SELECT count(*) AS n FROM ${table}`)))?.n)
+}
+
+export function* checkRoom(table: Table, what: string): Program<void, LimitExceededError> {
+  if ((yield* count(table)) >= MOST)
+    return yield* refuse(new LimitExceededError(`The number of ${what}`, MOST + 1, MOST, what))
+}
+
+export function* refuseBuiltIn(what: string, id: string) {
+  if (!BuiltIn.isBuiltIn(id)) return
+  return yield* refuse(
+    new InvalidStateError(`The ${what} ${id} is built in and stays as it is: make one of your own`)
+  )
+}

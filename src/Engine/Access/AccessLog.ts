@@ -1,0 +1,50 @@
+/** What was changed of keys, organizations, roles and policies, and by whom. */
+import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import type { AccessLogEntry } from "./AccessRecords.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+/** Entries of the access log that are kept. */
+export const LOGGED = 10_000
+
+const READ_ACCESS_LOG = statement(
+  "AccessLog.readAccessLog",
+  "SELECT * FROM access_log ORDER BY seq DESC LIMIT ?",
+  { scans: "newest first, up to a limit" }
+)
+
+/** Who changed them, newest first. `by` of the changes below is for this. */
+export const readAccessLog = acrossEnvironments(
+  "readAccessLog",
+  function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {
+    return (yield* all(READ_ACCESS_LOG, limit)).map((row) => ({
+      at: Number(row.at),
+      by: String(row.who),
+      action: String(row.action),
+      subject: String(row.subject),
+      // written by `log` below
+      details: parseStored(String(row.details)) as { readonly [name: string]: unknown }
+    }))
+  },
+  () => "read the access log"
+)
+
+const LOG = statement(
+  "AccessLog.log",
+  "INSERT INTO access_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
+)
+
+const LOG_2 = statement("AccessLog.log.2", "DELETE FROM access_log WHERE seq <= ?")
+
+export function* log(
+  tx: Transaction,
+  by: string,
+  action: string,
+  subject: string,
+  details: { readonly [name: string]: unknown }
+): Program<void> {
+  const seq = yield* insert(LOG, tx.now(), by, action, subject, JSON.stringify(details))
+  yield* write(LOG_2, seq - LOGGED)
+  const { name } = details
+  tx.changes.accessLog.push({ by, action, subject, ...(typeof name === "string" ? { name } : {}) })
+}

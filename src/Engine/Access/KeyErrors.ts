@@ -1,0 +1,7 @@
+/** What is said to somebody who comes without a key. */
+import { UnauthenticatedError } from "../../Errors.ts"
+
+export const keyNeeded = (): UnauthenticatedError =>
+  new UnauthenticatedError(
+    "This engine wants an API key: give it as `apiKey`, or set IRONFLOW_API_KEY. `ironflow apikeys create` makes one"
+  )

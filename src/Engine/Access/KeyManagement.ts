@@ -1,0 +1,218 @@
+/** Managing API keys: checked input, then one operation of the store. */
+import { checkedInEngine as checked } from "../../Checked.ts"
+import { randomBytes } from "node:crypto"
+import * as Effect from "effect/Effect"
+import type { ApiKeysApi } from "../../Client/ApiKeys.ts"
+import { type APIKey, type APIKeyWithSecret, CreateApiKey, RotateApiKey } from "../../Protocol/Access.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import { positiveDuration } from "../../Duration.ts"
+import {
+  ApiKeyNotFoundError,
+  LimitExceededError,
+  RoleNotFoundError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import { taker } from "../../Protocol/Requests.ts"
+import { checkName, rolesOfKey } from "../../Limits.ts"
+import type { KeyRecord } from "./AccessRecords.ts"
+import { hashOf } from "./Access.ts"
+import { DEVELOPER } from "./BuiltIn.ts"
+import * as KeyRows from "./KeyRows.ts"
+
+import type { Manager } from "./Manager.ts"
+import { described, findIn, iso, type Unchecked } from "./AccessInput.ts"
+
+export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
+  const { access, bound, by, caller, checkGiving, environment, mayEverything, shows, store } = manager
+  const visible = (key: KeyRecord): boolean => bound === undefined || key.environment === bound
+
+  const findKey = (id: unknown): KeyRecord => {
+    const key = access.keys.get(checkName("id of the API key", id))
+    if (key !== undefined && visible(key)) return key
+    throw new ApiKeyNotFoundError(String(id))
+  }
+
+  const shown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key), access.now())
+
+  const create = (input: unknown) =>
+    Effect.gen(function* () {
+      const {
+        name,
+        environment: named,
+        roleIds,
+        lifeMs
+      } = yield* checked(() => {
+        const read = readKeyInput(input)
+        if (bound !== undefined && (read.environment ?? bound) !== bound) {
+          throw new UnauthorizedError(
+            `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
+          )
+        }
+        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
+        checkGiving(`make the key "${read.name}"`, access.rulesOf(read.roleIds ?? [DEVELOPER]))
+        const endsAt = caller?.endsAt
+        if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
+          throw new UnauthorizedError(
+            `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and makes no key that ends later: ` +
+              "leave `expires_in` out for one that ends with it"
+          )
+        }
+        return read
+      })
+      // outside of the transaction, which may be repeated; from the system, because a seed must not give keys away
+      const secret = newSecret()
+      const key = yield* store.write(
+        KeyRows.createApiKey(
+          {
+            name,
+            ...stored(secret),
+            callEnvironment: environment,
+            ...(named === undefined ? {} : { environment: named }),
+            ...(roleIds === undefined ? {} : { roleIds }),
+            ...(lifeMs === undefined ? {} : { lifeMs }),
+            ...(caller?.endsAt === undefined ? {} : { endsBy: caller.endsAt }),
+            ...(caller === undefined || caller.key !== undefined ? {} : { byAnybody: true })
+          },
+          by
+        )
+      )
+      return withSecret(shown(key), secret)
+    })
+
+  return {
+    create,
+    list: () =>
+      Effect.sync(() =>
+        [...access.keys.values()]
+          .filter(visible)
+          .filter(shows("apikey:read", "apikey"))
+          .sort(newestFirst)
+          .map(shown)
+      ),
+    get: (id) => checked(() => shown(findKey(id))),
+    rotate: (id, options) =>
+      Effect.flatMap(
+        checked(() => {
+          const overlapMs = readOverlap(options)
+          const key = findKey(id)
+          // whoever rotates a key has it from then on
+          if (key.id !== caller?.key?.id) {
+            checkGiving(`rotate the key "${key.name}"`, access.rulesOf(key.roleIds))
+          }
+          const endsAt = caller?.endsAt
+          if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
+            throw new UnauthorizedError(
+              `The API key "${caller?.key?.name}", or the secret of it that this call has, ends at ${iso(endsAt)}, and rotates no key that ends later: use the newest secret, or another key`
+            )
+          }
+          return { id: key.id, secret: newSecret(), overlapMs }
+        }),
+        ({ id, overlapMs, secret }) =>
+          Effect.map(
+            store.write(
+              KeyRows.rotateApiKey(
+                id,
+                { ...stored(secret), ...(overlapMs === undefined ? {} : { overlapMs }) },
+                by
+              )
+            ),
+            (key) => withSecret(shown(key), secret)
+          )
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => findKey(id)),
+        ({ id }) => store.write(KeyRows.deleteApiKey(id, by, { mayOpen: mayEverything() }))
+      )
+  }
+}
+
+/** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
+const longestLife = 100 * 365 * 24 * 3_600_000
+
+/** How long the secret before may go on working, milliseconds. */
+const longestOverlap = 30 * 24 * 3_600_000
+
+const ENVIRONMENT_ID = "env_"
+const PREFIX = "ifk_"
+/** Characters of a key that are stored to tell it apart. */
+const shownLength = PREFIX.length + 6
+
+const takeKey = taker(CreateApiKey, described("An API key"))
+const takeRotation = taker(RotateApiKey, () => "Rotate: the body must be an object, or empty")
+
+const readKeyInput = (input: unknown) => {
+  const { env_id, expires_in, name, role_ids } = takeKey(input)
+  return {
+    name: checkName("name of the API key", name),
+    environment: env_id === undefined ? undefined : environmentOf(env_id),
+    roleIds: role_ids === undefined ? undefined : readRoleIds(role_ids),
+    lifeMs: expires_in === undefined ? undefined : readLife(expires_in)
+  }
+}
+
+const readLife = (duration: unknown): number => {
+  const what = "`expires_in` of the API key"
+  if (typeof duration !== "string" && typeof duration !== "number") {
+    throw new ValidationError(
+      `${what} must be a duration, like "90d" or milliseconds; got ${typeof duration}`
+    )
+  }
+  const ms = positiveDuration(duration, what)
+  if (ms > longestLife) throw new ValidationError(`${what} is too long: at most 36500d, or leave it out`)
+  return Math.ceil(ms)
+}
+
+const readOverlap = (options: unknown): number | undefined => {
+  const { overlap } = takeRotation(options ?? {})
+  if (overlap === undefined) return undefined
+  const what = "`overlap` of the API key"
+  if (typeof overlap !== "string" && typeof overlap !== "number") {
+    throw new ValidationError(`${what} must be a duration, like "24h" or milliseconds; got ${typeof overlap}`)
+  }
+  const ms = positiveDuration(overlap, what)
+  if (ms > longestOverlap) {
+    throw new ValidationError(`${what} is too long: the secret before goes on working for at most 30d`)
+  }
+  return Math.ceil(ms)
+}
+
+const environmentOf = (id: unknown): string => {
+  const name = checkName("environment of the API key", id)
+  return name.startsWith(ENVIRONMENT_ID) && name.length > ENVIRONMENT_ID.length
+    ? name.slice(ENVIRONMENT_ID.length)
+    : name
+}
+
+const readRoleIds = (ids: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(ids))
+    throw new ValidationError("`role_ids` of the API key must be a list of ids of roles")
+  if (ids.length > rolesOfKey) {
+    throw new LimitExceededError("The list of roles of the API key", ids.length, rolesOfKey, "roles")
+  }
+  return ids.map((id) => checkName("id of a role", id))
+}
+
+const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
+  b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1)
+
+const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
+
+const stored = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, shownLength) })
+
+const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key, secret, key: secret })
+
+const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined, now: number): APIKey => ({
+  id: key.id,
+  name: key.name,
+  key_prefix: key.prefix,
+  env_id: key.environment === undefined ? "*" : ENVIRONMENT_ID + key.environment,
+  role_ids: [...key.roleIds],
+  created_at: iso(key.createdAt),
+  ...(key.expiresAt === undefined ? {} : { expires_at: iso(key.expiresAt) }),
+  ...(lastUsedAt === undefined ? {} : { last_used_at: iso(lastUsedAt) }),
+  ...(key.previous === undefined || key.previous.endsAt <= now
+    ? {}
+    : { previous_expires_at: iso(key.previous.endsAt) })
+})

@@ -1,0 +1,215 @@
+/** API keys as the database keeps them. */
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { KeyRecord, NewKey, NewSecret } from "./AccessRecords.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import { acrossEnvironments, type Program, refuse, statement, get, write } from "../Store/Program.ts"
+import {
+  type RoleNotFoundError,
+  type UnauthenticatedError,
+  ValidationError,
+  ApiKeyNotFoundError,
+  UnauthorizedError
+} from "../../Errors.ts"
+import { count, checkRoom } from "./AccessLimits.ts"
+import { keyNeeded } from "./KeyErrors.ts"
+import * as BuiltIn from "./BuiltIn.ts"
+import { findRole } from "./RoleRows.ts"
+import { log } from "./AccessLog.ts"
+
+const BOOTSTRAP = "key_bootstrap"
+
+export const toKey = (row: Row): KeyRecord => ({
+  id: String(row.id),
+  name: String(row.name),
+  prefix: String(row.prefix),
+  hash: String(row.hash),
+  // written by `storeKey` below
+  roleIds: parseStored(String(row.roles)) as Array<string>,
+  createdAt: Number(row.created_at),
+  ...(row.environment === null ? {} : { environment: String(row.environment) }),
+  ...(row.expires_at === null ? {} : { expiresAt: Number(row.expires_at) }),
+  ...(row.last_used_at === null ? {} : { lastUsedAt: Number(row.last_used_at) }),
+  ...(row.previous_hash === null
+    ? {}
+    : { previous: { hash: String(row.previous_hash), endsAt: Number(row.previous_ends_at) } })
+})
+
+export const createApiKey = acrossEnvironments(
+  "createApiKey",
+  function* (
+    tx: Transaction,
+    input: NewKey,
+    by: string
+  ): Program<KeyRecord, RoleNotFoundError | UnauthenticatedError | ValidationError> {
+    const isFirst = (yield* count("api_keys")) === 0
+    // two of them may have come at once
+    if (input.byAnybody === true && !isFirst) return yield* refuse(keyNeeded())
+    if (isFirst && input.lifeMs !== undefined) {
+      return yield* refuse(
+        new ValidationError(
+          "The first API key must not expire: when it did, nobody would be let in any more. Make it without an end " +
+            "(`ironflow apikeys create admin`), and with it the one that expires"
+        )
+      )
+    }
+    yield* checkRoom("api_keys", "API keys")
+    const environment =
+      input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
+    const roleIds = [
+      ...new Set([
+        ...(input.roleIds ?? [isFirst ? BuiltIn.ADMIN : BuiltIn.DEVELOPER]),
+        ...(input.byAnybody === true ? [BuiltIn.ADMIN] : [])
+      ])
+    ]
+    for (const id of roleIds) yield* findRole(id)
+    const createdAt = tx.now()
+    const expiresAt = Math.min(
+      input.endsBy ?? Number.POSITIVE_INFINITY,
+      createdAt + (input.lifeMs ?? Number.POSITIVE_INFINITY)
+    )
+    const key: KeyRecord = {
+      id: tx.ids.apiKey(),
+      name: input.name,
+      prefix: input.prefix,
+      hash: input.hash,
+      roleIds,
+      createdAt,
+      ...(environment === "*" ? {} : { environment }),
+      ...(expiresAt === Number.POSITIVE_INFINITY ? {} : { expiresAt })
+    }
+    yield* storeKey(tx, key)
+    yield* log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
+    return key
+  },
+  () => "store an API key"
+)
+
+const PUT_BOOTSTRAP_KEY = statement("KeyRows.putBootstrapKey", "SELECT * FROM api_keys WHERE id = ?")
+
+const PUT_BOOTSTRAP_KEY_2 = statement(
+  "KeyRows.putBootstrapKey.2",
+  "SELECT 1 FROM api_keys WHERE hash = ? AND id <> ?"
+)
+
+const PUT_BOOTSTRAP_KEY_3 = statement("KeyRows.putBootstrapKey.3", "DELETE FROM api_keys WHERE id = ?")
+
+/** Makes the key of the operator's choice stand, whatever there was under its id. */
+export const putBootstrapKey = acrossEnvironments(
+  "putBootstrapKey",
+  function* (tx: Transaction, hash: string): Program<void> {
+    const row = yield* get(PUT_BOOTSTRAP_KEY, BOOTSTRAP)
+    if (row !== undefined && row.hash === hash) return
+    if ((yield* get(PUT_BOOTSTRAP_KEY_2, hash, BOOTSTRAP)) !== undefined) return
+    const key: KeyRecord = {
+      id: BOOTSTRAP,
+      name: "bootstrap",
+      prefix: "",
+      hash,
+      roleIds: [BuiltIn.ADMIN],
+      createdAt: tx.now()
+    }
+    yield* write(PUT_BOOTSTRAP_KEY_3, BOOTSTRAP)
+    yield* storeKey(tx, key)
+    yield* log(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP, {
+      name: key.name
+    })
+  },
+  () => "store the bootstrap key"
+)
+
+const ROTATE_API_KEY = statement(
+  "KeyRows.rotateApiKey",
+  "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
+)
+
+/** Gives the key another secret; the old one ends, at once or after a while. */
+export const rotateApiKey = acrossEnvironments(
+  "rotateApiKey",
+  function* (
+    tx: Transaction,
+    id: string,
+    { hash, overlapMs, prefix }: NewSecret,
+    by: string
+  ): Program<KeyRecord, ApiKeyNotFoundError> {
+    const { previous: _, ...before } = yield* findKey(id)
+    const previous = overlapMs === undefined ? undefined : { hash: before.hash, endsAt: tx.now() + overlapMs }
+    const key: KeyRecord = { ...before, hash, prefix, ...(previous === undefined ? {} : { previous }) }
+    yield* write(ROTATE_API_KEY, hash, prefix, previous?.hash ?? null, previous?.endsAt ?? null, id)
+    tx.changes.access.push({ _tag: "Key", key })
+    yield* log(tx, by, "apikey:rotate", id, {
+      name: key.name,
+      ...(previous === undefined ? {} : { overlapMs })
+    })
+    return key
+  },
+  (id) => `rotate API key ${id}`
+)
+
+const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
+
+/** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+export const deleteApiKey = acrossEnvironments(
+  "deleteApiKey",
+  function* (
+    tx: Transaction,
+    id: string,
+    by: string,
+    { mayOpen = true }: { readonly mayOpen?: boolean } = {}
+  ): Program<void, ApiKeyNotFoundError | UnauthorizedError> {
+    const { name } = yield* findKey(id)
+    if (!mayOpen && (yield* count("api_keys")) === 1) {
+      return yield* refuse(
+        new UnauthorizedError(
+          `The API key "${name}" is the last one: without it everybody who reaches the engine might do everything, so it is deleted only ` +
+            "with a key that may do everything itself, in all environments and without an end"
+        )
+      )
+    }
+    yield* write(DELETE_API_KEY, id)
+    tx.changes.access.push({ _tag: "KeyDeleted", id })
+    yield* log(tx, by, "apikey:delete", id, { name })
+  },
+  (id) => `delete API key ${id}`
+)
+
+const TOUCH_API_KEYS = statement("KeyRows.touchApiKeys", "UPDATE api_keys SET last_used_at = ? WHERE id = ?")
+
+/** Notes when keys were last used; those that are gone are left out. */
+export const touchApiKeys = acrossEnvironments(
+  "touchApiKeys",
+  function* (
+    _tx: Transaction,
+    uses: ReadonlyArray<{ readonly id: string; readonly at: number }>
+  ): Program<void> {
+    for (const { id, at } of uses) yield* write(TOUCH_API_KEYS, at, id)
+  },
+  () => "note the use of API keys"
+)
+
+const STORE_KEY = statement(
+  "KeyRows.storeKey",
+  `INSERT INTO api_keys (id, name, prefix, hash, environment, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+function* storeKey(tx: Transaction, key: KeyRecord): Program<void> {
+  yield* write(
+    STORE_KEY,
+    key.id,
+    key.name,
+    key.prefix,
+    key.hash,
+    key.environment ?? null,
+    JSON.stringify(key.roleIds),
+    key.createdAt,
+    key.expiresAt ?? null
+  )
+  tx.changes.access.push({ _tag: "Key", key })
+}
+
+const FIND_KEY = statement("KeyRows.findKey", "SELECT * FROM api_keys WHERE id = ?")
+
+function* findKey(id: string): Program<KeyRecord, ApiKeyNotFoundError> {
+  const row = yield* get(FIND_KEY, id)
+  if (row === undefined) return yield* refuse(new ApiKeyNotFoundError(id))
+  return toKey(row)
+}

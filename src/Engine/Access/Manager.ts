@@ -1,0 +1,83 @@
+/** On whose behalf keys, organizations, roles and policies are managed, and what that allows. */
+import { UnauthorizedError } from "../../Errors.ts"
+import type { Action, PolicyRule, ResourceKind } from "../../Policy.ts"
+import type { PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { AccessService, Caller } from "./Access.ts"
+import { everything } from "./BuiltIn.ts"
+import { Comparison, excess } from "./Permissions.ts"
+
+export type Manager = ReturnType<typeof makeManager>
+
+/** For calls of `caller` in the environment; without a caller for the engine's own process. */
+export const makeManager = (
+  { store, access }: { readonly store: StoreService; readonly access: AccessService },
+  environment: string,
+  caller?: Caller
+) => {
+  const by = caller?.key?.id ?? "local"
+  const bound = caller?.key?.environment
+
+  /** Whether a list shows it: what may be read, and no more. */
+  const shows =
+    (action: Action, kind: ResourceKind) =>
+    ({ id }: { readonly id: string }): boolean =>
+      caller?.may(action, `${kind}:${id}`, environment) ?? true
+
+  /** Nobody gives more than they may do themselves. */
+  const checkGiving = (
+    what: string,
+    rules: ReadonlyArray<PolicyRule>,
+    comparison = new Comparison()
+  ): void => {
+    if (caller?.key === undefined) return
+    const more = excess(caller.rules, rules, comparison)
+    if (more === undefined) return
+    throw new UnauthorizedError(
+      `The API key "${caller.key.name}" may not ${what}, which could do more than it can itself: ${more}. ` +
+        "Use a key that may do all of that"
+    )
+  }
+
+  /** Whether the caller loses nothing to somebody who may do everything, everywhere and for ever. */
+  const mayEverything = (): boolean =>
+    caller?.key === undefined ||
+    (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
+
+  /** The roles as they would be with other policies, where a key of the roles would hear of it. */
+  const checkRoles = (
+    what: string,
+    changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined
+  ): void => {
+    const comparison = new Comparison()
+    for (const role of access.roles.values()) {
+      const rules = changed(role)
+      if (rules !== undefined) checkGiving(what, rules, comparison)
+    }
+  }
+
+  const policiesOf = ({ policyIds }: RoleRecord): ReadonlyArray<PolicyRecord> =>
+    policyIds.flatMap((id) => access.policies.get(id) ?? [])
+
+  const checkSpanning = (what: string): void => {
+    if (bound === undefined) return
+    throw new UnauthorizedError(
+      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to "${bound}": use one that spans all`
+    )
+  }
+
+  return {
+    store,
+    access,
+    environment,
+    caller,
+    by,
+    bound,
+    shows,
+    checkGiving,
+    checkRoles,
+    mayEverything,
+    policiesOf,
+    checkSpanning
+  }
+}

@@ -1,0 +1,60 @@
+/** Managing organizations: checked input, then one operation of the store. */
+import { checkedInEngine as checked } from "../../Checked.ts"
+import * as Effect from "effect/Effect"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { OrgsApi } from "../../Client/Orgs.ts"
+import { CreateOrg, type Organization, UpdateOrg } from "../../Protocol/Access.ts"
+import { OrgNotFoundError } from "../../Errors.ts"
+import { taker } from "../../Protocol/Requests.ts"
+import { checkName } from "../../Limits.ts"
+import type { OrgRecord } from "./AccessRecords.ts"
+import * as OrgRows from "./OrgRows.ts"
+
+import type { Manager } from "./Manager.ts"
+import { described, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
+
+const take = taker(CreateOrg, described("An organization"))
+const takeChanges = taker(UpdateOrg, described("An organization"))
+
+export const make = (manager: Manager): Unchecked<OrgsApi<EffectKind>> => {
+  const { access, by, checkSpanning, shows, store } = manager
+  return {
+    create: (input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return checkName("name of the organization", take(input).name)
+        }),
+        (name) => Effect.map(store.write(OrgRows.createOrg(name, by)), toOrganization)
+      ),
+    list: () =>
+      Effect.sync(() => [...access.orgs.values()].filter(shows("org:read", "org")).map(toOrganization)),
+    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", OrgNotFoundError))),
+    update: (id, input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return {
+            id: checkName("id of the organization", id),
+            name: optionalName("name of the organization", takeChanges(input).name)
+          }
+        }),
+        ({ id, name }) => Effect.map(store.write(OrgRows.updateOrg(id, name, by)), toOrganization)
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return checkName("id of the organization", id)
+        }),
+        (id) => store.write(OrgRows.deleteOrg(id, by))
+      )
+  }
+}
+
+const toOrganization = ({ id, name, createdAt, updatedAt }: OrgRecord): Organization => ({
+  id,
+  name,
+  created_at: iso(createdAt),
+  updated_at: iso(updatedAt)
+})

@@ -1,0 +1,94 @@
+/** Organizations as the database keeps them. */
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { OrgRecord } from "./AccessRecords.ts"
+import { statement, acrossEnvironments, type Program, write, get, refuse } from "../Store/Program.ts"
+import { type LimitExceededError, InvalidStateError, OrgNotFoundError } from "../../Errors.ts"
+import { checkRoom, refuseBuiltIn } from "./AccessLimits.ts"
+import { log } from "./AccessLog.ts"
+import * as BuiltIn from "./BuiltIn.ts"
+
+export const toOrg = (row: Row): OrgRecord => ({
+  id: String(row.id),
+  name: String(row.name),
+  createdAt: Number(row.created_at),
+  updatedAt: Number(row.updated_at)
+})
+
+const CREATE_ORG = statement(
+  "OrgRows.createOrg",
+  "INSERT INTO orgs (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
+)
+
+export const createOrg = acrossEnvironments(
+  "createOrg",
+  function* (tx: Transaction, name: string, by: string): Program<OrgRecord, LimitExceededError> {
+    yield* checkRoom("orgs", "organizations")
+    const now = tx.now()
+    const org = { id: tx.ids.org(), name, createdAt: now, updatedAt: now }
+    yield* write(CREATE_ORG, org.id, name, now, now)
+    tx.changes.access.push({ _tag: "Org", org })
+    yield* log(tx, by, "org:create", org.id, { name })
+    return org
+  },
+  () => "store an organization"
+)
+
+const UPDATE_ORG = statement("OrgRows.updateOrg", "UPDATE orgs SET name = ?, updated_at = ? WHERE id = ?")
+
+export const updateOrg = acrossEnvironments(
+  "updateOrg",
+  function* (
+    tx: Transaction,
+    id: string,
+    name: string | undefined,
+    by: string
+  ): Program<OrgRecord, InvalidStateError | OrgNotFoundError> {
+    yield* refuseBuiltIn("organization", id)
+    const before = yield* findOrg(id)
+    if (name === undefined) return before
+    const org = { ...before, name, updatedAt: tx.now() }
+    yield* write(UPDATE_ORG, name, org.updatedAt, id)
+    tx.changes.access.push({ _tag: "Org", org })
+    yield* log(tx, by, "org:update", id, { name })
+    return org
+  },
+  (id) => `change organization ${id}`
+)
+
+const DELETE_ORG = statement("OrgRows.deleteOrg", "SELECT count(*) AS n FROM roles WHERE org = ?")
+
+const DELETE_ORG_2 = statement("OrgRows.deleteOrg.2", "SELECT count(*) AS n FROM policies WHERE org = ?")
+
+const DELETE_ORG_3 = statement("OrgRows.deleteOrg.3", "DELETE FROM orgs WHERE id = ?")
+
+/** Refused while it has roles or policies. */
+export const deleteOrg = acrossEnvironments(
+  "deleteOrg",
+  function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | OrgNotFoundError> {
+    yield* refuseBuiltIn("organization", id)
+    const { name } = yield* findOrg(id)
+    const roles = Number((yield* get(DELETE_ORG, id))?.n)
+    const policies = Number((yield* get(DELETE_ORG_2, id))?.n)
+    if (roles + policies > 0) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Organization "${name}" (${id}) is in use: it has ${roles} roles and ${policies} policies. Delete these first`
+        )
+      )
+    }
+    yield* write(DELETE_ORG_3, id)
+    tx.changes.access.push({ _tag: "OrgDeleted", id })
+    yield* log(tx, by, "org:delete", id, { name })
+  },
+  (id) => `delete organization ${id}`
+)
+
+const FIND_ORG = statement("OrgRows.findOrg", "SELECT * FROM orgs WHERE id = ?")
+
+export function* findOrg(id: string): Program<OrgRecord, OrgNotFoundError> {
+  const builtIn = BuiltIn.orgs.find((org) => org.id === id)
+  if (builtIn !== undefined) return builtIn
+  const row = yield* get(FIND_ORG, id)
+  if (row === undefined) return yield* refuse(new OrgNotFoundError(id))
+  return toOrg(row)
+}

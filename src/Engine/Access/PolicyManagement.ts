@@ -1,0 +1,115 @@
+/** Managing policies: checked input, then one operation of the store. */
+import { checkedInEngine as checked } from "../../Checked.ts"
+import * as Effect from "effect/Effect"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { PoliciesApi } from "../../Client/Policies.ts"
+import { CreatePolicy, type Policy, UpdatePolicy } from "../../Protocol/Access.ts"
+import { PolicyNotFoundError, ValidationError } from "../../Errors.ts"
+import { taker } from "../../Protocol/Requests.ts"
+import { checkName } from "../../Limits.ts"
+import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
+import { show } from "../../Show.ts"
+import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
+import { excess } from "./Permissions.ts"
+import * as PolicyRows from "./PolicyRows.ts"
+
+import type { Manager } from "./Manager.ts"
+import { described, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
+
+const take = taker(CreatePolicy, described("A policy"))
+const takeChanges = taker(UpdatePolicy, described("A policy"))
+
+export const make = (manager: Manager): Unchecked<PoliciesApi<EffectKind>> => {
+  const { access, by, checkRoles, checkSpanning, policiesOf, shows, store } = manager
+  return {
+    create: (input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          const { actions, condition, effect, name, org_id, resources } = take(input)
+          return {
+            orgId: orgOf(org_id),
+            name: checkName("name of the policy", name),
+            effect: readEffect(effect),
+            actions: checkActions(actions),
+            resources: checkResources(resources),
+            ...(condition === undefined ? {} : { condition: readCondition(condition) })
+          }
+        }),
+        (policy) => Effect.map(store.write(PolicyRows.createPolicy(policy, by)), toPolicy)
+      ),
+    list: (orgId) =>
+      checked(() =>
+        ofOrg([...access.policies.values()], orgId)
+          .filter(shows("policy:read", "policy"))
+          .map(toPolicy)
+      ),
+    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", PolicyNotFoundError))),
+    update: (id, input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          const changes = readPolicyChanges(input)
+          const name = checkName("id of the policy", id)
+          const policy = access.policies.get(name)
+          if (policy !== undefined) {
+            const changed = { ...policy, ...changes }
+            if (widens(policy, changed)) {
+              checkRoles(`change policy "${policy.name}" of a role`, (role) =>
+                role.policyIds.includes(policy.id)
+                  ? policiesOf(role).map((one) => (one.id === policy.id ? changed : one))
+                  : undefined
+              )
+            }
+          }
+          return { id: name, changes }
+        }),
+        ({ id, changes }) => Effect.map(store.write(PolicyRows.updatePolicy(id, changes, by)), toPolicy)
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          return checkName("id of the policy", id)
+        }),
+        (id) => store.write(PolicyRows.deletePolicy(id, by))
+      )
+  }
+}
+
+const readEffect = (effect: unknown): "allow" | "deny" => {
+  if (effect === "allow" || effect === "deny") return effect
+  throw new ValidationError(`The effect of a policy is "allow" or "deny", got ${show(effect)}`)
+}
+
+const readCondition = (condition: unknown): string => {
+  if (typeof condition === "string") return checkCondition(condition)
+  throw new ValidationError(`The condition of a policy must be a CEL expression, got ${typeof condition}`)
+}
+
+const readPolicyChanges = (input: unknown): PolicyChanges => {
+  const { actions, condition, effect, name, resources } = takeChanges(input)
+  return {
+    ...(name === undefined ? {} : { name: checkName("name of the policy", name) }),
+    ...(effect === undefined ? {} : { effect: readEffect(effect) }),
+    ...(actions === undefined ? {} : { actions: checkActions(actions) }),
+    ...(resources === undefined ? {} : { resources: checkResources(resources) }),
+    ...(condition === undefined ? {} : { condition: condition === "" ? "" : readCondition(condition) })
+  }
+}
+
+/** Whether a policy may allow more after the change, or deny less. */
+const widens = (before: PolicyRule, after: PolicyRule): boolean => {
+  if (before.effect !== after.effect) return true
+  const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
+  // as if both allowed
+  return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
+}
+
+const toPolicy = ({ id, orgId, createdAt, updatedAt, ...policy }: PolicyRecord): Policy => ({
+  id,
+  org_id: orgId,
+  ...policy,
+  created_at: iso(createdAt),
+  updated_at: iso(updatedAt)
+})

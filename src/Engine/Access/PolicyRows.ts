@@ -1,0 +1,169 @@
+/** Policies as the database keeps them. */
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { PolicyRecord, NewPolicy, PolicyChanges } from "./AccessRecords.ts"
+import { statement, acrossEnvironments, type Program, write, all, refuse, get } from "../Store/Program.ts"
+import {
+  LimitExceededError,
+  type OrgNotFoundError,
+  InvalidStateError,
+  PolicyNotFoundError
+} from "../../Errors.ts"
+import { checkRoom, refuseBuiltIn } from "./AccessLimits.ts"
+import { findOrg } from "./OrgRows.ts"
+import { log } from "./AccessLog.ts"
+import { roleLength } from "../../Limits.ts"
+import * as BuiltIn from "./BuiltIn.ts"
+
+export const toPolicy = (row: Row): PolicyRecord => ({
+  id: String(row.id),
+  orgId: String(row.org),
+  name: String(row.name),
+  effect: row.effect === "deny" ? "deny" : "allow",
+  actions: String(row.actions),
+  resources: String(row.resources),
+  ...(row.condition === null ? {} : { condition: String(row.condition) }),
+  createdAt: Number(row.created_at),
+  updatedAt: Number(row.updated_at)
+})
+
+const CREATE_POLICY = statement(
+  "PolicyRows.createPolicy",
+  `INSERT INTO policies (id, org, name, effect, actions, resources, condition, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+export const createPolicy = acrossEnvironments(
+  "createPolicy",
+  function* (
+    tx: Transaction,
+    input: NewPolicy,
+    by: string
+  ): Program<PolicyRecord, LimitExceededError | OrgNotFoundError> {
+    yield* checkRoom("policies", "policies")
+    yield* findOrg(input.orgId)
+    const now = tx.now()
+    const policy: PolicyRecord = { id: tx.ids.policy(), ...input, createdAt: now, updatedAt: now }
+    yield* write(
+      CREATE_POLICY,
+      policy.id,
+      policy.orgId,
+      policy.name,
+      policy.effect,
+      policy.actions,
+      policy.resources,
+      policy.condition ?? null,
+      now,
+      now
+    )
+    tx.changes.access.push({ _tag: "Policy", policy })
+    yield* log(tx, by, "policy:create", policy.id, { ...input })
+    return policy
+  },
+  () => "store a policy"
+)
+
+const UPDATE_POLICY = statement(
+  "PolicyRows.updatePolicy",
+  "UPDATE policies SET name = ?, effect = ?, actions = ?, resources = ?, condition = ?, updated_at = ? WHERE id = ?"
+)
+
+export const updatePolicy = acrossEnvironments(
+  "updatePolicy",
+  function* (
+    tx: Transaction,
+    id: string,
+    changes: PolicyChanges,
+    by: string
+  ): Program<PolicyRecord, InvalidStateError | LimitExceededError | PolicyNotFoundError> {
+    yield* refuseBuiltIn("policy", id)
+    const before = yield* findPolicy(id)
+    const { condition, ...rest } = { ...before, ...changes }
+    const policy: PolicyRecord = {
+      ...rest,
+      ...(condition === undefined || condition === "" ? {} : { condition }),
+      updatedAt: tx.now()
+    }
+    yield* write(
+      UPDATE_POLICY,
+      policy.name,
+      policy.effect,
+      policy.actions,
+      policy.resources,
+      policy.condition ?? null,
+      policy.updatedAt,
+      id
+    )
+    if (lengthOf(policy) > lengthOf(before)) yield* checkLengths(id)
+    tx.changes.access.push({ _tag: "Policy", policy })
+    yield* log(tx, by, "policy:update", id, { ...changes })
+    return policy
+  },
+  (id) => `change policy ${id}`
+)
+
+const DELETE_POLICY = statement(
+  "PolicyRows.deletePolicy",
+  "SELECT role FROM role_policies WHERE policy = ? ORDER BY role LIMIT 3"
+)
+
+const DELETE_POLICY_2 = statement("PolicyRows.deletePolicy.2", "DELETE FROM policies WHERE id = ?")
+
+/** Refused while roles have it. */
+export const deletePolicy = acrossEnvironments(
+  "deletePolicy",
+  function* (
+    tx: Transaction,
+    id: string,
+    by: string
+  ): Program<void, InvalidStateError | PolicyNotFoundError> {
+    yield* refuseBuiltIn("policy", id)
+    const { name } = yield* findPolicy(id)
+    const roles = yield* all(DELETE_POLICY, id)
+    if (roles.length > 0) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Policy "${name}" (${id}) is in use: it is assigned to roles, such as ${roles.map(({ role }) => String(role)).join(", ")}. ` +
+            "Remove it from these first"
+        )
+      )
+    }
+    yield* write(DELETE_POLICY_2, id)
+    tx.changes.access.push({ _tag: "PolicyDeleted", id })
+    yield* log(tx, by, "policy:delete", id, { name })
+  },
+  (id) => `delete policy ${id}`
+)
+
+const lengthOf = ({ actions, condition = "", resources }: NewPolicy): number =>
+  actions.length + resources.length + condition.length
+
+const LONG_ROLES = statement(
+  "PolicyRows.longRoles",
+  `SELECT r.name AS name, sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) AS size
+     FROM roles r JOIN role_policies a ON a.role = r.id JOIN policies p ON p.id = a.policy
+     WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
+)
+
+/** Throws when a role with the policy says more than may be looked through for each call of its keys. */
+export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
+  const long = yield* get(LONG_ROLES, policyId, roleLength)
+  if (long === undefined) return
+  return yield* refuse(
+    new LimitExceededError(
+      `The policies of role "${String(long.name)}" together`,
+      Number(long.size),
+      roleLength,
+      "characters"
+    )
+  )
+}
+
+const FIND_POLICY = statement("PolicyRows.findPolicy", "SELECT * FROM policies WHERE id = ?")
+
+export function* findPolicy(id: string): Program<PolicyRecord, PolicyNotFoundError> {
+  const builtIn = BuiltIn.policies.find((policy) => policy.id === id)
+  if (builtIn !== undefined) return builtIn
+  const row = yield* get(FIND_POLICY, id)
+  if (row === undefined) return yield* refuse(new PolicyNotFoundError(id))
+  return toPolicy(row)
+}

@@ -1,0 +1,388 @@
+/**
+ * What an auditor reads of the database, and what it holds against the guarantees. It shares no statement and no rule with the
+ * programs that write these rows: an error in one of those must not hide here.
+ */
+import { createHash } from "node:crypto"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** Something that the rows say and a guarantee rules out. */
+export interface Violation {
+  /** `G1` to `G16`, or `table` for a row that its table does not allow. */
+  readonly guarantee: string
+  /** What is wrong, with the ids and keys of the rows. */
+  readonly message: string
+  /** Of the rows, so that the same is told once. */
+  readonly key: string
+}
+
+/** How a run was found, to see whether what must not change is still so. */
+export interface Fingerprint {
+  readonly run: number
+  readonly id: string
+  /** The function and the event that have started it, for one that was not invoked. */
+  readonly cause?: string
+  /** Changes when somebody begins the run anew from a step, or gives a step another result. */
+  readonly touched: string
+  /** What is recorded of each of its steps. */
+  readonly steps: ReadonlyMap<string, string>
+  /** All of a run that has ended, and when somebody has last steered it. */
+  readonly end?: { readonly at: string; readonly hash: string }
+}
+
+/** An event that was stored under an idempotency key. */
+export interface Keyed {
+  readonly environment: number
+  readonly name: string
+  readonly key: string
+  readonly id: string
+  readonly timestamp: number
+}
+
+interface Slice {
+  readonly violations: ReadonlyArray<Violation>
+  readonly fingerprints?: ReadonlyArray<Fingerprint>
+  readonly keyed?: ReadonlyArray<Keyed>
+  /** How many rows were looked at, of which each may have others behind it. */
+  readonly rows: number
+  /** After what to go on; absent at the end. */
+  readonly next?: number
+}
+
+export interface AuditQuery {
+  /** Runs with a key, or events with a position, after this one. */
+  readonly after: number
+  readonly limit: number
+  /** Runs that have ended are kept at least so long, milliseconds. */
+  readonly keepMs: number
+}
+
+// As the database has them.
+const ENDED: ReadonlySet<number> = new Set([5, 6, 7])
+const COMPLETED = 5
+const FAILED = 6
+const PAUSED = 4
+
+const RUNS = statement("Audit.runs", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
+const STEPS = statement("Audit.steps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
+const SUPERSEDED = statement("Audit.superseded", "SELECT step_key FROM superseded_steps WHERE run = ?")
+const WAKES = statement(
+  "Audit.wakes",
+  "SELECT count(*) AS n FROM waits WHERE run = ? AND fired IS NULL AND due_at IS NOT NULL"
+)
+const EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
+const SIBLINGS = statement("Audit.siblings", "SELECT id FROM runs WHERE parent = ? AND parent_step = ?")
+/** Columns that every row has something in. */
+const columnsOf = (table: "runs" | "events") =>
+  statement(
+    `Audit.columnsOf.${table}`,
+    `SELECT name FROM pragma_table_info('${table}') WHERE "notnull" = 1`,
+    {
+      scans: "the columns of one table",
+      postgres: `SELECT column_name AS name FROM information_schema.columns
+        WHERE table_schema = current_schema() AND table_name = '${table}' AND is_nullable = 'NO'`
+    }
+  )
+const COLUMNS = { runs: columnsOf("runs"), events: columnsOf("events") }
+
+const LOG = statement("Audit.log", "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?")
+const STREAM = statement(
+  "Audit.stream",
+  "SELECT version FROM streams WHERE environment = ? AND entity_id = ?"
+)
+const STREAM_EVENTS = statement(
+  "Audit.streamEvents",
+  "SELECT count(*) AS n FROM events WHERE environment = ? AND entity_id = ?"
+)
+const TOPIC = statement("Audit.topic", "SELECT last_position FROM topics WHERE environment = ? AND name = ?")
+const OLDEST = statement(
+  "Audit.oldest",
+  "SELECT min(position) AS position FROM events WHERE environment = ? AND kind = 1 AND name = ?"
+)
+const KEYS = statement("Audit.keys", "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?", {
+  scans: "the newest, by the index"
+})
+const RUN_ID = statement("Audit.runId", "SELECT key FROM runs WHERE id = ?")
+const ENDS = statement(
+  "Audit.ends",
+  "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
+)
+
+/** Events of a stream that are counted. */
+const STREAM_EVENTS_COUNTED = 1000
+
+/** The newest run and event. */
+export const ends = acrossEnvironments(
+  "auditEnds",
+  function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
+    const row = yield* get(ENDS)
+    return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
+  },
+  () => "audit the database"
+)
+
+/** Runs, with their steps. */
+export const auditRuns = acrossEnvironments(
+  "auditRuns",
+  function* (_tx: Transaction, { after, limit }: AuditQuery): Program<Slice> {
+    const rows = yield* all(RUNS, after, limit)
+    const must = (yield* all(COLUMNS.runs)).map(({ name }) => String(name))
+    const violations: Array<Violation> = []
+    const fingerprints: Array<Fingerprint> = []
+    for (const row of rows) {
+      const found = finder(`run ${row.id}`, violations)
+      allowed(row, must, "runs", found)
+      const steps = yield* all(STEPS, row.key!)
+      const superseded = new Set((yield* all(SUPERSEDED, row.key!)).map(({ step_key }) => String(step_key)))
+      yield* auditRun(row, found)
+      for (const step of steps) yield* auditStep(row, step, superseded, found)
+      auditEnd(row, steps, superseded, found)
+      // what was recorded of it in a thousand steps is not kept in mind
+      if (steps.length <= 1000) fingerprints.push(fingerprintOf(row, steps, superseded.size))
+    }
+    return { violations, fingerprints, rows: rows.length, ...nextOf(rows, limit, "key") }
+  },
+  () => "audit runs"
+)
+
+type Found = (guarantee: string, what: string) => void
+
+const finder =
+  (about: string, violations: Array<Violation>): Found =>
+  (guarantee, what) =>
+    void violations.push({ guarantee, message: `${about}: ${what}`, key: `${guarantee} ${about} ${what}` })
+
+const allowed = (row: Row, must: ReadonlyArray<string>, table: string, found: Found): void => {
+  for (const column of must) {
+    if (row[column] === null)
+      found("table", `the column ${column} of ${table} has no value, and must have one`)
+  }
+}
+
+const nextOf = (rows: ReadonlyArray<Row>, limit: number, key: string): { readonly next?: number } =>
+  rows.length < limit ? {} : { next: Number(rows.at(-1)?.[key]) }
+
+function* auditRun(row: Row, found: Found): Program<void> {
+  const status = Number(row.status)
+  if (row.input === null) {
+    if ((yield* get(EVENT, row.event!)) === undefined) found("G1", `its event ${row.event} is not in the log`)
+  }
+  if (row.parent !== null && row.parent_step !== null) {
+    const siblings = yield* all(SIBLINGS, row.parent!, row.parent_step!)
+    const before = (yield* all(SUPERSEDED, row.parent!)).filter(
+      ({ step_key }) => step_key === row.parent_step
+    )
+    if (siblings.length > 1 + before.length) {
+      found("G3", `step ${row.parent_step} of its parent has several children: ${idsOf(siblings)}`)
+    }
+  }
+  if (ENDED.has(status) !== (row.ended_at !== null)) {
+    found(
+      "G2",
+      `it has status ${status} and ${row.ended_at === null ? "no end" : `has ended at ${row.ended_at}`}`
+    )
+    return
+  }
+  if (status !== COMPLETED && row.ended_at !== null && row.output !== null) {
+    found("G3", `it has completed with an output, and has status ${status} all the same`)
+  }
+  if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
+  if (Number((yield* get(WAKES, row.key!))?.n) === 0) found("G2", "nothing will ever move it")
+}
+
+const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
+
+function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found: Found): Program<void> {
+  const key = String(step.step_key)
+  if (superseded.has(key)) return
+  if (step.kind === "waitForEvent" && step.event !== null) {
+    if (Number(step.failed) === 1) found("G8", `step ${key} has received event ${step.event}, and has failed`)
+    const event = yield* get(EVENT, step.event!)
+    if (event === undefined)
+      found("G8", `the event ${step.event} that step ${key} has received is not in the log`)
+    else if (step.value !== null) {
+      const value = safeJsonParse(String(step.value))
+      if (isObject(value) && typeof value.id === "string" && value.id !== event.id) {
+        found("G8", `step ${key} has event ${value.id}, and was given ${event.id}`)
+      }
+    }
+  }
+  if (step.kind === "publish" && Number(step.failed) === 0) {
+    const value = safeJsonParse(String(step.value))
+    if (!isObject(value) || !Number.isSafeInteger(value.sequence)) return
+    const message = yield* get(EVENT, Number(value.sequence))
+    if (message?.id === value.eventId) return
+    const topic = String(step.name).replace(/^publish:/, "")
+    const oldest = (yield* get(OLDEST, run.environment!, topic))?.position
+    const newest = (yield* get(TOPIC, run.environment!, topic))?.last_position
+    // the old ones of a topic are deleted, its newest never before the others
+    if (
+      Number(newest) === Number(value.sequence) ||
+      (oldest != null && Number(oldest) < Number(value.sequence))
+    ) {
+      found("G3", `the message ${value.eventId} that step ${key} has published is not in the log`)
+    }
+  }
+  if (step.kind === "tx" && Number(step.failed) === 0) {
+    const value = safeJsonParse(String(step.value))
+    if (!isObject(value) || !Array.isArray(value.writes)) return
+    for (const write of value.writes) {
+      if (!isObject(write) || !Number.isSafeInteger(write.position) || write._tag === "kv") continue
+      if ((yield* get(EVENT, Number(write.position))) === undefined) {
+        found("G3", `what step ${key} has written at position ${write.position} is not in the log`)
+      }
+    }
+  }
+}
+
+/** What a run that has ended must have left behind. */
+const auditEnd = (
+  row: Row,
+  steps: ReadonlyArray<Row>,
+  superseded: ReadonlySet<string>,
+  found: Found
+): void => {
+  if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
+  const error = row.error === null ? undefined : safeJsonParse(String(row.error))
+  // the engine has ended it, and not its handler
+  if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
+  const registered = safeJsonParse(String(row.compensations))
+  const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
+  const ran = new Set(keys.map((key) => key.replace(/[:~]\d+$/, "")))
+  for (const name of Array.isArray(registered) ? registered : []) {
+    if (!ran.has(`compensate:${name}`))
+      found("G6", `it has failed, and the compensation of "${name}" has not run`)
+  }
+}
+
+const hashOf = (values: ReadonlyArray<unknown>): string =>
+  createHash("sha256").update(JSON.stringify(values)).digest("base64").slice(0, 12)
+
+const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): Fingerprint => {
+  const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
+  const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
+  return {
+    run: Number(row.key),
+    id: String(row.id),
+    ...(input === null ? { cause: `${row.function} ${row.event}` } : {}),
+    touched: `${superseded} ${generation}`,
+    steps: hashes,
+    ...(ended_at === null
+      ? {}
+      : {
+          end: {
+            at: `${ended_at} ${updated_at} ${superseded}`,
+            hash: hashOf([status, attempt, input, output, error, ...hashes])
+          }
+        })
+  }
+}
+
+/** Rows of the log. */
+export const auditLog = acrossEnvironments(
+  "auditLog",
+  function* (_tx: Transaction, { after, limit }: Omit<AuditQuery, "keepMs">): Program<Slice> {
+    const rows = yield* all(LOG, after, limit)
+    const keyed: Array<Keyed> = []
+    const counted = new Set<string>()
+    const must = (yield* all(COLUMNS.events)).map(({ name }) => String(name))
+    const violations: Array<Violation> = []
+    for (const row of rows) {
+      const found = finder(`${Number(row.kind) === 1 ? "message" : "event"} ${row.id}`, violations)
+      allowed(row, must, "events", found)
+      if (Number(row.kind) === 1) {
+        const topic = yield* get(TOPIC, row.environment!, row.name!)
+        if (topic === undefined || Number(topic.last_position) < Number(row.position)) {
+          found(
+            "G10",
+            `it stands at position ${row.position} of topic ${row.name}, which has not come so far`
+          )
+        }
+      }
+      if (row.entity_id !== null) {
+        const stream = yield* get(STREAM, row.environment!, row.entity_id!)
+        if (stream === undefined || Number(stream.version) < Number(row.entity_version)) {
+          found(
+            "G9",
+            `it is version ${row.entity_version} of stream ${row.entity_id}, which is at ${stream?.version}`
+          )
+        }
+      }
+      const { entity_id, environment, id, idempotency_key, name, timestamp } = row
+      if (entity_id === null && idempotency_key !== null && Number(row.kind) === 0) {
+        keyed.push({
+          environment: Number(environment),
+          name: String(name),
+          key: String(idempotency_key),
+          id: String(id),
+          timestamp: Number(timestamp)
+        })
+      }
+      if (entity_id !== null && !counted.has(`${environment} ${entity_id}`)) {
+        counted.add(`${environment} ${entity_id}`)
+        const version = Number((yield* get(STREAM, environment!, entity_id!))?.version)
+        if (version > STREAM_EVENTS_COUNTED) continue
+        const count = Number((yield* get(STREAM_EVENTS, environment!, entity_id!))?.n)
+        if (count !== version) {
+          finder(`stream ${entity_id}`, violations)(
+            "G9",
+            `it is at version ${version}, and has ${count} events`
+          )
+        }
+      }
+    }
+    return { violations, keyed, rows: rows.length, ...nextOf(rows, limit, "position") }
+  },
+  () => "audit the log"
+)
+
+/** The newest idempotency keys: what they stand for is there, once. */
+export const auditKeys = acrossEnvironments(
+  "auditKeys",
+  function* (tx: Transaction, { keepMs, limit }: Omit<AuditQuery, "after">): Program<Slice> {
+    const rows = yield* all(KEYS, limit)
+    const violations: Array<Violation> = []
+    for (const row of rows) {
+      const [operation] = String(row.operation).split(" ")
+      if (operation !== "emit") continue
+      const result = safeJsonParse(String(row.result))
+      if (!isObject(result) || !Number.isSafeInteger(result.position)) continue
+      const found = finder(`idempotency key ${row.key}`, violations)
+      const event = yield* get(EVENT, Number(result.position))
+      if (event?.id !== result.eventId) found("G1", `its event ${result.eventId} is not in the log`)
+      const storedAt = Number(row.expires_at) - WINDOW_MS
+      if (tx.now() - storedAt >= keepMs) continue
+      for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
+        if ((yield* get(RUN_ID, String(id))) === undefined) {
+          found("G1", `the run ${id} that event ${result.eventId} has started is not there`)
+        }
+      }
+    }
+    return { violations, rows: rows.length }
+  },
+  () => "audit idempotency keys"
+)
+
+const WINDOW_MS = 24 * 60 * 60 * 1000
+
+const WEBHOOK_KEY = statement(
+  "Audit.webhookKey",
+  "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
+)
+
+/** Two events with one idempotency key: neither may have come by a webhook, which has keys of its own. */
+export const auditTwins = acrossEnvironments(
+  "auditTwins",
+  function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {
+    const violations: Array<Violation> = []
+    if ((yield* get(WEBHOOK_KEY, one.environment, one.key)) === undefined) {
+      finder(`idempotency key ${one.key}`, violations)(
+        "G14",
+        `events ${one.id} and ${other.id} were stored for it`
+      )
+    }
+    return violations
+  },
+  () => "audit idempotency keys"
+)

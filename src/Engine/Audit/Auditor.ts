@@ -1,0 +1,192 @@
+/**
+ * An auditor that looks, while the engine works, whether the rows still say what the guarantees promise: in small slices, after everything
+ * else, and with less than a hundredth of the time. It looks at what is recent, and again at what it has seen, since what has ended must
+ * not change. What it finds is logged once and counted.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StoreError } from "../../Errors.ts"
+import { polite } from "../Polite.ts"
+import { RunRetention } from "../Runs/RunSweep.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import {
+  auditKeys,
+  auditLog,
+  auditRuns,
+  auditTwins,
+  ends,
+  type Fingerprint,
+  type Keyed,
+  type Violation
+} from "./AuditRows.ts"
+
+/** Whether an engine has an auditor; it has one by default. */
+export const Auditing = Context.Reference<boolean>("@ironflow/node/Auditing", { defaultValue: () => true })
+
+export interface AuditorService {
+  /** Violations found since the engine was started, each once. */
+  readonly violations: () => number
+}
+
+export class Auditor extends Context.Service<Auditor, AuditorService>()("@ironflow/node/Engine/Auditor") {}
+
+/** The newest runs and events are looked at, so many of each. */
+const RECENT = 2000
+/** Rows of one slice: a few milliseconds. */
+const SLICE = 20
+/** Idempotency keys that are looked at, the newest. */
+const KEYS = 100
+/** How long an idempotency key stands for its first event. */
+const KEY_MS = 24 * 60 * 60 * 1000
+/** Between two slices at least, and so many times what the one before has taken. */
+const PAUSE_MS = 1000
+const IDLE_FACTOR = 200
+/** Violations that are remembered, so that each is told once. */
+const TOLD = 10_000
+
+/** What an auditor keeps in mind of each recent run, of its first steps as much. */
+export type Known = Map<number, Fingerprint>
+const STEPS_KNOWN = 32
+
+/** What has changed of a run and must not have, as the end of a sentence. */
+const changesIn = (before: Fingerprint, now: Fingerprint): ReadonlyArray<string> => {
+  const changes: Array<string> = []
+  if (before.touched === now.touched) {
+    for (const [key, hash] of before.steps) {
+      const is = now.steps.get(key)
+      if (is !== hash)
+        changes.push(`what was recorded of step ${key} ${is === undefined ? "is gone" : "has changed"}`)
+    }
+  }
+  const isSame = before.end === undefined || before.end.at !== now.end?.at || before.end.hash === now.end.hash
+  if (!isSame && changes.length === 0) changes.push("it had ended, and has changed since")
+  return changes
+}
+
+interface Audit {
+  readonly store: Pick<StoreService, "read">
+  /** How long runs are kept at least, milliseconds. */
+  readonly keepMs: number
+  readonly known: Known
+  /** Runs a slice when it is its turn. */
+  readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
+  readonly tell: (found: Violation) => void
+}
+
+/** Looks at everything that is recent, slice by slice. */
+export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    const last = yield* pace(store.read(ends()))
+    let after: number | undefined = Math.max(0, last.runs - RECENT)
+    for (const run of known.keys()) if (run <= after) known.delete(run)
+    const seen = new Set<number>()
+    const causes = new Map<string, string>()
+    while (after !== undefined) {
+      const from: number = after
+      const slice = yield* pace(store.read(auditRuns({ after: from, limit: SLICE, keepMs })))
+      slice.violations.forEach(tell)
+      for (const now of slice.fingerprints ?? []) {
+        const twin = now.cause === undefined ? undefined : causes.get(now.cause)
+        if (now.cause !== undefined) causes.set(now.cause, now.id)
+        if (twin !== undefined) {
+          const message = `run ${now.id}: run ${twin} is of the same function and event`
+          tell({ guarantee: "G1", message, key: `twins ${now.cause}` })
+        }
+        const before = known.get(now.run)
+        for (const change of before === undefined ? [] : changesIn(before, now)) {
+          tell({ guarantee: "G3", message: `run ${now.id}: ${change}`, key: `${now.run} ${change}` })
+        }
+        seen.add(now.run)
+        known.set(now.run, { ...now, steps: new Map([...now.steps].slice(0, STEPS_KNOWN)) })
+      }
+      after = slice.next
+    }
+    for (const run of known.keys()) if (!seen.has(run)) known.delete(run)
+    const keyed = new Map<string, Keyed>()
+    after = Math.max(0, last.events - RECENT)
+    while (after !== undefined) {
+      const from: number = after
+      const slice = yield* pace(store.read(auditLog({ after: from, limit: SLICE })))
+      slice.violations.forEach(tell)
+      for (const event of slice.keyed ?? []) {
+        const same = `${event.environment} ${event.name} ${event.key}`
+        const before = keyed.get(same)
+        keyed.set(same, event)
+        if (before === undefined || event.timestamp - before.timestamp >= KEY_MS) continue
+        const found = yield* pace(store.read(auditTwins([before, event])))
+        found.forEach(tell)
+      }
+      after = slice.next
+    }
+    const keys = yield* pace(store.read(auditKeys({ limit: KEYS, keepMs })))
+    keys.violations.forEach(tell)
+  })
+
+export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
+  Auditor,
+  Effect.gen(function* () {
+    let violations = 0
+    const service = { violations: () => violations }
+    if (!(yield* Auditing)) return service
+    const store = yield* Store
+    const keepMs = Duration.toMillis(yield* RunRetention)
+    const known: Known = new Map()
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+
+    const told = new Set<string>()
+    const tell = ({ guarantee, key, message }: Violation): void => {
+      if (told.has(key)) return
+      if (told.size === TOLD) told.clear()
+      told.add(key)
+      violations++
+      runFork(
+        Effect.logError(
+          `The database says what cannot be (${guarantee}): ${message}. Keep a copy of it, and report this`
+        )
+      )
+    }
+
+    let changed = Deferred.makeUnsafe<void>()
+    const stop = store.onCommit(({ counts, ended }) => {
+      // other commits leave what it looks at as it was, or are followed by one of these
+      if (counts.events > 0 || ended.length > 0) Deferred.doneUnsafe(changed, Effect.void)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+
+    const pace = <A>(slice: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        let tookMs = 0
+        const found = yield* polite(
+          Effect.suspend(() => {
+            const from = clock.monotonicTimeNanosUnsafe()
+            return Effect.tap(slice, () =>
+              Effect.sync(() => (tookMs = Number(clock.monotonicTimeNanosUnsafe() - from) / 1e6))
+            )
+          })
+        )
+        yield* Effect.sleep(Math.max(PAUSE_MS, IDLE_FACTOR * tookMs))
+        return found
+      })
+    const round = Effect.suspend(() => {
+      const waits = Deferred.await(changed)
+      return Effect.andThen(
+        waits,
+        Effect.suspend(() => {
+          changed = Deferred.makeUnsafe<void>()
+          return audit({ store, keepMs, known, pace, tell })
+        })
+      )
+    })
+    // what is damaged is told by whoever reads it for a reason; the next commit is a reason to look again
+    const rounds = Effect.forever(
+      Effect.catchCause(round, (cause) => Effect.logDebug("The database could not be audited", cause))
+    )
+    yield* Effect.forkScoped(Effect.andThen(Effect.sleep(PAUSE_MS), rounds))
+    return service
+  })
+)

@@ -1,0 +1,128 @@
+/** Configurations against the engine in the same process: checked input, then one operation of the store. */
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { ConfigResponse, ConfigService, ConfigWatchEvent } from "../../Client/Config.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { checkConfigName, encodeConfig } from "../../ConfigData.ts"
+import { type EngineError, ValidationError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import { isObject } from "../../Json.ts"
+import { checkRevision } from "../../KvKeys.ts"
+import { decodeValue } from "../../KvValue.ts"
+import { KvFeed, type KvFeedService } from "../Kv/KvFeed.ts"
+import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { announceConfig } from "./ConfigEvents.ts"
+import { allPages, type Page, type PageQuery } from "../Pages.ts"
+import { prompt } from "../Polite.ts"
+import type { ConfigRow } from "./ConfigRows.ts"
+import type { KvChange } from "../Store/Changes.ts"
+import * as ConfigRows from "./ConfigRows.ts"
+
+/** Configurations that are read at once: each can have a megabyte. */
+export const CONFIGS_PAGE = 16
+
+export interface EngineConfigService extends Raw<ConfigService, EngineError> {
+  /** A part of what `list` returns. */
+  readonly listPage: (query: PageQuery) => Effect.Effect<Page<ConfigResponse>, EngineError>
+}
+
+export class Config extends Context.Service<
+  Config,
+  {
+    /** The configurations of one environment. */
+    readonly in: (environment: string) => EngineConfigService
+  }
+>()("@ironflow/node/Engine/Config") {}
+
+/** Also says to those who listen to system events which configurations were written. */
+export const layer: Layer.Layer<Config, never, Store | KvFeed | SystemEvents> = Layer.effect(
+  Config,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const feed = yield* KvFeed
+    const system = yield* SystemEvents
+    const stop = store.onCommit(({ configs }) => {
+      for (const change of configs) announceConfig(system, change)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return { in: (environment) => make(store, feed, environment) }
+  })
+)
+
+const make = (store: StoreService, feed: KvFeedService, environment: string): EngineConfigService => {
+  const listPage = ({ after, limit }: PageQuery) =>
+    Effect.map(
+      store.read(ConfigRows.listConfigs(environment, after, limit)),
+      (configs): Page<ConfigResponse> => {
+        const last = configs.at(-1)?.name
+        return {
+          items: configs.map(toResponse),
+          ...(configs.length < limit || last === undefined ? {} : { nextCursor: last })
+        }
+      }
+    )
+  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
+    Effect.flatMap(
+      checked(() => checkConfigName(name)),
+      use
+    )
+  const written = (name: string, data: object, store: (data: string) => Effect.Effect<number, EngineError>) =>
+    Effect.flatMap(
+      checked(() => encodeConfig(name, data)),
+      (text) => Effect.map(store(text), (revision) => ({ name, revision }))
+    )
+  return {
+    set: (name, data) =>
+      written(name, data, (text) => store.write(ConfigRows.setConfig(environment, name, text))),
+    patch: (name, data) =>
+      written(name, data, (text) => store.write(ConfigRows.patchConfig(environment, name, text))),
+    get: (name) =>
+      named(name, (name) =>
+        Effect.map(prompt(store.read(ConfigRows.readConfig(environment, name))), toResponse)
+      ),
+    list: () => allPages((after) => listPage({ after, limit: CONFIGS_PAGE })),
+    listPage,
+    delete: (name) => named(name, (name) => store.write(ConfigRows.deleteConfig(environment, name))),
+    watch: (name, { fromRevision, onOpen = () => undefined } = {}) =>
+      Stream.unwrap(
+        Effect.map(
+          checked(() => {
+            checkConfigName(name)
+            if (fromRevision !== undefined) checkRevision(fromRevision, 0)
+          }),
+          () =>
+            Stream.map(
+              feed.watch<EngineError>({
+                read: (after, limit) => store.read(ConfigRows.readConfigChanges(environment, after, limit)),
+                from: fromRevision,
+                accepts: (key) => key === name,
+                onOpen,
+                // nobody can delete the bucket of configurations
+                deleted: () => new ValidationError("Configurations are gone")
+              }),
+              toEvent
+            )
+        )
+      )
+  }
+}
+
+const toResponse = (row: ConfigRow): ConfigResponse => ({
+  name: row.name,
+  data: JSON.parse(row.data),
+  revision: row.revision,
+  updatedAt: new Date(row.updatedAt).toISOString()
+})
+
+const toEvent = (change: KvChange): ConfigWatchEvent => {
+  const data = change.operation === "put" ? decodeValue(change.value) : undefined
+  return {
+    name: change.key,
+    ...(isObject(data) ? { data } : {}),
+    revision: change.revision,
+    updatedAt: new Date(change.createdAt).toISOString()
+  }
+}

@@ -1,0 +1,23 @@
+/** System events about configurations. */
+import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
+import type { ConfigChange } from "../Store/Changes.ts"
+
+/** Room for what surrounds the data, characters. */
+const AROUND = 512
+
+export const announceConfig = (
+  system: SystemEventsService,
+  { data, environment, name, revision, updatedAt }: ConfigChange
+): void =>
+  system.announce(
+    environment,
+    `system.config.${name}.${data === undefined ? "deleted" : "updated"}`,
+    () => ({
+      name,
+      ...(data === undefined ? {} : { data: JSON.parse(data) }),
+      revision,
+      updatedAt: new Date(updatedAt).toISOString()
+    }),
+    AROUND + (data?.length ?? 0),
+    { action: "config:read", resource: `config:${name}` }
+  )

@@ -1,0 +1,164 @@
+/**
+ * Configurations as the database keeps them: keys of a bucket that users cannot name, so that revisions, watches and
+ * limits are those of keys.
+ */
+import { attempt, all, statement, type Program, inEnvironment, refuse } from "../Store/Program.ts"
+import {
+  BucketNotFoundError,
+  ConfigNotFoundError,
+  LimitExceededError,
+  RevisionGoneError,
+  type RevisionConflictError
+} from "../../Errors.ts"
+import { kvValueBytes } from "../../Limits.ts"
+import { ensureBucket, findBucket } from "../Kv/KvBuckets.ts"
+import { PUT } from "../Kv/KvOperations.ts"
+import { readChanges, readEntry } from "../Kv/KvRows.ts"
+import { writeEntries } from "../Kv/KvWrites.ts"
+import type { KvChangePage, KvEntryRow } from "../Kv/KvRecords.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { JsonText } from "../../Json.ts"
+
+/** Stands for the bucket while there is none. */
+const NO_BUCKET = 0
+
+/** Bucket names of users begin with a letter or a digit. */
+const CONFIG_BUCKET = "$config"
+
+/** Replaces a configuration with JSON text of an object; returns its revision. */
+export const setConfig = inEnvironment(
+  "setConfig",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    data: string
+  ): Program<number, BucketNotFoundError | LimitExceededError | RevisionConflictError> {
+    yield* ensureBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
+    const bytes = Buffer.from(data)
+    if (bytes.byteLength > kvValueBytes) {
+      return yield* refuse(
+        new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
+      )
+    }
+    // the bucket is there, has no limit that was not checked, and no revision is expected
+    const [revision = 0] = yield* telling(
+      tx,
+      environment,
+      writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
+    )
+    return revision
+  },
+  (_, name) => `store configuration "${name}"`
+)
+
+/** Replaces the members that `patch`, JSON text of an object, has. */
+export const patchConfig = inEnvironment(
+  "patchConfig",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    patch: string
+  ): Program<number, BucketNotFoundError | ConfigNotFoundError | LimitExceededError | RevisionConflictError> {
+    const config = yield* readConfig.in(tx, environment, name)
+    // JSON.parse makes `__proto__` a member like any other, and so does a Map
+    const members = new Map([
+      ...Object.entries(parseStored(config.data)),
+      ...Object.entries(JSON.parse(patch))
+    ])
+    return yield* setConfig.in(tx, environment, name, JSON.stringify(Object.fromEntries(members)))
+  },
+  (_, name) => `store configuration "${name}"`
+)
+
+export const readConfig = inEnvironment(
+  "readConfig",
+  function* (tx: Transaction, environment: string, name: string): Program<ConfigRow, ConfigNotFoundError> {
+    const entry = yield* attempt(readEntry.in(tx, environment, CONFIG_BUCKET, name))
+    return "value" in entry ? toConfig(entry) : yield* refuse(new ConfigNotFoundError(name))
+  },
+  (_, name) => `read configuration "${name}"`
+)
+
+const LIST_CONFIGS = statement(
+  "ConfigRows.listConfigs",
+  `SELECT key, revision, value, created_at FROM kv_entries
+       WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`
+)
+
+/** At most `limit` after a name, by name. */
+export const listConfigs = inEnvironment(
+  "listConfigs",
+  function* (tx: Transaction, environment: string, after: string, limit: number): Program<Array<ConfigRow>> {
+    const bucket = yield* findBucket(tx, environment, CONFIG_BUCKET)
+    if (bucket === undefined) return []
+    return (yield* all(LIST_CONFIGS, bucket.key, after, limit)).map((row) => ({
+      name: String(row.key),
+      data: Buffer.from(row.value as Uint8Array).toString(),
+      revision: Number(row.revision),
+      updatedAt: Number(row.created_at)
+    }))
+  },
+  () => "list configurations"
+)
+
+/** Deleting what is not there does nothing. */
+export const deleteConfig = inEnvironment(
+  "deleteConfig",
+  function* (tx: Transaction, environment: string, name: string): Program<void> {
+    // without the bucket there is nothing to delete, and nothing else refuses to
+    yield* attempt(telling(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }])))
+  },
+  (_, name) => `delete configuration "${name}"`
+)
+
+/** Tells of the configurations that `write` changes. */
+function* telling<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
+  const before = tx.changes.kv.length
+  const written = yield* write
+  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
+    tx.changes.configs.push({
+      environment,
+      name: key,
+      ...(operation === "put" ? { data: Buffer.from(value.bytes).toString() } : {}),
+      revision,
+      updatedAt: createdAt
+    })
+  }
+  return written
+}
+
+/** A watch may stand before there is any configuration. */
+export const readConfigChanges = inEnvironment(
+  "readConfigChanges",
+  function* (
+    tx: Transaction,
+    environment: string,
+    after: number | undefined,
+    limit: number
+  ): Program<KvChangePage, RevisionGoneError> {
+    const page = yield* attempt(readChanges.in(tx, environment, CONFIG_BUCKET, after, limit))
+    if (page instanceof RevisionGoneError) return yield* refuse(page)
+    if (!(page instanceof BucketNotFoundError)) return page
+    return { bucket: NO_BUCKET, changes: [], revision: after ?? 0, atEnd: true }
+  },
+  () => "read configurations"
+)
+
+const toConfig = (entry: KvEntryRow): ConfigRow => ({
+  name: entry.key,
+  data: Buffer.from(entry.value.bytes).toString(),
+  revision: entry.revision,
+  updatedAt: entry.createdAt
+})
+
+/** A configuration; `data` is JSON text of an object. */
+export interface ConfigRow {
+  readonly name: string
+  readonly data: JsonText
+  readonly revision: number
+  /** Epoch milliseconds. */
+  readonly updatedAt: number
+}

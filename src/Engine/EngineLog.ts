@@ -1,0 +1,148 @@
+/**
+ * What the engine logs of what happens in it: one line for each failed attempt, for a run that failed, was paused or cancelled, for a
+ * lease that was lost, for functions that were registered, and for a change of a key, a role or a policy. Nothing is logged of what goes
+ * well. Workers that come and go say so themselves, in `Workers.ts`.
+ *
+ * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. What a function was given
+ * or has returned is in none of them.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { Severity } from "effect/LogLevel"
+import * as Layer from "effect/Layer"
+import { annotated } from "../EffectLogger.ts"
+import type { SerializedError } from "../Errors.ts"
+import type { LogFields } from "../LogFields.ts"
+import type { Trouble } from "./Store/Activity.ts"
+import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
+import { Store } from "./Store/Store.ts"
+
+/** Lines of one commit: what is more is said as a number, so that a thousand runs that fail together leave the engine time to work. */
+const AT_ONCE = 200
+
+interface Line {
+  readonly level: Severity
+  readonly message: string
+  readonly fields: LogFields
+}
+
+/** Whether lines are written about runs, functions and keys; where something else shows them they need not be. */
+export const EngineLines = Context.Reference<boolean>("@ironflow/node/EngineLines", {
+  defaultValue: () => true
+})
+
+export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
+  Effect.gen(function* () {
+    if (!(yield* EngineLines)) return
+    const store = yield* Store
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const stop = store.onCommit(({ accessLog, functions, troubles }) => {
+      if (troubles.length === 0 && functions.length === 0 && accessLog.length === 0) return
+      const lines = [
+        ...troubles.slice(0, AT_ONCE).map(lineOf),
+        ...registered(functions),
+        ...accessLog.slice(0, AT_ONCE).map(accessLine)
+      ]
+      if (troubles.length > AT_ONCE) {
+        const message = `${troubles.length - AT_ONCE} more lines of this kind were left out: too much failed at once`
+        lines.push({ level: "Warn", message, fields: {} })
+      }
+      run(
+        Effect.forEach(
+          lines,
+          ({ fields, level, message }) => annotated(Effect.logWithLevel(level)(message), fields),
+          { discard: true }
+        )
+      )
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+  })
+)
+
+const lineOf = (trouble: Trouble): Line => {
+  const { environment, functionId, runId, worker } = trouble
+  const fields = {
+    run: runId,
+    function: functionId,
+    ...(worker === undefined ? {} : { worker }),
+    environment
+  }
+  const what = `Run ${runId} of function "${functionId}"`
+  switch (trouble._tag) {
+    case "AttemptFailed": {
+      const { attempt, dueAt, error, step } = trouble
+      return {
+        level: dueAt === undefined ? "Error" : "Warn",
+        message:
+          `${what}: attempt ${attempt} of step "${step}" failed` +
+          (dueAt === undefined ? ", for good" : `, and the next one is due at ${moment(dueAt)}`) +
+          `: ${brief(error)}`,
+        fields: { ...fields, step, attempt, ...codeOf(error) }
+      }
+    }
+    case "TurnFailed":
+      return {
+        level: "Warn",
+        message: `${what} failed outside of its steps, and is tried again at ${moment(trouble.dueAt)}: ${brief(trouble.error)}`,
+        fields: { ...fields, ...codeOf(trouble.error) }
+      }
+    case "LeaseLost":
+      return {
+        level: "Warn",
+        message: `${what} lost its lease (${trouble.why}): it goes on with another worker`,
+        fields: { ...fields, losses: trouble.losses }
+      }
+    case "RunPaused":
+      return {
+        level: "Warn",
+        message: `${what} is paused: ${oneLine(trouble.message)}`,
+        fields: { ...fields, code: trouble.code }
+      }
+    case "RunFailed":
+      return {
+        level: "Error",
+        message: `${what} has failed: ${brief(trouble.error)}`,
+        fields: { ...fields, ...codeOf(trouble.error) }
+      }
+    case "RunCancelled":
+      return {
+        level: "Info",
+        message: `${what} was cancelled: ${oneLine(trouble.error.message)}`,
+        fields
+      }
+  }
+}
+
+const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
+  const byEnvironment = new Map<string, Array<string>>()
+  for (const { changed, deleted, environment, registration } of functions) {
+    const what = deleted === true ? "deleted" : changed
+    if (what === undefined) continue
+    const said = byEnvironment.get(environment) ?? []
+    byEnvironment.set(environment, said)
+    said.push(`${registration.id} (${what})`)
+  }
+  return Array.from(byEnvironment, ([environment, said]) => ({
+    level: "Info",
+    message: `Functions in environment ${environment}: ${said.slice(0, AT_ONCE).join(", ")}${said.length > AT_ONCE ? ` and ${said.length - AT_ONCE} more` : ""}`,
+    fields: { environment, ...(said.length === 1 ? { function: functions[0]!.registration.id } : {}) }
+  }))
+}
+
+const accessLine = ({ action, by, name, subject }: AccessNote): Line => ({
+  level: "Info",
+  message: `${action} ${subject}${name === undefined ? "" : ` ("${oneLine(name)}")`}, by ${by}`,
+  fields: { action, subject, by }
+})
+
+const moment = (at: number): string => new Date(at).toISOString()
+
+const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
+
+/** Name and message of an error; its data and its stack are with the run. */
+const brief = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
+
+const MESSAGE_LENGTH = 1000
+
+const oneLine = (text: string): string =>
+  (text.length > MESSAGE_LENGTH ? `${text.slice(0, MESSAGE_LENGTH)}…` : text).replace(/\s+/g, " ")

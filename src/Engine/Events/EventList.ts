@@ -1,0 +1,88 @@
+/** A list of events: what is asked for, where it goes on, and what a client gets. */
+import { createHash } from "node:crypto"
+import { ValidationError } from "../../Errors.ts"
+import {
+  checkListEvents,
+  type ListEventsOptions,
+  type ListEventsResult,
+  type LoggedEvent
+} from "../../Protocol/Events.ts"
+import { show } from "../../Show.ts"
+import type { EventQuery, FoundEvent, FoundEvents } from "../Log/LogRecords.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+const DEFAULT_LIMIT = 50
+
+/** What is asked for. Throws `ValidationError`. */
+export const queryOf = (environment: string, options: ListEventsOptions): EventQuery => {
+  const {
+    cursor,
+    limit = DEFAULT_LIMIT,
+    order = "newest",
+    since,
+    until,
+    ...filter
+  } = checkListEvents(options)
+  return {
+    environment,
+    order,
+    limit,
+    ...present({
+      ...filter,
+      since: since === undefined ? undefined : Date.parse(since),
+      until: until === undefined ? undefined : Date.parse(until),
+      from: cursor === undefined ? undefined : positionOf(cursor, options)
+    })
+  }
+}
+
+const present = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
+  // what is left has no member that is `undefined`, which is what the type says
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
+
+/** The cursor of the page after this one. */
+export const cursorOf = (options: ListEventsOptions, { next }: FoundEvents): { nextCursor?: string } =>
+  next === undefined ? {} : { nextCursor: `e${next}-${markOf(options)}` }
+
+const positionOf = (cursor: string, options: ListEventsOptions): number => {
+  const [, position, mark] = /^e(\d{1,15})-([\w-]{6})$/.exec(cursor) ?? []
+  if (position === undefined) {
+    throw new ValidationError(
+      `Cursor ${show(cursor)} is not one that listEvents returned: pass nextCursor of the page before`
+    )
+  }
+  if (mark === markOf(options)) return Number(position)
+  throw new ValidationError(
+    `Cursor ${show(cursor)} is of a list with other filters: pass nextCursor of the page before, and the filters that it was asked for with`
+  )
+}
+
+/** What tells a list from others: its filters in short. */
+const markOf = (options: ListEventsOptions): string => {
+  const { cursor: _, limit: _limit, order = "newest", ...filter } = checkListEvents(options)
+  return createHash("sha256")
+    .update(JSON.stringify({ ...filter, order }))
+    .digest("base64url")
+    .slice(0, 6)
+}
+
+export const pageOf = (options: ListEventsOptions, found: FoundEvents): ListEventsResult => ({
+  events: found.events.map(loggedOf),
+  ...cursorOf(options, found),
+  ...(found.lookedTo === undefined
+    ? {}
+    : {
+        lookedTo: {
+          position: found.lookedTo.position,
+          timestamp: new Date(found.lookedTo.timestamp).toISOString()
+        }
+      })
+})
+
+/** The event as a client gets it. */
+export const loggedOf = ({ data, kind: _, metadata, timestamp, ...event }: FoundEvent): LoggedEvent => ({
+  ...event,
+  data: parseStored(data),
+  timestamp: new Date(timestamp).toISOString(),
+  ...(metadata === undefined ? {} : { metadata: parseStored(metadata) })
+})

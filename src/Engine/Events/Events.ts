@@ -1,0 +1,162 @@
+/** Emitting events against the engine in the same process: checked input, then one operation of the store. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { ClientApi, EffectKind, EmitOptions, EmitResult } from "../../Client/Client.ts"
+import { emitsOf, type NamedEmit } from "../../Client/Emitting.ts"
+import { makeEmitSync } from "../../Client/EmitSync.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import type { Raw } from "../../Client/Named.ts"
+import { sizeOf } from "../../EntityStream.ts"
+import { type EngineError, EventNotFoundError, LimitExceededError } from "../../Errors.ts"
+import { checkEventName, checkEventVersion } from "../../Event.ts"
+import { encodeJson } from "../../Json.ts"
+import { inSpan } from "../../OpenTelemetry.ts"
+import * as Limits from "../../Limits.ts"
+import { encodeMetadata } from "../../Metadata.ts"
+import { Runs, type RunsService } from "../Runs/Runs.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import * as Append from "./Append.ts"
+import * as EventList from "./EventList.ts"
+import { Log, type LogService } from "../Log/Log.ts"
+import type { AppendedEvent, NewEvent } from "../Log/LogRecords.ts"
+
+/** The client's methods about events. */
+type EventsOfEnvironment = Pick<
+  Raw<ClientApi<EffectKind>, EngineError>,
+  "emit" | "trigger" | "emitMany" | "emitSync" | "listEvents" | "getEvent"
+>
+
+export interface EventsService {
+  /** The events of one environment. */
+  readonly in: (environment: string) => EventsOfEnvironment
+}
+
+export class Events extends Context.Service<Events, EventsService>()("@ironflow/node/Engine/Events") {}
+
+export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effect(
+  Events,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const runs = yield* Runs
+    const log = yield* Log
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const stop = store.onCommit(({ warnings }) => {
+      for (const warning of warnings) runFork(Effect.logWarning(warning))
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return { in: (environment) => make({ store, runs, log }, environment) }
+  })
+)
+
+/** What an emit that came over HTTP may say besides. */
+export interface ReceivedEmitOptions extends EmitOptions {
+  /** The id of the webhook that the event came by. */
+  readonly webhook?: string
+}
+
+interface ReceivedEmit extends ReceivedEmitOptions {
+  readonly name: string
+  readonly data: unknown
+}
+
+const make = (
+  {
+    log,
+    runs,
+    store
+  }: { readonly store: StoreService; readonly runs: RunsService; readonly log: LogService },
+  environment: string
+): EventsOfEnvironment => {
+  const newEvent = ({ data, idempotencyKey: key, name, webhook, ...given }: ReceivedEmit): NewEvent => {
+    checkEventName(name)
+    const what = `event "${name}"`
+    const version = checkEventVersion(name, given.version ?? 1)
+    const metadata = encodeMetadata(`The metadata of ${what}`, given.metadata ?? undefined)
+    return {
+      environment,
+      name,
+      version,
+      data: Limits.checkSize(
+        `Data of ${what}`,
+        encodeJson(data, `data of ${what}`) ?? "{}",
+        Limits.eventBytes
+      ),
+      ...(metadata === undefined ? {} : { metadata }),
+      ...idempotencyKey(key),
+      ...(webhook === undefined ? {} : { webhook: Limits.checkName("webhook id", webhook) })
+    }
+  }
+
+  const emit = (name: string, data: unknown, options: ReceivedEmitOptions = {}) =>
+    Effect.flatMap(
+      checked(() => newEvent({ ...options, name, data })),
+      (event) =>
+        Effect.flatMap(
+          inSpan(`emit ${event.name}`, (trace) => store.write(Append.appendEvent({ ...event, ...trace }))),
+          (stored) => told(event, stored)
+        )
+    )
+
+  const emitMany = (given: ReadonlyArray<NamedEmit>) =>
+    Effect.flatMap(
+      checked(() => {
+        const events = given.map(newEvent)
+        const bytes = events.reduce((total, event) => total + sizeOf(event), 0)
+        if (events.length > 1 && bytes > Limits.writeBytes) {
+          throw new LimitExceededError("A batch of events", bytes, Limits.writeBytes, "bytes")
+        }
+        return events
+      }),
+      (events) =>
+        Effect.flatMap(
+          inSpan(`emit ${events.length} events`, (trace) =>
+            store.write(Append.appendEvents(events.map((event) => ({ ...event, ...trace }))))
+          ),
+          (all) => Effect.forEach(all, (stored, i) => told(events[i]!, stored))
+        )
+    )
+
+  const emits = emitsOf({ emit, emitMany })
+
+  return {
+    ...emits,
+    emitSync: makeEmitSync({ emit: emits.emit, waitForRun: runs.in(environment).waitForRun }),
+    listEvents: (options = {}) =>
+      Effect.flatMap(
+        checked(() => ({ options, query: EventList.queryOf(environment, options) })),
+        ({ options, query }) => Effect.map(log.list(query), (found) => EventList.pageOf(options, found))
+      ),
+    getEvent: (eventId) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("event id", eventId)),
+        (id) =>
+          Effect.flatMap(log.get(environment, id), (event) =>
+            event === undefined
+              ? Effect.fail(new EventNotFoundError(id))
+              : Effect.succeed(EventList.loggedOf(event))
+          )
+      )
+  }
+}
+
+/** The result of an emit, after a word on what its caller should know. */
+const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {
+  const { conflicting, eventId, position, runIds, warnings } = stored
+  const result = { runIds, eventId, position }
+  if (!conflicting && warnings.length === 0) return Effect.succeed(result)
+  return Effect.as(
+    Effect.forEach(
+      conflicting
+        ? [
+            `Idempotency key "${idempotencyKey}" was used before with other data or another version: event ${eventId} stands`
+          ]
+        : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
+      (message) => Effect.logWarning(message)
+    ),
+    result
+  )
+}
+
+const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
+  key === undefined ? {} : { idempotencyKey: Limits.checkIdempotencyKey(key) }

@@ -1,0 +1,311 @@
+/**
+ * Hands events on to the waits that they satisfy.
+ *
+ * Any number of runs may wait for one event. As many as there is room for get it in the transaction that stores it. What is
+ * left is noted in `fan_outs` and goes on in later transactions, after a restart too, each with as much as there is room for.
+ *
+ * Waits are looked up by the name that they wait for, those for patterns by one of their own. The events that are handed on
+ * under one name come one after the other, in the order of the log, so that a wait gets the first one that it accepts. A wait
+ * that is opened meanwhile has looked back over all of them: it gets none of those again. And a wait whose time is over gets
+ * the event that has come before, if there is one (see `FireDue.ts`).
+ */
+import { evaluateExpression } from "../../Expression.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import type { EventView } from "../Functions/Registry.ts"
+import { eventAt, matchValue } from "../Log/EventViews.ts"
+import { remembered } from "../Store/Memory.ts"
+import { among, apart, get, type Program, statement, write } from "../Store/Program.ts"
+import { triggerView } from "../Runs/RunEvent.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { deliverEvent } from "../Runs/Waits.ts"
+import { ANY_NAME } from "../Log/FindEvent.ts"
+import { oldestOnItsWay } from "../Log/OnItsWay.ts"
+
+/** An event on its way to those that wait under one name. */
+interface OnItsWay {
+  readonly environment: number
+  readonly position: number
+  readonly view: EventView
+  readonly name: string
+}
+
+/**
+ * The last wait that was looked at. Waits come by their match paths, in order, and then those without one, whose `path` is
+ * `null`.
+ */
+interface Place {
+  readonly path: string | null
+  readonly run: number
+  readonly stepKey: string
+}
+
+/** Before all paths: none is empty. */
+const NO_PATH = ""
+
+const BEGINNING: Place = { path: NO_PATH, run: 0, stepKey: "" }
+
+/** What is wrong, and with how many waits: thousands of runs wait with one expression. */
+class Problems {
+  readonly #waits = new Map<string, number>()
+
+  add(problem: string): void {
+    this.#waits.set(problem, (this.#waits.get(problem) ?? 0) + 1)
+  }
+
+  get texts(): ReadonlyArray<string> {
+    return [...this.#waits].map(([problem, waits]) => (waits === 1 ? problem : `${problem} (${waits} waits)`))
+  }
+}
+
+const OPEN_FOR_EVENT = `environment = ? AND event = ? AND kind = ${WaitKind.event} AND fired IS NULL`
+
+const IS_AWAITED = statement(
+  "FireWaits.isAwaited",
+  `SELECT 1 FROM waits WHERE environment = ? AND event IN (?, '${ANY_NAME}') AND kind = ${WaitKind.event} AND fired IS NULL LIMIT 1`
+)
+
+const IS_OPEN = statement("FireWaits.isOpen", `SELECT 1 FROM waits WHERE ${OPEN_FOR_EVENT} LIMIT 1`)
+
+const LEAVE = statement(
+  "FireWaits.leave",
+  `INSERT INTO fan_outs (environment, event, position, path, run, step_key) VALUES (?, ?, ?, ?, ?, ?)
+     ON CONFLICT (environment, event, position) DO UPDATE SET path = excluded.path, run = excluded.run, step_key = excluded.step_key`
+)
+
+/** Fires the open waits that accept an event which was just stored; returns what went wrong in their expressions. */
+export function* satisfyWaits(
+  tx: Transaction,
+  environment: number,
+  position: number,
+  view: EventView
+): Program<ReadonlyArray<string>> {
+  if (!(yield* isAwaited(tx, environment, view.name))) return []
+  const problems = new Problems()
+  for (const name of [view.name, ANY_NAME]) {
+    const isBehind = (yield* oldestOnItsWay(environment, name)) !== undefined
+    const place = isBehind
+      ? BEGINNING
+      : yield* handOn(tx, { environment, position, view, name }, BEGINNING, problems)
+    if (place === undefined || (yield* get(IS_OPEN, environment, name)) === undefined) continue
+    yield* leave(environment, name, position, place)
+    tx.markDue(tx.now())
+  }
+  return problems.texts
+}
+
+/** Names of events that nobody waits for, by environment: most that are emitted are among few names. */
+const unawaited = remembered<Map<number, Set<string>>>({
+  make: () => new Map(),
+  // a wait that had gone is there again
+  rolledBack: (names) => names.clear()
+})
+
+/** How many names of an environment are remembered. */
+const MOST_NAMES = 1000
+
+function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
+  const names = unawaited(tx).get(environment)
+  if (names?.has(name) === true) return false
+  if ((yield* get(IS_AWAITED, environment, name)) !== undefined) return true
+  if (names === undefined) unawaited(tx).set(environment, new Set([name]))
+  else if (names.size < MOST_NAMES) names.add(name)
+  return false
+}
+
+/** Somebody waits for an event of an environment from now on. */
+export const markAwaited = (tx: Transaction, environment: number): void => {
+  unawaited(tx).delete(environment)
+}
+
+function* leave(
+  environment: number,
+  name: string,
+  position: number,
+  { path, run, stepKey }: Place
+): Program<void> {
+  yield* write(LEAVE, environment, name, position, path, run, stepKey)
+}
+
+/** Under which name events were handed on last, by environment: of those only in which some are left. */
+const lastNames = remembered<Map<number, string>>({ make: () => new Map() })
+
+/** Of each name of an environment the oldest event, name by name. */
+const NEXT = statement(
+  "FireWaits.next",
+  `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
+     ORDER BY event, position LIMIT 1`
+)
+
+const NEXT_ENVIRONMENT = statement(
+  "FireWaits.nextEnvironment",
+  "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
+)
+
+/** The environments that have events on their way, `limit` at most: the index leads from each to the next. */
+export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>> {
+  const found: Array<Row> = []
+  while (found.length < limit) {
+    const row = yield* get(NEXT_ENVIRONMENT, found.at(-1)?.environment ?? 0)
+    if (row === undefined) break
+    found.push(row)
+  }
+  return found
+}
+
+const FINISH = statement(
+  "FireWaits.finish",
+  "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
+)
+
+/** Goes on with what was left in an environment, as far as there is room; returns how many events were handed on. */
+export function* goOn(tx: Transaction, environment: number): Program<number> {
+  const last = lastNames(tx)
+  let events = 0
+  // there may be no room at all beside others, time and again
+  while (events === 0 || !tx.room.isFull) {
+    // name after name, so that one for which very many wait does not hold up the others
+    const row =
+      (yield* get(NEXT, environment, last.get(environment) ?? "")) ?? (yield* get(NEXT, environment, ""))
+    if (row === undefined) {
+      last.delete(environment)
+      break
+    }
+    last.set(environment, String(row.event))
+    const isDone = yield* apart(tx, "event", Number(row.position), goOnWith(tx, row, events === 0))
+    events++
+    if (!isDone) break
+  }
+  return events
+}
+
+/** Says whether nobody is left who waits for the event. */
+function* goOnWith(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
+  const environment = Number(row.environment)
+  const position = Number(row.position)
+  const name = String(row.event)
+  const view = yield* eventAt(position)
+  const problems = new Problems()
+  const from: Place = {
+    path: row.path === null ? null : String(row.path),
+    run: Number(row.run),
+    stepKey: String(row.step_key)
+  }
+  const place = yield* handOn(tx, { environment, position, view, name }, from, problems, isFirst)
+  for (const problem of problems.texts) {
+    tx.changes.warnings.push(`Event "${view.name}" ${view.id}: ${problem}`)
+  }
+  if (place === undefined) yield* write(FINISH, environment, name, position)
+  else yield* leave(environment, name, position, place)
+  return place === undefined
+}
+
+const HAS_ANY = statement(
+  "FireWaits.hasAny",
+  "SELECT 1 FROM fan_outs WHERE position > 0 @sound(event, position) LIMIT 1",
+  {
+    scans: "ends with the first row, unless events are damaged, whose rows alone stay"
+  }
+)
+
+/** Whether anything is left to go on with. */
+export function* hasMore(): Program<boolean> {
+  return (yield* get(HAS_ANY)) !== undefined
+}
+
+const RUNS_THAT_WAIT = statement(
+  "FireWaits.runsThatWait",
+  `SELECT DISTINCT run AS key FROM waits WHERE ${OPEN_FOR_EVENT}`
+)
+
+const BY_PATH = statement(
+  "FireWaits.byPath",
+  `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?
+     AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
+)
+
+const WITHOUT_PATH = statement(
+  "FireWaits.withoutPath",
+  `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL AND match_value IS NULL
+     AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
+)
+
+/**
+ * Fires the waits after a place that accept the event; returns the place where there was no more room, and nothing at the end.
+ * With `isFirst` one is looked at in any case.
+ */
+function* handOn(
+  tx: Transaction,
+  event: OnItsWay,
+  from: Place,
+  problems: Problems,
+  isFirst = false
+): Program<Place | undefined> {
+  const { environment, name, position, view } = event
+  const delivered = { position, text: () => view.toText() }
+  let place = from
+  let must = isFirst
+  while (true) {
+    const wanted = must ? Math.max(1, tx.room.rows) : tx.room.rows
+    if (wanted === 0) return place
+    const rows = yield* waitsAfter(tx, event, place, wanted)
+    for (const row of rows) {
+      const run = Number(row.run)
+      if (!must && (tx.room.isFull || (row.expression !== null && !tx.room.mayEvaluate))) return place
+      must = false
+      tx.room.take()
+      place = { path: place.path, run, stepKey: String(row.step_key) }
+      // it was opened when the event was in the log, and has looked there
+      if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
+      if (!acceptsName(row, view)) continue
+      if (row.expression !== null && !(yield* apart(tx, "run", run, fits(row, view, problems)))) continue
+      yield* apart(tx, "run", run, deliverEvent(tx, run, place.stepKey, delivered))
+    }
+    if (rows.length === wanted) continue
+    if (place.path === null) return undefined
+    // one step from path to path, and then to the equal values only: the index leads there
+    place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
+  }
+}
+
+/** The open waits after a place that have its path, and the value that the event has there. */
+function* waitsAfter(
+  tx: Transaction,
+  { environment, name, view }: OnItsWay,
+  { path, run, stepKey }: Place,
+  limit: number
+): Program<ReadonlyArray<Row>> {
+  const keys = [RUNS_THAT_WAIT, environment, name] as const
+  if (path === null)
+    return yield* among(tx, "run", keys, WITHOUT_PATH, environment, name, run, stepKey, limit)
+  if (path === NO_PATH) return []
+  const value = matchValue(view, path)
+  // it may be most of the event
+  tx.room.take(value?.length)
+  if (value === undefined) return []
+  return yield* among(tx, "run", keys, BY_PATH, environment, name, path, value, run, stepKey, limit)
+}
+
+const NEXT_PATH = statement(
+  "FireWaits.nextPath",
+  `SELECT match_path FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path > ? ORDER BY match_path LIMIT 1`
+)
+
+function* nextPath(environment: number, name: string, after: string): Program<string | null> {
+  const row = yield* get(NEXT_PATH, environment, name, after)
+  return row === undefined ? null : String(row.match_path)
+}
+
+/** Evaluates the expression of a wait. */
+function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean> {
+  const { error, matched } = evaluateExpression(String(wait.expression), {
+    event: view,
+    trigger: yield* triggerView(Number(wait.run))
+  })
+  if (error !== undefined) problems.add(`match of wait "${wait.step_key}": ${error}`)
+  return matched
+}
+
+/** Whether the name fits the pattern of a wait, if it has one: such waits are indexed without a name. */
+const acceptsName = (row: Row, view: EventView): boolean =>
+  row.pattern === null || matchesPattern(String(row.pattern), view.name)

@@ -1,0 +1,41 @@
+/** Functions that come over the wire: what `createFunction` does not accept, the engine does not either, but for keys that nobody knows. */
+import { checkEndpointUrl } from "../../EndpointUrl.ts"
+import { checkConfig } from "../../Function.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { LimitExceededError } from "../../Errors.ts"
+import * as Limits from "../../Limits.ts"
+import { checkTrigger } from "../../Trigger.ts"
+
+/** The registration again. Throws `ValidationError` naming the function and the field when it is not acceptable. */
+export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
+  const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
+  if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
+  Limits.checkLength(
+    `The code hash of function "${registration.id}"`,
+    registration.codeHash,
+    Limits.nameLength
+  )
+  checkConfig({ ...config, timeout: timeoutMs })
+  return registration
+}
+
+/** Throws `ValidationError` when the functions of one program are not acceptable, or too many, or too large, together. */
+export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration>): void => {
+  Limits.checkFunctionCount(functions)
+  let all = 0
+  for (const fn of functions) {
+    const what = `Function "${fn.id}" as it is registered`
+    all += Limits.checkSize(what, JSON.stringify(fn), Limits.functionBytes).length
+    for (const [i, trigger] of fn.triggers.entries()) {
+      checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
+    }
+  }
+  if (all > Limits.registrationBytes) {
+    throw new LimitExceededError(
+      "The registration of all functions of one worker",
+      all,
+      Limits.registrationBytes,
+      "characters"
+    )
+  }
+}

@@ -1,0 +1,279 @@
+/** Functions in the database: the registry's memory between processes. */
+import { type RegisteredFunction, registryOf } from "./Registry.ts"
+import { markReady, readyOf } from "./ReadyFunctions.ts"
+import {
+  all,
+  get,
+  insert,
+  statement,
+  type Program,
+  write,
+  acrossEnvironments,
+  forEach,
+  inEnvironment,
+  refuse
+} from "../Store/Program.ts"
+import { createHash } from "node:crypto"
+import * as Effect from "effect/Effect"
+import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { putSchedules } from "./FunctionSchedules.ts"
+import { putSearchPaths } from "./SearchPaths.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Changes } from "../Store/Changes.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { nextTurn } from "../Polite.ts"
+import type { FunctionInfo } from "../../Client/Client.ts"
+
+const REGISTER_FUNCTIONS = statement(
+  "FunctionRows.registerFunctions",
+  "SELECT key, hash, since, deleted_at FROM functions WHERE environment = ? AND id = ?"
+)
+
+const REGISTER_FUNCTIONS_2 = statement(
+  "FunctionRows.registerFunctions.2",
+  "INSERT INTO functions (environment, id, registration, hash, since, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?)"
+)
+
+const REGISTER_FUNCTIONS_3 = statement(
+  "FunctionRows.registerFunctions.3",
+  "UPDATE functions SET deleted_at = NULL WHERE key = ?"
+)
+
+const REGISTER_FUNCTIONS_4 = statement(
+  "FunctionRows.registerFunctions.4",
+  "UPDATE functions SET registration = ?, hash = ?, since = ?, version = version + 1, updated_at = ? WHERE key = ?"
+)
+
+const REGISTER_FUNCTIONS_5 = statement(
+  "FunctionRows.registerFunctions.5",
+  "UPDATE functions SET since = ? WHERE key = ?"
+)
+
+/**
+ * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when
+ * the program that has them was started: what a program that was started later has registered stands. Returns the ids of
+ * those that stand.
+ */
+export const registerFunctions = acrossEnvironments(
+  "registerFunctions",
+  function* (
+    tx: Transaction,
+    environmentName: string,
+    registrations: ReadonlyArray<FunctionRegistration>,
+    startedAt?: number
+  ): Program<ReadonlyArray<string>> {
+    const environment = tx.environment(environmentName)
+    const now = tx.now()
+    const since = startedAt ?? now
+    const standing: Array<string> = []
+    for (const registration of registrations) {
+      const text = JSON.stringify(registration)
+      const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
+      const known = yield* get(REGISTER_FUNCTIONS, environment, registration.id)
+      let key: number
+      let changed: "new" | "changed" | undefined
+      if (known === undefined) {
+        changed = "new"
+        key = yield* insert(REGISTER_FUNCTIONS_2, environment, registration.id, text, hash, since, now, now)
+        yield* putSearchPaths(key, registration, undefined)
+      } else {
+        key = Number(known.key)
+        const deleted = known.deleted_at !== null
+        if (deleted) {
+          changed = "new"
+          yield* write(REGISTER_FUNCTIONS_3, key)
+        }
+        if (known.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
+          if (since < Number(known.since) && !deleted) {
+            standing.push(registration.id)
+            continue
+          }
+          changed ??= "changed"
+          yield* putSearchPaths(key, registration, yield* storedRegistration(key))
+          yield* write(REGISTER_FUNCTIONS_4, text, hash, since, now, key)
+        } else if (since > Number(known.since)) {
+          yield* write(REGISTER_FUNCTIONS_5, since, key)
+        }
+      }
+      yield* putSchedules(tx, key, registration)
+      markReady(tx, key)
+      put(tx, { key, environment: environmentName, registration }, changed)
+    }
+    return standing
+  },
+  () => "register functions"
+)
+
+const STORED_REGISTRATION = statement(
+  "FunctionRows.storedRegistration",
+  "SELECT registration FROM functions WHERE key = ?"
+)
+
+/** A function as it is registered before it changes; `undefined` when that cannot be read. */
+function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
+  const row = yield* get(STORED_REGISTRATION, key)
+  try {
+    // written by `registerFunctions`
+    return parseStored(String(row?.registration)) as FunctionRegistration
+  } catch {
+    // it is replaced, and what its runs are found by is filled in anew
+    return undefined
+  }
+}
+
+/** Once it is committed, the function is known as it is now, to programs and to those who listen. */
+const put = (tx: Transaction, fn: RegisteredFunction, changed?: "new" | "changed"): void => {
+  const { key: _, ...change } = fn
+  tx.changes.functions.push(changed === undefined ? change : { ...change, changed })
+  tx.afterCommit(() => registryOf(tx).put(fn))
+}
+
+const DELETE_FUNCTION = statement(
+  "FunctionRows.deleteFunction",
+  "SELECT key, registration FROM functions WHERE environment = ? AND id = ? AND deleted_at IS NULL"
+)
+
+const DELETE_FUNCTION_2 = statement(
+  "FunctionRows.deleteFunction.2",
+  "UPDATE functions SET deleted_at = ? WHERE key = ?"
+)
+
+const DELETE_FUNCTION_3 = statement(
+  "FunctionRows.deleteFunction.3",
+  "DELETE FROM schedules WHERE function = ?"
+)
+
+/**
+ * Nothing starts the function from now on, until it is registered again; its runs stay as they are. Throws
+ * `FunctionNotFoundError`.
+ */
+export const deleteFunction = acrossEnvironments(
+  "deleteFunction",
+  function* (tx: Transaction, environmentName: string, id: string): Program<void, FunctionNotFoundError> {
+    const row = yield* get(DELETE_FUNCTION, tx.environment(environmentName), id)
+    if (row === undefined) return yield* refuse(new FunctionNotFoundError(id))
+    const key = Number(row.key)
+    yield* write(DELETE_FUNCTION_2, tx.now(), key)
+    yield* write(DELETE_FUNCTION_3, key)
+    // written by `registerFunctions`
+    const registration = parseStored(String(row.registration)) as FunctionRegistration
+    put(tx, { key, environment: environmentName, registration, deleted: true })
+  },
+  (_, functionId) => `delete function "${functionId}"`
+)
+
+const LOAD_REGISTRATIONS = statement(
+  "FunctionRows.loadRegistrations",
+  "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
+  { scans: "functions are held in memory, once at the start" }
+)
+
+/** Fills the registry at start; every function may have runs that are ready. */
+export function* loadRegistrations(tx: Transaction): Program<void> {
+  const rows = yield* all(LOAD_REGISTRATIONS)
+  for (const row of rows) {
+    readyOf(tx).hot.add(Number(row.key))
+    let registration: FunctionRegistration
+    try {
+      // written by `registerFunctions`
+      registration = parseStored(row.registration) as FunctionRegistration
+    } catch (error) {
+      // its runs wait until a worker registers it again
+      tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
+      continue
+    }
+    registryOf(tx).put({
+      key: Number(row.key),
+      environment: String(row.name),
+      registration,
+      ...(row.deleted_at === null ? {} : { deleted: true })
+    })
+  }
+}
+
+/** Environments, and functions as they are registered. */
+export type Registered = Pick<Changes, "environments" | "functions">
+
+/** All that is registered, also what was deleted since, in the order in which it first was. */
+export const readFunctions = acrossEnvironments(
+  "readFunctions",
+  function* (tx: Transaction): Program<Registered> {
+    const functions = registryOf(tx)
+      .all()
+      .map(({ key: _, ...fn }) => fn)
+    return { environments: tx.environmentNames, functions }
+  },
+  () => "read the functions"
+)
+
+/** Functions that are looked at in one turn of the event loop. */
+const PART = 1000
+
+interface Part {
+  readonly functions: ReadonlyArray<FunctionInfo>
+  /** The key to go on after; absent at the end. */
+  readonly next?: number
+}
+
+/** Some functions of an environment, after the one with a key. */
+const readPart = inEnvironment(
+  "listFunctions",
+  function* (tx: Transaction, environment: string, after: number): Program<Part> {
+    const left = registryOf(tx)
+      .list(environment)
+      .filter(({ key }) => key > after)
+    const part = left.slice(0, PART)
+    const functions = yield* forEach(part, infoOf)
+    return { functions, ...(left.length > PART ? { next: part.at(-1)!.key } : {}) }
+  },
+  () => "list functions"
+)
+
+/** The functions of an environment, in the order in which they were first registered. */
+export const listFunctions = (
+  store: StoreService,
+  environment: string
+): Effect.Effect<Array<FunctionInfo>, StoreError> =>
+  Effect.gen(function* () {
+    const functions: Array<FunctionInfo> = []
+    let after: number | undefined = 0
+    while (after !== undefined) {
+      if (after > 0) yield* nextTurn
+      const part: Part = yield* store.read(readPart(environment, after))
+      functions.push(...part.functions)
+      after = part.next
+    }
+    return functions
+  })
+
+/** A function as lists show it; `undefined` when there is none, or none any more. */
+export const getFunction = inEnvironment(
+  "getFunction",
+  function* (tx: Transaction, environment: string, id: string): Program<FunctionInfo | undefined> {
+    const fn = registryOf(tx).get(environment, id)
+    return fn === undefined || fn.deleted === true ? undefined : yield* infoOf(fn)
+  },
+  (_, id) => `read function "${id}"`
+)
+
+const INFO_OF = statement(
+  "FunctionRows.infoOf",
+  "SELECT version, created_at, updated_at FROM functions WHERE key = ?"
+)
+
+function* infoOf({ key, registration }: RegisteredFunction): Program<FunctionInfo> {
+  const row = yield* get(INFO_OF, key)
+  return {
+    id: registration.id,
+    name: registration.name,
+    triggers: registration.triggers,
+    version: Number(row?.version),
+    codeHash: registration.codeHash,
+    createdAt: iso(row?.created_at),
+    updatedAt: iso(row?.updated_at)
+  }
+}
+
+const iso = (value: unknown): string => new Date(Number(value)).toISOString()

@@ -1,0 +1,94 @@
+/** The schedules of functions: they are stored with the function, and say what a run holds back. */
+import { statement, type Program, write, all, get } from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { nextFire, parseSchedule } from "../../Schedule.ts"
+import { cronEventName } from "../../Trigger.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Overlap } from "../../Overlap.ts"
+
+const UTC = "UTC"
+
+const PUT_SCHEDULES = statement(
+  "FunctionSchedules.putSchedules",
+  `INSERT INTO schedules (function, cron, timezone, event, next_at, overlap) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (function, cron, timezone) DO UPDATE SET event = excluded.event, overlap = excluded.overlap`
+)
+
+const PUT_SCHEDULES_2 = statement(
+  "FunctionSchedules.putSchedules.2",
+  "SELECT cron, timezone, queue FROM schedules WHERE function = ?"
+)
+
+const PUT_SCHEDULES_3 = statement(
+  "FunctionSchedules.putSchedules.3",
+  "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?"
+)
+
+/** Adds the schedules of a function that are new and drops those that it has no more; a schedule that stays keeps its time. */
+export function* putSchedules(
+  tx: Transaction,
+  functionKey: number,
+  registration: FunctionRegistration
+): Program<void> {
+  const now = tx.now()
+  const kept = new Set<string>()
+  for (const trigger of registration.triggers) {
+    if (trigger.cron === undefined) continue
+    const timezone = trigger.timezone ?? UTC
+    const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
+    kept.add(JSON.stringify([trigger.cron, timezone]))
+    yield* write(
+      PUT_SCHEDULES,
+      functionKey,
+      trigger.cron,
+      timezone,
+      cronEventName(registration.id, trigger),
+      nextAt,
+      trigger.overlap === undefined || trigger.overlap === "allow" ? null : trigger.overlap
+    )
+    tx.markDue(nextAt)
+  }
+  for (const row of yield* all(PUT_SCHEDULES_2, functionKey)) {
+    if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
+      // they may not have to wait any more
+      if (row.queue !== null) tx.markDue(now)
+      continue
+    }
+    yield* write(PUT_SCHEDULES_3, functionKey, row.cron!, row.timezone!)
+  }
+}
+
+export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
+  // written by `holdBack`
+  queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
+
+/** What a run holds back of the schedule that has started it. */
+export interface HeldBack {
+  readonly cron: string
+  readonly timezone: string
+  readonly overlap: Exclude<Overlap, "allow">
+  /** Fires that were left out since the run began. */
+  readonly skipped: number
+  /** When the fires are from that wait for its end, oldest first, in epoch milliseconds. */
+  readonly queue: ReadonlyArray<number>
+}
+
+const HELD_BACK_BY = statement(
+  "FunctionSchedules.heldBackBy",
+  "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
+)
+
+/** The schedule whose fires wait for the end of the run, or are left out until then. */
+export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
+  const row = yield* get(HELD_BACK_BY, functionKey, runId)
+  if (row === undefined) return undefined
+  return {
+    cron: String(row.cron),
+    timezone: String(row.timezone),
+    // written by `putSchedules`
+    overlap: row.overlap as HeldBack["overlap"],
+    skipped: Number(row.skipped),
+    queue: readQueue(row)
+  }
+}

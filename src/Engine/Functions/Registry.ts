@@ -1,0 +1,197 @@
+/**
+ * The functions that the engine knows, in memory: what an event starts is decided here, without a query.
+ *
+ * A store fills it at start and after every committed registration.
+ */
+import { TRACEPARENT } from "../../Trace.ts"
+import type { FunctionChange } from "../Store/Changes.ts"
+import { remembered } from "../Store/Memory.ts"
+import type { EventEntity } from "../../Event.ts"
+import { decodeJson, type JsonText } from "../../Json.ts"
+import { readPath } from "../../Path.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import { nextEvent } from "../../ExpressionBudget.ts"
+import { matchTriggers } from "../../Trigger.ts"
+
+/** An event as triggers, match paths and expressions see it. `data` and `metadata` are parsed on first use. */
+export interface EventView {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: unknown
+  readonly metadata: unknown
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source: string | undefined
+  readonly entity: EventEntity | undefined
+  /** The event as JSON, as a wait delivers it. */
+  readonly toText: () => JsonText
+}
+
+export const eventView = (event: {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly timestamp: number
+  readonly source?: string
+  readonly entity?: EventEntity
+  readonly trace?: string
+}): EventView => {
+  let data: { readonly value: unknown } | undefined
+  let metadata: { readonly value: unknown } | undefined
+  return {
+    id: event.id,
+    name: event.name,
+    version: event.version,
+    get data() {
+      return (data ??= { value: decodeJson(event.data) }).value
+    },
+    get metadata() {
+      return (metadata ??= { value: decodeJson(event.metadata) }).value
+    },
+    get timestamp() {
+      return new Date(event.timestamp).toISOString()
+    },
+    source: event.source,
+    entity: event.entity,
+    toText: () =>
+      `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version},"data":${event.data}` +
+      (event.metadata === undefined ? "" : `,"metadata":${event.metadata}`) +
+      (event.source === undefined ? "" : `,"source":${JSON.stringify(event.source)}`) +
+      (event.entity === undefined ? "" : `,"entity":${JSON.stringify(event.entity)}`) +
+      (event.trace === undefined ? "" : `,"${TRACEPARENT}":${JSON.stringify(event.trace)}`) +
+      `,"timestamp":"${new Date(event.timestamp).toISOString()}"}`
+  }
+}
+
+/** A function with its key in the database. */
+export interface RegisteredFunction extends FunctionChange {
+  readonly key: number
+}
+
+interface Matched {
+  readonly functions: ReadonlyArray<RegisteredFunction>
+  /** Expressions that failed for this event; they count as no match. */
+  readonly warnings: ReadonlyArray<string>
+}
+
+/** Of more expressions that fail for one event nobody is told. */
+const MAX_WARNINGS = 100
+
+/** Names whose candidates are remembered, at most. */
+const CACHED_NAMES = 10_000
+
+class Registry {
+  readonly #byKey = new Map<number, RegisteredFunction>()
+  readonly #byId = new Map<string, Map<string, RegisteredFunction>>()
+  /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
+  readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
+
+  /** Whether a function wants an audit record of its runs. */
+  hasRecorded = false
+
+  put(fn: RegisteredFunction): void {
+    if (fn.registration.recording === true) this.hasRecorded = true
+    this.#byKey.set(fn.key, fn)
+    let functions = this.#byId.get(fn.environment)
+    if (functions === undefined) this.#byId.set(fn.environment, (functions = new Map()))
+    functions.set(fn.registration.id, fn)
+    this.#candidates.clear()
+  }
+
+  /** Also one that was deleted. */
+  get(environment: string, id: string): RegisteredFunction | undefined {
+    return this.#byId.get(environment)?.get(id)
+  }
+
+  byKey(key: number): RegisteredFunction | undefined {
+    return this.#byKey.get(key)
+  }
+
+  /** Those of every environment, deleted ones too, in the order in which they were first registered. */
+  all(): ReadonlyArray<RegisteredFunction> {
+    return [...this.#byKey.values()]
+  }
+
+  /** The functions of an environment, in the order in which they were first registered. */
+  list(environment: string): ReadonlyArray<RegisteredFunction> {
+    return [...(this.#byId.get(environment)?.values() ?? [])].filter(({ deleted }) => deleted !== true)
+  }
+
+  /**
+   * The functions that an event starts: each once, however many of its triggers match. An event that a cron trigger of
+   * `firing` fired starts that function, and no other by a cron trigger that shares its event name.
+   */
+  match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
+    const candidates = this.#candidatesFor(environment, event.name)
+    if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
+    const functions: Array<RegisteredFunction> = firing === undefined ? [] : [firing]
+    const warnings: Array<string> = []
+    nextEvent()
+    for (const fn of candidates) {
+      if (fn === firing) continue
+      const { triggers, id } = fn.registration
+      const verdict = matchTriggers(
+        firing === undefined ? triggers : triggers.filter(({ cron }) => cron === undefined),
+        event
+      )
+      if (verdict.matched) functions.push(fn)
+      for (const error of verdict.errors) {
+        if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
+      }
+    }
+    return { functions, warnings }
+  }
+
+  /** Functions that listen to events of the name: so many runs does an event start at most. */
+  countListeners(environment: string, name: string): number {
+    return this.#candidatesFor(environment, name).length
+  }
+
+  #candidatesFor(environment: string, name: string): ReadonlyArray<RegisteredFunction> {
+    const key = `${environment}\n${name}`
+    let candidates = this.#candidates.get(key)
+    if (candidates === undefined) {
+      candidates = this.list(environment).filter((fn) =>
+        fn.registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name))
+      )
+      if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
+      this.#candidates.set(key, candidates)
+    }
+    return candidates
+  }
+}
+
+/** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */
+export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {
+  const { concurrency } = registration
+  if (concurrency === undefined) return undefined
+  if (concurrency.key === undefined) return ""
+  return JSON.stringify(readPath({ event }, concurrency.key) ?? null)
+}
+
+/** The actor of a run: the JSON of the value at the function's `actorKey`; runs without a value have none. */
+export const actorOf = (registration: FunctionRegistration, event: EventView): string | undefined => {
+  if (registration.actorKey === undefined) return undefined
+  const value = readPath({ event }, registration.actorKey)
+  return value === undefined || value === null ? undefined : JSON.stringify(value)
+}
+
+/** Whether a worker with these labels may run the function: `metadata.requires` asks for equal labels. */
+export const acceptsLabels = (
+  registration: FunctionRegistration,
+  labels: { readonly [key: string]: string }
+): boolean => {
+  const requires = registration.metadata?.requires
+  if (requires === null || typeof requires !== "object") return true
+  return Object.entries(requires).every(
+    // labels are texts; what is no text, number or boolean is equal to none
+    ([name, value]) => typeof value !== "object" && labels[name] === String(value)
+  )
+}
+
+/** The functions of an open database. */
+export const registryOf = remembered({ make: () => new Registry(), isShared: true })

@@ -1,0 +1,286 @@
+/**
+ * Buckets as the database keeps them, and what is remembered of them.
+ *
+ * Every call names a bucket, and every write moves its revision: rows that were read stay in memory, and those that a
+ * transaction has changed are written once, before it commits. When it is rolled back they are forgotten.
+ */
+import { remembered } from "../Store/Memory.ts"
+import {
+  all,
+  forEach,
+  get,
+  insert,
+  statement,
+  type Program,
+  write,
+  inEnvironment,
+  refuse
+} from "../Store/Program.ts"
+import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
+import { PUT } from "./KvOperations.ts"
+import { ALL, type ListPage } from "../Pages.ts"
+import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** The highest revision of any bucket that was deleted: one made anew goes on after it, so that no old revision fits. */
+const FLOOR = "kv_revision"
+
+/** Buckets that are remembered. */
+const MOST = 10_000
+
+export interface Bucket {
+  readonly key: number
+  readonly environment: number
+  /** Empty once it is deleted. */
+  readonly name: string
+  readonly description: string | undefined
+  readonly ttlMs: number | undefined
+  readonly maxValueBytes: number
+  readonly maxBytes: number | undefined
+  readonly history: number
+  readonly createdAt: number
+  revision: number
+  /** The highest revision of a marker that was dropped. */
+  dropped: number
+  bytes: number
+  values: number
+}
+
+const optionalNumber = (value: Row[string] | undefined): number | undefined =>
+  value === null || value === undefined ? undefined : Number(value)
+
+const toBucket = (row: Row): Bucket => ({
+  key: Number(row.key),
+  environment: Number(row.environment),
+  name: String(row.name ?? ""),
+  description: row.description === null ? undefined : String(row.description),
+  ttlMs: optionalNumber(row.ttl_ms),
+  maxValueBytes: Number(row.max_value_bytes),
+  maxBytes: optionalNumber(row.max_bytes),
+  history: Number(row.history),
+  createdAt: Number(row.created_at),
+  revision: Number(row.revision),
+  dropped: Number(row.dropped),
+  bytes: Number(row.bytes),
+  values: Number(row.value_count)
+})
+
+const SAVE = statement(
+  "KvBuckets.save",
+  "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
+)
+
+/** What is remembered of buckets. */
+class Buckets {
+  readonly #known = new Map<string, Bucket>()
+  readonly #changed = new Set<Bucket>()
+
+  get(environment: number, name: string): Bucket | undefined {
+    return this.#known.get(`${environment} ${name}`)
+  }
+
+  remember(bucket: Bucket): Bucket {
+    // those that are changed are needed until they are saved
+    if (this.#known.size >= MOST && this.#changed.size === 0) this.#known.clear()
+    this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
+    return bucket
+  }
+
+  forget(bucket: Bucket): void {
+    this.#known.delete(`${bucket.environment} ${bucket.name}`)
+  }
+
+  /** The bucket is about to change in this transaction. */
+  touch(bucket: Bucket): void {
+    this.#changed.add(bucket)
+  }
+
+  /** Writes what the transaction has changed, before it commits. */
+  *save(): Program<void> {
+    for (const bucket of this.#changed) {
+      yield* write(SAVE, bucket.revision, bucket.dropped, bucket.bytes, bucket.values, bucket.key)
+    }
+  }
+
+  committed(): void {
+    this.#changed.clear()
+  }
+
+  rolledBack(): void {
+    for (const bucket of this.#changed) this.forget(bucket)
+    this.#changed.clear()
+  }
+}
+
+export const bucketsOf = remembered<Buckets>({
+  make: () => new Buckets(),
+  save: (buckets) => buckets.save(),
+  committed: (buckets) => buckets.committed(),
+  rolledBack: (buckets) => buckets.rolledBack()
+})
+
+const FIND_BUCKET = statement("KvBuckets.findBucket", "SELECT key FROM environments WHERE name = ?")
+
+const FIND_BUCKET_2 = statement(
+  "KvBuckets.findBucket.2",
+  "SELECT * FROM kv_buckets WHERE environment = ? AND name = ?"
+)
+
+export function* findBucket(tx: Transaction, environment: string, name: string): Program<Bucket | undefined> {
+  const key =
+    tx.findEnvironment(environment) ??
+    // it may have come into being in this very transaction
+    (yield* get(FIND_BUCKET, environment))?.key
+  if (key === undefined) return undefined
+  const known = bucketsOf(tx).get(Number(key), name)
+  if (known !== undefined) return known
+  const row = yield* get(FIND_BUCKET_2, key, name)
+  return row === undefined ? undefined : bucketsOf(tx).remember(toBucket(row))
+}
+
+const BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
+
+/** A bucket that is there, if only until its last key is deleted. */
+export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
+  const bucket = toBucket((yield* get(BUCKET_OF_KEY, key))!)
+  if (bucket.name === "") return bucket
+  return bucketsOf(tx).get(bucket.environment, bucket.name) ?? bucketsOf(tx).remember(bucket)
+}
+
+const ENSURE_BUCKET = statement("KvBuckets.ensureBucket", `SELECT value FROM meta WHERE name = '${FLOOR}'`)
+
+const ENSURE_BUCKET_2 = statement(
+  "KvBuckets.ensureBucket.2",
+  `INSERT INTO kv_buckets (environment, name, description, ttl_ms, max_value_bytes, max_bytes, history, revision, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+const ENSURE_BUCKET_3 = statement("KvBuckets.ensureBucket.3", "SELECT * FROM kv_buckets WHERE key = ?")
+
+/** The bucket of this name, which comes into being when there is none. */
+export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
+  const found = yield* findBucket(tx, environment, bucket.name)
+  if (found !== undefined) return found
+  const floor = (yield* get(ENSURE_BUCKET))?.value ?? 0
+  const key = yield* insert(
+    ENSURE_BUCKET_2,
+    tx.environment(environment),
+    bucket.name,
+    bucket.description ?? null,
+    bucket.ttlMs ?? null,
+    bucket.maxValueBytes,
+    bucket.maxBytes ?? null,
+    bucket.history,
+    floor,
+    tx.now()
+  )
+  const created = bucketsOf(tx).remember(toBucket((yield* get(ENSURE_BUCKET_3, key))!))
+  bucketsOf(tx).touch(created)
+  return created
+}
+
+export const createBucket = inEnvironment(
+  "createKvBucket",
+  function* (
+    tx: Transaction,
+    environment: string,
+    bucket: NewKvBucket
+  ): Program<KvBucketRow, BucketExistsError> {
+    return (yield* findBucket(tx, environment, bucket.name)) === undefined
+      ? yield* toBucketRow(tx, yield* ensureBucket(tx, environment, bucket))
+      : yield* refuse(new BucketExistsError(bucket.name))
+  },
+  (_, bucket) => `create bucket "${bucket.name}"`
+)
+
+const LIST_BUCKETS = statement(
+  "KvBuckets.listBuckets",
+  "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?"
+)
+
+/** Those whose name a user can give, by name. */
+export const listBuckets = inEnvironment(
+  "listKvBuckets",
+  function* (
+    tx: Transaction,
+    environment: string,
+    { after, limit }: ListPage = ALL
+  ): Program<Array<KvBucketRow>> {
+    const key = tx.findEnvironment(environment)
+    if (key === undefined) return []
+    return yield* forEach(yield* all(LIST_BUCKETS, key, after, limit), (row) =>
+      toBucketRow(tx, toBucket(row))
+    )
+  },
+  () => "list buckets"
+)
+
+export const readBucket = inEnvironment(
+  "readKvBucket",
+  function* (tx: Transaction, environment: string, name: string): Program<KvBucketRow, BucketNotFoundError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    return yield* toBucketRow(tx, bucket)
+  },
+  (_, name) => `read bucket "${name}"`
+)
+
+/** Keys that have expired and are still there do not count. */
+function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
+  const expired = yield* readExpired(tx, bucket)
+  return {
+    name: bucket.name,
+    ...(bucket.description === undefined ? {} : { description: bucket.description }),
+    ...(bucket.ttlMs === undefined ? {} : { ttlMs: bucket.ttlMs }),
+    maxValueBytes: bucket.maxValueBytes,
+    ...(bucket.maxBytes === undefined ? {} : { maxBytes: bucket.maxBytes }),
+    history: bucket.history,
+    revision: bucket.revision,
+    values: bucket.values - expired.values,
+    bytes: bucket.bytes - expired.bytes,
+    createdAt: bucket.createdAt
+  }
+}
+
+const READ_EXPIRED = statement(
+  "KvBuckets.readExpired",
+  `SELECT count(*) AS keys, coalesce(sum(octet_length(key) + length(value)), 0) AS bytes FROM kv_entries
+     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
+)
+
+/** What is counted in a bucket of keys that have expired and wait to be swept. */
+export function* readExpired(
+  tx: Transaction,
+  bucket: Bucket
+): Program<{ readonly values: number; readonly bytes: number }> {
+  if (bucket.ttlMs === undefined) return { values: 0, bytes: 0 }
+  const row = yield* get(READ_EXPIRED, tx.now(), bucket.key)
+  return { values: Number(row?.keys), bytes: Number(row?.bytes) }
+}
+
+const DELETE_BUCKET = statement(
+  "KvBuckets.deleteBucket",
+  "UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?"
+)
+
+const DELETE_BUCKET_2 = statement(
+  "KvBuckets.deleteBucket.2",
+  `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
+)
+
+/** The name is free at once; the keys go in small batches, as what is due. */
+export const deleteBucket = inEnvironment(
+  "deleteKvBucket",
+  function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    // what it has been through in this transaction is not saved yet, and its keys will go by their revisions
+    yield* write(DELETE_BUCKET, bucket.revision, bucket.key)
+    yield* write(DELETE_BUCKET_2, bucket.revision)
+    bucketsOf(tx).forget(bucket)
+    tx.changes.kvDeleted.push(bucket.key)
+    tx.markDue(tx.now())
+    return undefined
+  },
+  (_, name) => `delete bucket "${name}"`
+)

@@ -1,0 +1,161 @@
+/**
+ * Those who watch keys, and what they are told: from the database up to its end, and from then on what each commit did.
+ *
+ * Whoever does not keep up loses what was put aside for him, and reads on in the database from where he is: the latest
+ * change of each key is there in any case, so that memory is bounded and no key is missed.
+ */
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import type { IronflowError } from "../../Errors.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import type { Changes, KvChange } from "../Store/Changes.ts"
+import type { KvChangePage } from "./KvRecords.ts"
+
+/** Changes read at once. */
+const PAGE = 256
+/** Changes, and bytes of their values, that are put aside for one watcher. */
+const ASIDE = 1024
+const ASIDE_BYTES = 256 * 1024
+
+export interface FeedOptions<E> {
+  /** Reads on after a revision; `undefined` for the end. */
+  readonly read: (after: number | undefined, limit: number) => Effect.Effect<KvChangePage, E>
+  /** Begins after this revision; at the end when `undefined`. */
+  readonly from: number | undefined
+  readonly accepts: (key: string) => boolean
+  /** Called when the watch stands, with where it begins. */
+  readonly onOpen: (revision: number) => void
+  /** What the watch ends with when its bucket is deleted. */
+  readonly deleted: () => E
+}
+
+export class KvFeedService {
+  readonly #watchers = new Set<Watcher>()
+
+  /** Tells of the commits of the store; returns the way to stop that. */
+  attach(store: StoreService): () => void {
+    return store.onCommit((changes) => {
+      if (this.#watchers.size === 0 || (changes.kv.length === 0 && changes.kvDeleted.length === 0)) return
+      for (const watcher of this.#watchers) watcher.tell(changes)
+    })
+  }
+
+  /** The changes of the keys that are accepted, in order. It ends by failing, or when nobody listens. */
+  watch<E extends IronflowError>(options: FeedOptions<E>): Stream.Stream<KvChange, E> {
+    return Stream.callback<KvChange, E>(
+      (queue) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => {
+            const watcher = new Watcher()
+            this.#watchers.add(watcher)
+            return watcher
+          }),
+          (watcher) => Effect.catch(follow(watcher, queue, options), (error) => Queue.fail(queue, error)),
+          (watcher) => Effect.sync(() => this.#watchers.delete(watcher))
+        ),
+      { bufferSize: 1, strategy: "suspend" }
+    )
+  }
+}
+
+export class KvFeed extends Context.Service<KvFeed, KvFeedService>()("@ironflow/node/Engine/KvFeed") {}
+
+export const layer: Layer.Layer<KvFeed, never, Store> = Layer.effect(
+  KvFeed,
+  Effect.gen(function* () {
+    const feed = new KvFeedService()
+    const stop = feed.attach(yield* Store)
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return feed
+  })
+)
+
+const follow = <E>(
+  watcher: Watcher,
+  queue: Queue.Queue<KvChange, E>,
+  { accepts, deleted, from, onOpen, read }: FeedOptions<E>
+): Effect.Effect<never, E> =>
+  Effect.gen(function* () {
+    let after = from
+    let bucket: number | undefined
+    while (true) {
+      // listening first, so that nothing falls between the page and what is told
+      watcher.restart()
+      const page: KvChangePage = yield* read(after, PAGE)
+      if (bucket !== undefined && bucket !== 0 && bucket !== page.bucket) return yield* Effect.fail(deleted())
+      if (bucket === undefined) onOpen(from ?? page.revision)
+      bucket = page.bucket
+      watcher.bucket = bucket
+      for (const change of page.changes) if (accepts(change.key)) yield* Queue.offer(queue, change)
+      after = page.revision
+      if (!page.atEnd) continue
+      for (let told = yield* watcher.next; told !== "behind"; told = yield* watcher.next) {
+        if (told === "deleted") return yield* Effect.fail(deleted())
+        for (const change of told) {
+          if (change.bucket !== bucket || change.revision <= after) continue
+          after = change.revision
+          if (accepts(change.key)) yield* Queue.offer(queue, change)
+        }
+      }
+    }
+  })
+
+class Watcher {
+  #aside: Array<KvChange> = []
+  #bytes = 0
+  #behind = false
+  #deleted = false
+  #waiting: Deferred.Deferred<void> | undefined
+  /** Whose changes are put aside; all while it is not known, or while there is none. */
+  bucket = 0
+
+  restart(): void {
+    this.#aside = []
+    this.#bytes = 0
+    this.#behind = false
+  }
+
+  tell({ kv, kvDeleted }: Changes): void {
+    for (const change of kv) {
+      // while there is no bucket, the first change of any is a reason to look again
+      if (this.bucket === 0) this.#behind = true
+      else if (change.bucket === this.bucket) this.#put(change)
+    }
+    if (kvDeleted.includes(this.bucket)) this.#deleted = true
+    if (this.#aside.length === 0 && !this.#behind && !this.#deleted) return
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (waiting !== undefined) Deferred.doneUnsafe(waiting, Exit.void)
+  }
+
+  /** What has been put aside since the last call, once there is something. */
+  readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
+    if (this.#behind) return Effect.succeed("behind" as const)
+    if (this.#aside.length > 0) {
+      const told = this.#aside
+      this.#aside = []
+      this.#bytes = 0
+      return Effect.succeed(told)
+    }
+    if (this.#deleted) return Effect.succeed("deleted" as const)
+    const waiting = Deferred.makeUnsafe<void>()
+    this.#waiting = waiting
+    return Effect.andThen(Deferred.await(waiting), this.next)
+  })
+
+  #put(change: KvChange): void {
+    if (this.#behind) return
+    this.#aside.push(change)
+    this.#bytes += change.value.bytes.byteLength
+    if (this.#aside.length > ASIDE || this.#bytes > ASIDE_BYTES) {
+      this.#aside = []
+      this.#bytes = 0
+      this.#behind = true
+    }
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * Keys as they are read.
+ *
+ * `kv_entries` has one row a key: its value, or a marker of how it went away, which watchers are told and which is dropped
+ * after a day. `kv_history` has earlier revisions, as many as the bucket keeps. An expired key is told from a live one by
+ * its time, whether or not it has been swept.
+ */
+import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
+import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
+import { findBucket } from "./KvBuckets.ts"
+import { operations, PUT, types } from "./KvOperations.ts"
+import type {
+  KvChangePage,
+  KvEntryRow,
+  KvHistoryPage,
+  KvHistoryQuery,
+  KvKeysPage,
+  KvKeysQuery
+} from "./KvRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+const nothing = new Uint8Array()
+
+const ENTRY = "key, revision, operation, type, value, created_at"
+
+const bytesOf = (value: Row[string] | undefined): Uint8Array =>
+  // the column holds nothing else
+  value instanceof Uint8Array ? value : nothing
+
+const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
+  key: String(row.key),
+  revision: Number(row.revision),
+  operation: operations[Number(row.operation)] ?? "put",
+  value: { type: types[Number(row.type)] ?? "raw", bytes: bytesOf(row.value) },
+  createdAt: Number(row.created_at),
+  ...(Number(row.operation) !== PUT || expiresAt === null || expiresAt === undefined
+    ? {}
+    : { expiresAt: Number(expiresAt) })
+})
+
+const READ_ENTRY = statement(
+  "KvRows.readEntry",
+  `SELECT revision, type, value, created_at, due_at FROM kv_entries
+     WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`
+)
+
+export const readEntry = inEnvironment(
+  "readKv",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    key: string
+  ): Program<KvEntryRow, BucketNotFoundError | KeyNotFoundError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    const row = yield* get(READ_ENTRY, bucket.key, key, tx.now())
+    return row === undefined
+      ? yield* refuse(withoutStack(() => new KeyNotFoundError(name, key)))
+      : toEntry({ ...row, key, operation: PUT }, row.due_at)
+  },
+  (_, bucket) => `read bucket "${bucket}"`
+)
+
+/** A page of revisions or changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
+const PAGE_BYTES = 256 * 1024
+
+const READ_HISTORY = statement(
+  "KvRows.readHistory",
+  "SELECT operation FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)"
+)
+
+const READ_HISTORY_2 = statement(
+  "KvRows.readHistory.2",
+  `SELECT ${ENTRY}, expires_at FROM kv_history
+     WHERE bucket = ?1 AND key = ?2 AND revision > ?3 AND (expires_at IS NULL OR expires_at > ?4)
+     UNION ALL
+     SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ?1 AND key = ?2 AND revision > ?3
+     ORDER BY revision LIMIT ?5`
+)
+
+/** Revisions of a key after one of them, oldest first. Nothing of an expired key can be read. */
+export const readHistory = inEnvironment(
+  "readKvHistory",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    { after, key, limit }: KvHistoryQuery
+  ): Program<KvHistoryPage, BucketNotFoundError | KeyNotFoundError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    const now = tx.now()
+    const last = yield* get(READ_HISTORY, bucket.key, key, now)
+    if (last === undefined || Number(last.operation) > operations.indexOf("delete"))
+      return yield* refuse(new KeyNotFoundError(name, key))
+    const entries: Array<KvEntryRow> = []
+    let bytes = 0
+    yield* visit(
+      READ_HISTORY_2,
+      [bucket.key, key, after, now, limit],
+      ([
+        ,
+        revision = null,
+        operation = null,
+        type = null,
+        value = null,
+        createdAt = null,
+        expiresAt = null
+      ]) => {
+        entries.push(toEntry({ key, revision, operation, type, value, created_at: createdAt }, expiresAt))
+        bytes += bytesOf(value).byteLength
+        return bytes < PAGE_BYTES
+      }
+    )
+    const isWhole = bytes < PAGE_BYTES && entries.length < limit
+    return { entries, ...(isWhole ? {} : { next: entries.at(-1)!.revision }) }
+  },
+  (_, bucket) => `read bucket "${bucket}"`
+)
+
+const LIST_KEYS = statement(
+  "KvRows.listKeys",
+  "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
+)
+
+/** Of the first `limit` keys after a key those that have a value, in order. */
+export const listKeys = inEnvironment(
+  "listKvKeys",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    { after, limit }: KvKeysQuery
+  ): Program<KvKeysPage, BucketNotFoundError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    const rows = yield* all(LIST_KEYS, bucket.key, after, limit)
+    const now = tx.now()
+    const keys: Array<string> = []
+    for (const row of rows) {
+      const isAlive = Number(row.operation) === PUT && (row.due_at === null || Number(row.due_at) > now)
+      if (isAlive) keys.push(String(row.key))
+    }
+    return { keys, ...(rows.length < limit ? {} : { nextCursor: String(rows.at(-1)?.key) }) }
+  },
+  (_, bucket) => `list the keys of bucket "${bucket}"`
+)
+
+const READ_CHANGES = statement(
+  "KvRows.readChanges",
+  `SELECT ${ENTRY} FROM kv_entries
+     WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
+     UNION ALL
+     SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
+     ORDER BY revision LIMIT ?4`
+)
+
+/**
+ * What is kept of the changes after a revision, in order: the latest of each key, and earlier ones in the history. `after`
+ * is `undefined` for the end.
+ */
+export const readChanges = inEnvironment(
+  "readKvChanges",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    after: number | undefined,
+    limit: number
+  ): Program<KvChangePage, BucketNotFoundError | RevisionGoneError> {
+    const bucket = yield* findBucket(tx, environment, name)
+    if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+    const { key, revision: end } = bucket
+    if (after === undefined || after >= end)
+      return { bucket: key, changes: [], revision: after ?? end, atEnd: true }
+    // whoever begins at 0 knows of no keys that could have gone
+    if (after > 0 && after < bucket.dropped) return yield* refuse(new RevisionGoneError(name, after))
+    const now = tx.now()
+    let bytes = 0
+    const rows: Array<Row> = []
+    let isCut = false
+    yield* visit(
+      READ_CHANGES,
+      [key, after, now, limit],
+      ([name = null, revision = null, operation = null, type = null, value = null, createdAt = null]) => {
+        rows.push({ key: name, revision, operation, type, value, created_at: createdAt })
+        bytes += bytesOf(value).byteLength
+        isCut = bytes >= PAGE_BYTES
+        return !isCut
+      }
+    )
+    const atEnd = !isCut && rows.length < limit
+    return {
+      bucket: key,
+      changes: rows.map((row) => ({ ...toEntry(row, null), bucket: key })),
+      revision: atEnd ? end : Number(rows.at(-1)?.revision ?? end),
+      atEnd
+    }
+  },
+  (_, bucket) => `read bucket "${bucket}"`
+)

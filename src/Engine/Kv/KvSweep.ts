@@ -1,0 +1,128 @@
+/** What is due of keys: values that expire, markers that are forgotten, and the keys of deleted buckets. */
+import { all, among, apart, get, statement, type Program, variant, write } from "../Store/Program.ts"
+import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
+import { PUT } from "./KvOperations.ts"
+import { expire, forget } from "./KvWrites.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** How often markers are looked at while the clock is not trusted with them, milliseconds. */
+const MARKERS_EVERY_MS = 60 * 60 * 1000
+
+const SWEEP = statement("KvSweep.sweep", "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?")
+
+const EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
+  WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
+
+const SWEEP_2 = statement(
+  "KvSweep.sweep.2",
+  `SELECT * FROM (${EXPIRED}) AS expired WHERE (SELECT environment FROM kv_buckets WHERE kv_buckets.key = expired.bucket) = ?`,
+  { scans: "a batch of what is due" }
+)
+
+const ENVIRONMENTS_TO_SWEEP = statement(
+  "KvSweep.environmentsToSweep",
+  `SELECT environment FROM kv_buckets WHERE key IN (SELECT bucket FROM (${EXPIRED}) AS expired)`
+)
+
+const ENVIRONMENTS_TO_DROP = statement(
+  "KvSweep.environmentsToDrop",
+  "SELECT environment FROM kv_buckets WHERE name IS NULL LIMIT ?",
+  { scans: "buckets without a name, by their index" }
+)
+
+/** The environments of the first `limit` keys that are due, and of so many deleted buckets. */
+export function* environmentsToSweep(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
+  const now = tx.now()
+  const expired = yield* among(tx, "key", [SWEEP, now], ENVIRONMENTS_TO_SWEEP, now, tx.settledNow(), limit)
+  return [...expired, ...(yield* all(ENVIRONMENTS_TO_DROP, limit))]
+}
+
+/**
+ * Turns expired keys into markers, drops old markers, and deletes the keys of deleted buckets: those of an environment that are
+ * among the first `limit` anywhere.
+ */
+export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
+  const now = tx.now()
+  const rows = yield* among(tx, "key", [SWEEP, now], SWEEP_2, now, tx.settledNow(), limit, environment)
+  const buckets = new Map<number, Bucket>()
+  function* bucketOf(key: number): Program<Bucket> {
+    let bucket = buckets.get(key)
+    if (bucket === undefined) {
+      bucket = yield* bucketOfKey(tx, key)
+      bucketsOf(tx).touch(bucket)
+      buckets.set(key, bucket)
+    }
+    return bucket
+  }
+  for (const row of rows) {
+    yield* apart(tx, "key", Number(row.entry), sweepEntry(tx, yield* bucketOf(Number(row.bucket)), row))
+  }
+  return rows.length + (yield* dropBuckets(environment, limit - rows.length))
+}
+
+const SWEEP_ENTRY = statement("KvSweep.sweepEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
+
+function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
+  const key = String(row.key)
+  if (Number(row.operation) === PUT) {
+    yield* expire(tx, bucket, key, {
+      revision: Number(row.revision),
+      operation: "put",
+      alive: false,
+      counted: true,
+      bytes: Buffer.byteLength(key) + Number(row.bytes)
+    })
+    return
+  }
+  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  yield* write(SWEEP_ENTRY, bucket.key, key)
+  bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
+}
+
+const DROP_BUCKETS = statement(
+  "KvSweep.dropBuckets",
+  "SELECT key FROM kv_buckets WHERE name IS NULL AND environment = ? LIMIT 1"
+)
+
+const DROP_BUCKETS_2 = statement("KvSweep.dropBuckets.2", "DELETE FROM kv_buckets WHERE key = ?")
+
+function* dropBuckets(environment: number, limit: number): Program<number> {
+  const bucket = (yield* get(DROP_BUCKETS, environment))?.key
+  if (bucket === undefined || limit <= 0) return 0
+  let dropped = 0
+  for (const table of ["kv_history", "kv_entries"]) {
+    const rows = yield* all(
+      variant("KvSweep.dropBuckets", `SELECT revision FROM ${table} WHERE bucket = ? LIMIT ?`),
+      bucket,
+      limit - dropped
+    )
+    for (const row of rows)
+      yield* write(
+        variant("KvSweep.dropBuckets", `DELETE FROM ${table} WHERE bucket = ? AND revision = ?`),
+        bucket,
+        row.revision!
+      )
+    dropped += rows.length
+  }
+  if (dropped < limit) yield* write(DROP_BUCKETS_2, bucket)
+  return dropped + 1
+}
+
+/** When the next key expires, a marker is dropped, or a deleted bucket has keys left. */
+export function* nextSweepAt(tx: Transaction): Program<number> {
+  const now = tx.now()
+  const isSettled = tx.settledNow() === now
+  const row = yield* get(
+    variant(
+      "KvSweep.nextSweepAt",
+      `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT}`} @sound(key, rowid) ORDER BY due_at LIMIT 1) AS entry,
+       (SELECT 1 FROM kv_buckets WHERE name IS NULL LIMIT 1) AS bucket`
+    )
+  )
+  if (row?.bucket !== null && row?.bucket !== undefined) return now
+  return Math.min(
+    row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry),
+    // for the markers that are kept meanwhile
+    isSettled ? Number.POSITIVE_INFINITY : now + MARKERS_EVERY_MS
+  )
+}

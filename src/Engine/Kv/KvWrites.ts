@@ -1,0 +1,289 @@
+/**
+ * Keys as they are written. Whatever changes a key takes the next revision of its bucket, so that a revision has one winner
+ * (guarantee G13).
+ *
+ * What is refused is refused before anything has been written: these programs can be part of a larger one.
+ */
+import { all, forEach, get, statement, type Program, write, inEnvironment, refuse } from "../Store/Program.ts"
+import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
+import { type Bucket, findBucket, readExpired, bucketsOf } from "./KvBuckets.ts"
+import { operations, PUT, types } from "./KvOperations.ts"
+import type { KvWriteRow } from "./KvRecords.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** How long a marker is kept, milliseconds: a watcher that was away for longer has to begin again. */
+const MARKER_MS = 24 * 60 * 60 * 1000
+
+const nothing = new Uint8Array()
+
+/** What is at a key now. */
+interface Present {
+  readonly revision: number
+  readonly operation: KvOperation
+  /** Whether it can be read. */
+  readonly alive: boolean
+  /** Whether it is counted among the values of the bucket. */
+  readonly counted: boolean
+  readonly bytes: number
+}
+
+const FIND_PRESENT = statement(
+  "KvWrites.findPresent",
+  "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?"
+)
+
+function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
+  const row = yield* get(FIND_PRESENT, bucket.key, key)
+  if (row === undefined) return undefined
+  const counted = Number(row.operation) === PUT
+  return {
+    revision: Number(row.revision),
+    operation: operations[Number(row.operation)] ?? "put",
+    alive: counted && (row.due_at === null || Number(row.due_at) > tx.now()),
+    counted,
+    bytes: counted ? Buffer.byteLength(key) + Number(row.bytes) : 0
+  }
+}
+
+/** Makes changes of different keys, all or none, and returns their revisions. */
+export const writeEntries = inEnvironment(
+  "writeKv",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    writes: ReadonlyArray<KvWriteRow>
+  ): Program<Array<number>, BucketNotFoundError | LimitExceededError | RevisionConflictError> {
+    return yield* carryOutPlan(tx, yield* planWrites(tx, environment, name, writes))
+  },
+  (_, bucket) => `write to bucket "${bucket}"`
+)
+
+/** Changes of different keys of a bucket that nothing speaks against, as long as nothing else writes to the bucket. */
+export interface KvPlan {
+  readonly bucket: Bucket
+  readonly writes: ReadonlyArray<KvWriteRow>
+  readonly present: ReadonlyArray<Present | undefined>
+}
+
+/** Looks at what changes would meet, and writes nothing: a plan may be dropped. */
+export function* planWrites(
+  tx: Transaction,
+  environment: string,
+  name: string,
+  writes: ReadonlyArray<KvWriteRow>
+): Program<KvPlan, BucketNotFoundError | LimitExceededError | RevisionConflictError> {
+  const bucket = yield* findBucket(tx, environment, name)
+  if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
+
+  const present = yield* forEach(writes, ({ key }) => findPresent(tx, bucket, key))
+  for (const [i, write] of writes.entries()) {
+    const refusal = refusalOf(bucket, write, present[i])
+    if (refusal !== undefined) return yield* refuse(refusal)
+  }
+  yield* checkRoom(tx, bucket, writes, present)
+  return { bucket, writes, present } satisfies KvPlan
+}
+
+/** Returns the revisions of the keys. */
+export function* carryOutPlan(tx: Transaction, { bucket, present, writes }: KvPlan): Program<Array<number>> {
+  bucketsOf(tx).touch(bucket)
+  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, present[i]))
+}
+
+const refusalOf = (
+  bucket: Bucket,
+  write: KvWriteRow,
+  present: Present | undefined
+): RevisionConflictError | LimitExceededError | undefined => {
+  const actual = present?.alive === true ? present.revision : 0
+  if (write.expected !== undefined && write.expected !== actual) {
+    const { expected } = write
+    return withoutStack(() => new RevisionConflictError(bucket.name, write.key, expected, actual))
+  }
+  const size = write.value?.bytes.byteLength ?? 0
+  return size > bucket.maxValueBytes
+    ? new LimitExceededError(
+        `The value of key "${write.key}" in bucket "${bucket.name}"`,
+        size,
+        bucket.maxValueBytes,
+        "bytes"
+      )
+    : undefined
+}
+
+function* checkRoom(
+  tx: Transaction,
+  bucket: Bucket,
+  writes: ReadonlyArray<KvWriteRow>,
+  present: ReadonlyArray<Present | undefined>
+): Program<void, LimitExceededError> {
+  if (bucket.maxBytes === undefined || !writes.some(({ value }) => value !== undefined)) return
+  let after = bucket.bytes
+  for (const [i, { key, value }] of writes.entries()) {
+    if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
+    // what is replaced goes where no history is kept; where one is, it may stay or make something older go
+    if (bucket.history === 1) after -= present[i]?.bytes ?? 0
+    else after -= yield* prunedBytes(bucket, key, present[i])
+  }
+  if (after <= bucket.maxBytes) return
+  if (after - (yield* readExpired(tx, bucket)).bytes <= bucket.maxBytes) return
+  return yield* refuse(
+    new LimitExceededError(`Bucket "${bucket.name}" with this write`, after, bucket.maxBytes, "bytes")
+  )
+}
+
+const PRUNED_BYTES = statement(
+  "KvWrites.prunedBytes",
+  `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
+       SELECT length(value) + CASE WHEN operation = ${PUT} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
+       WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
+)
+
+/** Bytes of the history that a write of the key will drop. */
+function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
+  if (present === undefined) return 0
+  const row = yield* get(PRUNED_BYTES, bucket.key, key, bucket.history - 2)
+  return Number(row?.bytes)
+}
+
+/** Makes one change that nothing speaks against; returns its revision. */
+function* apply(
+  tx: Transaction,
+  bucket: Bucket,
+  write: KvWriteRow,
+  found: Present | undefined
+): Program<number> {
+  const { key, value } = write
+  // it has expired and was not swept yet: those who watch hear of both
+  const present =
+    value !== undefined && found?.counted === true && !found.alive
+      ? yield* expire(tx, bucket, key, found)
+      : found
+  // deleting what is not there changes nothing
+  if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
+    return present?.revision ?? 0
+  if (value === undefined && write.purge === true)
+    return yield* leaveMarker(tx, bucket, key, present, "purge")
+  if (value === undefined && bucket.history === 1)
+    return yield* leaveMarker(tx, bucket, key, present, "delete")
+
+  if (present !== undefined && bucket.history > 1 && isKept(present.operation))
+    yield* remember(bucket, key, present)
+  else bucket.bytes -= present?.bytes ?? 0
+  if (present?.counted === true) bucket.values--
+  const now = tx.now()
+  const revision = ++bucket.revision
+  if (value !== undefined) {
+    bucket.values++
+    bucket.bytes += Buffer.byteLength(key) + value.bytes.byteLength
+  }
+  const dueAt = value === undefined ? now + MARKER_MS : bucket.ttlMs === undefined ? null : now + bucket.ttlMs
+  yield* store(tx, bucket.key, key, revision, value === undefined ? "delete" : "put", value, dueAt)
+  return revision
+}
+
+/** How a key expired or was purged is told to those who watch, and is no part of its history. */
+const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
+
+export function* expire(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
+  return {
+    revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
+    operation: "expire",
+    alive: false,
+    counted: false,
+    bytes: 0
+  }
+}
+
+const STORE = statement(
+  "KvWrites.store",
+  `INSERT INTO kv_entries (bucket, key, revision, operation, type, value, created_at, due_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, operation = excluded.operation,
+       type = excluded.type, value = excluded.value, created_at = excluded.created_at, due_at = excluded.due_at`
+)
+
+function* store(
+  tx: Transaction,
+  bucket: number,
+  key: string,
+  revision: number,
+  operation: KvOperation,
+  value: StoredValue | undefined,
+  dueAt: number | null
+): Program<void> {
+  const now = tx.now()
+  yield* write(
+    STORE,
+    bucket,
+    key,
+    revision,
+    operations.indexOf(operation),
+    value === undefined ? 0 : types.indexOf(value.type),
+    value?.bytes ?? nothing,
+    now,
+    dueAt
+  )
+  if (dueAt !== null) tx.markDue(dueAt)
+  tx.changes.kv.push({
+    bucket,
+    key,
+    revision,
+    operation,
+    value: value ?? { type: "raw", bytes: nothing },
+    createdAt: now
+  })
+}
+
+const REMEMBER = statement(
+  "KvWrites.remember",
+  `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
+     SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT} THEN due_at END
+     FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
+)
+
+/** Moves what is at a key into its history, and drops what is older than the bucket keeps. */
+function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
+  yield* write(REMEMBER, bucket.key, key, present.revision)
+  bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
+}
+
+const FORGET = statement(
+  "KvWrites.forget",
+  `SELECT revision, operation, length(value) AS bytes FROM kv_history
+     WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?`
+)
+
+const FORGET_2 = statement(
+  "KvWrites.forget.2",
+  "DELETE FROM kv_history WHERE bucket = ? AND key = ? AND revision = ?"
+)
+
+/** Drops the history of a key but for its newest `keep` entries; returns the bytes that they had. */
+export function* forget(bucket: number, key: string, keep: number): Program<number> {
+  const rows = yield* all(FORGET, bucket, key, keep)
+  let bytes = 0
+  for (const row of rows) {
+    yield* write(FORGET_2, bucket, key, row.revision!)
+    if (Number(row.operation) === PUT) bytes += Buffer.byteLength(key) + Number(row.bytes)
+  }
+  return bytes
+}
+
+/** Replaces a key with all its history by a marker of how it went away. */
+function* leaveMarker(
+  tx: Transaction,
+  bucket: Bucket,
+  key: string,
+  present: Present | undefined,
+  operation: "delete" | "purge" | "expire"
+): Program<number> {
+  bucket.bytes -= present?.bytes ?? 0
+  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  if (present?.counted === true) bucket.values--
+  const revision = ++bucket.revision
+  yield* store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
+  return revision
+}

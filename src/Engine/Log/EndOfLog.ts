@@ -1,0 +1,41 @@
+/** Where the log ends. */
+import { statement, type Program, get, acrossEnvironments } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import type { StoreService } from "../Store/Store.ts"
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import { isDamage } from "../Store/SqliteErrors.ts"
+
+const END_OF_LOG = statement("EndOfLog.endOfLog", "SELECT max(position) AS position FROM events")
+
+/** The position of the newest row of the log; 0 when it is empty. */
+export function* endOfLog(): Program<number> {
+  return Number((yield* get(END_OF_LOG))?.position ?? 0)
+}
+
+const END_OF_LOG_BY_NAME = statement(
+  "EndOfLog.endOfLogByName",
+  "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1",
+  { scans: "for a log whose end is damaged: the index of names is read in its place" }
+)
+
+/** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */
+function* endOfLogByName(): Program<number> {
+  return Number((yield* get(END_OF_LOG_BY_NAME))?.position ?? 0)
+}
+
+const readEnd = acrossEnvironments(
+  "endOfLog",
+  (_tx: Transaction) => endOfLog(),
+  () => "read the log"
+)
+
+const readEndByName = acrossEnvironments(
+  "endOfLogByName",
+  (_tx: Transaction) => endOfLogByName(),
+  () => "read the log"
+)
+
+/** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
+export const readEndOfLog = (store: StoreService): Effect.Effect<number, StoreError> =>
+  Effect.catchIf(store.read(readEnd()), isDamage, () => store.readApart(readEndByName()))

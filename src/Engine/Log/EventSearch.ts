@@ -1,0 +1,277 @@
+/** Events that are looked for in the log: one by its id, and page after page those of which something is known. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import { timeOf } from "../../Ids.ts"
+import { compilePattern, isPattern } from "../../Pattern.ts"
+import { gathered, onePage } from "../Polite.ts"
+import { get, inEnvironment, type Program, statement, visit } from "../Store/Program.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { endOfLog } from "./EndOfLog.ts"
+import { type EventQuery, type FoundEvent, type FoundEvents, LogKind } from "./LogRecords.ts"
+import { COLUMNS, entryOf, ENVIRONMENT, KIND, PAGE_LENGTH, POSITION, TIMESTAMP, toEntry } from "./LogRows.ts"
+
+/** Rows of the log that are looked at in one turn of the event loop, and such turns for one page. */
+const SLICE = 500
+const SLICES = 20
+/** Characters of data on a page, unless one event alone has more. */
+const FULL_LENGTH = 16 * 1024 * 1024
+
+/** An id and the timestamp of its event are not made at the same moment: they are no further apart, milliseconds. */
+const APART_MS = 10_000
+
+const FOUND = `${COLUMNS}, environment, idempotency_key`
+const KEY = ENVIRONMENT + 1
+
+// ---------------------------------------------------------------------------------------------------------------------
+// By id
+// ---------------------------------------------------------------------------------------------------------------------
+
+const FIRST_FROM = statement(
+  "EventSearch.firstFrom",
+  "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1"
+)
+
+/**
+ * The first row of the log whose id is not before what is sought. Ids are in the order of positions, so a search by halves finds
+ * it without an index. It goes through the positions of all environments: no index has those of one.
+ */
+function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined> {
+  let found: Row | undefined
+  let from = 1
+  let to = yield* endOfLog()
+  while (from <= to) {
+    const middle = Math.floor((from + to) / 2)
+    const row = yield* get(FIRST_FROM, middle)
+    if (row !== undefined && isBefore(String(row.id))) from = Number(row.position) + 1
+    else {
+      found = row ?? found
+      to = middle - 1
+    }
+  }
+  return found
+}
+
+/** The position of an event. */
+export const findEvent = inEnvironment(
+  "findEvent",
+  function* (tx: Transaction, environment: string, eventId: string): Program<number | undefined> {
+    const order = orderOf(eventId)
+    const row = yield* firstThat((id) => orderOf(id) < order)
+    return row?.id === eventId && row.environment === tx.findEnvironment(environment)
+      ? Number(row.position)
+      : undefined
+  },
+  (_, eventId) => `find event ${eventId}`
+)
+
+/** An id without what says which kind it is. */
+const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
+
+const EVENT_AT = statement("EventSearch.eventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
+
+/** An event with all that is stored of it. */
+export const getEvent = inEnvironment(
+  "getEvent",
+  function* (tx: Transaction, environment: string, eventId: string): Program<FoundEvent | undefined> {
+    const position = yield* findEvent.in(tx, environment, eventId)
+    const row = position === undefined ? undefined : yield* get(EVENT_AT, position)
+    if (row === undefined || row.kind !== LogKind.event) return undefined
+    return {
+      ...toEntry(row),
+      ...(row.idempotency_key == null ? {} : { idempotencyKey: String(row.idempotency_key) })
+    }
+  },
+  (_, eventId) => `read event ${eventId}`
+)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// By what is known of them
+// ---------------------------------------------------------------------------------------------------------------------
+
+const both = (name: string, where: string, by: string) => ({
+  newest: statement(`EventSearch.${name}`, `${where} ORDER BY ${by} DESC LIMIT ?`),
+  oldest: statement(`EventSearch.${name}.oldest`, `${where} ORDER BY ${by} LIMIT ?`)
+})
+
+const within = "position > ? AND position < ?"
+const BY_KEY = both(
+  "byKey",
+  `SELECT ${FOUND} FROM events WHERE environment = ? AND idempotency_key = ? AND ${within}`,
+  "position"
+)
+const BY_ENTITY = both(
+  "byEntity",
+  `SELECT ${FOUND} FROM events WHERE environment = ? AND entity_id = ? AND entity_version > ? AND entity_version < ?`,
+  "entity_version"
+)
+const BY_NAME = both(
+  "byName",
+  `SELECT ${FOUND} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
+  "position"
+)
+// the index of names would find all rows of an environment and sort them, for every page
+const BY_POSITION = both("byPosition", `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`, "position")
+
+/** Positions between which to look. */
+interface Range {
+  readonly after: number
+  readonly before: number
+}
+
+interface Slice {
+  readonly events: ReadonlyArray<FoundEvent>
+  readonly lookedTo?: NonNullable<FoundEvents["lookedTo"]>
+  readonly atEnd: boolean
+}
+
+const readSlice = inEnvironment(
+  "searchEvents",
+  function* (tx: Transaction, query: EventQuery, range: Range): Program<Slice> {
+    const environment = tx.findEnvironment(query.environment)
+    if (environment === undefined) return { events: [], atEnd: true }
+    const { entityId, idempotencyKey, name, order } = query
+    const fits = fitting(query)
+    const events: Array<FoundEvent> = []
+    let position = 0
+    let timestamp = 0
+    let count = 0
+    let length = 0
+    const [ways, ...values] =
+      idempotencyKey !== undefined
+        ? ([BY_KEY, environment, idempotencyKey, range.after, range.before] as const)
+        : entityId !== undefined
+          ? ([
+              BY_ENTITY,
+              environment,
+              entityId,
+              ...(yield* versionsIn(environment, entityId, range))
+            ] as const)
+          : name !== undefined && !isPattern(name)
+            ? ([BY_NAME, environment, name, range.after, range.before] as const)
+            : ([BY_POSITION, range.after, range.before] as const)
+    yield* visit(ways[order], [...values, SLICE], (row) => {
+      position = Number(row[POSITION])
+      timestamp = Number(row[TIMESTAMP])
+      count++
+      if (row[ENVIRONMENT] !== environment || row[KIND] !== LogKind.event) return true
+      const entry = entryOf(row)
+      const key = row[KEY]
+      const event = key === null ? entry : { ...entry, idempotencyKey: String(key) }
+      if (!fits(event)) return true
+      events.push(event)
+      length += event.data.length
+      return length < PAGE_LENGTH
+    })
+    return {
+      events,
+      ...(count === 0 ? {} : { lookedTo: { position, timestamp } }),
+      atEnd: length < PAGE_LENGTH && count < SLICE
+    }
+  },
+  () => "list events"
+)
+
+const fitting = (query: EventQuery): ((event: FoundEvent) => boolean) => {
+  const { entityId, entityType, idempotencyKey, name, since = 0, until = Number.POSITIVE_INFINITY } = query
+  const accepts = name === undefined ? undefined : compilePattern(name)
+  return (event) =>
+    event.timestamp >= since &&
+    event.timestamp < until &&
+    (entityId === undefined || event.entity?.id === entityId) &&
+    (entityType === undefined || event.entity?.type === entityType) &&
+    (idempotencyKey === undefined || event.idempotencyKey === idempotencyKey) &&
+    (accepts === undefined || accepts(event.name))
+}
+
+const LAST_VERSION = statement(
+  "EventSearch.lastVersion",
+  "SELECT max(entity_version) AS version FROM events WHERE environment = ? AND entity_id = ?"
+)
+const POSITION_OF = statement(
+  "EventSearch.positionOf",
+  "SELECT position FROM events WHERE environment = ? AND entity_id = ? AND entity_version = ?"
+)
+
+/** Versions of a stream between which its events are at these positions, which are in the order of the versions. */
+function* versionsIn(
+  environment: number,
+  entityId: string,
+  { after, before }: Range
+): Program<readonly [after: number, before: number]> {
+  const last = Number((yield* get(LAST_VERSION, environment, entityId))?.version ?? 0)
+  function* firstFrom(position: number): Program<number> {
+    let from = 1
+    let to = last
+    while (from <= to) {
+      const middle = Math.floor((from + to) / 2)
+      const row = yield* get(POSITION_OF, environment, entityId, middle)
+      if (Number(row?.position ?? 0) < position) from = middle + 1
+      else to = middle - 1
+    }
+    return from
+  }
+  return [(yield* firstFrom(after + 1)) - 1, yield* firstFrom(before)]
+}
+
+const readRange = inEnvironment(
+  "rangeOfEvents",
+  function* (_tx: Transaction, { after = 0, from, order, since, until }: EventQuery): Program<Range> {
+    const begin = since === undefined ? 0 : yield* positionAt(since)
+    const end = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
+    return {
+      after: Math.max(after, begin - 1, order === "oldest" ? (from ?? 0) : 0),
+      before: Math.min(end, (order === "newest" ? from : undefined) ?? Number.MAX_SAFE_INTEGER)
+    }
+  },
+  () => "list events"
+)
+
+/** The first position at which there can be something from this time on, epoch milliseconds. */
+function* positionAt(time: number): Program<number> {
+  const row = yield* firstThat((id) => timeOf(id) < time)
+  return row === undefined ? (yield* endOfLog()) + 1 : Number(row.position)
+}
+
+/**
+ * Lists events, without those that are not for the caller (`shows`). By name, entity id or idempotency key no other event is looked at.
+ * Whatever else is asked for, a page looks at 10,000 rows of the log at most: it may hold fewer events than its limit and still say
+ * where to go on. A time is found by the ids, whose order is that of the log: when the clock was set back, events of a time that it
+ * has shown twice may be missing from a list that ends there (`until`).
+ */
+export const listEvents = (
+  store: StoreService,
+  query: EventQuery,
+  shows: (event: FoundEvent) => boolean = () => true
+): Effect.Effect<FoundEvents, StoreError> =>
+  gathered((most) =>
+    Effect.gen(function* () {
+      const isBack = query.order === "newest"
+      const events: Array<FoundEvent> = []
+      let length = 0
+      let range: Range = yield* store.read(readRange(query))
+      let lookedTo: FoundEvents["lookedTo"]
+      for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
+        if (slice === most) return undefined
+        const part: Slice = yield* onePage(store.read(readSlice(query, range)))
+        for (const event of part.events) {
+          if (!shows(event)) continue
+          const { data, position } = event
+          if (events.length === query.limit || (length + data.length > FULL_LENGTH && length > 0)) {
+            const last = events.at(-1)!
+            return {
+              events,
+              next: position + (isBack ? 1 : -1),
+              lookedTo: { position: last.position, timestamp: last.timestamp }
+            }
+          }
+          events.push(event)
+          length += data.length
+        }
+        lookedTo = part.lookedTo ?? lookedTo
+        if (part.atEnd || lookedTo === undefined) return { events, ...(lookedTo && { lookedTo }) }
+        range = isBack ? { ...range, before: lookedTo.position } : { ...range, after: lookedTo.position }
+      }
+      return { events, ...(lookedTo && { next: lookedTo.position, lookedTo }) }
+    })
+  )

@@ -1,0 +1,77 @@
+/** Rows of the log as triggers, waits and expressions see them. */
+import type { EventEntity } from "../../Event.ts"
+import { StoreError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import { readPath } from "../../Path.ts"
+import { type EventView, eventView } from "../Functions/Registry.ts"
+import { remembered } from "../Store/Memory.ts"
+import { get, type Program, type Row, statement } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** A row of the log as expressions and waits see it. */
+export const viewOfRow = (row: Row): EventView =>
+  eventView({
+    id: String(row.id),
+    name: String(row.name),
+    version: Number(row.version),
+    data: String(row.data),
+    timestamp: Number(row.timestamp),
+    ...(row.metadata == null ? {} : { metadata: String(row.metadata) }),
+    ...(row.source == null ? {} : { source: String(row.source) }),
+    ...entityOfRow(row),
+    ...(row.trace == null ? {} : { trace: String(row.trace) })
+  })
+
+/** The entity to whose stream a row of the log belongs, if any. */
+export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
+  row.entity_id == null
+    ? {}
+    : {
+        entity: {
+          id: String(row.entity_id),
+          type: String(row.entity_type),
+          version: Number(row.entity_version)
+        }
+      }
+
+/** The value at a match path as it is indexed; an absent value matches nothing. */
+export const matchValue = (root: EventView, path: string): string | undefined => {
+  const value = readPath(root, path)
+  return value === undefined ? undefined : JSON.stringify(value)
+}
+
+const EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
+
+/** The event at a position of the log. Throws a `StoreError` when it is not there: events are never deleted. */
+export function* eventAt(position: number): Program<EventView> {
+  const row = yield* get(EVENT_AT, position)
+  if (row === undefined) {
+    throw new StoreError(
+      `event ${position} of the log, for which something has waited, cannot be found, since the log is damaged`,
+      { code: "STORE_CORRUPT" }
+    )
+  }
+  return viewOfRow(row)
+}
+
+/** The last event of the log that was made a text: all that are told of it at once share that. */
+const lastText = remembered<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
+  make: () => ({ last: undefined }),
+  // a position that was rolled back is given again
+  begin: (memory) => void (memory.last = undefined)
+})
+
+/** The text of the event at a position, as waits deliver it. */
+export function* eventText(tx: Transaction, position: number): Program<JsonText> {
+  const { last } = lastText(tx)
+  if (last?.position === position) return last.text
+  const view = yield* eventAt(position)
+  return rememberText(tx, position, () => view.toText())
+}
+
+/** The same, for an event that is at hand. */
+export const rememberText = (tx: Transaction, position: number, text: () => JsonText): JsonText => {
+  const memory = lastText(tx)
+  if (memory.last?.position !== position) memory.last = { position, text: text() }
+  return memory.last.text
+}

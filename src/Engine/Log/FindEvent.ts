@@ -1,0 +1,98 @@
+/** What a wait looks for, and the first event of the log that it accepts. */
+import { statement, type Program, all } from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import type { EventView } from "../Functions/Registry.ts"
+import { compilePattern } from "../../Pattern.ts"
+import { viewOfRow, matchValue } from "./EventViews.ts"
+import { evaluateExpression } from "../../Expression.ts"
+
+/** The name under which the waits for a pattern are indexed. */
+export const ANY_NAME = "*"
+
+/** What the expression of a wait may speak of. */
+export const waitRoots = ["event", "trigger"] as const
+
+/** What a wait looks for. */
+export interface WaitFilter {
+  readonly event: string
+  /** Set when `event` has wildcards. */
+  readonly pattern: boolean
+  readonly match?: EventMatch
+}
+
+/** How a candidate is compared: a path with the trigger's value there, or an expression. */
+export type EventMatch =
+  | { readonly _tag: "Path"; readonly path: string; readonly value: string }
+  | { readonly _tag: "Expression"; readonly text: string }
+
+const FIND_EVENT = statement(
+  "FindEvent.findEvent",
+  "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? ORDER BY position LIMIT 200"
+)
+
+const FIND_EVENT_2 = statement(
+  "FindEvent.findEvent.2",
+  "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 ORDER BY position LIMIT 200"
+)
+
+/** The first event after `after` that a wait of `run` accepts. */
+export function* findEvent(
+  tx: Transaction,
+  environment: number,
+  filter: WaitFilter,
+  after: number,
+  trigger: () => Program<EventView>
+): Program<{ readonly view: EventView; readonly position: number } | undefined> {
+  const accepts = filter.pattern ? compilePattern(filter.event) : undefined
+  let position = after
+  while (true) {
+    const rows =
+      accepts === undefined
+        ? yield* all(FIND_EVENT, environment, filter.event, position)
+        : yield* all(FIND_EVENT_2, position, environment)
+    for (const row of rows) {
+      position = Number(row.position)
+      tx.room.take()
+      if (accepts !== undefined && !accepts(String(row.name))) continue
+      const view = viewOfRow(row)
+      if (yield* matches(tx, filter.match, view, trigger)) return { view, position }
+    }
+    if (rows.length < 200) return undefined
+  }
+}
+
+function* matches(
+  tx: Transaction,
+  match: EventMatch | undefined,
+  view: EventView,
+  trigger: () => Program<EventView>
+): Program<boolean> {
+  if (match === undefined) return true
+  if (match._tag === "Path") return matchValue(view, match.path) === match.value
+  const { error, exceeded, matched } = evaluateExpression(match.text, {
+    event: view,
+    trigger: yield* trigger()
+  })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${view.name}" ${view.id}: match of a wait: ${error}`)
+  }
+  return matched
+}
+
+/** Where a wait for `event` is indexed. */
+export const waitName = (filter: WaitFilter): string => (filter.pattern ? ANY_NAME : filter.event)
+
+/** What the wait in a row of `waits` looks for. */
+export const filterOf = (row: Row): WaitFilter => {
+  const match: EventMatch | undefined =
+    row.match_path !== null
+      ? { _tag: "Path", path: String(row.match_path), value: String(row.match_value) }
+      : row.expression !== null
+        ? { _tag: "Expression", text: String(row.expression) }
+        : undefined
+  return {
+    event: String(row.pattern ?? row.event),
+    pattern: row.pattern !== null,
+    ...(match === undefined ? {} : { match })
+  }
+}

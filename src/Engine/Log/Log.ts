@@ -1,0 +1,36 @@
+/** The log of events and messages: what is read back of it. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StoreError } from "../../Errors.ts"
+import { Store } from "../Store/Store.ts"
+import * as EventSearch from "./EventSearch.ts"
+import * as IdempotencySweep from "./IdempotencySweep.ts"
+import type { EventQuery, FoundEvent, FoundEvents } from "./LogRecords.ts"
+
+export interface LogService {
+  /** A page of events, without those that are not for the caller (`shows`). */
+  readonly list: (
+    query: EventQuery,
+    shows?: (event: FoundEvent) => boolean
+  ) => Effect.Effect<FoundEvents, StoreError>
+  /** The event of an id; `undefined` when there is none. */
+  readonly get: (environment: string, eventId: string) => Effect.Effect<FoundEvent | undefined, StoreError>
+  /** Its position in the log. */
+  readonly positionOf: (environment: string, eventId: string) => Effect.Effect<number | undefined, StoreError>
+}
+
+export class Log extends Context.Service<Log, LogService>()("@ironflow/node/Engine/Log") {}
+
+export const layer: Layer.Layer<Log, never, Store> = Layer.effect(
+  Log,
+  Effect.gen(function* () {
+    const store = yield* Store
+    yield* IdempotencySweep.make(store)
+    return {
+      list: (query, shows) => EventSearch.listEvents(store, query, shows),
+      get: (environment, eventId) => store.read(EventSearch.getEvent(environment, eventId)),
+      positionOf: (environment, eventId) => store.read(EventSearch.findEvent(environment, eventId))
+    }
+  })
+)

@@ -1,0 +1,387 @@
+/** Reading the log from a position on, for all that follows it, and back from its end. */
+import {
+  get,
+  statement,
+  type Program,
+  type Value,
+  variant,
+  visit,
+  inEnvironment,
+  insert
+} from "../Store/Program.ts"
+import { compilePattern, isPattern } from "../../Pattern.ts"
+import {
+  LogKind,
+  type LogBackPage,
+  type LogBackQuery,
+  type LogEntry,
+  type LogEntryKind,
+  type LogPage,
+  type LogQuery
+} from "./LogRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { EventEntity } from "../../Event.ts"
+
+export const COLUMNS =
+  "position, kind, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version, trace"
+
+/** Reads on in the log. What a page does not hold yet is announced by `Changes.logEnd`. */
+export const readLog = inEnvironment(
+  "readLog",
+  function* (tx: Transaction, query: LogQuery): Program<LogPage> {
+    const environment = tx.findEnvironment(query.environment)
+    if (environment === undefined) return { entries: [], position: query.after, atEnd: true }
+    const { after, kind, limit, patterns } = query
+    const names = kind === undefined ? undefined : namesOf(query)
+    if (kind !== undefined && names !== undefined)
+      return yield* readNames(environment, kind, names, after, limit)
+
+    const accepts = patterns === undefined ? () => true : anyOf(patterns)
+    const entries: Array<LogEntry> = []
+    let position = after
+    let count = 0
+    let length = 0
+    yield* visit(variant("LogRows.readLog", forward), [after, limit], (row) => {
+      position = Number(row[POSITION])
+      count++
+      if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (!accepts(String(row[NAME]))) return true
+      const entry = entryOf(row)
+      entries.push(entry)
+      length += entry.data.length
+      return length < PAGE_LENGTH
+    })
+    const isCut = length >= PAGE_LENGTH
+    const page = { entries, position, atEnd: !isCut && count < limit }
+    if (isCut) return page
+    if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
+      return page
+
+    const fitting = yield* namesThatFit(environment, kind, patterns)
+    if (fitting === undefined) return page
+    const rest = yield* readNames(environment, kind, fitting, position, limit)
+    return { ...rest, entries: [...entries, ...rest.entries] }
+  },
+  () => "read the log"
+)
+
+/**
+ * Rows of the log by position, whatever they are. The index of names must not be used: it would find all rows of an
+ * environment and sort them, for every page.
+ */
+const forward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+const backward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+const backwardByName = `SELECT ${COLUMNS}, environment FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
+
+/** A page ends with the entry with which it has data of so many characters: all of a page is in memory at once. */
+export const PAGE_LENGTH = 2 * 1024 * 1024
+
+/** So many rows for each that fits are worth asking the index where the next ones are. */
+const SPARSE = 4
+
+/** Reads the log backwards, newest first. */
+export const readLogBack = inEnvironment(
+  "readLogBack",
+  function* (tx: Transaction, query: LogBackQuery): Program<LogBackPage> {
+    const environment = tx.findEnvironment(query.environment)
+    if (environment === undefined) return { entries: [], position: 0, atEnd: true, rows: 0 }
+    const { before, kind, limit } = query
+    const name = kind === undefined ? undefined : nameOf(query)
+    const accepts = query.patterns === undefined ? () => true : anyOf(query.patterns)
+    const entries: Array<LogEntry> = []
+    let position = before
+    let count = 0
+    let length = 0
+    const [rows, values] =
+      kind !== undefined && name !== undefined
+        ? ([backwardByName, [environment, LogKind[kind], name, before, limit]] as const)
+        : ([backward, [before, limit]] as const)
+    yield* visit(variant("LogRows.readLogBack", rows), [...values], (row) => {
+      position = Number(row[POSITION])
+      count++
+      if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (!accepts(String(row[NAME]))) return true
+      const entry = entryOf(row)
+      entries.push(entry)
+      length += entry.data.length
+      return length < PAGE_LENGTH
+    })
+    return { entries, position, atEnd: length < PAGE_LENGTH && count < limit, rows: count }
+  },
+  () => "read the log"
+)
+
+/** Characters of events on one page, besides the last one. */
+const EVENTS_LENGTH = 4 * 1024 * 1024
+
+/** The rows of events with these keys, as far as there is room for them on one page, and one at least. */
+export function* whileRoom(
+  keys: ReadonlyArray<Row>,
+  read: (key: Row) => Program<Row | undefined>
+): Program<ReadonlyArray<Row>> {
+  const rows: Array<Row> = []
+  let length = 0
+  for (const key of keys) {
+    const row = yield* read(key)
+    if (row === undefined) continue
+    rows.push(row)
+    length += String(row.data).length + String(row.metadata ?? "").length
+    if (length > EVENTS_LENGTH) break
+  }
+  return rows
+}
+
+const COUNT_AFTER = statement(
+  "LogRows.countAfter",
+  "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
+)
+
+/** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */
+export function* countAfter(
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>,
+  position: number
+): Program<number> {
+  let count = 0
+  for (const name of yield* fittingNames(environment, kind, patterns)) {
+    const found = yield* get(COUNT_AFTER, environment, LogKind[kind], name, position)
+    count += Number(found?.n ?? 0)
+  }
+  return count
+}
+
+const NEWEST_OF = statement(
+  "LogRows.newestOf",
+  "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
+)
+
+/** Position of the newest row of a kind whose name fits a pattern; 0 when there is none. */
+export function* newestOf(
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Program<number> {
+  let newest = 0
+  for (const name of yield* fittingNames(environment, kind, patterns)) {
+    const found = yield* get(NEWEST_OF, environment, LogKind[kind], name)
+    newest = Math.max(newest, Number(found?.position ?? 0))
+  }
+  return newest
+}
+
+function* fittingNames(
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Program<ReadonlySet<string>> {
+  const fitting = new Set<string>()
+  yield* namesInLog(environment, kind, patterns, (name, fits) => {
+    if (fits) fitting.add(name)
+    return true
+  })
+  return fitting
+}
+
+/** What follows of some names, found by the index: no row of another name is looked at. */
+function* readNames(
+  environment: number,
+  kind: LogEntryKind,
+  names: ReadonlyArray<string>,
+  after: number,
+  limit: number
+): Program<LogPage> {
+  const entries: Array<LogEntry> = []
+  let length = 0
+  if (names.length > 0) {
+    const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
+    yield* visit(variant("LogRows.readNames", byNames(names.length)), [...values, limit], (row) => {
+      const entry = entryOf(row)
+      entries.push(entry)
+      length += entry.data.length
+      return length < PAGE_LENGTH
+    })
+  }
+  return {
+    entries,
+    position: entries.at(-1)?.position ?? after,
+    atEnd: entries.length < limit && length < PAGE_LENGTH
+  }
+}
+
+/** Names that are looked at to find out which fit, and those of them that one statement merges, which takes time for each. */
+const LOOKS = 128
+const FITTING_NAMES = 32
+
+/** The names in the log that fit, if they are few and it is not too much to find out. */
+function* namesThatFit(
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Program<ReadonlyArray<string> | undefined> {
+  const fitting = new Set<string>()
+  let looks = 0
+  let tooMany = false
+  const look = (name: string, fits: boolean): boolean => {
+    tooMany = looks++ === LOOKS || fitting.size > FITTING_NAMES
+    if (!tooMany && fits) fitting.add(name)
+    return !tooMany
+  }
+  yield* namesInLog(environment, kind, patterns, look)
+  return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
+}
+
+const NAMES_IN_LOG = statement(
+  "LogRows.namesInLog",
+  "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1"
+)
+
+/**
+ * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
+ * the next. A name may come twice. It ends when `look` wants no more.
+ */
+function* namesInLog(
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>,
+  look: (name: string, fits: boolean) => boolean
+): Program<void> {
+  const accepts = anyOf(patterns)
+  for (const name of patterns) if (!isPattern(name) && !look(name, true)) return
+  for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
+    for (let name = prefix; ;) {
+      const row = yield* get(NAMES_IN_LOG, environment, LogKind[kind], name)
+      if (row === undefined || !String(row.name).startsWith(prefix)) break
+      name = String(row.name)
+      if (!look(name, accepts(name))) return
+    }
+  }
+}
+
+/** What the names begin with that fit a pattern. */
+const prefixOf = (pattern: string): string => {
+  const tokens = pattern.split(".")
+  const fixed = tokens.slice(
+    0,
+    tokens.findIndex((token) => token === "*" || token === ">")
+  )
+  return fixed.map((token) => `${token}.`).join("")
+}
+
+/** Names whose rows are merged without a look at how sparse they are; more of them are found as patterns are. */
+const MERGED_NAMES = 8
+
+/** The names that are asked for, if they are few and none of them is a pattern. */
+const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string> | undefined => {
+  if (patterns === undefined || patterns.some(isPattern)) return undefined
+  const names = [...new Set(patterns)]
+  return names.length >= 1 && names.length <= MERGED_NAMES ? names : undefined
+}
+
+/** Each name by the index, in order, merged: no row of another name is looked at. */
+const byNames = (count: number): string =>
+  Array.from(
+    { length: count },
+    () => `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
+  ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
+
+/** The one name that is asked for, if it is one. */
+const nameOf = ({ patterns }: Pick<LogQuery, "patterns">): string | undefined =>
+  patterns?.length === 1 && !isPattern(patterns[0] ?? "") ? patterns[0] : undefined
+
+const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => {
+  const tests = patterns.map(compilePattern)
+  return (name) => tests.some((test) => test(name))
+}
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Indexes in {@link COLUMNS}, and of `environment` behind them. */
+export const POSITION = 0
+export const KIND = 1
+const NAME = 3
+export const TIMESTAMP = 8
+export const ENVIRONMENT = 13
+
+/** An entry of the values of {@link COLUMNS}. It is made without copies: there are thousands in a page. */
+export const entryOf = ([
+  position,
+  kind,
+  id,
+  name,
+  version,
+  data,
+  metadata,
+  source,
+  timestamp,
+  entityId,
+  entityType,
+  entityVersion,
+  trace
+]: ReadonlyArray<Value>): LogEntry => {
+  const entry: Writable<LogEntry> = {
+    position: Number(position),
+    kind: kind === LogKind.event ? "event" : "message",
+    id: String(id),
+    name: String(name),
+    version: Number(version),
+    data: String(data),
+    timestamp: Number(timestamp)
+  }
+  if (metadata !== null) entry.metadata = String(metadata)
+  if (source !== null) entry.source = String(source)
+  if (trace !== null) entry.trace = String(trace)
+  if (entityId !== null) {
+    entry.entity = { id: String(entityId), type: String(entityType), version: Number(entityVersion) }
+  }
+  return entry
+}
+
+const columns = COLUMNS.split(", ")
+
+/** An entry of a row with at least {@link COLUMNS}. */
+export const toEntry = (row: Row): LogEntry => entryOf(columns.map((column) => row[column] ?? null))
+
+const INSERT_LOG_ROW = statement(
+  "LogRows.insertLogRow",
+  "INSERT INTO events (environment, kind, id, name, version, data, metadata, source, idempotency_key, timestamp, entity_id, entity_type, entity_version, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+export function* insertLogRow(
+  tx: Transaction,
+  environment: number,
+  kind: number,
+  input: {
+    readonly name: string
+    readonly version: number
+    readonly data: string
+    readonly metadata?: string
+    readonly source?: string
+    readonly idempotencyKey?: string
+    readonly entity?: EventEntity
+    readonly timestamp?: number
+    readonly trace?: string
+  }
+): Program<{ readonly id: string; readonly position: number; readonly timestamp: number }> {
+  const timestamp = input.timestamp ?? tx.now()
+  const id = kind === LogKind.event ? tx.ids.event() : tx.ids.message()
+  const position = yield* insert(
+    INSERT_LOG_ROW,
+    environment,
+    kind,
+    id,
+    input.name,
+    input.version,
+    input.data,
+    input.metadata ?? null,
+    input.source ?? null,
+    input.idempotencyKey ?? null,
+    timestamp,
+    input.entity?.id ?? null,
+    input.entity?.type ?? null,
+    input.entity?.version ?? null,
+    input.trace ?? null
+  )
+  tx.changes.logEnd = position
+  return { id, position, timestamp }
+}

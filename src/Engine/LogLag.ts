@@ -1,0 +1,70 @@
+/** How far projections and consumer groups are behind the log, what they have given up, and how large the database is. */
+import { acrossEnvironments, all, get, type Program, statement } from "./Store/Program.ts"
+import type { Transaction } from "./Store/Transaction.ts"
+
+export interface Behind {
+  readonly environment: string
+  readonly name: string
+  /** Rows of the log after its position, whether they are for it or not. */
+  readonly rows: number
+}
+
+export interface LogLag {
+  readonly projections: ReadonlyArray<Behind>
+  readonly groups: ReadonlyArray<Behind>
+  readonly deadLetters: { readonly projection: number; readonly group: number }
+  readonly databaseBytes: number
+}
+
+/** Projections and groups that are looked at; more than that are left out. */
+const MOST = 200
+
+const END = statement("LogLag.end", "SELECT max(position) AS position FROM events")
+
+const PROJECTIONS = statement(
+  "LogLag.projections",
+  `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MOST}`,
+  { scans: "the projections, which are few" }
+)
+
+const GROUPS = statement(
+  "LogLag.groups",
+  `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MOST}`,
+  { scans: "the consumer groups, which are few" }
+)
+
+const DEAD_LETTERS = statement(
+  "LogLag.deadLetters",
+  `SELECT (SELECT count(*) FROM dead_letters) AS projection, (SELECT count(*) FROM group_dead_letters) AS "group"`,
+  { scans: "what was given up, which somebody is to look at" }
+)
+
+const SIZE = statement(
+  "LogLag.size",
+  "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size",
+  {
+    scans: "one row about the file",
+    postgres: `SELECT coalesce(sum(pg_total_relation_size(oid)), 0) AS bytes FROM pg_class
+      WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'`
+  }
+)
+
+export const readLogLag = acrossEnvironments(
+  "readLogLag",
+  function* (tx: Transaction): Program<LogLag> {
+    const end = Number((yield* get(END))?.position ?? 0)
+    const letters = yield* get(DEAD_LETTERS)
+    const behind = (environment: unknown, name: unknown, position: unknown): Behind => ({
+      environment: tx.environmentName(Number(environment)),
+      name: String(name),
+      rows: Math.max(0, end - Number(position))
+    })
+    return {
+      projections: (yield* all(PROJECTIONS)).map((row) => behind(row.environment, row.name, row.position)),
+      groups: (yield* all(GROUPS)).map((row) => behind(row.environment, row.name, row.cursor)),
+      deadLetters: { projection: Number(letters?.projection), group: Number(letters?.group) },
+      databaseBytes: Number((yield* get(SIZE))?.bytes ?? 0)
+    }
+  },
+  () => "read how far behind the log is read"
+)

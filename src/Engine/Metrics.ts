@@ -1,0 +1,491 @@
+/**
+ * What can be measured of an engine, as families of samples: what `/metrics` writes, and what the registry of Effect's metrics gives to an
+ * exporter. Counters count since the engine was started. What has to be looked for is looked for when somebody asks, at most every 15
+ * seconds, and less often where that takes long; nothing is looked for while nobody asks.
+ *
+ * A series has at most the labels `environment` and one name. At most 200 functions, projections and groups have series of their own;
+ * what is beyond that counts under the name `other`.
+ */
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { StoreError } from "../Errors.ts"
+import type { HistogramData } from "../Histogram.ts"
+import { Auditor } from "./Audit/Auditor.ts"
+import { Access } from "./Access/Access.ts"
+import { type LogLag, readLogLag } from "./LogLag.ts"
+import { Subscriptions } from "./PubSub/Subscriptions.ts"
+import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
+import { waitKinds } from "./Runs/WaitKinds.ts"
+import { Runs } from "./Runs/Runs.ts"
+import {
+  counted,
+  FUNCTIONS,
+  type MinuteStats,
+  readMinutes,
+  readRunStats,
+  type RunStats
+} from "./Runs/RunStats.ts"
+import { Counters } from "./Store/Counters.ts"
+import { type CommitFigures, Store } from "./Store/Store.ts"
+import { Workers } from "./Workers/Workers.ts"
+
+/** What has to be looked for is as old as this at most, or as 20 times what it took. */
+const EVERY_MS = 15_000
+
+export type Labels = { readonly [name: string]: string }
+
+interface Described {
+  readonly name: string
+  readonly help: string
+}
+
+/** Samples of one name. */
+export type MetricFamily = Described &
+  (
+    | {
+        readonly kind: "counter" | "gauge"
+        readonly samples: ReadonlyArray<{ readonly labels: Labels; readonly value: number }>
+      }
+    /** Durations in seconds. */
+    | { readonly kind: "histogram"; readonly histogram: HistogramData }
+  )
+
+export interface MetricsService {
+  readonly families: Effect.Effect<ReadonlyArray<MetricFamily>, StoreError>
+  /** The minutes of the last day in which something happened, oldest first. */
+  readonly minutes: Effect.Effect<ReadonlyArray<MinuteStats>, StoreError>
+}
+
+export class Metrics extends Context.Service<Metrics, MetricsService>()("@ironflow/node/Engine/Metrics") {}
+
+/** What was looked for. */
+interface Found {
+  readonly backlog: Backlog
+  readonly stuck: number
+  readonly lag: LogLag
+}
+
+export const layer: Layer.Layer<
+  Metrics,
+  StoreError,
+  Store | Runs | Workers | Subscriptions | Counters | Access | Auditor
+> = Layer.effect(
+  Metrics,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const runs = yield* Runs
+    const workers = yield* Workers
+    const subscriptions = yield* Subscriptions
+    const counters = yield* Counters
+    const access = yield* Access
+    const auditor = yield* Auditor
+    const clock = yield* Clock.Clock
+    const one = yield* Semaphore.make(1)
+    const loop = yield* eventLoop
+    const scope = yield* Scope.Scope
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    let measuredAt = Number.NEGATIVE_INFINITY
+    const publish = yield* registry(() => {
+      // what an exporter takes is as it was measured last: it is measured again for the next time
+      if (clock.currentTimeMillisUnsafe() - measuredAt < EVERY_MS) return
+      measuredAt = clock.currentTimeMillisUnsafe()
+      Fiber.runIn(run(Effect.ignore(families)), scope)
+    })
+
+    let found: Found | undefined
+    let lookAgainAt = Number.NEGATIVE_INFINITY
+    const look = Effect.gen(function* () {
+      const beganAt = clock.currentTimeMillisUnsafe()
+      if (beganAt < lookAgainAt) return found
+      const backlog = yield* countBacklog(store)
+      const stuck = yield* runs.countStuck
+      found = { backlog, stuck, lag: yield* store.read(readLogLag()) }
+      const now = clock.currentTimeMillisUnsafe()
+      lookAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
+      return found
+    })
+    // where rows are damaged they cannot be counted; the other figures are as good as ever
+    const looked = Effect.catchIf(
+      look,
+      (error) => error.code === "STORE_CORRUPT",
+      () => Effect.succeed(undefined)
+    )
+
+    /** What is known without looking for it. */
+    const known = Effect.map(store.read(readRunStats()), (stats) => [
+      ...counts({
+        ...counters.read(),
+        policyConditionFailures: access.conditionFailures,
+        invariantViolations: auditor.violations()
+      }),
+      ...ofFunctions(stats),
+      ...durationsOf(stats),
+      ...commitsOf(store.commits?.()),
+      ...now({ ...workers.load(), subscriptions: subscriptions.count() })
+    ])
+    const families = one.withPermits(1)(
+      Effect.gen(function* () {
+        const what = yield* looked
+        const all = [
+          ...(yield* known),
+          ...(what === undefined ? [] : ofFound(what, clock.currentTimeMillisUnsafe())),
+          ...loop()
+        ]
+        measuredAt = clock.currentTimeMillisUnsafe()
+        publish(all)
+        return all
+      })
+    )
+    publish(yield* known)
+    return Metrics.of({ families, minutes: store.read(readMinutes()) })
+  })
+)
+
+const single = (name: string, kind: "counter" | "gauge", help: string, value: number): MetricFamily => ({
+  name,
+  kind,
+  help,
+  samples: [{ labels: {}, value }]
+})
+
+const counts = (
+  counts: ReturnType<(typeof Counters)["Service"]["read"]> & {
+    readonly policyConditionFailures: number
+    readonly invariantViolations: number
+  }
+): ReadonlyArray<MetricFamily> => [
+  single("ironflow_events_emitted_total", "counter", "Events stored.", counts.events),
+  single("ironflow_runs_started_total", "counter", "Runs created.", counts.started),
+  single("ironflow_runs_completed_total", "counter", "Runs that completed.", counts.completed),
+  single("ironflow_runs_failed_total", "counter", "Runs that failed for good.", counts.failed),
+  single("ironflow_runs_cancelled_total", "counter", "Runs that were cancelled.", counts.cancelled),
+  single(
+    "ironflow_store_commits_total",
+    "counter",
+    "Transactions that changed something; many operations share one.",
+    counts.commits
+  ),
+  single(
+    "ironflow_policy_condition_failures_total",
+    "counter",
+    "Calls that were refused because the condition of a policy failed.",
+    counts.policyConditionFailures
+  ),
+  single(
+    "ironflow_invariant_violations_total",
+    "counter",
+    "What the auditor has found in the database that a guarantee rules out; always 0 in a sound engine.",
+    counts.invariantViolations
+  ),
+  {
+    name: "ironflow_stale_writes_refused_total",
+    kind: "counter",
+    help: "Writes that were refused because whoever wrote did not hold what it wrote about.",
+    samples: [
+      { labels: { kind: "report" }, value: counts.staleReports },
+      { labels: { kind: "renewal" }, value: counts.staleRenewals },
+      { labels: { kind: "projection" }, value: counts.staleSaves },
+      { labels: { kind: "ack" }, value: counts.staleAcks }
+    ]
+  }
+]
+
+/** Stands for what has no series of its own. */
+const others: Labels = { environment: "other", function: "other" }
+
+const ofFunctions = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
+  // functions that are not known any more are told together with those that were too many
+  const together = Object.fromEntries(
+    counted.map((what) => [
+      what,
+      functions.reduce((sum, fn) => (fn.of === undefined ? sum + fn[what] : sum), 0)
+    ])
+  )
+  return [
+    {
+      name: "ironflow_function_runs_total",
+      kind: "counter",
+      help: "Runs by function, and by what happened to them: started, completed, failed, cancelled; attempts that were retried, leases that were lost, and reports that came too late (stale).",
+      samples: [
+        ...functions.flatMap((fn) =>
+          fn.of === undefined
+            ? []
+            : counted.map((what) => ({
+                labels: { environment: fn.of!.environment, function: fn.of!.functionId, what },
+                value: fn[what]
+              }))
+        ),
+        ...(functions.every((fn) => fn.of !== undefined)
+          ? []
+          : counted.map((what) => ({ labels: { ...others, what }, value: together[what] ?? 0 })))
+      ]
+    }
+  ]
+}
+
+const histogram = (name: string, help: string, data: HistogramData): MetricFamily => ({
+  name,
+  kind: "histogram",
+  help,
+  histogram: data
+})
+
+const durationsOf = ({ durations }: RunStats): ReadonlyArray<MetricFamily> => [
+  histogram(
+    "ironflow_run_wait_to_start_seconds",
+    "From the creation of a run to its first turn.",
+    durations.waitToStart
+  ),
+  histogram("ironflow_turn_duration_seconds", "From the lease of a turn to its last report.", durations.turn),
+  histogram("ironflow_step_duration_seconds", "The last attempt of each step that ended.", durations.step),
+  histogram(
+    "ironflow_run_duration_seconds",
+    "From the creation of a run to its end, waits included.",
+    durations.run
+  ),
+  histogram(
+    "ironflow_timer_lateness_seconds",
+    "How long after their time sleeps, retries and timeouts were fired.",
+    durations.timerLateness
+  )
+]
+
+const commitsOf = (commits: CommitFigures | undefined): ReadonlyArray<MetricFamily> =>
+  commits === undefined
+    ? []
+    : [
+        single(
+          "ironflow_store_operations_total",
+          "counter",
+          "Operations in transactions: with the count of ironflow_store_commit_seconds, how many share one.",
+          commits.programs
+        ),
+        histogram(
+          "ironflow_store_commit_seconds",
+          "Groups of operations: from the first of them to the end of the commit.",
+          commits.durations
+        )
+      ]
+
+const now = (load: {
+  readonly workers: number
+  readonly activeJobs: number
+  readonly credit: number
+  readonly subscriptions: number
+}): ReadonlyArray<MetricFamily> => [
+  single("ironflow_workers", "gauge", "Workers connected now.", load.workers),
+  single("ironflow_active_jobs", "gauge", "Turns that workers hold now.", load.activeJobs),
+  single(
+    "ironflow_worker_credit",
+    "gauge",
+    "Turns that workers have room for besides those that they hold.",
+    load.credit
+  ),
+  single("ironflow_subscriptions", "gauge", "Subscriptions that are open now.", load.subscriptions)
+]
+
+const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<MetricFamily> => {
+  const most = [...backlog.ready].sort((a, b) => b.count - a.count)
+  const rest = most.slice(FUNCTIONS)
+  const ready = [
+    ...most.slice(0, FUNCTIONS).map(({ environment, functionId, ...run }) => ({
+      labels: { environment, function: functionId },
+      ...run
+    })),
+    ...(rest.length === 0
+      ? []
+      : [
+          {
+            labels: others,
+            count: rest.reduce((sum, { count }) => sum + count, 0),
+            oldestAt: Math.min(...rest.map(({ oldestAt }) => oldestAt))
+          }
+        ])
+  ]
+  return [
+    {
+      name: "ironflow_runs_ready",
+      kind: "gauge",
+      help: "Runs that wait for a worker.",
+      samples: ready.map(({ count, labels }) => ({ labels, value: count }))
+    },
+    {
+      name: "ironflow_runs_ready_oldest_age_seconds",
+      kind: "gauge",
+      help: "How long the oldest run has waited for a worker.",
+      samples: ready.map(({ labels, oldestAt }) => ({ labels, value: Math.max(0, at - oldestAt) / 1000 }))
+    },
+    single("ironflow_runs_running", "gauge", "Runs that a worker holds.", backlog.leased),
+    single(
+      "ironflow_runs_paused",
+      "gauge",
+      "Runs that are paused until somebody resumes them.",
+      backlog.paused
+    ),
+    {
+      name: "ironflow_runs_waiting",
+      kind: "gauge",
+      help: "Open waits of runs by kind; a run may have several.",
+      samples: waitKinds.map((kind) => ({ labels: { kind }, value: backlog.waiting[kind] }))
+    },
+    single(
+      "ironflow_runs_stuck",
+      "gauge",
+      "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
+      stuck
+    ),
+    {
+      name: "ironflow_projection_lag_rows",
+      kind: "gauge",
+      help: "Rows of the log after the position of a projection.",
+      samples: lag.projections.map(({ environment, name, rows }) => ({
+        labels: { environment, projection: name },
+        value: rows
+      }))
+    },
+    {
+      name: "ironflow_group_lag_rows",
+      kind: "gauge",
+      help: "Rows of the log after the position of a consumer group.",
+      samples: lag.groups.map(({ environment, name, rows }) => ({
+        labels: { environment, group: name },
+        value: rows
+      }))
+    },
+    {
+      name: "ironflow_dead_letters",
+      kind: "gauge",
+      help: "Events that projections and consumer groups have given up.",
+      samples: [
+        { labels: { kind: "projection" }, value: lag.deadLetters.projection },
+        { labels: { kind: "group" }, value: lag.deadLetters.group }
+      ]
+    },
+    single(
+      "ironflow_database_bytes",
+      "gauge",
+      "The size of the database, without its write-ahead log.",
+      lag.databaseBytes
+    )
+  ]
+}
+
+/** How long the event loop is kept from what is due: measured from the first time on that somebody asks. */
+const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
+  function* () {
+    let delays: ReturnType<typeof monitorEventLoopDelay> | undefined
+    yield* Effect.addFinalizer(() => Effect.sync(() => delays?.disable()))
+    return () => {
+      if (delays === undefined) {
+        delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+        delays.enable()
+      }
+      const seconds = (ns: number) => (Number.isFinite(ns) ? Math.max(0, ns / 1e9 - RESOLUTION_MS / 1000) : 0)
+      const samples = [
+        { labels: { quantile: "0.5" }, value: seconds(delays.percentile(50)) },
+        { labels: { quantile: "0.99" }, value: seconds(delays.percentile(99)) },
+        { labels: { quantile: "1" }, value: seconds(delays.max) }
+      ]
+      delays.reset()
+      return [
+        {
+          name: "ironflow_event_loop_delay_seconds",
+          kind: "gauge",
+          help: "How late the event loop was since somebody last asked.",
+          samples
+        }
+      ]
+    }
+  }
+)
+
+const RESOLUTION_MS = 50
+
+/** Series in the registry of Effect's metrics; those beyond it are in `/metrics` alone. */
+const SERIES = 5000
+
+/**
+ * Puts what was measured into the registry of Effect's metrics, from which exporters take it: as it was measured last, by them or by
+ * others. `asked` is called whenever one of them does.
+ */
+const registry = (
+  asked: () => void
+): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
+    const states = new Map<string, { current: unknown }>()
+    const registrations: Array<Metric.Registration> = []
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const registration of registrations) registration.remove()
+      })
+    )
+    const put = (key: string, state: unknown, register: (get: () => never) => Metric.Registration): void => {
+      const known = states.get(key)
+      if (known !== undefined) {
+        known.current = state
+        return
+      }
+      if (states.size >= SERIES) return
+      const made = { current: state }
+      states.set(key, made)
+      // each is given the state of its own kind
+      registrations.push(
+        register(() => {
+          asked()
+          return made.current as never
+        })
+      )
+    }
+    const nothing = () => undefined
+    return (families) => {
+      for (const family of families) {
+        const { help: description, name } = family
+        if (family.kind === "histogram") {
+          const metric = Metric.histogram(name, { description, boundaries: family.histogram.bounds })
+          put(name, histogramState(family.histogram), (get) =>
+            Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+          )
+          continue
+        }
+        const known = new Set<string>()
+        for (const { labels, value } of family.samples) {
+          const key = `${name}${JSON.stringify(labels)}`
+          known.add(key)
+          if (family.kind === "counter") {
+            const metric = Metric.counter(name, { description, attributes: labels, incremental: true })
+            put(key, { count: value, incremental: true }, (get) =>
+              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+            )
+          } else {
+            const metric = Metric.gauge(name, { description, attributes: labels })
+            put(key, { value }, (get) =>
+              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+            )
+          }
+        }
+        // a function whose runs are all taken has no sample: nothing of it waits
+        if (family.kind === "gauge") {
+          for (const [key, state] of states) {
+            if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }
+          }
+        }
+      }
+    }
+  })
+
+const histogramState = ({ bounds, count, counts, max, min, sum }: HistogramData): Metric.HistogramState => {
+  let upTo = 0
+  const buckets = [...bounds, Number.POSITIVE_INFINITY].map((bound, i) => {
+    upTo += counts[i] ?? 0
+    return [bound, upTo] as [number, number]
+  })
+  return { buckets, count, sum, min, max }
+}

@@ -1,0 +1,87 @@
+/** Which states of a projection have changed since a cursor. */
+import { all, get, statement, type Program, inEnvironment, refuse } from "../Store/Program.ts"
+import { ValidationError, type ProjectionNotFoundError } from "../../Errors.ts"
+import { readCursor } from "../../Projection/Cursor.ts"
+import { findProjection } from "./ProjectionRows.ts"
+import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionStateReads.ts"
+import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** Rows of states that are looked at at once, and bytes of the states that are read. */
+const ROWS = 1000
+const BYTES = 4 * 1024 * 1024
+
+const READ_PROJECTION_CHANGES = statement(
+  "ProjectionChanges.readProjectionChanges",
+  `SELECT key, partition_key FROM (
+       SELECT key, partition_key, revision FROM projection_states
+       WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
+     ) WHERE revision > ? LIMIT ?`
+)
+
+const READ_PROJECTION_CHANGES_2 = statement(
+  "ProjectionChanges.readProjectionChanges.2",
+  "SELECT * FROM projection_states WHERE key = ?"
+)
+
+const READ_PROJECTION_CHANGES_3 = statement(
+  "ProjectionChanges.readProjectionChanges.3",
+  `SELECT partition_key FROM projection_states
+         WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`
+)
+
+/** States that have changed since a cursor, as they are now: a page of them. `ValidationError` when it is none. */
+export const readProjectionChanges = inEnvironment(
+  "readChangesProjection",
+  function* (
+    _tx: Transaction,
+    environment: string,
+    name: string,
+    { after, limit, partition, since }: ProjectionChangeQuery
+  ): Program<ProjectionChangePage, ProjectionNotFoundError | ValidationError> {
+    const row = yield* findProjection(environment, name)
+    const from = yield* versionAfter(row, since)
+    const page = { mode: row.mode === "managed" ? "managed" : "external", ...standing(row) } as const
+    if (from === undefined) return { ...page, states: [] }
+    if (partition !== undefined) {
+      const state = yield* stateRow(row, partition, shownEpoch(row))
+      return {
+        ...page,
+        states: state === undefined || Number(state.revision) <= from ? [] : [toState(state)]
+      }
+    }
+    const place = [row.key!, shownEpoch(row), after ?? ""] as const
+    // the inner query ends with the outer one, and holds no state
+    const keys = yield* all(READ_PROJECTION_CHANGES, ...place, ROWS, from, limit)
+    const states: Array<ProjectionState> = []
+    let bytes = 0
+    for (const { key } of keys) {
+      if (bytes >= BYTES) break
+      const state = toState((yield* get(READ_PROJECTION_CHANGES_2, key!))!)
+      states.push(state)
+      bytes += state.state.length
+    }
+    const isFull = keys.length === limit || states.length < keys.length
+    const next = isFull
+      ? states.at(-1)?.partition
+      : (yield* get(READ_PROJECTION_CHANGES_3, ...place, ROWS - 1))?.partition_key
+    return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
+  },
+  (_, name) => `read the changes of projection "${name}"`
+)
+
+/** The version after which states are new; `undefined` when the question is for the cursor only. */
+function* versionAfter(row: Row, since: string | undefined) {
+  if (since === "now") return undefined
+  if (since === undefined) return -1
+  const cursor = readCursor(since)
+  if (cursor === undefined) {
+    return yield* refuse(
+      new ValidationError(
+        `"${since.slice(0, 64)}" is no place in the changes of a projection: give \`cursor\` of an answer, or "now"`
+      )
+    )
+  }
+  const now = cursorOf(row)
+  return cursor.epoch === now.epoch && cursor.version <= now.version ? cursor.version : -1
+}

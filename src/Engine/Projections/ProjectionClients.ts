@@ -1,0 +1,252 @@
+/** What clients ask about projections: looking at them, waiting for them, steering them. */
+import * as Effect from "effect/Effect"
+import { checkedInEngine as checked } from "../../Checked.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { ChangesPage, ChangesQuery } from "../../Client/ProjectionUpdates.ts"
+import {
+  type CatchupOptions,
+  checkCatchup,
+  type DeadLetter,
+  type ProjectionsApi,
+  type ProjectionStateResult,
+  type ProjectionStatusInfo
+} from "../../Client/Projections.ts"
+import {
+  type EngineError,
+  InvalidStateError,
+  ProjectionBehindError,
+  type StoreError,
+  ValidationError
+} from "../../Errors.ts"
+import { decodeJson } from "../../Json.ts"
+import * as Limits from "../../Limits.ts"
+import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
+import { checkProjectionName } from "../../Projection/Projection.ts"
+import { show } from "../../Show.ts"
+import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
+import { polite } from "../Polite.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { LOG, type LookAgain } from "./LookAgain.ts"
+import * as ProjectionChanges from "./ProjectionChanges.ts"
+import * as ProjectionInspection from "./ProjectionInspection.ts"
+import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
+import { explain, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
+
+/** Rows of the log that are looked at between two turns of the event loop, at most. */
+const PAGE_ROWS = 250
+
+/** Projections that are looked at in one turn of the event loop, at most. */
+const PAGE_PROJECTIONS = 100
+
+/** For clients of any environment. */
+export interface ProjectionClients {
+  readonly client: (environment: string) => Raw<ProjectionsApi<EffectKind>, EngineError>
+  /** A part of what `list` of the client returns. */
+  readonly listPage: (
+    environment: string
+  ) => (page: PageQuery) => Effect.Effect<Page<ProjectionStatusInfo>, StoreError>
+  /** Which states of a projection have changed since a cursor. */
+  readonly changes: (
+    environment: string
+  ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, EngineError>
+}
+
+export const makeClients = (store: StoreService, lookAgain: LookAgain): ProjectionClients => {
+  const waitUntilAt = (
+    environment: string,
+    name: string,
+    target: number,
+    timeoutMs: number
+  ): Effect.Effect<number, EngineError> =>
+    Effect.gen(function* () {
+      let position = 0
+      const look = Effect.gen(function* () {
+        let checkedUpTo = 0
+        position = 0
+        while (true) {
+          const at = yield* polite(
+            store.read(ProjectionInspection.isProjectionAt(environment, name, target, checkedUpTo, PAGE_ROWS))
+          )
+          const wasReset = at.position < position
+          position = at.position
+          if (!wasReset && at.reached) return at.position
+          if (!wasReset && !at.open) return undefined
+          checkedUpTo = wasReset ? 0 : at.checked
+        }
+      })
+      const reached = yield* lookAgain([LOG, projectionKey(environment, name)], timeoutMs, look)
+      if (reached !== undefined) return reached
+      const info = yield* store.read(ProjectionInspection.getProjection(environment, name))
+      return yield* new ProjectionBehindError(name, position, target, timeoutMs, explain(info))
+    })
+
+  const listPage = (environment: string) =>
+    inSlices(PAGE_PROJECTIONS, (page) =>
+      Effect.map(
+        store.read(ProjectionInspection.listProjections(environment, page)),
+        (infos): Page<ProjectionStatusInfo> => {
+          const last = infos.at(-1)?.name
+          return { items: infos.map(toStatus), ...(last === undefined ? {} : { nextCursor: last }) }
+        }
+      )
+    )
+
+  const client = (environment: string): Raw<ProjectionsApi<EffectKind>, EngineError> => {
+    const waitFor = (
+      name: string,
+      options: CatchupOptions | undefined
+    ): Effect.Effect<number | undefined, EngineError> =>
+      Effect.flatMap(
+        checked(() => checkCatchup(options)),
+        ({ after, timeout }) =>
+          after === undefined ? Effect.succeed(undefined) : waitUntilAt(environment, name, after, timeout)
+      )
+
+    const named = <A>(
+      name: string,
+      then: (name: string) => Effect.Effect<A, EngineError>
+    ): Effect.Effect<A, EngineError> =>
+      Effect.flatMap(
+        checked(() => checkProjectionName(name)),
+        then
+      )
+    const steer = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
+      Effect.map(named(name, then), toStatus)
+
+    return {
+      get: (name, options = {}) =>
+        named(name, () =>
+          Effect.gen(function* () {
+            const partition = yield* checked(() =>
+              Limits.checkName("partition", options.partition ?? GLOBAL_PARTITION)
+            )
+            yield* waitFor(name, options)
+            const info = yield* polite(store.read(ProjectionInspection.getProjection(environment, name)))
+            const state = yield* store.read(
+              ProjectionInspection.getProjectionState(environment, name, partition)
+            )
+            const result: ProjectionStateResult = {
+              name,
+              partition,
+              state: state === undefined ? {} : decodeJson(state.state),
+              ...(state === undefined
+                ? {}
+                : { lastEventId: state.eventId, lastEventTime: new Date(state.eventTime).toISOString() }),
+              lastEventSeq: state?.position ?? (info.mode === "external" ? info.position : 0),
+              version: state?.version ?? 0,
+              mode: info.mode,
+              status: info.status,
+              ...(info.lastError === undefined ? {} : { errorMessage: info.lastError.error.message }),
+              updatedAt: new Date(state?.updatedAt ?? info.updatedAt).toISOString()
+            }
+            return result
+          })
+        ),
+      list: () => allPages((after) => listPage(environment)({ after, limit: LIST_PAGE })),
+      status: (name) =>
+        steer(name, () => polite(store.read(ProjectionInspection.getProjection(environment, name)))),
+      waitForCatchup: (name, options) =>
+        named(name, () =>
+          Effect.gen(function* () {
+            const reached = yield* waitFor(name, options)
+            const lastEventSeq =
+              reached ?? (yield* store.read(ProjectionInspection.getProjection(environment, name))).position
+            return { lastEventSeq }
+          })
+        ),
+      rebuild: (name) =>
+        steer(name, () => store.write(ProjectionInspection.rebuildProjection(environment, name))),
+      pause: (name, { by = "a client", reason } = {}) =>
+        steer(name, () =>
+          Effect.flatMap(
+            checked(() => Limits.checkName("name of who pauses", by)),
+            () => store.write(ProjectionInspection.pauseProjection(environment, name, by, reason))
+          )
+        ),
+      resume: (name) =>
+        steer(name, () => store.write(ProjectionInspection.resumeProjection(environment, name))),
+      delete: (name) =>
+        named(name, () => store.write(ProjectionInspection.deleteProjection(environment, name))),
+      deadLetters: (name, { after = 0, limit = 100 } = {}) =>
+        named(name, () =>
+          Number.isInteger(limit) && limit >= 1 && limit <= 1000
+            ? Effect.map(
+                polite(store.read(ProjectionInspection.listDeadLetters(environment, name, after, limit))),
+                (letters) =>
+                  letters.map(({ at, attempts, error, event, position, retrying }): DeadLetter => ({
+                    position,
+                    event: {
+                      id: event.id,
+                      name: event.name,
+                      version: event.version,
+                      data: decodeJson(event.data),
+                      timestamp: new Date(event.timestamp).toISOString()
+                    },
+                    error: toRunError(error),
+                    attempts,
+                    failedAt: new Date(at).toISOString(),
+                    retrying
+                  }))
+              )
+            : Effect.fail(
+                new ValidationError(
+                  `The limit of deadLetters must be an integer from 1 to 1000, got ${limit}`
+                )
+              )
+        ),
+      retryDeadLetter: (name, position) =>
+        named(name, () =>
+          Effect.flatMap(
+            store.write(ProjectionInspection.retryDeadLetters(environment, name, position)),
+            (count) =>
+              count > 0
+                ? Effect.void
+                : Effect.fail(
+                    new InvalidStateError(
+                      `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+                    )
+                  )
+          )
+        ),
+      retryDeadLetters: (name) =>
+        named(name, () => store.write(ProjectionInspection.retryDeadLetters(environment, name, undefined)))
+    }
+  }
+
+  return {
+    client,
+    listPage,
+    changes: (environment) => (name, query) =>
+      Effect.flatMap(
+        checked(() => checkProjectionName(name)),
+        () =>
+          Effect.map(
+            polite(store.read(ProjectionChanges.readProjectionChanges(environment, name, query))),
+            (page): ChangesPage => ({
+              mode: page.mode,
+              status: page.status,
+              ...(page.errorMessage === undefined ? {} : { errorMessage: page.errorMessage }),
+              cursor: page.cursor,
+              states: page.states.map((state) => ({
+                revision: state.revision,
+                result: {
+                  name,
+                  partition: state.partition,
+                  state: decodeJson(state.state),
+                  lastEventId: state.eventId,
+                  lastEventTime: iso(state.eventTime),
+                  lastEventSeq: state.position,
+                  version: state.version,
+                  mode: page.mode,
+                  status: page.status,
+                  ...(page.errorMessage === undefined ? {} : { errorMessage: page.errorMessage }),
+                  updatedAt: iso(state.updatedAt)
+                }
+              })),
+              ...(page.next === undefined ? {} : { next: page.next })
+            })
+          )
+      )
+  }
+}

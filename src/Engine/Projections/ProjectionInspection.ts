@@ -1,0 +1,330 @@
+/** Looking at projections, and steering them. */
+import type { ProjectionNotFoundError } from "../../Errors.ts"
+import { affected, all, get, statement, type Program, write, inEnvironment } from "../Store/Program.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { countAfter, readLog, toEntry, whileRoom } from "../Log/LogRows.ts"
+import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
+import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateReads.ts"
+import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionRecords.ts"
+import { ALL, type ListPage } from "../Pages.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+export const getProjection = inEnvironment(
+  "getProjection",
+  function* (
+    _tx: Transaction,
+    environment: string,
+    name: string
+  ): Program<ProjectionInfo, ProjectionNotFoundError> {
+    return yield* toInfo(yield* findProjection(environment, name))
+  },
+  (_, name) => `read projection "${name}"`
+)
+
+/** Lag that is counted in one read of a list: some milliseconds. */
+const COUNTED = 100_000
+
+const LIST_PROJECTIONS = statement(
+  "ProjectionInspection.listProjections",
+  "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
+)
+
+/** By name; fewer than asked for when those before have much to catch up, whose count takes as long. */
+export const listProjections = inEnvironment(
+  "listProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    { after, limit }: ListPage = ALL
+  ): Program<Array<ProjectionInfo>> {
+    const key = tx.findEnvironment(environment)
+    if (key === undefined) return []
+    const rows = yield* all(LIST_PROJECTIONS, key, after, limit)
+    const infos: Array<ProjectionInfo> = []
+    let counted = 0
+    for (const row of rows) {
+      if (counted > COUNTED) break
+      const info = yield* toInfo(row)
+      counted += info.lag
+      infos.push(info)
+    }
+    return infos
+  },
+  () => "list projections"
+)
+
+/** `undefined` when nothing was saved for the partition yet. */
+export const getProjectionState = inEnvironment(
+  "getStateProjection",
+  function* (
+    _tx: Transaction,
+    environment: string,
+    name: string,
+    partition: string
+  ): Program<ProjectionState | undefined, ProjectionNotFoundError> {
+    const projection = yield* findProjection(environment, name)
+    const row = yield* stateRow(projection, partition, shownEpoch(projection))
+    return row === undefined ? undefined : toState(row)
+  },
+  (_, name) => `read the state of projection "${name}"`
+)
+
+/** Rows that are looked at before many are. */
+const FEW = 4
+
+/**
+ * Whether everything up to `target` is projected: nothing in between is an event of the projection. Looks at no more than
+ * `limit` rows; `checked` says how far, for the next call.
+ */
+export const isProjectionAt = inEnvironment(
+  "isAtProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    target: number,
+    checked: number,
+    limit: number
+  ) {
+    const row = yield* findProjection(environment, name)
+    const position = Number(row.position)
+    // whoever waits reads what is rebuilt, and not what was there before
+    if (row.mode === "managed" && row.rebuild_to !== null) {
+      return { reached: false, open: false, checked, position }
+    }
+    if (position >= target) return { reached: true, open: false, checked, position }
+    const from = {
+      environment,
+      kind: "event",
+      after: Math.max(position, checked),
+      patterns: eventsOf(row)
+    } as const
+    // most of those who ask are told no by one of the next few rows
+    const soon = yield* readLog.in(tx, { ...from, limit: FEW })
+    const page =
+      soon.entries.length > 0 || soon.atEnd
+        ? soon
+        : yield* readLog.in(tx, { ...from, after: soon.position, limit })
+    const next = page.entries[0]?.position
+    if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
+    return {
+      // a position that the log has not come to is nobody's yet
+      reached: page.position >= target || (page.atEnd && target <= (yield* endOfLog())),
+      open: !page.atEnd && page.position < target,
+      checked: page.position,
+      position
+    }
+  },
+  (_, name) => `read projection "${name}"`
+)
+
+const PAUSE_PROJECTION = statement(
+  "ProjectionInspection.pauseProjection",
+  "UPDATE projections SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ? AND paused_at IS NULL"
+)
+
+export const pauseProjection = inEnvironment(
+  "pauseProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    by: string,
+    reason: string | undefined
+  ): Program<ProjectionInfo, ProjectionNotFoundError> {
+    const row = yield* findProjection(environment, name)
+    yield* write(PAUSE_PROJECTION, tx.now(), by, reason ?? null, row.key!)
+    markProjection(tx, environment, name)
+    return yield* getProjection.in(tx, environment, name)
+  },
+  (_, name) => `pause projection "${name}"`
+)
+
+const RESUME_PROJECTION = statement(
+  "ProjectionInspection.resumeProjection",
+  "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?"
+)
+
+export const resumeProjection = inEnvironment(
+  "resumeProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string
+  ): Program<ProjectionInfo, ProjectionNotFoundError> {
+    const row = yield* findProjection(environment, name)
+    yield* write(RESUME_PROJECTION, row.key!)
+    markProjection(tx, environment, name)
+    return yield* getProjection.in(tx, environment, name)
+  },
+  (_, name) => `resume projection "${name}"`
+)
+
+/**
+ * Forgets position and dead letters: everything is projected again from the beginning of the log. Until that is done,
+ * `getState` returns states from before, and `isAt` says that nothing is reached.
+ */
+export const rebuildProjection = inEnvironment(
+  "rebuildProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string
+  ): Program<ProjectionInfo, ProjectionNotFoundError> {
+    yield* resetProjection(tx, Number((yield* findProjection(environment, name)).key))
+    markProjection(tx, environment, name)
+    return yield* getProjection.in(tx, environment, name)
+  },
+  (_, name) => `rebuild projection "${name}"`
+)
+
+const DELETE_PROJECTION = statement(
+  "ProjectionInspection.deleteProjection",
+  "DELETE FROM projection_states WHERE projection = ?"
+)
+
+const DELETE_PROJECTION_2 = statement(
+  "ProjectionInspection.deleteProjection.2",
+  "DELETE FROM dead_letters WHERE projection = ?"
+)
+
+const DELETE_PROJECTION_3 = statement(
+  "ProjectionInspection.deleteProjection.3",
+  "DELETE FROM projections WHERE key = ?"
+)
+
+export const deleteProjection = inEnvironment(
+  "deleteProjection",
+  function* (tx: Transaction, environment: string, name: string): Program<void, ProjectionNotFoundError> {
+    const { key } = yield* findProjection(environment, name)
+    yield* write(DELETE_PROJECTION, key!)
+    yield* write(DELETE_PROJECTION_2, key!)
+    yield* write(DELETE_PROJECTION_3, key!)
+    markProjection(tx, environment, name)
+  },
+  (_, name) => `delete projection "${name}"`
+)
+
+const LIST_DEAD_LETTERS = statement(
+  "ProjectionInspection.listDeadLetters",
+  "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?"
+)
+
+const LIST_DEAD_LETTERS_2 = statement(
+  "ProjectionInspection.listDeadLetters.2",
+  "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position = ?"
+)
+
+/** Oldest first, after the position `after`. */
+export const listDeadLetters = inEnvironment(
+  "listDeadLettersProjection",
+  function* (
+    _tx: Transaction,
+    environment: string,
+    name: string,
+    after: number,
+    limit: number
+  ): Program<Array<StoredDeadLetter>, ProjectionNotFoundError> {
+    const found = yield* findProjection(environment, name)
+    const keys = yield* all(LIST_DEAD_LETTERS, found.environment!, found.key!, after, limit)
+    const rows = yield* whileRoom(keys, ({ position, projection }) =>
+      get(LIST_DEAD_LETTERS_2, found.environment!, projection!, position!)
+    )
+    return rows.map((row) => ({
+      position: Number(row.position),
+      event: toEntry(row),
+      error: parseStored(String(row.error)),
+      attempts: Number(row.attempts),
+      at: Number(row.at),
+      retrying: row.retrying === 1
+    }))
+  },
+  (_, name) => `list the dead letters of projection "${name}"`
+)
+
+const RETRY_DEAD_LETTERS = statement(
+  "ProjectionInspection.retryDeadLetters",
+  "UPDATE dead_letters SET retrying = 1 WHERE projection = ?"
+)
+
+const RETRY_DEAD_LETTERS_2 = statement(
+  "ProjectionInspection.retryDeadLetters.2",
+  "UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?"
+)
+
+/** Asks for dead letters to be tried again, all or the one at `position`; returns how many. */
+export const retryDeadLetters = inEnvironment(
+  "retryDeadLettersProjection",
+  function* (
+    tx: Transaction,
+    environment: string,
+    name: string,
+    position: number | undefined
+  ): Program<number, ProjectionNotFoundError> {
+    const { key } = yield* findProjection(environment, name)
+    const count =
+      position === undefined
+        ? yield* affected(RETRY_DEAD_LETTERS, key!)
+        : yield* affected(RETRY_DEAD_LETTERS_2, key!, position)
+    if (count > 0) markProjection(tx, environment, name)
+    return count
+  },
+  (_, name) => `retry dead letters of projection "${name}"`
+)
+
+const TO_INFO = statement(
+  "ProjectionInspection.toInfo",
+  "SELECT count(*) AS n FROM dead_letters WHERE projection = ?"
+)
+
+function* toInfo(row: Row): Program<ProjectionInfo> {
+  const letters = yield* get(TO_INFO, row.key!)
+  const lag = yield* countAfter(Number(row.environment), "event", eventsOf(row), Number(row.position))
+  const isRebuilding = row.rebuild_to !== null
+  return {
+    name: String(row.name),
+    mode: row.mode === "managed" ? "managed" : "external",
+    events: eventsOf(row),
+    ...(row.partition_key === null ? {} : { partitionKey: String(row.partition_key) }),
+    status: statusOf(row),
+    version: Number(row.version),
+    position: Number(row.position),
+    lag,
+    generation: Number(row.generation),
+    ...(row.owner === null
+      ? {}
+      : {
+          owner: {
+            workerId: String(row.owner),
+            ...(row.lease_until === null ? {} : { until: Number(row.lease_until) })
+          }
+        }),
+    ...(row.paused_at === null
+      ? {}
+      : {
+          paused: {
+            by: String(row.paused_by),
+            at: Number(row.paused_at),
+            ...(row.pause_reason === null ? {} : { reason: String(row.pause_reason) })
+          }
+        }),
+    ...(isRebuilding ? { rebuildTo: Number(row.rebuild_to) } : {}),
+    ...(row.error === null
+      ? {}
+      : {
+          lastError: {
+            error: parseStored(String(row.error)),
+            position: Number(row.error_position),
+            at: Number(row.error_at)
+          }
+        }),
+    ...(row.failing === null
+      ? {}
+      : { failing: { position: Number(row.failing), failures: Number(row.failures) } }),
+    deadLetters: Number(letters?.n ?? 0),
+    refusedSaves: Number(row.refused),
+    createdAt: Number(row.created_at),
+    updatedAt: Number(row.updated_at)
+  }
+}

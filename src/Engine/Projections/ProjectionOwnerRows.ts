@@ -1,0 +1,180 @@
+/** Who owns a projection: claims are given, kept, released, and taken back when the engine starts. */
+import type { InvalidStateError } from "../../Errors.ts"
+import {
+  acrossEnvironments,
+  affected,
+  get,
+  inEnvironment,
+  type Program,
+  statement,
+  write
+} from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
+import { markProjection, registerProjection } from "./ProjectionRows.ts"
+
+/** The longest lease of a projection, milliseconds. */
+const LONGEST_LEASE_MS = 30_000
+
+/** The owner that stands for all runners that cannot show a token. */
+export const TOKENLESS = "runners without a token"
+
+const CLAIM_PROJECTION = statement(
+  "ProjectionOwnerRows.claimProjection",
+  "SELECT owner, lease_until FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND owner <> ? AND (lease_until IS NULL OR lease_until > ?)"
+)
+
+const CLAIM_PROJECTION_2 = statement(
+  "ProjectionOwnerRows.claimProjection.2",
+  "UPDATE projections SET token = ?, owner = ?, lease_until = ?, generation = generation + 1 WHERE environment = ? AND name = ?"
+)
+
+const CLAIM_PROJECTION_3 = statement(
+  "ProjectionOwnerRows.claimProjection.3",
+  "SELECT * FROM projections WHERE environment = ? AND name = ?"
+)
+
+/** Registers a projection and makes the worker its owner, unless another one is. */
+export const claimProjection = inEnvironment(
+  "claimProjection",
+  function* (
+    tx: Transaction,
+    request: ProjectionClaimRequest
+  ): Program<ProjectionClaimed, InvalidStateError> {
+    const { environment, leaseMs, registration, workerId } = request
+    const { name } = registration
+    const now = tx.now()
+    const held = yield* get(CLAIM_PROJECTION, tx.environment(environment), name, workerId, now)
+    if (held !== undefined) {
+      return {
+        _tag: "Busy",
+        owner: String(held.owner),
+        ...(held.lease_until === null ? {} : { until: Number(held.lease_until) })
+      }
+    }
+    // only its owner says what a projection is: two versions of a program must not rebuild it in turns
+    yield* registerProjection(tx, environment, registration)
+    const token = tx.ids.job()
+    yield* write(
+      CLAIM_PROJECTION_2,
+      token,
+      workerId,
+      leaseMs === undefined ? null : now + leaseMs,
+      tx.environment(environment),
+      name
+    )
+    markProjection(tx, environment, name)
+    const row = (yield* get(CLAIM_PROJECTION_3, tx.environment(environment), name))!
+    return {
+      _tag: "Granted",
+      lease: {
+        name,
+        token,
+        generation: Number(row.generation),
+        position: Number(row.position),
+        ...(row.failing === null
+          ? {}
+          : { failing: { position: Number(row.failing), failures: Number(row.failures) } })
+      }
+    }
+  },
+  (request) => `claim projection "${request.registration.name}"`
+)
+
+const RECOVER_PROJECTIONS = statement(
+  "ProjectionOwnerRows.recoverProjections",
+  "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
+  { scans: "projections are few, once at the start" }
+)
+
+const RECOVER_PROJECTIONS_2 = statement(
+  "ProjectionOwnerRows.recoverProjections.2",
+  "UPDATE projections SET lease_until = ? WHERE lease_until > ?",
+  { scans: "projections are few, once at the start" }
+)
+
+/**
+ * Owned by a worker of this process when it ended: there is no such worker any more. Global: it is done once, when the database is
+ * opened.
+ */
+export const recoverProjections = acrossEnvironments(
+  "recoverProjections",
+  function* (tx: Transaction): Program<void> {
+    yield* write(RECOVER_PROJECTIONS)
+    // a lease that was given under a clock that was ahead
+    const latest = tx.now() + LONGEST_LEASE_MS
+    yield* write(RECOVER_PROJECTIONS_2, latest, latest)
+  },
+  () => "take back projections"
+)
+
+const RENEW_PROJECTION = statement(
+  "ProjectionOwnerRows.renewProjection",
+  "UPDATE projections SET lease_until = ? WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
+)
+
+/** Extends the claim; says whether it still holds. */
+export const renewProjection = inEnvironment(
+  "renewProjection",
+  function* (
+    tx: Transaction,
+    { environment, generation, name, token }: ProjectionToken,
+    leaseMs?: number
+  ): Program<boolean> {
+    return (
+      (yield* affected(
+        RENEW_PROJECTION,
+        leaseMs === undefined ? null : tx.now() + leaseMs,
+        tx.environment(environment),
+        name,
+        token,
+        generation
+      )) > 0
+    )
+  },
+  (token, _leaseMs?: number) => `keep projection "${token.name}"`
+)
+
+const RELEASE_PROJECTION = statement(
+  "ProjectionOwnerRows.releaseProjection",
+  "UPDATE projections SET token = NULL, owner = NULL, lease_until = NULL WHERE environment = ? AND name = ? AND token = ?"
+)
+
+export const releaseProjection = inEnvironment(
+  "releaseProjection",
+  function* (tx: Transaction, { environment, name, token }: ProjectionToken): Program<void> {
+    const released = yield* affected(RELEASE_PROJECTION, tx.environment(environment), name, token)
+    if (released > 0) markProjection(tx, environment, name)
+  },
+  (token) => `release projection "${token.name}"`
+)
+
+const OWNED = statement(
+  "ProjectionOwnerRows.owned",
+  "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
+)
+
+/** The row if the token is the current one. */
+export function* owned(
+  tx: Transaction,
+  { environment, generation, name, token }: ProjectionToken
+): Program<Row | undefined> {
+  const key = tx.findEnvironment(environment)
+  return key === undefined ? undefined : yield* get(OWNED, key, name, token, generation)
+}
+
+const WHY_NOT_OWNED = statement(
+  "ProjectionOwnerRows.whyNotOwned",
+  "SELECT token, owner, generation FROM projections WHERE environment = ? AND name = ?"
+)
+
+export function* whyNotOwned(
+  tx: Transaction,
+  { environment, generation, name, token }: ProjectionToken
+): Program<string> {
+  const row = yield* get(WHY_NOT_OWNED, tx.environment(environment), name)
+  if (row === undefined) return "the projection was deleted"
+  return row.token === token
+    ? `the projection was reset: its generation is ${row.generation}, and the save is of ${generation}`
+    : `the projection belongs to ${row.owner === null ? "nobody" : `worker ${row.owner}`} now`
+}

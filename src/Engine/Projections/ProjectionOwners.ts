@@ -1,0 +1,224 @@
+/** What the owners of projections ask: to be one, what comes next, and to save. Nothing polls. */
+import * as Effect from "effect/Effect"
+import { checkedInEngine as checked } from "../../Checked.ts"
+import { ConnectionError, type EngineError, InvalidStateError, ValidationError } from "../../Errors.ts"
+import { maxReadEvents } from "../../Projection/Projection.ts"
+import type {
+  PartitionState,
+  ProjectionBatch,
+  ProjectionClaim,
+  ProjectionFeed,
+  ProjectionLease,
+  ProjectionLogEvent,
+  ProjectionSave,
+  ProjectionSaved
+} from "../../Protocol/ProjectionOwners.ts"
+import { polite } from "../Polite.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { checkRegistration } from "./CheckRegistration.ts"
+import { LOG, type LookAgain } from "./LookAgain.ts"
+import * as ProjectionOwnerRows from "./ProjectionOwnerRows.ts"
+import * as ProjectionPageRows from "./ProjectionPageRows.ts"
+import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
+import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
+
+/** Rows of the log that are looked at between two turns of the event loop, at most. */
+const PAGE_ROWS = 250
+
+/** Bytes of events in one batch, unless it is a single one. */
+const BATCH_BYTES = 4 * 1024 * 1024
+
+/** So many rows without an event for it are worth a save: a restart need not look at them again. */
+const WORTH_SAVING = 1000
+
+/** Projections whose owners' place in the log is remembered. */
+const REMEMBERED = 10_000
+
+/** For those who run projections, and can show the token of their claim. */
+export interface ProjectionOwners {
+  /** For a worker of this process. */
+  readonly feed: (environment: string, workerId: string) => ProjectionFeed
+  /** Waits for at most `waitMs` until another owner lets go. */
+  readonly claim: (
+    request: ProjectionClaimRequest,
+    waitMs: number
+  ) => Effect.Effect<ProjectionClaim, EngineError>
+  /** Waits for at most `waitMs` until there is something; `undefined` when the claim is gone. */
+  readonly read: (
+    token: ProjectionToken,
+    limit: number,
+    waitMs: number
+  ) => Effect.Effect<ProjectionBatch | undefined, EngineError>
+  readonly states: (
+    token: ProjectionToken,
+    partitions: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, EngineError>
+  readonly save: (token: ProjectionToken, save: ProjectionSave) => Effect.Effect<ProjectionSaved, EngineError>
+  readonly renew: (token: ProjectionToken, leaseMs: number) => Effect.Effect<boolean, EngineError>
+  readonly release: (token: ProjectionToken) => Effect.Effect<void, EngineError>
+}
+
+export const makeOwners = (store: StoreService, lookAgain: LookAgain): ProjectionOwners => {
+  /** By token: how far the log has been looked at without finding anything, beyond what is saved. */
+  const looked = new Map<string, number>()
+
+  const claim = (
+    request: ProjectionClaimRequest,
+    waitMs: number
+  ): Effect.Effect<ProjectionClaim, EngineError> =>
+    Effect.gen(function* () {
+      const { environment, leaseMs, registration, workerId } = request
+      yield* checked(() => checkRegistration(registration))
+      let owner = ""
+      let until = Number.POSITIVE_INFINITY
+      const granted = yield* lookAgain(
+        [projectionKey(environment, registration.name)],
+        waitMs,
+        Effect.map(store.write(ProjectionOwnerRows.claimProjection({ ...request, workerId })), (claimed) => {
+          if (claimed._tag === "Granted") return claimed.lease
+          owner = claimed.owner
+          until = claimed.until ?? Number.POSITIVE_INFINITY
+          return undefined
+        }),
+        () => until
+      )
+      if (granted === undefined) return { _tag: "Busy", owner }
+      return {
+        _tag: "Granted",
+        lease: { ...granted, leaseMs: leaseMs ?? Number.POSITIVE_INFINITY }
+      } as const
+    })
+
+  const lookFor = (
+    token: ProjectionToken,
+    limit: number
+  ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, EngineError> =>
+    Effect.gen(function* () {
+      let found: ReadonlyArray<ProjectionLogEvent> = []
+      let bytes = 0
+      let seen = 0
+      let after = looked.get(token.token) ?? 0
+      let rows = limit
+      while (true) {
+        rows = Math.min(rows, PAGE_ROWS)
+        const page = yield* polite(store.read(ProjectionPageRows.readProjectionPage(token, after, rows)))
+        switch (page._tag) {
+          case "Lost":
+            looked.delete(token.token)
+            return { batch: undefined }
+          case "Paused":
+            return undefined
+          case "Retries":
+            return { batch: { events: [], retries: page.events, position: 0 } }
+        }
+        if (page.events.length > 0) {
+          found = found.length === 0 ? page.events : [...found, ...page.events]
+          for (const event of page.events) bytes += sizeOf(event)
+        }
+        after = page.position
+        seen += rows
+        if (found.length > 0) {
+          // what is found does not wait until a log that holds little for it has been searched
+          const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
+          if (goesOn) continue
+          return { batch: bounded(found, limit, page.position) }
+        }
+        if (looked.size >= REMEMBERED) looked.clear()
+        looked.set(token.token, page.position)
+        if (page.atEnd) {
+          const isWorthSaving =
+            page.position - page.saved >= WORTH_SAVING || (page.isRebuilding && page.position > page.saved)
+          return !isWorthSaving ? undefined : { batch: { events: [], retries: [], position: page.position } }
+        }
+        rows *= 4
+      }
+    })
+
+  const read = (
+    token: ProjectionToken,
+    limit: number,
+    waitMs: number
+  ): Effect.Effect<ProjectionBatch | undefined, EngineError> =>
+    Effect.map(
+      lookAgain(
+        [LOG, projectionKey(token.environment, token.name)],
+        waitMs,
+        lookFor(token, Math.min(Math.max(1, limit), maxReadEvents))
+      ),
+      (found) => (found === undefined ? { events: [], retries: [], position: 0 } : found.batch)
+    )
+
+  const release = (token: ProjectionToken) => {
+    looked.delete(token.token)
+    return store.write(ProjectionOwnerRows.releaseProjection(token))
+  }
+
+  return {
+    claim,
+    read,
+    states: (...args) => store.read(ProjectionPageRows.readPartitions(...args)),
+    save: (...args) => store.write(ProjectionSaveRows.saveProjection(...args)),
+    renew: (...args) => store.write(ProjectionOwnerRows.renewProjection(...args)),
+    release,
+    feed: (environment, workerId) => {
+      const tokenOf = ({ generation, name, token }: ProjectionLease): ProjectionToken => ({
+        environment,
+        name,
+        token,
+        generation
+      })
+      return {
+        claim: (registration, waitMs = Number.POSITIVE_INFINITY) =>
+          asFeed(claim({ environment, registration, workerId }, waitMs)),
+        read: (lease, limit) => asReach(read(tokenOf(lease), limit, Number.POSITIVE_INFINITY)),
+        states: (lease, partitions) =>
+          asReach(store.read(ProjectionPageRows.readPartitions(tokenOf(lease), partitions))),
+        save: (lease, save) => asFeed(store.write(ProjectionSaveRows.saveProjection(tokenOf(lease), save))),
+        renew: (lease) => asReach(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
+        release: (lease) =>
+          // taken back when the database is opened again
+          Effect.catch(release(tokenOf(lease)), (error) =>
+            Effect.logWarning(`Projection "${lease.name}" could not be released`, error)
+          )
+      }
+    }
+  }
+}
+
+const sizeOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
+
+const bounded = (
+  found: ReadonlyArray<ProjectionLogEvent>,
+  limit: number,
+  position: number
+): ProjectionBatch => {
+  let bytes = 0
+  let count = 0
+  for (const event of found) {
+    bytes += sizeOf(event)
+    if (count > 0 && (count >= limit || bytes > BATCH_BYTES)) break
+    count++
+  }
+  const events = found.slice(0, count)
+  return {
+    events,
+    retries: [],
+    position: count < found.length ? (events.at(-1)?.position ?? position) : position
+  }
+}
+
+/** A database that cannot be asked now is to workers what an engine is that cannot be reached. */
+const asReach = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
+  Effect.mapError(self, (error) =>
+    error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
+  )
+
+const asFeed = <A>(
+  self: Effect.Effect<A, EngineError>
+): Effect.Effect<A, ConnectionError | ValidationError> =>
+  Effect.mapError(self, (error) => {
+    if (error instanceof ValidationError) return error
+    return error instanceof InvalidStateError
+      ? new ValidationError(error.message, { cause: error })
+      : new ConnectionError(error.message, { cause: error })
+  })

@@ -1,0 +1,67 @@
+/** What the owner of a projection gets: what comes next in the log, and the states to go on from. */
+import type { PartitionState } from "../../Protocol/ProjectionOwners.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { readLog, toEntry } from "../Log/LogRows.ts"
+import { all, forEach, inEnvironment, type Program, statement } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { owned } from "./ProjectionOwnerRows.ts"
+import type { ProjectionPage, ProjectionToken } from "./ProjectionRecords.ts"
+import { eventsOf } from "./ProjectionRows.ts"
+import { stateRow } from "./ProjectionStateReads.ts"
+
+/** Dead letters that are handed out for another try at once. */
+const RETRIES = 100
+
+const READ_PROJECTION_PAGE = statement(
+  "ProjectionPageRows.readProjectionPage",
+  "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
+)
+
+/** Reads on from `after`: at most `limit` rows of the log are looked at. */
+export const readProjectionPage = inEnvironment(
+  "readPageProjection",
+  function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
+    const row = yield* owned(tx, token)
+    if (row === undefined) return { _tag: "Lost" }
+    if (row.paused_at !== null) return { _tag: "Paused" }
+    const retries = yield* all(READ_PROJECTION_PAGE, row.environment!, row.key!, RETRIES)
+    if (retries.length > 0) return { _tag: "Retries", events: retries.map(toEntry) }
+    const page = yield* readLog.in(tx, {
+      environment: token.environment,
+      kind: "event",
+      after: Math.max(after, Number(row.position)),
+      patterns: eventsOf(row),
+      limit
+    })
+    return {
+      _tag: "Events",
+      events: page.entries,
+      // nothing up to the end of the log is left to be found
+      position: page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position,
+      saved: Number(row.position),
+      isRebuilding: row.rebuild_to !== null,
+      atEnd: page.atEnd
+    }
+  },
+  (token) => `read on for projection "${token.name}"`
+)
+
+/** `undefined` when the claim is gone. */
+export const readPartitions = inEnvironment(
+  "readStatesProjection",
+  function* (
+    tx: Transaction,
+    token: ProjectionToken,
+    partitions: ReadonlyArray<string>
+  ): Program<ReadonlyArray<PartitionState> | undefined> {
+    const row = yield* owned(tx, token)
+    if (row === undefined) return undefined
+    return yield* forEach(partitions, function* (partition) {
+      const state = yield* stateRow(row, partition)
+      return state === undefined
+        ? { partition, position: 0 }
+        : { partition, state: String(state.state), position: Number(state.position) }
+    })
+  },
+  (token) => `read the state of projection "${token.name}"`
+)

@@ -1,0 +1,101 @@
+/** Projections as they are stored: registered, found, and begun anew. */
+import { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import type { ProjectionRegistration } from "../../Protocol/ProjectionOwners.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { affected, get, type Program, refuse, statement, write } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { projectionKey } from "./ProjectionRecords.ts"
+
+const FIND_PROJECTION = statement(
+  "ProjectionRows.findProjection",
+  "SELECT p.* FROM environments e JOIN projections p ON p.environment = e.key WHERE e.name = ? AND p.name = ?"
+)
+
+/** The row of a projection. Throws `ProjectionNotFoundError`. */
+export function* findProjection(environment: string, name: string): Program<Row, ProjectionNotFoundError> {
+  // by the name of the environment, whose key is only remembered once the transaction that made it is durable
+  const row = yield* get(FIND_PROJECTION, environment, name)
+  if (row === undefined) return yield* refuse(new ProjectionNotFoundError(name))
+  return row
+}
+
+export const eventsOf = (row: Row): ReadonlyArray<string> => parseStored(String(row.events))
+
+export const markProjection = (tx: Transaction, environment: string, name: string): void => {
+  tx.changes.projections.push(projectionKey(environment, name))
+}
+
+const REGISTER_PROJECTION = statement(
+  "ProjectionRows.registerProjection",
+  `INSERT INTO projections (environment, name, mode, events, partition_key, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING`
+)
+
+const REGISTER_PROJECTION_2 = statement(
+  "ProjectionRows.registerProjection.2",
+  "SELECT * FROM projections WHERE environment = ? AND name = ?"
+)
+
+const REGISTER_PROJECTION_3 = statement(
+  "ProjectionRows.registerProjection.3",
+  "UPDATE projections SET events = ?, partition_key = ?, updated_at = ? WHERE key = ?"
+)
+
+/**
+ * Adds a projection or replaces what it projects. A managed one whose events or partitions are others than before is
+ * rebuilt, since its states are of the old ones; an external one goes on from where it is.
+ */
+export function* registerProjection(
+  tx: Transaction,
+  environment: string,
+  registration: ProjectionRegistration
+): Program<void, InvalidStateError> {
+  const { events, mode, name } = registration
+  const partitionKey = registration.partitionKey ?? null
+  const now = tx.now()
+  const text = JSON.stringify(events)
+  const key = tx.environment(environment)
+  const created = yield* affected(REGISTER_PROJECTION, key, name, mode, text, partitionKey, now, now)
+  if (created > 0) return
+  const row = yield* get(REGISTER_PROJECTION_2, key, name)
+  if (row === undefined) throw new Error(`no projection ${name}`)
+  if (row.mode !== mode) {
+    return yield* refuse(
+      new InvalidStateError(
+        `Projection "${name}" is ${row.mode} in the engine and ${mode} in this worker: give it another name, or delete it first ` +
+          "with client.projections.delete()"
+      )
+    )
+  }
+  if (row.events === text && row.partition_key === partitionKey) return
+  yield* write(REGISTER_PROJECTION_3, text, partitionKey, now, row.key!)
+  if (mode === "managed") yield* resetProjection(tx, Number(row.key))
+  markProjection(tx, environment, name)
+}
+
+const RESET_PROJECTION = statement(
+  "ProjectionRows.resetProjection",
+  `UPDATE projections SET position = 0, shown_epoch = CASE WHEN rebuild_to IS NULL THEN epoch ELSE coalesce(shown_epoch, epoch) END,
+       epoch = epoch + 1, generation = generation + 1, handed_out = 0, rebuild_to = ?,
+       failing = NULL, failures = 0, error = NULL, error_position = NULL, error_at = NULL, updated_at = ? WHERE key = ?`
+)
+
+const RESET_PROJECTION_2 = statement(
+  "ProjectionRows.resetProjection.2",
+  "DELETE FROM dead_letters WHERE projection = ?"
+)
+
+/**
+ * Forgets position and dead letters, and states once there are new ones: until everything is projected again, those from
+ * before are read. What was handed out before counts no more.
+ */
+export function* resetProjection(tx: Transaction, key: number): Program<void> {
+  yield* write(RESET_PROJECTION, (yield* endOfLog()) || null, tx.now(), key)
+  yield* write(RESET_PROJECTION_2, key)
+}
+
+/** Whether an event is one of the projection's. */
+export const accepts = (row: Row, name: string): boolean =>
+  eventsOf(row).some((pattern) => matchesPattern(pattern, name))

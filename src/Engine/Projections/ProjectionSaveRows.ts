@@ -1,0 +1,198 @@
+/** Saves of projections: position, states and dead letters together, or not at all (guarantee G11). */
+import { ValidationError } from "../../Errors.ts"
+import type { ProjectionSave, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { get, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { owned, whyNotOwned } from "./ProjectionOwnerRows.ts"
+import type { ProjectionToken } from "./ProjectionRecords.ts"
+import { markProjection } from "./ProjectionRows.ts"
+import { shownEpoch, stateRow, tellStates } from "./ProjectionStateReads.ts"
+
+/** States from before a rebuild that one save clears away. */
+const LEFTOVERS = 200
+
+const SAVE_PROJECTION = statement(
+  "ProjectionSaveRows.saveProjection",
+  `INSERT INTO dead_letters (projection, position, error, attempts, at, retrying) VALUES (?, ?, ?, ?, ?, 0)
+       ON CONFLICT (projection, position) DO UPDATE SET error = excluded.error, attempts = dead_letters.attempts + excluded.attempts, at = excluded.at, retrying = 0`
+)
+
+const SAVE_PROJECTION_2 = statement(
+  "ProjectionSaveRows.saveProjection.2",
+  "DELETE FROM dead_letters WHERE projection = ? AND position = ?"
+)
+
+const SAVE_PROJECTION_3 = statement(
+  "ProjectionSaveRows.saveProjection.3",
+  `UPDATE projections SET position = ?, failing = ?, failures = ?, error = coalesce(?, error), error_position = coalesce(?, error_position),
+       error_at = coalesce(?, error_at), rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
+       version = version + 1, last_save = ?, updated_at = ? WHERE key = ?`
+)
+
+/** Saves the outcome of a batch, all or nothing. The save that was stored last is stored no second time, and accepted. */
+export const saveProjection = inEnvironment(
+  "saveProjection",
+  function* (
+    tx: Transaction,
+    token: ProjectionToken,
+    save: ProjectionSave
+  ): Program<ProjectionSaved, ValidationError> {
+    const id = save.number === undefined ? null : `${token.token}:${token.generation}:${save.number}`
+    if (id !== null && (yield* wasSaved(tx, token, id))) return { _tag: "Saved" }
+    const row = yield* owned(tx, token)
+    if (row === undefined) return yield* countRefusal(tx, token, yield* whyNotOwned(tx, token))
+    if (save.from !== Number(row.position)) {
+      return yield* countRefusal(
+        tx,
+        token,
+        `it goes on from position ${save.from}, and the projection is at ${row.position}`
+      )
+    }
+    yield* checkSave(row, save)
+
+    const now = tx.now()
+    for (const state of save.states) yield* putState(row, state, now)
+    for (const { attempts, error, position } of save.deadLetters) {
+      yield* write(SAVE_PROJECTION, row.key!, position, JSON.stringify(error), attempts, now)
+    }
+    for (const position of save.resolved) {
+      yield* write(SAVE_PROJECTION_2, row.key!, position)
+    }
+    const last = save.failing ?? save.deadLetters.at(-1)
+    yield* write(
+      SAVE_PROJECTION_3,
+      save.to,
+      save.failing?.position ?? null,
+      save.failing?.failures ?? 0,
+      last === undefined ? null : JSON.stringify(last.error),
+      last?.position ?? null,
+      last === undefined ? null : now,
+      save.to,
+      id,
+      now,
+      row.key!
+    )
+    yield* clearLeftovers(row)
+    markProjection(tx, token.environment, token.name)
+    yield* tellStates(
+      tx,
+      token.environment,
+      row,
+      save.states.map(({ partition }) => partition)
+    )
+    return { _tag: "Saved" }
+  },
+  (token) => `save projection "${token.name}"`
+)
+
+const CHECK_SAVE = statement(
+  "ProjectionSaveRows.checkSave",
+  "SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?"
+)
+
+/** What comes over the wire may be anything; all is checked before something is written. */
+function* checkSave(
+  row: Row,
+  { deadLetters, failing, from, resolved, states, to }: ProjectionSave
+): Program<void, ValidationError> {
+  const refuseAs = (what: string) =>
+    refuse(new ValidationError(`A save of projection "${row.name}" is not acceptable: ${what}`))
+  if (to < from) return yield* refuseAs(`it goes back from position ${from} to ${to}`)
+  if (to > from && to > (yield* endOfLog()))
+    return yield* refuseAs(`position ${to} is beyond the end of the log`)
+  if (states.length > 0 && row.mode === "external")
+    return yield* refuseAs("an external projection has no state")
+  const seen = new Set<string>()
+  for (const { partition, position } of states) {
+    if (seen.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
+    seen.add(partition)
+    const stored = Number((yield* stateRow(row, partition))?.position ?? 0)
+    // a retried dead letter changes a state without moving it
+    if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
+      return yield* refuseAs(
+        `the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`
+      )
+    }
+    if (position > to && resolved.length === 0)
+      return yield* refuseAs(`the state of partition "${partition}" is beyond position ${to}`)
+  }
+  if (failing !== undefined && failing.position <= to) return yield* refuseAs("the event that failed is done")
+  for (const { position } of deadLetters) {
+    const inBatch = position > from && position <= to
+    const known = yield* get(CHECK_SAVE, row.key!, position)
+    if (!inBatch && known === undefined)
+      return yield* refuseAs(`there is no event at position ${position} in the batch`)
+  }
+}
+
+const PUT_STATE = statement(
+  "ProjectionSaveRows.putState",
+  `INSERT INTO projection_states (projection, epoch, partition_key, state, position, event_id, event_time, version, revision, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
+     ON CONFLICT (projection, epoch, partition_key) DO UPDATE SET state = excluded.state, position = excluded.position, event_id = excluded.event_id,
+       event_time = excluded.event_time, version = projection_states.version + 1, revision = excluded.revision, updated_at = excluded.updated_at`
+)
+
+export function* putState(
+  projection: Row,
+  state: {
+    readonly partition: string
+    readonly state: string
+    readonly position: number
+    readonly eventId: string
+    readonly eventTime: number
+  },
+  now: number
+): Program<void> {
+  yield* write(
+    PUT_STATE,
+    projection.key!,
+    projection.epoch!,
+    state.partition,
+    state.state,
+    state.position,
+    state.eventId,
+    state.eventTime,
+    Number(projection.version) + 1,
+    now
+  )
+}
+
+const CLEAR_LEFTOVERS = statement(
+  "ProjectionSaveRows.clearLeftovers",
+  "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)"
+)
+
+/** States from before the last rebuild go a few at a time, so that a rebuild takes no longer the more there are. */
+function* clearLeftovers(row: Row): Program<void> {
+  if (row.epoch === 0) return
+  yield* write(CLEAR_LEFTOVERS, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
+}
+
+const WAS_SAVED = statement(
+  "ProjectionSaveRows.wasSaved",
+  "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
+)
+
+/** Whether this very save is the last one that was stored: its worker has not heard of it. */
+function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: string): Program<boolean> {
+  const key = tx.findEnvironment(environment)
+  return key !== undefined && (yield* get(WAS_SAVED, key, name))?.last_save === id
+}
+
+const REFUSE = statement(
+  "ProjectionSaveRows.refuse",
+  "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?"
+)
+
+/** Counts what it refuses. */
+export function* countRefusal(
+  tx: Transaction,
+  { environment, name }: { readonly environment: string; readonly name: string },
+  reason: string
+): Program<ProjectionSaved> {
+  tx.changes.counts.staleSaves++
+  yield* write(REFUSE, tx.environment(environment), name)
+  return { _tag: "Refused", reason }
+}

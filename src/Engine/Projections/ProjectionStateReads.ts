@@ -1,0 +1,96 @@
+/** States of projections as they are stored and shown, and what those who look on are told of them. */
+import { forEach, get, statement, type Program } from "../Store/Program.ts"
+import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
+import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
+import type { ProjectionStatus } from "../../Protocol/Projections.ts"
+import type { ProjectionState } from "./ProjectionRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+const STATE_ROW = statement(
+  "ProjectionStateReads.stateRow",
+  "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
+)
+
+/** The state that is folded into. */
+export function* stateRow(
+  projection: Row,
+  partition: string,
+  epoch = projection.epoch!
+): Program<Row | undefined> {
+  return yield* get(STATE_ROW, projection.key!, epoch, partition)
+}
+
+export const toState = (row: Row): ProjectionState => ({
+  partition: String(row.partition_key),
+  state: String(row.state),
+  position: Number(row.position),
+  eventId: String(row.event_id),
+  eventTime: Number(row.event_time),
+  version: Number(row.version),
+  revision: Number(row.revision),
+  updatedAt: Number(row.updated_at)
+})
+
+export const statusOf = (row: Row): ProjectionStatus => {
+  if (row.paused_at !== null) return "paused"
+  if (row.failing !== null) return "error"
+  return row.rebuild_to === null ? "active" : "rebuilding"
+}
+
+/** The epoch whose states are read: until a rebuild is done, that from before. */
+export const shownEpoch = (row: Row): number =>
+  Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
+
+/** How a projection does, and where it is. */
+export const standing = (row: Row) => ({
+  status: statusOf(row),
+  ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),
+  cursor: writeCursor(cursorOf(row))
+})
+
+export const cursorOf = (row: Row): Cursor => ({
+  // keys are used again, and times may be the same
+  epoch: `${Number(row.created_at).toString(36)}-${row.key}-${shownEpoch(row)}`,
+  version: Number(row.version)
+})
+
+const TELL_STATES = statement("ProjectionStateReads.tellStates", "SELECT * FROM projections WHERE key = ?")
+
+const TELL_STATES_2 = statement(
+  "ProjectionStateReads.tellStates.2",
+  "SELECT name FROM events WHERE position = ? AND environment = ?"
+)
+
+/**
+ * Tells of the states that were saved since the row was read, if somebody looks on. Until a rebuild is done nothing that it saves
+ * is shown; then the state of a projection without partitions is told, and of others that they are rebuilt.
+ */
+export function* tellStates(
+  tx: Transaction,
+  environment: string,
+  before: Row,
+  saved: ReadonlyArray<string>
+): Program<void> {
+  if (!tx.interest.states) return
+  const row = yield* get(TELL_STATES, before.key!)
+  if (row === undefined || row.rebuild_to !== null) return
+  const rebuilt = before.rebuild_to !== null
+  const partitions = rebuilt && row.partition_key === null ? [GLOBAL_PARTITION] : saved
+  if (partitions.length === 0 && !rebuilt) return
+  tx.changes.states.push({
+    environment,
+    name: String(row.name),
+    ...standing(row),
+    states: (yield* forEach(partitions, function* (partition) {
+      const state = yield* stateRow(row, partition)
+      if (state === undefined) return []
+      const event = yield* get(TELL_STATES_2, state.position!, row.environment!)
+      return {
+        ...toState(state),
+        ...(event === undefined ? {} : { eventName: String(event.name) })
+      }
+    })).flat(),
+    rebuilt
+  })
+}

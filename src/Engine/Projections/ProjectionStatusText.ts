@@ -1,0 +1,86 @@
+/** What is told of a projection: how it does, and why it is where it is. */
+import type { RunError } from "../../Client/Client.ts"
+import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
+import type { SerializedError } from "../../Errors.ts"
+import type { ProjectionInfo } from "./ProjectionRecords.ts"
+
+export const toRunError = ({
+  code,
+  data,
+  message,
+  name,
+  retryable,
+  stack
+}: Omit<SerializedError, "stack"> & { readonly stack?: string | undefined }): RunError => ({
+  message,
+  code: code ?? "ERROR",
+  name,
+  ...(stack === undefined ? {} : { stack }),
+  ...(retryable === undefined ? {} : { retryable }),
+  ...(data === undefined ? {} : { details: data })
+})
+
+export const iso = (time: number): string => new Date(time).toISOString()
+
+export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
+  name: info.name,
+  mode: info.mode,
+  status: info.status,
+  message: explain(info),
+  events: info.events,
+  ...(info.partitionKey === undefined ? {} : { partitionKey: info.partitionKey }),
+  lastEventSeq: info.position,
+  lag: info.lag,
+  ...(info.owner === undefined ? {} : { owner: info.owner.workerId }),
+  generation: info.generation,
+  ...(info.paused === undefined
+    ? {}
+    : {
+        pausedBy: info.paused.by,
+        pausedAt: iso(info.paused.at),
+        ...(info.paused.reason === undefined ? {} : { pauseReason: info.paused.reason })
+      }),
+  ...(info.rebuildTo === undefined ? {} : { rebuildTo: info.rebuildTo }),
+  ...(info.lastError === undefined
+    ? {}
+    : {
+        errorMessage: info.lastError.error.message,
+        lastError: {
+          ...toRunError({ ...info.lastError.error, stack: undefined }),
+          position: info.lastError.position,
+          at: iso(info.lastError.at)
+        }
+      }),
+  ...(info.failing === undefined ? {} : { failing: info.failing }),
+  deadLetters: info.deadLetters,
+  refusedSaves: info.refusedSaves,
+  createdAt: iso(info.createdAt),
+  updatedAt: iso(info.updatedAt)
+})
+
+/** Why the projection is where it is, in a sentence. */
+export const explain = (info: ProjectionInfo): string => {
+  const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
+  const waiting = lag === 1 ? "1 event waits" : `${lag} events wait`
+  const letters =
+    deadLetters === 0
+      ? ""
+      : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`
+  if (paused !== undefined) {
+    const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
+    return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.${letters}`
+  }
+  if (owner === undefined) return `No worker runs it; ${waiting}.${letters}`
+  if (failing !== undefined) {
+    return (
+      `The event at position ${failing.position} has failed ${failing.failures === 1 ? "once" : `${failing.failures} times`} ` +
+      `and is tried again: ${info.lastError?.error.message ?? ""}; ${waiting}.${letters}`
+    )
+  }
+  if (rebuildTo !== undefined) {
+    return `Being rebuilt by ${owner.workerId}: at position ${position} of ${rebuildTo}; ${waiting}.${letters}`
+  }
+  return lag === 0
+    ? `Up to date, run by ${owner.workerId}.${letters}`
+    : `Run by ${owner.workerId}, at position ${position}; ${waiting}.${letters}`
+}

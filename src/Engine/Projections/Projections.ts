@@ -1,0 +1,79 @@
+/**
+ * Projections in the engine: what their owners ask (`ProjectionOwners.ts`), what clients ask (`ProjectionClients.ts`), and what runners
+ * that cannot show a token do. Nothing polls: who waits is woken by the commit that it waits for.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { checkedInEngine as checked } from "../../Checked.ts"
+import type { EngineError } from "../../Errors.ts"
+import { maxBatchSize } from "../../Projection/Projection.ts"
+import type { ProjectionRegistration, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
+import { Signals } from "../Signals.ts"
+import { Store } from "../Store/Store.ts"
+import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
+import { checkRegistration } from "./CheckRegistration.ts"
+import { LOG, makeLookAgain } from "./LookAgain.ts"
+import { makeClients, type ProjectionClients } from "./ProjectionClients.ts"
+import { makeOwners, type ProjectionOwners } from "./ProjectionOwners.ts"
+import type { HandedOut, ProjectionInfo, TokenlessSave } from "./ProjectionRecords.ts"
+import { announceStates } from "./StateEvents.ts"
+import * as TokenlessProjections from "./TokenlessProjections.ts"
+
+/** What workers and clients may ask of the engine about projections. */
+export interface ProjectionsService extends ProjectionOwners, ProjectionClients {
+  /** For runners that cannot show a token. */
+  readonly register: (
+    environment: string,
+    registration: ProjectionRegistration
+  ) => Effect.Effect<ProjectionInfo, EngineError>
+  readonly handOut: (
+    environment: string,
+    name: string,
+    limit: number
+  ) => Effect.Effect<HandedOut, EngineError>
+  readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
+}
+
+/** How long a runner without a token is taken to be there after a poll, milliseconds. */
+const TOKENLESS_LEASE_MS = 30_000
+
+export class Projections extends Context.Service<Projections, ProjectionsService>()(
+  "@ironflow/node/Engine/Projections"
+) {}
+
+/** Also says to those who listen to system events which states were saved. */
+export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Layer.effect(
+  Projections,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const system = yield* SystemEvents
+    const signals = new Signals()
+    const stop = store.onCommit(({ logEnd, projections, states }) => {
+      if (logEnd > 0) signals.announce(LOG)
+      for (const key of projections) signals.announce(key)
+      for (const change of states) announceStates(system, change)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    const lookAgain = makeLookAgain(signals)
+    return {
+      ...makeOwners(store, lookAgain),
+      ...makeClients(store, lookAgain),
+      register: (environment, registration) =>
+        Effect.andThen(
+          checked(() => checkRegistration(registration)),
+          store.write(TokenlessProjections.register(environment, registration))
+        ),
+      handOut: (environment, name, limit) =>
+        store.write(
+          TokenlessProjections.handOut({
+            environment,
+            name,
+            limit: Math.min(Math.max(1, limit), maxBatchSize),
+            leaseMs: TOKENLESS_LEASE_MS
+          })
+        ),
+      saveTokenless: (...args) => store.write(TokenlessProjections.saveTokenless(...args))
+    }
+  })
+)

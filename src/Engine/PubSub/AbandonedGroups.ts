@@ -1,0 +1,81 @@
+/** Consumer groups that nobody uses any more. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import {
+  acrossEnvironments,
+  all,
+  forEach,
+  inEnvironment,
+  type Program,
+  statement,
+  write
+} from "../Store/Program.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { removeGroup } from "./GroupRows.ts"
+
+const TOUCH_GROUPS = statement(
+  "AbandonedGroups.touchGroups",
+  "UPDATE consumer_groups SET used_at = ? WHERE key = ? AND environment = ?"
+)
+
+/** Marks groups of an environment as in use now. */
+export const touchGroups = inEnvironment(
+  "touchGroups",
+  function* (tx: Transaction, environment: string, groups: ReadonlyArray<number>): Program<void> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return
+    for (const key of groups) yield* write(TOUCH_GROUPS, tx.now(), key, within)
+  },
+  () => "keep groups"
+)
+
+const ABANDONED = statement(
+  "AbandonedGroups.abandoned",
+  "SELECT key, environment FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?"
+)
+
+/** The first `limit` groups, of all environments, that nobody has used for `unusedMs`, nor configured or paused. */
+function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
+  return yield* all(ABANDONED, tx.settledNow() - unusedMs, limit)
+}
+
+/** Global: whoever asks does not know where groups are abandoned, and is going to name each environment. */
+const whereAbandoned = acrossEnvironments(
+  "whereGroupsAbandoned",
+  function* (tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<string>> {
+    const rows = yield* abandoned(tx, unusedMs, limit)
+    return [...new Set(rows.map(({ environment }) => tx.environmentName(Number(environment))))]
+  },
+  () => "delete abandoned groups"
+)
+
+/** Deletes those of an environment that are among the first `limit` anywhere; returns how many. */
+const deleteSome = inEnvironment(
+  "deleteAbandonedGroups",
+  function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
+    const within = tx.findEnvironment(environment)
+    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === within)
+    yield* forEach(rows, ({ key }) => removeGroup(tx, Number(key)))
+    return rows.length
+  },
+  () => "delete abandoned groups"
+)
+
+/**
+ * Deletes groups that nobody has used for `unusedMs`, at most `limit`; returns how many. Those that
+ * somebody has configured, and paused ones, stay.
+ */
+export const deleteAbandonedGroups = (
+  store: StoreService,
+  unusedMs: number,
+  limit: number
+): Effect.Effect<number, StoreError> =>
+  Effect.flatMap(store.read(whereAbandoned(unusedMs, limit)), (environments) =>
+    Effect.map(
+      Effect.forEach(environments, (environment) => store.write(deleteSome(environment, unusedMs, limit)), {
+        concurrency: "unbounded"
+      }),
+      (counts) => counts.reduce((sum, count) => sum + count, 0)
+    )
+  )

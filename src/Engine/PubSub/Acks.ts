@@ -1,0 +1,118 @@
+/** What a subscription client says of what it holds: that it is done with an event, or still works on it. */
+import * as Effect from "effect/Effect"
+import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
+import type { Subscribed } from "./Subscriber.ts"
+
+/** What this needs of the connection on which it is said. */
+interface AckOutlet {
+  readonly say: (message: WSServerMessage) => void
+  readonly run: (effect: Effect.Effect<void>) => void
+  /** Somebody has acked what it does not hold. */
+  readonly countStaleAck: () => void
+}
+
+export class Acks {
+  readonly #subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>
+  readonly #outlet: AckOutlet
+
+  constructor(
+    /** Those of the connection, by id. */
+    subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>,
+    outlet: AckOutlet
+  ) {
+    this.#subscriptions = subscriptions
+    this.#outlet = outlet
+  }
+
+  /** It has handled an event, or not. */
+  ack(message: { readonly [name: string]: unknown }): void {
+    const { ackType, eventId, reason, redeliverDelay, requestId, subscriptionId } = message
+    const answer = this.#answering(requestId)
+    if (typeof eventId !== "string" || (ackType !== "ack" && ackType !== "nak" && ackType !== "term")) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: "An ack needs an eventId, and an ackType of ack, nak or term"
+      })
+    }
+    if (
+      redeliverDelay !== undefined &&
+      !(typeof redeliverDelay === "number" && redeliverDelay >= 0 && redeliverDelay <= MAX_REDELIVER_MS)
+    ) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}`
+      })
+    }
+    const meant = [...this.#subscriptions.values()].filter(
+      ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
+    )
+    const holder = meant.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
+    const notHeld = notHeldHere(eventId)
+    if (holder === undefined) {
+      for (const { subscribed } of meant) subscribed.heard()
+      this.#outlet.countStaleAck()
+      return answer(notHeld)
+    }
+    this.#outlet.run(
+      Effect.match(
+        holder.settle(eventId, {
+          how: ackType,
+          ...(redeliverDelay === undefined ? {} : { redeliverMs: redeliverDelay }),
+          ...(typeof reason === "string" ? { reason: reason.slice(0, MAX_FAILURE) } : {})
+        }),
+        {
+          onSuccess: (settled) => answer(settled ? undefined : notHeld),
+          onFailure: (error) => answer({ code: error.code, message: error.message })
+        }
+      )
+    )
+  }
+
+  /** It works on an event, or on all that it holds. */
+  inProgress(message: { readonly [name: string]: unknown }): void {
+    const { eventId, except = [], requestId, subscriptionId } = message
+    const answer = this.#answering(requestId)
+    if (
+      typeof subscriptionId !== "string" ||
+      (eventId !== undefined && typeof eventId !== "string") ||
+      !isTexts(except)
+    ) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: "What is in progress needs a subscriptionId, and an eventId or a list `except` of such"
+      })
+    }
+    const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
+    const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
+    // it has ended while this was on its way, and what it held is with others
+    if (subscribed === undefined) return answer(notHeld)
+    this.#outlet.run(
+      Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
+        onSuccess: (count) => answer(count > 0 ? undefined : notHeld),
+        onFailure: (error) => answer({ code: error.code, message: error.message })
+      })
+    )
+  }
+
+  /** Says what became of a request, or only that something is wrong with one that wants no answer. */
+  #answering(requestId: unknown) {
+    return (problem?: { readonly code: string; readonly message: string }): void => {
+      if (typeof requestId === "number") {
+        this.#outlet.say({
+          type: "ack_result",
+          requestId,
+          ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
+        })
+      } else if (problem !== undefined) this.#outlet.say({ type: "error", ...problem })
+    }
+  }
+}
+
+const isTexts = (value: unknown): value is ReadonlyArray<string> =>
+  Array.isArray(value) && value.every((one) => typeof one === "string")
+
+const notHeldHere = (eventId: string) => ({
+  code: "NOT_HELD",
+  message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
+})

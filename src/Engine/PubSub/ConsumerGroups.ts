@@ -1,0 +1,385 @@
+/** Consumer groups for those who look after them: what the store knows of a group, and what the engine knows of its members. */
+import { checkedInEngine as checked } from "../../Checked.ts"
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { EffectKind } from "../../Client/Client.ts"
+import {
+  type ConsumerGroup,
+  type ConsumerGroupConfig,
+  type ConsumerGroupDeadLetter,
+  type ConsumerGroupOptions,
+  type ConsumerGroupsApi,
+  type ConsumerGroupStatus,
+  type ConsumerGroupUpdate,
+  type ListConsumerGroupsOptions,
+  MAX_METADATA,
+  MAX_REASON,
+  type PauseConsumerGroupOptions
+} from "../../Client/ConsumerGroups.ts"
+import { type EngineError, InvalidStateError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import { compileExpression } from "../../Expression.ts"
+import { decodeJson, isObject } from "../../Json.ts"
+import * as Limits from "../../Limits.ts"
+import { encodeMetadata } from "../../Metadata.ts"
+import type { GroupPage } from "../../Protocol/ConsumerGroups.ts"
+import { show } from "../../Show.ts"
+import { polite } from "../Polite.ts"
+import { GROUP_RETENTION_MS } from "./GroupSweep.ts"
+import type { GroupChange, GroupChoice, GroupDeadLetter, GroupDefinition, GroupInfo } from "./GroupRecords.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import type { Member } from "./Group.ts"
+import { oneOf, readSettings, settingsOf } from "./Settings.ts"
+import { Subscriptions, type SubscriptionsService } from "./Subscriptions.ts"
+import { checkGroupTarget, readTarget } from "./Target.ts"
+import * as GroupInspection from "./GroupInspection.ts"
+import * as GroupDeadLetters from "./GroupDeadLetters.ts"
+
+/** A change of settings, status or both at once. */
+interface ConsumerGroupChange {
+  readonly settings?: ConsumerGroupUpdate
+  readonly status?: ConsumerGroupStatus
+}
+
+export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>, EngineError> {
+  /** A part of the list, of at most {@link PAGE}. */
+  readonly page: (
+    options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
+  ) => Effect.Effect<GroupPage, EngineError>
+  readonly change: (
+    name: string,
+    change: ConsumerGroupChange,
+    options?: PauseConsumerGroupOptions
+  ) => Effect.Effect<ConsumerGroup, EngineError>
+}
+
+/** Groups on one page. Each is read in its own turn of the event loop: its lag is counted. */
+export const PAGE = 50
+
+export class ConsumerGroups extends Context.Service<
+  ConsumerGroups,
+  {
+    /** Looking after the consumer groups of one environment. */
+    readonly in: (environment: string) => EngineConsumerGroups
+  }
+>()("@ironflow/node/Engine/ConsumerGroups") {}
+
+export const layer: Layer.Layer<ConsumerGroups, never, Store | Subscriptions> = Layer.effect(
+  ConsumerGroups,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const subscriptions = yield* Subscriptions
+    return { in: (environment) => make(store, subscriptions, environment) }
+  })
+)
+
+const make = (
+  store: StoreService,
+  subscriptions: SubscriptionsService,
+  environment: string
+): EngineConsumerGroups => {
+  const seen = (found: Effect.Effect<GroupInfo, EngineError>): Effect.Effect<ConsumerGroup, EngineError> =>
+    Effect.flatMap(found, (info) =>
+      Effect.map(Clock.currentTimeMillis, (now) => toGroup(info, subscriptions.membersOf(info.key), now))
+    )
+
+  const chosen = (
+    name: string,
+    { namespace = "default", pattern }: ConsumerGroupOptions = {}
+  ): GroupChoice => ({
+    environment,
+    name: Limits.checkName("consumer group", name),
+    namespace: Limits.checkName("namespace", namespace),
+    ...(pattern === undefined ? {} : { pattern: checkPattern(pattern) })
+  })
+
+  const page: EngineConsumerGroups["page"] = ({ cursor = "", limit, name, namespace, status }) =>
+    Effect.gen(function* () {
+      const query = yield* checked(() => {
+        if (!/^\d{0,15}$/.test(cursor)) {
+          throw new ValidationError("The cursor is not one that this engine has given")
+        }
+        if (status !== undefined) oneOf("status", ["active", "paused"], status)
+        return {
+          environment,
+          after: Number(cursor),
+          limit: Math.min(limit, PAGE),
+          ...(namespace === undefined ? {} : { namespace: Limits.checkName("namespace", namespace) }),
+          ...(name === undefined ? {} : { name: Limits.checkName("consumer group", name) }),
+          ...(status === undefined ? {} : { isPaused: status === "paused" })
+        }
+      })
+      const found = yield* polite(GroupInspection.listGroups(store, query))
+      const now = yield* Clock.currentTimeMillis
+      return {
+        groups: found.groups.map((info) => toGroup(info, subscriptions.membersOf(info.key), now)),
+        ...(found.next === undefined ? {} : { nextCursor: String(found.next) }),
+        totalCount: found.totalCount
+      }
+    })
+
+  const change: EngineConsumerGroups["change"] = (name, change, options = {}) =>
+    Effect.flatMap(
+      checked(() => [chosen(name, options), readChange(change, options)] as const),
+      ([choice, change]) => seen(store.write(GroupInspection.updateGroup(choice, change)))
+    )
+
+  return {
+    page,
+    change,
+    create: (config) =>
+      Effect.flatMap(
+        checked(() => readDefinition(environment, config)),
+        (definition) => seen(store.write(GroupInspection.createGroup(definition)))
+      ),
+    get: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => seen(polite(store.read(GroupInspection.getGroup(choice))))
+      ),
+    list: (options = {}) =>
+      Effect.gen(function* () {
+        const all: Array<ConsumerGroup> = []
+        let cursor: string | undefined = ""
+        while (cursor !== undefined) {
+          const found: GroupPage = yield* page({ ...options, cursor, limit: PAGE })
+          all.push(...found.groups)
+          cursor = found.nextCursor
+        }
+        return all
+      }),
+    update: (name, settings, options) => change(name, { settings }, options),
+    pause: (name, options) => change(name, { status: "paused" }, options),
+    resume: (name, options) => change(name, { status: "active" }, options),
+    deadLetters: (name, { after = 0, limit = 100, ...options } = {}) =>
+      Effect.flatMap(
+        checked(() => {
+          if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+            throw new ValidationError(
+              `The limit of deadLetters must be an integer from 1 to 1000, got ${show(limit)}`
+            )
+          }
+          if (!Number.isSafeInteger(after) || after < 0) {
+            throw new ValidationError(
+              `\`after\` of deadLetters must be a position from 0 up, got ${show(after)}`
+            )
+          }
+          return chosen(name, options)
+        }),
+        (choice) =>
+          Effect.map(polite(store.read(GroupDeadLetters.listDeadLetters(choice, after, limit))), (letters) =>
+            letters.map(toDeadLetter)
+          )
+      ),
+    retryDeadLetter: (name, position, options) => {
+      const none = () =>
+        Effect.fail(
+          new InvalidStateError(
+            `Consumer group "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+          )
+        )
+      return Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) =>
+          Number.isSafeInteger(position)
+            ? Effect.flatMap(store.write(GroupDeadLetters.retryDeadLetters(choice, position)), (count) =>
+                count > 0 ? Effect.void : none()
+              )
+            : none()
+      )
+    },
+    retryDeadLetters: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => store.write(GroupDeadLetters.retryDeadLetters(choice, undefined))
+      ),
+    delete: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => store.write(GroupInspection.deleteGroup(choice))
+      )
+  }
+}
+
+const readDefinition = (environment: string, config: ConsumerGroupConfig): GroupDefinition => {
+  if (!isObject(config)) throw new ValidationError("A consumer group needs a name and a pattern")
+  const { filter, metadata, name, namespace = "default", pattern } = config
+  const target = checkGroupTarget(readTarget(pattern))
+  const settings = readSettings(config, { mayBeNull: false })
+  return {
+    environment,
+    namespace: Limits.checkName("namespace", namespace),
+    name: Limits.checkName("consumer group", name),
+    pattern,
+    names: target.names,
+    ...(target.kind === undefined ? {} : { kind: target.kind }),
+    ...(filter === undefined ? {} : { filter: readFilter(filter) }),
+    ...(metadata == null ? {} : { metadata: readMetadata(metadata) }),
+    // `null` was refused
+    settings: settings as GroupDefinition["settings"]
+  }
+}
+
+const readChange = (
+  { settings, status }: ConsumerGroupChange,
+  { by = "a client", reason }: PauseConsumerGroupOptions
+): GroupChange => {
+  if (settings !== undefined && !isObject(settings)) {
+    throw new ValidationError("A change of a consumer group must be an object")
+  }
+  const { filter, metadata } = settings ?? {}
+  const changed = readSettings(settings ?? {}, { mayBeNull: true })
+  return {
+    ...(filter === undefined ? {} : { filter: filter === null ? null : readFilter(filter) }),
+    ...(metadata === undefined ? {} : { metadata: metadata === null ? null : readMetadata(metadata) }),
+    ...(Object.keys(changed).length === 0 ? {} : { settings: changed }),
+    ...(status === undefined
+      ? {}
+      : {
+          paused:
+            oneOf("status", ["active", "paused"], status) === "active"
+              ? null
+              : {
+                  by: readText("`by`", by),
+                  ...(reason === undefined ? {} : { reason: readText("`reason`", reason) })
+                }
+        })
+  }
+}
+
+const checkPattern = (pattern: string): string => {
+  readTarget(pattern)
+  return pattern
+}
+
+const readFilter = (filter: string): string => compileExpression(filter, ["event"]).text
+
+const readMetadata = (metadata: unknown): string => {
+  const what = "The metadata of a consumer group"
+  return Limits.checkSize(what, encodeMetadata(what, metadata) ?? "{}", MAX_METADATA)
+}
+
+const readText = (what: string, text: unknown): string => {
+  if (typeof text !== "string") throw new ValidationError(`${what} must be a string`)
+  if (text.length > MAX_REASON) throw new LimitExceededError(what, text.length, MAX_REASON, "characters")
+  return text
+}
+
+const iso = (at: number): string => new Date(at).toISOString()
+
+const toDeadLetter = ({
+  at,
+  event,
+  reason,
+  attempts,
+  position
+}: GroupDeadLetter): ConsumerGroupDeadLetter => ({
+  position,
+  event: {
+    id: event.id,
+    name: event.name,
+    version: event.version,
+    data: decodeJson(event.data),
+    timestamp: iso(event.timestamp)
+  },
+  ...(reason === undefined ? {} : { reason }),
+  attempts,
+  failedAt: iso(at)
+})
+
+const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): ConsumerGroup => ({
+  id: `grp_${info.key}`,
+  namespace: info.namespace,
+  name: info.name,
+  pattern: info.pattern,
+  ...(info.filter === undefined ? {} : { filter: info.filter }),
+  status: info.isPaused ? "paused" : "active",
+  message: explain(info, members, now),
+  position: info.position,
+  lag: info.lag,
+  inFlight: info.inFlight,
+  retrying: info.retrying,
+  ...(info.nextRetryAt === undefined ? {} : { nextRetryAt: iso(info.nextRetryAt) }),
+  givenUp: info.givenUp,
+  deadLetters: info.deadLetters,
+  memberCount: members.length,
+  members: members.map((member) => ({
+    id: member.holder,
+    ackMode: member.options.ackMode,
+    inFlight: member.inFlight,
+    isSlow: member.isSlow,
+    joinedAt: iso(member.options.joinedAt)
+  })),
+  ...settingsOf(info.settings),
+  // it was an object when it was stored
+  ...(info.metadata === undefined ? {} : { metadata: JSON.parse(info.metadata) }),
+  ...(info.paused === undefined
+    ? {}
+    : {
+        pausedBy: info.paused.by,
+        pausedAt: iso(info.paused.at),
+        ...(info.paused.reason === undefined ? {} : { pauseReason: info.paused.reason })
+      }),
+  createdAt: iso(info.createdAt),
+  updatedAt: iso(info.updatedAt),
+  usedAt: iso(info.usedAt),
+  ...(info.isConfigured || info.isPaused || members.length > 0
+    ? {}
+    : { expiresAt: iso(info.usedAt + GROUP_RETENTION_MS) })
+})
+
+const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
+
+/** Why the group gets what it gets, in a sentence or three. */
+const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
+  const { deadLetters } = info
+  const dead =
+    deadLetters === 0
+      ? ""
+      : ` ${count(deadLetters, "event is a dead letter", "events are dead letters")} until somebody has ${deadLetters === 1 ? "it" : "them"} tried again.`
+  return `${progressOf(info, members, now)}${dead}`
+}
+
+const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
+  const { inFlight, lag, paused, retrying } = info
+  const waiting = `${count(lag + retrying, "event waits", "events wait")}`
+  if (paused !== undefined) {
+    const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
+    return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.`
+  }
+  if (members.length === 0) {
+    return `No member is connected; ${waiting}.${lag + retrying === 0 ? ` ${newestOf(info)}` : ""}`
+  }
+  const connected = count(members.length, "member is", "members are")
+  if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
+    if (members.every((member) => member.isSilent)) {
+      return `${connected} connected, and let the time for an event run out without a word since; ${waiting}.`
+    }
+    if (members.every((member) => member.credit === 0)) {
+      return members.every((member) => member.isSlow)
+        ? `${connected} connected and reading too slowly; ${waiting}.`
+        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} in hand are acked; ${waiting}.`
+    }
+    return `Events are being handed out to ${count(members.length, "member", "members")}; ${waiting}.`
+  }
+  const again =
+    info.nextRetryAt === undefined
+      ? ""
+      : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "comes" : "come"} again, the first at ${iso(info.nextRetryAt)}.`
+  const held =
+    inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} in hand and not acked yet.`
+  return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
+}
+
+/** What there has been for a group to which nothing is left to be handed out. */
+const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
+  if (newest === undefined) return `Nothing in the log fits "${pattern}" so far.`
+  const which = `The newest event that fits "${pattern}" is ${newest.name} at position ${newest.position}`
+  if (beginning !== undefined && newest.position <= beginning) {
+    return `${which}, from before the group began after position ${beginning}.`
+  }
+  if (!newest.passes) return `${which}, which the filter ${filter} leaves out.`
+  return `${which}, of ${iso(newest.at)}.`
+}

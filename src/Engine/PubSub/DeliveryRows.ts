@@ -1,0 +1,185 @@
+/**
+ * What a consumer group has handed out and not finished (guarantee G12).
+ *
+ * A delivery is done when its holder says so. Until then one holder has it; when its time is up, or the holder is gone, the next claim
+ * hands it to somebody. A holder is one subscription of one connection, and so of one environment.
+ */
+import { calculateBackoff } from "../../Backoff.ts"
+import {
+  acrossEnvironments,
+  affected,
+  forEach,
+  get,
+  inEnvironment,
+  type Program,
+  statement,
+  write
+} from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { Extension, Settlement } from "./GroupRecords.ts"
+
+/** What a group keeps of what it has given up. */
+export const MAX_DEAD_LETTERS = 1000
+
+const SETTLE_DELIVERY = statement(
+  "DeliveryRows.settleDelivery",
+  "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
+)
+
+function* settleDelivery(tx: Transaction, settlement: Settlement): Program<boolean> {
+  const { failed, group, position, holder } = settlement
+  const isHeld =
+    failed === undefined
+      ? (yield* affected(SETTLE_DELIVERY, group, position, holder)) > 0
+      : yield* fail(tx, settlement, failed)
+  if (!isHeld) tx.changes.counts.staleAcks++
+  return isHeld
+}
+
+const FAIL = statement(
+  "DeliveryRows.fail",
+  "SELECT failures FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
+)
+
+const FAIL_2 = statement(
+  "DeliveryRows.fail.2",
+  "UPDATE deliveries SET holder = NULL, due_at = ?, failures = ?, reason = ? WHERE consumer_group = ? AND position = ?"
+)
+
+function* fail(
+  tx: Transaction,
+  { group, position, holder }: Settlement,
+  { reason, redelivery }: NonNullable<Settlement["failed"]>
+): Program<boolean> {
+  const row = yield* get(FAIL, group, position, holder)
+  if (row === undefined) return false
+  const failures = Number(row.failures) + 1
+  if (redelivery === undefined) {
+    yield* bury(tx, { group, position, attempts: failures, reason: reason ?? null })
+    return true
+  }
+  const { firstMs, longestMs, maxRedeliveries } = redelivery
+  // the next claim gives it up, and tells the members
+  const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
+  yield* write(FAIL_2, tx.now() + delayMs, failures, reason ?? null, group, position)
+  return true
+}
+
+const EXTEND_DELIVERIES = statement(
+  "DeliveryRows.extendDeliveries",
+  "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
+)
+
+const EXTEND_DELIVERIES_2 = statement(
+  "DeliveryRows.extendDeliveries.2",
+  "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
+)
+
+/** Gives a holder time; returns for how many deliveries. */
+export const extendDeliveries = inEnvironment(
+  "extendDeliveries",
+  function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
+    const dueAt = tx.now() + ackMs
+    return position === undefined
+      ? yield* affected(EXTEND_DELIVERIES, dueAt, holder, JSON.stringify(except))
+      : yield* affected(EXTEND_DELIVERIES_2, dueAt, holder, position)
+  },
+  () => "extend deliveries"
+)
+
+const BURY = statement(
+  "DeliveryRows.bury",
+  `INSERT INTO group_dead_letters (consumer_group, position, reason, attempts, at) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT (consumer_group, position) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, at = excluded.at`
+)
+
+const BURY_2 = statement(
+  "DeliveryRows.bury.2",
+  "UPDATE consumer_groups SET given_up = given_up + 1 WHERE key = ?"
+)
+
+const BURY_3 = statement(
+  "DeliveryRows.bury.3",
+  "SELECT CASE WHEN count(*) > ?1 THEN count(*) - ?1 ELSE 0 END AS n FROM group_dead_letters WHERE consumer_group = ?2"
+)
+
+const BURY_4 = statement(
+  "DeliveryRows.bury.4",
+  `DELETE FROM group_dead_letters WHERE consumer_group = ?1 AND position IN
+       (SELECT position FROM group_dead_letters WHERE consumer_group = ?1 ORDER BY at, position LIMIT ?2)`
+)
+
+const BURY_5 = statement("DeliveryRows.bury.5", "SELECT name FROM consumer_groups WHERE key = ?")
+
+/** Gives up a delivery. */
+export function* bury(
+  tx: Transaction,
+  letter: {
+    readonly group: number
+    readonly position: number
+    readonly attempts: number
+    readonly reason: Row[string]
+  }
+): Program<void> {
+  const { attempts, group, position, reason } = letter
+  yield* finish(group, position)
+  yield* write(BURY, group, position, reason, attempts, tx.now())
+  yield* write(BURY_2, group)
+  const excess = Number((yield* get(BURY_3, MAX_DEAD_LETTERS, group))?.n)
+  if (excess === 0) return
+  yield* write(BURY_4, group, excess)
+  const name = (yield* get(BURY_5, group))?.name
+  tx.changes.warnings.push(
+    `Consumer group "${name}" has more than ${MAX_DEAD_LETTERS} dead letters: the oldest is forgotten. Retry them with \`ironflow groups retry\``
+  )
+}
+
+const FINISH = statement(
+  "DeliveryRows.finish",
+  "DELETE FROM deliveries WHERE consumer_group = ? AND position = ?"
+)
+
+export function* finish(group: number, position: number): Program<void> {
+  yield* write(FINISH, group, position)
+}
+
+const RELEASE_HOLDER = statement(
+  "DeliveryRows.releaseHolder",
+  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
+)
+
+/** A member is gone: what it holds is due at once, which counts as no failure. */
+export const releaseHolder = inEnvironment(
+  "releaseHolder",
+  function* (tx: Transaction, _environment: string, holder: string): Program<void> {
+    yield* write(RELEASE_HOLDER, tx.now(), holder)
+  },
+  () => "give back deliveries"
+)
+
+const RECOVER_DELIVERIES = statement(
+  "DeliveryRows.recoverDeliveries",
+  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL"
+)
+
+/** No connection outlives the process that had the database open before. Global: it is done once, when the database is opened. */
+export const recoverDeliveries = acrossEnvironments(
+  "recoverDeliveries",
+  function* (tx: Transaction): Program<void> {
+    yield* write(RECOVER_DELIVERIES, tx.now())
+  },
+  () => "take back messages"
+)
+
+/** Ends deliveries, or gives them back. What a holder no longer holds changes nothing; says which settled. */
+export const settleDeliveries = inEnvironment(
+  "settleDeliveries",
+  function* (
+    tx: Transaction,
+    _environment: string,
+    settlements: ReadonlyArray<Settlement>
+  ): Program<ReadonlyArray<boolean>> {
+    return yield* forEach(settlements, (one) => settleDelivery(tx, one))
+  },
+  () => "settle deliveries"
+)

@@ -1,0 +1,489 @@
+/** The members of a consumer group that are connected now. What the group has handed out is in the store. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { AckMode, BackpressureMode, BufferConfig, GroupSettings } from "../../Protocol/Subscriptions.ts"
+import type { GroupSetup, Redelivery } from "./GroupRecords.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
+import { makeFilter } from "./Filter.ts"
+import { redeliveryOf, settingsOf } from "./Settings.ts"
+import {
+  backlogOf,
+  givenUp,
+  type InProgress,
+  type Outlet,
+  type Settled,
+  slowConsumer,
+  type Subscribed
+} from "./Subscriber.ts"
+import * as GroupInspection from "./GroupInspection.ts"
+import * as DeliveryRows from "./DeliveryRows.ts"
+import * as GroupClaims from "./GroupClaims.ts"
+
+export class Group implements Listener {
+  readonly environment: string
+  readonly key: number
+  readonly name: string
+  readonly #store: StoreService
+  readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #at: (epochMs: number, f: () => void) => () => void
+  readonly #now: () => number
+  readonly #feed: () => Feed
+  readonly #shape: Shape
+  readonly #onRetire: () => void
+  #setup: GroupSetup
+  #settings: GroupSettings
+  #retired = false
+  #deleted = false
+  #leave: (() => void) | undefined
+  readonly #members = new Map<string, Member>()
+  #served: string | undefined
+  #claiming = false
+  #again = false
+  #cancelAlarm: (() => void) | undefined
+  /** Epoch milliseconds: from then on the time of somebody who holds something is up, for all that is known. */
+  #nextDueAt = Number.POSITIVE_INFINITY
+
+  constructor(
+    {
+      environment,
+      key,
+      name,
+      setup
+    }: {
+      readonly environment: string
+      readonly key: number
+      readonly name: string
+      readonly setup: GroupSetup
+    },
+    shape: Shape,
+    feed: () => Feed,
+    engine: {
+      readonly store: StoreService
+      readonly run: (effect: Effect.Effect<void>) => void
+      readonly at: (epochMs: number, f: () => void) => () => void
+      readonly now: () => number
+    },
+    onRetire: () => void
+  ) {
+    this.environment = environment
+    this.key = key
+    this.name = name
+    this.#setup = setup
+    this.#settings = settingsOf(setup.settings)
+    this.#onRetire = onRetire
+    this.#store = engine.store
+    this.#run = engine.run
+    this.#at = engine.at
+    this.#now = engine.now
+    this.#feed = feed
+    this.#shape = shape
+  }
+
+  get settings(): GroupSettings {
+    return this.#settings
+  }
+
+  now(): number {
+    return this.#now()
+  }
+
+  redelivery(delayMs?: number): Redelivery {
+    return redeliveryOf(this.#setup.settings, delayMs)
+  }
+
+  get members(): ReadonlyArray<Member> {
+    return [...this.#members.values()]
+  }
+
+  /** Whether a filter that a member asks for is another than the one that somebody has given the group. */
+  refusesFilter(asked: string | undefined): boolean {
+    return this.#setup.isConfigured && asked !== undefined && asked !== this.#setup.filter
+  }
+
+  get filter(): string | undefined {
+    return this.#setup.filter
+  }
+
+  /** Somebody has updated, paused, resumed or deleted it. */
+  readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
+    Effect.map(this.#store.read(GroupInspection.getSetup(this.environment, this.key)), (setup) => {
+      if (setup === undefined) return this.#end()
+      const isFiltered = setup.filter !== this.#setup.filter
+      this.#setup = setup
+      this.#settings = settingsOf(setup.settings)
+      if (isFiltered && this.#leave !== undefined) {
+        this.#leave()
+        this.#leave = this.#join()
+      }
+      this.wake()
+    })
+  )
+
+  #join(): () => void {
+    const { filter: _, ...shape } = this.#shape
+    const { filter } = this.#setup
+    return this.#feed().join(
+      filter === undefined
+        ? shape
+        : { ...shape, filter: makeFilter(filter, `consumer group "${this.name}"`, this.#run) },
+      this
+    )
+  }
+
+  /** It was deleted: its members are told, and whoever asks for its name from now on begins another one. */
+  #end(): void {
+    if (this.#deleted) return
+    this.#deleted = true
+    if (!this.#retired) {
+      this.#retired = true
+      this.#onRetire()
+    }
+    for (const member of this.members) member.end()
+  }
+
+  /** Nobody joins it any more: who comes now opens the group anew. */
+  get isRetired(): boolean {
+    return this.#retired
+  }
+
+  add(member: Member): void {
+    // it was deleted while the member was on its way
+    if (this.#deleted) return member.end()
+    this.#leave ??= this.#join()
+    this.#members.set(member.holder, member)
+    this.wake()
+  }
+
+  remove(member: Member): void {
+    this.#members.delete(member.holder)
+    if (this.#members.size === 0) {
+      this.#leave?.()
+      this.#leave = undefined
+      this.#cancelAlarm?.()
+      this.#cancelAlarm = undefined
+    }
+    // whoever has joined by then is told of what was given back
+    this.#run(
+      this.#store.write(DeliveryRows.releaseHolder(this.environment, member.holder)).pipe(
+        Effect.catch((error) =>
+          Effect.logWarning("Deliveries could not be given back; they are due at their deadline", error)
+        ),
+        Effect.andThen(Effect.sync(() => (this.#members.size === 0 ? this.retireIfEmpty() : this.wake())))
+      )
+    )
+  }
+
+  retireIfEmpty(): void {
+    if (this.#members.size > 0 || this.#retired) return
+    this.#retired = true
+    this.#onRetire()
+  }
+
+  offer(): void {
+    this.wake()
+  }
+
+  onGap(): void {}
+
+  /** There may be something to hand out, or room for it. */
+  wake(): void {
+    if (this.#claiming) {
+      this.#again = true
+      return
+    }
+    if (this.#members.size === 0 || this.#setup.isPaused || this.#deleted) return
+    this.#claiming = true
+    this.#run(this.#claim)
+  }
+
+  /** Whoever follows the member that was served last comes first, so that single events are shared as well as many. */
+  #inTurn(): ReadonlyArray<Member> {
+    const { members } = this
+    const next = members.findIndex(({ holder }) => holder === this.#served) + 1
+    return [...members.slice(next), ...members.slice(0, next)]
+  }
+
+  /** In the same turn in which there was nothing more to do, so that no wake is lost between the two. */
+  #rest(): void {
+    this.#claiming = false
+  }
+
+  readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    while (true) {
+      this.#again = false
+      const members = this.#inTurn()
+        .filter(({ isSlow }) => !isSlow)
+        .map(({ holder, credit, isSilent, options }) => ({
+          holder,
+          credit,
+          ackMs: options.ackWaitMs,
+          isSilent,
+          // whose client settles events by itself also says that it works on them
+          speaks: options.ackMode === "auto" && options.settlesItself
+        }))
+      // one whose time for something is up has room again
+      const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
+      if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
+      const claim = yield* this.#store.write(
+        GroupClaims.claimDeliveries({
+          environment: this.environment,
+          group: this.key,
+          members,
+          maxRedeliveries: this.#settings.maxRedeliveries
+        })
+      )
+      const gone = new Set<string>()
+      for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
+      for (const { attempt, entry, holder } of claim.deliveries) {
+        for (const member of this.#members.values()) member.forget(entry.position)
+        this.#served = holder
+        const member = this.#members.get(holder)
+        if (member === undefined) gone.add(holder)
+        else member.deliver(entry, attempt)
+      }
+      for (const { id, attempts, position } of claim.exhausted) {
+        for (const member of this.#members.values()) {
+          member.forget(position)
+          member.tellGivenUp(id, attempts)
+        }
+      }
+      // they left while the claim was on its way to the database
+      for (const holder of gone)
+        yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, holder))
+      this.#cancelAlarm?.()
+      this.#nextDueAt = claim.nextDueAt
+      this.#cancelAlarm =
+        claim.nextDueAt === Number.POSITIVE_INFINITY
+          ? undefined
+          : this.#at(claim.nextDueAt, () => this.wake())
+      if (!claim.more && !this.#again && gone.size === 0) return this.#rest()
+    }
+  }).pipe(
+    Effect.onError(() => Effect.sync(() => this.#rest())),
+    Effect.catch((error) =>
+      // another engine has the database, and its groups
+      error.code === "STORE_LOCKED"
+        ? Effect.void
+        : Effect.andThen(
+            Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
+            Effect.delay(
+              Effect.sync(() => this.wake()),
+              RETRY_MS
+            )
+          )
+    )
+  )
+}
+
+/** A member that settles what it was handed within this may hold more, milliseconds. */
+const QUICK_MS = 1000
+
+/** What a member has asked for; what it has not is as the group says. */
+export interface MemberOptions {
+  readonly ackMode: AckMode
+  readonly backpressure?: BackpressureMode
+  readonly buffer?: BufferConfig
+  /** The client acks what it has handled in `auto` mode too. */
+  readonly settlesItself: boolean
+  readonly ackWaitMs: number
+  /** Events that it wants to hold at once, if it says: more only while it is quick. */
+  readonly capacity?: number
+  /** Epoch milliseconds. */
+  readonly joinedAt: number
+}
+
+export class Member implements Subscribed {
+  readonly id: string
+  readonly pattern: string
+  readonly holder: string
+  readonly options: MemberOptions
+  readonly #shape: Shape
+  readonly #outlet: Outlet
+  readonly #group: Group
+  readonly #store: StoreService
+  /** Positions by handle. */
+  readonly #inFlight = new Map<string, number>()
+  readonly #handles = new Map<number, string>()
+  /** Since when, epoch milliseconds, by handle: only of members that want to hold few. */
+  readonly #heldSince = new Map<string, number>()
+  /** What it may hold: more than it wants for as long as it settles quickly, so that nobody waits for a round trip. */
+  #window: number
+  #isTold = false
+  #isSilent = false
+
+  constructor(
+    pattern: string,
+    shape: Shape,
+    holder: string,
+    options: MemberOptions,
+    outlet: Outlet,
+    group: Group,
+    store: StoreService
+  ) {
+    this.id = shape.subscriptionId
+    this.pattern = pattern
+    this.holder = holder
+    this.#shape = shape
+    this.options = options
+    this.#outlet = outlet
+    this.#group = group
+    this.#store = store
+    this.#window = options.capacity ?? Number.POSITIVE_INFINITY
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size
+  }
+
+  /** Whether it let its time for something run out, and has said nothing since. */
+  get isSilent(): boolean {
+    return this.#isSilent
+  }
+
+  fallSilent(): void {
+    this.#isSilent = true
+  }
+
+  heard(): void {
+    if (!this.#isSilent) return
+    this.#isSilent = false
+    this.#group.wake()
+  }
+
+  get maxInflight(): number {
+    return Math.min(this.#group.settings.maxInflight, this.#window)
+  }
+
+  /** Whether its connection does not keep up. */
+  get isSlow(): boolean {
+    const { backpressure, buffer } = this.#group.settings
+    return (
+      this.#outlet.backlog >=
+      backlogOf(this.options.backpressure ?? backpressure, this.options.buffer ?? buffer)
+    )
+  }
+
+  get credit(): number {
+    return this.isSlow ? 0 : Math.max(0, this.maxInflight - this.#inFlight.size)
+  }
+
+  deliver(item: Parameters<typeof encodeItem>[1], attempt: number): void {
+    const handle = this.#outlet.handleFor(item, this.id)
+    this.#inFlight.set(handle, item.position)
+    this.#handles.set(item.position, handle)
+    if (this.options.capacity !== undefined) this.#heldSince.set(handle, this.#group.now())
+    this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
+    this.#warn()
+    if (this.options.ackMode === "auto" && !this.options.settlesItself) {
+      this.#outlet.run(
+        Effect.catch(Effect.asVoid(this.settle(handle, { how: "ack" })), (error) =>
+          Effect.logWarning(`Delivery of ${item.id} could not be settled: it comes again`, error)
+        )
+      )
+    }
+  }
+
+  #warn(): void {
+    const mode = this.options.backpressure ?? this.#group.settings.backpressure
+    if (this.#isTold || mode !== "buffer" || !this.isSlow) return
+    this.#isTold = true
+    this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+  }
+
+  /** The group is gone. */
+  end(): void {
+    this.#outlet.end(
+      this.id,
+      "CONSUMER_GROUP_DELETED",
+      `Consumer group "${this.#group.name}" was deleted: subscribe again to begin another one at the end of the log`
+    )
+  }
+
+  /** Somebody else has it now. */
+  forget(position: number): void {
+    const handle = this.#handles.get(position)
+    if (handle === undefined) return
+    this.#handles.delete(position)
+    this.#inFlight.delete(handle)
+    this.#heldSince.delete(handle)
+  }
+
+  tellGivenUp(id: string, attempts: number): void {
+    this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
+  }
+
+  holds(handle: string): boolean {
+    return this.#inFlight.has(handle)
+  }
+
+  settle(handle: string, { how, reason, redeliverMs }: Settled): Effect.Effect<boolean, StoreError> {
+    const position = this.#inFlight.get(handle)
+    if (position === undefined) return Effect.succeed(false)
+    const { holder } = this
+    const { environment, key } = this.#group
+    return Effect.map(
+      this.#store.write(
+        DeliveryRows.settleDeliveries(environment, [
+          {
+            group: key,
+            position,
+            holder,
+            ...(how === "ack"
+              ? {}
+              : {
+                  failed: {
+                    ...(how === "nak" ? { redelivery: this.#group.redelivery(redeliverMs) } : {}),
+                    ...(reason === undefined ? {} : { reason })
+                  }
+                })
+          }
+        ])
+      ),
+      ([settled = false]) => {
+        this.#measure(handle)
+        this.forget(position)
+        this.#isSilent = false
+        this.#group.wake()
+        return settled
+      }
+    )
+  }
+
+  #measure(handle: string): void {
+    const { capacity } = this.options
+    const since = this.#heldSince.get(handle)
+    if (capacity === undefined || since === undefined) return
+    const isQuick = this.#group.now() - since < QUICK_MS
+    this.#window = isQuick ? Math.min(this.#window + 1, this.#group.settings.maxInflight) : capacity
+  }
+
+  extend(which: InProgress): Effect.Effect<number, StoreError> {
+    // not before it is stored: what is due by then would go to somebody else
+    return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
+  }
+
+  #extend(which: InProgress): Effect.Effect<number, StoreError> {
+    const { holder } = this
+    const { environment } = this.#group
+    const { ackWaitMs: ackMs } = this.options
+    if ("only" in which) {
+      const position = this.#inFlight.get(which.only)
+      return position === undefined
+        ? Effect.succeed(0)
+        : this.#store.write(DeliveryRows.extendDeliveries({ environment, holder, ackMs, position }))
+    }
+    if (this.#inFlight.size === 0) return Effect.succeed(0)
+    const except = which.except.flatMap((handle) => this.#inFlight.get(handle) ?? [])
+    return this.#store.write(DeliveryRows.extendDeliveries({ environment, holder, ackMs, except }))
+  }
+
+  onDrain(): void {
+    this.#isTold = false
+    this.#group.wake()
+  }
+
+  close(): void {
+    this.#group.remove(this)
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Handing out messages of a consumer group to its members: those that are due again first, then what follows in the log
+ * (guarantee G12).
+ */
+import { evaluateExpression } from "../../Expression.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { compilePattern } from "../../Pattern.ts"
+import { viewOfRow } from "../Log/EventViews.ts"
+import { COLUMNS, toEntry } from "../Log/LogRows.ts"
+import { all, get, inEnvironment, type Program, statement, write } from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { bury, finish } from "./DeliveryRows.ts"
+import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
+
+/** Why a delivery has failed whose holder did not settle it. */
+const TIMED_OUT = "It was neither acked nor said to be in progress in time"
+
+/** Rows of the log that one claim looks at. */
+const PAGE = 256
+
+const CLAIM_DELIVERIES = statement(
+  "GroupClaims.claimDeliveries",
+  "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND environment = ? AND paused_at IS NULL"
+)
+
+const CLAIM_DELIVERIES_2 = statement(
+  "GroupClaims.claimDeliveries.2",
+  `SELECT d.position AS delivery, d.holder, d.failures, d.reason, e.* FROM deliveries d
+     LEFT JOIN events e ON e.position = d.position AND e.environment = ?
+     WHERE d.consumer_group = ? AND d.due_at <= ? ORDER BY d.due_at, d.position LIMIT ?`
+)
+
+const CLAIM_DELIVERIES_3 = statement(
+  "GroupClaims.claimDeliveries.3",
+  "UPDATE deliveries SET holder = ?, due_at = ?, failures = ? WHERE consumer_group = ? AND position = ?"
+)
+
+const CLAIM_DELIVERIES_4 = statement(
+  "GroupClaims.claimDeliveries.4",
+  "SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ? AND due_at > ?"
+)
+
+/**
+ * Hands messages of a group to members with room: those that are due again first, then what follows in the log. Nothing
+ * while the group is paused.
+ */
+export const claimDeliveries = inEnvironment(
+  "claimDeliveries",
+  function* (tx: Transaction, demand: GroupDemand): Program<GroupClaim> {
+    const now = tx.now()
+    const turns = new Turns(demand.members)
+    const deliveries: Array<ClaimedDelivery> = []
+    const exhausted: Array<GroupClaim["exhausted"][number]> = []
+    const environment = tx.findEnvironment(demand.environment)
+    const group =
+      environment === undefined ? undefined : yield* get(CLAIM_DELIVERIES, demand.group, environment)
+    if (group === undefined)
+      return { deliveries, exhausted, silent: [], more: false, nextDueAt: Number.POSITIVE_INFINITY }
+
+    const due = yield* all(CLAIM_DELIVERIES_2, group.environment!, demand.group, now, PAGE)
+    for (const row of due) {
+      // a holder whose time is up has failed; one that gave it back has said so then
+      const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
+      if (row.holder !== null) turns.giveBack(String(row.holder))
+      if (row.position === null || failures > demand.maxRedeliveries) {
+        const position = Number(row.delivery)
+        if (row.position === null) yield* finish(demand.group, position)
+        else {
+          // whoever let its time run out has said nothing
+          const reason = row.holder === null ? row.reason! : TIMED_OUT
+          yield* bury(tx, { group: demand.group, position, attempts: failures, reason })
+          exhausted.push({ position, id: String(row.id), attempts: failures })
+        }
+        continue
+      }
+      const member = turns.next()
+      if (member === undefined) break
+      yield* write(
+        CLAIM_DELIVERIES_3,
+        member.holder,
+        now + member.ackMs,
+        failures,
+        demand.group,
+        row.delivery!
+      )
+      deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
+    }
+
+    const more =
+      turns.hasRoom &&
+      (due.length === PAGE || (yield* readOn(tx, demand.group, group, turns, now, deliveries)))
+    // what is due by now and was not handed out waits for room, and not for a time
+    const next = yield* get(CLAIM_DELIVERIES_4, demand.group, now)
+    return {
+      deliveries,
+      exhausted,
+      silent: turns.silent,
+      more,
+      nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
+    }
+  },
+  () => "hand out messages of a group"
+)
+
+const READ_ON = statement(
+  "GroupClaims.readOn",
+  `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+)
+
+const READ_ON_2 = statement(
+  "GroupClaims.readOn.2",
+  "INSERT INTO deliveries (consumer_group, position, holder, due_at) VALUES (?, ?, ?, ?)"
+)
+
+const READ_ON_3 = statement("GroupClaims.readOn.3", "UPDATE consumer_groups SET cursor = ? WHERE key = ?")
+
+/**
+ * Hands out what follows in the log; says whether there is more. Rows of other environments are passed over: no index has those of
+ * one in the order of the log, and what is looked at must be bounded.
+ */
+function* readOn(
+  tx: Transaction,
+  key: number,
+  group: Row,
+  turns: Turns,
+  now: number,
+  deliveries: Array<ClaimedDelivery>
+): Program<boolean> {
+  // the index of names would find all rows of the environment, and sort them
+  const rows = yield* all(READ_ON, group.cursor!, PAGE)
+  const fits = compilePattern(String(group.names))
+  let cursor = Number(group.cursor)
+  let full = false
+  let isLong = false
+  const before = stepsTaken()
+  for (const row of rows) {
+    // the filter may take long: nobody else gets anything done while this transaction lasts
+    if ((isLong = stepsTaken() - before > MAX_STEPS)) break
+    const wanted =
+      row.environment === group.environment &&
+      (group.kind === null || group.kind === row.kind) &&
+      fits(String(row.name))
+    if (wanted && (group.filter === null || accepts(tx, String(group.filter), row))) {
+      const member = turns.next()
+      if (member === undefined) {
+        full = true
+        break
+      }
+      yield* write(READ_ON_2, key, row.position!, member.holder, now + member.ackMs)
+      deliveries.push({ holder: member.holder, attempt: 1, entry: toEntry(row) })
+    }
+    cursor = Number(row.position)
+  }
+  if (cursor !== Number(group.cursor)) {
+    yield* write(READ_ON_3, cursor, key)
+  }
+  return isLong || (!full && rows.length === PAGE)
+}
+
+const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
+  const { error, exceeded, matched } = evaluateExpression(filter, { event: viewOfRow(row) })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${row.name}" ${row.id}: filter of a consumer group: ${error}`)
+  }
+  return matched
+}
+
+/** Members with room, one after the other. */
+class Turns {
+  readonly #members: ReadonlyArray<Turn>
+  #at = 0
+
+  constructor(members: GroupDemand["members"]) {
+    this.#members = members.map((member) => ({ isSilent: false, ...member }))
+  }
+
+  get hasRoom(): boolean {
+    return this.#members.some((member) => this.#mayHave(member))
+  }
+
+  get silent(): ReadonlyArray<string> {
+    return this.#members.filter(({ isSilent }) => isSilent).map(({ holder }) => holder)
+  }
+
+  /** A holder no longer has one that it had: its time was up. */
+  giveBack(holder: string): void {
+    const member = this.#members.find((one) => one.holder === holder)
+    if (member === undefined) return
+    member.credit++
+    member.isSilent = true
+  }
+
+  next(): Turn | undefined {
+    for (let tried = 0; tried < this.#members.length; tried++) {
+      const member = this.#members[this.#at++ % this.#members.length]
+      if (member === undefined || !this.#mayHave(member)) continue
+      member.credit--
+      return member
+    }
+    return undefined
+  }
+
+  #mayHave({ credit, isSilent, speaks }: Turn): boolean {
+    if (credit <= 0) return false
+    return !isSilent || (speaks !== true && this.#members.every((other) => other.isSilent))
+  }
+}
+
+type Turn = GroupDemand["members"][number] & { credit: number; isSilent: boolean }

@@ -1,0 +1,95 @@
+/** What consumer groups have given up: kept until somebody has it tried again. */
+import type { ValidationError, ConsumerGroupNotFoundError } from "../../Errors.ts"
+import {
+  affected,
+  all,
+  get,
+  statement,
+  variant,
+  write,
+  inEnvironment,
+  type Program
+} from "../Store/Program.ts"
+import { findGroup } from "./GroupInspection.ts"
+import type { GroupChoice, GroupDeadLetter } from "./GroupRecords.ts"
+import { toEntry, whileRoom } from "../Log/LogRows.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+const LIST_DEAD_LETTERS = statement(
+  "GroupDeadLetters.listDeadLetters",
+  `SELECT d.consumer_group, d.position FROM group_dead_letters d
+       JOIN events e ON e.position = d.position AND e.environment = ?
+       WHERE d.consumer_group = ? AND d.position > ? ORDER BY d.position LIMIT ?`
+)
+
+const LIST_DEAD_LETTERS_2 = statement(
+  "GroupDeadLetters.listDeadLetters.2",
+  `SELECT e.*, d.reason, d.attempts, d.at FROM group_dead_letters d JOIN events e ON e.position = d.position AND e.environment = ?
+         WHERE d.consumer_group = ? AND d.position = ?`
+)
+
+/** Those whose event is still there, by position. */
+export const listDeadLetters = inEnvironment(
+  "listDeadLettersGroup",
+  function* (
+    tx: Transaction,
+    group: GroupChoice,
+    after: number,
+    limit: number
+  ): Program<Array<GroupDeadLetter>, ConsumerGroupNotFoundError | ValidationError> {
+    const { environment, key } = yield* findGroup(tx, group)
+    const keys = yield* all(LIST_DEAD_LETTERS, environment!, key!, after, limit)
+    const rows = yield* whileRoom(keys, ({ consumer_group, position }) =>
+      get(LIST_DEAD_LETTERS_2, environment!, consumer_group!, position!)
+    )
+    return rows.map((row) => ({
+      position: Number(row.position),
+      event: toEntry(row),
+      ...(row.reason === null ? {} : { reason: String(row.reason) }),
+      attempts: Number(row.attempts),
+      at: Number(row.at)
+    }))
+  },
+  (group) => `list the dead letters of consumer group "${group.name}"`
+)
+
+const RETRY_DEAD_LETTERS = statement(
+  "GroupDeadLetters.retryDeadLetters",
+  "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
+)
+
+/** Has one handed out again, or all of them, as if they had not failed before; returns how many. */
+export const retryDeadLetters = inEnvironment(
+  "retryDeadLettersGroup",
+  function* (
+    tx: Transaction,
+    group: GroupChoice,
+    position: number | undefined
+  ): Program<number, ConsumerGroupNotFoundError | ValidationError> {
+    const row = yield* findGroup(tx, group)
+    const key = Number(row.key)
+    const which = `FROM group_dead_letters WHERE consumer_group = ?1 AND (CAST(?2 AS BIGINT) IS NULL OR position = ?2)
+    AND EXISTS (SELECT 1 FROM events WHERE events.position = group_dead_letters.position AND environment = ?3)`
+    const count = yield* affected(
+      variant(
+        "GroupDeadLetters.retryDeadLetters",
+        `INSERT INTO deliveries (consumer_group, position, due_at) SELECT consumer_group, position, ?4 ${which}`
+      ),
+      key,
+      position ?? null,
+      row.environment!,
+      tx.now()
+    )
+    if (count === 0) return 0
+    yield* write(
+      variant("GroupDeadLetters.retryDeadLetters", `DELETE ${which}`),
+      key,
+      position ?? null,
+      row.environment!
+    )
+    yield* write(RETRY_DEAD_LETTERS, count, key)
+    tx.changes.groups.push(key)
+    return count
+  },
+  (group) => `retry dead letters of consumer group "${group.name}"`
+)

@@ -1,0 +1,338 @@
+/** Looking at consumer groups, and steering them. */
+import { nextTurn } from "../Polite.ts"
+import * as Effect from "effect/Effect"
+import {
+  all,
+  forEach,
+  get,
+  statement,
+  type Program,
+  variant,
+  write,
+  inEnvironment,
+  refuse
+} from "../Store/Program.ts"
+import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, ValidationError } from "../../Errors.ts"
+import { evaluateExpression } from "../../Expression.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { LogKind, type LogEntryKind } from "../Log/LogRecords.ts"
+import { viewOfRow } from "../Log/EventViews.ts"
+import { insertGroup, removeGroup, setupOf } from "./GroupRows.ts"
+import type {
+  GroupChange,
+  GroupChoice,
+  GroupDefinition,
+  GroupInfo,
+  GroupSetup,
+  ListGroupsQuery
+} from "./GroupRecords.ts"
+import { countAfter, newestOf } from "../Log/LogRows.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+const CREATE_GROUP = statement(
+  "GroupInspection.createGroup",
+  "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?"
+)
+
+/** Begins where the log ends. Fails with `ConsumerGroupExistsError`. */
+export const createGroup = inEnvironment(
+  "createGroup",
+  function* (tx: Transaction, group: GroupDefinition): Program<GroupInfo, ConsumerGroupExistsError> {
+    const environment = tx.environment(group.environment)
+    const [known] = yield* rowsOf(environment, group)
+    if (known !== undefined)
+      return yield* refuse(new ConsumerGroupExistsError(group.name, group.namespace, group.pattern))
+    const key = yield* insertGroup(tx, environment, group, yield* endOfLog())
+    yield* write(CREATE_GROUP, JSON.stringify(group.settings), group.metadata ?? null, key)
+    return yield* infoOf(key)
+  },
+  (group) => `create consumer group "${group.name}"`
+)
+
+export const getGroup = inEnvironment(
+  "getGroup",
+  function* (
+    tx: Transaction,
+    group: GroupChoice
+  ): Program<GroupInfo, ConsumerGroupNotFoundError | ValidationError> {
+    return yield* toInfo(yield* findGroup(tx, group))
+  },
+  (group) => `read consumer group "${group.name}"`
+)
+
+/** Keys of the groups on a page: each is looked at by itself, which takes as long as its lag is. */
+const findGroups = inEnvironment(
+  "listGroups",
+  function* (
+    tx: Transaction,
+    query: ListGroupsQuery
+  ): Program<{ readonly keys: ReadonlyArray<number>; readonly next?: number; readonly totalCount: number }> {
+    const environment = tx.findEnvironment(query.environment)
+    if (environment === undefined) return { keys: [], totalCount: 0 }
+    const { isPaused, name, namespace } = query
+    const where = [
+      "environment = ?",
+      ...(namespace === undefined ? [] : ["namespace = ?"]),
+      ...(name === undefined ? [] : ["name = ?"]),
+      ...(isPaused === undefined ? [] : [`paused_at IS ${isPaused ? "NOT NULL" : "NULL"}`])
+    ].join(" AND ")
+    const values = [
+      environment,
+      ...(namespace === undefined ? [] : [namespace]),
+      ...(name === undefined ? [] : [name])
+    ]
+    const keys = (yield* all(
+      variant(
+        "GroupInspection.listGroups",
+        `SELECT key FROM consumer_groups WHERE ${where} AND key > ? ORDER BY key LIMIT ?`
+      ),
+      ...values,
+      query.after,
+      query.limit
+    )).map(({ key }) => Number(key))
+    const last = keys.at(-1)
+    return {
+      keys,
+      ...(last === undefined || keys.length < query.limit ? {} : { next: last }),
+      totalCount: Number(
+        (yield* get(
+          variant("GroupInspection.listGroups", `SELECT count(*) AS n FROM consumer_groups WHERE ${where}`),
+          ...values
+        ))?.n
+      )
+    }
+  },
+  () => "list consumer groups"
+)
+
+/** `undefined` when it was deleted meanwhile. */
+const findInfo = inEnvironment(
+  "findGroupInfo",
+  function* (tx: Transaction, environment: string, key: number): Program<GroupInfo | undefined> {
+    const row = yield* rowOfKey(tx, environment, key)
+    return row === undefined ? undefined : yield* toInfo(row)
+  },
+  () => "list consumer groups"
+)
+
+const UPDATE_GROUP = statement(
+  "GroupInspection.updateGroup",
+  "UPDATE consumer_groups SET configured = 1, filter = ?, metadata = ?, settings = ?, updated_at = ? WHERE key = ?"
+)
+
+const UPDATE_GROUP_2 = statement(
+  "GroupInspection.updateGroup.2",
+  "UPDATE consumer_groups SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, used_at = ?1, updated_at = ?1 WHERE key = ?2 AND paused_at IS NOT NULL"
+)
+
+const UPDATE_GROUP_3 = statement(
+  "GroupInspection.updateGroup.3",
+  "UPDATE consumer_groups SET paused_at = ?1, paused_by = ?2, pause_reason = ?3, updated_at = ?1 WHERE key = ?4 AND paused_at IS NULL"
+)
+
+export const updateGroup = inEnvironment(
+  "updateGroup",
+  function* (
+    tx: Transaction,
+    group: GroupChoice,
+    change: GroupChange
+  ): Program<GroupInfo, ConsumerGroupNotFoundError | ValidationError> {
+    const row = yield* findGroup(tx, group)
+    const key = Number(row.key)
+    const { filter, metadata, paused, settings } = change
+    if (filter !== undefined || metadata !== undefined || settings !== undefined) {
+      const changed = Object.entries({ ...setupOf(row).settings, ...settings }).filter(
+        ([, value]) => value !== null
+      )
+      yield* write(
+        UPDATE_GROUP,
+        filter === undefined ? row.filter! : filter,
+        metadata === undefined ? row.metadata! : metadata,
+        JSON.stringify(Object.fromEntries(changed)),
+        tx.now(),
+        key
+      )
+    }
+    if (paused === null) {
+      yield* write(UPDATE_GROUP_2, tx.now(), key)
+    } else if (paused !== undefined) {
+      yield* write(UPDATE_GROUP_3, tx.now(), paused.by, paused.reason ?? null, key)
+    }
+    tx.changes.groups.push(key)
+    return yield* infoOf(key)
+  },
+  (group) => `update consumer group "${group.name}"`
+)
+
+/** With what it has handed out. Its key is never given again. */
+export const deleteGroup = inEnvironment(
+  "deleteGroup",
+  function* (
+    tx: Transaction,
+    group: GroupChoice
+  ): Program<void, ConsumerGroupNotFoundError | ValidationError> {
+    return yield* removeGroup(tx, Number((yield* findGroup(tx, group)).key))
+  },
+  (group) => `delete consumer group "${group.name}"`
+)
+
+/** `undefined` when the group was deleted. */
+export const getSetup = inEnvironment(
+  "setupGroup",
+  function* (tx: Transaction, environment: string, key: number): Program<GroupSetup | undefined> {
+    const row = yield* rowOfKey(tx, environment, key)
+    return row === undefined ? undefined : setupOf(row)
+  },
+  () => "read a consumer group"
+)
+
+const ROW_OF_KEY = statement(
+  "GroupInspection.rowOfKey",
+  "SELECT * FROM consumer_groups WHERE key = ? AND environment = ?"
+)
+
+function* rowOfKey(tx: Transaction, environment: string, key: number): Program<Row | undefined> {
+  const within = tx.findEnvironment(environment)
+  return within === undefined ? undefined : yield* get(ROW_OF_KEY, key, within)
+}
+
+/** Patterns that an error about a name names. */
+const NAMED = 10
+
+/** The one group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
+export function* findGroup(
+  tx: Transaction,
+  group: GroupChoice
+): Program<Row, ConsumerGroupNotFoundError | ValidationError> {
+  const environment = tx.findEnvironment(group.environment)
+  const [row, ...more] = environment === undefined ? [] : yield* rowsOf(environment, group)
+  if (row === undefined)
+    return yield* refuse(new ConsumerGroupNotFoundError(group.name, group.namespace, group.pattern))
+  if (more.length === 0) return row
+  const patterns = [row, ...more].map(({ pattern }) => String(pattern))
+  return yield* refuse(
+    new ValidationError(
+      `Consumer group "${group.name}" stands for ${patterns.length > NAMED ? "many" : patterns.length} patterns: say which by \`pattern\`, one of ${patterns
+        .slice(0, NAMED)
+        .map((pattern) => `"${pattern}"`)
+        .join(", ")}${patterns.length > NAMED ? " and others" : ""}`,
+      { code: "CONSUMER_GROUP_AMBIGUOUS", details: { patterns: patterns.slice(0, NAMED) } }
+    )
+  )
+}
+
+const ROWS_OF = statement(
+  "GroupInspection.rowsOf",
+  "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? ORDER BY pattern LIMIT ?"
+)
+
+const ROWS_OF_2 = statement(
+  "GroupInspection.rowsOf.2",
+  "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
+)
+
+function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray<Row>> {
+  return group.pattern === undefined
+    ? yield* all(ROWS_OF, environment, group.namespace, group.name, NAMED + 1)
+    : yield* all(ROWS_OF_2, environment, group.namespace, group.name, group.pattern)
+}
+
+const INFO_OF = statement("GroupInspection.infoOf", "SELECT * FROM consumer_groups WHERE key = ?")
+
+function* infoOf(key: number): Program<GroupInfo> {
+  return yield* toInfo((yield* get(INFO_OF, key))!)
+}
+
+const TO_INFO = statement(
+  "GroupInspection.toInfo",
+  "SELECT * FROM events WHERE position = ? AND environment = ?"
+)
+
+const TO_INFO_2 = statement(
+  "GroupInspection.toInfo.2",
+  `SELECT count(holder) AS held, count(*) - count(holder) AS retrying, min(CASE WHEN holder IS NULL THEN due_at END) AS next
+     FROM deliveries WHERE consumer_group = ?`
+)
+
+const TO_INFO_3 = statement(
+  "GroupInspection.toInfo.3",
+  "SELECT count(*) AS n FROM group_dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.consumer_group = ?"
+)
+
+function* toInfo(row: Row): Program<GroupInfo> {
+  const key = Number(row.key)
+  const environment = Number(row.environment)
+  const position = Number(row.cursor)
+  const names = [String(row.names)]
+  const kinds = kindsOf(row)
+  let lag = 0
+  for (const kind of kinds) lag += yield* countAfter(environment, kind, names, position)
+  const newest =
+    lag > 0
+      ? undefined
+      : yield* get(
+          TO_INFO,
+          Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names)))),
+          environment
+        )
+  const out = yield* get(TO_INFO_2, key)
+  return {
+    ...setupOf(row),
+    key,
+    namespace: String(row.namespace),
+    name: String(row.name),
+    pattern: String(row.pattern),
+    ...(row.metadata === null ? {} : { metadata: String(row.metadata) }),
+    position,
+    ...(row.beginning === null ? {} : { beginning: Number(row.beginning) }),
+    lag,
+    ...(newest === undefined
+      ? {}
+      : {
+          newest: {
+            position: Number(newest.position),
+            name: String(newest.name),
+            at: Number(newest.timestamp),
+            passes:
+              row.filter === null ||
+              evaluateExpression(String(row.filter), { event: viewOfRow(newest) }).matched
+          }
+        }),
+    inFlight: Number(out?.held),
+    retrying: Number(out?.retrying),
+    ...(out?.next == null ? {} : { nextRetryAt: Number(out.next) }),
+    givenUp: Number(row.given_up),
+    deadLetters: Number((yield* get(TO_INFO_3, environment, key))?.n),
+    ...(row.paused_at === null
+      ? {}
+      : {
+          paused: {
+            by: String(row.paused_by),
+            at: Number(row.paused_at),
+            ...(row.pause_reason === null ? {} : { reason: String(row.pause_reason) })
+          }
+        }),
+    createdAt: Number(row.created_at),
+    updatedAt: Number(row.updated_at ?? row.created_at),
+    usedAt: Number(row.used_at)
+  }
+}
+
+const kindsOf = ({ kind }: Row): ReadonlyArray<LogEntryKind> => {
+  if (kind === null) return ["event", "message"]
+  return [kind === LogKind.event ? "event" : "message"]
+}
+
+/** Consumer groups of one environment, in pages. */
+export const listGroups = (store: StoreService, query: ListGroupsQuery) =>
+  Effect.gen(function* () {
+    const { keys, ...page } = yield* store.read(findGroups(query))
+    const groups: Array<GroupInfo> = []
+    for (const key of keys) {
+      if (groups.length > 0) yield* nextTurn
+      const info = yield* store.read(findInfo(query.environment, key))
+      if (info !== undefined) groups.push(info)
+    }
+    return { groups, ...page }
+  })

@@ -1,0 +1,127 @@
+/** Consumer groups as they are stored: each has a place in the log, up to which all has been handed out or passed over. */
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import { get, inEnvironment, insert, type Program, statement, write } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { GroupDefinition, GroupSetup, GroupState, NewGroup } from "./GroupRecords.ts"
+
+/** The entry of `meta` that remembers the highest key of a group that was deleted. */
+const LAST_DELETED = "deleted_group"
+
+/** Finds the consumer group or begins one at the end of the log. */
+export const openGroup = inEnvironment(
+  "openGroup",
+  function* (tx: Transaction, group: NewGroup): Program<GroupState> {
+    const known = yield* reopenGroup.in(tx, group)
+    if (known !== undefined) return known
+    const cursor = group.after ?? (yield* endOfLog())
+    const { filter } = group
+    return {
+      key: yield* insertGroup(tx, tx.environment(group.environment), group, cursor),
+      isNew: true,
+      cursor,
+      ...(filter === undefined ? {} : { filter }),
+      settings: {},
+      isPaused: false,
+      isConfigured: false
+    }
+  },
+  (group) => `open group "${group.name}"`
+)
+
+const REOPEN_GROUP = statement(
+  "GroupRows.reopenGroup",
+  "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
+)
+
+const REOPEN_GROUP_2 = statement(
+  "GroupRows.reopenGroup.2",
+  "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
+)
+
+/** The group if it is there. Its filter is that of whoever opens it, unless somebody has configured it. */
+export const reopenGroup = inEnvironment(
+  "reopenGroup",
+  function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
+    const known = yield* get(
+      REOPEN_GROUP,
+      tx.environment(group.environment),
+      group.namespace,
+      group.name,
+      group.pattern
+    )
+    if (known === undefined) return undefined
+    const filter = known.configured === 1 ? known.filter! : (group.filter ?? null)
+    yield* write(REOPEN_GROUP_2, tx.now(), filter, known.key!)
+    return {
+      key: Number(known.key),
+      isNew: false,
+      cursor: Number(known.cursor),
+      ...setupOf({ ...known, filter })
+    }
+  },
+  (group) => `open group "${group.name}"`
+)
+
+const INSERT_GROUP = statement(
+  "GroupRows.insertGroup",
+  `INSERT INTO consumer_groups (key, environment, namespace, name, pattern, kind, names, filter, cursor, beginning, used_at, created_at)
+     VALUES (
+       (SELECT 1 + coalesce(max(key), 0) FROM (
+         SELECT max(key) AS key FROM consumer_groups
+         UNION ALL SELECT CAST(value AS BIGINT) FROM meta WHERE name = '${LAST_DELETED}'
+       ) AS taken), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?9
+     )`
+)
+
+/** Stores a new group and returns its key, which no group has had before: whoever still holds an old one must not meet it. */
+export function* insertGroup(
+  tx: Transaction,
+  environment: number,
+  group: Omit<GroupDefinition, "settings">,
+  cursor: number
+): Program<number> {
+  return yield* insert(
+    INSERT_GROUP,
+    environment,
+    group.namespace,
+    group.name,
+    group.pattern,
+    group.kind === undefined ? null : LogKind[group.kind],
+    group.names,
+    group.filter ?? null,
+    cursor,
+    tx.now()
+  )
+}
+
+const REMOVE_GROUP = statement("GroupRows.removeGroup", "DELETE FROM deliveries WHERE consumer_group = ?")
+
+const REMOVE_GROUP_2 = statement(
+  "GroupRows.removeGroup.2",
+  "DELETE FROM group_dead_letters WHERE consumer_group = ?"
+)
+
+const REMOVE_GROUP_3 = statement("GroupRows.removeGroup.3", "DELETE FROM consumer_groups WHERE key = ?")
+
+const REMOVE_GROUP_4 = statement(
+  "GroupRows.removeGroup.4",
+  `INSERT INTO meta (name, value) VALUES ('${LAST_DELETED}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
+)
+
+export function* removeGroup(tx: Transaction, key: number): Program<void> {
+  yield* write(REMOVE_GROUP, key)
+  yield* write(REMOVE_GROUP_2, key)
+  yield* write(REMOVE_GROUP_3, key)
+  yield* write(REMOVE_GROUP_4, key)
+  tx.changes.groups.push(key)
+}
+
+/** How the group of a row is set up. */
+export const setupOf = (row: Row): GroupSetup => ({
+  ...(row.filter === null ? {} : { filter: String(row.filter) }),
+  settings: parseStored(String(row.settings)),
+  isPaused: row.paused_at !== null,
+  isConfigured: row.configured === 1
+})

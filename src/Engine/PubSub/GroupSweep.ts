@@ -1,0 +1,25 @@
+/** Deletes consumer groups that nobody uses any more. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreService } from "../Store/Store.ts"
+import { BATCH, everyHour, untilNone } from "../Sweep.ts"
+import { deleteAbandonedGroups, touchGroups } from "./AbandonedGroups.ts"
+
+/** How long a consumer group is kept that no member is connected to, unless somebody has configured or paused it. */
+export const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
+
+/** Deletes them until the scope ends. */
+export const make = (
+  store: StoreService,
+  activeGroups: () => ReadonlyMap<string, ReadonlyArray<number>>
+): Effect.Effect<void, never, Scope.Scope> =>
+  everyHour(
+    Effect.suspend(() =>
+      Effect.andThen(
+        Effect.forEach(activeGroups(), ([environment, keys]) => store.write(touchGroups(environment, keys)), {
+          discard: true
+        }),
+        untilNone(deleteAbandonedGroups(store, GROUP_RETENTION_MS, BATCH))
+      )
+    )
+  )

@@ -1,0 +1,26 @@
+/** Deletes messages of topics that are too old, or more than a topic may hold. */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreService } from "../Store/Store.ts"
+import { BATCH, everyHour, untilEnd } from "../Sweep.ts"
+import { sweepMessages } from "./TopicRows.ts"
+
+/** How much of each topic is kept: messages of 30 days, 256 MiB of data, by default. */
+export const MessageRetention = Context.Reference<{
+  readonly age: Duration.Duration
+  readonly topicBytes: number
+}>("@ironflow/node/MessageRetention", {
+  defaultValue: () => ({ age: Duration.days(30), topicBytes: 256 * 1024 * 1024 })
+})
+
+/** Deletes them until the scope ends. */
+export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
+    everyHour(
+      untilEnd((after: Parameters<typeof sweepMessages>[3]) =>
+        sweepMessages(store, { keepMs: Duration.toMillis(age), topicBytes }, BATCH, after)
+      )
+    )
+  )

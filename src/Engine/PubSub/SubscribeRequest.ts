@@ -1,0 +1,111 @@
+/** What a client asks for when it subscribes: how it is read and checked. */
+import { createHash } from "node:crypto"
+import type * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import * as Limits from "../../Limits.ts"
+import {
+  ACK_WAIT_MS,
+  type AckMode,
+  ackModes,
+  type BackpressureMode,
+  backpressureModes,
+  type BufferConfig,
+  MAX_REPLAY
+} from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
+import type { Form, Shape } from "./Feed.ts"
+import { makeFilter } from "./Filter.ts"
+import { readPosition, writePosition } from "./Resume.ts"
+import { oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
+import { checkGroupTarget, readTarget } from "./Target.ts"
+
+/** A `subscribe` message. */
+export interface SubscribeRequest {
+  readonly pattern: string
+  readonly shape: Shape
+  readonly ackMode?: AckMode
+  readonly backpressure?: BackpressureMode
+  readonly buffer?: BufferConfig
+  readonly ackWaitMs: number
+  readonly capacity?: number
+  readonly replay: number
+  readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
+  /** The position after which to begin, if the client knows one. */
+  readonly after?: number
+  /** Whether the client wants to be told positions, so that it can go on after a lost connection. */
+  readonly resumes: boolean
+}
+
+interface RequestContext {
+  readonly environment: string
+  /** Of the system events. */
+  readonly epoch: string
+  readonly form?: Form | undefined
+  readonly run: (effect: Effect.Effect<void>) => void
+}
+
+/** What a `subscribe` message asks for. Throws `ValidationError`. */
+export const readRequest = (
+  input: unknown,
+  { environment, epoch, form, run }: RequestContext
+): SubscribeRequest => {
+  if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
+  const { capacity, options: given = {}, pattern, resume } = input
+  const target = readTarget(pattern)
+  const options = isObject(given) ? given : {}
+  const { ackMode, ackWait, backpressure, buffer } = options
+  const replay = options.replay ?? 0
+  if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
+    throw new ValidationError(`\`replay\` must be a number of events from 0 up, not ${show(replay)}`)
+  }
+  const { consumerGroup, filter, namespace = "default" } = options
+  if (consumerGroup !== undefined) checkGroupTarget(target)
+  // it has been read as a target
+  const text = String(pattern)
+  const resumes = isObject(resume)
+  const of = { source: target.source, epoch }
+  const shape: Shape = {
+    target,
+    subscriptionId: idOf(environment, text),
+    includeMetadata: options.includeMetadata === true,
+    ...(filter === undefined
+      ? {}
+      : { filter: makeFilter(filter as string, `subscription to "${text}"`, run) }),
+    ...(resumes ? { writePosition: (position: number) => writePosition(position, of) } : {}),
+    ...(form === undefined ? {} : { form })
+  }
+  const after = resumes ? readPosition(resume.after, of) : undefined
+  return {
+    pattern: text,
+    shape,
+    resumes,
+    replay: Math.min(replay, MAX_REPLAY),
+    ackWaitMs: ackWait == null ? ACK_WAIT_MS : readAckWait(ackWait),
+    ...(capacity == null ? {} : { capacity: readCapacity(capacity) }),
+    ...(ackMode == null ? {} : { ackMode: oneOf("ackMode", ackModes, ackMode) }),
+    ...(backpressure == null ? {} : { backpressure: oneOf("backpressure", backpressureModes, backpressure) }),
+    ...(buffer == null ? {} : { buffer: readBuffer(buffer) }),
+    ...(consumerGroup === undefined
+      ? {}
+      : {
+          group: {
+            namespace: Limits.checkName("namespace", namespace),
+            name: Limits.checkName("consumer group", consumerGroup),
+            pattern: text
+          }
+        }),
+    ...(after === undefined ? {} : { after })
+  }
+}
+
+/** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
+const idOf = (environment: string, pattern: string): string =>
+  `sub_${createHash("sha256")
+    .update(JSON.stringify([environment, pattern]))
+    .digest("hex")
+    .slice(0, 24)}`
+
+/** The code with which a subscription is refused. */
+export const codeOf = (error: IronflowError): string =>
+  error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code

@@ -1,0 +1,319 @@
+/**
+ * A subscription without a group: live while its connection keeps up, and reading on by itself while it does not, so that what
+ * waits for a slow connection is in the log and not in memory.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import {
+  MAX_IN_FLIGHT,
+  MAX_REDELIVERIES,
+  REDELIVER_MS,
+  type AckMode,
+  type AckType,
+  type BackpressureMode,
+  type BufferConfig
+} from "../../Protocol/Subscriptions.ts"
+import {
+  accepts,
+  encodeItem,
+  hasGap,
+  type Feed,
+  type Item,
+  type ItemPage,
+  type Listener,
+  type Shape
+} from "./Feed.ts"
+import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
+
+/** What a subscription needs of the connection that it belongs to. */
+export interface Outlet {
+  /** Bytes that were sent and have not left. */
+  readonly backlog: number
+  readonly isClosed: boolean
+  readonly may: (access: EventAccess) => boolean
+  /** Whether it may have events of the stream of an entity. */
+  readonly mayRead: (entityId: string) => boolean
+  readonly send: (frame: string | Uint8Array) => void
+  readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
+  /** Ends a subscription and tells why. */
+  readonly end: (subscriptionId: string, code: string, message: string) => void
+  /** The name of a delivery of the item that no other of the connection has. */
+  readonly handleFor: (item: Item, subscriptionId: string) => string
+  readonly at: (delayMs: number, f: () => void) => () => void
+  readonly run: (effect: Effect.Effect<void>) => void
+}
+
+/** What becomes of a delivery. */
+export interface Settled {
+  readonly how: AckType
+  /** With `nak`. */
+  readonly redeliverMs?: number
+  /** Why, with `nak` and `term`. */
+  readonly reason?: string
+}
+
+/** Handles of deliveries. */
+export type InProgress = { readonly only: string } | { readonly except: ReadonlyArray<string> }
+
+/** A subscription of a connection. */
+export interface Subscribed {
+  readonly id: string
+  readonly pattern: string
+  readonly holds: (handle: string) => boolean
+  /** Whether the delivery was held. */
+  readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
+  /** They are in progress: one that is held, or all but some. Returns for how many it has taken effect. */
+  readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
+  /** Its client has said something about an event that is not held. */
+  readonly heard: () => void
+  readonly onDrain: () => void
+  readonly close: () => void
+}
+
+/** Bytes that may wait in a connection before its subscriptions wait themselves. */
+export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
+  maxBytes ?? (mode === "block" ? 64 * 1024 : 1024 * 1024)
+
+interface Delivery {
+  readonly item: Item
+  readonly attempt: number
+  /** Whether the client has it, and not the time after which it comes again. */
+  readonly isOut: boolean
+  readonly cancel: () => void
+}
+
+export class Subscriber implements Subscribed, Listener {
+  readonly id: string
+  readonly pattern: string
+  readonly #shape: Shape
+  readonly #options: {
+    readonly ackMode: AckMode
+    readonly ackWaitMs: number
+    readonly backpressure: BackpressureMode
+  }
+  readonly #outlet: Outlet
+  readonly #feed: () => Feed
+  readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  readonly #inFlight = new Map<string, Delivery>()
+  readonly #limit: number
+  /** Everything up to here was handed to the connection, or passed over. */
+  #cursor: number
+  #leave: (() => void) | undefined
+  #waiting = false
+  #dropped = 0
+  #closed = false
+
+  constructor(
+    pattern: string,
+    shape: Shape,
+    after: number,
+    options: {
+      readonly ackMode: AckMode
+      readonly ackWaitMs: number
+      readonly backpressure: BackpressureMode
+      readonly buffer?: BufferConfig
+    },
+    outlet: Outlet,
+    feed: () => Feed,
+    read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  ) {
+    this.id = shape.subscriptionId
+    this.pattern = pattern
+    this.#shape = shape
+    this.#cursor = after
+    this.#options = options
+    this.#outlet = outlet
+    this.#feed = feed
+    this.#read = read
+    this.#limit = backlogOf(options.backpressure, options.buffer)
+  }
+
+  start(): void {
+    this.#outlet.run(this.#catchUp)
+  }
+
+  offer(item: Item, frame: () => Buffer): void {
+    if (item.position <= this.#cursor) return
+    if (!this.#mayHave(item)) {
+      this.#cursor = item.position
+      return
+    }
+    if (!this.#hasRoom) {
+      if (this.#options.backpressure === "drop") {
+        this.#cursor = item.position
+        this.#dropped++
+        return
+      }
+      if (this.#options.backpressure === "buffer" && this.#outlet.backlog >= this.#limit) {
+        this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+      }
+      this.#leave?.()
+      this.#leave = undefined
+      this.#waiting = true
+      return
+    }
+    this.#cursor = item.position
+    this.#tellDropped()
+    this.#deliver(item, 1, frame)
+  }
+
+  onGap(): void {
+    this.#outlet.tell(
+      this.id,
+      "EVENTS_DROPPED",
+      `Events of "${this.pattern}" are gone that had not been delivered: system events are remembered for a while only`,
+      true
+    )
+  }
+
+  heard(): void {}
+
+  onDrain(): void {
+    this.#goOn()
+  }
+
+  holds(handle: string): boolean {
+    return this.#inFlight.has(handle)
+  }
+
+  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settled): Effect.Effect<boolean> {
+    return Effect.sync(() => {
+      const delivery = this.#inFlight.get(handle)
+      if (delivery === undefined) return false
+      delivery.cancel()
+      if (how === "nak") this.#schedule(handle, { ...delivery, isOut: false }, redeliverMs)
+      else this.#inFlight.delete(handle)
+      this.#goOn()
+      return true
+    })
+  }
+
+  extend(which: InProgress): Effect.Effect<number> {
+    return Effect.sync(() => {
+      const handles =
+        "only" in which
+          ? [which.only]
+          : [...this.#inFlight.keys()].filter((handle) => !which.except.includes(handle))
+      const extended = handles.filter((handle) => {
+        const delivery = this.#inFlight.get(handle)
+        if (delivery?.isOut !== true) return false
+        delivery.cancel()
+        this.#schedule(handle, delivery, this.#options.ackWaitMs)
+        return true
+      })
+      return extended.length
+    })
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#leave?.()
+    for (const { cancel } of this.#inFlight.values()) cancel()
+    this.#inFlight.clear()
+  }
+
+  get #hasRoom(): boolean {
+    return (
+      this.#outlet.backlog < this.#limit &&
+      (this.#options.ackMode === "auto" || this.#inFlight.size < MAX_IN_FLIGHT)
+    )
+  }
+
+  #mayHave({ access, entity }: Item): boolean {
+    return (
+      (access === undefined || this.#outlet.may(access)) &&
+      (entity === undefined || this.#outlet.mayRead(entity.id))
+    )
+  }
+
+  /** There may be room again. */
+  #goOn(): void {
+    if (this.#closed || !this.#hasRoom) return
+    this.#tellDropped()
+    if (!this.#waiting) return
+    this.#waiting = false
+    this.#outlet.run(this.#catchUp)
+  }
+
+  #tellDropped(): void {
+    if (this.#dropped === 0) return
+    const dropped = this.#dropped
+    this.#dropped = 0
+    this.#outlet.tell(
+      this.id,
+      "EVENTS_DROPPED",
+      `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
+      true
+    )
+  }
+
+  #deliver(item: Item, attempt: number, frame?: () => Buffer): void {
+    if (this.#options.ackMode === "auto") {
+      return this.#outlet.send(frame?.() ?? encodeItem(this.#shape, item))
+    }
+    const handle = this.#outlet.handleFor(item, this.id)
+    this.#schedule(handle, { item, attempt, isOut: true }, this.#options.ackWaitMs)
+    this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
+  }
+
+  /** The delivery has failed unless it is settled in time. */
+  #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
+    const { attempt, item } = delivery
+    const cancel = this.#outlet.at(delayMs, () => {
+      this.#inFlight.delete(handle)
+      if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
+      this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
+      this.#goOn()
+    })
+    this.#inFlight.set(handle, { ...delivery, cancel })
+  }
+
+  readonly #catchUp: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    while (!this.#closed) {
+      if (!this.#hasRoom) {
+        this.#waiting = true
+        return
+      }
+      const page = yield* this.#read(this.#cursor)
+      if (this.#closed) return
+      if (hasGap(page, this.#shape)) this.onGap()
+      const before = stepsTaken()
+      const stopped = page.items.some((item) => {
+        if (!this.#hasRoom) return true
+        // the filter may take long: the rest of the page is read again when others have gone on
+        if (stepsTaken() - before > MAX_STEPS) return true
+        this.#cursor = item.position
+        if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
+        return false
+      })
+      if (stopped) yield* Effect.yieldNow
+      if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)
+      if (!stopped && page.atEnd && this.#join()) return
+    }
+  }).pipe(
+    Effect.catch((error) =>
+      Effect.sync(() => {
+        this.#outlet.tell(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+        this.#waiting = true
+        this.#outlet.at(1000, () => this.#goOn())
+      })
+    )
+  )
+
+  /** Becomes live if nothing was handed out that this subscription has not seen. */
+  #join(): boolean {
+    const feed = this.#feed()
+    if (feed.isIdle) feed.position = this.#cursor
+    if (this.#cursor < feed.position) return false
+    this.#leave = feed.join(this.#shape, this)
+    feed.wake()
+    return true
+  }
+}
+
+export const slowConsumer = (pattern: string): string =>
+  `The connection does not keep up with "${pattern}": delivery goes on from the log as it does`
+
+export const givenUp = (id: string, attempts: number): string =>
+  `Event ${id} is given up: it was delivered ${attempts} times and never acked`

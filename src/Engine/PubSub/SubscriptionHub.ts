@@ -1,0 +1,313 @@
+/** All subscriptions of an engine: connections, the feeds that they follow, and the consumer groups that they are members of. */
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { Alarm } from "../../Execution/Alarm.ts"
+import { type IronflowError, type StoreError, SubscriptionError, ValidationError } from "../../Errors.ts"
+import { show } from "../../Show.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
+import { Group, type Member } from "./Group.ts"
+import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
+import type { Target } from "./Target.ts"
+import * as LogRows from "../Log/LogRows.ts"
+import * as GroupRows from "./GroupRows.ts"
+
+/** Rows of the log in one read. */
+const PAGE = 500
+/** The engine's end of a wire: a `Connection`. */
+export interface Connected {
+  readonly environment: string
+  /** Its subscriptions that get messages of a topic. */
+  readonly consumersOf: (topic: string) => number
+  /** Its live subscriptions. */
+  readonly subscriptions: () => number
+  /** The engine stops. */
+  readonly goAway: () => void
+}
+
+export class SubscriptionHub {
+  readonly store: StoreService
+  readonly system: SystemEventsService
+  readonly clock: Clock.Clock
+  readonly alarm: Alarm
+  readonly run: (effect: Effect.Effect<void>) => void
+  /** Somebody has acked what it does not hold. */
+  readonly countStaleAck: () => void
+  readonly #feeds = new Map<string, Feed>()
+  readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
+  /** Those of them that are open, by key. */
+  readonly #open = new Map<number, Group>()
+  readonly #connections = new Set<Connected>()
+  /** Position of the newest row of the log. */
+  #head: number
+  #systemCount = 0
+  #stopObserving: (() => void) | undefined
+  #stateCount = 0
+  #stopStates: (() => void) | undefined
+  #connectionCount = 0
+
+  constructor(options: {
+    readonly store: StoreService
+    readonly system: SystemEventsService
+    readonly clock: Clock.Clock
+    readonly alarm: Alarm
+    readonly run: (effect: Effect.Effect<void>) => void
+    readonly head: number
+    readonly countStaleAck: () => void
+  }) {
+    this.store = options.store
+    this.system = options.system
+    this.clock = options.clock
+    this.alarm = options.alarm
+    this.run = options.run
+    this.countStaleAck = options.countStaleAck
+    this.#head = options.head
+  }
+
+  /** What the next connection is called. */
+  nextConnectionId(): string {
+    return `${this.system.epoch}.${++this.#connectionCount}`
+  }
+
+  joined(connection: Connected): void {
+    this.#connections.add(connection)
+  }
+
+  left(connection: Connected): void {
+    this.#connections.delete(connection)
+  }
+
+  /** The log goes up to here. */
+  advance(head: number): void {
+    this.#head = head
+    for (const feed of this.#feeds.values()) feed.wake()
+  }
+
+  closeAll(): void {
+    for (const connection of this.#connections) connection.goAway()
+  }
+
+  /** Live subscriptions that get messages of a topic. */
+  consumersOf(environment: string, topic: string): number {
+    let count = 0
+    for (const connection of this.#connections) {
+      if (connection.environment === environment) count += connection.consumersOf(topic)
+    }
+    return count
+  }
+
+  /** Live subscriptions. */
+  get subscriptions(): number {
+    let count = 0
+    for (const connection of this.#connections) count += connection.subscriptions()
+    return count
+  }
+
+  /** Keys of the groups that have members, by environment. */
+  get activeGroups(): ReadonlyMap<string, ReadonlyArray<number>> {
+    const groups = new Map<string, Array<number>>()
+    for (const { environment, key } of this.#open.values()) {
+      groups.set(environment, [...(groups.get(environment) ?? []), key])
+    }
+    return groups
+  }
+
+  /** The newest position of what a target is about. */
+  endOf({ source }: Target): number {
+    return source === "log" ? this.#head : this.system.end
+  }
+
+  /** For whoever joins it at once: it is forgotten when the last one leaves. */
+  feedFor(environment: string, target: Target): Feed {
+    const key = JSON.stringify([target.source, environment])
+    const known = this.#feeds.get(key)
+    if (known !== undefined) return known
+    const feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run, () => {
+      this.#feeds.delete(key)
+      stop?.()
+    })
+    this.#feeds.set(key, feed)
+    const stop = target.source === "system" ? this.system.listen(environment, () => feed.wake()) : undefined
+    return feed
+  }
+
+  /**
+   * One subscription more, or less. While there are some to system events, what happens to steps is announced too; while some
+   * of them may bring states of projections, these are.
+   */
+  countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
+    if (source !== "system") return
+    if (bringsStates === true) {
+      this.#stateCount += change
+      this.system.listensToNewest = this.#stateCount > 0
+      if (this.#stateCount > 0) this.#stopStates ??= this.store.onCommit(() => undefined, { states: true })
+      else {
+        this.#stopStates?.()
+        this.#stopStates = undefined
+      }
+    }
+    this.#systemCount += change
+    if (this.#systemCount > 0) {
+      this.#stopObserving ??= this.store.onCommit(() => undefined, { activity: "steps" })
+      return
+    }
+    this.#stopObserving?.()
+    this.#stopObserving = undefined
+  }
+
+  reader(
+    environment: string,
+    source: Target["source"]
+  ): (after: number) => Effect.Effect<ItemPage, StoreError> {
+    if (source === "log") {
+      return (after) =>
+        Effect.map(
+          this.store.read(LogRows.readLog({ environment, after, limit: PAGE })),
+          ({ entries, position, atEnd }) => ({ items: entries, position, atEnd })
+        )
+    }
+    return (after) =>
+      Effect.sync(() => ({
+        items: this.systemItems(environment, after),
+        position: this.system.end,
+        atEnd: true,
+        gap: after < this.system.knownAfter(environment),
+        stateGap: after < this.system.newestKnownAfter(environment)
+      }))
+  }
+
+  /** System events after a position. */
+  systemItems(environment: string, after: number): ReadonlyArray<Item> {
+    return this.system.after(environment, after).map((event) => ({
+      kind: "system",
+      position: event.sequence,
+      id: event.id,
+      name: event.topic,
+      version: 1,
+      get data() {
+        return event.data
+      },
+      timestamp: event.timestamp,
+      access: event.access
+    }))
+  }
+
+  /** The members of a group that are connected. */
+  membersOf(key: number): ReadonlyArray<Member> {
+    return this.#open.get(key)?.members ?? []
+  }
+
+  /** Groups were updated, paused, resumed or deleted. */
+  groupsChanged(keys: ReadonlyArray<number>): void {
+    if (keys.length === 0) return
+    for (const opening of this.#groups.values()) {
+      this.run(
+        Effect.matchEffect(Deferred.await(opening), {
+          // whoever opens it hears of that
+          onFailure: () => Effect.void,
+          onSuccess: (group) =>
+            keys.includes(group.key)
+              ? Effect.catch(group.refresh, (error) =>
+                  Effect.logWarning(`Consumer group "${group.name}" goes on as it was set up before`, error)
+                )
+              : Effect.void
+        })
+      )
+    }
+  }
+
+  /**
+   * The group of a shape, which begins where the log ends unless it is there; one that a client `continues` has to be there.
+   * Fails with code `CONSUMER_GROUP_CONFLICT` when somebody has given it another filter than the member asks for.
+   */
+  openGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string },
+    shape: Shape,
+    after: number | undefined,
+    continues: boolean
+  ): Effect.Effect<Group, IronflowError> {
+    return Effect.flatMap(this.#openGroup(environment, group, shape, after, continues), (opened) => {
+      if (!opened.refusesFilter(shape.filter?.text)) return Effect.succeed(opened)
+      opened.retireIfEmpty()
+      return Effect.fail(
+        new ValidationError(
+          `Consumer group "${group.name}" ${
+            opened.filter === undefined ? "has no filter" : `has the filter ${show(opened.filter)}`
+          }, and this member asks for ${show(shape.filter?.text)}: leave the filter out, or update that of the group`,
+          { code: "CONSUMER_GROUP_CONFLICT" }
+        )
+      )
+    })
+  }
+
+  #openGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string },
+    shape: Shape,
+    after: number | undefined,
+    continues: boolean
+  ): Effect.Effect<Group, IronflowError> {
+    const identity = JSON.stringify([environment, group.namespace, group.name, group.pattern])
+    const known = this.#groups.get(identity)
+    if (known !== undefined) {
+      const anew = Effect.suspend(() => this.#openGroup(environment, group, shape, after, continues))
+      return Deferred.await(known).pipe(
+        // the last member may have left before those who waited for it were told
+        Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
+        // what is missed by a member that goes on may be begun by another
+        Effect.catchIf(
+          ({ code }) => code === DELETED && !continues,
+          () => anew
+        )
+      )
+    }
+    const opened = Deferred.makeUnsafe<Group, IronflowError>()
+    this.#groups.set(identity, opened)
+    const asked = {
+      environment,
+      ...group,
+      ...(shape.target.kind === undefined ? {} : { kind: shape.target.kind }),
+      names: shape.target.names,
+      ...(shape.filter === undefined ? {} : { filter: shape.filter.text }),
+      ...(after === undefined ? {} : { after })
+    }
+    return (
+      continues
+        ? this.store.write(GroupRows.reopenGroup(asked))
+        : this.store.write(GroupRows.openGroup(asked))
+    ).pipe(
+      Effect.flatMap((state): Effect.Effect<Group, IronflowError> => {
+        if (state === undefined) return Effect.fail(deletedMeanwhile(group.name))
+        const made = new Group(
+          { environment, key: state.key, name: group.name, setup: state },
+          shape,
+          () => this.feedFor(environment, shape.target),
+          {
+            store: this.store,
+            run: this.run,
+            at: this.alarm.at,
+            now: () => this.clock.currentTimeMillisUnsafe()
+          },
+          () => {
+            this.#groups.delete(identity)
+            if (this.#open.get(made.key) === made) this.#open.delete(made.key)
+          }
+        )
+        this.#open.set(made.key, made)
+        return Effect.succeed(made)
+      }),
+      Effect.tapError(() => Effect.sync(() => this.#groups.delete(identity))),
+      Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
+    )
+  }
+}
+
+const DELETED = "CONSUMER_GROUP_DELETED"
+
+const deletedMeanwhile = (name: string): IronflowError =>
+  new SubscriptionError(
+    `Consumer group "${name}" was deleted while this client was away: subscribe again to begin another one at the end of the log`,
+    { code: DELETED, retryable: false }
+  )

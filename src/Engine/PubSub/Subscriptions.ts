@@ -1,0 +1,67 @@
+/** Subscriptions: serving those who subscribe, and what is known of them. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StoreError } from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
+import type { Wire } from "../../Protocol/Subscriptions.ts"
+import { readEndOfLog } from "../Log/EndOfLog.ts"
+import { Counters } from "../Store/Counters.ts"
+import { Store } from "../Store/Store.ts"
+import { connect, type ConnectionOptions } from "./Connection.ts"
+import type { Member } from "./Group.ts"
+import * as GroupSweep from "./GroupSweep.ts"
+import * as MessageSweep from "./MessageSweep.ts"
+import { SubscriptionHub } from "./SubscriptionHub.ts"
+import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
+
+export interface SubscriptionsService {
+  /**
+   * Serves a subscription client at the other end of the wire, until one of them closes it. What is returned asks the guard again
+   * about every subscription, and throws what it throws.
+   */
+  readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
+  /** Live subscriptions that get messages of a topic. */
+  readonly consumersOf: (environment: string, topic: string) => number
+  /** Live subscriptions. */
+  readonly count: () => number
+  /** The members of a consumer group that are connected. */
+  readonly membersOf: (group: number) => ReadonlyArray<Member>
+}
+
+export class Subscriptions extends Context.Service<Subscriptions, SubscriptionsService>()(
+  "@ironflow/node/Engine/Subscriptions"
+) {}
+
+/** Follows the log from where it ends now. */
+export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents | Counters> = Layer.effect(
+  Subscriptions,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const counters = yield* Counters
+    const hub = new SubscriptionHub({
+      store,
+      system: yield* SystemEvents,
+      clock: yield* Clock.Clock,
+      alarm: yield* Alarm.make,
+      run: Effect.runForkWith(yield* Effect.context<never>()),
+      head: yield* readEndOfLog(store),
+      countStaleAck: () => counters.count("staleAcks")
+    })
+    const stop = store.onCommit(({ groups, logEnd }) => {
+      hub.groupsChanged(groups)
+      if (logEnd > 0) hub.advance(logEnd)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    yield* MessageSweep.make(store)
+    yield* GroupSweep.make(store, () => hub.activeGroups)
+    return {
+      connect: (environment, wire, options) => connect(hub, environment, wire, options),
+      consumersOf: (environment, topic) => hub.consumersOf(environment, topic),
+      count: () => hub.subscriptions,
+      membersOf: (group) => hub.membersOf(group)
+    }
+  })
+)

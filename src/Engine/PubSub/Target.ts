@@ -1,0 +1,80 @@
+/** What a pattern of a subscription asks for. */
+import { ValidationError } from "../../Errors.ts"
+import { checkPattern, compilePattern } from "../../Pattern.ts"
+import type { LogEntryKind } from "../Log/LogRecords.ts"
+
+export interface Target {
+  readonly source: "log" | "system"
+  /** Events and messages both when absent. */
+  readonly kind?: LogEntryKind
+  /** What names of events, topics or system topics have to match. */
+  readonly names: string
+  readonly fits: (name: string) => boolean
+  /** Whether it asks for states of projections by name, and whether it may bring some. */
+  readonly aboutStates?: boolean
+  readonly bringsStates?: boolean
+  /** What `<type>.<id>.<name>` of an event of an entity has to match, too. */
+  readonly fitsEntity?: (path: string) => boolean
+}
+
+/** Reads a pattern. Throws `ValidationError`. */
+export const readTarget = (pattern: unknown): Target => {
+  if (typeof pattern !== "string") {
+    throw new ValidationError(
+      'The pattern must be a string such as "events:order.*", "topic:news", "entity:order.o-1.>" or "system.run.>"'
+    )
+  }
+  if (pattern.startsWith("events:")) return target("log", pattern.slice("events:".length), "event")
+  if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")
+  if (pattern.startsWith("entity:")) {
+    const path = checkPattern(pattern.slice("entity:".length), "pattern of the subscription")
+    checkReach(path)
+    return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
+  }
+  if (/^system(\.|$)/.test(pattern)) {
+    // strictly it cannot match topics of two more tokens, and that is what it is meant for
+    const about = pattern.split(".", 2)[1]
+    return {
+      ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
+      aboutStates: about === "projection",
+      bringsStates: about === "projection" || about === "*" || about === ">"
+    }
+  }
+  const colon = pattern.indexOf(":")
+  if (colon !== -1) {
+    throw new ValidationError(
+      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", and subscriptions know events:, topic:, entity: and system.`
+    )
+  }
+  return target("log", pattern)
+}
+
+/** What a group is about. Throws `ValidationError` for what is not stored, or not told apart when it is handed out. */
+export const checkGroupTarget = (target: Target): Target => {
+  if (target.source === "system") {
+    throw new ValidationError(
+      "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
+    )
+  }
+  if (target.fitsEntity !== undefined) {
+    throw new ValidationError(
+      "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
+    )
+  }
+  return target
+}
+
+/** Throws `ValidationError` for a path that no `<type>.<id>.<name>` can match, since it has too few tokens. */
+const checkReach = (path: string): void => {
+  const tokens = path.split(".")
+  if (tokens.length >= 3 || tokens.at(-1) === ">") return
+  const meant = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
+  throw new ValidationError(
+    `The pattern "entity:${path}" can match no event: it stands for type, id and name of the event. Did you mean "entity:${meant}"?`
+  )
+}
+
+const target = (source: Target["source"], names: string, kind?: LogEntryKind): Target => {
+  checkPattern(names, "pattern of the subscription")
+  return { source, names, fits: compilePattern(names), ...(kind === undefined ? {} : { kind }) }
+}

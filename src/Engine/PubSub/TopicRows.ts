@@ -1,0 +1,250 @@
+/** Topics: how much they hold, and what of it is deleted. The messages themselves are rows of the log. */
+import { polite } from "../Polite.ts"
+import type { StoreError } from "../../Errors.ts"
+import * as Effect from "effect/Effect"
+import {
+  all,
+  get,
+  statement,
+  type Program,
+  write,
+  inEnvironment,
+  acrossEnvironments
+} from "../Store/Program.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { ALL, type ListPage } from "../Pages.ts"
+import type { MessageLimits, MessagesDeleted, NewMessage, TopicRow, TopicState } from "./TopicRecords.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+const COUNT_MESSAGE = statement(
+  "TopicRows.countMessage",
+  `INSERT INTO topics (environment, name, message_count, bytes, last_position) VALUES (?, ?, 1, ?, ?)
+     ON CONFLICT (environment, name) DO UPDATE SET message_count = topics.message_count + 1, bytes = topics.bytes + excluded.bytes, last_position = excluded.last_position`
+)
+
+/** A message was stored. */
+export function* countMessage(
+  environment: number,
+  message: Pick<NewMessage, "topic" | "data">,
+  position: number
+): Program<void> {
+  yield* write(COUNT_MESSAGE, environment, message.topic, Buffer.byteLength(message.data), position)
+}
+
+const LIST_TOPICS = statement(
+  "TopicRows.listTopics",
+  `SELECT t.name, t.message_count,
+         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position LIMIT 1) AS first_at,
+         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position DESC LIMIT 1) AS last_at
+       FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`
+)
+
+/** By name. */
+export const listTopics = inEnvironment(
+  "listTopics",
+  function* (
+    tx: Transaction,
+    environment: string,
+    { after, limit }: ListPage = ALL
+  ): Program<ReadonlyArray<TopicRow>> {
+    const key = tx.findEnvironment(environment)
+    if (key === undefined) return []
+    return (yield* all(LIST_TOPICS, key, after, limit)).map((row) => ({
+      name: String(row.name),
+      messageCount: Number(row.message_count),
+      ...(row.first_at === null ? {} : { firstMessageAt: Number(row.first_at) }),
+      ...(row.last_at === null ? {} : { lastMessageAt: Number(row.last_at) })
+    }))
+  },
+  () => "list topics"
+)
+
+const GET_TOPIC = statement(
+  "TopicRows.getTopic",
+  `SELECT message_count, last_position,
+             (SELECT min(position) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2) AS first_position
+           FROM topics WHERE environment = ?1 AND name = ?2`
+)
+
+/** What is known of a topic but its lag. */
+const readTopic = inEnvironment(
+  "readTopic",
+  function* (tx: Transaction, environment: string, topic: string): Program<Omit<TopicState, "lag">> {
+    const key = tx.findEnvironment(environment)
+    const row = key === undefined ? undefined : yield* get(GET_TOPIC, key, topic)
+    if (row === undefined) return { messageCount: 0, firstSeq: 0, lastSeq: 0 }
+    return {
+      messageCount: Number(row.message_count),
+      firstSeq: Number(row.first_position ?? 0),
+      lastSeq: Number(row.last_position)
+    }
+  },
+  (_, topic) => `read topic "${topic}"`
+)
+
+/** Groups that are looked at in one slice, and those of them whose lag is counted: some milliseconds. */
+const GROUPS = 1000
+const COUNTED_GROUPS = 4
+
+const LAG_OF = statement(
+  "TopicRows.lagOf",
+  "SELECT key, kind, names, cursor FROM consumer_groups WHERE environment = ? AND key > ? ORDER BY key LIMIT ?"
+)
+
+const LAG_OF_2 = statement(
+  "TopicRows.lagOf.2",
+  `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
+         + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
+            WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`
+)
+
+/**
+ * What the group that is furthest behind has not finished, of the groups in one slice after a key; `next` is the key to go on
+ * after, absent at the end. As many index entries are counted as the lags are long.
+ */
+const lagOf = inEnvironment(
+  "lagOfTopic",
+  function* (
+    tx: Transaction,
+    environment: string,
+    topic: string,
+    after: number
+  ): Program<{ readonly lag: number; readonly next?: number }> {
+    const key = tx.findEnvironment(environment)
+    if (key === undefined) return { lag: 0 }
+    const groups = yield* all(LAG_OF, key, after, GROUPS)
+    let lag = 0
+    let counted = 0
+    for (const group of groups) {
+      if (group.kind === LogKind.event || !matchesPattern(String(group.names), topic)) continue
+      const row = yield* get(LAG_OF_2, key, topic, group.cursor!, group.key!)
+      lag = Math.max(lag, Number(row?.lag))
+      if (++counted === COUNTED_GROUPS) return { lag, next: Number(group.key) }
+    }
+    return { lag, ...(groups.length < GROUPS ? {} : { next: Number(groups.at(-1)!.key) }) }
+  },
+  (_, topic) => `read topic "${topic}"`
+)
+
+/** Topics that are looked at in one transaction. */
+const SWEPT = 200
+
+const NEXT_WITH_MESSAGES = statement(
+  "TopicRows.nextWithMessages",
+  `SELECT environment FROM topics WHERE environment > (SELECT coalesce(max(key), 0) FROM environments WHERE name = ?)
+     AND message_count > 0 ORDER BY environment LIMIT 1`
+)
+
+/**
+ * The environment after this one that has messages; the first without one. Global: whoever asks deletes in one environment after
+ * the other.
+ */
+const nextWithMessages = acrossEnvironments(
+  "nextEnvironmentWithMessages",
+  function* (tx: Transaction, environment: string | undefined): Program<string | undefined> {
+    const row = yield* get(NEXT_WITH_MESSAGES, environment ?? "")
+    return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+  },
+  () => "delete old messages"
+)
+
+const DELETE_OLD_MESSAGES = statement(
+  "TopicRows.deleteOldMessages",
+  "SELECT name, bytes FROM topics WHERE environment = ? AND name > ? AND message_count > 0 ORDER BY name LIMIT ?"
+)
+
+const DELETE_OLD_MESSAGES_2 = statement(
+  "TopicRows.deleteOldMessages.2",
+  `SELECT position, timestamp, octet_length(data) AS bytes FROM events
+       WHERE environment = ? AND kind = 1 AND name = ? AND position < (SELECT max(position) FROM events)
+       ORDER BY position LIMIT ?`
+)
+
+const DELETE_OLD_MESSAGES_3 = statement(
+  "TopicRows.deleteOldMessages.3",
+  "DELETE FROM events WHERE position = ? AND environment = ?"
+)
+
+const DELETE_OLD_MESSAGES_4 = statement(
+  "TopicRows.deleteOldMessages.4",
+  "UPDATE topics SET message_count = message_count - 1, bytes = bytes - ? WHERE environment = ? AND name = ?"
+)
+
+/**
+ * Deletes messages of an environment that are older than they may get, oldest first, and the oldest of topics that hold too much; at
+ * most `limit` of them, of some topics after the one given. The newest row of the log stays whatever it is, so that its position is
+ * not given again.
+ */
+export const deleteOldMessages = inEnvironment(
+  "deleteOldMessages",
+  function* (
+    tx: Transaction,
+    environment: string,
+    limits: MessageLimits,
+    limit: number,
+    after: string = ""
+  ): Program<MessagesDeleted> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return { deleted: 0 }
+    const storedBefore = tx.settledNow() - limits.keepMs
+    let left = limit
+    let last = after
+    const topics = yield* all(DELETE_OLD_MESSAGES, within, after, SWEPT)
+    for (const topic of topics) {
+      let excess = Number(topic.bytes) - limits.topicBytes
+      const oldest = yield* all(DELETE_OLD_MESSAGES_2, within, topic.name!, left)
+      for (const { position, timestamp, bytes } of oldest) {
+        if (Number(timestamp) >= storedBefore && excess <= 0) break
+        yield* write(DELETE_OLD_MESSAGES_3, position!, within)
+        yield* write(DELETE_OLD_MESSAGES_4, bytes!, within, topic.name!)
+        excess -= Number(bytes)
+        left--
+      }
+      // the rest of this one is left for the next call
+      if (left === 0) return { deleted: limit, after: last }
+      last = String(topic.name)
+    }
+    return { deleted: limit - left, ...(topics.length < SWEPT ? {} : { after: last }) }
+  },
+  () => "delete old messages"
+)
+
+/** Where the deleting of old messages goes on: after a topic, or with the environment after this one. */
+interface SweptTo {
+  readonly environment: string
+  readonly topic?: string
+}
+
+/** Deletes old messages of one environment after the other, some in each call. */
+export const sweepMessages = (
+  store: StoreService,
+  limits: MessageLimits,
+  limit: number,
+  after: SweptTo | undefined
+): Effect.Effect<{ readonly after?: SweptTo }, StoreError> =>
+  Effect.gen(function* () {
+    const environment =
+      after?.topic === undefined ? yield* store.read(nextWithMessages(after?.environment)) : after.environment
+    if (environment === undefined) return {}
+    const deleted = yield* store.write(deleteOldMessages(environment, limits, limit, after?.topic))
+    return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
+  })
+
+/** What is known of a topic; one that has never held a message has zeros. */
+export const getTopic = (
+  store: StoreService,
+  environment: string,
+  topic: string
+): Effect.Effect<TopicState, StoreError> =>
+  Effect.gen(function* () {
+    const state = yield* store.read(readTopic(environment, topic))
+    let part = yield* store.read(lagOf(environment, topic, 0))
+    let { lag } = part
+    while (part.next !== undefined) {
+      part = yield* polite(store.read(lagOf(environment, topic, part.next)))
+      lag = Math.max(lag, part.lag)
+    }
+    return { ...state, lag }
+  })

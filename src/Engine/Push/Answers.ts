@@ -1,0 +1,95 @@
+/** What push endpoints answer, and what it says. */
+import { EndpointUnavailableError, type IronflowError, isIronflowError } from "../../Errors.ts"
+import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
+import { checkShape } from "../../JsonShape.ts"
+import type { Attempts } from "../../Protocol/LegacyJobs.ts"
+import { checkReport } from "../../Protocol/TurnReports.ts"
+import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"
+import { readPushResponse } from "../../Protocol/ExistingHandlers.ts"
+import type { PostAnswer } from "./HttpPost.ts"
+
+/** What an endpoint says that it is. */
+export interface Described {
+  /** Whether it is one of this package, which runs whole turns; `undefined` when its answer is no description. */
+  readonly turns: boolean | undefined
+  readonly functions: ReadonlyArray<FunctionRegistration>
+  /** What it answered, when that is no description and may also come from one of this package that is not well. */
+  readonly doubt?: string
+}
+
+/** Why an endpoint takes no turns now. */
+export const unavailable = (problem: string): IronflowError =>
+  new EndpointUnavailableError(problem, { retryable: true })
+
+/** The answer as JSON; `undefined` when it is none, the error when there is more in it than may be. */
+export const bodyOf = ({ text }: PostAnswer): unknown => {
+  try {
+    return safeJsonParse(checkShape("the answer", text))
+  } catch (error) {
+    if (isIronflowError(error)) return error
+    throw error
+  }
+}
+
+const codeIn = (body: unknown): unknown =>
+  isObject(body) && isObject(body.error) ? body.error.code : undefined
+
+/** Why an endpoint that gives this answer takes no turns now; `undefined` when it may. */
+export const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
+  const code = codeIn(body)
+  if (code === "FUNCTION_NOT_FOUND") return undefined
+  const isProblem =
+    code === "BODY_CONSUMED" ||
+    (status >= 300 && status < 400) ||
+    [401, 403, 404, 405, 429, 502, 503, 504].includes(status)
+  return isProblem ? `it answered ${status}${reasonIn(body)}` : undefined
+}
+
+/** What the answer says about itself, on one line. */
+export const reasonIn = (body: unknown): string => {
+  const message = isObject(body) && isObject(body.error) ? body.error.message : undefined
+  return typeof message === "string" ? `: ${message.slice(0, 500).replace(/\s+/g, " ")}` : ""
+}
+
+/** What an answer to `describe` says, or why the endpoint takes no turns now. */
+export const readDescription = (answer: PostAnswer): Described | IronflowError => {
+  const body = bodyOf(answer)
+  if (isIronflowError(body)) return unavailable(`its answer is not acceptable: ${body.message}`)
+  if (answer.status === 200 && isObject(body) && body.type === "description") {
+    const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
+    // each is checked as it is registered
+    const functions = Array.isArray(body.functions)
+      ? (body.functions as ReadonlyArray<FunctionRegistration>)
+      : []
+    return { turns, functions }
+  }
+  const unknown = { turns: undefined, functions: [] }
+  const problem =
+    unavailability(answer, body) ??
+    (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
+  if (problem === undefined) return unknown
+  // one that does not know the question may fail over it, or have no function of no name
+  return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
+    ? { ...unknown, doubt: problem }
+    : unavailable(problem)
+}
+
+/** How a turn was asked for: as a whole one, or as a segment by a handler of another package, with what is known of its attempts. */
+export type AskedAs =
+  { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
+
+/** What an answer to a turn reports. Throws `ValidationError` when it reports nothing. */
+export const readReport = (
+  job: Job,
+  body: unknown,
+  as: AskedAs,
+  nowMs: number
+): Omit<TurnReport, "jobId" | "runId"> => {
+  if (isIronflowError(body)) throw body
+  if (!as.turns) return { ops: readPushResponse(job.runId, body, as.attempts, nowMs) }
+  const { logs, ops } = isObject(body) ? body : {}
+  const report = { ops, ...(logs === undefined ? {} : { logs }) }
+  checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")
+  // checked one by one
+  return report as Omit<TurnReport, "jobId" | "runId">
+}

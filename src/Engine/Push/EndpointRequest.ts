@@ -1,0 +1,49 @@
+/** One request to a push endpoint, signed if there is a key. */
+import type * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { sign, SIGNATURE_HEADER } from "../../Serve/Signature.ts"
+import type { Intake } from "../Intake.ts"
+import { post, type PostAnswer, type PostError } from "./HttpPost.ts"
+import type { PushSettings } from "./Settings.ts"
+
+/** Which endpoint is asked, and how. */
+export interface Asked {
+  readonly url: string
+  readonly environment: string
+  readonly settings: PushSettings
+  /** Where there is room for answers: of all endpoints. */
+  readonly intake: Intake
+}
+
+export interface EndpointRequest {
+  readonly body: string
+  readonly timeoutMs: number
+  /** The request is given up when this ends. */
+  readonly hangUp?: Effect.Effect<void>
+  /** Bytes of the answer. */
+  readonly most?: number
+}
+
+/** Sends it, and has the answer worked on by `use`. */
+export const postTo = <A, E>(
+  { environment, intake, settings, url }: Asked,
+  { body, hangUp, most = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,
+  use: (answer: PostAnswer) => Effect.Effect<A, E>
+): Effect.Effect<A, E | PostError> => {
+  const { allowPrivateNetworks, maxResponseBytes, signingKey } = settings
+  const request = {
+    url,
+    body,
+    timeoutMs,
+    maxResponseBytes: Math.min(maxResponseBytes, most),
+    allowPrivateNetworks,
+    intake,
+    ...(hangUp === undefined ? {} : { hangUp }),
+    headers: {
+      [ENVIRONMENT_HEADER]: environment,
+      ...(signingKey === undefined ? {} : { [SIGNATURE_HEADER]: sign(body, Redacted.value(signingKey)) })
+    }
+  }
+  return post(request, use)
+}

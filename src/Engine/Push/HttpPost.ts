@@ -1,0 +1,195 @@
+/**
+ * One request to a push endpoint: bounded in time and size, without redirects, and to public addresses only unless told
+ * otherwise. There is so much memory for the answers of all endpoints; large ones wait for each other. The address is checked where the connection is made, so that a name cannot point elsewhere in between.
+ */
+import * as Dns from "node:dns"
+import * as Http from "node:http"
+import * as Https from "node:https"
+import { isIP, type LookupFunction } from "node:net"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type { Arrival, Intake } from "../Intake.ts"
+import { isPublicAddress } from "./PublicAddress.ts"
+import { showMs } from "../../Show.ts"
+
+export interface Post {
+  readonly url: string
+  readonly body: string
+  readonly headers: { readonly [name: string]: string }
+  readonly timeoutMs: number
+  readonly maxResponseBytes: number
+  readonly allowPrivateNetworks: boolean
+  /** Where there is room for answers. */
+  readonly intake: Intake
+  /** The request is given up when this ends. */
+  readonly hangUp?: Effect.Effect<void>
+}
+
+export interface PostAnswer {
+  readonly status: number
+  readonly text: string
+}
+
+/**
+ * There is no answer. `reached` says that the endpoint may have begun with the request; `refused` that the engine does not
+ * call this address.
+ */
+export class PostError extends Data.TaggedError("PostError")<{
+  readonly reason: "unreachable" | "reached" | "refused"
+  readonly message: string
+}> {}
+
+class NotPublic extends Error {}
+
+/** Resolves names for connections, to public addresses only. */
+const lookupPublic: LookupFunction = (hostname, options, callback) => {
+  Dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error !== null) return callback(error, "", 4)
+    // one bad address among good ones is reason enough
+    const bad = addresses.find(({ address }) => !isPublicAddress(address))
+    const [first] = addresses
+    if (bad !== undefined || first === undefined)
+      return callback(new NotPublic(bad?.address ?? hostname), "", 4)
+    if (options.all === true) callback(null, addresses)
+    else callback(null, first.address, first.family)
+  })
+}
+
+/** How long the other side is waited for when a request is given up, milliseconds. */
+const HANG_UP_MS = 30_000
+
+/** Answers of so many bytes need no room. */
+const SMALL = 64 * 1024
+
+/**
+ * Sends it, and has the answer worked on by `use`, during which it keeps its room. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the
+ * connection too: then it knows. Interrupting it closes the connection and waits for nobody.
+ */
+export const post = <A, E>(
+  it: Post,
+  use: (answer: PostAnswer) => Effect.Effect<A, E>
+): Effect.Effect<A, E | PostError> =>
+  Effect.suspend(() => {
+    let hangUp: () => void = () => undefined
+    let reason: string | undefined
+    let arrival: Arrival | undefined
+    const sent = send(
+      it,
+      () => reason,
+      (close) => (hangUp = close),
+      (begun) => (arrival = begun)
+    )
+    const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${showMs(it.timeoutMs)}`)
+    const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave the request up")
+    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, given), (message) => {
+      reason = message
+      hangUp()
+      return Effect.andThen(
+        Effect.sleep(HANG_UP_MS),
+        Effect.fail(new PostError({ reason: "reached", message }))
+      )
+    })
+    return Effect.ensuring(
+      Effect.flatMap(Effect.raceFirst(sent, givenUp), use),
+      Effect.sync(() => arrival?.end())
+    )
+  })
+
+/** `whyGivenUp` says why, once it is given up; `onHangUp` is told how; `onArrival` gets what has to be ended. */
+const send = (
+  it: Post,
+  whyGivenUp: () => string | undefined,
+  onHangUp: (hangUp: () => void) => void,
+  onArrival: (arrival: Arrival) => void
+): Effect.Effect<PostAnswer, PostError> =>
+  Effect.callback<PostAnswer, PostError>((resume) => {
+    const url = new URL(it.url)
+    const host = url.hostname.replace(/^\[|\]$/g, "")
+    const fail = (reason: PostError["reason"], message: string) => {
+      resume(Effect.fail(new PostError({ reason, message })))
+      request?.destroy()
+    }
+    let request: Http.ClientRequest | undefined = undefined
+    if (!it.allowPrivateNetworks && isIP(host) !== 0 && !isPublicAddress(host)) {
+      fail("refused", notAllowed(url.host, host))
+      return
+    }
+    let connected = false
+    request = (url.protocol === "https:" ? Https : Http).request(url, {
+      method: "POST",
+      // a connection of its own: on one that is kept, nobody could tell whether a request had been read
+      agent: false,
+      headers: {
+        ...it.headers,
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(it.body)
+      },
+      ...(it.allowPrivateNetworks ? {} : { lookup: lookupPublic })
+    })
+    request.on("socket", (socket) => {
+      socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
+    })
+    onHangUp(() => {
+      // what is behind a connection that is closed on one side only is aborted, and closes the other side
+      if (connected) request?.socket?.end()
+      else request?.destroy()
+    })
+    request.on("error", (error: NodeJS.ErrnoException) => {
+      const why = whyGivenUp()
+      if (why !== undefined) return fail("reached", why)
+      if (error instanceof NotPublic) return fail("refused", notAllowed(url.host, error.message))
+      fail(connected ? "reached" : "unreachable", reasonOf(error, connected))
+    })
+    request.on("response", (response) => {
+      const chunks: Array<Buffer> = []
+      let size = 0
+      let arrival: Arrival | undefined
+      const begin = (): Arrival => {
+        const begun = it.intake.begin(response, {
+          pause: () => response.pause(),
+          resume: () => response.resume(),
+          refuse: () =>
+            fail("reached", "the engine has no room for its answer, beside those of others that are large")
+        })
+        onArrival(begun)
+        return begun
+      }
+      response.on("data", (chunk: Buffer) => {
+        size += chunk.length
+        if (size > it.maxResponseBytes)
+          return fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
+        chunks.push(chunk)
+        if (size <= SMALL) return
+        arrival ??= begin()
+        arrival.hold(size)
+      })
+      response.on("end", () => {
+        const done = (): void =>
+          resume(
+            Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
+          )
+        if (arrival === undefined) done()
+        else arrival.isWhole(done)
+      })
+      response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
+    })
+    request.end(it.body)
+    return Effect.sync(() => request?.destroy())
+  })
+
+const notAllowed = (host: string, address: string): string =>
+  `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
+  "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"
+
+const reasonOf = (error: NodeJS.ErrnoException, connected: boolean): string => {
+  if (connected) return `it closed the connection before it had answered (${error.code ?? error.message})`
+  switch (error.code) {
+    case "ECONNREFUSED":
+      return "it refuses connections"
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return `its name does not resolve (${error.code})`
+    default:
+      return `it cannot be reached (${error.code ?? error.message})`
+  }
+}

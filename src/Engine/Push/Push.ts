@@ -1,0 +1,75 @@
+/** Handlers elsewhere that are called for the turns of their functions: the endpoints, registered by their URLs. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { EngineError, StoreError, ValidationError } from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
+import type { TurnUpdate } from "../../Protocol/Push.ts"
+import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
+import { providedOr } from "../../Variables.ts"
+import { Functions } from "../Functions/Functions.ts"
+import { Store } from "../Store/Store.ts"
+import { Turns } from "../Turns/Turns.ts"
+import { Workers } from "../Workers/Workers.ts"
+import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
+import { makeSettings, PushSettings } from "./Settings.ts"
+
+/** Push endpoints: registered by their URL, they are called until they are removed. */
+export interface PushService {
+  /**
+   * Asks the handler at the URL for its functions and registers them. Fails with `ValidationError` when the URL or a
+   * function is not acceptable, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   */
+  readonly register: (
+    environment: string,
+    url: string,
+    /** Throws an `IronflowError` for functions that are not to be registered. */
+    check?: (functions: ReadonlyArray<FunctionRegistration>) => void
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
+  readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
+  /** Calls the endpoint no more; says whether it was there. */
+  readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
+  /** What the handler of a live turn reports and asks. The job id is the right to do so, in the environment if one is given. */
+  readonly update: (
+    jobId: string,
+    update: TurnUpdate,
+    environment?: string
+  ) => Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError>
+}
+
+export class Push extends Context.Service<Push, PushService>()("@ironflow/node/Engine/Push") {}
+
+/** Calls the endpoints that functions are registered for, and follows what is registered. */
+export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns | Workers> = Layer.effect(
+  Push,
+  Effect.gen(function* () {
+    const functions = yield* Functions
+    const { connectEndpoint } = yield* Workers
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const scope = yield* Scope.Scope
+    const endpoints = new PushEndpoints({
+      store: yield* Store,
+      functions,
+      turns: yield* Turns,
+      settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
+      clock: yield* Clock.Clock,
+      after: yield* Alarm.makeAfter,
+      fork: (effect) => Fiber.runIn(runFork(effect), scope),
+      connect: connectEndpoint
+    })
+    const stop = functions.follow(endpoints.sync)
+    yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), endpoints.close))
+    yield* Effect.catch(endpoints.sync, (error) =>
+      Effect.logError("The push endpoints could not be opened: their runs wait", error)
+    )
+    return Push.of({
+      register: (environment, url, check) => endpoints.register(environment, url, check),
+      list: (environment) => endpoints.list(environment),
+      remove: (environment, url) => endpoints.remove(environment, url),
+      update: (jobId, update, environment) => endpoints.update(jobId, update, environment)
+    })
+  })
+)

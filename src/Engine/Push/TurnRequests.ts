@@ -1,0 +1,341 @@
+/**
+ * The turns that are at a push endpoint, one request each: what is sent, what becomes of a turn by the answer to it, and what
+ * its handler is told meanwhile.
+ *
+ * A turn whose request never arrived goes back unharmed. One that was lost after it may have begun counts as a loss of
+ * its run, as that of any worker; neither consumes an attempt.
+ */
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
+import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import { failTooLarge } from "../../Protocol/LegacyJobs.ts"
+import { turnRequest } from "../../Protocol/Push.ts"
+import {
+  endsLease,
+  endsTurn,
+  type FunctionRegistration,
+  type Job,
+  type Notice
+} from "../../Protocol/Worker.ts"
+import { sendAgain } from "../../Worker/Reporter.ts"
+import { unusable } from "../Workers/LegacyWorker.ts"
+import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
+import { ToldRunning } from "../Workers/ToldRunning.ts"
+import type { RemoteSession } from "../Workers/RemoteSession.ts"
+import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
+import type { Availability } from "./Availability.ts"
+import { type Asked, postTo } from "./EndpointRequest.ts"
+import { encodePushRequest, untoldToHandlers } from "../../Protocol/ExistingHandlers.ts"
+import type { PostAnswer } from "./HttpPost.ts"
+
+/** How long a lease holds without the engine's own watch; it only runs out when the engine is gone. */
+export const LEASE_MS = 30_000
+/** How often the leases of turns in flight are extended. */
+const TICK_MS = LEASE_MS / 3
+
+export interface TurnRequestsOptions extends Asked {
+  readonly clock: Clock.Clock
+  /** Runs an effect in the background, as long as the engine lives. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly extendLeases: (
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
+  readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+}
+
+/** The endpoint that they are at. */
+export interface AtEndpoint {
+  readonly availability: Availability
+  /** Absent when it has none any more. */
+  readonly session: () => RemoteSession | undefined
+  /** Whether it takes nothing any more. */
+  readonly hasLeft: () => boolean
+  /** A turn is over. */
+  readonly onOver: Effect.Effect<void>
+}
+
+interface TurnInFlight {
+  readonly job: Job
+  fiber: Fiber.Fiber<void> | undefined
+  /** Done when the request is to be given up. */
+  readonly hangUp: Deferred.Deferred<void>
+  isGivenUp: boolean
+  readonly told: ToldRunning
+  notices: Array<Notice>
+  /** Somebody waits for a notice. */
+  waiting: Deferred.Deferred<void> | undefined
+}
+
+export class TurnRequests {
+  readonly #options: TurnRequestsOptions
+  readonly #endpoint: AtEndpoint
+  readonly #turns = new Map<string, TurnInFlight>()
+
+  constructor(options: TurnRequestsOptions, endpoint: AtEndpoint) {
+    this.#options = options
+    this.#endpoint = endpoint
+  }
+
+  get size(): number {
+    return this.#turns.size
+  }
+
+  get jobIds(): ReadonlyArray<string> {
+    return [...this.#turns.keys()]
+  }
+
+  /** Whether the turn's request is open. */
+  has(jobId: string): boolean {
+    return this.#turns.has(jobId)
+  }
+
+  start(job: Job): void {
+    const turn: TurnInFlight = {
+      job,
+      fiber: undefined,
+      hangUp: Deferred.makeUnsafe(),
+      isGivenUp: false,
+      told: new ToldRunning(),
+      notices: [],
+      waiting: undefined
+    }
+    this.#turns.set(job.jobId, turn)
+    const over = Effect.sync(() => {
+      this.#turns.delete(job.jobId)
+      wake(turn)
+      this.#endpoint.session()?.credit(1)
+    })
+    turn.fiber = this.#options.fork(
+      Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
+        Effect.ensuring(over),
+        Effect.andThen(this.#endpoint.onOver)
+      )
+    )
+  }
+
+  /** Breaks off all of them. */
+  breakOff(): void {
+    for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
+  }
+
+  /** The engine has something to say of a turn. */
+  hear(notice: Notice): void {
+    const turn = this.#turns.get(notice.jobId)
+    if (turn === undefined) return
+    turn.notices.push(notice)
+    wake(turn)
+    if (!endsLease(notice)) return
+    // whoever runs it sees its request broken off; one that asks for notices learns why
+    turn.isGivenUp = true
+    Deferred.doneUnsafe(turn.hangUp, Exit.void)
+  }
+
+  /** The handler of a turn says which steps run. */
+  hearRunning(jobId: string, steps: ReadonlyArray<RunningStep> | undefined): void {
+    const turn = this.#turns.get(jobId)
+    if (turn === undefined) return
+    const { runId } = turn.job
+    turn.told.hear([{ jobId, runId, steps: steps ?? [] }], this.#options.clock.currentTimeMillisUnsafe())
+  }
+
+  /** The steps that run, as handlers have said last. */
+  get running(): ReadonlyArray<RunningTurn> {
+    const now = this.#options.clock.currentTimeMillisUnsafe()
+    return [...this.#turns.values()].flatMap(({ told }) => told.now(now))
+  }
+
+  /** Notices for a turn in flight; waits for one at most `waitMs` when there is none. */
+  notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
+    return Effect.suspend(() => {
+      const turn = this.#turns.get(jobId)
+      if (turn === undefined) return Effect.succeed([])
+      const take = Effect.sync(() => turn.notices.splice(0))
+      if (turn.notices.length > 0 || waitMs <= 0) return take
+      const waiting = (turn.waiting ??= Deferred.makeUnsafe())
+      return Effect.andThen(
+        Effect.timeoutOption(Deferred.await(waiting), Math.min(waitMs, MAX_WAIT_MS)),
+        take
+      )
+    })
+  }
+
+  #keepLease(turn: TurnInFlight): Effect.Effect<void> {
+    const { jobId } = turn.job
+    return Effect.andThen(
+      Effect.sleep(TICK_MS),
+      Effect.suspend(() => {
+        // how long its lease still holds is how long the handler is waited for
+        if (turn.isGivenUp) return Effect.never
+        return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
+          onSuccess: (gone) => (gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void),
+          onFailure: (error) =>
+            Effect.andThen(
+              Effect.logError(`The lease of ${jobId} could not be extended`, error),
+              Effect.suspend(() => this.#keepLease(turn))
+            )
+        })
+      })
+    )
+  }
+
+  #run(turn: TurnInFlight): Effect.Effect<void> {
+    const { availability } = this.#endpoint
+    return Effect.suspend(() => {
+      if (!availability.isInDoubt) return this.#send(turn, availability.runsTurns)
+      return Effect.matchEffect(availability.ask, {
+        onSuccess: (turns) =>
+          Effect.suspend(() => {
+            if (turn.isGivenUp) return this.#giveBack(turn)
+            availability.answered(turns)
+            return this.#send(turn, turns === true)
+          }),
+        onFailure: (error) => (turn.isGivenUp ? this.#giveBack(turn) : this.#putOff(turn.job, error.message))
+      })
+    })
+  }
+
+  /** `turns` says whether as a whole turn, or as a segment for a handler of another package. */
+  #send(turn: TurnInFlight, turns: boolean): Effect.Effect<void> {
+    const { clock, settings } = this.#options
+    const { job } = turn
+    return Effect.suspend(() => {
+      const nowMs = clock.currentTimeMillisUnsafe()
+      const refused = turns ? undefined : unusable(job, () => false, untoldToHandlers)
+      if (refused !== undefined) {
+        // one of ours that is not well can go on with it later
+        return this.#endpoint.availability.isInDoubt
+          ? this.#putOff(job, NOT_KNOWN)
+          : this.#report(job, { ops: [refused] })
+      }
+      const body = turns ? JSON.stringify(turnRequest(job, nowMs)) : encodePushRequest(job, nowMs)
+      const answered = postTo(
+        this.#options,
+        { body, timeoutMs: settings.timeoutMs, hangUp: Deferred.await(turn.hangUp) },
+        (answer) =>
+          Effect.andThen(
+            this.#answered(job, answer, turns),
+            Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
+          )
+      )
+      return Effect.catch(answered, (error) => {
+        if (turn.isGivenUp) return this.#giveBack(turn)
+        return error.reason === "reached" ? this.#lost(job, error.message) : this.#putOff(job, error.message)
+      })
+    })
+  }
+
+  /** The turn that was given up is with nobody. */
+  #giveBack({ job }: TurnInFlight): Effect.Effect<void> {
+    return this.#endpoint.hasLeft() ? this.#report(job, { ops: [{ _tag: "Release" }] }) : this.#dropped(job)
+  }
+
+  /** The turn goes back unharmed, and comes again when the endpoint can be reached. */
+  #putOff(job: Job, problem: string): Effect.Effect<void> {
+    return Effect.andThen(
+      this.#endpoint.availability.unavailable(problem),
+      this.#report(job, { ops: [{ _tag: "Release" }] })
+    )
+  }
+
+  /** The handler is not at the turn any more that was taken back. */
+  #dropped({ jobId, runId }: Job): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
+        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+      )
+    )
+  }
+
+  #answered(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
+    const body = bodyOf(answer)
+    const problem = unavailability(answer, body)
+    if (problem !== undefined) return this.#putOff(job, problem)
+    const { availability } = this.#endpoint
+    availability.tookTurn()
+    if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(body)}`)
+    return Effect.suspend(() => {
+      let report: ReturnType<typeof readReport>
+      try {
+        report = readReport(
+          job,
+          body,
+          this.#askedAs(job, turns),
+          this.#options.clock.currentTimeMillisUnsafe()
+        )
+        if (!turns) availability.ranSegment()
+      } catch (error) {
+        if (!isIronflowError(error)) {
+          return Effect.andThen(
+            Effect.logError(
+              `An answer of the endpoint ${this.#options.url} could not be read because of a bug`,
+              error
+            ),
+            this.#lost(job, "its answer could not be read")
+          )
+        }
+        // the run would come to the same answer again
+        return error.code === "LIMIT_EXCEEDED"
+          ? this.#report(job, { ops: failTooLarge(error as ValidationError) })
+          : this.#lost(job, `its answer is not acceptable: ${error.message}`)
+      }
+      const last = report.ops.at(-1)
+      if (last !== undefined && endsTurn(last)) return this.#report(job, report)
+      const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
+      // the end of the turn was reported by a request of its own, or else it has none
+      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had come to an end"))
+    })
+  }
+
+  #askedAs({ attempt, functionId }: Job, turns: boolean): AskedAs {
+    if (turns) return { turns }
+    const { environment, findFunction } = this.#options
+    const retry = findFunction(environment, functionId)?.retry
+    return { turns, attempts: retry === undefined ? undefined : { attempt, retry } }
+  }
+
+  /** Stores what a turn has come to, however often it takes. What is refused was somebody else's, or is over. */
+  #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const session = this.#endpoint.session()
+      if (session === undefined) return Effect.void
+      const { jobId, runId } = job
+      return session.report([{ jobId, runId, ...report }]).pipe(
+        Effect.tapError((error) =>
+          Effect.logError(`A report of run ${runId} could not be stored; trying again`, error)
+        ),
+        Effect.retry(sendAgain),
+        Effect.orDie,
+        Effect.asVoid
+      )
+    })
+  }
+
+  #lost(job: Job, why: string): Effect.Effect<void> {
+    const { loseLease, url } = this.#options
+    return loseLease(job.jobId, `the endpoint ${url}: ${why}`).pipe(
+      Effect.retry(sendAgain),
+      Effect.orDie,
+      Effect.flatMap((held) =>
+        held
+          ? Effect.logWarning(`A turn of run ${job.runId} was lost at the endpoint ${url}: ${why}`)
+          : Effect.void
+      )
+    )
+  }
+}
+
+const NOT_KNOWN =
+  "it does not say what it is, and only a handler of this package can go on with a run that waits for it. " +
+  "One of another package answers `describe` with 400, or a turn of another run"
+
+const wake = (turn: TurnInFlight): void => {
+  if (turn.waiting === undefined) return
+  Deferred.doneUnsafe(turn.waiting, Exit.void)
+  turn.waiting = undefined
+}

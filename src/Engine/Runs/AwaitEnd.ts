@@ -1,0 +1,112 @@
+/** Waiting for a run to end. */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Run } from "../../Client/Client.ts"
+import { type EngineError, TimeoutError } from "../../Errors.ts"
+import type { After } from "../../Execution/Alarm.ts"
+import { isTerminal } from "../../RunStatus.ts"
+import { inTurn } from "../LoopTurn.ts"
+import type { Signals } from "../Signals.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { RunEnding } from "../Store/RunEnding.ts"
+import { explain } from "./Explain.ts"
+import type { LiveWorkersService } from "./LiveWorkers.ts"
+import * as RunInspection from "./RunInspection.ts"
+import * as RunRows from "./RunRows.ts"
+import { showMs } from "../../Show.ts"
+
+/** Calls its listener when nobody should wait any longer. Returns what forgets that. */
+export type GiveUp = (listener: () => void) => () => void
+
+const never: GiveUp = () => () => undefined
+
+export interface Waiting {
+  readonly store: StoreService
+  readonly workers: LiveWorkersService
+  readonly after: After
+  /** Says the id of each run that has ended, with all of it when it need not be read. */
+  readonly endings: Signals<RunEnding | undefined>
+}
+
+/** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+export const awaitEnd = (
+  { endings, store }: Waiting,
+  environment: string,
+  runId: string,
+  giveUp: GiveUp
+): Effect.Effect<Run | undefined, EngineError> =>
+  Effect.suspend(() => {
+    let isLate = false
+    let wake = (_ending: RunEnding | undefined): void => undefined
+    const stay = giveUp(() => {
+      isLate = true
+      wake(undefined)
+    })
+    const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
+      const woken = Deferred.makeUnsafe<RunEnding | undefined>()
+      // many may wait for the same, or for equally long
+      wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
+      // listen first, then look: the run may end in between
+      const forget = endings.listen([runId], (ending) => wake(ending))
+      return Effect.ensuring(
+        Effect.flatMap(store.read(RunRows.getEndedRun(environment, runId)), (run) => {
+          if (run !== undefined) return Effect.succeed(run)
+          if (isLate) return Effect.undefined
+          return Effect.flatMap(Deferred.await(woken), (ending) => {
+            if (ending !== undefined) return store.read(RunRows.showEnding(environment, ending))
+            return isLate
+              ? Effect.undefined
+              : Effect.flatMap(store.read(RunRows.getRun(environment, runId)), (run) =>
+                  // it may have been brought back at that very moment
+                  isTerminal(run.status) ? Effect.succeed(run) : look
+                )
+          })
+        }),
+        Effect.sync(forget)
+      )
+    })
+    return Effect.ensuring(look, Effect.sync(stay))
+  })
+
+/** The run once it has ended. Fails with `TimeoutError`, which says what it is about then. */
+export const waitForRun = (
+  waiting: Waiting,
+  environment: string,
+  runId: string,
+  timeoutMs: number | undefined
+): Effect.Effect<Run, EngineError> =>
+  Effect.flatMap(
+    awaitEnd(
+      waiting,
+      environment,
+      runId,
+      timeoutMs === undefined ? never : (listener) => waiting.after(timeoutMs, listener)
+    ),
+    (run) =>
+      run === undefined ? stillRunning(waiting, environment, runId, timeoutMs ?? 0) : Effect.succeed(run)
+  )
+
+/** What there is to explain of a run, with what its worker says of it. */
+export const readSituation = ({ store, workers }: Waiting, environment: string, runId: string) =>
+  Effect.suspend(() =>
+    store.read(RunInspection.getSituation(environment, runId, workers.running(environment, runId)))
+  )
+
+const stillRunning = (
+  waiting: Waiting,
+  environment: string,
+  runId: string,
+  timeoutMs: number
+): Effect.Effect<never, EngineError> =>
+  Effect.flatMap(readSituation(waiting, environment, runId), (situation) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.fail(
+        new TimeoutError(
+          `Run ${runId} had not ended after ${showMs(timeoutMs)}, and goes on. ${explain(situation, waiting.workers.workers(environment), now).message}`,
+          timeoutMs
+        )
+      )
+    )
+  )

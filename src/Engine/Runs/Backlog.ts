@@ -1,0 +1,123 @@
+/** How many unfinished runs there are, and what they wait for. They are counted slice by slice, each in its turn of the event loop. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { nextTurn } from "../Polite.ts"
+import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { Status } from "./StatusRows.ts"
+import { WaitKind, waitKinds } from "./WaitKinds.ts"
+
+/** Runs of a function that could be claimed. */
+interface ReadyRuns {
+  readonly environment: string
+  readonly functionId: string
+  readonly count: number
+  /** Since when the oldest of them could be, epoch milliseconds. */
+  readonly oldestAt: number
+}
+
+export interface Backlog {
+  readonly ready: ReadonlyArray<ReadyRuns>
+  readonly leased: number
+  readonly paused: number
+  readonly waiting: Readonly<Record<(typeof waitKinds)[number], number>>
+}
+
+interface Slice extends Backlog {
+  /** Where to go on; absent at the end. */
+  readonly next?: number
+}
+
+/** Runs that are looked at in one slice: some milliseconds. */
+const SLICE = 5000
+
+const END_OF_SLICE = statement(
+  "Backlog.endOfSlice",
+  `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
+)
+
+const READY = statement(
+  "Backlog.ready",
+  `SELECT function, count(*) AS n, min(ready_at) AS oldest FROM runs
+     WHERE ended_at IS NULL AND key >= ? AND key < ? AND +ready_at IS NOT NULL GROUP BY function`
+)
+
+const HELD = statement(
+  "Backlog.held",
+  `SELECT sum(CASE WHEN lease IS NULL THEN 0 ELSE 1 END) AS leased, sum(CASE status WHEN ${Status.paused} THEN 1 ELSE 0 END) AS paused FROM runs
+     WHERE ended_at IS NULL AND key >= ? AND key < ?`
+)
+
+const WAITING = statement(
+  "Backlog.waiting",
+  "SELECT kind, count(*) AS n FROM waits WHERE run >= ? AND run < ? AND fired IS NULL GROUP BY kind"
+)
+
+const readSlice = acrossEnvironments(
+  "readBacklog",
+  function* (tx: Transaction, from: number): Program<Slice> {
+    const next = (yield* get(END_OF_SLICE, from))?.key
+    const end = next ?? Number.MAX_SAFE_INTEGER
+    const ready = (yield* all(READY, from, end)).flatMap((row) => readyOf(tx, row))
+    const held = yield* get(HELD, from, end)
+    const waits = new Map((yield* all(WAITING, from, end)).map(({ kind, n }) => [Number(kind), Number(n)]))
+    return {
+      ready,
+      leased: Number(held?.leased ?? 0),
+      paused: Number(held?.paused ?? 0),
+      waiting: {
+        sleep: waits.get(WaitKind.sleep) ?? 0,
+        event: waits.get(WaitKind.event) ?? 0,
+        child: waits.get(WaitKind.child) ?? 0,
+        retry: waits.get(WaitKind.retry) ?? 0,
+        "run-retry": waits.get(WaitKind.runRetry) ?? 0
+      },
+      ...(next === undefined ? {} : { next: Number(next) })
+    }
+  },
+  () => "count unfinished runs"
+)
+
+const readyOf = (tx: Transaction, row: Row): ReadonlyArray<ReadyRuns> => {
+  const fn = registryOf(tx).byKey(Number(row.function))
+  return fn === undefined
+    ? []
+    : [
+        {
+          environment: fn.environment,
+          functionId: fn.registration.id,
+          count: Number(row.n),
+          oldestAt: Number(row.oldest)
+        }
+      ]
+}
+
+/** Counts every unfinished run: not for hot paths. */
+export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreError> =>
+  Effect.gen(function* () {
+    const ready = new Map<string, ReadyRuns>()
+    const waiting = { sleep: 0, event: 0, child: 0, retry: 0, "run-retry": 0 }
+    let leased = 0
+    let paused = 0
+    let from: number | undefined = 0
+    while (from !== undefined) {
+      const slice: Slice = yield* store.read(readSlice(from))
+      leased += slice.leased
+      paused += slice.paused
+      for (const kind of waitKinds) waiting[kind] += slice.waiting[kind]
+      for (const one of slice.ready) {
+        const name = `${one.environment}\n${one.functionId}`
+        const known = ready.get(name)
+        ready.set(name, {
+          ...one,
+          count: one.count + (known?.count ?? 0),
+          oldestAt: Math.min(one.oldestAt, known?.oldestAt ?? Number.POSITIVE_INFINITY)
+        })
+      }
+      from = slice.next
+      if (from !== undefined) yield* nextTurn
+    }
+    return { ready: [...ready.values()], leased, paused, waiting }
+  })

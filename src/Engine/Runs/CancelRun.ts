@@ -1,0 +1,138 @@
+/** Runs are cancelled here, with the children that they wait for. */
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import { type Program, statement, write, get, among, apart } from "../Store/Program.ts"
+import { environmentOfKey } from "./RunEnvironment.ts"
+import { isCompensating } from "./PauseRun.ts"
+import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
+import { endRun } from "./EndRun.ts"
+
+/**
+ * Cancels an unfinished run and the children that it waits for, and tells their live turns. Of very many children those for
+ * which there is no room in the transaction are cancelled in later ones, by {@link goOnCancelling}.
+ */
+export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
+  yield* cancelAlone(tx, row, reason)
+  yield* goOnCancelling(tx, Number(row.environment))
+}
+
+const CANCEL_AWAITED = statement(
+  "CancelRun.cancelAwaited",
+  "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
+)
+
+/** Takes out the waits of a run for its children, and with `reason` cancels those that have not ended. */
+export function* cancelAwaited(
+  tx: Transaction,
+  environment: number,
+  run: number,
+  reason: string
+): Program<void> {
+  yield* noteChildren(run, reason)
+  yield* write(CANCEL_AWAITED, run)
+  yield* goOnCancelling(tx, environment)
+}
+
+const NOTE_CHILDREN = statement(
+  "CancelRun.noteChildren",
+  `INSERT INTO cancellations (run, reason)
+     SELECT child, ? FROM waits WHERE run = ? AND +child IS NOT NULL AND +fired IS NULL ON CONFLICT DO NOTHING`
+)
+
+/** Notes the children that a run waits for, so that they are cancelled: they may be many, and have children in turn. */
+function* noteChildren(run: number, reason: string): Program<void> {
+  yield* write(NOTE_CHILDREN, reason, run)
+}
+
+/** Runs that are noted, of all environments, among which one's own are looked for. */
+const LOOKS = 512
+
+const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
+
+const NOTED_KEYS = statement("CancelRun.notedKeys", "SELECT run AS key FROM cancellations WHERE run > ?")
+
+const NEXT_CANCELLED = statement(
+  "CancelRun.nextCancelled",
+  `SELECT run, reason FROM (${NOTED}) AS noted WHERE ${environmentOfKey("noted.run")} = ? LIMIT 1`,
+  { scans: "so many of what is noted, up to the first one of the environment" }
+)
+
+const FORGET_CANCELLED = statement("CancelRun.forgetCancelled", "DELETE FROM cancellations WHERE run = ?")
+
+/** Cancels runs of an environment that are noted for it, as far as there is room; returns how many were looked at. */
+export function* goOnCancelling(tx: Transaction, environment: number): Program<number> {
+  let runs = 0
+  // children come behind their parents: none is noted before the one that is cancelled
+  let last = 0
+  // there may be no room at all beside others, time and again
+  while (runs === 0 || !tx.room.isFull) {
+    const [next] = yield* among(tx, "run", [NOTED_KEYS, last], NEXT_CANCELLED, last, environment)
+    if (next === undefined) return runs
+    last = Number(next.run)
+    yield* write(FORGET_CANCELLED, last)
+    yield* apart(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
+    tx.room.take()
+    runs++
+  }
+  if (yield* hasCancelled()) tx.markDue(tx.now())
+  return runs
+}
+
+const HAS_CANCELLED = statement(
+  "CancelRun.hasCancelled",
+  "SELECT 1 FROM cancellations WHERE run > 0 @sound(run, run) LIMIT 1"
+)
+
+/** Whether any run is still noted to be cancelled. */
+export function* hasCancelled(): Program<boolean> {
+  return (yield* get(HAS_CANCELLED)) !== undefined
+}
+
+const ENVIRONMENTS_OF_CANCELLED = statement(
+  "CancelRun.environmentsOfCancelled",
+  `SELECT DISTINCT ${environmentOfKey("noted.run")} AS environment FROM (${NOTED}) AS noted`,
+  { scans: "so many of what is noted" }
+)
+
+/** The environments of the runs that are to be cancelled next. */
+export function* environmentsOfCancelled(tx: Transaction): Program<ReadonlyArray<Row>> {
+  return yield* among(tx, "run", [NOTED_KEYS, 0], ENVIRONMENTS_OF_CANCELLED, 0)
+}
+
+const CANCEL_CHILD = statement(
+  "CancelRun.cancelChild",
+  `SELECT key, id, environment, function, status, parent, lease, lease_until, lease_ms, worker, pause
+     FROM runs WHERE key = ? AND environment = ? AND ended_at IS NULL`
+)
+
+/** One that is rolling back goes on with that. */
+function* cancelChild(tx: Transaction, environment: number, key: number, reason: string): Program<void> {
+  const row = yield* get(CANCEL_CHILD, key, environment)
+  if (row !== undefined && !isCompensating(row)) yield* cancelAlone(tx, row, reason)
+}
+
+function* cancelAlone(tx: Transaction, row: Row, reason: string): Program<void> {
+  const jobId = holdingJob(row)
+  if (jobId !== undefined) tx.notify(String(row.worker), { _tag: "Cancelled", jobId, reason })
+  yield* noteChildren(Number(row.key), `Parent run ${row.id} was cancelled`)
+  yield* endRun(
+    tx,
+    {
+      key: Number(row.key),
+      id: String(row.id),
+      environment: Number(row.environment),
+      function: Number(row.function),
+      parent: row.parent === null ? null : Number(row.parent)
+    },
+    {
+      _tag: "Cancelled",
+      error: {
+        name: "RunCancelledError",
+        message: reason,
+        code: "RUN_CANCELLED",
+        retryable: false,
+        data: { runId: row.id }
+      }
+    }
+  )
+  yield* keepRevoked(tx, row)
+}

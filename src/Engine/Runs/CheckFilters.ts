@@ -1,0 +1,152 @@
+/** What runs are looked for, checked. */
+import { compileExpression, whereRoots } from "../../Expression.ts"
+import { ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import {
+  checkLength,
+  checkName,
+  functionsOfList,
+  keyLength,
+  nameLength,
+  searchPaths,
+  searchValueLength
+} from "../../Limits.ts"
+import { isPath } from "../../Path.ts"
+import { checkFilterNames, type RunFilters } from "../../RunFilters.ts"
+import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
+import { show } from "../../Show.ts"
+
+/** What was asked for, checked. Times are epoch milliseconds; lists are in order. */
+export interface CheckedFilters {
+  readonly functionIds?: ReadonlyArray<string>
+  readonly statuses?: ReadonlyArray<RunStatus>
+  readonly createdFrom?: number
+  readonly createdTo?: number
+  readonly endedFrom?: number
+  readonly endedTo?: number
+  readonly eventName?: string
+  readonly entityId?: string
+  readonly idempotencyKey?: string
+  readonly error?: string
+  readonly attributes?: { readonly [path: string]: string }
+  readonly where?: string
+}
+
+/** Whether it is more than one function and one status, of which there has always been a list. */
+export const isSearch = (filters: CheckedFilters): boolean =>
+  Object.entries(filters).some(
+    ([name, value]) =>
+      value !== undefined &&
+      ((name !== "functionIds" && name !== "statuses") || (value as ReadonlyArray<string>).length > 1)
+  )
+
+/** Checks them, member by member. Throws `ValidationError` or `LimitExceededError` that names the one that is wrong. */
+export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unknown }): CheckedFilters => {
+  checkFilterNames(filters)
+  const functionIds = listOf("functionId", filters.functionId)?.map((id) => checkName("function id", id))
+  if (functionIds !== undefined && functionIds.length > functionsOfList) {
+    throw new ValidationError(
+      `listRuns: \`functionId\` may name ${functionsOfList} functions at most, got ${functionIds.length}`
+    )
+  }
+  const statuses = listOf("status", filters.status)?.map((status) => {
+    if (typeof status === "string" && isRunStatus(status)) return status
+    throw new ValidationError(`${show(status)} is not a run status: use one of ${runStatuses.join(", ")}`)
+  })
+  const moments = Object.fromEntries(
+    (["createdFrom", "createdTo", "endedFrom", "endedTo"] as const).flatMap((name) => {
+      const at = momentOf(name, filters[name])
+      return at === undefined ? [] : [[name, at] as const]
+    })
+  )
+  const { entityId, error, eventName, idempotencyKey, where } = filters
+  const texts = {
+    ...textOf("eventName", eventName, nameLength),
+    ...textOf("entityId", entityId, nameLength),
+    ...textOf("idempotencyKey", idempotencyKey, keyLength),
+    ...textOf("error", error, nameLength)
+  }
+  if (where !== undefined) compileExpression(where as string, whereRoots)
+  const attributes = attributesOf(filters.attributes)
+  return {
+    ...(functionIds === undefined ? {} : { functionIds: sorted(functionIds) }),
+    ...(statuses === undefined ? {} : { statuses: sorted(statuses) }),
+    ...moments,
+    ...texts,
+    ...(attributes === undefined ? {} : { attributes }),
+    // it has been compiled
+    ...(where === undefined ? {} : { where: where as string })
+  }
+}
+
+const sorted = <A extends string>(list: ReadonlyArray<A>): ReadonlyArray<A> => [...new Set(list)].sort()
+
+const listOf = (name: string, value: unknown): ReadonlyArray<unknown> | undefined => {
+  if (value === undefined) return undefined
+  if (!Array.isArray(value)) return [value]
+  if (value.length > 0) return value
+  throw new ValidationError(
+    `listRuns: \`${name}\` is an empty list, which no run fits: leave it out, or name one`
+  )
+}
+
+const textOf = (name: string, value: unknown, most: number): { readonly [name: string]: string } => {
+  if (value === undefined) return {}
+  if (typeof value !== "string" || value.trim() === "") {
+    throw new ValidationError(`listRuns: \`${name}\` must be a string that is not blank, got ${show(value)}`)
+  }
+  checkLength(`listRuns: \`${name}\``, value, most)
+  checkNul(`\`${name}\``, value)
+  return { [name]: value }
+}
+
+/** No event has one where it is looked for, and not every database takes one. */
+const checkNul = (what: string, text: string): void => {
+  if (text.includes("\0"))
+    throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)
+}
+
+/** A time zone is needed: the same filter has to mean the same on every machine. */
+const iso = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
+
+const momentOf = (name: string, value: unknown): number | undefined => {
+  if (value === undefined) return undefined
+  const at =
+    value instanceof Date
+      ? value.getTime()
+      : typeof value === "number"
+        ? value
+        : typeof value === "string" && iso.test(value)
+          ? Date.parse(value)
+          : Number.NaN
+  if (Number.isFinite(at) && Math.abs(at) <= 8.64e15) return Math.floor(at)
+  throw new ValidationError(
+    `listRuns: \`${name}\` must be a Date, milliseconds since 1970, or an ISO string such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
+  )
+}
+
+const attributesOf = (value: unknown): { readonly [path: string]: string } | undefined => {
+  if (value === undefined) return undefined
+  const entries = isObject(value) ? Object.entries(value) : []
+  if (entries.length === 0 || entries.length > searchPaths) {
+    throw new ValidationError(
+      `listRuns: \`attributes\` must be an object of 1 to ${searchPaths} paths and their values, such as { "event.data.orderId": "o-17" }, got ${show(value)}`
+    )
+  }
+  return Object.fromEntries(
+    entries
+      .map(([path, value]) => {
+        if (!isPath(path))
+          throw new ValidationError(`listRuns: ${show(path)} in \`attributes\` is not a dotted path`)
+        if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") {
+          throw new ValidationError(
+            `listRuns: the value of "${path}" in \`attributes\` must be a text, a number or a boolean, got ${show(value)}`
+          )
+        }
+        checkLength(`listRuns: the value of "${path}" in \`attributes\``, String(value), searchValueLength)
+        checkNul(`the value of "${path}" in \`attributes\``, String(value))
+        return [path, String(value)] as const
+      })
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+  )
+}

@@ -1,0 +1,29 @@
+/** Reads all that the engine may need of a run, to find out whether it can be. */
+import { StoreError } from "../../Errors.ts"
+import { all, get, type Program, statement } from "../Store/Program.ts"
+import { decodeStored } from "../Store/StoredJson.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { jobEvent } from "./RunEvent.ts"
+import { readJournal, readOpenSteps } from "./Journal.ts"
+import { readRun, WHOLE_RUNS } from "./RunRows.ts"
+import { readOutcome } from "./Waits.ts"
+
+const RUN = statement("DamagedRun.run", `${WHOLE_RUNS} WHERE r.key = ?`)
+
+const EVENT = statement("DamagedRun.event", "SELECT * FROM events WHERE position = ?")
+
+const WAITS = statement("DamagedRun.waits", "SELECT * FROM waits WHERE run = ?")
+
+/** Throws when something of it cannot be read. */
+export function* lookAtRun(tx: Transaction, key: number): Program<void> {
+  const row = yield* get(RUN, key)
+  if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
+  yield* readRun(tx, row)
+  yield* get(EVENT, row.event!)
+  jobEvent(row)
+  for (const { outcome } of yield* readJournal(tx, key)) {
+    if (outcome._tag === "Success") decodeStored(outcome.value)
+  }
+  yield* readOpenSteps(key)
+  for (const wait of yield* all(WAITS, key)) readOutcome({ failed: 0, ...wait })
+}

@@ -1,0 +1,133 @@
+/**
+ * Pages of runs where the database is damaged: those that cannot be read are named and not left out. Reads all in one go, which
+ * takes longer than `RunList.ts` and is done only when that has met damage.
+ */
+import { all, get, inEnvironment, statement, type Program, variant } from "../Store/Program.ts"
+import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"
+import { filterOf, type RunFilter } from "./RunFilter.ts"
+import { readRun, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { isDamage, isUnavailable, storeError } from "../Store/SqliteErrors.ts"
+import type { RunsBefore } from "./RunRecords.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
+  /** The number of the run before which to go on. */
+  readonly next?: number
+}
+
+/** Not within a transaction, which the first damaged page would spoil. */
+export const listRunsAround = inEnvironment(
+  "listRunsAround",
+  function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {
+    const filter = filterOf(tx, query)
+    if (filter === undefined) return { runs: [], totalCount: 0 }
+    const { before } = query
+    const { rows, totalCount } = yield* findRunsAround({ ...filter, before, limit: query.limit + 1 })
+    const page = rows.slice(0, query.limit)
+    const last = page.at(-1)
+    const runs: Array<Run> = []
+    const damaged: Array<DamagedRun> = []
+    for (const found of page) {
+      if (found.row === undefined) {
+        damaged.push(yield* damagedRun(found.key, found.error))
+        continue
+      }
+      try {
+        runs.push(yield* readRun(tx, found.row))
+      } catch (error) {
+        if (isUnavailable(error)) throw error
+        damaged.push(yield* damagedRun(found.key, error))
+      }
+    }
+    return {
+      runs,
+      totalCount,
+      ...(damaged.length === 0 ? {} : { damaged }),
+      ...(rows.length > query.limit && last !== undefined ? { next: last.key } : {})
+    }
+  },
+  () => "list runs"
+)
+
+interface Search extends RunFilter {
+  readonly before: number | undefined
+  readonly limit: number
+}
+
+/** A run, or why it cannot be read. */
+type FoundRun =
+  | { readonly key: number; readonly row: Row }
+  | { readonly key: number; readonly row?: undefined; readonly error: unknown }
+
+const FIND_RUNS_AROUND = statement(
+  "DamagedRunList.findRunsAround",
+  "SELECT key, id FROM runs ORDER BY +key DESC",
+  { scans: "for a table that is damaged: the index of ids is read in its place" }
+)
+
+/**
+ * Reads around what is damaged: what a query cannot read is halved until the damaged runs are alone. Whose they are
+ * and what they match is not known; they are part of every list.
+ */
+function* findRunsAround({
+  before,
+  limit,
+  values,
+  where
+}: Search): Program<{ readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number }> {
+  // the index of ids has all the keys
+  const keys = (yield* all(FIND_RUNS_AROUND)).map(({ key }) => Number(key))
+  const rows: Array<FoundRun> = []
+  let totalCount = 0
+  function* visit(from: number, to: number): Program<void> {
+    if (from >= to) return
+    const first = keys[from]!
+    const alone = to - from === 1
+    const range = alone ? "r.key = ?" : "r.key <= ? AND r.key >= ?"
+    const bounds = alone ? [first] : [first, keys[to - 1]!]
+    try {
+      const count = Number(
+        (yield* get(
+          variant("DamagedRunList.visit", `SELECT count(*) AS total FROM runs r WHERE ${where} AND ${range}`),
+          ...values,
+          ...bounds
+        ))?.total
+      )
+      if (rows.length < limit && (before === undefined || keys[to - 1]! < before)) {
+        const upTo = before === undefined ? "" : " AND r.key < ?"
+        for (const row of yield* all(
+          variant(
+            "DamagedRunList.visit",
+            `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${upTo} ORDER BY r.key DESC LIMIT ?`
+          ),
+          ...values,
+          ...bounds,
+          ...(before === undefined ? [] : [before]),
+          limit - rows.length
+        )) {
+          rows.push({ key: Number(row.key), row })
+        }
+      }
+      totalCount += count
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      if (alone) {
+        totalCount++
+        if (rows.length < limit && (before === undefined || first < before)) rows.push({ key: first, error })
+        return
+      }
+      const middle = (from + to) >> 1
+      yield* visit(from, middle)
+      yield* visit(middle, to)
+    }
+  }
+  yield* visit(0, keys.length)
+  return { rows, totalCount }
+}
+
+function* damagedRun(key: number, error: unknown): Program<DamagedRun> {
+  return {
+    id: (yield* runIdOf(key)) ?? `#${key}`,
+    message: storeError("Cannot read the run", error).message
+  }
+}

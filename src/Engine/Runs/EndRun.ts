@@ -1,0 +1,146 @@
+/** A run ends here, and the run that waits for it is told. */
+import type { Happening } from "./Transitions.ts"
+import { moves, mustMove } from "./StatusRows.ts"
+import type { JsonText } from "../../Json.ts"
+import { type SerializedError, invokeFailure } from "../../Errors.ts"
+import { statement, type Program, believed, get, variant, write, apart } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { forgetLease } from "./LeaseMemory.ts"
+import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
+import { suspectsOf } from "./Suspects.ts"
+import { aboutRun, isToldOfRuns, tellOfRun, functionIdOf } from "./Telling.ts"
+import { markRoom, markFreed } from "../Functions/ReadyFunctions.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import { mark } from "./RunStats.ts"
+import { fireWait } from "./Waits.ts"
+
+const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
+
+const end = (happening: Happening): string =>
+  `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
+     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+
+export const ENDS = {
+  completed: end("completed"),
+  failed: end("failed"),
+  cancelled: end("cancelled"),
+  outgrown: end("outgrown")
+}
+
+/** How a run ends. */
+export type Ending =
+  | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
+  | { readonly _tag: "Failed"; readonly error: SerializedError }
+  | { readonly _tag: "Cancelled"; readonly error: SerializedError }
+
+const END_RUN = statement("EndRun.endRun", "DELETE FROM waits WHERE run = ?")
+
+/**
+ * Ends a run: frees its lease, drops its waits, and tells the run that waits for it.
+ */
+export function* endRun(
+  tx: Transaction,
+  run: {
+    readonly key: number
+    readonly id: string
+    readonly environment: number
+    readonly function: number
+    readonly parent: number | null
+    readonly mayHaveWaits?: boolean
+    readonly createdAt?: number
+    readonly worker?: string
+    readonly taken?: Taken
+  },
+  ending: Ending,
+  happening: keyof typeof ENDS = countOf[ending._tag]
+): Program<void> {
+  const now = tx.now()
+  forgetLease(tx, run.key)
+  suspectsOf(tx).release(run.key)
+  const output = ending._tag === "Completed" ? (ending.output ?? null) : null
+  const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)
+  const changed = yield* believed(variant("EndRun.endRun", ENDS[happening]), output, error, now, now, run.key)
+  yield* mustMove(run.key, happening, changed)
+  if (run.mayHaveWaits !== false) yield* write(END_RUN, run.key)
+  tx.changes.counts[countOf[ending._tag]]++
+  mark(tx, countOf[ending._tag], run.function)
+  if (run.createdAt !== undefined) mark(tx, "run", run.function, now - run.createdAt)
+  tx.markEnded(run.id)
+  if (ending._tag !== "Completed") {
+    const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
+    tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
+  }
+  const { createdAt, taken } = run
+  if (taken !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MOST_KEPT) {
+    tx.changes.endings.set(run.id, {
+      ...taken,
+      id: run.id,
+      function: run.function,
+      status: countOf[ending._tag],
+      output,
+      error,
+      createdAt,
+      endedAt: now
+    })
+  }
+  if (isToldOfRuns(tx)) yield* tellOfEnd(tx, run, ending, now)
+  markRoom(tx, run.function)
+  markFreed(tx, run.function)
+  if (run.parent !== null) yield* tellParent(tx, run, ending)
+}
+
+const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
+
+function* tellOfEnd(
+  tx: Transaction,
+  run: {
+    readonly key: number
+    readonly id: string
+    readonly environment: number
+    readonly function: number
+    readonly createdAt?: number
+  },
+  ending: Ending,
+  endedAt: number
+): Program<void> {
+  const createdAt = run.createdAt ?? Number((yield* get(CREATED_AT, run.key))?.created_at ?? endedAt)
+  tellOfRun(tx, () => ({
+    _tag: "RunEnded",
+    runId: run.id,
+    functionId: functionIdOf(tx, run.function),
+    environment: tx.environmentName(run.environment),
+    status: countOf[ending._tag],
+    outcome:
+      ending._tag === "Completed"
+        ? { _tag: "Success", value: ending.output }
+        : { _tag: "Failure", error: ending.error },
+    createdAt,
+    endedAt
+  }))
+}
+
+const TELL_PARENT = statement(
+  "EndRun.tellParent",
+  "SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL"
+)
+
+function* tellParent(
+  tx: Transaction,
+  run: { readonly key: number; readonly id: string; readonly function: number },
+  ending: Ending
+): Program<void> {
+  const waiting = yield* get(TELL_PARENT, run.key)
+  if (waiting === undefined) return
+  const parent = Number(waiting.run)
+  // it cannot be told, which must not keep the child from ending
+  if (tx.damage.why("run", parent) !== undefined) return
+  const functionId = functionIdOf(tx, run.function)
+  const outcome: Outcome =
+    ending._tag === "Completed"
+      ? { _tag: "Success", value: ending.output }
+      : {
+          _tag: "Failure",
+          error: invokeFailure(functionId, run.id, ending.error)
+        }
+  yield* apart(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
+}

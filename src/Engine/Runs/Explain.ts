@@ -1,0 +1,353 @@
+/** Why a run is where it is: the one reason that counts now, from what the database and the live workers say. */
+import type { Explanation } from "../../Client/Client.ts"
+import { formatDuration } from "../../Duration.ts"
+import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
+import type { RunningStep } from "../../Protocol/RunningSteps.ts"
+import { acceptsLabels } from "../Functions/Registry.ts"
+import type { RunSituation } from "./RunRecords.ts"
+import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
+
+/** A worker that is connected now. */
+export interface LiveWorker extends Holder {
+  readonly id: string
+  readonly functionIds: ReadonlySet<string>
+  readonly labels: { readonly [key: string]: string }
+  readonly maxConcurrentJobs: number
+  readonly activeJobs: number
+  /** Why nothing is handed to it now, of one that cannot be reached. */
+  readonly problem?: string
+  /** How long its leases hold without a sign of life, milliseconds; absent in this process. */
+  readonly leaseMs?: number
+}
+
+type Reason = Omit<Explanation, "runId" | "status">
+
+/** `now` is in epoch milliseconds; `workers` are those of the run's environment. */
+export const explain = (
+  situation: RunSituation,
+  workers: ReadonlyArray<LiveWorker>,
+  now: number
+): Explanation => ({
+  runId: situation.run.id,
+  status: situation.run.status,
+  ...withHeldBack(situation, reasonOf(situation, workers, now))
+})
+
+/** What else depends on the end of the run: fires of the schedule that has started it. */
+const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
+  if (heldBack === undefined || run.endedAt !== undefined) return reason
+  const { cron, overlap, queue, skipped, timezone } = heldBack
+  const times = (count: number) => `${count} ${count === 1 ? "fire" : "fires"} of its schedule "${cron}"`
+  const waiting =
+    queue.length === 0
+      ? ""
+      : ` ${times(queue.length)} ${queue.length === 1 ? "waits" : "wait"} for its end, the first one since ${iso(queue[0]!)}.`
+  const left =
+    skipped === 0 ? "" : ` ${times(skipped)} ${skipped === 1 ? "was" : "were"} left out since it began.`
+  return {
+    ...reason,
+    message: `${reason.message}${waiting}${left}`,
+    details: {
+      ...reason.details,
+      schedule: {
+        cron,
+        timezone,
+        overlap,
+        skipped,
+        waiting: queue.length,
+        ...(queue.length === 0 ? {} : { waitingSince: iso(queue[0]!) })
+      }
+    }
+  }
+}
+
+const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
+  const { run, pause, lease } = situation
+  switch (run.status) {
+    case "completed":
+      return {
+        code: "COMPLETED",
+        message: `It completed at ${run.endedAt}.`,
+        details: { endedAt: run.endedAt }
+      }
+    case "failed":
+      return {
+        code: "FAILED",
+        message: `It failed at ${run.endedAt}${run.error === undefined ? "" : `: ${tell(run.error)}`}`,
+        details: { endedAt: run.endedAt, ...(run.error === undefined ? {} : failureOf(run.error)) }
+      }
+    case "cancelled":
+      return {
+        code: "CANCELLED",
+        message:
+          `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
+          (lease?.until === undefined
+            ? ""
+            : `. Worker ${lease.workerId} may still be at it until it says that it has dropped it, or until ${iso(lease.until)}`),
+        details: { endedAt: run.endedAt, reason: run.error?.message }
+      }
+    case "paused":
+      return {
+        code: "PAUSED",
+        message: `It is paused (${pause?.code}): ${sentence(pause?.message ?? "")} Resume it with resumeRun.`,
+        details: { code: pause?.code, message: pause?.message, details: pause?.details }
+      }
+  }
+  if (situation.damage !== undefined) {
+    return {
+      code: "DAMAGED",
+      message:
+        `It is left alone, since it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
+        "a step that is patched, a resumed or a cancelled run is tried again.",
+      details: { damage: situation.damage }
+    }
+  }
+  if (lease !== undefined) return leasedReason(situation, lease, workers, now)
+  return situation.readyAt === undefined
+    ? waitingReason(situation, now)
+    : readyReason(situation, workers, now)
+}
+
+/** A run that a worker holds: since when, when something was last heard, and whether it can still move. */
+const leasedReason = (
+  { lastStepAt, pause, run, running = [] }: RunSituation,
+  lease: Lease,
+  workers: ReadonlyArray<LiveWorker>,
+  now: number
+): Reason => {
+  const worker = workers.find(({ id }) => id === lease.workerId)
+  const stuck = whyStuck(lease, () => worker, now)
+  if (lease.isRevoked === true && lease.until !== undefined && stuck === undefined) {
+    const handOutFrom = iso(lease.until)
+    return {
+      code: "WORKER_STOPPING",
+      message:
+        `Worker ${lease.workerId} was told to drop it, and may still be at it until it says that it has dropped it: ` +
+        `it is handed out then, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker is over.`,
+      details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
+    }
+  }
+  const details = {
+    workerId: lease.workerId,
+    workerConnected: worker !== undefined,
+    leasedSince: iso(lease.since),
+    leaseUntil: lease.until === undefined ? undefined : iso(lease.until),
+    ...(lease.until === undefined || worker?.leaseMs === undefined
+      ? {}
+      : { renewedAt: iso(lease.until - worker.leaseMs) }),
+    ...(lastStepAt === undefined ? {} : { lastStepAt: iso(lastStepAt) }),
+    ...(running.length === 0 ? {} : { running: running.map((step) => factsOf(run.id, step, now)) }),
+    ...(pause === undefined ? {} : { pauseRequested: pause.message })
+  }
+  if (stuck !== undefined) {
+    return {
+      code: "STUCK",
+      message: `Worker ${lease.workerId} holds it, and it does not move: ${stuck}. Restart that worker: the run goes on with another, from its last finished step.`,
+      details
+    }
+  }
+  const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
+  return {
+    code: "RUNNING",
+    message:
+      `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
+      sayRunning(running) +
+      (pause === undefined
+        ? ""
+        : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
+    details
+  }
+}
+
+/** A step whose code runs now: what, since when, and how far it says that it has come. */
+const factsOf = (runId: string, { attempt, forMs, name, progress, stepKey }: RunningStep, now: number) => ({
+  stepId: `${runId}:${stepKey}`,
+  name,
+  attempt,
+  startedAt: iso(now - forMs),
+  runningMs: forMs,
+  ...(progress === undefined ? {} : { progress })
+})
+
+const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
+  const longest = running.reduce<RunningStep | undefined>(
+    (longest, step) => (longest === undefined || step.forMs > longest.forMs ? step : longest),
+    undefined
+  )
+  if (longest === undefined) return ""
+  const { attempt, forMs, name, progress = {} } = longest
+  const { fraction, text } = progress
+  const said = [
+    ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
+    ...(text === undefined ? [] : [text])
+  ].join(", ")
+  const others = running.length - 1
+  return (
+    ` Step "${name}" has run for ${formatDuration(forMs < 1000 ? forMs : Math.floor(forMs / 1000) * 1000)}` +
+    ` (attempt ${attempt})${others === 0 ? "" : `, and ${others} more ${others === 1 ? "runs" : "run"}`}` +
+    (said === "" ? "." : `. It says: ${sentence(said)}`)
+  )
+}
+
+/** What holds back a run that could start now. */
+const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
+  const { run, registration, concurrencyKey, held, holders, actorWorkerId } = situation
+  const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
+  const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
+  if (able.length === 0) {
+    return {
+      code: "NO_WORKER",
+      message: situation.functionDeleted
+        ? `Function "${run.functionId}" was deleted, and no live worker has it: cancel the run, or start a worker that has it.`
+        : `No live worker has function "${run.functionId}": start one that registers it.`,
+      details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
+    }
+  }
+  const labelled =
+    registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
+  if (labelled.length === 0) {
+    return {
+      code: "NO_WORKER",
+      message: `No live worker with function "${run.functionId}" has the labels that it requires.`,
+      details: {
+        functionId: run.functionId,
+        requires: registration?.metadata?.requires,
+        workers: able.map(({ id, labels }) => ({ id, labels })),
+        ...since
+      }
+    }
+  }
+  const problem = labelled.every((worker) => worker.problem !== undefined) ? labelled[0]?.problem : undefined
+  if (problem !== undefined) {
+    return {
+      code: "ENDPOINT_UNAVAILABLE",
+      message: `${sentence(problem)} The run is dispatched as soon as it answers.`,
+      details: { workers: labelled.map(({ id }) => id), ...since }
+    }
+  }
+  const limit = registration?.concurrency?.limit
+  if (limit !== undefined && concurrencyKey !== undefined && held >= limit) {
+    const key = concurrencyKey === "" ? undefined : concurrencyKey
+    return {
+      code: "CONCURRENCY_LIMIT",
+      message:
+        `Function "${run.functionId}" may run ${limit} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
+        `and ${held} do: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
+      details: { limit, key, held, holders, ...since }
+    }
+  }
+  const full = labelled.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
+  const bound = labelled.find((worker) => worker.id === actorWorkerId)
+  if (bound !== undefined && bound.activeJobs >= bound.maxConcurrentJobs) {
+    return {
+      code: "ACTOR_BUSY",
+      message: `Its actor is bound to worker ${bound.id}, which is busy with ${bound.activeJobs} of ${bound.maxConcurrentJobs} runs.`,
+      details: {
+        actor: run.actorId,
+        workerId: bound.id,
+        activeJobs: bound.activeJobs,
+        maxConcurrentJobs: bound.maxConcurrentJobs,
+        ...since
+      }
+    }
+  }
+  if (full) {
+    return {
+      code: "NO_CAPACITY",
+      message: `Every worker with function "${run.functionId}" is busy: ${labelled.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
+      details: {
+        workers: labelled.map(({ id, activeJobs, maxConcurrentJobs }) => ({
+          id,
+          activeJobs,
+          maxConcurrentJobs
+        })),
+        ...since
+      }
+    }
+  }
+  const { losses } = situation
+  if (losses !== undefined) {
+    return {
+      code: "READY",
+      message:
+        `Its worker was lost ${losses} times without a step being completed in between: it is tried apart from other such ` +
+        "runs, as soon as a worker has few enough of them.",
+      details: { losses, ...since }
+    }
+  }
+  return { code: "READY", message: "It is about to be handed to a worker.", details: since }
+}
+
+/** What a suspended run waits for: of several things the one that is due first. */
+const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
+  const wait =
+    waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
+  if (wait === undefined) {
+    return { code: "READY", message: "It is about to be handed to a worker.", details: {} }
+  }
+  const others = waits.filter((other) => other !== wait && !other.fired)
+  const due =
+    wait.dueAt === undefined ? {} : { dueAt: iso(wait.dueAt), dueInMs: Math.max(0, wait.dueAt - now) }
+  const details = {
+    stepId: wait.stepId,
+    ...due,
+    ...(others.length === 0 ? {} : { alsoWaitingFor: others.map(({ stepId, kind }) => ({ stepId, kind })) })
+  }
+  const at =
+    wait.dueAt === undefined ? "" : `${iso(wait.dueAt)} (in ${formatDuration(Math.max(0, wait.dueAt - now))})`
+  switch (wait.kind) {
+    case "sleep":
+      return { code: "SLEEPING", message: `Step "${wait.name}" sleeps until ${at}.`, details }
+    case "event":
+      return {
+        code: "WAITING_FOR_EVENT",
+        message:
+          `Step "${wait.name}" waits for event "${wait.event}"` +
+          (wait.match === undefined
+            ? ""
+            : wait.matchValue === undefined
+              ? ` that satisfies ${wait.match}`
+              : ` whose ${wait.match} is ${wait.matchValue}`) +
+          `, until ${at}.` +
+          (wait.isOnItsWay === true
+            ? " Very many wait for it: one that has come is being handed to them, a few hundred at a time."
+            : ""),
+        details: {
+          ...details,
+          event: wait.event,
+          match: wait.match,
+          matchValue: wait.matchValue,
+          ...(wait.isOnItsWay === true ? { isOnItsWay: true } : {})
+        }
+      }
+    case "child":
+      return {
+        code: "WAITING_FOR_CHILD",
+        message: `Step "${wait.name}" waits for run ${wait.childRunId}, until ${at}.`,
+        details: { ...details, childRunId: wait.childRunId }
+      }
+    case "retry":
+      return {
+        code: "WAITING_FOR_RETRY",
+        message: `Step "${wait.name}" failed ${wait.failures} times (last: ${wait.error}) and is tried again at ${at}.`,
+        details: { ...details, failures: wait.failures, error: wait.error }
+      }
+    case "run-retry":
+      return {
+        code: "WAITING_FOR_RETRY",
+        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${tell(run.error)}`}.`,
+        details: { ...details, attempt: run.attempt, error: run.error?.message }
+      }
+  }
+}
+
+/** The step that failed, if it was one, the name of what was thrown, and all of it. */
+const failureOf = (error: ToldError) => {
+  const step = stepOf(error)
+  return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
+}
+
+const iso = (at: number): string => new Date(at).toISOString()
+
+/** Text that somebody wrote, as a sentence among others. */
+const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -1,0 +1,109 @@
+/** The journal of a run: how steps enter it, and how it is read for a turn. */
+import { isToldOfSteps } from "./Telling.ts"
+import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
+import { type Transaction, asMoment } from "../Store/Transaction.ts"
+import type { JournalEntry, OpenStep, Outcome } from "../../Protocol/Worker.ts"
+import { readKind } from "./StepKinds.ts"
+import { outcomeIn, clear, tellStepEnded, outcomeColumns } from "./Waits.ts"
+import { RUN_ITSELF } from "./WaitKinds.ts"
+import type { StepKind } from "../../StepKind.ts"
+import type { LeasedRun } from "./LeaseMemory.ts"
+import { suspectsOf } from "./Suspects.ts"
+
+const READ_JOURNAL = statement("Journal.readJournal", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
+
+export function* readJournal(tx: Transaction, run: number): Program<ReadonlyArray<JournalEntry>> {
+  const journal: Array<JournalEntry> = []
+  for (const row of yield* all(READ_JOURNAL, run)) {
+    journal.push({
+      stepKey: String(row.step_key),
+      name: String(row.name),
+      ...readKind(row.kind),
+      outcome: yield* outcomeIn(tx, row, row.event),
+      attempt: Number(row.attempt)
+    })
+  }
+  return journal
+}
+
+const READ_OPEN_STEPS = statement(
+  "Journal.readOpenSteps",
+  `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
+)
+
+export function* readOpenSteps(run: number): Program<ReadonlyArray<OpenStep>> {
+  return (yield* all(READ_OPEN_STEPS, run)).map((row) => ({
+    stepKey: String(row.step_key),
+    name: String(row.name),
+    // written by this store from a `StepKind`
+    kind: String(row.step_kind) as StepKind,
+    failures: Number(row.failures),
+    pending: row.fired === null
+  }))
+}
+
+const INSERT_STEP = statement(
+  "Journal.insertStep",
+  "INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+export function* insertStep(
+  tx: Transaction,
+  run: LeasedRun,
+  step: { readonly stepKey: string; readonly name: string; readonly kind: string },
+  failed: number,
+  value: string | null,
+  attempt: number,
+  startedAt: number,
+  endedAt: number
+): Program<void> {
+  const values = [
+    run.key,
+    step.stepKey,
+    tx.nextSeq(),
+    step.name,
+    step.kind,
+    failed,
+    value,
+    attempt,
+    asMoment(startedAt),
+    asMoment(endedAt)
+  ]
+  // whether it is new, and no report that came twice, matters to these alone
+  if (suspectsOf(tx).isEmpty && !isToldOfSteps(tx)) return yield* write(INSERT_STEP, ...values)
+  if ((yield* affected(INSERT_STEP, ...values)) === 0) return
+  if (!suspectsOf(tx).isEmpty) yield* clear(tx, run.key)
+  yield* tellStepEnded(tx, run.key, step.stepKey)
+}
+
+/** Journals a step that the engine itself has just carried out. */
+export function* recordNow(
+  tx: Transaction,
+  run: LeasedRun,
+  stepKey: string,
+  name: string,
+  kind: string,
+  outcome: Outcome
+): Program<Outcome> {
+  const [failed, value] = outcomeColumns(outcome)
+  const now = tx.now()
+  yield* insertStep(tx, run, { stepKey, name, kind }, failed, value, 1, now, now)
+  return outcome
+}
+
+const KNOWN_STEP = statement(
+  "Journal.knownStep",
+  `SELECT failed, value, event AS position, 1 AS over FROM steps WHERE run = ? AND step_key = ?
+     UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
+)
+
+/** A step that is in the journal or open already (an earlier turn or a report that comes twice), and its outcome, if any. */
+export function* knownStep(
+  tx: Transaction,
+  run: LeasedRun,
+  stepKey: string
+): Program<{ readonly outcome: Outcome | undefined } | undefined> {
+  const row = yield* get(KNOWN_STEP, run.key, stepKey, run.key, stepKey)
+  if (row === undefined) return undefined
+  return { outcome: Number(row.over) === 1 ? yield* outcomeIn(tx, row, row.position) : undefined }
+}

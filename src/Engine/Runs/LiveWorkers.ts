@@ -1,0 +1,18 @@
+/** The workers that are connected, as runs know them: who may have which. */
+import * as Context from "effect/Context"
+import type { LiveWorker } from "./Explain.ts"
+import type { RunningAt } from "./RunningNow.ts"
+import type { Holders } from "./Stuck.ts"
+
+export interface LiveWorkersService {
+  /** Those of one environment. */
+  readonly workers: (environment: string) => ReadonlyArray<LiveWorker>
+  /** The steps of a run whose code runs now, as the workers of its environment say. */
+  readonly running: (environment: string, runId: string) => ReadonlyArray<RunningAt>
+  /** What is known of one of them. */
+  readonly holder: Holders
+}
+
+export class LiveWorkers extends Context.Service<LiveWorkers, LiveWorkersService>()(
+  "@ironflow/node/Engine/LiveWorkers"
+) {}

@@ -1,0 +1,99 @@
+/**
+ * Runs that came into being in this transaction and have no row yet. A worker with room takes a run in the transaction that has
+ * stored its event: then its row is written once, with the lease. What nobody takes is written as it is, before the commit.
+ */
+import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
+import type { RegisteredFunction } from "../Functions/Registry.ts"
+import { remembered } from "../Store/Memory.ts"
+import { insert, type Program, statement, write } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import type { JobEvent } from "../../Protocol/Worker.ts"
+import { Status } from "./StatusRows.ts"
+import { initialStatus, nextStatus } from "./Transitions.ts"
+
+export interface NewRun {
+  readonly id: string
+  readonly environment: number
+  readonly function: number
+  /** Log position of its event. */
+  readonly event: number
+  readonly jobEvent: JobEvent
+  readonly createdAt: number
+}
+
+/** By function, oldest first. */
+const newRunsOf = remembered<Map<number, Array<NewRun>>>({
+  make: () => new Map(),
+  begin: (runs) => runs.clear(),
+  rolledBack: (runs) => runs.clear(),
+  write: (runs, tx) => (runs.size === 0 ? undefined : writeAll(tx, runs))
+})
+
+const INSERT_RUN = statement(
+  "NewRuns.insertRun",
+  `INSERT INTO runs (id, environment, function, status, event, ready_at, created_at, updated_at)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?)`
+)
+
+function* writeAll(tx: Transaction, runs: Map<number, Array<NewRun>>): Program<void> {
+  noneIsNew(tx)
+  for (const some of runs.values()) {
+    for (const { createdAt: at, environment, event, function: fn, id } of some)
+      yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)
+  }
+  runs.clear()
+}
+
+/** Leaves the row of a run to whoever takes it in this transaction; says whether that is possible. */
+export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
+  const { actorKey, concurrency, recording, searchBy } = fn.registration
+  // who may take the run is asked of the rows of others, and what is recorded of it, or found by, asks for its own
+  if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
+    return false
+  if (!markNew(tx, fn.key)) return false
+  const runs = newRunsOf(tx)
+  const some = runs.get(fn.key)
+  if (some === undefined) runs.set(fn.key, [run])
+  else some.push(run)
+  return true
+}
+
+/** Writes those that have no row yet. */
+export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
+
+/** The runs of a function that have no row yet, when nothing else of it is ready. */
+export const heldBack = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
+  const runs = newRunsOf(tx).get(functionKey)
+  return isNew(tx, functionKey) ? runs : undefined
+}
+
+const INSERT_LEASED = statement(
+  "NewRuns.insertLeased",
+  `INSERT INTO runs (id, environment, function, status, event, lease, worker, lease_until, lease_ms, created_at, started_at, updated_at)
+     VALUES (?, ?, ?, ${Status[nextStatus(initialStatus, "claimed")!]}, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+/** Writes a run with its lease; returns its key. */
+export const insertLeased = (
+  { createdAt, environment, event, function: fn, id }: NewRun,
+  lease: {
+    readonly jobId: string
+    readonly workerId: string
+    readonly leaseMs?: number
+    readonly now: number
+  }
+): Program<number> =>
+  insert(
+    INSERT_LEASED,
+    id,
+    environment,
+    fn,
+    event,
+    lease.jobId,
+    lease.workerId,
+    lease.leaseMs === undefined ? null : lease.now + lease.leaseMs,
+    lease.leaseMs ?? null,
+    createdAt,
+    lease.now,
+    lease.now
+  )

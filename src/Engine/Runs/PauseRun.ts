@@ -1,0 +1,51 @@
+/** A run is paused here. */
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { statusIn, moves, mustMove } from "./StatusRows.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import { statement, type Program, get, affected, variant } from "../Store/Program.ts"
+
+import { aboutRun, tellOfRun } from "./Telling.ts"
+
+/** Why a run is paused, and what it goes back to. */
+export interface Pause {
+  readonly code: string
+  readonly message: string
+  readonly details?: unknown
+  readonly wasCompensating?: boolean
+}
+
+/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled half way. */
+export const isCompensating = (row: Row): boolean =>
+  statusIn(row) === "compensating" ||
+  // a paused run has its reason, written by `pauseRow`
+  (statusIn(row) === "paused" && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
+
+const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
+   WHERE key = ? AND ${moves.paused.where}`
+
+const PAUSE_ROW = statement("PauseRun.pauseRow", "SELECT status, pause FROM runs WHERE key = ?")
+
+const PAUSE_ROW_2 = statement(
+  "PauseRun.pauseRow.2",
+  "SELECT id, function, environment FROM runs WHERE key = ?"
+)
+
+export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
+  const row = yield* get(PAUSE_ROW, run)
+  const wasCompensating = row !== undefined && isCompensating(row)
+  const paused = yield* get(PAUSE_ROW_2, run)
+  const about = aboutRun(tx, {
+    id: String(paused?.id),
+    function: Number(paused?.function),
+    environment: Number(paused?.environment)
+  })
+  tx.changes.troubles.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
+  tellOfRun(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
+  const changed = yield* affected(
+    variant("PauseRun.pauseRow", PAUSE),
+    JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
+    tx.now(),
+    run
+  )
+  yield* mustMove(run, "paused", changed)
+}

@@ -1,0 +1,204 @@
+/**
+ * The audit record of functions that ask for one (`recording: true`): everything that happened to their runs, in order. It
+ * outlives the runs, for as long as the function's `recordingRetention` says.
+ */
+import { registryOf } from "../Functions/Registry.ts"
+import {
+  affected,
+  get,
+  statement,
+  type Program,
+  visit,
+  write,
+  inEnvironment,
+  acrossEnvironments,
+  refuse
+} from "../Store/Program.ts"
+import type { AuditEvent } from "../../Client/Client.ts"
+import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import { eventText } from "../Log/EventViews.ts"
+import type { RunActivity } from "../Store/Activity.ts"
+import type { RecordingPage } from "./RunRecords.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { parseStored, storedPlain } from "../Store/StoredJson.ts"
+
+const day = 24 * 60 * 60 * 1000
+
+/** The words of `recordingRetention`, in milliseconds; 30 days when a function says nothing. */
+const retentionMs: { readonly [word: string]: number | undefined } = {
+  "7d": 7 * day,
+  "30d": 30 * day,
+  "90d": 90 * day,
+  forever: undefined
+}
+
+const RECORD = statement("Recording.record", "SELECT environment, function FROM runs WHERE id = ?")
+
+const RECORD_2 = statement(
+  "Recording.record.2",
+  "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+/** Records the activity if the function of its run wants that. */
+export function* record(tx: Transaction, activity: RunActivity): Program<void> {
+  const run = yield* get(RECORD, activity.runId)
+  const registration = registryOf(tx).byKey(Number(run?.function))?.registration
+  if (run === undefined || registration?.recording !== true) return
+  const now = tx.now()
+  const keepMs = retentionMs[registration.recordingRetention ?? "30d"]
+  yield* write(
+    RECORD_2,
+    activity.runId,
+    tx.nextSeq(),
+    run.environment!,
+    now,
+    JSON.stringify(isReceived(activity) ? { ...activity, outcome: RECEIVED } : activity),
+    keepMs === undefined ? null : now + keepMs
+  )
+}
+
+/** In place of an event that may have gone to very many runs. */
+const RECEIVED: Outcome = { _tag: "Success", value: undefined }
+
+const isReceived = (
+  activity: RunActivity
+): activity is Extract<RunActivity, { readonly _tag: "StepEnded" }> & {
+  readonly received: number
+} => activity._tag === "StepEnded" && activity.received !== undefined
+
+const READ_RECORDING = statement(
+  "Recording.readRecording",
+  "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
+)
+
+/** A page ends with the event with which it has so many characters. */
+const PAGE_LENGTH = 1024 * 1024
+/** Events on a page at most. */
+const PAGE_EVENTS = 1000
+
+/** What was recorded of a run after the event `after`, oldest first; empty for a run that is not recorded. */
+export const readRecording = inEnvironment(
+  "readRecording",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    { after, limit = PAGE_EVENTS }: { readonly after: number; readonly limit?: number }
+  ): Program<RecordingPage, RunNotFoundError> {
+    const key = tx.findEnvironment(environment)
+    const events: Array<AuditEvent> = []
+    const rows: Array<readonly [seq: number, at: number, activity: string]> = []
+    let length = 0
+    let last = after
+    const most = Math.min(limit, PAGE_EVENTS)
+    if (key !== undefined) {
+      yield* visit(READ_RECORDING, [runId, after, key, most], ([seq, at, activity]) => {
+        rows.push([Number(seq), Number(at), String(activity)])
+        length += String(activity).length
+        return length < PAGE_LENGTH
+      })
+    }
+    length = 0
+    for (const [seq, at, text] of rows) {
+      // written by `record`
+      const activity = parseStored(text) as RunActivity
+      if (isReceived(activity)) {
+        const value = yield* eventText(tx, activity.received)
+        events.push(auditEvent(at, { ...activity, outcome: { _tag: "Success", value } }))
+        length += value.length
+      } else events.push(auditEvent(at, activity))
+      last = seq
+      length += text.length
+      if (length >= PAGE_LENGTH) break
+    }
+    // the record may outlive the run, but a run that never was is an error
+    if (events.length === 0 && (key === undefined || !(yield* exists(key, runId))) && after === 0)
+      return yield* refuse(new RunNotFoundError(runId))
+    return {
+      events,
+      ...(length < PAGE_LENGTH && events.length < most ? {} : { next: last })
+    }
+  },
+  (_, runId) => `read the record of run ${runId}`
+)
+
+const EXISTS = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
+
+function* exists(environment: number, runId: string): Program<boolean> {
+  return (yield* get(EXISTS, runId, environment)) !== undefined
+}
+
+const DELETE_EXPIRED_RECORDINGS = statement(
+  "Recording.deleteExpiredRecordings",
+  `DELETE FROM recordings WHERE (run_id, seq) IN
+     (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
+)
+
+/** Deletes records whose time has passed, at most `limit` of them; returns how many. */
+export const deleteExpiredRecordings = acrossEnvironments(
+  "deleteExpiredRecordings",
+  function* (tx: Transaction, limit: number): Program<number> {
+    return yield* affected(DELETE_EXPIRED_RECORDINGS, tx.settledNow(), limit)
+  },
+  () => "delete old records"
+)
+
+const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
+  const event = (type: string, details: { readonly [key: string]: unknown } = {}): AuditEvent => ({
+    at: iso(at),
+    type,
+    ...("name" in activity ? { stepName: activity.name } : {}),
+    details
+  })
+  switch (activity._tag) {
+    case "RunStarted":
+      return event("run.started")
+    case "StepEnded": {
+      const { attempt, kind, outcome } = activity
+      return event(outcome._tag === "Success" ? "step.completed" : "step.failed", {
+        kind,
+        attempt,
+        startedAt: iso(activity.startedAt),
+        endedAt: iso(activity.endedAt),
+        ...result(outcome)
+      })
+    }
+    case "StepFailed":
+      return event("step.retrying", {
+        failures: activity.failures,
+        dueAt: iso(activity.dueAt),
+        error: brief(activity.error)
+      })
+    case "RunFailed":
+      return event("run.retrying", {
+        dueAt: iso(activity.dueAt),
+        error: brief(activity.error)
+      })
+    case "RunPaused":
+      return event("run.paused", { reason: activity.message })
+    case "RunResumed":
+      return event("run.resumed", activity.fromStep === undefined ? {} : { fromStep: activity.fromStep })
+    case "RunRetried":
+      return event("run.retried", activity.fromStep === undefined ? {} : { fromStep: activity.fromStep })
+    case "StepPatched":
+      return event("step.patched", { reason: activity.reason })
+    case "RunEnded":
+      return event(`run.${activity.status}`, result(activity.outcome))
+  }
+}
+
+const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
+  outcome._tag === "Success"
+    ? outcome.value === undefined
+      ? {}
+      : { output: storedPlain(outcome.value) }
+    : { error: brief(outcome.error) }
+
+const brief = ({ code, message, name }: SerializedError) => ({
+  name,
+  message,
+  ...(code === undefined ? {} : { code })
+})
+
+const iso = (at: number): string => new Date(at).toISOString()

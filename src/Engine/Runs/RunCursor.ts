@@ -1,0 +1,59 @@
+/** Where a list of runs goes on: a text that is of one query, and says nothing to anybody else. */
+import { createHash } from "node:crypto"
+import * as Effect from "effect/Effect"
+import { ValidationError } from "../../Errors.ts"
+
+/**
+ * A place in a list of runs, by the time they were created and then by their number: `key`. Some lists go by the events that started
+ * the runs: `event` is the position in the log.
+ */
+export interface ListPlace {
+  readonly event: number
+  readonly key: number
+  /** How many runs are on the pages before it. */
+  readonly listed: number
+  /** By what the runs are found. */
+  readonly by: string
+}
+
+/** What a cursor belongs to. Both are plain data, whose members are always in the same order. */
+const digestOf = (query: object): string =>
+  createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
+
+export const writeCursor = (query: object, { by, event, key, listed }: ListPlace): string =>
+  Buffer.from(JSON.stringify([digestOf(query), key, event, listed, by])).toString("base64url")
+
+/** Fails with `ValidationError` when the cursor is none, or that of another query. */
+export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
+  const read = parse(cursor)
+  const said = `Cursor "${cursor}"`
+  if (read === undefined) {
+    return Effect.fail(
+      new ValidationError(`${said} is not one that listRuns returned: pass nextCursor of the page before`)
+    )
+  }
+  const [digest, key, event, listed, by] = read
+  return digest === digestOf(query)
+    ? Effect.succeed({ key, event, listed, by })
+    : Effect.fail(
+        new ValidationError(
+          `${said} is of another query: pass it with the filters of the page that returned it, or begin without a cursor`
+        )
+      )
+}
+
+const parse = (cursor: string): readonly [string, number, number, number, string] | undefined => {
+  let read: unknown
+  try {
+    read = JSON.parse(Buffer.from(cursor, "base64url").toString())
+  } catch {
+    // it is none
+    return undefined
+  }
+  if (!Array.isArray(read) || read.length !== 5) return undefined
+  const [digest, key, event, listed, by] = read as ReadonlyArray<unknown>
+  const isPlace = [key, event, listed].every((part) => Number.isSafeInteger(part) && Number(part) >= 0)
+  return isPlace && typeof digest === "string" && typeof by === "string"
+    ? [digest, Number(key), Number(event), Number(listed), by]
+    : undefined
+}

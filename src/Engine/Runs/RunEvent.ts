@@ -1,0 +1,80 @@
+/** The event that a run sees: the one of the log that has started it, or, if it was invoked, one of its own. */
+import type { Row } from "../Store/Transaction.ts"
+import type { JobEvent } from "../../Protocol/Worker.ts"
+
+import { entityOfRow, viewOfRow } from "../Log/EventViews.ts"
+
+import { StoreError } from "../../Errors.ts"
+import { statement, type Program, get } from "../Store/Program.ts"
+import { type EventView, eventView } from "../Functions/Registry.ts"
+
+/** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
+export const jobEvent = (row: Row): JobEvent => {
+  checkEvent(row)
+  return row.input === null
+    ? {
+        id: String(row.e_id),
+        name: String(row.e_name),
+        version: Number(row.e_version),
+        data: String(row.e_data),
+        timestamp: Number(row.e_timestamp),
+        ...(row.e_metadata === null ? {} : { metadata: String(row.e_metadata) }),
+        ...(row.e_source === null ? {} : { source: String(row.e_source) }),
+        ...(row.e_key === null ? {} : { idempotencyKey: String(row.e_key) }),
+        ...entityOfRow(row),
+        ...(row.e_trace == null ? {} : { trace: String(row.e_trace) })
+      }
+    : {
+        id: invocationEventId(String(row.id)),
+        name: "ironflow.invoke",
+        version: 1,
+        data: String(row.input),
+        timestamp: Number(row.created_at),
+        source: "invoke",
+        ...(row.trace == null ? {} : { trace: String(row.trace) })
+      }
+}
+
+/** The id of the event that an invoked run sees; there is none in the log. */
+export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
+
+/** Throws a `StoreError` when {@link problemWithEvent} finds something. */
+export const checkEvent = (row: Row): void => {
+  const problem = problemWithEvent(row)
+  if (problem !== undefined) throw new StoreError(problem, { code: "STORE_CORRUPT" })
+}
+
+/**
+ * What is wrong when the event of a row with `e_id` and `e_data` is not in the log. Events are never deleted, and an invoked
+ * run has its input instead.
+ */
+export const problemWithEvent = (row: Row): string | undefined =>
+  row.input === null && (row.e_id === null || row.e_data === null)
+    ? "the event that has started the run cannot be found, since the log is damaged"
+    : undefined
+
+const TRIGGER_VIEW = statement(
+  "RunEvent.triggerView",
+  "SELECT r.id AS run_id, r.input, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
+)
+
+/** The triggering event of a run. */
+export function* triggerView(run: number): Program<EventView> {
+  const row = yield* get(TRIGGER_VIEW, run)
+  if (row === undefined) throw new Error(`no run with key ${run}`)
+  checkEvent({ input: row.input!, e_id: row.id!, e_data: row.data! })
+  return row.input === null
+    ? viewOfRow(row)
+    : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
+}
+
+/** The event that an invoked run sees: there is none in the log, its data is the input. */
+export const invocationView = (runId: string, input: string, createdAt: number): EventView =>
+  eventView({
+    id: invocationEventId(runId),
+    name: "ironflow.invoke",
+    version: 1,
+    data: input,
+    timestamp: createdAt,
+    source: "invoke"
+  })

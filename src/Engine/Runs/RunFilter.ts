@@ -1,0 +1,37 @@
+/** Which runs a list is about that says how many there are. */
+import { registryOf } from "../Functions/Registry.ts"
+import type { RunsBefore } from "./RunRecords.ts"
+import { listOf, Status } from "./StatusRows.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** Which runs are asked for. */
+export interface RunFilter {
+  readonly where: string
+  readonly values: ReadonlyArray<number>
+  /** What of it an index may help with. */
+  readonly among: string
+}
+
+/** `undefined` when there can be none. */
+export const filterOf = (
+  tx: Transaction,
+  { environment: name, functionId, status }: RunsBefore
+): RunFilter | undefined => {
+  const environment = tx.findEnvironment(name)
+  const fn = functionId === undefined ? undefined : registryOf(tx).get(name, functionId)
+  if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
+  // the `+` keeps to the order of the runs: their number is what a slice is cut by
+  const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
+  const values = [fn?.key ?? environment]
+  // the partial indexes hold few rows: completed runs are found by going back through all
+  let among = ""
+  if (status !== undefined) {
+    const number = Status[status]
+    conditions.push("r.status = ?")
+    values.push(number)
+    if (status === "failed" || status === "cancelled") {
+      among = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
+    } else if (status !== "completed") among = "AND r.ended_at IS NULL"
+  }
+  return { where: conditions.join(" AND "), values, among }
+}

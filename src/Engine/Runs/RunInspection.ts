@@ -1,0 +1,265 @@
+/** Reading runs: their steps, and the situation of one. */
+import { nextTurn } from "../Polite.ts"
+import * as Effect from "effect/Effect"
+import type { RunNotFoundError } from "../../Errors.ts"
+import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
+import type { RunStep } from "../../Client/Client.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { newestOnItsWay } from "../Log/OnItsWay.ts"
+import { findRun, runError, runOf } from "./RunRows.ts"
+import { problemWithEvent } from "./RunEvent.ts"
+import { type RunningAt, runningNow } from "./RunningNow.ts"
+import type { RunningStep } from "../../Protocol/RunningSteps.ts"
+import { heldBackBy } from "../Functions/FunctionSchedules.ts"
+import { readKind } from "./StepKinds.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { RunSituation, RunSteps } from "./RunRecords.ts"
+import { readLease } from "./Stuck.ts"
+import { SUSPECT_FROM } from "./Suspects.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
+import { parseStored, storedOutput } from "../Store/StoredJson.ts"
+import { outcomeIn } from "./Waits.ts"
+
+/** Bytes of results that are read at once, besides the last one. */
+const SLICE_BYTES = 1024 * 1024
+
+const GET_RUN_STEPS = statement(
+  "RunInspection.getRunSteps",
+  `SELECT s.step_key, coalesce(octet_length(s.value), octet_length(e.data)) AS bytes
+     FROM steps s LEFT JOIN events e ON e.position = s.event AND s.value IS NULL
+     WHERE s.run = ? AND s.kind <> 'parallel' ORDER BY s.seq`
+)
+
+const GET_RUN_STEPS_2 = statement(
+  "RunInspection.getRunSteps.2",
+  `SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
+)
+
+const GET_RUN_STEPS_3 = statement(
+  "RunInspection.getRunSteps.3",
+  "SELECT * FROM steps WHERE run = ? AND step_key = ?"
+)
+
+interface StepsQuery {
+  readonly from: number
+  readonly limit: number
+  /** What workers say of the run. */
+  readonly told?: ReadonlyArray<RunningAt>
+}
+
+/** Steps of a run from a place on, finished ones first, those that run last: `limit` of them, -1 for all, or fewer when they are long. */
+export const readRunSteps = inEnvironment(
+  "readRunSteps",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    { from, limit, told = [] }: StepsQuery
+  ): Program<RunSteps, RunNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    const finished = yield* all(GET_RUN_STEPS, row.key!)
+    const open = yield* all(GET_RUN_STEPS_2, row.key!)
+    const running = new Map((yield* runningNow(row, told)).map((step) => [step.stepKey, step]))
+    // those that are tried again have a place among the open ones
+    const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
+    const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
+    const steps: Array<RunStep> = []
+    const count = finished.length + open.length + fresh.length
+    let bytes = 0
+    let at = from
+    while (at < count && steps.length !== limit && bytes < SLICE_BYTES) {
+      const key = finished[at]
+      if (key === undefined) {
+        const wait = open[at - finished.length]
+        const step =
+          wait === undefined ? fresh[at - finished.length - open.length]! : running.get(String(wait.step_key))
+        steps.push(step === undefined ? openStep(runId, wait!) : runningStep(runId, row, step, tx.now()))
+      } else {
+        bytes += Number(key.bytes)
+        steps.push(yield* finishedStep(tx, runId, (yield* get(GET_RUN_STEPS_3, row.key!, key.step_key!))!))
+      }
+      at++
+    }
+    return { steps, ...(at < count ? { next: at } : {}) }
+  },
+  (_, runId) => `read the steps of run ${runId}`
+)
+
+function* finishedStep(tx: Transaction, runId: string, row: Row): Program<RunStep> {
+  const outcome = yield* outcomeIn(tx, row, row.event)
+  const { value } = outcome._tag === "Success" ? outcome : {}
+  return {
+    id: `${runId}:${row.step_key}`,
+    name: String(row.name),
+    kind: readKind(row.kind).kind,
+    status: outcome._tag === "Success" ? "completed" : "failed",
+    attempt: Number(row.attempt),
+    ...(value === undefined ? {} : storedOutput(value)),
+    ...(outcome._tag === "Success" ? {} : { error: runError(row.value) }),
+    startedAt: iso(row.started_at),
+    endedAt: iso(row.ended_at)
+  }
+}
+
+const openStep = (runId: string, row: Row): RunStep => ({
+  id: `${runId}:${row.step_key}`,
+  name: String(row.name),
+  kind: String(row.step_kind),
+  status: "waiting",
+  attempt: Number(row.failures) + 1,
+  ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
+  startedAt: iso(row.created_at),
+  ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
+})
+
+const runningStep = (
+  runId: string,
+  row: Row,
+  { attempt, forMs, kind, name, progress, stepKey }: RunningStep,
+  now: number
+): RunStep => ({
+  id: `${runId}:${stepKey}`,
+  name,
+  kind,
+  status: "running",
+  attempt,
+  startedAt: iso(now - forMs),
+  workerId: String(row.worker),
+  ...(progress === undefined ? {} : { progress })
+})
+
+const kindNames = {
+  [WaitKind.sleep]: "sleep",
+  [WaitKind.event]: "event",
+  [WaitKind.child]: "child",
+  [WaitKind.retry]: "retry",
+  [WaitKind.runRetry]: "run-retry"
+} as const
+
+const GET_SITUATION = statement(
+  "RunInspection.getSituation",
+  "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20"
+)
+
+const GET_SITUATION_2 = statement(
+  "RunInspection.getSituation.2",
+  "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL"
+)
+
+const GET_SITUATION_3 = statement(
+  "RunInspection.getSituation.3",
+  "SELECT worker FROM actors WHERE function = ? AND actor = ?"
+)
+
+const GET_SITUATION_4 = statement(
+  "RunInspection.getSituation.4",
+  "SELECT * FROM waits WHERE run = ? ORDER BY due_at"
+)
+
+export const getSituation = inEnvironment(
+  "getSituation",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    told: ReadonlyArray<RunningAt> = []
+  ): Program<RunSituation, RunNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    const fn = registryOf(tx).byKey(Number(row.function))
+    const holders =
+      row.concurrency_key === null
+        ? []
+        : (yield* all(GET_SITUATION, row.function!, row.concurrency_key!)).map((holder) => String(holder.id))
+    const held =
+      row.concurrency_key === null
+        ? 0
+        : Number((yield* get(GET_SITUATION_2, row.function!, row.concurrency_key!))?.held)
+    const bound = row.actor === null ? undefined : yield* get(GET_SITUATION_3, row.function!, row.actor!)
+    const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
+    const heldBack = yield* heldBackBy(Number(row.function), runId)
+    return {
+      run: yield* runOf(tx, row),
+      environment,
+      ...(damage === undefined ? {} : { damage }),
+      held,
+      holders,
+      // what else there is of a damaged run may be what cannot be read
+      waits:
+        damage !== undefined
+          ? []
+          : yield* forEach(yield* all(GET_SITUATION_4, row.key!), (wait) => waitOf(runId, wait)),
+      ...(row.lease === null
+        ? {}
+        : {
+            lease: readLease(tx, row),
+            running: yield* runningNow(row, told),
+            ...(damage === undefined ? yield* lastStep(row) : {})
+          }),
+      ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
+      ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
+      ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
+      ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
+      ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
+      ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) }),
+      ...(heldBack === undefined ? {} : { heldBack })
+    }
+  },
+  (_, runId, _told?: ReadonlyArray<RunningAt>) => `read run ${runId}`
+)
+
+const LAST_STEP = statement("RunInspection.lastStep", "SELECT max(ended_at) AS at FROM steps WHERE run = ?")
+
+/** When a step of the run was reported last. */
+function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
+  const row = yield* get(LAST_STEP, key!)
+  return row?.at == null ? {} : { lastStepAt: Number(row.at) }
+}
+
+const WAIT_OF = statement("RunInspection.waitOf", "SELECT id FROM runs WHERE key = ?")
+
+function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]> {
+  // written by this store from `WaitKind`
+  const kind = Number(row.kind) as keyof typeof kindNames
+  const match = row.match_path ?? row.expression
+  const child = row.child === null ? undefined : yield* get(WAIT_OF, row.child!)
+  const onItsWay =
+    kind === WaitKind.event && row.fired === null
+      ? yield* newestOnItsWay(Number(row.environment), String(row.event))
+      : undefined
+  return {
+    stepId: `${runId}:${row.step_key}`,
+    name: String(row.name),
+    kind: kindNames[kind],
+    fired: row.fired !== null,
+    failures: Number(row.failures),
+    ...(row.due_at === null ? {} : { dueAt: Number(row.due_at) }),
+    ...(row.event === null ? {} : { event: String(row.pattern ?? row.event) }),
+    ...(match == null ? {} : { match: String(match) }),
+    ...(row.match_value === null ? {} : { matchValue: String(row.match_value) }),
+    ...(onItsWay === undefined || onItsWay <= Number(row.looked_back_to) ? {} : { isOnItsWay: true }),
+    ...(child === undefined ? {} : { childRunId: String(child.id) }),
+    ...(kind === WaitKind.retry && row.value !== null ? { error: runError(row.value).message } : {})
+  }
+}
+
+const iso = (value: unknown): string => new Date(Number(value)).toISOString()
+
+/** All steps of a run, in their order. */
+export const getRunSteps = (
+  store: StoreService,
+  environment: string,
+  runId: string,
+  told: ReadonlyArray<RunningAt> = []
+) =>
+  Effect.gen(function* () {
+    const steps: Array<RunStep> = []
+    let from: number | undefined = 0
+    while (from !== undefined) {
+      if (from > 0) yield* nextTurn
+      const part: RunSteps = yield* store.read(readRunSteps(environment, runId, { from, limit: -1, told }))
+      for (const step of part.steps) steps.push(step)
+      from = part.next
+    }
+    return steps
+  })

@@ -1,0 +1,164 @@
+/** What the code of a run has logged: kept as it comes with the reports of its turns, the newest lines of it, and deleted with the run. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { RunLogLine } from "../../Protocol/Runs.ts"
+import type { RunNotFoundError, StoreError } from "../../Errors.ts"
+import { lengthOf } from "../../Execution/TurnLog.ts"
+import { linesLength, linesOfRun } from "../../Limits.ts"
+import type { LogLine, TurnLogs } from "../../Protocol/Worker.ts"
+import { decodeJson } from "../../Json.ts"
+import type { Page, PageQuery } from "../Pages.ts"
+import { remembered } from "../Store/Memory.ts"
+import {
+  acrossEnvironments,
+  all,
+  get,
+  inEnvironment,
+  type Program,
+  statement,
+  write
+} from "../Store/Program.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import { asMoment, type Transaction } from "../Store/Transaction.ts"
+import { findRun } from "./RunRows.ts"
+
+/** What is kept of the lines of one run: so many, and so many characters of all of them. */
+export interface KeptLogs {
+  readonly lines: number
+  readonly length: number
+}
+
+/** 1,000 lines and 256 KiB of each run by default; 0 lines keep none. */
+export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLogRetention", {
+  defaultValue: () => ({ lines: linesOfRun, length: linesLength })
+})
+
+/** The limits of this database's engine. */
+const limitsOf = remembered<{ current: KeptLogs }>({
+  make: () => ({ current: { lines: linesOfRun, length: linesLength } })
+})
+
+/** Says how much is kept from now on. */
+const limitLogs = acrossEnvironments(
+  "limitLogs",
+  function* (tx: Transaction, kept: KeptLogs): Program<void> {
+    limitsOf(tx).current = kept
+  },
+  () => "set how much is kept of logs"
+)
+
+/** Has the engine keep what {@link RunLogRetention} says. */
+export const make = (store: StoreService): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(RunLogRetention, (kept) => store.read(limitLogs(kept)))
+
+const ENDS = statement(
+  "RunLogs.ends",
+  `SELECT (SELECT min(first) FROM run_logs WHERE run = ?) AS oldest,
+     first + lines AS next, up_to FROM run_logs WHERE run = ? ORDER BY first DESC LIMIT 1`
+)
+
+const INSERT = statement(
+  "RunLogs.insert",
+  "INSERT INTO run_logs (run, first, lines, length, up_to, text) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+const BEFORE = statement(
+  "RunLogs.before",
+  "SELECT up_to - length AS before FROM run_logs WHERE run = ? ORDER BY first LIMIT 1"
+)
+
+const DELETE_OLD = statement(
+  "RunLogs.deleteOld",
+  "DELETE FROM run_logs WHERE run = ? AND (first + lines <= ? OR up_to <= ?)"
+)
+
+/** Keeps what a turn has logged; the oldest lines of the run go when there are more than are kept. */
+export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: TurnLogs): Program<void> {
+  const most = limitsOf(tx).current
+  if (most.lines === 0 || lines.length === 0) return
+  const ends = yield* get(ENDS, run, run)
+  const upTo = Number(ends?.up_to ?? 0)
+  const newest = newestOf(lines, most)
+  if (newest.length === 0) return
+  const left = lines.length - newest.length
+  const first = Number(ends?.next ?? 1) + dropped + left
+  const length = newest.reduce((sum, line) => sum + lengthOf(line), 0)
+  yield* write(INSERT, run, first, newest.length, length, upTo + length, JSON.stringify(newest))
+  if (ends === undefined) return
+  const isFull =
+    first + newest.length - Number(ends.oldest) > most.lines ||
+    upTo + length - Number((yield* get(BEFORE, run))?.before) > most.length
+  if (isFull) {
+    yield* write(DELETE_OLD, run, first + newest.length - most.lines, upTo + length - most.length)
+  }
+}
+
+/** The last lines that are within the limits. */
+const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<LogLine> => {
+  let length = 0
+  let from = lines.length
+  while (from > 0 && lines.length - from < most.lines) {
+    length += lengthOf(lines[from - 1]!)
+    if (length > most.length) break
+    from--
+  }
+  return from === 0 ? lines : lines.slice(from)
+}
+
+const READ = statement(
+  "RunLogs.read",
+  "SELECT first, lines, text FROM run_logs WHERE run = ? AND first + lines > ? ORDER BY first"
+)
+
+const readLogs = inEnvironment(
+  "readRunLogs",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    after: number,
+    limit: number
+  ): Program<ReadonlyArray<RunLogLine>, RunNotFoundError> {
+    const run = yield* findRun(tx, environment, runId)
+    const most = limitsOf(tx).current
+    const rows = yield* all(READ, run.key!, after + 1)
+    const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
+    // the rows may have a few more in front
+    const from = Math.max(after + 1, end - most.lines)
+    const found: Array<RunLogLine> = []
+    for (const row of rows) {
+      // written by `keepLogs`
+      const lines = parseStored(String(row.text)) as ReadonlyArray<LogLine>
+      for (const [i, line] of lines.entries()) {
+        const number = Number(row.first) + i
+        if (number >= from) found.push(lineOf(number, line))
+        if (found.length === limit) return found
+      }
+    }
+    return found
+  },
+  (_, runId) => `read what run ${runId} has logged`
+)
+
+const lineOf = (number: number, { at, data, ...line }: LogLine): RunLogLine => ({
+  number,
+  at: new Date(asMoment(at)).toISOString(),
+  ...line,
+  ...(data === undefined ? {} : { data: decodeJson(data) })
+})
+
+/** A part of the lines, oldest first; the cursor is the number of the line before. */
+export const logsPage = (
+  store: StoreService,
+  environment: string,
+  runId: string,
+  { after, limit }: PageQuery
+): Effect.Effect<Page<RunLogLine>, StoreError | RunNotFoundError> =>
+  Effect.map(store.read(readLogs(environment, runId, Number(after), limit)), (lines) => {
+    const last = lines.at(-1)
+    return {
+      items: lines,
+      ...(lines.length < limit || last === undefined ? {} : { nextCursor: String(last.number) })
+    }
+  })

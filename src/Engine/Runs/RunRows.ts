@@ -1,0 +1,327 @@
+/** Rows of runs: how they come to be, how they end, and how they are read. */
+import { markReady } from "../Functions/ReadyFunctions.ts"
+import { tellOfRun } from "./Telling.ts"
+import {
+  get,
+  insert,
+  statement,
+  type Program,
+  type Statement,
+  inEnvironment,
+  refuse,
+  acrossEnvironments
+} from "../Store/Program.ts"
+import type { Run, RunError } from "../../Client/Client.ts"
+import { messageOf, RunNotFoundError, type SerializedError, withoutEncoding } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import {
+  actorOf,
+  concurrencyKey,
+  type EventView,
+  type RegisteredFunction,
+  registryOf
+} from "../Functions/Registry.ts"
+import type { JobEvent } from "../../Protocol/Worker.ts"
+import { holdBack } from "./NewRuns.ts"
+import { mark } from "./RunStats.ts"
+import { putAttributes } from "./SearchAttributes.ts"
+import { initialStatus } from "./Transitions.ts"
+import { Status, statusIn } from "./StatusRows.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
+import { invocationEventId, checkEvent } from "./RunEvent.ts"
+import { isLeased } from "./LeaseMemory.ts"
+import type { RunEnding } from "../Store/RunEnding.ts"
+import type { Pause } from "./PauseRun.ts"
+
+const CREATE_RUN = statement(
+  "RunRows.createRun",
+  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, created_at, updated_at)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+/** Creates a run that can be claimed at once. */
+export function* createRun(
+  tx: Transaction,
+  input: {
+    readonly environment: number
+    readonly fn: RegisteredFunction
+    /** Log position of the trigger; for an invoked run the end of the log. */
+    readonly event: number
+    readonly view: EventView
+    readonly id?: string
+    /** Data of an invoked run. */
+    readonly data?: JsonText
+    readonly parent?: { readonly run: number; readonly stepKey: string }
+    /** The `traceparent` that an invoked run is part of. */
+    readonly trace?: string | undefined
+  }
+): Program<{ readonly id: string; readonly key: number }> {
+  const now = tx.now()
+  const id = input.id ?? tx.ids.run()
+  const { registration } = input.fn
+  const key = yield* insert(
+    CREATE_RUN,
+    id,
+    input.environment,
+    input.fn.key,
+    input.event,
+    input.data ?? null,
+    now,
+    concurrencyKey(registration, input.view) ?? null,
+    actorOf(registration, input.view) ?? null,
+    input.parent?.run ?? null,
+    input.parent?.stepKey ?? null,
+    input.trace ?? null,
+    now,
+    now
+  )
+  if (registration.searchBy !== undefined)
+    yield* putAttributes(input.fn.key, key, registration.searchBy, input.view)
+  hasStarted(tx, input, id, now)
+  markReady(tx, input.fn.key)
+  return { id, key }
+}
+
+const hasStarted = (
+  tx: Transaction,
+  input: { readonly environment: number; readonly fn: RegisteredFunction },
+  id: string,
+  at: number
+): void => {
+  tx.changes.counts.started++
+  mark(tx, "started", input.fn.key)
+  tellOfRun(tx, () => ({
+    _tag: "RunStarted",
+    runId: id,
+    functionId: input.fn.registration.id,
+    environment: tx.environmentName(input.environment),
+    at
+  }))
+}
+
+/** Creates a run for an event of the log, which a worker may take before it has a row; returns its id. */
+export function* startRun(
+  tx: Transaction,
+  input: {
+    readonly environment: number
+    readonly fn: RegisteredFunction
+    readonly position: number
+    readonly event: JobEvent
+    readonly view: EventView
+  }
+): Program<string> {
+  const { environment, event, fn, position, view } = input
+  const id = tx.ids.run()
+  const createdAt = tx.now()
+  if (!holdBack(tx, fn, { id, environment, function: fn.key, event: position, jobEvent: event, createdAt })) {
+    yield* createRun(tx, { environment, fn, event: position, view, id })
+    return id
+  }
+  hasStarted(tx, input, id, createdAt)
+  return id
+}
+
+const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
+
+/** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
+export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.pause,
+  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, e.id AS e_id, e.data AS e_data ${FROM_RUNS}`
+
+/** The same with all that is stored of a run. */
+export const WHOLE_RUNS = `SELECT r.*, e.id AS e_id, e.data AS e_data ${FROM_RUNS}`
+
+const ONE = "WHERE r.id = ? AND r.environment = ?"
+
+const FIND_RUN = statement("RunRows.findRun", `${WHOLE_RUNS} ${ONE}`)
+
+/** The whole row of a run with its event, or a `RunNotFoundError`. */
+export const findRun = (tx: Transaction, environment: string, runId: string) =>
+  oneRun(tx, FIND_RUN, environment, runId)
+
+const SHOW_RUN = statement("RunRows.showRun", `${RUNS_WITH_EVENTS} ${ONE}`)
+
+function* oneRun(
+  tx: Transaction,
+  query: Statement,
+  environment: string,
+  runId: string
+): Program<Row, RunNotFoundError> {
+  const key = tx.findEnvironment(environment)
+  const row = key === undefined ? undefined : yield* get(query, runId, key)
+  if (row === undefined) return yield* refuse(new RunNotFoundError(runId))
+  return row
+}
+
+const EVENT_NAME_OF = statement(
+  "RunRows.eventNameOf",
+  "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL"
+)
+
+/** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
+export const eventNameOf = inEnvironment(
+  "getEventName",
+  function* (tx: Transaction, environment: string, runId: string): Program<string | undefined> {
+    const row = yield* get(EVENT_NAME_OF, runId, tx.findEnvironment(environment) ?? null)
+    return text(row?.name)
+  },
+  (_, runId) => `read run ${runId}`
+)
+
+const HAS_ENDED = statement("RunRows.hasEnded", "SELECT ended_at FROM runs WHERE id = ? AND environment = ?")
+
+/** Whether a run has ended; throws `RunNotFoundError` when there is none. */
+function* hasEnded(tx: Transaction, environment: string, runId: string): Program<boolean, RunNotFoundError> {
+  const key = tx.findEnvironment(environment)
+  if (key !== undefined && isLeased(tx, key, runId)) return false
+  const row = key === undefined ? undefined : yield* get(HAS_ENDED, runId, key)
+  if (row === undefined) return yield* refuse(new RunNotFoundError(runId))
+  return row.ended_at !== null
+}
+
+const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
+const iso = (value: unknown): string | undefined =>
+  value == null ? undefined : new Date(Number(value)).toISOString()
+
+/** A stored error as clients see it. */
+export const runError = (json: unknown): RunError =>
+  // written by this engine: it is a serialised error
+  toRunError(parseStored(String(json)) as SerializedError)
+
+const toRunError = (stored: SerializedError): RunError => {
+  const error = withoutEncoding(stored)
+  const stack = stackOf(error)
+  const details = error.data?.details ?? error.data
+  return {
+    message: messageOf(error),
+    code: error.code ?? "ERROR",
+    name: error.name,
+    ...(stack === undefined ? {} : { stack }),
+    ...(error.retryable === undefined ? {} : { retryable: error.retryable }),
+    ...(details === undefined ? {} : { details }),
+    ...(error.cause === undefined ? {} : { cause: toRunError(error.cause) })
+  }
+}
+
+/** The stacks of an error and its causes. Where a step's error was wrapped is of no use to anybody but us. */
+const stackOf = (error: SerializedError): string | undefined => {
+  const cause = error.cause === undefined ? undefined : stackOf(error.cause)
+  if (cause === undefined) return error.stack
+  const own = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
+  return own === undefined ? cause : `${own}\nCaused by: ${cause}`
+}
+
+/** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
+export function* readRun(tx: Transaction, row: Row): Program<Run> {
+  checkEvent(row)
+  return yield* runOf(tx, row)
+}
+
+const RUN_OF = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
+
+/** The same, also of a run whose event is missing. */
+export function* runOf(tx: Transaction, row: Row): Program<Run> {
+  const fn = registryOf(tx).byKey(Number(row.function))
+  const input = decodeStored(text(row.input ?? row.e_data))
+  // member by member: lists of them take long, and an optional member that is absent is left out
+  const run: Writable<Omit<Run, "createdAt" | "updatedAt">> = {
+    id: String(row.id),
+    functionId: fn?.registration.id ?? String(row.function),
+    eventId: row.input === null ? String(row.e_id) : invocationEventId(String(row.id)),
+    status: statusIn(row)!,
+    attempt: Number(row.attempt),
+    maxAttempts: fn?.registration.retry.maxAttempts ?? 1,
+    ...(input === undefined ? {} : { input }),
+    ...storedOutput(text(row.output))
+  }
+  if (row.error !== null) run.error = runError(row.error)
+  if (row.worker !== null) run.workerId = String(row.worker)
+  if (row.actor !== null) run.actorId = actorText(String(row.actor))
+  const parent = row.parent === null ? undefined : yield* get(RUN_OF, row.parent!)
+  if (parent !== undefined) run.parentRunId = String(parent.id)
+  if (row.pause !== null) run.pauseReason = (parseStored(String(row.pause)) as Pause).message
+  if (row.started_at !== null) run.startedAt = iso(row.started_at)!
+  if (row.ended_at !== null) run.endedAt = iso(row.ended_at)!
+  return Object.assign(run, { createdAt: iso(row.created_at)!, updatedAt: iso(row.updated_at)! })
+}
+
+type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+/** An actor is stored as JSON; a string reads better without its quotes. */
+const actorText = (json: string): string => {
+  const value: unknown = parseStored(json)
+  return typeof value === "string" ? value : json
+}
+
+const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?", {
+  scans: "for a run whose row is damaged: the index of ids is read in its place"
+})
+
+/** The id of a run whose row may be out of reach: it is in an index too. */
+export function* runIdOf(key: number): Program<string | undefined> {
+  try {
+    // without the `+` the row would be read and not the index
+    const row = yield* get(RUN_ID_OF, key)
+    return row === undefined ? undefined : String(row.id)
+  } catch {
+    // a name for the log: the index is damaged too
+    return undefined
+  }
+}
+
+/** Reads a run. */
+export const getRun = inEnvironment(
+  "getRun",
+  function* (tx: Transaction, environment: string, runId: string) {
+    return yield* readRun(tx, yield* oneRun(tx, SHOW_RUN, environment, runId))
+  },
+  (_, runId) => `read run ${runId}`
+)
+
+/** A run as a commit has told its end: it is shown as if it had been read. */
+export const showEnding = inEnvironment(
+  "showEnding",
+  // a program, since functions are remembered where programs run
+  function* (tx: Transaction, _environment: string, ending: RunEnding): Program<Run> {
+    const fn = registryOf(tx).byKey(ending.function)
+    const endedAt = iso(ending.endedAt)!
+    return {
+      id: ending.id,
+      functionId: fn?.registration.id ?? String(ending.function),
+      eventId: ending.eventId,
+      status: ending.status,
+      attempt: 1,
+      maxAttempts: fn?.registration.retry.maxAttempts ?? 1,
+      input: parseStored(ending.data),
+      ...storedOutput(ending.output ?? undefined),
+      ...(ending.error === null ? {} : { error: runError(ending.error) }),
+      workerId: ending.workerId,
+      startedAt: iso(ending.startedAt)!,
+      endedAt,
+      createdAt: iso(ending.createdAt)!,
+      updatedAt: endedAt
+    }
+  },
+  (_, { id }) => `read run ${id}`
+)
+
+/** The run if it has ended: cheaper than reading it to find that it has not. */
+export const getEndedRun = inEnvironment(
+  "getEndedRun",
+  function* (tx: Transaction, environment: string, runId: string) {
+    return (yield* hasEnded(tx, environment, runId)) ? yield* getRun.in(tx, environment, runId) : undefined
+  },
+  (_, runId) => `read run ${runId}`
+)
+
+const ENVIRONMENT_OF_RUN = statement("RunRows.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
+
+/** The environment of a run, whichever it is; `undefined` when there is no such run. */
+export const environmentOfRun = acrossEnvironments(
+  "environmentOfRun",
+  function* (tx: Transaction, runId: string) {
+    const row = yield* get(ENVIRONMENT_OF_RUN, runId)
+    return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+  },
+  (runId) => `read run ${runId}`
+)

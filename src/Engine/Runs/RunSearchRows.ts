@@ -1,0 +1,410 @@
+/**
+ * How runs are found that fit filters: along one way that leads past few others (the values of an attribute, the failed runs, the runs
+ * of a function, the events of a name), in slices, each of which looks at so many runs at most.
+ *
+ * Every way goes from the newest to the oldest: most by the number of the run, which grows with the time it was created; those of
+ * functions and events by the position of the event in the log and then by that number. A way has lanes, one for each function or
+ * status, of which each slice takes what is newest.
+ */
+import { ValidationError } from "../../Errors.ts"
+import type { Run } from "../../Client/Client.ts"
+import { Status } from "./StatusRows.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { entityOfRow } from "../Log/EventViews.ts"
+import { all, get, inEnvironment, type Program, refuse, statement, type Value } from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { CheckedFilters } from "./CheckFilters.ts"
+import { jobEvent } from "./RunEvent.ts"
+import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { COUNTED, FIRST_MOMENT, wayOf, waysOf } from "./RunWays.ts"
+
+/** Runs that are looked at in one slice: some milliseconds. */
+const SLICE = 10_000
+/** Runs that a slice gives at most, and characters of data in them, unless one has more. */
+const MOST = 256
+const SLICE_LENGTH = 1024 * 1024
+/** As many as there can be of anything. */
+const ALL = Number.MAX_SAFE_INTEGER
+
+/** How far a search has come: all before this, from the newest on, was looked at. */
+export interface SearchPlace {
+  /** The way, and for attributes the path. */
+  readonly by: string
+  readonly event: number
+  readonly key: number
+  /** It need go no further than here. */
+  readonly lastEvent: number
+  readonly lastKey: number
+}
+
+/** A run that fits, with what its event is besides its data. */
+export interface FoundRun {
+  readonly run: Run
+  readonly event: number
+  readonly key: number
+  /** Characters of its data. */
+  readonly length: number
+  /** What started it; absent where that was another run. */
+  readonly startedBy?: {
+    readonly id: string
+    readonly name: string
+    readonly version: number
+    readonly timestamp: string
+    readonly metadata?: string
+    readonly source?: string
+    readonly entity?: { readonly id: string; readonly type: string; readonly version: number }
+  }
+}
+
+export interface SearchSlice {
+  readonly found: ReadonlyArray<FoundRun>
+  readonly place: SearchPlace
+  readonly isLast: boolean
+  /** When the runs were created to which it has come, epoch milliseconds. */
+  readonly lookedBackTo: number
+  /** Runs from before are not found by one of the attributes yet, epoch milliseconds. */
+  readonly filledBackTo?: number
+}
+
+export interface RunSearch {
+  readonly environment: string
+  readonly filters: CheckedFilters
+}
+
+/**
+ * Looks at a slice of runs. `place` is where the slice before has ended, or of a page that goes on the place in its cursor; `most`
+ * is how many runs are wanted. Refuses attributes that no function has.
+ */
+export const searchRuns = inEnvironment(
+  "searchRuns",
+  function* (
+    tx: Transaction,
+    { environment, filters }: RunSearch,
+    place: SearchPlace | { readonly by: string; readonly event: number; readonly key: number } | undefined,
+    most: number
+  ): Program<SearchSlice, ValidationError> {
+    const search = new Search(tx, environment, filters)
+    const unknown = search.unknownAttribute()
+    if (unknown !== undefined) return yield* refuse(unknown)
+    const begin: SearchPlace =
+      place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }
+    const { found, isLast, reached } = yield* search.slice(begin, Math.min(most, MOST))
+    const filledBackTo = yield* search.filledBackTo()
+    return {
+      found,
+      isLast,
+      place: { ...begin, ...reached },
+      lookedBackTo: isLast ? 0 : yield* createdAt(reached),
+      ...(filledBackTo === undefined ? {} : { filledBackTo })
+    }
+  },
+  () => "list runs"
+)
+
+const FIRST_FROM = statement(
+  "RunSearchRows.firstFrom",
+  "SELECT key, created_at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
+)
+const NEWEST = statement("RunSearchRows.newest", "SELECT max(key) AS key FROM runs")
+const EVENT_AFTER = statement(
+  "RunSearchRows.eventAfter",
+  "SELECT max(event) AS event FROM (SELECT event FROM runs WHERE key >= ? ORDER BY key LIMIT 10000) AS near"
+)
+const EVENT_BEFORE = statement(
+  "RunSearchRows.eventBefore",
+  "SELECT min(event) AS event FROM (SELECT event FROM runs WHERE key < ? ORDER BY key DESC LIMIT 10000) AS near"
+)
+const CREATED_AT = statement(
+  "RunSearchRows.createdAt",
+  "SELECT created_at AS at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
+)
+const STORED_AT = statement("RunSearchRows.storedAt", "SELECT timestamp AS at FROM events WHERE position = ?")
+
+function* createdAt({ event, key }: Spot): Program<number> {
+  const row = yield* key === 0 ? get(STORED_AT, event) : get(CREATED_AT, key)
+  return Number(row?.at ?? 0)
+}
+
+/** Clocks are put right by little all the time: a run may have a time that is before that of an earlier one, by milliseconds. */
+const CLOCK_SLACK_MS = 60_000
+
+/** The number of the first run that was created then or later. Runs are numbered as they are created. */
+function* keyAt(at: number): Program<number> {
+  let from = 1
+  let to = Number((yield* get(NEWEST))?.key ?? 0) + 1
+  while (from < to) {
+    const middle = Math.floor((from + to) / 2)
+    const row = yield* get(FIRST_FROM, middle)
+    if (row === undefined || Number(row.key) >= to || Number(row.created_at) >= at) to = middle
+    else from = Number(row.key) + 1
+  }
+  return from
+}
+
+const SHOW = statement(
+  "RunSearchRows.show",
+  `${RUNS_WITH_EVENTS.replace(
+    "e.data AS e_data",
+    "e.data AS e_data, e.name AS e_name, e.version AS e_version, e.timestamp AS e_timestamp, e.metadata AS e_metadata, " +
+      "e.source AS e_source, NULL AS e_key, e.entity_id, e.entity_type, e.entity_version"
+  )} WHERE r.key = ?`
+)
+
+const FILLING = statement(
+  "RunSearchRows.filling",
+  "SELECT below FROM search_paths WHERE function = ? AND path = ? AND (below IS NULL OR below > 0)"
+)
+
+interface Lane {
+  readonly values: ReadonlyArray<Value>
+}
+
+class Search {
+  readonly #tx: Transaction
+  readonly #environment: number
+  readonly #filters: CheckedFilters
+  /** The functions whose runs fit, by key. */
+  readonly #functions: ReadonlyArray<{ readonly key: number; readonly paths: ReadonlyArray<string> }>
+  readonly #fits: ReadonlyArray<Value>
+
+  constructor(tx: Transaction, environment: string, filters: CheckedFilters) {
+    this.#tx = tx
+    this.#environment = tx.findEnvironment(environment) ?? -1
+    this.#filters = filters
+    const { attributes, entityId, error, eventName, functionIds, idempotencyKey, statuses } = filters
+    this.#functions = registryOf(tx)
+      .all()
+      .filter((fn) => fn.environment === environment && functionIds?.includes(fn.registration.id) !== false)
+      .map(({ key, registration }) => ({ key, paths: registration.searchBy ?? [] }))
+    const event = [eventName, entityId, idempotencyKey].map((text) => text ?? null)
+    const paths = JSON.stringify(attributes ?? {})
+    this.#fits = [
+      this.#keys,
+      JSON.stringify(statuses === undefined ? Object.values(Status) : statuses.map((name) => Status[name])),
+      filters.createdFrom ?? -ALL,
+      filters.createdTo ?? ALL,
+      filters.endedFrom ?? (filters.endedTo === undefined ? -ALL : FIRST_MOMENT),
+      filters.endedTo ?? ALL,
+      error ?? "",
+      error ?? "",
+      event.every((text) => text === null) ? 0 : 1,
+      ...event.flatMap((text) => [text, text]),
+      paths,
+      paths
+    ]
+  }
+
+  get #keys(): string {
+    return JSON.stringify(this.#functions.map(({ key }) => key))
+  }
+
+  /** Why there can be no run with the attributes that are asked for. */
+  unknownAttribute(): ValidationError | undefined {
+    const known = new Set(this.#functions.flatMap(({ paths }) => paths))
+    const unknown = Object.keys(this.#filters.attributes ?? {}).find((path) => !known.has(path))
+    if (unknown === undefined) return undefined
+    return new ValidationError(
+      `listRuns: runs are not found by "${unknown}", which no function ${this.#filters.functionIds === undefined ? "" : "of those that are asked for "}names in ` +
+        `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` looks at any of the data, and takes longer`
+    )
+  }
+
+  /** The runs before which one of the attributes is not filled in. */
+  *filledBackTo(): Program<number | undefined> {
+    let below: number | undefined
+    for (const path of Object.keys(this.#filters.attributes ?? {})) {
+      for (const { key, paths } of this.#functions) {
+        if (!paths.includes(path)) continue
+        const row = yield* get(FILLING, key, path)
+        if (row !== undefined) below = Math.max(below ?? 0, row.below === null ? ALL : Number(row.below))
+      }
+    }
+    return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
+  }
+
+  /** Where it begins, and on which way: that of which there are fewest, unless the way is known. */
+  *begin(known: string | undefined): Program<SearchPlace> {
+    const { createdFrom, createdTo, endedTo } = this.#filters
+    // what has ended then was created before
+    const to = Math.min(createdTo ?? ALL, endedTo ?? ALL)
+    const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
+    const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
+    const newest = Number((yield* get(NEWEST))?.key ?? 0)
+    const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
+    const isByEvent = waysOf(by).isByEvent
+    const after = isByEvent && key <= newest ? (yield* get(EVENT_AFTER, key))?.event : undefined
+    const before = isByEvent && lastKey > 1 ? (yield* get(EVENT_BEFORE, lastKey))?.event : undefined
+    return {
+      by,
+      event: after == null ? ALL : Number(after) + 1,
+      key: isByEvent ? ALL : key,
+      lastKey,
+      lastEvent: Number(before ?? 0)
+    }
+  }
+
+  *#shortest(all: number): Program<string> {
+    const {
+      attributes = {},
+      entityId,
+      error,
+      eventName,
+      functionIds,
+      idempotencyKey,
+      statuses
+    } = this.#filters
+    const possible: Array<string> = [
+      ...(idempotencyKey === undefined ? [] : ["idempotencyKey"]),
+      ...Object.keys(attributes).map((path) => `attribute ${path}`),
+      ...(entityId === undefined ? [] : ["entity"]),
+      ...(statuses === undefined || statuses.includes("completed")
+        ? []
+        : statuses.every((status) => status === "failed" || status === "cancelled")
+          ? ["endedBadly"]
+          : statuses.includes("failed") || statuses.includes("cancelled")
+            ? []
+            : ["unfinished"]),
+      ...(functionIds === undefined ? [] : ["function"]),
+      ...(eventName === undefined ? [] : ["eventName"]),
+      // of a text nobody knows how often it is there: its index has all that is needed to look
+      ...(error === undefined ? [] : ["error"])
+    ]
+    let best = "all"
+    let fewest = all
+    for (const by of possible) {
+      const { count } = waysOf(by)
+      let most = 0
+      for (const { values } of this.#lanes(by)) {
+        if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
+        if (most >= fewest) break
+      }
+      // of those that are long the first
+      if (most < fewest && (best === "all" || most < COUNTED)) [best, fewest] = [by, most]
+    }
+    return best
+  }
+
+  #lanes(by: string): ReadonlyArray<Lane> {
+    const { attributes = {}, entityId, eventName, idempotencyKey, statuses = [] } = this.#filters
+    switch (wayOf(by)) {
+      case "attribute": {
+        const path = by.slice("attribute ".length)
+        return this.#functions
+          .filter(({ paths }) => paths.includes(path))
+          .map(({ key }) => ({ values: [key, path, attributes[path] ?? null] }))
+      }
+      case "idempotencyKey":
+        return [{ values: [this.#environment, idempotencyKey ?? null] }]
+      case "entity":
+        return [{ values: [this.#environment, entityId ?? null] }]
+      case "eventName":
+        return [{ values: [this.#environment, eventName ?? null] }]
+      case "endedBadly":
+        return statuses.map((status) => ({ values: [Status[status]] }))
+      case "function":
+        return this.#functions.map(({ key }) => ({ values: [key] }))
+      case "unfinished":
+      case "error":
+      case "all":
+        return [{ values: [] }]
+    }
+  }
+
+  /** What is newest of all lanes before a place. */
+  *slice(
+    place: SearchPlace,
+    most: number
+  ): Program<{
+    readonly found: ReadonlyArray<FoundRun>
+    readonly isLast: boolean
+    readonly reached: { readonly event: number; readonly key: number }
+  }> {
+    const lanes = this.#lanes(place.by)
+    const last = { event: place.lastEvent, key: waysOf(place.by).isByEvent ? 0 : place.lastKey }
+    const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
+    let reached = last
+    const places: Array<Spot> = []
+    for (const { values } of lanes) {
+      const end = (yield* this.#end(place, values, size)) ?? last
+      const from = isBefore(end, last) ? last : end
+      const found = yield* this.#find(place, values, from, most)
+      places.push(...found)
+      const laneEnd = found.length < most ? from : found.at(-1)!
+      if (isBefore(reached, laneEnd)) reached = laneEnd
+    }
+    const inOrder = places.filter((one) => !isBefore(one, reached)).sort((a, b) => (isBefore(a, b) ? 1 : -1))
+    const found: Array<FoundRun> = []
+    let length = 0
+    for (const { event, key } of inOrder) {
+      if (found.length === most || length > SLICE_LENGTH)
+        return { found, isLast: false, reached: found.at(-1)! }
+      const row = yield* get(SHOW, key)
+      // the statement before has found it, in the same transaction
+      if (row === undefined) continue
+      const own = lengthOf(row)
+      length += own
+      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startedBy(row) })
+    }
+    return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
+  }
+
+  *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<Spot | undefined> {
+    const way = waysOf(place.by)
+    const at = way.name === "function" ? [place.event, place.key] : [way.isByEvent ? place.event : place.key]
+    const row = yield* get(way.end, ...lane, ...at, size - 1)
+    return row === undefined ? undefined : spotOf(row)
+  }
+
+  *#find(
+    place: SearchPlace,
+    lane: ReadonlyArray<Value>,
+    end: Spot,
+    most: number
+  ): Program<ReadonlyArray<Spot>> {
+    const way = waysOf(place.by)
+    const values: ReadonlyArray<Value> =
+      way.name === "function"
+        ? [...lane, place.event, place.key, end.event, end.key]
+        : way.isByEvent
+          ? [this.#keys, ...lane, place.event, end.event, place.event, place.key]
+          : [...lane, place.key, end.key, ...(way.name === "error" ? [this.#filters.error ?? ""] : [])]
+    return (yield* all(way.find, ...values, ...this.#fits, most)).map(spotOf)
+  }
+}
+
+/** A place among runs. */
+interface Spot {
+  readonly event: number
+  readonly key: number
+}
+
+const spotOf = (row: Row): Spot => ({ event: Number(row.event), key: Number(row.key) })
+
+/** Whether one is older than the other. */
+const isBefore = (one: Spot, other: Spot): boolean =>
+  one.event < other.event || (one.event === other.event && one.key < other.key)
+
+const lengthOf = (row: Row): number => {
+  let length = 0
+  for (const name in row) {
+    const value = row[name]
+    if (typeof value === "string") length += value.length
+  }
+  return length
+}
+
+const startedBy = (row: Row): Pick<FoundRun, "startedBy"> => {
+  if (row.input !== null) return {}
+  const { id, metadata, name, source, timestamp, version } = jobEvent(row)
+  return {
+    startedBy: {
+      id,
+      name,
+      version,
+      timestamp: new Date(timestamp).toISOString(),
+      ...(metadata === undefined ? {} : { metadata }),
+      ...(source === undefined ? {} : { source }),
+      ...entityOfRow(row)
+    }
+  }
+}

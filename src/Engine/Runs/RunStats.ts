@@ -1,0 +1,183 @@
+/**
+ * What is counted of runs since the engine was started: how often what happened, by function, how long things took, and the same by
+ * minutes of the last day. It is counted as it is done, in memory, so that nothing has to be looked for later; what was rolled
+ * back is not counted.
+ */
+import { Histogram, type HistogramData } from "../../Histogram.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { remembered } from "../Store/Memory.ts"
+import { acrossEnvironments, type Program } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** What is counted by function. */
+export const counted = ["started", "completed", "failed", "cancelled", "retried", "lost", "stale"] as const
+type Counted = (typeof counted)[number]
+
+/** What is measured. */
+type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
+
+/** Functions that have counts of their own; those of all others are counted together. */
+export const FUNCTIONS = 200
+/** Minutes that are remembered. */
+const MINUTES = 24 * 60
+
+/** Stands for the functions that have no counts of their own. */
+const OTHERS = -1
+
+/** One minute in which something happened. */
+export interface MinuteStats extends Readonly<Record<Counted, number>> {
+  /** When it began, epoch milliseconds. */
+  readonly at: number
+  readonly turns: number
+  readonly steps: number
+  /** The longest wait of a run for its first turn, and the longest run, milliseconds. */
+  readonly longestWaitMs: number
+  readonly longestRunMs: number
+}
+
+interface FunctionStats extends Readonly<Record<Counted, number>> {
+  /** Absent for those that are counted together. */
+  readonly of?: { readonly environment: string; readonly functionId: string }
+}
+
+export interface RunStats {
+  readonly functions: ReadonlyArray<FunctionStats>
+  readonly durations: Readonly<Record<Measured, HistogramData>>
+}
+
+type Mutable<A> = { -readonly [K in keyof A]: A[K] }
+type Counts = Record<Counted, number>
+
+const noCounts = (): Counts => ({
+  started: 0,
+  completed: 0,
+  failed: 0,
+  cancelled: 0,
+  retried: 0,
+  lost: 0,
+  stale: 0
+})
+
+class Stats {
+  /** What this transaction has done: what, of which function, in how many milliseconds. One flat list, since every run adds to it. */
+  readonly pending: Array<Counted | Measured | number> = []
+  readonly functions = new Map<number, Counts>()
+  readonly durations: Record<Measured, Histogram> = {
+    waitToStart: new Histogram(),
+    turn: new Histogram(),
+    step: new Histogram(),
+    run: new Histogram(),
+    timerLateness: new Histogram()
+  }
+  /** Oldest first. */
+  minutes: Array<MinuteStats> = []
+
+  committed(now: number): void {
+    const { pending } = this
+    if (pending.length === 0) return
+    const minute = this.#minuteOf(now)
+    for (let i = 0; i < pending.length; i += 3) {
+      this.#add(minute, pending[i] as Counted | Measured, pending[i + 1] as number, pending[i + 2] as number)
+    }
+    pending.length = 0
+  }
+
+  #add(minute: Mutable<MinuteStats>, what: Counted | Measured, fn: number, ms: number): void {
+    switch (what) {
+      case "waitToStart":
+        if (ms > minute.longestWaitMs) minute.longestWaitMs = ms
+        return this.durations.waitToStart.add(ms / 1000)
+      case "turn":
+        minute.turns++
+        return this.durations.turn.add(ms / 1000)
+      case "step":
+        minute.steps++
+        return this.durations.step.add(ms / 1000)
+      case "run":
+        if (ms > minute.longestRunMs) minute.longestRunMs = ms
+        return this.durations.run.add(ms / 1000)
+      case "timerLateness":
+        return this.durations.timerLateness.add(ms / 1000)
+      default:
+        minute[what]++
+        this.#countsOf(fn)[what]++
+    }
+  }
+
+  #countsOf(fn: number): Counts {
+    const known = this.functions.get(fn)
+    if (known !== undefined) return known
+    if (this.functions.size >= FUNCTIONS && fn !== OTHERS) return this.#countsOf(OTHERS)
+    const counts = noCounts()
+    this.functions.set(fn, counts)
+    return counts
+  }
+
+  #minuteOf(now: number): Mutable<MinuteStats> {
+    const at = now - (now % 60_000)
+    const last = this.minutes.at(-1)
+    // a clock that was set back goes on in the minute that was there
+    if (last !== undefined && last.at >= at) return last
+    if (this.minutes.length >= 2 * MINUTES) this.minutes = this.minutes.slice(-MINUTES)
+    const minute = { at, ...noCounts(), turns: 0, steps: 0, longestWaitMs: 0, longestRunMs: 0 }
+    this.minutes.push(minute)
+    return minute
+  }
+}
+
+const statsOf = remembered<Stats>({
+  // what is committed is for readers too
+  isShared: true,
+  make: () => new Stats(),
+  begin: ({ pending }) => void (pending.length = 0),
+  committed: (stats, tx) => stats.committed(tx.now())
+})
+
+/** Something has happened to a run of the function with this key; how long it took in milliseconds, where it is measured. */
+export const mark = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
+  statsOf(tx).pending.push(what, fn, ms)
+}
+
+/** What was counted so far. */
+export const readRunStats = acrossEnvironments(
+  "readRunStats",
+  function* (tx: Transaction): Program<RunStats> {
+    const { durations, functions } = statsOf(tx)
+    return yield* now({
+      functions: Array.from(functions, ([key, counts]) => {
+        const fn = registryOf(tx).byKey(key)
+        return {
+          ...counts,
+          ...(fn === undefined ? {} : { of: { environment: fn.environment, functionId: fn.registration.id } })
+        }
+      }),
+      durations: {
+        waitToStart: durations.waitToStart.data(),
+        turn: durations.turn.data(),
+        step: durations.step.data(),
+        run: durations.run.data(),
+        timerLateness: durations.timerLateness.data()
+      }
+    })
+  },
+  () => "read what was counted"
+)
+
+/** The minutes of the last day in which something happened, oldest first. */
+export const readMinutes = acrossEnvironments(
+  "readMinutes",
+  function* (tx: Transaction): Program<ReadonlyArray<MinuteStats>> {
+    const since = tx.now() - MINUTES * 60_000
+    return yield* now(
+      statsOf(tx)
+        .minutes.filter(({ at }) => at > since)
+        .map((minute) => ({ ...minute }))
+    )
+  },
+  () => "read what was counted by minutes"
+)
+
+/** A program that asks the database for nothing. */
+function* now<A>(value: A): Program<A> {
+  return value
+}

@@ -1,0 +1,166 @@
+/** The ways on which runs are found that fit filters, and their statements: see `RunSearchRows.ts`. */
+import { statement, type Statement } from "../Store/Program.ts"
+
+/** What is looked for in an error, as the index has it: the text is that of the migration. */
+const errorText =
+  "CASE WHEN json_valid(r.error) THEN substr(lower(concat_ws(' ', r.error ->> '$.code', r.error ->> '$.name', r.error ->> '$.cause.code', " +
+  "r.error ->> '$.cause.name', r.error ->> '$.message', r.error ->> '$.cause.message')), 1, 600) END"
+
+const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
+const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
+
+/** For a run that has not ended: before all dates, and after what stands for no filter. */
+const NOT_ENDED = -9_000_000_000_000_000
+export const FIRST_MOMENT = -8_640_000_000_000_000
+
+/** Whether a run fits all filters, each of which has a value that every run fits. */
+const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (SELECT value FROM json_each(?))
+  AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
+  AND (? = '' OR (r.status = 6 AND ${ERROR_HAS}))
+  AND (? = 0 OR (r.input IS NULL AND EXISTS (SELECT 1 FROM events v WHERE v.position = r.event AND (? IS NULL OR v.name = ?)
+    AND (? IS NULL OR v.entity_id = ?) AND (? IS NULL OR v.idempotency_key = ?))))
+  AND (? = '{}' OR NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM run_attributes x
+    WHERE x.function = r.function AND x.path = json_each.key AND x.value = json_each.value AND x.run = r.key)))`
+
+/** The same on Postgres, which is told the types of values, and has no table of events or attributes read as a whole for it. */
+const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
+  AND r.status = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
+  AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
+  AND (CAST(? AS TEXT) = '' OR (r.status = 6 AND ${ERROR_HAS_ON_POSTGRES}))
+  AND (CAST(? AS BIGINT) = 0 OR (r.input IS NULL AND (SELECT 1 FROM events v WHERE v.position = r.event
+    AND (CAST(? AS TEXT) IS NULL OR v.name = ?) AND (CAST(? AS TEXT) IS NULL OR v.entity_id = ?)
+    AND (CAST(? AS TEXT) IS NULL OR v.idempotency_key = ?)) IS NOT NULL))
+  AND (CAST(? AS TEXT) = '{}' OR (SELECT count(*) FROM json_each_text(CAST(? AS JSON)) AS named WHERE (SELECT 1 FROM run_attributes x
+    WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
+
+/** A text that has {@link FITS} in it, and the same on Postgres, which plans by itself which index it uses. */
+const finds = (name: string, text: string, options: Pick<Statement, "scans"> = {}): Statement =>
+  statement(name, text, {
+    ...options,
+    postgres: forPostgres(text)
+      .replaceAll(FITS, () => FITS_ON_POSTGRES)
+      .replaceAll(ERROR_HAS, () => ERROR_HAS_ON_POSTGRES)
+  })
+
+const forPostgres = (text: string): string =>
+  text
+    .replaceAll(/ INDEXED BY \w+/g, "")
+    .replaceAll(" CROSS JOIN ", " JOIN ")
+    // earlier versions want a name for it
+    .replaceAll(/ LIMIT \d+\)$/g, "$& AS entries")
+    .replaceAll(
+      "r.function IN (SELECT value FROM json_each(?)) AND r.event",
+      "r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?))) AND r.event"
+    )
+
+/** A lane of a way: where a slice of so many ends, and the runs in the slice that fit. */
+interface Way {
+  readonly name: string
+  readonly end: Statement
+  readonly find: Statement
+  /** Whether it goes by the positions of events. */
+  readonly isByEvent: boolean
+  /** How many there are, up to a limit: none for a way that is taken only when there is no other. */
+  readonly count?: Statement
+}
+
+/** Up to so many are counted to find the shortest way. */
+export const COUNTED = 5000
+
+const byKey = (name: string, from: string, lane: string, run = "r.key"): Way => ({
+  name,
+  isByEvent: false,
+  end: finds(
+    `RunSearchRows.${name}.end`,
+    `SELECT ${run} AS key, 0 AS event FROM ${from} WHERE ${lane} AND ${run} < ? ORDER BY ${run} DESC LIMIT 1 OFFSET ?`
+  ),
+  find: finds(
+    `RunSearchRows.${name}.find`,
+    `SELECT r.key, 0 AS event FROM ${from}${run === "r.key" ? "" : ` CROSS JOIN runs r ON r.key = ${run}`}
+       WHERE ${lane} AND ${run} < ? AND ${run} >= ? AND ${FITS} ORDER BY ${run} DESC LIMIT ?`
+  ),
+  ...(lane === "true"
+    ? {}
+    : {
+        count: finds(
+          `RunSearchRows.${name}.count`,
+          `SELECT count(*) AS count FROM (SELECT 1 FROM ${from} WHERE ${lane} LIMIT ${COUNTED})`,
+          lane.includes("?") ? {} : { scans: `reads ${COUNTED} entries of an index that has few runs` }
+        )
+      })
+})
+
+const byEvent = (name: string, lane: string): Way => ({
+  name,
+  isByEvent: true,
+  end: finds(
+    `RunSearchRows.${name}.end`,
+    `SELECT 0 AS key, e.position AS event FROM events e WHERE ${lane} AND e.position <= ? ORDER BY e.position DESC LIMIT 1 OFFSET ?`
+  ),
+  find: finds(
+    `RunSearchRows.${name}.find`,
+    `SELECT r.key, e.position AS event FROM events e
+       CROSS JOIN runs r ON r.function IN (SELECT value FROM json_each(?)) AND r.event = e.position AND r.input IS NULL
+       WHERE ${lane} AND e.position <= ? AND e.position >= ? AND (e.position < ? OR r.key < ?) AND ${FITS}
+       ORDER BY e.position DESC, r.key DESC LIMIT ?`
+  ),
+  count: finds(
+    `RunSearchRows.${name}.count`,
+    `SELECT count(*) AS count FROM (SELECT 1 FROM events e WHERE ${lane} LIMIT ${COUNTED})`
+  )
+})
+
+const ways = {
+  attribute: byKey("attribute", "run_attributes a", "a.function = ? AND a.path = ? AND a.value = ?", "a.run"),
+  idempotencyKey: byEvent(
+    "idempotencyKey",
+    "e.environment = ? AND e.idempotency_key = ? AND e.idempotency_key IS NOT NULL AND e.kind = 0"
+  ),
+  entity: byEvent("entity", "e.environment = ? AND e.entity_id = ?"),
+  endedBadly: byKey(
+    "endedBadly",
+    "runs r INDEXED BY runs_ended_badly",
+    "r.status = ? AND r.status IN (6, 7)"
+  ),
+  unfinished: byKey("unfinished", "runs r INDEXED BY runs_unfinished", "r.ended_at IS NULL"),
+  error: {
+    ...byKey("error", "runs r INDEXED BY runs_error", "r.status = 6"),
+    find: finds(
+      "RunSearchRows.error.findText",
+      `SELECT r.key, 0 AS event FROM runs r INDEXED BY runs_error
+         WHERE r.status = 6 AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} ORDER BY r.key DESC LIMIT ?`
+    )
+  },
+  function: {
+    name: "function",
+    isByEvent: true,
+    end: finds(
+      "RunSearchRows.function.end",
+      `SELECT r.event, r.key FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) ORDER BY r.event DESC, r.key DESC
+         LIMIT 1 OFFSET ?`
+    ),
+    find: finds(
+      "RunSearchRows.function.find",
+      `SELECT r.event, r.key FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) AND (r.event, r.key) >= (?, ?)
+         AND ${FITS} ORDER BY r.event DESC, r.key DESC LIMIT ?`
+    ),
+    count: finds(
+      "RunSearchRows.function.count",
+      `SELECT count(*) AS count FROM (SELECT 1 FROM runs r WHERE r.function = ? LIMIT ${COUNTED})`
+    )
+  },
+  eventName: byEvent("eventName", "e.environment = ? AND e.kind = 0 AND e.name = ?"),
+  all: byKey("all", "runs r NOT INDEXED", "true")
+} satisfies { readonly [name: string]: Way }
+
+type WayName = keyof typeof ways
+
+const isWayName = (name: string): name is WayName => name in ways
+
+export const waysOf = (by: string): Way => ways[wayOf(by)]
+
+/** The name of the way: that of an attribute has the path behind it. */
+export const wayOf = (by: string): WayName => {
+  const [name = ""] = by.split(" ")
+  return isWayName(name) ? name : "all"
+}

@@ -1,0 +1,32 @@
+/**
+ * The steps of a run whose code runs now. The database does not know them: a step is stored when it has ended, which spares a
+ * commit for each. The worker at the run tells of them (`Protocol/RunningSteps.ts`), and what it has said last is held against
+ * what is stored, since a step may have ended after it.
+ */
+import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
+import { get, type Program, statement } from "../Store/Program.ts"
+import type { Row } from "../Store/Transaction.ts"
+
+/** What a worker says of one of its turns. */
+export interface RunningAt extends RunningTurn {
+  readonly workerId: string
+}
+
+const FINISHED = statement(
+  "RunningNow.finished",
+  "SELECT 1 AS found FROM steps WHERE run = ? AND step_key = ?"
+)
+const FAILED = statement("RunningNow.failed", "SELECT failures FROM waits WHERE run = ? AND step_key = ?")
+
+/** Those that run in the turn that holds the lease in this row of `runs`. */
+export function* runningNow(row: Row, told: ReadonlyArray<RunningAt>): Program<ReadonlyArray<RunningStep>> {
+  const turn = row.lease === null ? undefined : told.find(({ jobId }) => jobId === row.lease)
+  const running: Array<RunningStep> = []
+  for (const step of turn?.steps ?? []) {
+    if ((yield* get(FINISHED, row.key!, step.stepKey)) !== undefined) continue
+    const failed = yield* get(FAILED, row.key!, step.stepKey)
+    if (failed !== undefined && Number(failed.failures) >= step.attempt) continue
+    running.push(step)
+  }
+  return running
+}

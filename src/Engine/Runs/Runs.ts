@@ -1,0 +1,276 @@
+/** Runs against the engine in the same process: looking at them, waiting for them and steering them. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type {
+  AuditEvent,
+  ClientApi,
+  EffectKind,
+  ListRunsOptions,
+  ListRunsResult,
+  Run,
+  RunLogLine,
+  RunStep
+} from "../../Client/Client.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import type { Raw } from "../../Client/Named.ts"
+import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
+import { encodeJson } from "../../Json.ts"
+import * as Limits from "../../Limits.ts"
+import { show } from "../../Show.ts"
+import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
+import { polite } from "../Polite.ts"
+import { Signals } from "../Signals.ts"
+import type { Seen } from "../Store/Activity.ts"
+import { Store } from "../Store/Store.ts"
+import { checkFilters, isSearch } from "./CheckFilters.ts"
+import { explain } from "./Explain.ts"
+import { LiveWorkers } from "./LiveWorkers.ts"
+import * as Recording from "./Recording.ts"
+import { awaitEnd, readSituation, type GiveUp, waitForRun, type Waiting } from "./AwaitEnd.ts"
+import * as RunInspection from "./RunInspection.ts"
+import * as RunList from "./RunList.ts"
+import * as RunLogs from "./RunLogs.ts"
+import * as RunRows from "./RunRows.ts"
+import { searchFor, type Visible } from "./RunSearch.ts"
+import * as RunSweep from "./RunSweep.ts"
+import * as SearchFill from "./SearchFill.ts"
+import * as Steering from "./Steering.ts"
+import { countStuckRuns } from "./Stuck.ts"
+
+/** The client's methods that are about runs. */
+type RunsOfEnvironment = Pick<
+  Raw<ClientApi<EffectKind>, EngineError>,
+  | "getRun"
+  | "listRuns"
+  | "getRunSteps"
+  | "getRunAudit"
+  | "getRunLogs"
+  | "explain"
+  | "waitForRun"
+  | "cancelRun"
+  | "retryRun"
+  | "resumeRun"
+  | "pauseRun"
+  | "patchStep"
+>
+
+export interface RunsService {
+  /** The runs of one environment. */
+  readonly in: (environment: string) => RunsOfEnvironment
+  /** The runs that fit, without those that the caller may not know of. */
+  readonly list: (
+    environment: string,
+    options?: ListRunsOptions,
+    visible?: Visible
+  ) => Effect.Effect<ListRunsResult, EngineError>
+  /** A part of the steps of a run. */
+  readonly stepsPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<RunStep>, EngineError>
+  /** A part of the record of a run. */
+  readonly auditPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<AuditEvent>, EngineError>
+  /** A part of what the code of a run has logged. */
+  readonly logsPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<RunLogLine>, EngineError>
+  /** A run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+  readonly awaitEnd: (
+    environment: string,
+    runId: string,
+    giveUp: GiveUp
+  ) => Effect.Effect<Run | undefined, EngineError>
+  /** The name of the event that has started a run; `undefined` for one that was invoked. */
+  readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
+  readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
+  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run. */
+  readonly countStuck: Effect.Effect<number, StoreError>
+}
+
+export class Runs extends Context.Service<Runs, RunsService>()("@ironflow/node/Engine/Runs") {}
+
+export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.effect(
+  Runs,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const workers = yield* LiveWorkers
+    const waiting: Waiting = { store, workers, after: yield* Alarm.makeAfter, endings: new Signals() }
+    const stop = store.onCommit(({ ended, endings }) => {
+      for (const runId of ended) waiting.endings.announce(runId, endings.get(runId))
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    yield* RunSweep.make(store)
+    yield* RunLogs.make(store)
+    yield* SearchFill.make(store)
+    return make(waiting)
+  })
+)
+
+const make = (waiting: Waiting): RunsService => {
+  const { store, workers } = waiting
+
+  const stepsPage: RunsService["stepsPage"] = (environment, runId, { after, limit }) =>
+    Effect.map(
+      onRun(
+        runId,
+        Effect.andThen(
+          checkCursor(after, /^\d{0,9}$/),
+          polite(
+            Effect.suspend(() => {
+              const told = workers.running(environment, runId)
+              return store.read(
+                RunInspection.readRunSteps(environment, runId, { from: Number(after), limit, told })
+              )
+            })
+          )
+        )
+      ),
+      ({ next, steps }) => ({ items: steps, ...(next === undefined ? {} : { nextCursor: String(next) }) })
+    )
+
+  const auditPage: RunsService["auditPage"] = (environment, runId, { after, limit }) =>
+    Effect.map(
+      onRun(
+        runId,
+        Effect.andThen(
+          checkCursor(after, /^\d{0,15}$/),
+          store.read(Recording.readRecording(environment, runId, { after: Number(after), limit }))
+        )
+      ),
+      ({ events, next }) => ({ items: events, ...(next === undefined ? {} : { nextCursor: String(next) }) })
+    )
+
+  const logsPage: RunsService["logsPage"] = (environment, runId, page) =>
+    onRun(
+      runId,
+      Effect.andThen(checkCursor(page.after, /^\d{0,15}$/), RunLogs.logsPage(store, environment, runId, page))
+    )
+
+  const list: RunsService["list"] = (environment, options = {}, visible) =>
+    Effect.flatMap(
+      checked(() => ({
+        limit: Limits.checkLimit("listRuns", options.limit ?? 50),
+        filters: checkFilters(options)
+      })),
+      ({ filters, limit }) => {
+        const page = {
+          environment,
+          limit,
+          ...(options.cursor === undefined ? {} : { cursor: options.cursor })
+        }
+        if (isSearch(filters)) return polite(searchFor(store, { ...page, filters }, visible))
+        const { functionIds: [functionId] = [], statuses: [status] = [] } = filters
+        return polite(
+          RunList.listRuns(store, {
+            ...page,
+            ...(functionId === undefined ? {} : { functionId }),
+            ...(status === undefined ? {} : { status })
+          })
+        )
+      }
+    )
+
+  const runsIn = (environment: string): RunsOfEnvironment => ({
+    getRun: (runId) => onRun(runId, polite(store.read(RunRows.getRun(environment, runId)))),
+    listRuns: (options) => list(environment, options),
+    getRunSteps: (runId) =>
+      onRun(
+        runId,
+        polite(
+          Effect.suspend(() =>
+            RunInspection.getRunSteps(store, environment, runId, workers.running(environment, runId))
+          )
+        )
+      ),
+    getRunAudit: (runId) =>
+      polite(allPages((after) => auditPage(environment, runId, { after, limit: LIST_PAGE }))),
+    getRunLogs: (runId) =>
+      polite(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
+    explain: (runId) =>
+      Effect.flatMap(onRun(runId, polite(readSituation(waiting, environment, runId))), (situation) =>
+        Effect.map(Clock.currentTimeMillis, (now) => explain(situation, workers.workers(environment), now))
+      ),
+    waitForRun: (runId, { timeout } = {}) =>
+      timeout === undefined || (timeout >= 0 && Number.isFinite(timeout))
+        ? onRun(runId, waitForRun(waiting, environment, runId, timeout))
+        : Effect.fail(
+            new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
+          ),
+    cancelRun: (runId, reason = "") =>
+      onRun(
+        runId,
+
+        store.write(Steering.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason))
+      ),
+    retryRun: (runId, fromStep) =>
+      onRun(runId, store.write(Steering.retryRun(environment, runId, fromStep)), fromStep),
+    resumeRun: (runId, fromStep) =>
+      onRun(runId, store.write(Steering.resumeRun(environment, runId, fromStep)), fromStep),
+    pauseRun: (runId, reason = "") =>
+      onRun(runId, store.write(Steering.pauseRun(environment, runId, reason))),
+    patchStep: (stepId, output, reason = "") =>
+      Effect.flatMap(
+        checked(() => {
+          if (typeof stepId !== "string") {
+            throw new ValidationError(`The step id must be a string, got ${show(stepId)}`)
+          }
+          return Limits.checkSize(
+            `Output for step "${stepId}"`,
+            encodeJson(output, `output for step "${stepId}"`) ?? "null",
+            Limits.stepResultBytes
+          )
+        }),
+        (text) => store.write(Steering.patchStep(environment, stepId, text, reason))
+      )
+  })
+
+  return {
+    in: runsIn,
+    list,
+    stepsPage,
+    auditPage,
+    logsPage,
+    awaitEnd: (environment, runId, giveUp) => onRun(runId, awaitEnd(waiting, environment, runId, giveUp)),
+    eventName: (environment, runId) => store.read(RunRows.eventNameOf(environment, runId)),
+    environmentOfRun: (runId) => store.read(RunRows.environmentOfRun(runId)),
+    observe: (listener) =>
+      store.onCommit(({ activity }) => void (activity.length > 0 && listener(activity)), {
+        activity: "steps"
+      }),
+    countStuck: Effect.suspend(() => countStuckRuns(store, (id) => workers.holder(id)))
+  }
+}
+
+/** An operation on the run, from a step on if one is given. */
+const onRun = <A, E>(
+  runId: string,
+  operation: Effect.Effect<A, E>,
+  fromStep?: string
+): Effect.Effect<A, E | ValidationError> =>
+  Effect.andThen(
+    checked(() => {
+      Limits.checkName("run id", runId)
+      if (fromStep !== undefined && typeof fromStep !== "string") {
+        throw new ValidationError(`The step to start from must be a name or a step id, got ${show(fromStep)}`)
+      }
+    }),
+    operation
+  )
+
+const checkCursor = (cursor: string, cursors: RegExp): Effect.Effect<void, ValidationError> =>
+  cursors.test(cursor)
+    ? Effect.void
+    : Effect.fail(new ValidationError("The cursor is not one that this engine has given"))

@@ -1,0 +1,148 @@
+/**
+ * What runs are found by: the values at the paths that their function names in `searchBy`. A run gets them in the transaction that
+ * creates it; those from before the function named the path get them in slices, from the newest to the oldest (`SearchFill.ts`).
+ */
+import { readPath } from "../../Path.ts"
+import { searchValueLength } from "../../Limits.ts"
+import { type EventView, registryOf } from "../Functions/Registry.ts"
+import { viewOfRow } from "../Log/EventViews.ts"
+import { acrossEnvironments, all, get, type Program, statement, write } from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { invocationView } from "./RunEvent.ts"
+
+/** A value as it is found: texts, numbers and booleans, which are found by their text. Not every database holds a NUL. */
+const attributeOf = (event: EventView, path: string): string | undefined => {
+  const value = readPath({ event }, path)
+  if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") return undefined
+  const text = String(value)
+  return text.length <= searchValueLength && !text.includes("\0") ? text : undefined
+}
+
+const PUT = statement(
+  "SearchAttributes.put",
+  "INSERT INTO run_attributes (function, path, value, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+/** Stores what a run is found by. */
+export function* putAttributes(
+  fn: number,
+  run: number,
+  paths: ReadonlyArray<string>,
+  event: EventView
+): Program<void> {
+  for (const path of paths) {
+    const value = attributeOf(event, path)
+    if (value !== undefined) yield* write(PUT, fn, path, value, run)
+  }
+}
+
+/** Runs that are filled in one transaction, and the characters of events that are read for them. */
+const SLICE = 200
+const SLICE_LENGTH = 1024 * 1024
+const AT_ONCE = 20
+
+const PATHS = statement("SearchAttributes.paths", "SELECT function, path, below FROM search_paths", {
+  scans: "has as many rows as functions have paths"
+})
+const NEWEST = statement("SearchAttributes.newest", "SELECT max(key) AS key FROM runs")
+const PLACE = statement(
+  "SearchAttributes.place",
+  "UPDATE search_paths SET below = ? WHERE function = ? AND path = ?"
+)
+const FORGET = statement(
+  "SearchAttributes.forget",
+  `DELETE FROM run_attributes WHERE function = ? AND path = ? AND (value, run) IN
+     (SELECT value, run FROM run_attributes WHERE function = ? AND path = ? LIMIT ${SLICE})`
+)
+const LEFT = statement(
+  "SearchAttributes.left",
+  "SELECT 1 FROM run_attributes WHERE function = ? AND path = ? LIMIT 1"
+)
+const FORGOTTEN = statement(
+  "SearchAttributes.forgotten",
+  "DELETE FROM search_paths WHERE function = ? AND path = ?"
+)
+/** Where a slice of runs of any function ends: those of a rare one are far apart. */
+const FAR = statement(
+  "SearchAttributes.far",
+  "SELECT key FROM runs WHERE key < ? ORDER BY key DESC LIMIT 1 OFFSET 5000"
+)
+const WITHIN = statement(
+  "SearchAttributes.within",
+  `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.created_at AS run_created_at, e.* FROM runs r
+     LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
+)
+
+/** The next slice of work: a path to fill, or one that nobody names any more. */
+function* nextPath(
+  tx: Transaction
+): Program<
+  | { readonly fn: number; readonly path: string; readonly below: number | null; readonly isNamed: boolean }
+  | undefined
+> {
+  for (const row of yield* all(PATHS)) {
+    const fn = Number(row.function)
+    const path = String(row.path)
+    const registration = registryOf(tx).byKey(fn)?.registration
+    // one that is damaged will be known when a worker registers it again
+    if (registration === undefined) continue
+    const isNamed = registration.searchBy?.includes(path) === true
+    if (row.below === 0 && isNamed) continue
+    return { fn, path, below: row.below === null ? null : Number(row.below), isNamed }
+  }
+  return undefined
+}
+
+/** Whether {@link fillAttributes} has something to do. */
+export const isFillingNeeded = acrossEnvironments(
+  "isFillingNeeded",
+  function* (tx: Transaction): Program<boolean> {
+    return (yield* nextPath(tx)) !== undefined
+  },
+  () => "look whether what runs are found by is filled in"
+)
+
+/** Fills in a slice of what is missing, or forgets one of what nobody names any more. Says whether there may be more to do. */
+export const fillAttributes = acrossEnvironments(
+  "fillAttributes",
+  function* (tx: Transaction): Program<boolean> {
+    const next = yield* nextPath(tx)
+    if (next === undefined) return false
+    const { below, fn, isNamed, path } = next
+    if (!isNamed) {
+      // named again in the middle of this, it is filled from the beginning
+      yield* write(PLACE, null, fn, path)
+      if ((yield* get(LEFT, fn, path)) === undefined) yield* write(FORGOTTEN, fn, path)
+      else yield* write(FORGET, fn, path, fn, path)
+      return true
+    }
+    const from = below ?? Number((yield* get(NEWEST))?.key ?? 0) + 1
+    yield* write(PLACE, yield* fillBelow(fn, path, from), fn, path)
+    return true
+  },
+  () => "fill in what runs are found by"
+)
+
+/** Returns below which runs are missing then: 0 for none. */
+function* fillBelow(fn: number, path: string, from: number): Program<number> {
+  const end = Number((yield* get(FAR, from))?.key ?? 0)
+  let place = from
+  let filled = 0
+  let length = 0
+  while (filled < SLICE && length < SLICE_LENGTH) {
+    const rows = yield* all(WITHIN, place, end, fn)
+    for (const row of rows) {
+      place = Number(row.run_key)
+      length += String(row.run_input ?? row.data ?? "").length
+      yield* putAttributes(fn, place, [path], eventOf(row))
+    }
+    filled += rows.length
+    if (rows.length < AT_ONCE) return end
+  }
+  return place
+}
+
+const eventOf = (row: Row): EventView =>
+  row.run_input === null && row.id !== null
+    ? viewOfRow(row)
+    : invocationView(String(row.run_id), String(row.run_input ?? "null"), Number(row.run_created_at))

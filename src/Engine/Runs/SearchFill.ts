@@ -1,0 +1,45 @@
+/** Fills in what runs from before are found by, in small transactions with pauses between them. */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type { StoreService } from "../Store/Store.ts"
+import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
+
+/** How long others have the store between two transactions, and how long after an error it is tried again, milliseconds. */
+const PAUSE_MS = 10
+const AGAIN_MS = 60_000
+
+/** Does it at the start and after each registration, until the scope ends. */
+export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const changed = yield* Queue.sliding<void>(1)
+    const stop = store.onCommit(({ functions }) => {
+      if (functions.length > 0) Queue.offerUnsafe(changed, undefined)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    // most databases have nothing to fill in, and a transaction that writes is dear
+    const fillSome = Effect.flatMap(store.read(isFillingNeeded()), (isNeeded) =>
+      isNeeded ? store.write(fillAttributes()) : Effect.succeed(false)
+    )
+    const fill: Effect.Effect<void> = Effect.matchEffect(fillSome, {
+      onSuccess: (isMore) =>
+        isMore
+          ? Effect.andThen(
+              Effect.sleep(PAUSE_MS),
+              Effect.suspend(() => fill)
+            )
+          : Effect.void,
+      onFailure: (error) =>
+        Effect.andThen(
+          Effect.logWarning(
+            "What earlier runs are found by could not be filled in; trying again in a minute",
+            error
+          ),
+          Effect.andThen(
+            Effect.sleep(AGAIN_MS),
+            Effect.suspend(() => fill)
+          )
+        )
+    })
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(fill, Queue.take(changed))))
+  })

@@ -1,0 +1,87 @@
+/**
+ * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built here once, from
+ * the table of transitions: a statement names the statuses that it may find, and one that finds another changes nothing.
+ */
+import { get, statement, type Program } from "../Store/Program.ts"
+import { StoreError } from "../../Errors.ts"
+import { type RunStatus, runStatuses } from "../../RunStatus.ts"
+import { type Happening, nextStatus, refusal, statusesBefore, transitions } from "./Transitions.ts"
+import type { Row } from "../Store/Transaction.ts"
+
+/** How statuses are stored. The numbers are part of the database. */
+export const Status = {
+  pending: 0,
+  running: 1,
+  waiting: 2,
+  compensating: 3,
+  paused: 4,
+  completed: 5,
+  failed: 6,
+  cancelled: 7
+} as const satisfies { readonly [S in RunStatus]: number }
+
+const byNumber: ReadonlyArray<RunStatus | undefined> = runStatuses.reduce<Array<RunStatus | undefined>>(
+  (list, status) => {
+    list[Status[status]] = status
+    return list
+  },
+  []
+)
+
+/** The status in a row of `runs`; `undefined` when what is stored is none. */
+export const statusIn = (row: Row | undefined): RunStatus | undefined =>
+  row === undefined ? undefined : byNumber[Number(row.status)]
+
+/** Statuses as the list of an SQL `IN`. */
+export const listOf = (statuses: ReadonlyArray<RunStatus>): string =>
+  statuses.map((status) => Status[status]).join(", ")
+
+/** The two parts of a statement that writes a status. */
+interface Move {
+  /** The assignment. */
+  readonly set: string
+  /** The condition that the status is one in which this can happen. */
+  readonly where: string
+}
+
+const move = (happening: Happening): Move => {
+  const before = statusesBefore(happening)
+  const next = (status: RunStatus): RunStatus => nextStatus(status, happening)!
+  const targets = new Set(before.map(next))
+  const [only] = targets
+  return {
+    set:
+      targets.size === 1 && only !== undefined
+        ? `status = ${Status[only]}`
+        : `status = CASE status ${before.map((status) => `WHEN ${Status[status]} THEN ${Status[next(status)]}`).join(" ")} END`,
+    where: `status IN (${listOf(before)})`
+  }
+}
+
+/** What a statement must say that tells of each happening. */
+export const moves = Object.fromEntries(
+  // the keys are those of the table
+  (Object.keys(transitions) as ReadonlyArray<Happening>).map((happening) => [happening, move(happening)])
+) as { readonly [H in Happening]: Move }
+
+const MUST_MOVE = statement("StatusRows.mustMove", "SELECT id, status FROM runs WHERE key = ?")
+
+/**
+ * Throws when such a statement has changed no row: the run is not in the status that the code took it to be in. `changed` is the
+ * number of rows, or the row of a `RETURNING`.
+ */
+export function* mustMove(
+  run: number,
+  happening: Happening,
+  changed: number | Row | undefined
+): Program<void> {
+  if (changed !== undefined && changed !== 0) return
+  const row = yield* get(MUST_MOVE, run)
+  const status = statusIn(row)
+  throw new StoreError(
+    `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +
+      "Either this is a fault of the engine, or something else writes to its database",
+    // what is stored there, this engine has never written
+    row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
+  )
+}

@@ -1,0 +1,492 @@
+/** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+import { registryOf } from "../Functions/Registry.ts"
+import { forgetLease } from "./LeaseMemory.ts"
+import { markReady } from "../Functions/ReadyFunctions.ts"
+import { tell, tellOfRun } from "./Telling.ts"
+import {
+  affected,
+  all,
+  forEach,
+  get,
+  statement,
+  type PlainName,
+  type Program,
+  variant,
+  write,
+  refuse,
+  inEnvironment
+} from "../Store/Program.ts"
+import {
+  InvalidStateError,
+  type SerializedError,
+  StepNotFoundError,
+  ValidationError,
+  type RunNotFoundError
+} from "../../Errors.ts"
+import type { Run } from "../../Client/Client.ts"
+import { compensationKey } from "../../StepId.ts"
+import type { JsonText } from "../../Json.ts"
+import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
+import { findRun, readRun } from "./RunRows.ts"
+import { cancelAwaited, cancelRow } from "./CancelRun.ts"
+import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
+import { patchedKind } from "./StepKinds.ts"
+import { type Happening, nextStatus } from "./Transitions.ts"
+import { moves, mustMove, statusIn } from "./StatusRows.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { RUN_ITSELF } from "./WaitKinds.ts"
+import { endLease } from "./EndLease.ts"
+import { makeReady } from "./Waits.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+const ASK_FOR_PAUSE = `UPDATE runs SET pause = ? WHERE key = ? AND ${moves.pauseAsked.where}`
+const WITHDRAW_PAUSE = `UPDATE runs SET pause = NULL WHERE key = ? AND ${moves.pauseWithdrawn.where}`
+const resume = (happening: "resumed" | "rollbackResumed"): string =>
+  `UPDATE runs SET ${moves[happening].set}, pause = NULL, losses = 0, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+const RESUMES = { resumed: resume("resumed"), rollbackResumed: resume("rollbackResumed") }
+const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
+     compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
+
+/** Whether this can happen to the run as it is. */
+const may = (row: Row, happening: Happening): boolean => {
+  const status = statusIn(row)
+  return status !== undefined && nextStatus(status, happening) !== undefined
+}
+
+/** A program on a run: what is damaged of the run is tried again after it, since somebody has seen to it. */
+const steering = <Rest extends ReadonlyArray<unknown>, A, E>(
+  name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
+  run: (tx: Transaction, environment: string, runId: string, ...rest: Rest) => Program<A, E>,
+  what: (environment: string, runId: string, ...rest: Rest) => string
+) =>
+  inEnvironment(
+    name,
+    function* (tx: Transaction, environment: string, runId: string, ...rest: Rest): Program<A, E> {
+      const result = yield* run(tx, environment, runId, ...rest)
+      yield* forgive(tx, environment, runId)
+      return result
+    },
+    what
+  )
+
+const FORGIVE = statement("Steering.forgive", "SELECT key, function FROM runs WHERE id = ?")
+
+function* forgive(tx: Transaction, environment: string, runId: string): Program<void> {
+  if (tx.damage.count === 0 || tx.findEnvironment(environment) === undefined) return
+  const row = yield* get(FORGIVE, runId)
+  if (row === undefined || tx.damage.why("run", Number(row.key)) === undefined) return
+  tx.afterCommit(() => tx.damage.forgive("run", Number(row.key)))
+  markReady(tx, Number(row.function))
+}
+
+export const cancelRun = steering(
+  "cancelRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    reason: string
+  ): Program<Run, InvalidStateError | RunNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    if (isCompensating(row)) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
+        )
+      )
+    }
+    if (may(row, "cancelled")) yield* cancelRow(tx, row, reason)
+    return yield* reread(tx, environment, runId)
+  },
+  (_, runId) => `cancel run ${runId}`
+)
+
+export const pauseRun = steering(
+  "pauseRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    reason: string
+  ): Program<Run, InvalidStateError | RunNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    if (row.ended_at !== null) return yield* refuse(ended(row, "paused"))
+    if (row.pause === null) {
+      const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
+      // a live turn keeps its lease until it has ended, so that the results of the steps that run are kept
+      const jobId = holdingJob(row)
+      if (jobId !== undefined) {
+        forgetLease(tx, Number(row.key))
+        yield* mustMove(
+          Number(row.key),
+          "pauseAsked",
+          yield* affected(variant("Steering.pauseRun", ASK_FOR_PAUSE), JSON.stringify(pause), row.key!)
+        )
+        tx.notify(String(row.worker), { _tag: "Paused", jobId })
+      } else yield* pauseRow(tx, Number(row.key), pause)
+    }
+    return yield* reread(tx, environment, runId)
+  },
+  (_, runId) => `pause run ${runId}`
+)
+
+export const resumeRun = steering(
+  "resumeRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    fromStep?: string
+  ): Program<Run, InvalidStateError | RunNotFoundError | StepNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    const key = Number(row.key)
+    if (may(row, "retried")) return yield* retryRun.in(tx, environment, runId, fromStep)
+    if (fromStep !== undefined && row.pause !== null && isCompensating(row)) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} is rolling back and cannot be resumed from a step: its compensations would be left half done. ` +
+            `Resume it without a step; once it has failed, retry it from step "${fromStep}".`
+        )
+      )
+    }
+    const jobId = holdingJob(row)
+    if (jobId !== undefined && row.pause !== null) {
+      if (fromStep === undefined) {
+        // a turn that has gone too far to hear of it ends, and another one goes on
+        yield* mustMove(
+          key,
+          "pauseWithdrawn",
+          yield* affected(variant("Steering.resumeRun", WITHDRAW_PAUSE), key)
+        )
+        tx.notify(String(row.worker), { _tag: "Resumed", jobId })
+        return yield* reread(tx, environment, runId)
+      }
+      // the live turn has gone past the step: it is called back, and with that the pause begins
+      yield* findStep(row, fromStep)
+      yield* callBack(tx, row, jobId, "the run goes on from an earlier step")
+      return yield* resumeRun.in(tx, environment, runId, fromStep)
+    }
+    if (!may(row, "resumed")) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused or a failed run can.`
+        )
+      )
+    }
+    const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+    if (from !== undefined) yield* beginAnew(tx, row, from, "resumed from a step")
+    // written by `pauseRow`
+    const pause = parseStored(String(row.pause)) as Pause
+    const happening = pause.wasCompensating === true ? "rollbackResumed" : "resumed"
+    yield* mustMove(
+      key,
+      happening,
+      yield* affected(variant("Steering.resumeRun", RESUMES[happening]), tx.now(), key)
+    )
+    tellOfRun(tx, () => ({
+      _tag: "RunResumed",
+      ...about(tx, row),
+      ...(fromStep === undefined ? {} : { fromStep })
+    }))
+    yield* makeReady(tx, key)
+    return yield* reread(tx, environment, runId)
+  },
+  (_, runId, _fromStep?: string) => `resume run ${runId}`
+)
+
+const RETRY_RUN = statement(
+  "Steering.retryRun",
+  "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1"
+)
+
+export const retryRun = steering(
+  "retryRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    fromStep?: string
+  ): Program<Run, InvalidStateError | RunNotFoundError | StepNotFoundError> {
+    const row = yield* findRun(tx, environment, runId)
+    const key = Number(row.key)
+    if (!may(row, "retried")) {
+      const status = statusIn(row)
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
+            (status === "paused" ? "Resume it instead." : "Emit its event again for a new run.")
+        )
+      )
+    }
+    const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+    const wasUndone = yield* get(RETRY_RUN, key)
+    const undone = yield* undoneSteps(row)
+    if (row.compensations !== null) yield* supersedeRollback(tx, key, undone)
+    yield* supersedeFailure(tx, row)
+    if (from !== undefined) yield* beginAnew(tx, row, from, "retried from a step")
+    yield* mustMove(
+      key,
+      "retried",
+      yield* affected(variant("Steering.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
+    )
+    // it may have ended in this very transaction, and goes on
+    tx.changes.endings.delete(runId)
+    tellOfRun(tx, () => ({
+      _tag: "RunRetried",
+      ...about(tx, row),
+      ...(fromStep === undefined ? {} : { fromStep })
+    }))
+    yield* makeReady(tx, key)
+    return yield* reread(tx, environment, runId)
+  },
+  (_, runId, _fromStep?: string) => `retry run ${runId}`
+)
+
+const PATCH_STEP = statement("Steering.patchStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
+
+const PATCH_STEP_2 = statement(
+  "Steering.patchStep.2",
+  `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`
+)
+
+const PATCH_STEP_3 = statement(
+  "Steering.patchStep.3",
+  "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
+)
+
+const PATCH_STEP_4 = statement("Steering.patchStep.4", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+const PATCH_STEP_5 = statement(
+  "Steering.patchStep.5",
+  `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
+       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT (run, step_key) DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`
+)
+
+export const patchStep = inEnvironment(
+  "patchStep",
+  function* (
+    tx: Transaction,
+    environment: string,
+    stepId: string,
+    output: JsonText,
+    reason: string
+  ): Program<void, RunNotFoundError | StepNotFoundError | ValidationError> {
+    const colon = stepId.indexOf(":")
+    if (colon <= 0) {
+      return yield* refuse(
+        new ValidationError(
+          `"${stepId}" is not a step id: a step id is "<run id>:<name>:<n>", as getRunSteps returns it`
+        )
+      )
+    }
+    const runId = stepId.slice(0, colon)
+    const stepKey = stepId.slice(colon + 1)
+    const row = yield* findRun(tx, environment, runId)
+    const key = Number(row.key)
+    const finished = yield* get(PATCH_STEP, key, stepKey)
+    const open = yield* get(PATCH_STEP_2, key, stepKey)
+    if (finished === undefined && (open === undefined || row.ended_at !== null))
+      return yield* refuse(new StepNotFoundError(runId, stepId))
+
+    const jobId = holdingJob(row)
+    // the live turn has seen, or is about to see, another result
+    if (jobId !== undefined) yield* callBack(tx, row, jobId, "a step was patched")
+    const now = tx.now()
+    if (finished !== undefined) {
+      yield* keepSuperseded(
+        tx,
+        key,
+        "step_key = ?",
+        stepKey,
+        reason === "" ? "patched" : `patched: ${reason}`
+      )
+      yield* write(PATCH_STEP_3, patchedKind(String(finished.kind)), output, key, stepKey)
+    } else if (open !== undefined) {
+      yield* write(PATCH_STEP_4, key, stepKey)
+      yield* write(
+        PATCH_STEP_5,
+        key,
+        stepKey,
+        tx.nextSeq(),
+        open.name!,
+        patchedKind(String(open.step_kind)),
+        output,
+        open.created_at!,
+        now
+      )
+    }
+    tell(tx, () => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
+    yield* makeReady(tx, key)
+    yield* forgive(tx, environment, runId)
+  },
+  (_, stepId) => `patch step ${stepId}`
+)
+
+/** Revokes the lease of a live turn, and tells it. */
+function* callBack(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
+  yield* endLease(tx, Number(row.key), "calledBack")
+  yield* keepRevoked(tx, row)
+}
+
+/** What an activity says of every run. */
+const about = (tx: Transaction, row: Row) => ({
+  runId: String(row.id),
+  functionId: registryOf(tx).byKey(Number(row.function))?.registration.id ?? String(row.function),
+  environment: tx.environmentName(Number(row.environment))
+})
+
+function* reread(tx: Transaction, environment: string, runId: string): Program<Run, RunNotFoundError> {
+  return yield* readRun(tx, yield* findRun(tx, environment, runId))
+}
+
+const ended = (row: Row, verb: string): InvalidStateError =>
+  new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
+
+/** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
+function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
+  const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
+  const values = [run.key!, wanted, wanted, wanted, run.id!] as const
+  const step = yield* get(
+    variant("Steering.findStep", `SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`),
+    ...values
+  )
+  if (step !== undefined) return Number(step.seq)
+  const open = yield* get(
+    variant(
+      "Steering.findStep",
+      `SELECT 1 FROM waits WHERE run = ? AND ${isWanted} AND step_key <> '${RUN_ITSELF}' LIMIT 1`
+    ),
+    ...values
+  )
+  if (open === undefined) return yield* refuse(new StepNotFoundError(String(run.id), wanted))
+  return Number.MAX_SAFE_INTEGER
+}
+
+/** Takes journal entries out and keeps what they were. `condition` has one parameter, `value`. */
+function* supersede(
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): Program<void> {
+  yield* keepSuperseded(tx, run, condition, value, reason)
+  yield* write(variant("Steering.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`), run, value)
+}
+
+function* keepSuperseded(
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): Program<void> {
+  yield* write(
+    variant(
+      "Steering.keepSuperseded",
+      `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
+     SELECT run, step_key, ?, ?, CAST(json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value, 'event', event,
+       'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at) AS TEXT)
+     FROM steps WHERE run = ? AND ${condition}`
+    ),
+    tx.now(),
+    reason,
+    run,
+    value
+  )
+}
+
+const BEGIN_ANEW = statement(
+  "Steering.beginAnew",
+  `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
+)
+
+/**
+ * Takes out the journal from `seq` on. What is open comes after all that is in the journal, so it begins anew too: waits and
+ * delays before a next attempt with their whole time, invocations with a new child.
+ */
+function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
+  const run = Number(row.key)
+  yield* supersede(tx, run, "seq >= ?", seq, reason)
+  yield* cancelAwaited(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
+  yield* write(BEGIN_ANEW, run)
+}
+
+const UNDONE_STEPS = statement(
+  "Steering.undoneSteps",
+  "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
+)
+
+const UNDONE_STEPS_2 = statement(
+  "Steering.undoneSteps.2",
+  "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
+)
+
+/** The keys of the steps that a rollback has undone. */
+function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
+  if (row.compensations === null) return []
+  // written by the report of the rollback: names of steps in the order in which their compensations were registered
+  const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
+  return (yield* forEach([...new Set(registered)], function* (name) {
+    const undone = yield* forEach(
+      registered.filter((other) => other === name),
+      function* (_, n) {
+        const ran = yield* get(UNDONE_STEPS, row.key!, compensationKey(name, n))
+        return ran !== undefined
+      }
+    )
+    if (!undone.includes(true)) return []
+    const steps = (yield* all(UNDONE_STEPS_2, row.key!, name)).map((step) => String(step.step_key))
+    // a compensation is registered when its step is done: of as many steps each has its own, in the same order
+    return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
+  })).flat()
+}
+
+/** After a rollback the steps that were rolled back have to run again, and so may every compensation, failed or not. */
+function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<string>): Program<void> {
+  yield* supersede(tx, run, "kind = ?", "compensate", "rolled back")
+  for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
+}
+
+const SUPERSEDE_FAILURE = statement(
+  "Steering.supersedeFailure",
+  "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
+)
+
+/** Takes out the failures that ended the run: those that its error tells of. The handler had caught the others. */
+function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
+  if (row.error === null) return
+  const run = Number(row.key)
+  const told = tellings(row.error)
+  for (const step of yield* all(SUPERSEDE_FAILURE, run)) {
+    const id = `${row.id}:${step.step_key}`
+    if (told.some((telling) => tellsOf(telling, id, tellings(step.value)))) {
+      yield* supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
+    }
+  }
+}
+
+/** What an error says of where it came from. */
+type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
+
+/** A stored error and its causes, up to the one that names a step: what is behind that is the step's own affair. */
+const tellings = (json: unknown): ReadonlyArray<Telling> => {
+  const told: Array<Telling> = []
+  // written by this store: a serialised error
+  let error = parseStored(String(json)) as SerializedError | undefined
+  while (error !== undefined) {
+    const { cause, data, message, name }: SerializedError = error
+    const stepId = data?.stepId
+    if (typeof stepId === "string") return [...told, { name, message, stepId }]
+    told.push({ name, message })
+    error = cause
+  }
+  return told
+}
+
+/** Whether a telling is of the failed step; the verdict of a parallel call names the step that failed in a branch. */
+const tellsOf = (telling: Telling, stepId: string, stored: ReadonlyArray<Telling>): boolean =>
+  telling.stepId === undefined
+    ? stored[0]?.name === telling.name && stored[0].message === telling.message
+    : telling.stepId === stepId || stored.some((other) => other.stepId === telling.stepId)

@@ -1,0 +1,139 @@
+/**
+ * Which unfinished runs nothing will ever move (guarantee G2): what the gauge `ironflow_runs_stuck` counts, and what `explain`
+ * says of a run that is leased.
+ *
+ * A lease that is renewed proves that its worker lives, and not that the turn does. A step may take hours, so how long nothing
+ * was reported says nothing; but a turn has a limit, the `timeout` of its function, and its worker ends it then.
+ */
+import { nextTurn } from "../Polite.ts"
+import type { StoreError } from "../../Errors.ts"
+import * as Effect from "effect/Effect"
+import type { StoreService } from "../Store/Store.ts"
+import { all, get, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
+import { formatDuration } from "../../Duration.ts"
+import { functionIdOf } from "./Telling.ts"
+import { isRevoked } from "./RevokedLeases.ts"
+import { Status, statusIn } from "./StatusRows.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** What an engine knows of a worker that is connected to it. */
+export interface Holder {
+  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no such limits. */
+  readonly turnLimits?: ReadonlyMap<string, number> | undefined
+}
+
+/** The worker with this id, if it is connected. */
+export type Holders = (workerId: string) => Holder | undefined
+
+/** Who may run a turn. Times in epoch milliseconds. */
+export interface Lease {
+  readonly workerId: string
+  readonly functionId: string
+  /** It has been held at least since then. */
+  readonly since: number
+  /** `undefined` for a worker in the process of the engine: it ends with the worker. */
+  readonly until: number | undefined
+  /** Rollbacks have no limit. */
+  readonly isRollback: boolean
+  /** It was taken from the worker, which may still be at the turn: see `RevokedLeases.ts`. */
+  readonly isRevoked?: true
+}
+
+/** What ending a turn or a lease may take: steps that are aborted, reports on their way, a timer that is late. Milliseconds. */
+const GRACE_MS = 60_000
+
+/** Why a run with this lease does not move, as the end of a sentence; `undefined` when it may. Without `holders` only the lease is judged. */
+export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number): string | undefined => {
+  const { functionId, isRollback, since, until, workerId } = lease
+  const latest = now - GRACE_MS
+  if (until !== undefined && until <= latest)
+    return `the lease ended at ${iso(until)}, and nothing has taken the run back`
+  if (holders === undefined || lease.isRevoked === true) return undefined
+  const holder = holders(workerId)
+  // a lease that has an end runs out by itself
+  if (holder === undefined)
+    return until === undefined && since <= latest ? "that worker is not there any more" : undefined
+  const limit = isRollback ? undefined : holder.turnLimits?.get(functionId)
+  return limit !== undefined && since + limit <= latest
+    ? `its turn should have ended ${formatDuration(limit)} after ${iso(since)}, and the worker keeps the lease without reporting an end`
+    : undefined
+}
+
+/** Runs that are looked at in one slice: some milliseconds. */
+const SLICE = 5000
+
+const COUNT_STUCK_RUNS = statement(
+  "Stuck.countStuckRuns",
+  `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
+)
+
+const COUNT_STUCK_RUNS_2 = statement(
+  "Stuck.countStuckRuns.2",
+  `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.key >= ? AND r.key < ?
+     AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
+     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
+)
+
+const COUNT_STUCK_RUNS_3 = statement(
+  "Stuck.countStuckRuns.3",
+  `SELECT function, status, worker, lease, lease_until, updated_at FROM runs
+       WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`
+)
+
+/** What is unfinished, of the runs in one slice from a key on, each as it was when its slice was read. */
+interface Slice {
+  /** How many nothing will ever move, of those that nobody has. */
+  readonly abandoned: number
+  /** Of those that somebody has. */
+  readonly leases: ReadonlyArray<Lease>
+  /** When it was read, epoch milliseconds. */
+  readonly at: number
+  /** Where to go on; absent at the end. */
+  readonly next?: number
+}
+
+const readUnfinished = acrossEnvironments(
+  "readUnfinished",
+  function* (tx: Transaction, from: number): Program<Slice> {
+    const next = (yield* get(COUNT_STUCK_RUNS, from))?.key
+    const end = next ?? Number.MAX_SAFE_INTEGER
+    const unleased = yield* get(COUNT_STUCK_RUNS_2, from, end)
+    return {
+      abandoned: Number(unleased?.stuck),
+      leases: (yield* all(COUNT_STUCK_RUNS_3, from, end)).map((row) => readLease(tx, row)),
+      at: tx.now(),
+      ...(next === undefined ? {} : { next: Number(next) })
+    }
+  },
+  () => "count stuck runs"
+)
+
+/** The lease in a row of `runs` that has one. */
+export const readLease = (tx: Transaction, row: Row): Lease => ({
+  workerId: String(row.worker),
+  functionId: functionIdOf(tx, Number(row.function)),
+  // written with the lease; what writes it again while the lease is held makes it only younger
+  since: Number(row.updated_at),
+  until: row.lease_until === null ? undefined : Number(row.lease_until),
+  isRollback: statusIn(row) === "compensating",
+  ...(isRevoked(row) ? { isRevoked: true } : {})
+})
+
+const iso = (at: number): string => new Date(at).toISOString()
+
+/**
+ * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
+ * every unfinished run: for checks, not for hot paths.
+ */
+export const countStuckRuns = (store: StoreService, holders?: Holders): Effect.Effect<number, StoreError> =>
+  Effect.gen(function* () {
+    let from: number | undefined = 0
+    let stuck = 0
+    while (from !== undefined) {
+      const { abandoned, at, leases, next }: Slice = yield* store.read(readUnfinished(from))
+      stuck += abandoned + leases.filter((lease) => whyStuck(lease, holders, at) !== undefined).length
+      from = next
+      if (from !== undefined) yield* nextTurn
+    }
+    return stuck
+  })

@@ -1,0 +1,10 @@
+/** How waits are stored. */
+
+/** How the kinds of waits are stored; the order is part of the database. `runRetry` waits for a whole run. */
+export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
+
+/** What the kinds are called. */
+export const waitKinds = ["sleep", "event", "child", "retry", "run-retry"] as const
+
+/** The step key of the wait that stands for the run itself. */
+export const RUN_ITSELF = ""

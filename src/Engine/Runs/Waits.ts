@@ -1,0 +1,234 @@
+/**
+ * Open steps: what happens when a wait is over.
+ *
+ * The outcome is stored beside the wait first. A run with a live turn is told, and the worker decides where the entry
+ * stands in the journal (`Settle`); without a live turn the entry enters the journal at once and the run becomes ready.
+ */
+import { suspectsOf } from "./Suspects.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { markReady } from "../Functions/ReadyFunctions.ts"
+import { isToldOfSteps, tell } from "./Telling.ts"
+import { affected, all, get, statement, type Program, type Value, write } from "../Store/Program.ts"
+import type { JsonText } from "../../Json.ts"
+import type { Notice, Outcome, Due } from "../../Protocol/Worker.ts"
+import { eventText, rememberText } from "../Log/EventViews.ts"
+import { holdingJob } from "./RevokedLeases.ts"
+import { moves } from "./StatusRows.ts"
+import { type Transaction, asMoment } from "../Store/Transaction.ts"
+import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+/** Reads the outcome columns of a row of `waits` or `steps`. */
+export const readOutcome = (row: { readonly failed?: unknown; readonly value?: unknown }): Outcome =>
+  Number(row.failed) === 0
+    ? {
+        _tag: "Success",
+        value: row.value === null ? undefined : String(row.value)
+      }
+    : { _tag: "Failure", error: parseStored(String(row.value)) }
+
+/** The outcome as its two columns. */
+export const outcomeColumns = (outcome: Outcome): readonly [failed: number, value: string | null] =>
+  outcome._tag === "Success" ? [0, outcome.value ?? null] : [1, JSON.stringify(outcome.error)]
+
+/** The outcome in a row of `waits` or `steps`. Of an event that a wait received only the position is stored, not its text. */
+export function* outcomeIn(
+  tx: Transaction,
+  row: { readonly failed?: Value; readonly value?: Value },
+  position: Value | undefined
+): Program<Outcome> {
+  return isReceived(row, position)
+    ? { _tag: "Success", value: yield* eventText(tx, Number(position)) }
+    : readOutcome(row)
+}
+
+// rows from before have the text
+const isReceived = (
+  row: { readonly failed?: Value; readonly value?: Value },
+  position: Value | undefined
+): boolean => position != null && row.value === null && Number(row.failed) === 0
+
+const FIRE_WAIT = statement(
+  "Waits.fireWait",
+  "UPDATE waits SET fired = ?, due_at = NULL, failed = ?, value = coalesce(?, value), event_position = ? WHERE run = ? AND step_key = ? AND fired IS NULL"
+)
+
+const FIRE_WAIT_2 = statement("Waits.fireWait.2", "SELECT lease, worker FROM runs WHERE key = ?")
+
+/**
+ * Ends a wait. `outcome` is absent for a step between two attempts: the next one may start. Does nothing when the wait is
+ * over already.
+ */
+export function* fireWait(
+  tx: Transaction,
+  run: number,
+  stepKey: string,
+  outcome: Outcome | undefined
+): Program<void> {
+  const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
+  const changed = yield* affected(FIRE_WAIT, tx.nextSeq(), failed, value, null, run, stepKey)
+  if (changed === 0) return
+  const holder = yield* holderOf(run)
+  if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
+  tellFired(tx, holder, {
+    stepKey,
+    ...(outcome === undefined ? { failures: yield* failuresOf(run, stepKey) } : { outcome })
+  })
+}
+
+/** An event that a wait accepts. */
+export interface AcceptedEvent {
+  readonly position: number
+  readonly text: () => JsonText
+}
+
+/** Ends a wait with the event that it has waited for. Does nothing when the wait is over already. */
+export function* deliverEvent(
+  tx: Transaction,
+  run: number,
+  stepKey: string,
+  { position, text }: AcceptedEvent
+): Program<void> {
+  const changed = yield* affected(FIRE_WAIT, tx.nextSeq(), 0, null, position, run, stepKey)
+  if (changed === 0) return
+  const holder = yield* holderOf(run)
+  if (holder === undefined && !isToldOfSteps(tx)) return yield* goOnWithout(tx, run, stepKey)
+  // all that are told of it share one text
+  const value = rememberText(tx, position, text)
+  tx.room.hand(value.length)
+  if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
+  tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
+}
+
+interface TurnHolder {
+  readonly jobId: string
+  readonly workerId: string
+}
+
+/** Who is at a turn of the run. */
+function* holderOf(run: number): Program<TurnHolder | undefined> {
+  const row = yield* get(FIRE_WAIT_2, run)
+  const jobId = row === undefined ? undefined : holdingJob(row)
+  return jobId === undefined ? undefined : { jobId, workerId: String(row?.worker) }
+}
+
+const tellFired = (
+  tx: Transaction,
+  { jobId, workerId }: TurnHolder,
+  fired: Omit<Extract<Notice, { readonly _tag: "Fired" }>, "_tag" | "jobId">
+): void => tx.notify(workerId, { _tag: "Fired", jobId, ...fired })
+
+function* goOnWithout(tx: Transaction, run: number, stepKey: string): Program<void> {
+  yield* settleWait(tx, run, stepKey)
+  yield* makeReady(tx, run)
+}
+
+const FAILURES_OF = statement("Waits.failuresOf", "SELECT failures FROM waits WHERE run = ? AND step_key = ?")
+
+function* failuresOf(run: number, stepKey: string): Program<number> {
+  return Number((yield* get(FAILURES_OF, run, stepKey))?.failures)
+}
+
+const SETTLE_WAIT = statement(
+  "Waits.settleWait",
+  `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
+     SELECT run, step_key, ?, name, step_kind, failed, value, 1, created_at, ?, event_position, wait FROM waits
+     WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}
+     ON CONFLICT DO NOTHING`
+)
+
+const SETTLE_WAIT_2 = statement(
+  "Waits.settleWait.2",
+  `DELETE FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}`
+)
+
+/** Moves a fired wait into the journal; a step between two attempts stays open. */
+export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
+  const values = [tx.nextSeq(), tx.now(), run, stepKey]
+  // whether it was there matters to these alone
+  const isAsked = !suspectsOf(tx).isEmpty || isToldOfSteps(tx)
+  const settled = isAsked ? yield* affected(SETTLE_WAIT, ...values) : yield* write(SETTLE_WAIT, ...values)
+  yield* write(SETTLE_WAIT_2, run, stepKey)
+  if (settled === undefined || settled === 0) return
+  if (!suspectsOf(tx).isEmpty) yield* clear(tx, run)
+  yield* tellStepEnded(tx, run, stepKey)
+}
+
+const CLEAR = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
+
+/** A run has come further: if it was a suspect, it is none any more, and its worker may have others. */
+export function* clear(tx: Transaction, run: number): Program<void> {
+  if (!suspectsOf(tx).release(run)) return
+  yield* write(CLEAR, run)
+  tx.changes.ready = true
+}
+
+const STEP_ENDED = statement(
+  "Waits.stepEnded",
+  `SELECT r.id, r.function, r.environment, s.name, s.kind, s.failed, s.value, s.event, s.attempt, s.started_at, s.ended_at
+     FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
+)
+
+/** Tells of a step that has just entered the journal. */
+export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
+  if (!isToldOfSteps(tx)) return
+  const row = yield* get(STEP_ENDED, run, stepKey)
+  const outcome = yield* outcomeIn(tx, row ?? {}, row?.event)
+  tell(tx, () => ({
+    _tag: "StepEnded",
+    runId: String(row?.id),
+    functionId: registryOf(tx).byKey(Number(row?.function))?.registration.id ?? String(row?.function),
+    environment: tx.environmentName(Number(row?.environment)),
+    name: String(row?.name),
+    kind: String(row?.kind),
+    outcome,
+    ...(isReceived(row ?? {}, row?.event) ? { received: Number(row?.event) } : {}),
+    attempt: Number(row?.attempt),
+    startedAt: Number(row?.started_at),
+    endedAt: Number(row?.ended_at)
+  }))
+}
+
+const SETTLE_FIRED_WAITS = statement(
+  "Waits.settleFiredWaits",
+  `SELECT step_key FROM waits WHERE run = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry} ORDER BY fired`
+)
+
+/** Moves all fired waits of a run into the journal, in the order in which they fired. */
+export function* settleFiredWaits(tx: Transaction, run: number): Program<void> {
+  const fired = yield* all(SETTLE_FIRED_WAITS, run)
+  for (const row of fired) yield* settleWait(tx, run, String(row.step_key))
+}
+
+const MAKE_READY = statement(
+  "Waits.makeReady",
+  `UPDATE runs SET ready_at = ?, updated_at = ? WHERE key = ? AND ready_at IS NULL AND lease IS NULL
+     AND ${moves.claimed.where}
+     AND NOT EXISTS (SELECT 1 FROM waits WHERE run = ? AND step_key = '${RUN_ITSELF}')`
+)
+
+const MAKE_READY_2 = statement("Waits.makeReady.2", "SELECT function FROM runs WHERE key = ?")
+
+/**
+ * Lets a suspended run be claimed, unless the run itself waits for its next attempt, is paused or has ended.
+ */
+export function* makeReady(tx: Transaction, run: number): Program<void> {
+  const now = tx.now()
+  const changed = yield* affected(MAKE_READY, now, now, run, run)
+  if (changed > 0) markReady(tx, Number((yield* get(MAKE_READY_2, run))?.function))
+}
+
+const DELAY_RUN = statement(
+  "Waits.delayRun",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
+     VALUES (?, '${RUN_ITSELF}', ${WaitKind.runRetry}, '', 'run', ?, ?)
+     ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL, created_at = excluded.created_at`
+)
+
+/** Keeps a run from being claimed until `dueAt`. */
+export function* delayRun(tx: Transaction, run: number, dueAt: number): Program<void> {
+  yield* write(DELAY_RUN, run, dueAt, tx.now())
+  tx.markDue(dueAt)
+}
+
+export const dueTime = (due: Due, now: number): number => asMoment("at" in due ? due.at : now + due.afterMs)

@@ -1,0 +1,117 @@
+/** What happens in the database when the clock was set: what holds for a length of time keeps that length. */
+import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
+import { nextFire, parseSchedule } from "../../Schedule.ts"
+import { WINDOW_MS } from "../Log/Idempotency.ts"
+
+import type { Transaction } from "../Store/Transaction.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+
+const MOVE_WITH_CLOCK = statement(
+  "ClockMoves.moveWithClock",
+  "UPDATE projections SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL",
+  { scans: "once when the clock was set" }
+)
+
+const MOVE_WITH_CLOCK_2 = statement(
+  "ClockMoves.moveWithClock.2",
+  "UPDATE deliveries SET due_at = due_at + ?",
+  { scans: "once when the clock was set" }
+)
+
+/**
+ * The clock was set by `ms` while the engine ran. Leases move with it in both directions. When it was set back, so do the
+ * timeouts of waits, delays between attempts, and sleeps for a length of time; when it was set forward these come due by the clock,
+ * since that is also what it looks like when a machine was asleep.
+ */
+export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
+  const { damage } = tx
+  yield* write(
+    variant(
+      "ClockMoves.moveWithClock",
+      `UPDATE runs SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL${damage.except("run", "key")}`
+    ),
+    ms
+  )
+  yield* write(MOVE_WITH_CLOCK, ms)
+  yield* write(MOVE_WITH_CLOCK_2, ms)
+  if (ms < 0) yield* setBack(tx, -ms)
+}
+
+const SET_BACK_BETWEEN_STARTS = statement(
+  "ClockMoves.setBackBetweenStarts",
+  "UPDATE deliveries SET due_at = due_at - ?",
+  { scans: "once when the clock was set back" }
+)
+
+/**
+ * The clock shows less than when it was last stored, by `ms`: the engine was not running when it was set. Global: the clock is that of
+ * all environments.
+ */
+export const setBackBetweenStarts = acrossEnvironments(
+  "setBackBetweenStarts",
+  function* (tx: Transaction, ms: number): Program<void> {
+    yield* write(SET_BACK_BETWEEN_STARTS, ms)
+    yield* setBack(tx, ms)
+  },
+  () => "move what is due with the clock"
+)
+
+const setBackWaits = (
+  max: string,
+  min: string
+): string => `UPDATE waits SET due_at = ${max}(?, ${min}(due_at - ?, CASE WHEN timeout_ms IS NULL THEN due_at ELSE ? + timeout_ms END))
+     WHERE due_at > ? AND (kind <> ${WaitKind.sleep} OR timeout_ms IS NOT NULL) @sound(run, run)`
+
+const SET_BACK = statement("ClockMoves.setBack", setBackWaits("max", "min"), {
+  postgres: setBackWaits("greatest", "least")
+})
+
+const SET_BACK_2 = statement(
+  "ClockMoves.setBack.2",
+  "UPDATE idempotency SET expires_at = ? WHERE expires_at > ?"
+)
+
+const SET_BACK_3 = statement(
+  "ClockMoves.setBack.3",
+  "SELECT function, cron, timezone, next_at FROM schedules",
+  { scans: "once when the clock was set back" }
+)
+
+const SET_BACK_4 = statement(
+  "ClockMoves.setBack.4",
+  "UPDATE schedules SET next_at = ? WHERE function = ? AND cron = ? AND timezone = ?"
+)
+
+function* setBack(tx: Transaction, ms: number): Program<void> {
+  const now = tx.now()
+  // a sleep until a point in time has no timeout_ms: it is due at that time
+  yield* write(SET_BACK, now, ms, now, now)
+  yield* write(SET_BACK_2, now + WINDOW_MS, now + WINDOW_MS)
+  // within a day a schedule keeps its time, so that it does not fire twice for one; beyond that it would stand still
+  if (ms <= 24 * 60 * 60 * 1000) return
+  for (const row of yield* all(SET_BACK_3)) {
+    const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
+    if (next >= Number(row.next_at)) continue
+    yield* write(SET_BACK_4, next, row.function!, row.cron!, row.timezone!)
+  }
+}
+
+/** The longest lease that there was before their lengths were stored, milliseconds. */
+const LONGEST_LEASE_MS = 90_000
+
+const SHORTEN_LEASES = statement(
+  "ClockMoves.shortenLeases",
+  `UPDATE runs SET lease_until = ? + coalesce(lease_ms, ${LONGEST_LEASE_MS})
+     WHERE lease_until > ? + coalesce(lease_ms, ${LONGEST_LEASE_MS}) @sound(run, key)`,
+  { scans: "the runs that are leased, once at the start" }
+)
+
+/** A lease that was given before this start ends no later than one that is given now. Global: it is done once, at the start. */
+export const shortenLeases = acrossEnvironments(
+  "shortenLeases",
+  function* (tx: Transaction): Program<void> {
+    const now = tx.now()
+    yield* write(SHORTEN_LEASES, now, now)
+  },
+  () => "shorten leases"
+)

@@ -1,0 +1,269 @@
+/** What is due: sleeps, retries, timeouts of waits, expired leases, expired keys. */
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { mark } from "../Runs/RunStats.ts"
+import { suspectsOf } from "../Runs/Suspects.ts"
+import type { StoreService } from "../Store/Store.ts"
+import {
+  among,
+  apart,
+  get,
+  statement,
+  type Program,
+  variant,
+  write,
+  acrossEnvironments,
+  inEnvironment
+} from "../Store/Program.ts"
+import { InvokeTimeoutError, serializeError, WaitTimeoutError, type StoreError } from "../../Errors.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
+import { filterOf, findEvent } from "../Log/FindEvent.ts"
+import { environmentsOfEvents, goOn, hasMore } from "../Events/FireWaits.ts"
+import { oldestOnItsWay } from "../Log/OnItsWay.ts"
+import { triggerView } from "../Runs/RunEvent.ts"
+import { environmentsOfExpired, expireLeases } from "../Turns/LostLeases.ts"
+import { environmentsOfCancelled, goOnCancelling, hasCancelled } from "../Runs/CancelRun.ts"
+import { environmentOfKey } from "../Runs/RunEnvironment.ts"
+import { remembered } from "../Store/Memory.ts"
+import { isDamage } from "../Store/SqliteErrors.ts"
+import { environmentsOfSchedules, fireSchedules } from "./FireSchedules.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { RUN_ITSELF, WaitKind } from "../Runs/WaitKinds.ts"
+import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/Waits.ts"
+
+/** Timers and leases that are looked at in one go, of all environments together. */
+const BATCH = 512
+
+/** What falls due; each is a command of its own, so that what is wrong with one does not hold up the others. */
+const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
+
+type Upkeep = (typeof upkeep)[number]
+
+/** How often it was asked which environments have something due. */
+const timesAsked = remembered<{ count: number }>({ make: () => ({ count: 0 }) })
+
+/**
+ * The environments in which something of one kind is due: those of the first so many, wherever they are. Global: whoever fires does
+ * not know where something is due, and is going to name each environment.
+ */
+const whereDue = acrossEnvironments(
+  "whereDue",
+  function* (tx: Transaction, what: Upkeep): Program<ReadonlyArray<string>> {
+    const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
+    const names = [...found].map((key) => tx.environmentName(key))
+    // another one comes first each time: what the first leaves of the room of a transaction may be nothing
+    const first = timesAsked(tx).count++ % Math.max(1, names.length)
+    return [...names.slice(first), ...names.slice(0, first)]
+  },
+  () => "fire timers"
+)
+
+const placesOf = (tx: Transaction, what: Upkeep): Program<ReadonlyArray<Row>> => {
+  switch (what) {
+    case "events":
+      return environmentsOfEvents(BATCH)
+    case "cancellations":
+      return environmentsOfCancelled(tx)
+    case "waits":
+      return environmentsOfWaits(tx)
+    case "leases":
+      return environmentsOfExpired(tx, BATCH)
+    case "schedules":
+      return environmentsOfSchedules(tx, BATCH)
+    case "keys":
+      return environmentsToSweep(tx, BATCH)
+  }
+}
+
+/** Fires what is due of one kind in one environment; returns how many. */
+const fireKind = inEnvironment(
+  "fireDue",
+  function* (tx: Transaction, environment: string, what: Upkeep): Program<number> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return 0
+    switch (what) {
+      case "events":
+        return yield* goOn(tx, within)
+      case "cancellations":
+        return yield* goOnCancelling(tx, within)
+      case "waits":
+        return yield* fireWaits(tx, within)
+      case "leases":
+        return yield* expireLeases(tx, within, BATCH)
+      case "schedules":
+        return yield* fireSchedules(tx, within, BATCH)
+      case "keys":
+        return yield* sweep(tx, within, BATCH)
+    }
+  },
+  () => "fire timers"
+)
+
+const FIRE_WAITS = statement("FireDue.fireWaits", "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?", {
+  scans: "asked only when one of the rows that are due is damaged"
+})
+
+const DUE = "SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due_at, run, step_key LIMIT ?"
+
+const FIRE_WAITS_2 = statement(
+  "FireDue.fireWaits.2",
+  `SELECT * FROM (${DUE}) AS due WHERE ${environmentOfKey("due.run")} = ?`,
+  { scans: "a batch of what is due" }
+)
+
+const ENVIRONMENTS_OF_WAITS = statement(
+  "FireDue.environmentsOfWaits",
+  `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${DUE}) AS due`,
+  { scans: "a batch of what is due" }
+)
+
+function* environmentsOfWaits(tx: Transaction): Program<ReadonlyArray<Row>> {
+  const now = tx.now()
+  return yield* among(tx, "run", [FIRE_WAITS, now], ENVIRONMENTS_OF_WAITS, now, BATCH)
+}
+
+function* fireWaits(tx: Transaction, environment: number): Program<number> {
+  const now = tx.now()
+  const rows = yield* among(tx, "run", [FIRE_WAITS, now], FIRE_WAITS_2, now, BATCH, environment)
+  let fired = 0
+  for (const row of rows) {
+    // the others are due at once
+    if (fired > 0 && (tx.room.isFull || !tx.room.mayEvaluate)) break
+    yield* apart(tx, "run", Number(row.run), fire(tx, environment, row))
+    fired++
+  }
+  return fired
+}
+
+/** When something is due next, epoch milliseconds. What is left alone would be due for ever. Global: there is one timer for all. */
+const nextDueAt = acrossEnvironments(
+  "nextDueAt",
+  function* (tx: Transaction): Program<number> {
+    // others may join a suspect whose time alone is over
+    if (suspectsOf(tx).hasOver(tx.now())) tx.changes.ready = true
+    if ((yield* hasMore()) || (yield* hasCancelled())) return tx.now()
+    const { damage } = tx
+    const row = yield* get(
+      variant(
+        "FireDue.nextDueAt",
+        `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.except("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
+         (SELECT lease_until FROM runs WHERE lease_until IS NOT NULL${damage.except("run", "key")} ORDER BY lease_until LIMIT 1) AS lease,
+         (SELECT next_at FROM schedules WHERE next_at IS NOT NULL${damage.except("schedule", "function")} ORDER BY next_at LIMIT 1) AS schedule`
+      )
+    )
+    return Math.min(
+      yield* nextSweepAt(tx),
+      suspectsOf(tx).nextOverAt(tx.now()),
+      row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
+      row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
+      row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)
+    )
+  },
+  () => "fire timers"
+)
+
+const FIRE = statement("FireDue.fire", "SELECT id FROM runs WHERE key = ? AND environment = ?")
+
+const FIRE_2 = statement("FireDue.fire.2", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
+  const run = Number(row.run)
+  const stepKey = String(row.step_key)
+  mark(tx, "timerLateness", 0, tx.now() - Number(row.due_at))
+  switch (Number(row.kind)) {
+    case WaitKind.sleep:
+      return yield* fireWait(tx, run, stepKey, { _tag: "Success", value: undefined })
+    case WaitKind.retry:
+      return yield* fireWait(tx, run, stepKey, undefined)
+    case WaitKind.event: {
+      const earlier = yield* eventBefore(tx, row)
+      if (earlier !== undefined) return yield* deliverEvent(tx, run, stepKey, earlier)
+      return yield* fireWait(
+        tx,
+        run,
+        stepKey,
+        failure(
+          new WaitTimeoutError(String(row.name), String(row.pattern ?? row.event), Number(row.timeout_ms))
+        )
+      )
+    }
+    case WaitKind.child: {
+      const child = yield* get(FIRE, row.child!, environment)
+      return yield* fireWait(
+        tx,
+        run,
+        stepKey,
+        failure(new InvokeTimeoutError(String(row.event), String(child?.id ?? ""), Number(row.timeout_ms)))
+      )
+    }
+    case WaitKind.runRetry:
+      yield* write(FIRE_2, run, RUN_ITSELF)
+      return yield* makeReady(tx, run)
+  }
+}
+
+/** The event that a wait accepts and that was stored before its time was over, if it is one that is still being handed on. */
+function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
+  const oldest = yield* oldestOnItsWay(Number(wait.environment), String(wait.event))
+  if (oldest === undefined) return undefined
+  const found = yield* findEvent(
+    tx,
+    Number(wait.environment),
+    filterOf(wait),
+    Math.max(oldest - 1, Number(wait.looked_back_to)),
+    () => triggerView(Number(wait.run))
+  )
+  return found === undefined ? undefined : { position: found.position, text: () => found.view.toText() }
+}
+
+const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeError(error) })
+
+interface Fired {
+  /** How many timers and leases were due. */
+  readonly count: number
+  /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
+  readonly nextDueAt: number
+  /** Why not all that was due could be fired. */
+  readonly failed?: StoreError
+}
+
+/** One that is damaged is only found and left alone where it can be written. */
+const placesWhereDue = (
+  store: StoreService,
+  what: Upkeep
+): Effect.Effect<ReadonlyArray<readonly [environment: string, what: Upkeep]>, StoreError> =>
+  Effect.map(
+    Effect.catchIf(store.read(whereDue(what)), isDamage, () => store.write(whereDue(what))),
+    (environments) => environments.map((environment) => [environment, what] as const)
+  )
+
+/**
+ * Fires what is due, wherever it is: waits, retries, expired leases, schedules, expired keys. It is one call, since there is one timer
+ * for all environments; how many of them fire is bounded by the batch in which they are looked for, and each fires by a program of its
+ * own. What the batch did not hold is due still, and has its turn next.
+ */
+export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
+  Effect.gen(function* () {
+    const places = yield* Effect.forEach(upkeep, (what) => Effect.result(placesWhereDue(store, what)))
+    // they are submitted together, and share a transaction
+    const [fired, next] = yield* Effect.all(
+      [
+        Effect.forEach(
+          places.filter(Result.isSuccess).flatMap(({ success }) => success),
+          ([environment, what]) => Effect.result(store.write(fireKind(environment, what))),
+          { concurrency: "unbounded" }
+        ),
+        Effect.result(store.write(nextDueAt()))
+      ],
+      { concurrency: "unbounded" }
+    )
+    const results: ReadonlyArray<Result.Result<unknown, StoreError>> = [...places, ...fired, next]
+    const failed = results.find(Result.isFailure)?.failure
+    if (Result.isFailure(next) && !fired.some(Result.isSuccess)) return yield* Effect.fail(next.failure)
+    return {
+      count: fired.filter(Result.isSuccess).reduce((sum, { success }) => sum + success, 0),
+      nextDueAt: Result.isSuccess(next) ? next.success : Number.POSITIVE_INFINITY,
+      ...(failed === undefined ? {} : { failed })
+    }
+  })

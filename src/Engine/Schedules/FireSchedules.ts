@@ -1,0 +1,160 @@
+/**
+ * Cron triggers: when each is due next, and what a fire is.
+ *
+ * A fire is an event with source `cron` in the log. It starts the function whose trigger it is, and every function with an
+ * event trigger for its name. Of the fires that fell due while the engine was down the last one is made up for.
+ *
+ * A schedule knows the run that it started last. With an `overlap` other than `"allow"` a fire that falls due before that run has ended
+ * is left out, or waits for its end: then its event comes into the log when the run has ended.
+ */
+import { registryOf } from "../Functions/Registry.ts"
+import { affected, among, apart, statement, type Program, variant } from "../Store/Program.ts"
+import { lastFire, nextFire, parseSchedule } from "../../Schedule.ts"
+import { appendEvent } from "../Events/Append.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { readQueue } from "../Functions/FunctionSchedules.ts"
+
+/** What the next fire of a schedule has to wait for, if it has: its last run, which has not ended. */
+const HELD_BACK =
+  "(overlap IS NOT NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = schedules.run AND runs.ended_at IS NULL))"
+
+/** The most fires of one schedule that wait for the end of a run. */
+const LONGEST_QUEUE = 1000
+
+const FIRE_SCHEDULES = statement(
+  "FireSchedules.fireSchedules",
+  "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL",
+  { scans: "the schedules that have something queued" }
+)
+
+const FIRE_SCHEDULES_2 = statement(
+  "FireSchedules.fireSchedules.2",
+  "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?",
+  { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
+)
+
+/** Those that have waited, and need not wait any more. */
+const FREED = `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK} @sound(schedule, function) LIMIT ?`
+
+const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ? @sound(schedule, function) ORDER BY next_at LIMIT ?`
+
+const ENVIRONMENT = "(SELECT environment FROM functions WHERE functions.key = function)"
+
+const FREED_IN = statement(
+  "FireSchedules.freedIn",
+  `SELECT * FROM (${FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
+  { scans: "the schedules that have something queued" }
+)
+
+const DUE_IN = statement("FireSchedules.dueIn", `SELECT * FROM (${DUE}) AS due WHERE ${ENVIRONMENT} = ?`, {
+  scans: "a batch of what is due"
+})
+
+const ENVIRONMENTS_OF_FREED = statement(
+  "FireSchedules.environmentsOfFreed",
+  `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${FREED}) AS freed`,
+  { scans: "the schedules that have something queued" }
+)
+
+const ENVIRONMENTS_OF_DUE = statement(
+  "FireSchedules.environmentsOfDue",
+  `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${DUE}) AS due`,
+  { scans: "a batch of what is due" }
+)
+
+/** The environments of the first `limit` schedules that are due, and of so many that have waited and need not wait any more. */
+export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
+  const now = tx.now()
+  return [
+    ...(yield* among(tx, "schedule", [FIRE_SCHEDULES], ENVIRONMENTS_OF_FREED, limit)),
+    ...(yield* among(tx, "schedule", [FIRE_SCHEDULES_2, now], ENVIRONMENTS_OF_DUE, now, limit))
+  ]
+}
+
+/**
+ * Fires what is due in an environment, those of it that are among the first `limit` anywhere, after what has waited and need not
+ * wait any more; returns how many there were.
+ */
+export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
+  const now = tx.now()
+  const freed = yield* among(tx, "schedule", [FIRE_SCHEDULES], FREED_IN, limit, environment)
+  for (const row of freed) yield* apart(tx, "schedule", Number(row.function), fireQueue(tx, row))
+  // there may be more
+  if (freed.length > 0) tx.markDue(now)
+  const due = yield* among(tx, "schedule", [FIRE_SCHEDULES_2, now], DUE_IN, now, limit, environment)
+  for (const row of due) yield* apart(tx, "schedule", Number(row.function), fallDue(tx, row))
+  return freed.length + due.length
+}
+
+function* update(row: Row, set: string, ...values: ReadonlyArray<string | number | null>) {
+  return yield* affected(
+    variant(
+      "FireSchedules.update",
+      `UPDATE schedules SET ${set} WHERE function = ? AND cron = ? AND timezone = ?`
+    ),
+    ...values,
+    row.function!,
+    row.cron!,
+    row.timezone!
+  )
+}
+
+function* fallDue(tx: Transaction, row: Row): Program<void> {
+  const now = tx.now()
+  const schedule = parseSchedule(String(row.cron), String(row.timezone))
+  const dueAt = Number(row.next_at)
+  const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
+  yield* update(row, "next_at = ?", nextFire(schedule, now))
+  // none passes those that have waited
+  if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
+  else yield* holdBack(tx, row, scheduledAt)
+}
+
+function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
+  const queue = readQueue(row)
+  if (row.overlap !== "skip" && queue.length < LONGEST_QUEUE) {
+    yield* update(row, "queue = ?", JSON.stringify([...queue, scheduledAt]))
+    return
+  }
+  yield* update(row, "skipped = skipped + 1")
+  if (row.overlap === "skip") return
+  const fn = registryOf(tx).byKey(Number(row.function))
+  tx.changes.warnings.push(
+    `Cron trigger "${row.cron}" of function "${fn?.registration.id}": ${LONGEST_QUEUE} fires wait for the end of run ${row.run}, so the ` +
+      `one of ${new Date(scheduledAt).toISOString()} is left out`
+  )
+}
+
+/** Fires what has waited, oldest first, up to what has to wait for the run of one of them. */
+function* fireQueue(tx: Transaction, row: Row): Program<void> {
+  const queue = readQueue(row)
+  const count = row.overlap === null ? queue.length : 1
+  const rest = queue.slice(count)
+  yield* update(row, "queue = ?", rest.length === 0 ? null : JSON.stringify(rest))
+  for (const scheduledAt of queue.slice(0, count)) yield* fire(tx, row, scheduledAt)
+}
+
+function* fire(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
+  const fn = registryOf(tx).byKey(Number(row.function))
+  if (fn === undefined) return
+  const { eventId, runIds, warnings } = yield* appendEvent.in(
+    tx,
+    {
+      environment: fn.environment,
+      name: String(row.event),
+      version: 1,
+      data: JSON.stringify({
+        cron: row.cron,
+        timezone: row.timezone,
+        scheduledAt: new Date(scheduledAt).toISOString()
+      }),
+      source: "cron"
+    },
+    fn
+  )
+  for (const warning of warnings) {
+    tx.changes.warnings.push(`Event "${row.event}" ${eventId}: ${warning}`)
+  }
+  // the function whose trigger it is comes first
+  yield* update(row, "run = ?, skipped = 0", runIds[0] ?? null)
+}

@@ -1,0 +1,116 @@
+/** One timer for the whole engine, armed for the next thing that is due; an idle engine asks the database nothing. */
+import * as Layer from "effect/Layer"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Alarm from "../../Execution/Alarm.ts"
+import type { StoreError } from "../../Errors.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
+import * as FireDue from "./FireDue.ts"
+
+export interface Timers {
+  /** Something is due at `at` (epoch milliseconds): fire it then. */
+  readonly arm: (at: number) => void
+  /** Fires what is due already, and then everything when it is due. */
+  readonly start: () => void
+}
+
+/** How often it is looked whether the clock was set, milliseconds. */
+const WATCH_MS = 10_000
+
+const LEAST_JUMP_MS = 1000
+
+/** What the clock shows beside the time that only goes on. */
+const clockOffset = (clock: Clock.Clock): number =>
+  clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** Fires what is due, from the beginning: whoever is to hear of that listens already. */
+export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const store = yield* Store
+    const timers = yield* make(store)
+    const stop = store.onCommit(({ dueAt }) => {
+      if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    timers.start()
+  })
+)
+
+/** Timers that end with the scope. */
+export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const alarm = yield* Alarm.make
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const outage = new StoreOutage("Timers cannot be fired", "Timers are fired again")
+    let armedFor = Number.POSITIVE_INFINITY
+    let cancel: (() => void) | undefined
+    let firing = false
+    let dueWhileFiring = Number.POSITIVE_INFINITY
+
+    const arm = (at: number): void => {
+      if (firing) {
+        dueWhileFiring = Math.min(dueWhileFiring, at)
+        return
+      }
+      if (at >= armedFor) return
+      cancel?.()
+      armedFor = at
+      cancel = alarm.at(at, ring)
+    }
+
+    const ring = (): void => {
+      armedFor = Number.POSITIVE_INFINITY
+      cancel = undefined
+      firing = true
+      runFork(
+        Effect.matchEffect(FireDue.fireDue(store), {
+          onSuccess: ({ failed, nextDueAt }) =>
+            failed === undefined
+              ? Effect.andThen(
+                  outage.succeeded(),
+                  Effect.sync(() => rearm(nextDueAt))
+                )
+              : tryAgain(failed),
+          onFailure: (error) => tryAgain(error)
+        })
+      )
+    }
+
+    const tryAgain = (error: StoreError): Effect.Effect<void> =>
+      Effect.andThen(
+        outage.failed(error),
+        Effect.sync(() => {
+          // another engine has the database: it fires them
+          if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
+        })
+      )
+
+    const rearm = (nextDueAt: number): void => {
+      const next = Math.min(nextDueAt, dueWhileFiring)
+      firing = false
+      dueWhileFiring = Number.POSITIVE_INFINITY
+      if (next < Number.POSITIVE_INFINITY) arm(next)
+    }
+
+    let offset = clockOffset(clock)
+    // not by the clock, which it watches; nothing that sleeps by it sees that it was set
+    const watch = setInterval(() => {
+      const last = offset
+      offset = clockOffset(clock)
+      if (Math.abs(offset - last) < LEAST_JUMP_MS || firing) return
+      cancel?.()
+      ring()
+    }, WATCH_MS)
+    watch.unref()
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        clearInterval(watch)
+        cancel?.()
+      })
+    )
+    return { arm, start: ring }
+  })

@@ -1,0 +1,163 @@
+/**
+ * A backup: a file with all that a database had at one moment, whatever is written to it meanwhile.
+ *
+ * A connection of its own holds a view of the database as long as the copying takes, and a thread of its own copies it in small
+ * steps: those who write wait for nothing. The write-ahead log cannot begin anew in that time, and grows by what is written.
+ */
+import { existsSync, statSync } from "node:fs"
+import * as Effect from "effect/Effect"
+import { type StoreError, ValidationError } from "../../Errors.ts"
+import { safeJsonParse } from "../../Json.ts"
+import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
+import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
+import { partialName, putNew, refuseExisting, removePartial } from "./PutFile.ts"
+import { storeError } from "./SqliteErrors.ts"
+import { checkOurs, versionOf } from "./SqliteFile.ts"
+
+/** What is in a backup. */
+export interface BackupInfo {
+  /** The file that has it. */
+  readonly filename: string
+  readonly bytes: number
+  /** Of the moment whose state it is, in ISO; absent when a file was copied by other means. */
+  readonly madeAt?: string
+  /** Of its tables: an engine that knows this version, or a later one, can use it. */
+  readonly version: number
+}
+
+/** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
+const STEP_PAGES = 256
+
+const MARK = "backup"
+
+/** When the backup in this database was made, if it is one. */
+export const madeAtOf = (db: DatabaseSync): string | undefined => {
+  const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(MARK)?.value
+  return value === undefined ? undefined : safeJsonParse<{ madeAt: string }>(String(value))?.madeAt
+}
+
+/** Makes the database in a copy that of an engine: it is no backup any more. */
+export const removeMark = (db: DatabaseSync): void => {
+  db.prepare("DELETE FROM meta WHERE name = ?").run(MARK)
+}
+
+/**
+ * Copies what is in `source` to a new file, which only the user of the process may read. Fails with `ValidationError` when there is
+ * such a file, or no source, and with `StoreError` when it cannot be written: then nothing is left of it.
+ */
+export const backUp = (
+  source: string | DatabaseSync,
+  filename: string,
+  now: number
+): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
+  intoNew(filename, async (partial, signal) => {
+    if (typeof source === "string" && !existsSync(source)) {
+      throw new ValidationError(`There is no database "${source}" to back up: check its name`)
+    }
+    const reader = typeof source === "string" ? openToRead(source) : source
+    try {
+      // the view that is copied: without it every commit in between would have the copying begin anew
+      if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
+      await copyDatabase(reader, partial, { rate: STEP_PAGES, progress: () => signal.throwIfAborted() })
+      finish(partial, new Date(now).toISOString())
+    } finally {
+      if (reader !== source) reader.close()
+    }
+  })
+
+/** A backup that comes from elsewhere: `fill` writes it to a file that is there, whose name it is given. Fails as {@link backUp} does. */
+export const takeBackup = <E>(
+  filename: string,
+  fill: (partial: string, signal: AbortSignal) => Promise<void>,
+  isOther: (error: unknown) => error is E
+): Effect.Effect<BackupInfo, StoreError | ValidationError | E> => intoNew(filename, fill, isOther)
+
+const isNoOther = (_error: unknown): _error is never => false
+
+const intoNew = <E = never>(
+  filename: string,
+  fill: (partial: string, signal: AbortSignal) => Promise<void>,
+  isOther: (error: unknown) => error is E = isNoOther
+): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
+  Effect.callback((resume) => {
+    const given = new AbortController()
+    const made = writeNew(filename, fill, given.signal).then(Effect.succeed, (cause: unknown) =>
+      Effect.fail(
+        cause instanceof ValidationError || isOther(cause)
+          ? cause
+          : storeError(`Cannot write the backup "${filename}"`, cause)
+      )
+    )
+    void made.then(resume)
+    // whoever gives it up finds nothing left of it
+    return Effect.promise(async () => {
+      given.abort()
+      await made
+    })
+  })
+
+const writeNew = async (
+  filename: string,
+  fill: (partial: string, signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal
+): Promise<BackupInfo> => {
+  if (filename.trim() === "")
+    throw new ValidationError("The name of a backup's file must not be empty or blank")
+  refuseFolder(filename)
+  refuseExisting(filename)
+  const partial = partialName(filename)
+  removePartial(partial)
+  try {
+    makeFile(partial, DEFAULT_MODE)
+    await fill(partial, signal)
+    signal.throwIfAborted()
+    const info = look(partial, filename)
+    await putNew(partial, filename)
+    return info
+  } finally {
+    removePartial(partial)
+  }
+}
+
+const look = (partial: string, filename: string): BackupInfo => {
+  const db = openToRead(partial)
+  try {
+    const madeAt = madeAtOf(db)
+    return {
+      filename,
+      bytes: statSync(partial).size,
+      version: versionOf(db),
+      ...(madeAt === undefined ? {} : { madeAt })
+    }
+  } finally {
+    db.close()
+  }
+}
+
+/** Opens a database of an engine, which may be at work on it. */
+const openToRead = (filename: string): DatabaseSync => {
+  refuseFolder(filename)
+  const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
+  try {
+    checkOurs(db, filename)
+    if (versionOf(db) === 0) throw new ValidationError(`There is no database of Ironflow in "${filename}"`)
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}
+
+/** What is copied has an owner, who has the other file, and a write-ahead log, of which nothing is left over here. */
+const finish = (partial: string, madeAt: string): void => {
+  const db = new DatabaseSync(partial)
+  try {
+    db.exec("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; DELETE FROM meta WHERE name = 'owner'")
+    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(
+      MARK,
+      JSON.stringify({ madeAt })
+    )
+  } finally {
+    db.close()
+  }
+}

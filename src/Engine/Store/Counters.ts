@@ -1,0 +1,35 @@
+/** How often what happened since the engine was started, over all environments. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { addCounts, type Counts, noCounts } from "./Changes.ts"
+import { Store } from "./Store.ts"
+
+export interface CountersService {
+  /** Counts what was refused before it came to the store. */
+  readonly count: (what: keyof Counts) => void
+  /** `commits` are transactions that changed something. */
+  readonly read: () => Readonly<Counts> & { readonly commits: number }
+}
+
+export class Counters extends Context.Service<Counters, CountersService>()(
+  "@ironflow/node/Engine/Counters"
+) {}
+
+export const layer: Layer.Layer<Counters, never, Store> = Layer.effect(
+  Counters,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const counts = noCounts()
+    let commits = 0
+    const stop = store.onCommit((changes) => {
+      commits++
+      addCounts(counts, changes.counts)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return {
+      count: (what) => void counts[what]++,
+      read: () => ({ ...counts, commits })
+    }
+  })
+)

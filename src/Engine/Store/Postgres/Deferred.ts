@@ -1,0 +1,52 @@
+/** What a transaction writes and nobody waits for: it is held until something that could see it is asked, or the commit. */
+import type { Value } from "../Program.ts"
+import type { Prepared } from "./Dialect.ts"
+import { listsOf } from "./Merge.ts"
+
+type ManyAtOnce = Prepared["merged"]
+
+interface Group {
+  readonly statement: Prepared
+  readonly merged: ManyAtOnce
+  readonly tables: ReadonlyArray<string>
+  readonly writes: Array<ReadonlyArray<Value>>
+}
+
+export class Deferred {
+  #groups: Array<Group> = []
+
+  /** Whether something is held that is about one of the tables. */
+  touches(tables: ReadonlyArray<string>): boolean {
+    return this.#groups.some((group) => group.tables.some((table) => tables.includes(table)))
+  }
+
+  /**
+   * Holds a write. It joins those of the same statement when nothing that came after them is about its tables: then nobody can
+   * tell that it comes earlier.
+   */
+  add(
+    statement: Prepared,
+    merged: ManyAtOnce,
+    tables: ReadonlyArray<string>,
+    values: ReadonlyArray<Value>
+  ): void {
+    if (merged !== undefined) {
+      for (let i = this.#groups.length - 1; i >= 0; i--) {
+        const group = this.#groups[i]!
+        if (group.statement === statement) return void group.writes.push(values)
+        if (group.tables.some((table) => tables.includes(table))) break
+      }
+    }
+    this.#groups.push({ statement, merged, tables, writes: [values] })
+  }
+
+  /** Gives all that is held to `send`, in an order that comes to the same as theirs. */
+  flush(send: (statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>) => void): void {
+    const groups = this.#groups
+    this.#groups = []
+    for (const { merged, statement, writes } of groups) {
+      if (merged === undefined || writes.length === 1) for (const values of writes) send(statement, values)
+      else send(merged, listsOf(merged.places, writes))
+    }
+  }
+}

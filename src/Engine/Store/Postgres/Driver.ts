@@ -1,0 +1,150 @@
+/**
+ * The driver `pg`, which only those have who use Postgres: it is loaded when a store on it is opened. It is plain JavaScript, and
+ * sends statements without waiting for the answers of those before them (`pipeline`), so that what a transaction writes costs one
+ * round trip with its commit.
+ */
+import type { Client, ClientConfig, Pool, PoolConfig } from "pg"
+import { StoreError, ValidationError } from "../../../Errors.ts"
+import type { PostgresOptions } from "./Options.ts"
+
+/** The oldest version that is tested. */
+const OLDEST = 14
+
+/** How long a transaction may stand still, milliseconds: a frozen process must not hold its locks for ever. */
+const IDLE_MS = 5000
+
+const MOST_SCHEMA = 63
+
+export interface Settings {
+  readonly url: string
+  /** The database without its password, for messages. */
+  readonly shown: string
+  readonly schema: string
+  readonly poolSize: number
+  readonly connectTimeoutMs: number
+  readonly statementTimeoutMs: number
+}
+
+/** Throws a `ValidationError` for options that cannot be right. */
+export const settingsOf = (options: PostgresOptions): Settings => {
+  const {
+    connectTimeoutMs = 10_000,
+    poolSize = 10,
+    schema = "ironflow",
+    statementTimeoutMs = 30_000
+  } = options
+  let url: URL
+  try {
+    url = new URL(options.url)
+  } catch {
+    throw invalid("The database URL is not a URL")
+  }
+  if (!["postgres:", "postgresql:"].includes(url.protocol)) {
+    throw invalid(`The database URL begins with "${url.protocol}//"`)
+  }
+  if (!/^[a-z_][a-z0-9_]*$/.test(schema) || schema.length > MOST_SCHEMA || schema.startsWith("pg_")) {
+    throw new ValidationError(
+      `"${schema}" cannot be the schema: it may have lower case letters, digits and "_", at most ${MOST_SCHEMA} of them, and does not begin with a digit or "pg_"`
+    )
+  }
+  if (!Number.isSafeInteger(poolSize) || poolSize < 2) {
+    throw new ValidationError(`poolSize is ${poolSize}: it must be a whole number, 2 or more`)
+  }
+  const times: Array<readonly [string, number]> = [
+    ["connectTimeoutMs", connectTimeoutMs],
+    ["statementTimeoutMs", statementTimeoutMs]
+  ]
+  for (const [name, ms] of times) {
+    if (!Number.isSafeInteger(ms) || ms < 1) {
+      throw new ValidationError(`${name} is ${ms}: it must be a whole number of milliseconds, 1 or more`)
+    }
+  }
+  return {
+    url: options.url,
+    shown: `${url.host}${url.pathname} (schema ${schema})`,
+    schema,
+    poolSize,
+    connectTimeoutMs,
+    statementTimeoutMs
+  }
+}
+
+const invalid = (problem: string): ValidationError =>
+  new ValidationError(`${problem}: it must look like postgres://user:password@host:5432/database`)
+
+/** A number that a column has: JavaScript has no other one that is exact. */
+const toNumber = (text: string): number => {
+  const value = Number(text)
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    throw new RangeError(`${text} is stored, and is not a number that can be read`)
+  }
+  return value
+}
+
+const toBytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.slice(2), "hex"))
+
+/** Columns are read as SQLite gives them: numbers, texts and bytes; what is true is 1. */
+const parsers: { readonly [oid: number]: (text: string) => unknown } = {
+  16: (text) => (text === "t" ? 1 : 0),
+  17: toBytes,
+  20: toNumber,
+  21: toNumber,
+  23: toNumber,
+  700: Number,
+  701: Number,
+  1700: toNumber
+}
+
+const asText = (text: string): string => text
+
+export interface Driver {
+  readonly Client: new (config: ClientConfig) => Client
+  readonly Pool: new (config: PoolConfig) => Pool
+}
+
+/** Loads the driver. Fails with a `StoreError` that says how it is installed. */
+export const loadDriver = async (): Promise<Driver> => {
+  try {
+    const { default: pg } = await import("pg")
+    return pg
+  } catch (cause) {
+    throw new StoreError(
+      "A store on Postgres needs the package pg, which is not installed (or cannot be loaded): run `npm install pg`",
+      { code: "STORE_UNAVAILABLE", cause }
+    )
+  }
+}
+
+/** How every connection is made. */
+export const configOf = (settings: Settings): ClientConfig => ({
+  connectionString: settings.url,
+  pipeline: true,
+  keepAlive: true,
+  connectionTimeoutMillis: settings.connectTimeoutMs,
+  types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
+    ClientConfig["types"]
+  >,
+  // A statement keeps the plan that goes by the index: tables that are filled fast are planned as the empty ones that they were.
+  options: [
+    "application_name=ironflow",
+    `search_path=${settings.schema}`,
+    `statement_timeout=${settings.statementTimeoutMs}`,
+    `lock_timeout=${settings.statementTimeoutMs}`,
+    `idle_in_transaction_session_timeout=${IDLE_MS}`,
+    "plan_cache_mode=force_generic_plan",
+    "enable_seqscan=off",
+    "jit=off"
+  ]
+    .map((setting) => `-c ${setting}`)
+    .join(" ")
+})
+
+/** Throws a `StoreError` when the server is too old; `number` is what it says: 180004. */
+export const checkServer = (number: number, settings: Settings): void => {
+  const version = Math.floor(number / 10_000)
+  if (version >= OLDEST) return
+  throw new StoreError(
+    `Postgres at ${settings.shown} is version ${version}, and the engine needs ${OLDEST} or later: upgrade Postgres`,
+    { code: "STORE_UNAVAILABLE" }
+  )
+}

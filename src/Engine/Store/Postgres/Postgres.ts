@@ -1,0 +1,239 @@
+/**
+ * {@link Store} on Postgres.
+ *
+ * What is acknowledged is as durable as a commit of that server. One engine at a time uses a schema; what it writes goes over one
+ * connection, and reads beside it over others, each in a snapshot of its own.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import type { Pool } from "pg"
+import { StoreError } from "../../../Errors.ts"
+import { makeIdGenerator } from "../../../Ids.ts"
+import { checkKeys, type Keys } from "../../../OptionKeys.ts"
+import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
+import { readClock, storeClock } from "../ClockRows.ts"
+import { Listeners } from "../Listeners.ts"
+import { type Call, Refused } from "../Program.ts"
+import { isDamage } from "../SqliteErrors.ts"
+import { Store, type StoreService } from "../Store.ts"
+import type { Upkeep } from "../Upkeep.ts"
+import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
+import { Holder } from "./Holder.ts"
+import type { PostgresOptions } from "./Options.ts"
+import { isUnavailable, storeError } from "./PostgresErrors.ts"
+import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
+import { Reader } from "./Reader.ts"
+import { Runner, type Session, type Traffic } from "./Session.ts"
+import { Writer } from "./Writer.ts"
+
+/** Most programs in one transaction. */
+const GROUP = 512
+/** Runs that are started in one transaction; no program is cut. */
+const GROUP_RUNS = 1000
+
+/** What was asked of Postgres by the stores of this process, for tests and benches. */
+export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
+
+/**
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the schema has
+ * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used.
+ */
+export const make = (
+  options: PostgresOptions,
+  upkeep: Upkeep
+): Effect.Effect<StoreService, StoreError, Scope.Scope> => open(settingsOf(options), upkeep)
+
+const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const random = yield* Random.Random
+    const now = () => clock.currentTimeMillisUnsafe()
+    const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const what = `Cannot use Postgres at ${settings.shown}`
+    const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
+      Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
+
+    const driver = yield* attempt(loadDriver)
+    const nonce = [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-")
+    const holder = yield* Effect.acquireRelease(
+      Effect.sync(() => new Holder({ driver, settings, traffic, nonce })),
+      (held) =>
+        Effect.catch(
+          attempt(() => held.close()),
+          (error) => Effect.logWarning(`The tables could not be marked as free: ${error.message}`)
+        )
+    )
+    const first = yield* attempt(() => holder.session())
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() => makePool(driver, settings)),
+      (made) => Effect.promise(() => made.end().catch(() => undefined))
+    )
+
+    const reader = new Reader(pool, traffic)
+    const start = yield* attempt(() => readStart(first))
+    const tx = new PostgresTransaction({
+      environments: start.environments,
+      now,
+      random: () => random.nextDoubleUnsafe(),
+      ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
+    })
+    const listeners = new Listeners(
+      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
+    )
+    listeners.interest = tx.interest
+    const stored = yield* attempt(() => new Runner(first, tx).run(readClock()))
+    const last = stored instanceof Refused ? undefined : stored
+    const jumps = new ClockJumps(now(), monotonicMs(), last)
+    tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
+    let clockStoredAt = Number.NEGATIVE_INFINITY
+    let outage: StoreError | undefined
+    const writer = new Writer({
+      tx,
+      holder,
+      nonce,
+      traffic,
+      max: GROUP,
+      isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
+      first: () => {
+        const jump = jumps.look(now(), monotonicMs())
+        if (jump === 0) return undefined
+        runFork(Effect.logWarning(clockWasSet(jump)))
+        return () => upkeep.clockWasSet(tx, jump)
+      },
+      failed: (error) =>
+        void runFork(
+          Effect.logWarning(
+            `The clock was set, and what is stored could not be moved with it: ${String(error)}`
+          )
+        ),
+      committing: () => {
+        if (monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
+        tx.afterCommit(() => (clockStoredAt = monotonicMs()))
+        return storeClock(tx)
+      },
+      joining: () => {
+        if (tx.changes.ready) listeners.ready()
+      },
+      mend: (error) => {
+        if (error instanceof StoreError && error.code === "STORE_LOCKED") {
+          writer.stop(error)
+          if (listeners.lose(error)) runFork(Effect.logError(error.message))
+        } else if (isUnavailable(error)) outage = storeError("Cannot write to Postgres", error)
+        if (isDamage(error)) tx.damage.wasFound = true
+        return Promise.resolve(false)
+      },
+      committed: (changes) => {
+        outage = undefined
+        listeners.committed(changes)
+      }
+    })
+    yield* attempt(() => new Runner(first, tx).run(upkeep.load(tx)))
+    yield* Effect.addFinalizer(() =>
+      Effect.promise(() =>
+        writer.close(
+          new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
+        )
+      )
+    )
+
+    const cannot = (call: Call<unknown, unknown>, cause: unknown): StoreError => {
+      if (isDamage(cause)) tx.damage.wasFound = true
+      return storeError(`Cannot ${call.what()}`, cause)
+    }
+    const answer = <A, E>(result: A | Refused<E>): Effect.Effect<A, E> =>
+      result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result)
+
+    const write = <A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> =>
+      Effect.callback((resume) => {
+        writer.submit(
+          async (runner) => {
+            if (!call.leavesHeld) await runner.writeHeld()
+            return runner.run(call.run(tx))
+          },
+          (result) => resume(answer(result)),
+          (cause) => resume(Effect.fail(cannot(call, cause)))
+        )
+      })
+    const reading =
+      (how: "read" | "readApart") =>
+      <A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> =>
+        Effect.flatMap(
+          Effect.tryPromise({
+            try: () => {
+              if (listeners.lost !== undefined) throw listeners.lost
+              const beside = tx.beside()
+              // what comes back is what the program returns
+              return reader[how](beside, call.run(beside)) as Promise<A | Refused<E>>
+            },
+            catch: (cause) => cannot(call, cause)
+          }),
+          answer
+        )
+
+    const service = Store.of({
+      write,
+      read: reading("read"),
+      readApart: reading("readApart"),
+      onCommit: listeners.onCommit,
+      onReady: listeners.onReady,
+      onLost: listeners.onLost,
+      health: () => {
+        if (listeners.lost !== undefined) return { status: "down", message: listeners.lost.message }
+        if (outage !== undefined) return { status: "degraded", message: outage.message }
+        if (!tx.damage.wasFound) return { status: "ok" }
+        return {
+          status: "degraded",
+          message: "Something in the database is damaged: the log of the engine says what"
+        }
+      }
+    })
+    const setBackBy = last === undefined ? 0 : last.at - now()
+    if (setBackBy >= 1000) {
+      yield* Effect.logWarning(clockWasSet(-setBackBy))
+      yield* service.write(upkeep.clockWasSetBack(setBackBy))
+    }
+    // in one transaction
+    yield* Effect.forEach(upkeep.takeOver, (call) => service.write(call), {
+      concurrency: "unbounded",
+      discard: true
+    })
+    return service
+  })
+
+const makePool = (driver: Driver, settings: Settings): Pool => {
+  const pool = new driver.Pool({ ...configOf(settings), max: settings.poolSize - 1 })
+  // one that is idle is lost: the next one who asks gets another
+  pool.on("error", () => undefined)
+  return pool
+}
+
+const readStart = async (
+  session: Session
+): Promise<{ readonly environments: Environments; readonly lastId: string | undefined }> => {
+  const ask = async (text: string) => (await session.wait(session.send({ name: "", text }))).rows
+  const environments = new Environments()
+  for (const { key, name } of await ask("SELECT key, name FROM environments")) environments.put(name, key)
+  const events = await ask("SELECT id FROM events ORDER BY position DESC LIMIT 1")
+  const jobs = await ask("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
+  const ids = [...events, ...jobs].flatMap(({ id }) => (id === null ? [] : [String(id)]))
+  const [lastId] = ids.toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
+  return { environments, lastId }
+}
+
+/** {@link Store} on Postgres, as a layer. */
+export const layer = (options: PostgresOptions, upkeep: Upkeep): Layer.Layer<Store, StoreError> => {
+  checkKeys(options, keys, "The Postgres store")
+  return Layer.effect(Store, make(options, upkeep))
+}
+
+const keys = {
+  url: true,
+  schema: true,
+  poolSize: true,
+  connectTimeoutMs: true,
+  statementTimeoutMs: true
+} satisfies Keys<PostgresOptions>

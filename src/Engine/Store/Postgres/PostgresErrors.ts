@@ -1,0 +1,126 @@
+/** Errors of Postgres, of the way to it and of its driver as ours: what happened, and what to do. */
+import { StoreError } from "../../../Errors.ts"
+import { NOT_JSON } from "../StoredJson.ts"
+
+const codeOf = (cause: unknown): string =>
+  typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
+
+/** What Node.js says of connections. */
+const SYSTEM = /^E[A-Z_]+$/
+
+/** The connection was lost, or the server ends it: what was asked for may succeed on another one. */
+export const isLost = (cause: unknown): boolean => {
+  if (cause instanceof StoreError) return cause.cause !== undefined && isLost(cause.cause)
+  const code = codeOf(cause)
+  if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"
+  if (SYSTEM.test(code)) return true
+  return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
+}
+
+/** Two transactions stood in each other's way: done again, it may succeed. */
+export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
+
+/** Something was believed to change one row, and did not: see `believed` in `Dialect.ts`, which divides by how many it changed. */
+export const wasWrong = (cause: unknown): boolean => codeOf(cause) === "22012"
+
+interface Advice {
+  readonly code: "STORE_UNAVAILABLE" | "STORE_LOCKED"
+  readonly retryable: boolean
+  readonly advice: string
+}
+
+const unavailable = (advice: string, retryable = true): Advice => ({
+  code: "STORE_UNAVAILABLE",
+  retryable,
+  advice
+})
+
+const adviceFor = (code: string, message: string): Advice | undefined => {
+  switch (code) {
+    case "28P01":
+    case "28000":
+      return unavailable("Check the user and the password in the database URL", false)
+    case "3D000":
+      return unavailable("Create the database first: the engine makes tables, and no databases", false)
+    case "42501":
+      return unavailable(
+        "The user of the database URL must own the schema, or be allowed to create it: GRANT CREATE ON DATABASE ... TO ...",
+        false
+      )
+    case "57014":
+      return unavailable(
+        "The statement was given up after the statement timeout. Another session may hold locks on the tables: look at pg_stat_activity"
+      )
+    case "55P03":
+      return unavailable("Another session holds a lock on the tables for too long: look at pg_stat_activity")
+    case "53300":
+      return unavailable(
+        "Postgres has no connection left: give the engine a smaller `poolSize`, or Postgres a larger max_connections"
+      )
+    case "53100":
+      return unavailable("The disk of Postgres is full: make room")
+    case "25006":
+      return unavailable("The server takes no writes: it is a standby, or the database is read-only")
+    case "08P01":
+      return /startup parameter/.test(message)
+        ? unavailable(
+            "This looks like a transaction pooler. The engine keeps a session with settings and prepared statements of its own: give it the URL of Postgres itself, or of a pool in session mode",
+            false
+          )
+        : undefined
+    case "22021":
+    case "22P05":
+      return undefined
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return unavailable("Check the host in the database URL")
+    case "ECONNREFUSED":
+      return unavailable("Check the host and port in the database URL, and that Postgres is running")
+    default:
+      if (code.startsWith("53")) return unavailable("Postgres has run out of something: look at its log")
+      if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
+        return unavailable("The connection to Postgres was lost; the engine connects again by itself")
+      }
+      if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
+        return unavailable(
+          "No connection came in time: Postgres is not reached, or all connections of the pool are taken (`poolSize`)"
+        )
+      }
+      if (/does not support SSL|SSL|certificate/i.test(message)) {
+        return unavailable("Check `sslmode` and the certificates in the database URL", false)
+      }
+      return /Connection terminated|not queryable/i.test(message)
+        ? unavailable("The connection to Postgres was lost; the engine connects again by itself")
+        : undefined
+  }
+}
+
+/** Whether Postgres is out of reach, or takes nothing at the moment: what was asked for does not matter. */
+export const isUnavailable = (cause: unknown): boolean =>
+  cause instanceof StoreError
+    ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
+    : adviceFor(codeOf(cause), messageOf(cause)) !== undefined
+
+const messageOf = (cause: unknown): string => {
+  // what Node.js says when it has tried several addresses
+  if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
+  return cause instanceof Error ? cause.message : String(cause)
+}
+
+export const storeError = (what: string, cause: unknown): StoreError => {
+  const reason = messageOf(cause)
+  if (cause instanceof StoreError) {
+    return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
+      ? new StoreError(`${what}: ${reason}`, { code: cause.code, cause })
+      : cause
+  }
+  const found = adviceFor(codeOf(cause), reason)
+  if (found !== undefined) {
+    const { advice, code, retryable } = found
+    return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
+  }
+  if (["22021", "22P05"].includes(codeOf(cause))) {
+    return new StoreError(`${what}: a text has a NUL character, which Postgres does not store`, { cause })
+  }
+  return new StoreError(`${what}: ${reason}`, { cause })
+}

@@ -1,0 +1,158 @@
+/** What programs work with on Postgres: numbers come from the row of `engine`, and whoever reads beside it has a look of its own. */
+import type { DatabaseSync } from "node:sqlite"
+import type { IdGenerator } from "../../../Ids.ts"
+import { Damage, type DamagedKind } from "../Damage.ts"
+import { shareMemories } from "../Memory.ts"
+import type { Program } from "../Program.ts"
+import { type Row, Transaction } from "../Transaction.ts"
+
+/** The highest of the numbers that were given. */
+export interface Numbers {
+  environments: number
+  events: number
+  runs: number
+  /** Of the order of journal entries and fired waits. */
+  seq: number
+}
+
+/** Environments by name and by key, as they are committed. */
+export class Environments {
+  readonly #keys = new Map<string, number>()
+  readonly #names = new Map<number, string>()
+
+  put(name: string, key: number): void {
+    this.#keys.set(name, key)
+    this.#names.set(key, name)
+  }
+
+  key(name: string): number | undefined {
+    return this.#keys.get(name)
+  }
+
+  name(key: number): string | undefined {
+    return this.#names.get(key)
+  }
+
+  get names(): ReadonlyArray<string> {
+    return [...this.#keys.keys()]
+  }
+}
+
+/** Nothing is asked of a database but by programs. */
+const nowhere = {
+  prepare(sql: string): never {
+    throw new Error(`This is not asked of Postgres: ${sql}`)
+  }
+} as unknown as DatabaseSync
+
+interface Tools {
+  readonly environments: Environments
+  readonly ids: IdGenerator
+  readonly now: () => number
+  readonly random: () => number
+}
+
+export class PostgresTransaction extends Transaction {
+  readonly #tools: Tools
+  /** Those that came into being in this transaction. */
+  readonly #created = new Map<string, number>()
+  #later: Array<Program<void>> = []
+  numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0 }
+
+  constructor(tools: Tools, damage: NotedDamage = new NotedDamage()) {
+    super({ db: nowhere, damage, ids: tools.ids, now: tools.now, random: tools.random })
+    this.#tools = tools
+  }
+
+  /** One that reads beside this one: what it remembers is gone with it. */
+  beside(): PostgresTransaction {
+    const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
+    one.settledNow = this.settledNow
+    shareMemories(this, one)
+    return one
+  }
+
+  protected override load(): void {}
+
+  protected override reserve(): void {
+    this.#created.clear()
+    this.#later = []
+  }
+
+  override nextSeq(): number {
+    return ++this.numbers.seq
+  }
+
+  override environment(name: string): number {
+    const known = this.#tools.environments.key(name) ?? this.#created.get(name)
+    if (known !== undefined) return known
+    const key = ++this.numbers.environments
+    this.#created.set(name, key)
+    this.changes.environments.push(name)
+    this.afterCommit(() => this.#tools.environments.put(name, key))
+    return key
+  }
+
+  /** Environments that came into being in this transaction: they are written before anything else is read. */
+  get created(): ReadonlyMap<string, number> {
+    return this.#created
+  }
+
+  override findEnvironment(name: string): number | undefined {
+    return this.#tools.environments.key(name)
+  }
+
+  override get environmentNames(): ReadonlyArray<string> {
+    return this.#tools.environments.names
+  }
+
+  override environmentName(key: number): string {
+    const known = this.#tools.environments.name(key)
+    if (known !== undefined) return known
+    for (const [name, created] of this.#created) if (created === key) return name
+    return String(undefined)
+  }
+
+  override perform<A>(): A {
+    throw new Error("On Postgres no program has its answers at once")
+  }
+
+  override later(program: Program<void>): void {
+    this.#later.push(program)
+  }
+
+  /** What is to be done in this transaction before it goes on. */
+  takeLater(): ReadonlyArray<Program<void>> {
+    if (this.#later.length === 0) return []
+    const some = this.#later
+    this.#later = []
+    return some
+  }
+
+  override get(sql: string): Row | undefined {
+    throw new Error(`This is not asked of Postgres: ${sql}`)
+  }
+}
+
+/** What is damaged, without a table of it: statements name what they leave out. */
+export class NotedDamage extends Damage {
+  readonly #keys = new Map<DamagedKind, Set<number>>()
+
+  constructor() {
+    super(nowhere)
+  }
+
+  override except(kind: DamagedKind, column: string): string {
+    const keys = this.#keys.get(kind)
+    return keys === undefined || keys.size === 0 ? "" : ` AND ${column} NOT IN (${[...keys].join(", ")})`
+  }
+
+  protected override tabulate(kind: DamagedKind, key: number): void {
+    const keys = this.#keys.get(kind) ?? new Set()
+    this.#keys.set(kind, keys.add(key))
+  }
+
+  protected override untabulate(kind: DamagedKind, key: number): void {
+    this.#keys.get(kind)?.delete(key)
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Programs that only read: those that come in one turn of the event loop share a connection and a snapshot, and what they ask
+ * goes out together. A slow one holds up those of its group alone.
+ */
+import type { Pool } from "pg"
+import { setImmediate } from "../../../RealTimers.ts"
+import type { Program } from "../Program.ts"
+import { isLost } from "./PostgresErrors.ts"
+import type { PostgresTransaction } from "./PostgresTransaction.ts"
+import { Runner, Session, type Traffic } from "./Session.ts"
+
+/** Most programs in one snapshot. */
+const GROUP = 64
+
+interface Reading {
+  readonly tx: PostgresTransaction
+  readonly program: Program<unknown, unknown>
+  readonly succeed: (value: unknown) => void
+  readonly fail: (cause: unknown) => void
+}
+
+const SNAPSHOT = { name: "snapshot", text: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }
+const END = { name: "end", text: "COMMIT" }
+
+export class Reader {
+  readonly #pool: Pool
+  readonly #traffic: Traffic
+  #queue: Array<Reading> = []
+
+  constructor(pool: Pool, traffic: Traffic) {
+    this.#pool = pool
+    this.#traffic = traffic
+  }
+
+  /** Runs a program in a snapshot. */
+  read(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
+    return new Promise((succeed, fail) => {
+      this.#queue.push({ tx, program, succeed, fail })
+      if (this.#queue.length === 1) setImmediate(() => this.#take())
+    })
+  }
+
+  /** Runs a program statement by statement, each on what is there then. */
+  readApart(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
+    return this.#with((session) => new Runner(session, tx).run(program))
+  }
+
+  #take(): void {
+    const all = this.#queue
+    this.#queue = []
+    for (let i = 0; i < all.length; i += GROUP) void this.#readAll(all.slice(i, i + GROUP))
+  }
+
+  async #readAll(group: ReadonlyArray<Reading>): Promise<void> {
+    try {
+      await this.#with(async (session) => {
+        session.put(SNAPSHOT)
+        const results = await Promise.allSettled(
+          group.map(({ program, tx }) => new Runner(session, tx).run(program))
+        )
+        session.put(END)
+        session.flush()
+        for (const [i, result] of results.entries()) {
+          const reading = group[i]!
+          if (result.status === "fulfilled") reading.succeed(result.value)
+          // the first statement that fails ends the snapshot for all: each is read again alone
+          else if (group.length === 1 || isLost(result.reason)) reading.fail(result.reason)
+          else void this.#readAll([reading])
+        }
+      })
+    } catch (error) {
+      for (const { fail } of group) fail(error)
+    }
+  }
+
+  async #with<A>(run: (session: Session) => Promise<A>): Promise<A> {
+    const client = await this.#pool.connect()
+    let isDead = false
+    // an error of the connection comes to the statements that were sent, too
+    const onError = (): void => void (isDead = true)
+    client.on("error", onError)
+    try {
+      return await run(new Session(client, this.#traffic))
+    } catch (error) {
+      isDead ||= isLost(error)
+      throw error
+    } finally {
+      client.off("error", onError)
+      client.release(isDead)
+    }
+  }
+}

@@ -1,0 +1,269 @@
+/** One connection, and how programs run on it. */
+import type { Client, QueryResult } from "pg"
+import { together } from "../../../ExpressionBudget.ts"
+import { eachMemory, writesOf } from "../Memory.ts"
+import { type Ask, type Program, Refused, type Row, type Value } from "../Program.ts"
+import { Deferred } from "./Deferred.ts"
+import { type Prepared, translate, type Translated } from "./Dialect.ts"
+import type { PostgresTransaction } from "./PostgresTransaction.ts"
+
+/** What was asked of Postgres, for tests and benches. */
+export interface Traffic {
+  statements: number
+  /** How often somebody waited for an answer. */
+  roundTrips: number
+  commits: number
+}
+
+/** What is sent of a value: a point in time may have fractions of a millisecond, and nothing is due before its time. */
+const sendable = (value: Value): Value => {
+  if (typeof value === "string" || value === null || Number.isSafeInteger(value)) return value
+  if (typeof value !== "number") {
+    if (typeof value === "bigint" || value instanceof Uint8Array) return value
+    // the driver would send it as JSON
+    throw new TypeError(`${typeof value} is no kind of value that can be stored`)
+  }
+  if (!(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)) {
+    throw new RangeError(`${value} is not a number that can be stored`)
+  }
+  return Math.ceil(value)
+}
+
+interface Socket {
+  readonly cork: () => void
+  readonly uncork: () => void
+}
+
+export class Session {
+  readonly client: Client
+  readonly #socket: Socket
+  readonly #traffic: Traffic
+  #isCorked = false
+  #isGoing = false
+
+  constructor(client: Client, traffic: Traffic) {
+    this.client = client
+    this.#traffic = traffic
+    // the declared type does not know of it
+    this.#socket = (
+      client as unknown as { readonly connection: { readonly stream: Socket } }
+    ).connection.stream
+  }
+
+  /** Sends a statement, together with those that were sent since somebody waited. */
+  send(
+    statement: Prepared,
+    values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
+    asArrays = false
+  ): Promise<QueryResult> {
+    if (!this.#isCorked) {
+      this.#isCorked = true
+      this.#socket.cork()
+    }
+    this.#traffic.statements++
+    const { name, text } = statement
+    return this.client.query({
+      text,
+      values: values.map((value) => (Array.isArray(value) ? value : sendable(value as Value))),
+      ...(name === "" ? {} : { name }),
+      ...(asArrays ? { rowMode: "array" } : {})
+    } as never)
+  }
+
+  /** Sends what nobody waits for; `failed` hears when it has failed. */
+  put(
+    statement: Prepared,
+    values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
+    failed: (error: unknown) => void = () => undefined
+  ): void {
+    this.send(statement, values).catch(failed)
+  }
+
+  /** Waits for the answer to what was sent, which goes out now. */
+  wait<A>(answer: Promise<A>): Promise<A> {
+    // others who wait in this turn send together
+    if (!this.#isGoing) {
+      this.#isGoing = true
+      this.#traffic.roundTrips++
+      queueMicrotask(() => this.flush())
+    }
+    return answer
+  }
+
+  flush(): void {
+    this.#isGoing = false
+    if (!this.#isCorked) return
+    this.#isCorked = false
+    this.#socket.uncork()
+  }
+}
+
+const CREATE_ENVIRONMENT = {
+  name: "environment",
+  text: "INSERT INTO environments (key, name) VALUES ($1, $2)"
+}
+
+/** Runs programs one after the other, in the transaction that the session is in. */
+export class Runner {
+  readonly #session: Session
+  readonly #tx: PostgresTransaction
+  /** Whether nothing is believed, after something that was believed was wrong. */
+  readonly #doubts: boolean
+  #environments = 0
+  /** What was read, by the tables that it was read from: until one of them is written to. */
+  readonly #known = new Map<
+    string,
+    { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
+  >()
+  readonly #deferred = new Deferred()
+  /** Why a statement failed whose answer nobody waited for. */
+  #failure: { readonly error: unknown } | undefined
+
+  constructor(session: Session, tx: PostgresTransaction, doubts = false) {
+    this.#session = session
+    this.#tx = tx
+    this.#doubts = doubts
+  }
+
+  /** The first error, which those that come after it only follow from. */
+  cause(error: unknown): unknown {
+    return this.#failure === undefined ? error : this.#failure.error
+  }
+
+  /** Sends what nobody waits for. */
+  put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
+    this.#session.put(statement, values, (error) => (this.#failure ??= { error }))
+  }
+
+  /** Sends what is held. */
+  #flush(): void {
+    this.#deferred.flush((statement, values) => this.put(statement, values))
+  }
+
+  /** Runs a program; what it refuses with is a value. */
+  async run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
+    const steps = program[Symbol.iterator]()
+    let found: unknown
+    while (true) {
+      let step
+      try {
+        step = together(() => steps.next(found))
+      } catch (error) {
+        // a program refuses with what its type names
+        if (error instanceof Refused) return error as Refused<E>
+        throw error
+      }
+      for (const more of this.#tx.takeLater()) await this.run(more)
+      if (step.done === true) return step.value
+      // those that refuse have ended
+      const answer = this.#answer(step.value as Ask)
+      found = answer instanceof Promise ? await answer : answer
+    }
+  }
+
+  /** What memories hold back. */
+  async writeHeld(): Promise<void> {
+    for (const program of writesOf(this.#tx)) await this.run(program)
+  }
+
+  /** What a transaction writes once for all its programs, before it commits. */
+  async committing(): Promise<void> {
+    await this.writeHeld()
+    const saves: Array<Program<void>> = []
+    eachMemory(this.#tx.memories, (memory, made) => {
+      if (memory.save !== undefined) saves.push(memory.save(made))
+    })
+    for (const save of saves) await this.run(save)
+    this.#writeEnvironments()
+    this.#flush()
+  }
+
+  #writeEnvironments(): void {
+    const { created } = this.#tx
+    if (created.size === this.#environments) return
+    for (const [name, key] of [...created].slice(this.#environments))
+      this.put(CREATE_ENVIRONMENT, [key, name])
+    this.#environments = created.size
+    this.#forget(["environments"])
+  }
+
+  #answer({ kind, statement, values, visitor }: Ask): unknown {
+    const translated = translate(statement, this.#tx.damage)
+    this.#writeEnvironments()
+    switch (kind) {
+      case "write":
+        return translated.keyed === undefined
+          ? this.#put(translated, translated, values)
+          : this.#insert(translated, values)
+      case "insert":
+        return this.#insert(translated, values)
+      case "believed":
+        if (this.#doubts) return this.#affected(translated, values)
+        this.#put(translated.believed, translated, values)
+        return 1
+      case "affected":
+        return this.#affected(translated, values)
+      case "get":
+        return this.#get(translated, values)
+      case "all":
+        return this.#wait(translated, values).then(({ rows }) => rows as ReadonlyArray<Row>)
+      case "visit":
+        return this.#wait(translated, values, true).then(({ rows }) => {
+          for (const row of rows as ReadonlyArray<ReadonlyArray<Value>>) if (visitor?.(row) === false) return
+        })
+    }
+  }
+
+  /** Holds what nobody waits for, and forgets what was read of its tables. */
+  #put(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
+    this.#forget(tables)
+    // one that is done again because something was wrong is done as it is told
+    this.#deferred.add(statement, this.#doubts ? undefined : statement.merged, tables, values.map(sendable))
+  }
+
+  #forget(tables: ReadonlyArray<string>): void {
+    for (const [what, known] of this.#known) {
+      if (known.tables.some((table) => tables.includes(table))) this.#known.delete(what)
+    }
+  }
+
+  #affected(statement: Translated, values: ReadonlyArray<Value>): Promise<number> {
+    this.#forget(statement.tables)
+    return this.#wait(statement, values).then(({ rowCount }) => rowCount ?? 0)
+  }
+
+  /** A row, which several programs of a transaction may ask for. */
+  #get(statement: Translated, values: ReadonlyArray<Value>): Promise<Row | undefined> | Row | undefined {
+    // one that returns what it writes is no read
+    if (!/^\s*SELECT\b/.test(statement.text)) {
+      this.#forget(statement.tables)
+      return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
+    }
+    const what = `${statement.text} ${JSON.stringify(values)}`
+    const known = this.#known.get(what)
+    if (known !== undefined) return known.row
+    return this.#wait(statement, values).then(({ rows }) => {
+      const row = rows[0] as Row | undefined
+      this.#known.set(what, { row, tables: statement.tables })
+      return row
+    })
+  }
+
+  #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<QueryResult> {
+    if (this.#deferred.touches(statement.tables)) this.#flush()
+    // rows and arrays are told apart by how the answer is read, and not by the statement
+    return this.#session.wait(this.#session.send(statement, values, asArrays))
+  }
+
+  #insert(translated: Translated, values: ReadonlyArray<Value>): unknown {
+    const { keyed, returning, tables } = translated
+    if (keyed !== undefined) {
+      const key = ++this.#tx.numbers[keyed.table]
+      this.#put(keyed, translated, [...values, key])
+      return key
+    }
+    this.#forget(tables)
+    if (this.#deferred.touches(tables)) this.#flush()
+    return this.#session.wait(this.#session.send(returning, values)).then(({ rows }) => Number(rows[0]?.key))
+  }
+}

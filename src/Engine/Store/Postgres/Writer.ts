@@ -1,0 +1,266 @@
+/**
+ * One writer for all on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit. A
+ * transaction begins with the row of `engine`, which is its lock; what nobody asks a count of goes out with the next thing that is
+ * asked, or with the commit.
+ *
+ * A program that fails rolls the whole group back, and the group is done again one program a transaction, so that the fault stays
+ * with the one that has it.
+ */
+import { StoreError } from "../../../Errors.ts"
+import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
+import { setImmediate } from "../../../RealTimers.ts"
+import type { Changes } from "../Changes.ts"
+import type { Program } from "../Program.ts"
+import type { Holder } from "./Holder.ts"
+import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
+import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
+import { Runner, type Session, type Traffic } from "./Session.ts"
+
+interface Command {
+  readonly run: (runner: Runner) => Promise<unknown>
+  readonly succeed: (value: never) => void
+  readonly fail: (cause: unknown) => void
+  result: unknown
+}
+
+export interface WriterOptions {
+  readonly tx: PostgresTransaction
+  readonly holder: Holder
+  readonly nonce: string
+  readonly traffic: Traffic
+  /** Most programs in one transaction. */
+  readonly max: number
+  readonly isFull: () => boolean
+  /** Called before every group: returns what has to be committed before it, if anything. */
+  readonly first: () => (() => Program<void>) | undefined
+  /** Called with why that could not be committed. */
+  readonly failed: (error: unknown) => void
+  /** Called after the programs, unless the transaction is full or one of them failed: those that it submits are part of it. */
+  readonly joining: () => void
+  /** Called after the programs: returns what is written with them before they are committed, if anything. */
+  readonly committing: () => Program<void> | undefined
+  /** Called when a transaction was rolled back, with why: whether something was put right, so that it may succeed now. */
+  readonly mend: (error: unknown) => Promise<boolean>
+  /** Called after every commit, before the callers wake. */
+  readonly committed: (changes: Changes) => void
+}
+
+/** How often a transaction is begun again because something was put right, or because its connection was lost. */
+const MOST_MENDED = 500
+const MOST_LOST = 3
+
+const BEGIN = { name: "begin", text: "BEGIN" }
+const COMMIT = { name: "commit", text: "COMMIT" }
+const LOCK = {
+  name: "lock",
+  text: "UPDATE engine SET batch = batch + 1 WHERE holder = $1 RETURNING batch, environments, events, runs, seq"
+}
+const SAVE_NUMBERS = {
+  name: "numbers",
+  text: "UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4"
+}
+
+export class Writer {
+  readonly #options: WriterOptions
+  readonly #queue: Array<Command> = []
+  #isWorking = false
+  #closed: unknown
+
+  constructor(options: WriterOptions) {
+    this.#options = options
+  }
+
+  /** Queues a program. One of the callbacks is called after the commit, or when it failed. */
+  submit<A>(
+    run: (runner: Runner) => Promise<A>,
+    succeed: (value: A) => void,
+    fail: (cause: unknown) => void
+  ): void {
+    if (this.#closed !== undefined) return fail(this.#closed)
+    this.#queue.push({ run, succeed, fail, result: undefined })
+    if (this.#isWorking) return
+    this.#isWorking = true
+    // those that are submitted in this turn of the event loop share a transaction
+    setImmediate(() => void this.#work())
+  }
+
+  /** Commits what is queued; later programs fail with `reason`. */
+  async close(reason: unknown): Promise<void> {
+    if (this.#queue.length > 0 || this.#isWorking) {
+      await new Promise<void>((resolve) =>
+        this.submit(
+          () => Promise.resolve(),
+          resolve,
+          () => resolve()
+        )
+      )
+    }
+    this.#closed ??= reason
+  }
+
+  /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
+  stop(reason: unknown): void {
+    this.#closed ??= reason
+  }
+
+  async #work(): Promise<void> {
+    while (this.#queue.length > 0) await this.#drain()
+    this.#isWorking = false
+  }
+
+  async #drain(): Promise<void> {
+    const group = this.#queue.splice(0, this.#options.max)
+    await this.#doFirst()
+    const cause = await this.#transactMending(group, true)
+    if (cause === undefined) return
+    if (group.length === 1 || isLost(cause.error)) {
+      for (const command of group) command.fail(cause.error)
+      return
+    }
+    for (const command of group) {
+      const alone = await this.#transactMending([command], false)
+      if (alone !== undefined) command.fail(alone.error)
+    }
+  }
+
+  async #doFirst(): Promise<void> {
+    const program = this.#options.first()
+    if (program === undefined) return
+    const first: Command = {
+      run: (runner) => runner.run(program()),
+      succeed: () => {},
+      fail: () => {},
+      result: undefined
+    }
+    const cause = await this.#transactMending([first], false)
+    if (cause !== undefined) this.#options.failed(cause.error)
+  }
+
+  async #transactMending(
+    group: Array<Command>,
+    mayJoin: boolean
+  ): Promise<{ readonly error: unknown } | undefined> {
+    let lost = 0
+    let doubts = false
+    for (let mended = 0; ; mended++) {
+      if (this.#closed !== undefined) return { error: this.#closed }
+      const cause = await this.#transact(group, mayJoin, doubts)
+      if (cause === undefined) return undefined
+      if (!doubts && wasWrong(cause.error)) {
+        doubts = true
+        continue
+      }
+      if (isLost(cause.error) || isConflict(cause.error)) {
+        if (++lost > MOST_LOST) return cause
+      } else if (mended === MOST_MENDED || !(await this.#options.mend(cause.error))) {
+        return cause
+      }
+    }
+  }
+
+  async #transact(
+    group: Array<Command>,
+    mayJoin: boolean,
+    doubts: boolean
+  ): Promise<{ readonly error: unknown } | undefined> {
+    const { holder, tx } = this.#options
+    let session: Session
+    try {
+      session = await holder.session()
+    } catch (error) {
+      return { error }
+    }
+    const runner = new Runner(session, tx, doubts)
+    let batch: number | undefined
+    try {
+      batch = await this.#begin(session, runner)
+      await this.#runAll(runner, group, mayJoin)
+      const last = this.#options.committing()
+      if (last !== undefined) await runner.run(last)
+      await runner.committing()
+      const { environments, events, runs, seq } = tx.numbers
+      runner.put(SAVE_NUMBERS, [environments, events, runs, seq])
+    } catch (error) {
+      const cause = runner.cause(error)
+      tx.rolledBack()
+      await this.#rollBack(session, cause)
+      return { error: cause }
+    }
+    const cause = await this.#commit(session, runner, batch)
+    if (cause !== undefined) {
+      tx.rolledBack()
+      return cause
+    }
+    this.#options.traffic.commits++
+    this.#options.committed(tx.committed())
+    for (const command of group) command.succeed(command.result as never)
+    return undefined
+  }
+
+  async #begin(session: Session, runner: Runner): Promise<number> {
+    const { nonce, tx } = this.#options
+    runner.put(BEGIN, [])
+    const { rows } = await session.wait(session.send(LOCK, [nonce]))
+    const [row] = rows
+    if (row === undefined) {
+      throw new StoreError(
+        "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
+        { code: "STORE_LOCKED" }
+      )
+    }
+    const { batch, ...numbers } = row as Numbers & { readonly batch: number }
+    tx.numbers = numbers
+    tx.begin()
+    return batch
+  }
+
+  /** Leaves programs of the group for the next one when those before them have taken long. */
+  async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
+    const before = stepsTaken()
+    const commands = group.length
+    for (let i = 0; i < group.length; i++) {
+      group[i]!.result = await group[i]!.run(runner)
+      const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull()
+      if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
+      else if (mayJoin && !isFull && i + 1 === commands) {
+        const others = this.#queue.length
+        this.#options.joining()
+        group.push(...this.#queue.splice(others))
+      }
+    }
+  }
+
+  async #commit(
+    session: Session,
+    runner: Runner,
+    batch: number
+  ): Promise<{ readonly error: unknown } | undefined> {
+    try {
+      const { command } = await session.wait(session.send(COMMIT))
+      if (command === "COMMIT") return undefined
+      // a transaction with a statement that failed is rolled back, which is no error
+      return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
+    } catch (error) {
+      if (!isLost(error)) {
+        this.#options.holder.drop()
+        return { error }
+      }
+      this.#options.holder.drop()
+      try {
+        return (await this.#options.holder.wasCommitted(batch)) ? undefined : { error }
+      } catch (unknown) {
+        return { error: unknown }
+      }
+    }
+  }
+
+  async #rollBack(session: Session, cause: unknown): Promise<void> {
+    if (isLost(cause)) return this.#options.holder.drop()
+    try {
+      await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
+    } catch {
+      // the connection was lost meanwhile: its transaction goes with it
+      this.#options.holder.drop()
+    }
+  }
+}

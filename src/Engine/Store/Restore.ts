@@ -1,0 +1,160 @@
+/** A backup becomes the database of an engine, which goes on from there. */
+import { existsSync, realpathSync, statSync } from "node:fs"
+import { chmod, copyFile } from "node:fs/promises"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { StoreError, ValidationError } from "../../Errors.ts"
+import { checkKeys, type Keys } from "../../OptionKeys.ts"
+import { type BackupInfo, madeAtOf, removeMark } from "./Backup.ts"
+import { checkFiles, DEFAULT_MODE, refuseFolder } from "./Files.ts"
+import { acquireLock } from "./Lock.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
+import { checkLastOwner, isOwned } from "./Ownership.ts"
+import { partialName, putInPlace, putNew, removeLogs, removePartial } from "./PutFile.ts"
+import { storeError } from "./SqliteErrors.ts"
+import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
+
+export interface RestoreOptions {
+  /** The file of the backup, which stays as it is. */
+  readonly backup: string
+  /** The database file that it becomes. */
+  readonly filename: string
+  /** Whether it may replace a database that is there; `false` by default. */
+  readonly replace?: boolean
+}
+
+const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
+
+/**
+ * Makes a backup the database at `filename`, whole or not at all, after reading all of it. An engine that is started on it goes on with
+ * the runs that were in flight.
+ *
+ * Fails with `ValidationError` for a file that is no backup, and where there is a database that may not be replaced; with `StoreError`:
+ * `STORE_LOCKED` when an engine has it open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when it is of a newer
+ * version, or cannot be read or written.
+ */
+export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    // what has begun is finished: half of it would be neither the old nor the new
+    Effect.uninterruptible(
+      Effect.tryPromise({
+        try: () => putBack(options, now),
+        catch: (cause) =>
+          cause instanceof ValidationError
+            ? cause
+            : storeError(`Cannot restore "${options.backup}" to "${options.filename}"`, cause)
+      })
+    )
+  )
+
+const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo> => {
+  checkKeys(options, restoreKeys, "A restore")
+  const { backup, filename, replace = false } = options
+  refuseNoBackup(backup)
+  if (filename.trim() === "")
+    throw new ValidationError("The filename of the database must not be empty or blank")
+  refuseFolder(filename)
+  checkFiles(filename, DEFAULT_MODE)
+  // the links to a database go on to mean it
+  const target = existsSync(filename) ? realpathSync(filename) : filename
+  const isThere = existsSync(target)
+  if (isThere && realpathSync(backup) === target) {
+    throw new ValidationError(`"${backup}" is the database itself: a backup is restored to another file`)
+  }
+  const lock = acquireLock(target, DEFAULT_MODE, now)
+  const partial = partialName(target)
+  try {
+    if (isThere) {
+      // one that is open under another name
+      checkInUse(target)
+      if (!replace) {
+        throw new ValidationError(
+          `"${filename}" exists, and is not replaced without being told so: add --replace (\`replace: true\`), or restore to another file`
+        )
+      }
+    }
+    removePartial(partial)
+    await copyFile(backup, partial)
+    await chmod(partial, isThere ? statSync(target).mode & 0o777 : DEFAULT_MODE)
+    const info = prepare(partial, backup, filename)
+    if (!isThere) await putNew(partial, target)
+    else {
+      closeLog(target)
+      await putInPlace(partial, target)
+    }
+    return info
+  } finally {
+    removePartial(partial)
+    lock.release()
+  }
+}
+
+const refuseNoBackup = (backup: string): void => {
+  const stat = statSync(backup, { throwIfNoEntry: false })
+  if (stat === undefined) throw new ValidationError(`There is no file "${backup}"`)
+  if (!stat.isFile() || stat.size === 0) {
+    throw new ValidationError(`"${backup}" is no backup: ${stat.isFile() ? "it is empty" : "it is no file"}`)
+  }
+  if ((statSync(`${backup}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) {
+    throw new ValidationError(
+      `"${backup}" is no backup: there is a log beside it, so that it is a database in use, or one that was not closed. ` +
+        "`ironflow backup` makes a backup of it"
+    )
+  }
+}
+
+const checkInUse = (target: string): void => {
+  try {
+    checkLastOwner(target)
+  } catch (error) {
+    // what else it says is about opening the old one, which is not wanted any more
+    if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
+  }
+}
+
+/** Looks at the copy, and makes it a database that was closed. */
+const prepare = (partial: string, backup: string, filename: string): BackupInfo => {
+  const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
+  let db: DatabaseSync | undefined
+  try {
+    db = new DatabaseSync(partial)
+    checkOurs(db, backup)
+    const version = versionOf(db)
+    if (version === 0) throw notOne("there is nothing in it")
+    if (isOwned(db)) {
+      throw notOne(
+        "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes whole ones"
+      )
+    }
+    checkAll(db, backup)
+    const madeAt = madeAtOf(db)
+    removeMark(db)
+    db.exec("PRAGMA journal_mode=DELETE")
+    return { filename, bytes: statSync(partial).size, version, ...(madeAt === undefined ? {} : { madeAt }) }
+  } catch (error) {
+    // SQLITE_NOTADB
+    if (error instanceof Error && "errcode" in error && error.errcode === 26)
+      throw notOne("it is no SQLite database")
+    throw error
+  } finally {
+    db?.close()
+  }
+}
+
+/**
+ * Brings what is left in the log of the old database into it, and removes the log: SQLite would take it for that of the new one, of
+ * which it would make something that neither was.
+ */
+const closeLog = (target: string): void => {
+  try {
+    const old = new DatabaseSync(target)
+    try {
+      old.exec("PRAGMA journal_mode=DELETE")
+    } finally {
+      old.close()
+    }
+  } catch {
+    // it is too damaged for that, which may be why it is replaced
+  }
+  removeLogs(target)
+}

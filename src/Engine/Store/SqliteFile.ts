@@ -1,0 +1,159 @@
+/** The file of a SQLite database: opened by one process at a time, checked, and brought up to date. */
+import { StoreError } from "../../Errors.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
+import { acquireLock } from "./Lock.ts"
+import { migrations } from "./Migrations.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
+import { checkLastOwner, type LastStop } from "./Ownership.ts"
+import { findUnsound } from "./Soundness.ts"
+import { isDamage, storeError } from "./SqliteErrors.ts"
+
+export interface SqliteOptions {
+  /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
+  readonly filename: string
+  /** The mode of the file when it is made, and of those beside it: 0600 by default. Files that are there keep theirs. */
+  readonly fileMode?: number
+  /** Reads the whole file first, and fails with `STORE_CORRUPT` when something in it is damaged. */
+  readonly check?: boolean
+}
+
+export interface Opened {
+  readonly db: DatabaseSync
+  /** False for a database in memory. */
+  readonly isFile: boolean
+  /** What should be known about the last stop. */
+  readonly lastStop: LastStop | undefined
+  /** What should be known about the files. */
+  readonly warnings: ReadonlyArray<string>
+  readonly release: () => void
+}
+
+/** Opens the file, and makes sure that it is ours and nobody else's. */
+export const open = (
+  { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,
+  now: number
+): Opened => {
+  // SQLite takes an empty name for a database that is gone with the process
+  if (filename.trim() === "") {
+    throw new StoreError("The filename of the database must not be empty or blank", {
+      code: "STORE_UNAVAILABLE"
+    })
+  }
+  const isFile = filename !== ":memory:"
+  if (isFile) refuseFolder(filename)
+  const warnings = isFile ? checkFiles(filename, fileMode) : []
+  const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
+  let db: DatabaseSync | undefined
+  try {
+    const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
+    if (isFile) makeFile(filename, fileMode)
+    db = new DatabaseSync(filename, { timeout: 5000 })
+    // before anything is changed: it may be somebody else's
+    checkOurs(db, filename)
+    db.exec(
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
+    )
+    if (check) checkAll(db, filename)
+    const opened = db
+    return {
+      warnings,
+      db: opened,
+      isFile,
+      lastStop,
+      release: () => {
+        opened.close()
+        lock?.release()
+      }
+    }
+  } catch (error) {
+    db?.close()
+    lock?.release()
+    throw error
+  }
+}
+
+/** Marks a database as ours: "Iron" in ASCII. */
+const APPLICATION_ID = 0x49726f6e
+
+const pragma = (db: DatabaseSync, name: string): number =>
+  Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
+
+/** Which version its tables have; 0 where there are none. */
+export const versionOf = (db: DatabaseSync): number => pragma(db, "user_version")
+
+/** Throws a `StoreError` for a database of something else, and for one of a newer version. */
+export const checkOurs = (db: DatabaseSync, filename: string): void => {
+  const foreign =
+    pragma(db, "application_id") !== APPLICATION_ID &&
+    db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
+  if (foreign) {
+    throw new StoreError(
+      `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
+      { code: "STORE_CORRUPT" }
+    )
+  }
+  const done = versionOf(db)
+  if (done > migrations.length) {
+    throw new StoreError(
+      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+}
+
+/** Problems that are told of. */
+const MOST_PROBLEMS = 10
+
+/** Reads the whole file, and throws a `StoreError` that says what is damaged. */
+export const checkAll = (db: DatabaseSync, filename: string): void => {
+  const problems: Array<string> = []
+  try {
+    for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
+      problems.push(...String(row.integrity_check).split("\n"))
+    }
+    if (problems.length === 1 && problems[0] === "ok")
+      problems.splice(0, 1, ...findUnsound(db, MOST_PROBLEMS))
+  } catch (error) {
+    // it may be too badly damaged to be checked to the end
+    if (!isDamage(error)) throw error
+    problems.push(storeError("it cannot be read to the end", error).message)
+  }
+  if (problems.length === 0) return
+  throw new StoreError(
+    `Database "${filename}" is damaged: ${problems
+      .filter((line) => line !== "")
+      .slice(0, MOST_PROBLEMS)
+      .join("; ")}. Restore it from a backup; without the check the engine starts, ` +
+      "and leaves alone what is damaged",
+    { code: "STORE_CORRUPT" }
+  )
+}
+
+/** Brings the tables up to what this version knows. */
+export const migrate = (db: DatabaseSync): void => {
+  const done = versionOf(db)
+  db.exec("BEGIN IMMEDIATE")
+  try {
+    for (const migration of migrations.slice(done)) db.exec(migration)
+    db.exec(`PRAGMA user_version = ${migrations.length}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT`)
+  } catch (error) {
+    db.exec("ROLLBACK")
+    throw error
+  }
+}
+
+/** The last id of those that new ids are compared with: of the log, and of jobs that are held. */
+export const lastId = (db: DatabaseSync): string | undefined => {
+  try {
+    const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
+    const job = db.prepare("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL").get()?.id
+    const [last] = [event, job]
+      .flatMap((id) => (id == null ? [] : [String(id)]))
+      .toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
+    return last
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    // the end of the log is damaged, which `lookAtNewest` says: new ids go by the clock alone
+    return undefined
+  }
+}

@@ -1,0 +1,37 @@
+/** What the engine says when its own work on the store fails: once when that begins, and once when it is over. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+
+/** How long after a failure the work is tried again, milliseconds. */
+export const RETRY_MS = 1000
+
+export class StoreOutage {
+  readonly #failing: string
+  readonly #over: string
+  #isOn = false
+
+  /** `failing` and `over` are sentences: "Timers cannot be fired", "Timers are fired again". */
+  constructor(failing: string, over: string) {
+    this.#failing = failing
+    this.#over = over
+  }
+
+  get isOn(): boolean {
+    return this.#isOn
+  }
+
+  failed(error: StoreError): Effect.Effect<void> {
+    if (this.#isOn) return Effect.void
+    this.#isOn = true
+    if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
+    const text = `${this.#failing}: ${error.message}. Trying again every second`
+    // a full disk explains itself, a bug does not
+    return error.retryable ? Effect.logError(text) : Effect.logError(text, error)
+  }
+
+  succeeded(): Effect.Effect<void> {
+    if (!this.#isOn) return Effect.void
+    this.#isOn = false
+    return Effect.logInfo(this.#over)
+  }
+}

@@ -1,0 +1,132 @@
+/** The history of an entity with what each of its events has started: runs, and their steps. */
+import type { StreamNotFoundError } from "../../Errors.ts"
+import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { readKind } from "../Runs/StepKinds.ts"
+import type {
+  ReadStreamQuery,
+  StartedRun,
+  StartedStep,
+  StreamHistoryEntry,
+  StreamHistoryPage
+} from "./StreamRecords.ts"
+import { getStream, readPart } from "./StreamRows.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
+
+/** Runs and steps after which a page ends, whatever its limit says. */
+const MOST_ROWS = 10_000
+
+/** A page of the history; `nextVersion` is the version that the next page begins with. Throws `StreamNotFoundError`. */
+export const readStreamHistory = inEnvironment(
+  "readStreamHistory",
+  function* (tx: Transaction, query: ReadStreamQuery): Program<StreamHistoryPage, StreamNotFoundError> {
+    const info = yield* getStream.in(tx, query.environment, query.entityId)
+    // the page may end before its limit
+    const { events, ...rest } = yield* readPart.in(tx, { ...query, limit: query.limit + 1 })
+    const entries: Array<StreamHistoryEntry> = []
+    let rows = 0
+    for (const event of events.slice(0, query.limit)) {
+      const runs = yield* runsOf(event.position)
+      entries.push({ event, runs })
+      rows += runs.reduce((sum, { steps }) => sum + steps.length, runs.length)
+      if (rows >= MOST_ROWS) break
+    }
+    const next = events[entries.length]?.entityVersion ?? rest.next
+    return { info, entries, ...(next === undefined ? {} : { nextVersion: next }) }
+  },
+  (query) => `read the history of stream "${query.entityId}"`
+)
+
+const RUNS_OF = statement(
+  "StreamHistory.runsOf",
+  `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM runs r
+       JOIN functions f ON f.key = r.function
+       WHERE r.key >= ? AND r.key < ? AND r.event = ? AND r.input IS NULL ORDER BY r.key`
+)
+
+/** The runs that the event at a position of the log has started. */
+function* runsOf(position: number): Program<Array<StartedRun>> {
+  return yield* forEach(
+    yield* all(RUNS_OF, yield* firstRunAt(position), yield* firstRunAt(position + 1), position),
+    function* (row) {
+      return {
+        id: String(row.id),
+        functionId: String(row.fn),
+        status: statusIn(row)!,
+        attempt: Number(row.attempt),
+        createdAt: Number(row.created_at),
+        ...timeOf("startedAt", row.started_at),
+        ...timeOf("endedAt", row.ended_at),
+        steps: yield* stepsOf(row)
+      }
+    }
+  )
+}
+
+const FIRST_RUN_AT = statement("StreamHistory.firstRunAt", "SELECT max(key) AS last FROM runs")
+
+const FIRST_RUN_AT_2 = statement(
+  "StreamHistory.firstRunAt.2",
+  "SELECT key, event FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
+)
+
+/**
+ * The lowest key of a run that has begun at the position of the log or after it. Runs are made when their event is stored,
+ * invoked ones at the end of the log: their keys and positions grow together, and an index would only cost every run.
+ */
+function* firstRunAt(position: number): Program<number> {
+  let low = 0
+  let high = Number((yield* get(FIRST_RUN_AT))?.last ?? 0) + 1
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    const row = yield* get(FIRST_RUN_AT_2, middle)
+    if (row === undefined || Number(row.event) >= position) high = middle
+    else low = Number(row.key) + 1
+  }
+  return low
+}
+
+const STEPS_OF = statement(
+  "StreamHistory.stepsOf",
+  `SELECT step_key, name, kind, failed, attempt, started_at, ended_at FROM steps
+     WHERE run = ? AND kind <> 'parallel' ORDER BY seq`
+)
+
+const STEPS_OF_2 = statement(
+  "StreamHistory.stepsOf.2",
+  `SELECT step_key, name, step_kind, failures, created_at FROM waits
+     WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
+)
+
+/** Without what they returned, which may be a lot. */
+function* stepsOf(run: Row): Program<Array<StartedStep>> {
+  const finished = yield* all(STEPS_OF, run.key!)
+  const open = yield* all(STEPS_OF_2, run.key!)
+  return [
+    ...finished.map((row): StartedStep => ({
+      id: `${String(run.id)}:${String(row.step_key)}`,
+      name: String(row.name),
+      kind: readKind(row.kind).kind,
+      status: Number(row.failed) === 0 ? "completed" : "failed",
+      attempt: Number(row.attempt),
+      startedAt: Number(row.started_at),
+      endedAt: Number(row.ended_at)
+    })),
+    ...open.map((row): StartedStep => ({
+      id: `${String(run.id)}:${String(row.step_key)}`,
+      name: String(row.name),
+      kind: String(row.step_kind),
+      status: "waiting",
+      attempt: Number(row.failures) + 1,
+      startedAt: Number(row.created_at)
+    }))
+  ]
+}
+
+const timeOf = <Name extends string>(
+  name: Name,
+  value: Row[string] | undefined
+): { readonly [K in Name]?: number } =>
+  // the compiler does not see that a computed name is `Name`
+  (value == null ? {} : { [name]: Number(value) }) as { readonly [K in Name]?: number }

@@ -1,0 +1,109 @@
+/** What entity streams take and give. */
+import type { StoredStreamEvent } from "../../EntityStream.ts"
+import type { JsonText } from "../../Json.ts"
+import type { RunStatus } from "../../RunStatus.ts"
+import type { RunStep } from "../../Client/Client.ts"
+
+/** What an append to a stream has come to. */
+export interface AppendedToStream {
+  /** The version of the stream after the append. */
+  readonly entityVersion: number
+  /** Position of the last event in the log. */
+  readonly position: number
+  readonly events: ReadonlyArray<StoredStreamEvent>
+  /** Whether an earlier append with the same idempotency key was returned instead. */
+  readonly duplicate: boolean
+  /** The earlier append with the same key had other events. */
+  readonly conflicting: boolean
+  /** As of {@link AppendedEvent}. */
+  readonly warnings: ReadonlyArray<string>
+}
+
+export interface ReadStreamQuery {
+  readonly environment: string
+  readonly entityId: string
+  /** Inclusive; 0 for the first event, or backwards the last. */
+  readonly fromVersion: number
+  /** 0 for all. */
+  readonly limit: number
+  readonly backward: boolean
+  /** Fails with `LimitExceededError` for more characters of data. */
+  readonly most?: number
+}
+
+/** An event of a stream; `timestamp` is epoch milliseconds. */
+export interface StreamEventRow {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly source?: string
+  readonly timestamp: number
+  readonly entityVersion: number
+  readonly position: number
+}
+
+/** `totalCount` counts all events of the stream. */
+export interface StreamRows {
+  readonly events: ReadonlyArray<StreamEventRow>
+  readonly totalCount: number
+}
+
+/** A stream; times are epoch milliseconds. */
+export interface StreamRow {
+  readonly entityId: string
+  readonly entityType: string
+  readonly version: number
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+/** A run that an event has started. Times are epoch milliseconds. */
+export interface StartedRun {
+  readonly id: string
+  readonly functionId: string
+  readonly status: RunStatus
+  readonly attempt: number
+  readonly createdAt: number
+  readonly startedAt?: number
+  readonly endedAt?: number
+  readonly steps: ReadonlyArray<StartedStep>
+}
+
+export interface StartedStep extends Pick<RunStep, "id" | "name" | "kind" | "status" | "attempt"> {
+  readonly startedAt: number
+  readonly endedAt?: number
+}
+
+export interface StreamHistoryEntry {
+  readonly event: StreamEventRow
+  readonly runs: ReadonlyArray<StartedRun>
+}
+
+/** A page of the history of a stream; `nextVersion` is the one that the next page begins with. */
+export interface StreamHistoryPage {
+  readonly info: StreamRow
+  readonly entries: ReadonlyArray<StreamHistoryEntry>
+  readonly nextVersion?: number
+}
+
+export interface ListStreamsQuery {
+  readonly environment: string
+  readonly entityType?: string
+  readonly limit: number
+  readonly offset: number
+}
+
+export interface NewSnapshot {
+  readonly environment: string
+  readonly entityId: string
+  readonly entityType: string
+  readonly entityVersion: number
+  readonly state: JsonText
+}
+
+export interface SnapshotRow extends Omit<NewSnapshot, "environment"> {
+  readonly snapshotId: string
+  readonly createdAt: number
+}

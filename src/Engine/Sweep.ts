@@ -1,0 +1,43 @@
+/** Deleting what is old: now and every hour, in small transactions, so that nobody waits for it. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreError } from "../Errors.ts"
+
+/** Records in one transaction. */
+export const BATCH = 200
+
+const EVERY = Duration.hours(1)
+
+/** How long others have the store between two transactions, milliseconds. */
+const PAUSE_MS = 10
+
+/** Sweeps until the scope ends. */
+export const everyHour = (sweep: Effect.Effect<void, StoreError>): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.forkScoped(
+      Effect.forever(
+        Effect.andThen(
+          Effect.catch(sweep, (error) =>
+            Effect.logWarning("What is old could not be deleted; trying again in an hour", error)
+          ),
+          Effect.sleep(EVERY)
+        )
+      )
+    )
+  )
+
+/** Repeats a transaction that says how many records it has deleted, until there are no more. */
+export const untilNone = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effect<void, E> =>
+  Effect.flatMap(deleteSome, (count) =>
+    count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilNone(deleteSome))
+  )
+
+/** Repeats a transaction that says after what to go on, until there is no more. */
+export const untilEnd = <A, E>(
+  deleteSome: (after: A | undefined) => Effect.Effect<{ readonly after?: A | undefined }, E>,
+  from?: A
+): Effect.Effect<void, E> =>
+  Effect.flatMap(deleteSome(from), ({ after }) =>
+    after === undefined ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilEnd(deleteSome, after))
+  )

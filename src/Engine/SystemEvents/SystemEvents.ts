@@ -1,0 +1,374 @@
+/**
+ * System events: what happens to runs, steps, functions, secrets, workers, projections and configurations. They are announced to
+ * those who listen, and the last of them are remembered for replay; they are not stored, and an engine that starts remembers none.
+ *
+ * {@link SystemEventsService.announce} is the one place where an area of the engine says that something has happened;
+ * {@link SystemEventsService.announceNewest} says what something is now, of which nobody needs to know what it was before.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Store } from "../Store/Store.ts"
+import type { RunActivity, Seen } from "../Store/Activity.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import { decodeJson, isObject } from "../../Json.ts"
+import { plainResult } from "../../Result.ts"
+import type { Action } from "../../Policy.ts"
+
+export interface SystemEvent {
+  /** One more with every event of the engine. */
+  readonly sequence: number
+  readonly id: string
+  readonly topic: string
+  /** JSON text, put together when somebody reads it. */
+  readonly data: string
+  readonly length: number
+  /** Epoch milliseconds. */
+  readonly timestamp: number
+  /** What somebody must be allowed to do who is told, besides subscribing. */
+  readonly access?: EventAccess | undefined
+}
+
+export interface EventAccess {
+  readonly action: Action
+  readonly resource: string
+  /** The name of an event whose data is told: not to those to whom a policy denies it. */
+  readonly event?: string
+}
+
+/** Events that are remembered in each environment, and characters of all their data. */
+export const REMEMBERED = 1000
+const REMEMBERED_LENGTH = 8 * 1024 * 1024
+/** Characters of the data of all environments together. */
+export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+/** Environments of which something is remembered, besides those to which somebody listens. */
+const ENVIRONMENTS = 10_000
+
+interface Memory {
+  events: Array<SystemEvent>
+  length: number
+  /** The sequence of the last event that was forgotten. */
+  forgotten: number
+  /** Of each topic the newest event, in the order of their sequences. */
+  readonly newest: Map<string, SystemEvent>
+  newestLength: number
+  newestForgotten: number
+  readonly listeners: Set<(event: SystemEvent) => void>
+}
+
+export class SystemEventsService {
+  /** Tells the events of this engine from those of one before it. */
+  readonly epoch: string
+  readonly #now: () => number
+  readonly #memories = new Map<string, Memory>()
+  /** Characters of all that is remembered. */
+  #length = 0
+  #sequence = 0
+  /** The newest sequence when an environment was forgotten altogether. */
+  #forgotten = 0
+  /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
+  #newestSince: number | undefined
+
+  constructor(now: () => number) {
+    this.#now = now
+    this.epoch = now().toString(36)
+  }
+
+  /** The newest sequence. */
+  get end(): number {
+    return this.#sequence
+  }
+
+  /**
+   * Says that something has happened. `topic` begins with `system.`; what `data` returns becomes JSON, if anybody reads it.
+   * `length` is about how long that is.
+   */
+  announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
+    const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
+    this.#remember(environment, this.#now(), what, length)
+  }
+
+  /**
+   * Says what something is now. Whoever has not been told yet what it was before is not told any more. `data` returns JSON
+   * text. Nothing is announced while nobody listens to such events.
+   */
+  announceNewest(
+    environment: string,
+    topic: string,
+    {
+      access,
+      data,
+      length
+    }: { readonly access: EventAccess; readonly data: () => string; readonly length: number }
+  ): void {
+    if (this.#newestSince === undefined) return
+    const memory = this.#memory(environment)
+    const { newest } = memory
+    const event = new Remembered(this.epoch, ++this.#sequence, this.#now(), { topic, data, access }, length)
+    const before = memory.newestLength
+    memory.newestLength += length - (newest.get(topic)?.length ?? 0)
+    // moves to the end
+    newest.delete(topic)
+    newest.set(topic, event)
+    forgetNewest(memory, REMEMBERED_LENGTH)
+    this.#length += memory.newestLength - before
+    this.#makeRoom()
+    for (const listener of memory.listeners) listener(event)
+  }
+
+  /** From now on somebody listens to what is announced as the newest, or nobody does. */
+  set listensToNewest(listens: boolean) {
+    if (listens === (this.#newestSince !== undefined)) return
+    // a sequence of its own: whoever was here before has missed what nobody was told
+    this.#newestSince = listens ? ++this.#sequence : undefined
+    for (const memory of this.#memories.values()) {
+      memory.newest.clear()
+      this.#length -= memory.newestLength
+      memory.newestLength = 0
+    }
+  }
+
+  /** What is remembered after a sequence, oldest first. */
+  after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
+    const memory = this.#memories.get(environment)
+    if (memory === undefined) return []
+    const { events, newest } = memory
+    const first = events.findIndex((event) => event.sequence > sequence)
+    const happened = first === -1 ? [] : events.slice(first)
+    if (newest.size === 0) return happened
+    const states = [...newest.values()].filter((event) => event.sequence > sequence)
+    if (states.length === 0 || happened.length === 0) return states.length === 0 ? happened : states
+    return [...happened, ...states].sort((a, b) => a.sequence - b.sequence)
+  }
+
+  /** The sequence after which everything is remembered. */
+  knownAfter(environment: string): number {
+    return this.#memories.get(environment)?.forgotten ?? this.#forgotten
+  }
+
+  /** The same for what is announced as the newest. */
+  newestKnownAfter(environment: string): number {
+    return Math.max(
+      this.#newestSince ?? this.#sequence,
+      this.#memories.get(environment)?.newestForgotten ?? this.#forgotten
+    )
+  }
+
+  listen(environment: string, listener: (event: SystemEvent) => void): () => void {
+    const { listeners } = this.#memory(environment)
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }
+
+  /** Announces what happened to runs. */
+  announceRuns(activity: ReadonlyArray<Seen>): void {
+    const now = this.#now()
+    for (const one of activity) {
+      if (one._tag === "RunTaken") continue
+      const outcome = "outcome" in one && one.outcome._tag === "Success" ? one.outcome.value : undefined
+      this.#remember(one.environment, now, one, 256 + (outcome?.length ?? 0))
+    }
+  }
+
+  #remember(environment: string, now: number, what: Announcement | RunActivity, length: number): void {
+    const memory = this.#memory(environment)
+    const event = new Remembered(this.epoch, ++this.#sequence, now, what, length)
+    const before = memory.length
+    memory.events.push(event)
+    memory.length += length
+    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) {
+      forget(memory, REMEMBERED_LENGTH / 2)
+    }
+    this.#length += memory.length - before
+    this.#makeRoom()
+    for (const listener of memory.listeners) listener(event)
+  }
+
+  /** Forgets when all environments together have too much: those first that have most, as much as makes it worth the while. */
+  #makeRoom(): void {
+    if (this.#length <= REMEMBERED_IN_ALL) return
+    for (let most = REMEMBERED_LENGTH / 2; this.#length > REMEMBERED_IN_ALL * 0.75; most /= 2) {
+      this.#length = 0
+      for (const memory of this.#memories.values()) {
+        if (memory.length > most) forget(memory, most)
+        forgetNewest(memory, most)
+        this.#length += memory.length + memory.newestLength
+      }
+    }
+  }
+
+  /** Forgets half of the environments, the oldest first, but for those to which somebody listens. */
+  #forgetEnvironments(): void {
+    this.#forgotten = this.#sequence
+    for (const [environment, { length, listeners, newestLength }] of this.#memories) {
+      if (this.#memories.size <= ENVIRONMENTS / 2) return
+      if (listeners.size > 0) continue
+      this.#length -= length + newestLength
+      this.#memories.delete(environment)
+    }
+  }
+
+  #memory(environment: string): Memory {
+    let memory = this.#memories.get(environment)
+    if (memory === undefined) {
+      if (this.#memories.size >= ENVIRONMENTS) this.#forgetEnvironments()
+      memory = {
+        events: [],
+        length: 0,
+        forgotten: this.#forgotten,
+        newest: new Map(),
+        newestLength: 0,
+        newestForgotten: this.#forgotten,
+        listeners: new Set()
+      }
+      this.#memories.set(environment, memory)
+    }
+    return memory
+  }
+}
+
+export class SystemEvents extends Context.Service<SystemEvents, SystemEventsService>()(
+  "@ironflow/node/Engine/SystemEvents"
+) {}
+
+/** Hears of what happens to runs; the other areas say themselves what happens in them. */
+export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
+  SystemEvents,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const clock = yield* Clock.Clock
+    const system = new SystemEventsService(() => clock.currentTimeMillisUnsafe())
+    const stop = store.onCommit(({ activity }) => system.announceRuns(activity), { activity: "runs" })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return system
+  })
+)
+
+/** Forgets of what has happened all but the last, of the length at most. */
+const forget = (memory: Memory, most: number): void => {
+  let first = Math.max(0, memory.events.length - REMEMBERED)
+  const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
+  let length = lengthOf(memory.events.slice(first))
+  while (length > most && first < memory.events.length) {
+    length -= memory.events[first++]!.length
+  }
+  memory.forgotten = memory.events[first - 1]?.sequence ?? memory.forgotten
+  memory.events = memory.events.slice(first)
+  memory.length = length
+}
+
+/** Forgets of what is announced as the newest all but the last, of the length at most. */
+const forgetNewest = (memory: Memory, most: number): void => {
+  for (const [oldest, { length, sequence }] of memory.newest) {
+    if (memory.newest.size <= REMEMBERED && memory.newestLength <= most) break
+    memory.newest.delete(oldest)
+    memory.newestLength -= length
+    memory.newestForgotten = sequence
+  }
+}
+
+type Fields = { readonly [name: string]: unknown }
+
+interface Announcement {
+  readonly topic: string
+  /** Puts together the JSON text. */
+  readonly data: () => string
+  readonly access?: EventAccess
+}
+
+/** Every run makes some of these and hardly anybody reads them: what can be made of what happened is made when it is read. */
+class Remembered implements SystemEvent {
+  readonly sequence: number
+  readonly timestamp: number
+  readonly length: number
+  readonly epoch: string
+  readonly what: Announcement | RunActivity
+  #data: string | undefined
+
+  constructor(
+    epoch: string,
+    sequence: number,
+    timestamp: number,
+    what: Announcement | RunActivity,
+    length: number
+  ) {
+    this.epoch = epoch
+    this.sequence = sequence
+    this.timestamp = timestamp
+    this.what = what
+    this.length = length
+  }
+
+  get id(): string {
+    return `sys_${this.epoch}_${this.sequence}`
+  }
+
+  get topic(): string {
+    const { what } = this
+    return "topic" in what ? what.topic : `system.run.${what.runId}.${describe(what)[0]}`
+  }
+
+  get access(): EventAccess | undefined {
+    const { what } = this
+    if ("topic" in what) return what.access
+    const event = eventIn(what)
+    return {
+      action: "run:read",
+      resource: `run:${what.runId}`,
+      ...(event === undefined ? {} : { event })
+    }
+  }
+
+  get data(): string {
+    const { what } = this
+    return (this.#data ??=
+      "topic" in what
+        ? what.data()
+        : JSON.stringify({ id: what.runId, functionId: what.functionId, ...describe(what)[1]() }))
+  }
+}
+
+/** The name of the event that a step has waited for. */
+const eventIn = (one: RunActivity): string | undefined => {
+  if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
+    return undefined
+  const event = one.outcome.value === undefined ? undefined : decodeJson(one.outcome.value)
+  return isObject(event) && typeof event.name === "string" ? event.name : undefined
+}
+
+const describe = (one: RunActivity): readonly [string, () => Fields] => {
+  switch (one._tag) {
+    case "RunStarted":
+      return ["created", () => ({ status: "pending" })]
+    case "RunEnded":
+      return [one.status, () => ({ status: one.status, ...result(one.outcome) })]
+    case "RunFailed":
+      return ["updated", () => ({ status: "pending", ...result({ _tag: "Failure", error: one.error }) })]
+    case "RunPaused":
+      return ["updated", () => ({ status: "paused", reason: one.message })]
+    case "RunResumed":
+      return ["resumed", () => ({ status: "pending" })]
+    case "RunRetried":
+      return ["updated", () => ({ status: "pending" })]
+    case "StepEnded":
+      return step(one.name, one.outcome._tag === "Success" ? "completed" : "failed", () =>
+        result(one.outcome)
+      )
+    case "StepFailed":
+      return step(one.name, "retrying", () => result({ _tag: "Failure", error: one.error }))
+    case "StepPatched":
+      return step(one.name, "patched", () => ({ reason: one.reason }))
+  }
+}
+
+const step = (name: string, what: string, data: () => Fields) =>
+  [`step.${name}.${what}`, () => ({ name, status: what, ...data() })] as const
+
+const result = (outcome: Outcome): Fields => {
+  if (outcome._tag === "Success") {
+    return outcome.value === undefined ? {} : { output: plainResult(outcome.value) }
+  }
+  const { code, message } = outcome.error
+  return { error: { message, ...(code === undefined ? {} : { code }) } }
+}

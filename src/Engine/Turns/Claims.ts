@@ -1,0 +1,466 @@
+/** Leases are given here: which ready run goes to which worker, and the job that the worker gets. */
+import type { Demand, Claim } from "./TurnRecords.ts"
+import {
+  inEnvironment,
+  type Program,
+  statement,
+  get,
+  type Value,
+  among,
+  variant,
+  apart,
+  believed,
+  write
+} from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import { readyOf, markCold } from "../Functions/ReadyFunctions.ts"
+import { registryOf, acceptsLabels, type RegisteredFunction } from "../Functions/Registry.ts"
+import { SUSPECT_FROM, suspicion, suspectsOf } from "../Runs/Suspects.ts"
+import { heldBack, insertLeased, type NewRun, writeNew } from "../Runs/NewRuns.ts"
+import { moves, mustMove, statusIn } from "../Runs/StatusRows.ts"
+import { readJournal, readOpenSteps } from "../Runs/Journal.ts"
+import * as Limits from "../../Limits.ts"
+import { LimitExceededError, serializeError } from "../../Errors.ts"
+import { endRun } from "../Runs/EndRun.ts"
+import type { Job, JournalEntry } from "../../Protocol/Worker.ts"
+import { jobEvent } from "../Runs/RunEvent.ts"
+import { rememberLease } from "../Runs/LeaseMemory.ts"
+import { mark } from "../Runs/RunStats.ts"
+import { MOST_KEPT } from "../Store/RunEnding.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+
+/** A worker with room, while runs are being handed out. */
+export interface Taker {
+  readonly demand: Demand
+  credit: number
+}
+
+/**
+ * Leases ready runs of an environment, that of all `demands`, oldest first within a function. Of several workers with room the one with the code that was
+ * registered last is preferred, then the one with more room.
+ */
+export const claimRuns = inEnvironment(
+  "claimRuns",
+  function* (
+    tx: Transaction,
+    environment: string,
+    demands: ReadonlyArray<Demand>
+  ): Program<ReadonlyArray<Claim>> {
+    const claims: Array<Claim> = []
+    const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
+    // a copy: functions leave the set and come back to it on the way
+    for (const key of Array.from(readyOf(tx).hot)) {
+      const fn = registryOf(tx).byKey(key)
+      if (fn?.environment !== environment) continue
+      const able = takers.filter(
+        ({ credit, demand }) =>
+          credit > 0 &&
+          demand.functions.has(fn.registration.id) &&
+          acceptsLabels(fn.registration, demand.labels)
+      )
+      if (able.length === 0) continue
+      markCold(tx, key)
+      // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
+      if (!(yield* claimFunction(tx, fn, able, claims))) readyOf(tx).hot.add(key)
+      if (takers.every((taker) => taker.credit === 0)) break
+    }
+    return claims
+  },
+  () => "claim runs",
+  { leavesHeld: true }
+)
+
+/** Only what a job needs: every column of a row costs time. */
+const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
+  r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
+  e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
+  e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace`
+
+const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
+
+/** Hands out runs of one function; says whether none is left that could be claimed without being made ready again. */
+function* claimFunction(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): Program<boolean> {
+  const { concurrency, actorKey } = fn.registration
+  const runs = heldBack(tx, fn.key)
+  if (runs !== undefined) return yield* claimNew(tx, fn, runs, takers, claims)
+  yield* writeNew(tx)
+  // the usual answer, for a fraction of what the question in full costs
+  if (yield* noneReady(fn)) return true
+  const none =
+    concurrency === undefined
+      ? (yield* claimWhere(tx, fn, takers, claims, "", [])) === "all"
+      : yield* claimLimited(tx, fn, takers, claims, concurrency.limit)
+  if (actorKey === undefined) return none
+  // what is ready may wait for the room of its actor's worker
+  return yield* noneReady(fn)
+}
+
+const NONE_READY = statement(
+  "Claims.noneReady",
+  `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL @sound(run, key) LIMIT 1`
+)
+
+function* noneReady(fn: RegisteredFunction): Program<boolean> {
+  return (yield* get(NONE_READY, fn.key)) === undefined
+}
+
+/** Hands out runs that came into being in this transaction; says whether none is left. */
+function* claimNew(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  runs: Array<NewRun>,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): Program<boolean> {
+  let count = 0
+  for (const run of runs) {
+    const taker = preferred(fn, takers)
+    if (taker === undefined) break
+    count++
+    const { leaseMs, workerId } = taker.demand
+    const now = tx.now()
+    const jobId = tx.ids.job()
+    const key = yield* insertLeased(run, {
+      jobId,
+      workerId,
+      now,
+      ...(leaseMs === undefined ? {} : { leaseMs })
+    })
+    const { createdAt, environment, event, id, jobEvent } = run
+    gaveOut(tx, fn, id, taker, now, createdAt)
+    rememberLease(tx, jobId, {
+      key,
+      id,
+      environment,
+      function: fn.key,
+      status: "running",
+      event,
+      parent: null,
+      worker: workerId,
+      since: now,
+      createdAt,
+      mayHaveWaits: false,
+      ...(jobEvent.data.length > MOST_KEPT
+        ? {}
+        : { taken: { eventId: jobEvent.id, data: jobEvent.data, workerId, startedAt: now } })
+    })
+    claims.push({
+      workerId,
+      job: {
+        jobId,
+        runId: id,
+        functionId: fn.registration.id,
+        environment: fn.environment,
+        attempt: 1,
+        generation: 0,
+        event: jobEvent,
+        journal: [],
+        open: [],
+        lingerMs: 0,
+        createdAt,
+        transactions: true
+      }
+    })
+  }
+  runs.splice(0, count)
+  return runs.length === 0
+}
+
+/** What is told of a turn when it is given; `createdAt` of the run whose first one it is. */
+const gaveOut = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  runId: string,
+  taker: Taker,
+  now: number,
+  createdAt: number | undefined
+): void => {
+  const { leaseMs } = taker.demand
+  if (leaseMs !== undefined) tx.markDue(now + leaseMs)
+  if (createdAt !== undefined) mark(tx, "waitToStart", fn.key, now - createdAt)
+  if (tx.interest.steps && createdAt !== undefined) {
+    tx.changes.activity.push({
+      _tag: "RunTaken",
+      runId,
+      functionId: fn.registration.id,
+      environment: fn.environment,
+      at: now
+    })
+  }
+  taker.credit--
+}
+
+/** The keys of runs that are ready. */
+const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
+
+/** What was handed out of the ready runs: all, not all, or not those that are tried apart from others which are out. */
+type Claimed = "all" | "not all" | "some are held back"
+
+/** Hands out ready runs that satisfy `condition`, at most `limit` of them. */
+function* claimWhere(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>,
+  condition: string,
+  values: ReadonlyArray<Value>,
+  limit = Number.POSITIVE_INFINITY
+): Program<Claimed> {
+  const atMost = claims.length + limit
+  let areApart = false
+  while (true) {
+    const wanted = Math.min(creditOf(takers), atMost - claims.length)
+    if (wanted === 0) return areApart ? "some are held back" : "not all"
+    const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
+    const rows = yield* among(
+      tx,
+      "run",
+      [variant("Claims.claimWhere", READY_KEYS), fn.key],
+      variant(
+        "Claims.claimWhere",
+        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} @sound(run, r.key) ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at, r.key LIMIT ?`
+      ),
+      fn.key,
+      ...values,
+      ...(actors === undefined ? [] : [actors]),
+      wanted
+    )
+    const before = claims.length
+    let heldBack = false
+    for (const row of rows) {
+      const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, takers, claims))
+      heldBack = !isOut || heldBack
+    }
+    const claimed = claims.length - before
+    // others may stand behind suspects that are tried apart from those that are out
+    if (heldBack && !areApart) {
+      areApart = true
+      continue
+    }
+    // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
+    if (actors !== undefined && rows.length === wanted && claimed > 0) continue
+    if (areApart) return "some are held back"
+    return rows.length < wanted && claimed === rows.length ? "all" : "not all"
+  }
+}
+
+/** As {@link suspicion} has it. */
+const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
+  OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
+
+/** Runs whose actor is bound to a worker without room are left out: they would stand in the way of others. */
+const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
+  WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
+
+const withRoom = (takers: ReadonlyArray<Taker>): string =>
+  JSON.stringify(takers.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
+
+const creditOf = (takers: ReadonlyArray<Taker>): number =>
+  takers.reduce((sum, taker) => sum + taker.credit, 0)
+
+const CLAIM_LIMITED = statement(
+  "Claims.claimLimited",
+  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key IS NOT NULL ORDER BY concurrency_key LIMIT 1"
+)
+
+const CLAIM_LIMITED_2 = statement(
+  "Claims.claimLimited.2",
+  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key > ? ORDER BY concurrency_key LIMIT 1"
+)
+
+const CLAIM_LIMITED_3 = statement(
+  "Claims.claimLimited.3",
+  `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
+/** Under a limit every key has its own room: goes from key to key by the index, and takes what there is room for. */
+function* claimLimited(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>,
+  limit: number
+): Program<boolean> {
+  let after: string | undefined
+  let heldBack = false
+  while (takers.some((taker) => taker.credit > 0)) {
+    const next =
+      after === undefined ? yield* get(CLAIM_LIMITED, fn.key) : yield* get(CLAIM_LIMITED_2, fn.key, after)
+    // runs from before the function had a limit have no key, and none applies to them
+    if (next === undefined) {
+      const rest = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+      return rest === "all" && !heldBack
+    }
+    after = String(next.concurrency_key)
+    const held = yield* get(CLAIM_LIMITED_3, fn.key, after)
+    const room = limit - Number(held?.held)
+    if (room <= 0) continue
+    const claimed = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    // the end of a lease of its own key is not what they wait for
+    if (claimed === "some are held back") heldBack = true
+  }
+  return false
+}
+
+const CLAIM = `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL,
+     started_at = coalesce(started_at, ?), updated_at = ?
+   WHERE key = ? AND ${moves.claimed.where}`
+
+/** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
+function* claimRow(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  row: Row,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): Program<boolean> {
+  const losses = yield* suspicion(row)
+  const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
+  const taker = yield* chooseTaker(fn, row, able)
+  if (taker === undefined) return losses === 0
+  const key = Number(row.key)
+  const journal = row.started_at === null ? [] : yield* readJournal(tx, key)
+  const excess =
+    journal.length > Limits.stepsPerRun
+      ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps")
+      : historyExcess(row, journal)
+  if (excess !== undefined) {
+    yield* endRun(
+      tx,
+      {
+        key,
+        id: String(row.id),
+        environment: Number(row.environment),
+        function: fn.key,
+        parent: row.parent === null ? null : Number(row.parent)
+      },
+      { _tag: "Failed", error: serializeError(excess) },
+      "outgrown"
+    )
+    return true
+  }
+
+  const { demand } = taker
+  const now = tx.now()
+  const jobId = tx.ids.job()
+  const changed = yield* believed(
+    variant("Claims.claimRow", CLAIM),
+    jobId,
+    demand.workerId,
+    demand.leaseMs === undefined ? null : now + demand.leaseMs,
+    demand.leaseMs ?? null,
+    now,
+    now,
+    key
+  )
+  yield* mustMove(key, "claimed", changed)
+  gaveOut(tx, fn, String(row.id), taker, now, row.started_at === null ? Number(row.created_at) : undefined)
+  if (losses > 0) tx.markDue(suspectsOf(tx).hold(key, demand.workerId, losses, now))
+  const job: Job = {
+    jobId,
+    runId: String(row.id),
+    functionId: fn.registration.id,
+    environment: fn.environment,
+    attempt: Number(row.attempt),
+    generation: Number(row.generation),
+    event: jobEvent(row),
+    journal,
+    open: row.started_at === null ? [] : yield* readOpenSteps(key),
+    lingerMs: Number(row.linger_ms),
+    createdAt: Number(row.created_at),
+    transactions: true,
+    ...(statusIn(row) === "compensating"
+      ? {
+          compensating: yield* readRollback(key)
+        }
+      : {})
+  }
+  if (job.compensating === undefined) {
+    rememberLease(tx, jobId, {
+      key,
+      id: job.runId,
+      environment: Number(row.environment),
+      function: fn.key,
+      status: "running",
+      event: Number(row.event),
+      parent: row.parent === null ? null : Number(row.parent),
+      worker: demand.workerId,
+      since: now,
+      createdAt: job.createdAt,
+      mayHaveWaits: row.started_at !== null
+    })
+  }
+  claims.push({ workerId: demand.workerId, job })
+  return true
+}
+
+const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
+  suspectsOf(tx).hasRoom(workerId, capacity ?? credit, losses, tx.now())
+
+const READ_ROLLBACK = statement("Claims.readRollback", "SELECT error, compensations FROM runs WHERE key = ?")
+
+function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
+  const row = yield* get(READ_ROLLBACK, run)
+  return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
+}
+
+const CHOOSE_TAKER = statement(
+  "Claims.chooseTaker",
+  "SELECT worker FROM actors WHERE function = ? AND actor = ?"
+)
+
+const CHOOSE_TAKER_2 = statement(
+  "Claims.chooseTaker.2",
+  "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?)"
+)
+
+/** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
+function* chooseTaker(
+  fn: RegisteredFunction,
+  row: Row,
+  takers: ReadonlyArray<Taker>
+): Program<Taker | undefined> {
+  if (row.actor === null) return preferred(fn, takers)
+  const bound = yield* get(CHOOSE_TAKER, fn.key, row.actor!)
+  if (bound !== undefined) {
+    return takers.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
+  }
+  const taker = preferred(fn, takers)
+  if (taker !== undefined) {
+    yield* write(CHOOSE_TAKER_2, fn.key, row.actor!, taker.demand.workerId)
+  }
+  return taker
+}
+
+const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker | undefined => {
+  let best: Taker | undefined
+  let bestMatches = false
+  for (const taker of takers) {
+    if (taker.credit <= 0) continue
+    const matches = taker.demand.functions.get(fn.registration.id) === fn.registration.codeHash
+    if (
+      best === undefined ||
+      (matches && !bestMatches) ||
+      (matches === bestMatches && taker.credit > best.credit)
+    ) {
+      best = taker
+      bestMatches = matches
+    }
+  }
+  return best
+}
+
+const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
+  let bytes = 0
+  for (const { outcome } of journal) {
+    if (outcome._tag === "Success") bytes += outcome.value?.length ?? 0
+  }
+  return bytes > Limits.historyBytes
+    ? new LimitExceededError(`History of run ${row.id}`, bytes, Limits.historyBytes, "bytes")
+    : undefined
+}

@@ -1,0 +1,206 @@
+/** Leases that are kept: those that workers extend, and those of an earlier session with which a worker goes on. */
+import * as Effect from "effect/Effect"
+import type { StoreService } from "../Store/Store.ts"
+import type { StoreError } from "../../Errors.ts"
+import {
+  acrossEnvironments,
+  inEnvironment,
+  forEach,
+  type Program,
+  statement,
+  get,
+  affected,
+  write,
+  all,
+  apart
+} from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import { type Holder, whyStuck, readLease } from "../Runs/Stuck.ts"
+import { amongLeased, releaseRun, heldBy, freeActors } from "./LostLeases.ts"
+import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
+import type { Adoption } from "./TurnRecords.ts"
+import type { Notice } from "../../Protocol/Worker.ts"
+import { suspicion, suspectsOf } from "../Runs/Suspects.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+import { outcomeIn } from "../Runs/Waits.ts"
+
+/**
+ * Returns the jobs whose lease is gone, and those of runs of another environment. With a `holder`, the leases on which nothing
+ * moves any more are left to run out: their runs go to others then.
+ */
+export const extendLeases = inEnvironment(
+  "extendLeases",
+  function* (
+    tx: Transaction,
+    environment: string,
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number,
+    holder?: Holder
+  ): Program<ReadonlyArray<string>> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return jobIds
+    const until = tx.now() + leaseMs
+    const gone: Array<string> = []
+    for (const jobId of jobIds) {
+      try {
+        if (yield* isGone(tx, within, jobId, until, leaseMs, holder)) gone.push(jobId)
+      } catch (error) {
+        // it costs the others their leases otherwise
+        tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
+        throw error
+      }
+    }
+    return gone
+  },
+  () => "extend leases"
+)
+
+const OF_JOB = statement(
+  "ExtendLeases.ofJob",
+  "SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL"
+)
+
+const EXTEND = statement(
+  "ExtendLeases.extend",
+  "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)"
+)
+
+const IS_LEASED = statement(
+  "ExtendLeases.isLeased",
+  "SELECT 1 FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
+)
+
+/** Extends a lease, unless nothing moves on it; says whether it is gone. */
+function* isGone(
+  tx: Transaction,
+  environment: number,
+  jobId: string,
+  until: number,
+  leaseMs: number,
+  holder: Holder | undefined
+): Program<boolean> {
+  // nobody names a revoked lease but by mistake
+  if (isRevoked({ lease: jobId })) return true
+  if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
+  if ((yield* affected(EXTEND, until, leaseMs, jobId, environment)) > 0) return false
+  // one that cannot run out is not gone
+  return (yield* amongLeased(tx, IS_LEASED, jobId, environment)) === undefined
+}
+
+const IS_STUCK = statement(
+  "ExtendLeases.isStuck",
+  `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
+)
+
+function* isStuck(tx: Transaction, environment: number, jobId: string, holder: Holder): Program<boolean> {
+  const row = yield* get(IS_STUCK, jobId, environment)
+  return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
+}
+
+const ADOPT = statement("ExtendLeases.adopt", "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?")
+
+const ADOPT_2 = statement(
+  "ExtendLeases.adopt.2",
+  `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
+)
+
+/**
+ * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
+ * It knows of no other jobs than those which were made after `since`, its first registration: older ones are left alone, because
+ * another worker of this id may be at them. Without `since` it is new.
+ * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
+ * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
+ */
+export const adoptLeases = inEnvironment(
+  "adoptLeases",
+  function* (
+    tx: Transaction,
+    environment: string,
+    workerId: string,
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number,
+    functionIds: ReadonlySet<string>,
+    since: string = tx.ids.job()
+  ): Program<Adoption> {
+    const lost = new Set(jobIds)
+    const left: Array<string> = []
+    const notices: Array<Notice> = []
+    const until = tx.now() + leaseMs
+    function* adopt(row: Row): Program<void> {
+      const jobId = jobOf(row)
+      const key = Number(row.key)
+      const isNamed = !isRevoked(row) && lost.delete(jobId)
+      if (!isNamed) {
+        if (jobId < since) left.push(jobId)
+        else if (!isRevoked(row)) yield* releaseRun(tx, key)
+        return
+      }
+      const losses = yield* suspicion(row)
+      if (losses > 0) tx.markDue(suspectsOf(tx).hold(key, workerId, losses, tx.now()))
+      yield* write(ADOPT, until, leaseMs, key)
+      if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
+      for (const wait of yield* all(ADOPT_2, key)) {
+        notices.push({
+          _tag: "Fired",
+          jobId,
+          stepKey: String(wait.step_key),
+          ...(Number(wait.kind) === WaitKind.retry
+            ? { failures: Number(wait.failures) }
+            : { outcome: yield* outcomeIn(tx, wait, wait.event_position) })
+        })
+      }
+    }
+    for (const row of yield* heldBy(tx, environment, workerId))
+      yield* apart(tx, "run", Number(row.key), adopt(row))
+    if (lost.size < jobIds.length) tx.markDue(until)
+    yield* freeActors(tx, environment, workerId, functionIds)
+    return { lost: [...lost], left, notices, since }
+  },
+  (_, workerId) => `keep the turns of worker ${workerId}`
+)
+
+const ENVIRONMENT_OF_JOB = statement(
+  "ExtendLeases.environmentOfJob",
+  "SELECT environment FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
+)
+
+const ENVIRONMENT_OF_LEASED = statement(
+  "ExtendLeases.environmentOfLeased",
+  "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
+)
+
+/** Global: whoever asks knows the job alone, and is going to name the environment. */
+const environmentsOfJobs = acrossEnvironments(
+  "environmentsOfJobs",
+  function* (tx: Transaction, jobIds: ReadonlyArray<string>): Program<ReadonlyArray<string | undefined>> {
+    return yield* forEach(jobIds, function* (jobId): Program<string | undefined> {
+      const row =
+        (yield* get(ENVIRONMENT_OF_JOB, jobId)) ?? (yield* amongLeased(tx, ENVIRONMENT_OF_LEASED, jobId))
+      return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+    })
+  },
+  () => "extend leases"
+)
+
+/** Extends leases for somebody who knows the jobs alone; returns those that are gone. */
+export const extendAnywhere = (
+  store: StoreService,
+  jobIds: ReadonlyArray<string>,
+  leaseMs: number
+): Effect.Effect<ReadonlyArray<string>, StoreError> =>
+  Effect.gen(function* () {
+    const environments = yield* store.read(environmentsOfJobs(jobIds))
+    const gone = yield* Effect.forEach(
+      new Set(environments),
+      (environment) => {
+        const some = jobIds.filter((_, i) => environments[i] === environment)
+        return environment === undefined
+          ? Effect.succeed(some)
+          : store.write(extendLeases(environment, some, leaseMs))
+      },
+      { concurrency: "unbounded" }
+    )
+    return gone.flat()
+  })

@@ -1,0 +1,305 @@
+/** Leases that end without a report: they run out, their worker leaves or dies, its turn is lost, the engine starts anew. */
+import { registryOf } from "../Functions/Registry.ts"
+import {
+  statement,
+  type Statement,
+  type Program,
+  among,
+  acrossEnvironments,
+  inEnvironment,
+  type Value,
+  get,
+  apart,
+  all,
+  write
+} from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
+import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { aboutRun, functionIdOf } from "../Runs/Telling.ts"
+import { markReady } from "../Functions/ReadyFunctions.ts"
+import { makeReady, delayRun } from "../Runs/Waits.ts"
+import { SUSPECT_FROM, suspectsOf, lastSeq } from "../Runs/Suspects.ts"
+import { mark } from "../Runs/RunStats.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { pauseRow } from "../Runs/PauseRun.ts"
+
+/** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
+const LOSSES_UNTIL_PAUSE = 10
+
+const AMONG_LEASED = statement("LostLeases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL", {
+  scans: "the runs that are leased, which workers have room for"
+})
+
+/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
+export function* amongLeased(
+  tx: Transaction,
+  one: Statement,
+  ...values: ReadonlyArray<Value>
+): Program<Row | undefined> {
+  return (yield* among(tx, "run", [AMONG_LEASED], one, ...values))[0]
+}
+
+const END_REVOKED = statement(
+  "LostLeases.endRevoked",
+  `SELECT key FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
+)
+
+/** The workers of these jobs are done with them: the runs that they were taken from may be handed out. */
+export const endRevoked = inEnvironment(
+  "endRevoked",
+  function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return
+    for (const jobId of jobIds) {
+      const row = yield* get(END_REVOKED, revoked(jobId), within)
+      if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+    }
+  },
+  () => "hand out what was taken back"
+)
+
+const HELD_BY = statement("LostLeases.heldBy", "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL")
+
+const HELD_BY_2 = statement(
+  "LostLeases.heldBy.2",
+  `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
+/** The runs of an environment that a worker holds. */
+export function* heldBy(tx: Transaction, environment: string, workerId: string): Program<ReadonlyArray<Row>> {
+  const within = tx.findEnvironment(environment)
+  if (within === undefined) return []
+  return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId, within)
+}
+
+/** Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. */
+export const releaseWorker = inEnvironment(
+  "releaseWorker",
+  function* (
+    tx: Transaction,
+    environment: string,
+    workerId: string,
+    lost: boolean,
+    left: ReadonlySet<string> = new Set()
+  ): Program<number> {
+    const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
+    for (const row of held) {
+      if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+    }
+    const rows = held.filter((row) => !isRevoked(row))
+    if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
+    else for (const row of rows) yield* apart(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
+    yield* freeActors(tx, environment, workerId)
+    return rows.length
+  },
+  (_, workerId) => `release worker ${workerId}`
+)
+
+const FREE_ACTORS = statement(
+  "LostLeases.freeActors",
+  "SELECT DISTINCT function FROM actors WHERE worker = ?"
+)
+
+const FREE_ACTORS_2 = statement(
+  "LostLeases.freeActors.2",
+  "DELETE FROM actors WHERE worker = ? AND function = ?"
+)
+
+/** Actors of a worker that does not live any more, or that has other functions than before, may go to others. */
+export function* freeActors(
+  tx: Transaction,
+  environment: string,
+  workerId: string,
+  functionIds?: ReadonlySet<string>
+): Program<void> {
+  for (const row of yield* all(FREE_ACTORS, workerId)) {
+    const key = Number(row.function)
+    if ((registryOf(tx).byKey(key)?.environment ?? environment) !== environment) continue
+    if (functionIds?.has(functionIdOf(tx, key)) === true) continue
+    yield* write(FREE_ACTORS_2, workerId, key)
+    markReady(tx, key)
+  }
+}
+
+const RECOVER_LEASES = statement("LostLeases.recoverLeases", "SELECT key FROM runs WHERE lease IS NOT NULL", {
+  scans: "the runs that are leased, once at the start"
+})
+
+const RECOVER_LEASES_2 = statement(
+  "LostLeases.recoverLeases.2",
+  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
+  { scans: "the runs that are leased, once at the start" }
+)
+
+const RECOVER_LEASES_3 = statement("LostLeases.recoverLeases.3", "SELECT DISTINCT worker FROM actors", {
+  scans: "actors that are bound, once at the start"
+})
+
+const RECOVER_LEASES_4 = statement(
+  "LostLeases.recoverLeases.4",
+  "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
+)
+
+const RECOVER_LEASES_5 = statement(
+  "LostLeases.recoverLeases.5",
+  `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL @sound(run, key) AND lease_until IS NOT NULL LIMIT 1`
+)
+
+const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
+
+/**
+ * Takes back the runs whose worker lived in the process that had the database open before. Global: it is done once, when the
+ * database is opened.
+ */
+export const recoverLeases = acrossEnvironments(
+  "recoverLeases",
+  function* (tx: Transaction): Program<number> {
+    const rows = yield* among(tx, "run", [RECOVER_LEASES], RECOVER_LEASES_2)
+    yield* loseRuns(tx, rows, () => "the process that ran it ended")
+    for (const row of yield* all(RECOVER_LEASES_3)) {
+      const [lives] = yield* among(tx, "run", [RECOVER_LEASES_4, row.worker!], RECOVER_LEASES_5, row.worker!)
+      if (lives === undefined) yield* write(RECOVER_LEASES_6, row.worker!)
+    }
+    return rows.length
+  },
+  () => "take back leases"
+)
+
+const EXPIRE_LEASES = statement(
+  "LostLeases.expireLeases",
+  "SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until"
+)
+
+const EXPIRED = `SELECT key, environment, function, lease, worker, losses FROM runs WHERE lease_until <= ? @sound(run, key)
+  ORDER BY lease_until, key LIMIT ?`
+
+const EXPIRE_LEASES_2 = statement(
+  "LostLeases.expireLeases.2",
+  `SELECT * FROM (${EXPIRED}) AS expired WHERE environment = ?`,
+  { scans: "a batch of what has run out" }
+)
+
+const ENVIRONMENTS_OF_EXPIRED = statement(
+  "LostLeases.environmentsOfExpired",
+  `SELECT DISTINCT environment FROM (${EXPIRED}) AS expired`,
+  { scans: "a batch of what has run out" }
+)
+
+/** The environments of the first `limit` leases that have run out. */
+export function* environmentsOfExpired(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
+  const now = tx.now()
+  return yield* among(tx, "run", [EXPIRE_LEASES, now], ENVIRONMENTS_OF_EXPIRED, now, limit)
+}
+
+/** Takes back the runs of an environment whose lease has run out, those of them that are among the first `limit` anywhere. */
+export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
+  const now = tx.now()
+  const due = yield* among(tx, "run", [EXPIRE_LEASES, now], EXPIRE_LEASES_2, now, limit, environment)
+  for (const row of due) {
+    if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+  }
+  const rows = due.filter((row) => !isRevoked(row))
+  for (const row of rows) {
+    tx.notify(String(row.worker), {
+      _tag: "LeaseLost",
+      jobId: String(row.lease),
+      reason: "the lease ran out"
+    })
+  }
+  yield* loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
+  for (const worker of new Set(rows.map((row) => String(row.worker)))) {
+    yield* freeActors(tx, tx.environmentName(environment), worker)
+  }
+  return due.length
+}
+
+const LEASED = statement(
+  "LostLeases.leased",
+  "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
+  { scans: "the runs that are leased, which workers have room for" }
+)
+
+/** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
+export const loseLease = inEnvironment(
+  "loseLease",
+  function* (tx: Transaction, environment: string, jobId: string, why: string): Program<boolean> {
+    const within = tx.findEnvironment(environment)
+    if (within === undefined) return false
+    const row = yield* amongLeased(tx, LEASED, jobId, within)
+    if (row === undefined) return false
+    yield* loseRuns(tx, [row], () => why)
+    return true
+  },
+  (_, jobId) => `take back job ${jobId}`
+)
+
+/** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
+const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
+
+export function* releaseRun(tx: Transaction, run: number): Program<void> {
+  yield* endLease(tx, run, "released")
+  yield* makeReady(tx, run)
+}
+
+/** Takes runs back that were lost at once. Of those of one worker it cannot be seen which is to blame. */
+function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
+  const now = tx.now()
+  const tried = rows.filter(
+    ({ key, losses }) => Number(losses) >= SUSPECT_FROM && !suspectsOf(tx).isPastTrial(Number(key), now)
+  )
+  for (const row of rows) {
+    const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
+    const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
+    yield* apart(tx, "run", Number(row.key), loseRun(tx, row, why(row), company))
+  }
+}
+
+const LOSE_RUN = statement(
+  "LostLeases.loseRun",
+  "SELECT id, environment, status, losses, loss_seq FROM runs WHERE key = ?"
+)
+
+const LOSE_RUN_2 = statement("LostLeases.loseRun.2", "UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?")
+
+/** `blamed`: nothing else may have been the reason. `spread`: others were lost with it, and need not come back with it. */
+function* loseRun(
+  tx: Transaction,
+  { function: fn, key, worker }: Row,
+  why: string,
+  { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
+): Program<void> {
+  const run = Number(key)
+  yield* endLease(tx, run, "leaseLost")
+  const row = yield* get(LOSE_RUN, run)
+  const last = yield* lastSeq(run)
+  const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
+  yield* write(LOSE_RUN_2, losses, last, run)
+  mark(tx, "lost", Number(fn))
+  tx.changes.troubles.push({
+    ...aboutRun(tx, {
+      id: String(row?.id),
+      function: Number(fn),
+      environment: Number(row?.environment),
+      worker: String(worker)
+    }),
+    _tag: "LeaseLost",
+    why,
+    losses
+  })
+  // as somebody had asked for
+  if (statusIn(row) === "paused") return
+  if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
+    return yield* pauseRow(tx, run, {
+      code: "LOST_REPEATEDLY",
+      message:
+        `Its worker was lost ${losses} times without a step being completed in between (last: ${why}). ` +
+        `Look for a crash in the step that comes next, then resume the run.`,
+      details: { losses, last: why }
+    })
+  }
+  const delay = Math.round(lossDelayMs(losses) * (spread ? 1 + tx.random() / 2 : 1))
+  if (delay === 0) return yield* makeReady(tx, run)
+  yield* delayRun(tx, run, tx.now() + delay)
+  markReady(tx, Number(fn))
+}

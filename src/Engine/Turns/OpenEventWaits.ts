@@ -1,0 +1,121 @@
+/** Waits for events are opened here, or find that they are satisfied already. */
+import { statement, type Program, get, write } from "../Store/Program.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+import { type Transaction, asMoment } from "../Store/Transaction.ts"
+import type { LeasedRun } from "../Runs/LeaseMemory.ts"
+import type { TurnOp, Outcome } from "../../Protocol/Worker.ts"
+import { knownStep } from "../Runs/Journal.ts"
+import { isPattern, checkPattern } from "../../Pattern.ts"
+import type { EventView } from "../Functions/Registry.ts"
+import { triggerView } from "../Runs/RunEvent.ts"
+import { type EventMatch, findEvent, waitName, waitRoots } from "../Log/FindEvent.ts"
+import { isPath } from "../../Path.ts"
+import { matchValue } from "../Log/EventViews.ts"
+import { serializeError, ValidationError } from "../../Errors.ts"
+import { outcomeColumns, dueTime } from "../Runs/Waits.ts"
+import { compileExpression } from "../../Expression.ts"
+import { markAwaited } from "../Events/FireWaits.ts"
+
+const OPEN_EVENT_WAIT = statement(
+  "OpenEventWaits.openEventWait",
+  "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?"
+)
+
+const OPEN_EVENT_WAIT_2 = statement(
+  "OpenEventWaits.openEventWait.2",
+  "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ? AND step_key NOT IN (SELECT value FROM json_each(?))"
+)
+
+const OPEN_EVENT_WAIT_3 = statement(
+  "OpenEventWaits.openEventWait.3",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, pattern, match_path, match_value, expression, wait, timeout_ms, fired, failed, value, event_position, created_at, looked_back_to)
+     VALUES (?1, ?2, ${WaitKind.event}, ?3, 'waitForEvent', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+       (SELECT max(position) FROM fan_outs WHERE environment = ?5 AND event = ?6))`
+)
+
+/**
+ * Opens a wait for an event, or finds it satisfied already: it looks back to just after the later of the run's trigger
+ * and the last event that the handler has seen of the same wait of the same branch (guarantee G8).
+ */
+export function* openEventWait(
+  tx: Transaction,
+  run: LeasedRun,
+  op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>
+): Program<Outcome | undefined> {
+  const known = yield* knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const mistake = mistakeIn(op)
+  const pattern = isPattern(op.event)
+  const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
+  let trigger: EventView | undefined
+  function* triggerOnce(): Program<EventView> {
+    return (trigger ??= yield* triggerView(run.key))
+  }
+
+  let match: EventMatch | undefined
+  let impossible = false
+  if (op.match !== undefined && isPath(op.match)) {
+    const value = matchValue(yield* triggerOnce(), op.match)
+    // the trigger has nothing at the path: no event can equal it
+    impossible = value === undefined
+    match = { _tag: "Path", path: op.match, value: value ?? "" }
+  } else if (op.match !== undefined) {
+    match = { _tag: "Expression", text: op.match }
+  }
+
+  const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
+  const delivered =
+    op.unseen === undefined
+      ? yield* get(OPEN_EVENT_WAIT, run.key, identity)
+      : yield* get(OPEN_EVENT_WAIT_2, run.key, identity, JSON.stringify(op.unseen))
+  const after = Math.max(run.event, Number(delivered?.position ?? 0))
+  const found =
+    impossible || mistake !== undefined
+      ? undefined
+      : yield* findEvent(tx, run.environment, filter, after, triggerOnce)
+  const outcome: Outcome | undefined =
+    mistake !== undefined
+      ? { _tag: "Failure", error: serializeError(mistake) }
+      : found !== undefined
+        ? { _tag: "Success", value: found.view.toText() }
+        : undefined
+  const [failed, value] =
+    outcome === undefined ? [null, null] : found !== undefined ? [0, null] : outcomeColumns(outcome)
+  const now = tx.now()
+  markAwaited(tx, run.environment)
+  const dueAt = outcome === undefined ? dueTime(op.timeout, now) : null
+  yield* write(
+    OPEN_EVENT_WAIT_3,
+    run.key,
+    op.stepKey,
+    op.name,
+    dueAt,
+    run.environment,
+    waitName(filter),
+    pattern ? op.event : null,
+    match?._tag === "Path" ? match.path : null,
+    match?._tag === "Path" ? match.value : null,
+    match?._tag === "Expression" ? match.text : null,
+    identity,
+    asMoment(op.timeoutMs),
+    outcome === undefined ? null : tx.nextSeq(),
+    failed,
+    value,
+    found?.position ?? null,
+    now
+  )
+  if (dueAt !== null) tx.markDue(dueAt)
+  return outcome
+}
+
+/** What makes a wait impossible to satisfy: a pattern or an expression that is none. */
+const mistakeIn = (op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): ValidationError | undefined => {
+  try {
+    if (isPattern(op.event)) checkPattern(op.event, "event")
+    if (op.match !== undefined && !isPath(op.match)) compileExpression(op.match, waitRoots)
+    return undefined
+  } catch (error) {
+    if (error instanceof ValidationError) return error
+    throw error
+  }
+}

@@ -1,0 +1,330 @@
+/** The ops of a report: each is one change of the run that the turn holds. */
+import { statement, type Program, write, get, affected, variant } from "../Store/Program.ts"
+import { WaitKind, RUN_ITSELF } from "../Runs/WaitKinds.ts"
+import { Status, mustMove, moves } from "../Runs/StatusRows.ts"
+import { type Transaction, asMoment } from "../Store/Transaction.ts"
+import { type LeasedRun, forgetLease } from "../Runs/LeaseMemory.ts"
+import { type TurnOp, type Outcome, endsTurn } from "../../Protocol/Worker.ts"
+import { outcomeColumns, outcomeIn, dueTime, settleWait, delayRun, makeReady } from "../Runs/Waits.ts"
+import { insertStep, knownStep, recordNow } from "../Runs/Journal.ts"
+import { transact } from "./Transact.ts"
+import { mark } from "../Runs/RunStats.ts"
+import { tell, aboutRun, tellOfRun } from "../Runs/Telling.ts"
+import { openEventWait } from "./OpenEventWaits.ts"
+import { appendMessage } from "../PubSub/Publish.ts"
+import { endRun } from "../Runs/EndRun.ts"
+import { endLease } from "../Runs/EndLease.ts"
+import { serializeError, FunctionNotFoundError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { createRun } from "../Runs/RunRows.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { soundTrace } from "../../Trace.ts"
+import { invocationView } from "../Runs/RunEvent.ts"
+
+const STEP_DONE = statement("Ops.stepDone", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+const APPLY_OP_2 = statement(
+  "Ops.applyOp.2",
+  "SELECT failed, value, event FROM steps WHERE run = ? AND step_key = ?"
+)
+
+const APPLY_OP_3 = statement("Ops.applyOp.3", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+const APPLY_OP_4 = statement(
+  "Ops.applyOp.4",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
+         SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
+         WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = ? AND step_key = ?)
+         ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL,
+           failures = excluded.failures, value = excluded.value
+         WHERE excluded.failures > waits.failures`
+)
+
+const APPLY_OP_5 = statement(
+  "Ops.applyOp.5",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`
+)
+
+const APPLY_OP_6 = statement("Ops.applyOp.6", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+const APPLY_OP_7 = statement("Ops.applyOp.7", "DELETE FROM waits WHERE run = ?")
+
+const APPLY_OP_8 = statement(
+  "Ops.applyOp.8",
+  `UPDATE runs SET attempt = attempt + 1, error = CASE WHEN status = ${Status.compensating} THEN error ELSE ? END WHERE key = ?`
+)
+
+const APPLY_OP_9 = statement(
+  "Ops.applyOp.9",
+  `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
+           AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
+         FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`
+)
+
+/** The op that most are, apart from the others: what a program may need it has room for from its start. */
+export function* stepDone(
+  tx: Transaction,
+  run: LeasedRun,
+  op: Extract<TurnOp, { readonly _tag: "StepDone" }>
+): Program<undefined> {
+  const [failed, value] = outcomeColumns(op.outcome)
+  yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
+  mark(tx, "step", run.function, op.endedAt - op.startedAt)
+  if (op.attempt > 1) yield* write(STEP_DONE, run.key, op.stepKey)
+  if (op.outcome._tag === "Failure") {
+    tx.changes.troubles.push({
+      ...aboutRun(tx, run),
+      _tag: "AttemptFailed",
+      step: op.name,
+      attempt: op.attempt,
+      error: op.outcome.error
+    })
+  }
+  return undefined
+}
+
+export function* applyOp(
+  tx: Transaction,
+  run: LeasedRun,
+  op: Exclude<TurnOp, { readonly _tag: "StepDone" }>
+): Program<Outcome | undefined> {
+  if (!endsTurn(op)) run.mayHaveWaits = true
+  switch (op._tag) {
+    case "Transact": {
+      // a report that comes twice; a wait under this key is only the delay before this attempt
+      const row = yield* get(APPLY_OP_2, run.key, op.stepKey)
+      if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
+      const outcome = yield* transact(tx, run.environment, op)
+      if (outcome._tag === "Failure") return outcome
+      yield* insertStep(
+        tx,
+        run,
+        { ...op, kind: "tx" },
+        0,
+        outcome.value ?? null,
+        op.attempt,
+        op.startedAt,
+        op.endedAt
+      )
+      if (op.attempt > 1) yield* write(APPLY_OP_3, run.key, op.stepKey)
+      return outcome
+    }
+    case "StepRetry": {
+      const dueAt = dueTime(op.due, tx.now())
+      yield* write(
+        APPLY_OP_4,
+        run.key,
+        op.stepKey,
+        op.name,
+        op.kind,
+        dueAt,
+        op.failures,
+        JSON.stringify(op.error),
+        tx.now(),
+        run.key,
+        op.stepKey
+      )
+      tx.markDue(dueAt)
+      const about = aboutRun(tx, run)
+      tx.changes.troubles.push({
+        ...about,
+        _tag: "AttemptFailed",
+        step: op.name,
+        attempt: op.failures,
+        error: op.error,
+        dueAt
+      })
+      mark(tx, "retried", run.function)
+      tell(tx, () => ({
+        _tag: "StepFailed",
+        runId: run.id,
+        functionId: about.functionId,
+        environment: about.environment,
+        name: op.name,
+        failures: op.failures,
+        error: op.error,
+        dueAt
+      }))
+      return undefined
+    }
+    case "Sleep": {
+      const known = yield* knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
+      const now = tx.now()
+      const dueAt = dueTime(op.due, now)
+      yield* write(
+        APPLY_OP_5,
+        run.key,
+        op.stepKey,
+        op.name,
+        dueAt,
+        "at" in op.due ? null : asMoment(op.due.afterMs),
+        now
+      )
+      tx.markDue(dueAt)
+      return undefined
+    }
+    case "WaitForEvent":
+      return yield* openEventWait(tx, run, op)
+    case "Invoke":
+      return yield* openChildWait(tx, run, op)
+    case "InvokeAsync": {
+      const known = yield* knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
+      const child = yield* startChild(tx, run, op)
+      const outcome: Outcome =
+        child === undefined
+          ? unknownFunction(op.functionId)
+          : { _tag: "Success", value: JSON.stringify({ runId: child.id }) }
+      return yield* recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
+    }
+    case "Publish": {
+      const known = yield* knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
+      const message = yield* appendMessage.in(tx, {
+        environment: tx.environmentName(run.environment),
+        topic: op.topic,
+        data: op.data,
+        ...soundTrace(op.trace)
+      })
+      return yield* recordNow(tx, run, op.stepKey, op.name, "publish", {
+        _tag: "Success",
+        value: JSON.stringify({ eventId: message.eventId, sequence: message.sequence })
+      })
+    }
+    case "Settle":
+      yield* settleWait(tx, run.key, op.stepKey)
+      return undefined
+    case "Withdraw":
+      yield* write(APPLY_OP_6, run.key, op.stepKey)
+      return undefined
+    case "Complete":
+      yield* endRun(tx, run, { _tag: "Completed", output: op.output })
+      return undefined
+    case "Fail":
+      yield* endRun(tx, run, { _tag: "Failed", error: op.error })
+      return undefined
+    case "Compensate":
+      forgetLease(tx, run.key)
+      yield* write(APPLY_OP_7, run.key)
+      yield* mustMove(
+        run.key,
+        "compensationBegan",
+        yield* affected(
+          variant("Ops.applyOp", COMPENSATE),
+          JSON.stringify(op.error),
+          JSON.stringify(op.compensations),
+          tx.now(),
+          run.key
+        )
+      )
+      return undefined
+    case "RetryRun": {
+      // while the run is compensating, its error is the verdict
+      yield* write(APPLY_OP_8, JSON.stringify(op.error), run.key)
+      yield* endLease(tx, run.key, "attemptFailed")
+      const dueAt = dueTime(op.due, tx.now())
+      yield* delayRun(tx, run.key, dueAt)
+      const about = aboutRun(tx, run)
+      tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
+      mark(tx, "retried", run.function)
+      tellOfRun(tx, () => ({
+        _tag: "RunFailed",
+        runId: run.id,
+        functionId: about.functionId,
+        environment: about.environment,
+        error: op.error,
+        dueAt
+      }))
+      return undefined
+    }
+    case "Suspend": {
+      const open = yield* get(APPLY_OP_9, run.key, JSON.stringify(op.open), run.key)
+      yield* endLease(tx, run.key, "suspended")
+      // something fired that the worker had not heard of yet, or nothing is left that could wake the run; an attempt that
+      // may start and that the handler does not wait for would wake it again and again
+      if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
+      return undefined
+    }
+    case "Pause":
+      // its reason counts more than that of a pause which was asked for
+      yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
+      return undefined
+    case "Release":
+      yield* endLease(tx, run.key, "released")
+      yield* makeReady(tx, run.key)
+      return undefined
+  }
+}
+
+const COMPENSATE = `UPDATE runs SET ${moves.compensationBegan.set}, error = ?, compensations = ?, updated_at = ?
+   WHERE key = ? AND ${moves.compensationBegan.where}`
+
+const unknownFunction = (functionId: string): Outcome => ({
+  _tag: "Failure",
+  error: serializeError(new FunctionNotFoundError(functionId))
+})
+
+function* startChild(
+  tx: Transaction,
+  run: LeasedRun,
+  {
+    functionId,
+    input,
+    trace
+  }: { readonly functionId: string; readonly input: JsonText | undefined; readonly trace?: string },
+  stepKey?: string
+): Program<{ readonly id: string; readonly key: number } | undefined> {
+  const fn = registryOf(tx).get(tx.environmentName(run.environment), functionId)
+  if (fn === undefined || fn.deleted === true) return undefined
+  const id = tx.ids.run()
+  const data = input ?? "null"
+  return yield* createRun(tx, {
+    environment: run.environment,
+    fn,
+    event: yield* endOfLog(),
+    view: invocationView(id, data, tx.now()),
+    id,
+    data,
+    ...soundTrace(trace),
+    ...(stepKey === undefined ? {} : { parent: { run: run.key, stepKey } })
+  })
+}
+
+const OPEN_CHILD_WAIT = statement(
+  "Ops.openChildWait",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
+     VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+function* openChildWait(
+  tx: Transaction,
+  run: LeasedRun,
+  op: Extract<TurnOp, { readonly _tag: "Invoke" }>
+): Program<Outcome | undefined> {
+  const known = yield* knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const child = yield* startChild(tx, run, op, op.stepKey)
+  const now = tx.now()
+  const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
+  const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
+  const dueAt = outcome === undefined ? dueTime({ afterMs: op.timeoutMs }, now) : null
+  yield* write(
+    OPEN_CHILD_WAIT,
+    run.key,
+    op.stepKey,
+    op.name,
+    dueAt,
+    child?.key ?? null,
+    asMoment(op.timeoutMs),
+    op.functionId,
+    outcome === undefined ? null : tx.nextSeq(),
+    failed,
+    value,
+    now
+  )
+  if (dueAt !== null) tx.markDue(dueAt)
+  return outcome
+}

@@ -1,0 +1,292 @@
+/** Reports of turns come in here: whether the job of a report holds its run, and what the worker is answered. */
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import {
+  statement,
+  acrossEnvironments,
+  inEnvironment,
+  forEach,
+  type Program,
+  get,
+  write
+} from "../Store/Program.ts"
+import type { Transaction, Row } from "../Store/Transaction.ts"
+import { makeReady } from "../Runs/Waits.ts"
+import { type TurnReport, type TurnAck, endsTurn, type TurnOp, type Outcome } from "../../Protocol/Worker.ts"
+import { leasedTo, type LeasedRun } from "../Runs/LeaseMemory.ts"
+import { isDamage } from "../Store/SqliteErrors.ts"
+import { holdingJob, revoked, keepRevoked } from "../Runs/RevokedLeases.ts"
+import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { keepLogs } from "../Runs/RunLogs.ts"
+import { mark } from "../Runs/RunStats.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { type Happening, nextStatus, refusal } from "../Runs/Transitions.ts"
+import { applyOp, stepDone } from "./Ops.ts"
+import type { StoreService } from "../Store/Store.ts"
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+
+const MARK_LATE = statement(
+  "Reports.markLate",
+  // its id finds it, not that it has not ended
+  "SELECT key, environment, linger_ms FROM runs WHERE id = ? AND +ended_at IS NULL"
+)
+
+const MARK_LATE_2 = statement("Reports.markLate.2", "UPDATE runs SET linger_ms = ? WHERE key = ?")
+
+/** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
+export const markLate = inEnvironment(
+  "markLate",
+  function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
+    const row = yield* get(MARK_LATE, runId)
+    if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
+    const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
+    yield* write(MARK_LATE_2, longer, row.key!)
+    yield* makeReady(tx, Number(row.key))
+  },
+  (_, runId) => `wake run ${runId}`
+)
+
+/** Applies reports one after the other: a damaged run costs those of the others nothing. */
+const applyAll = inEnvironment(
+  "applyReports",
+  function* (
+    tx: Transaction,
+    environment: string,
+    reports: ReadonlyArray<TurnReport>,
+    callsBack: boolean
+  ): Program<ReadonlyArray<TurnAck>> {
+    const acks: Array<TurnAck> = []
+    for (const report of reports) acks.push(yield* applyApart(tx, report, environment, callsBack))
+    return acks
+  },
+  () => "store reports",
+  { leavesHeld: true }
+)
+
+const APPLY_APART = statement("Reports.applyApart", "SELECT key FROM runs WHERE id = ?")
+
+function* applyApart(
+  tx: Transaction,
+  report: TurnReport,
+  environment: string,
+  callsBack: boolean
+): Program<TurnAck> {
+  // remembered here, since it is forgotten as soon as the run ends
+  const known = leasedTo(tx, report.jobId)
+  try {
+    if (tx.damage.count > 0) {
+      const key = known?.key ?? (yield* get(APPLY_APART, report.runId))?.key
+      const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
+      if (why !== undefined) return refusedForDamage(report, why)
+    }
+    return yield* applyReport(tx, report, known, environment, callsBack)
+  } catch (error) {
+    // otherwise it may be the report that is not acceptable
+    const isCertain = isDamage(error)
+    if (known !== undefined)
+      tx.blame({ error, kind: "run", keys: { statement: RUN_BY_KEY, values: [known.key] }, isCertain })
+    else tx.blame({ error, kind: "run", keys: { statement: RUN_BY_ID, values: [report.runId] }, isCertain })
+    throw error
+  }
+}
+
+const RUN_BY_KEY = statement("Reports.runByKey", "SELECT key FROM runs WHERE key = ?")
+
+const RUN_BY_ID = statement("Reports.runById", "SELECT key FROM runs WHERE id = ?")
+
+/** What a worker is told whose report cannot be stored: it would send it again for ever otherwise, and others with it. */
+const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
+  _tag: "Refused",
+  reason: "LEASE_LOST",
+  message: `Run ${runId} cannot be stored, since the database is damaged: ${why}`
+})
+
+const APPLY_REPORT = statement(
+  "Reports.applyReport",
+  "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?"
+)
+
+/**
+ * Applies a report if its job holds the run, and the run is one of the environment. `callsBack`: see
+ * {@link applyReports}.
+ */
+function* applyReport(
+  tx: Transaction,
+  report: TurnReport,
+  known: LeasedRun | undefined,
+  environment: string,
+  callsBack: boolean
+): Program<TurnAck> {
+  if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
+    return (
+      refusedAsImpossible(tx, known, report) ?? {
+        _tag: "Accepted",
+        outcomes: yield* applyOps(tx, known, report)
+      }
+    )
+  }
+  const row = yield* get(APPLY_REPORT, report.runId)
+  const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
+  const last = report.ops.at(-1)
+  const isEnd = last !== undefined && endsTurn(last)
+  if (!isKnown || holdingJob(row) !== report.jobId) {
+    tx.changes.counts.staleReports++
+    if (isKnown) mark(tx, "stale", Number(row.function))
+    // whatever it is answered, the turn is over
+    if (isKnown && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
+    return isKnown && statusIn(row) === "cancelled"
+      ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
+      : {
+          _tag: "Refused",
+          reason: "LEASE_LOST",
+          message: `Run ${report.runId} is not leased to job ${report.jobId} any more`
+        }
+  }
+  const run: LeasedRun = {
+    key: Number(row.key),
+    id: report.runId,
+    environment: Number(row.environment),
+    function: Number(row.function),
+    status: statusIn(row),
+    event: Number(row.event),
+    parent: row.parent === null ? null : Number(row.parent),
+    ...(row.worker === null ? {} : { worker: String(row.worker) }),
+    mayHaveWaits: true
+  }
+  const refused = refusedAsImpossible(tx, run, report)
+  if (refused !== undefined) return refused
+  const outcomes = yield* applyOps(tx, run, report)
+  // with the turn the lease has ended, and with the lease a pause that was asked for has begun
+  if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
+  return callsBack
+    ? yield* callBackPaused(tx, run, row, report)
+    : { _tag: "Accepted", outcomes, paused: true }
+}
+
+/** What an op makes of the run, if it makes anything of it. */
+const happeningIn = (op: TurnOp): Happening | undefined => {
+  switch (op._tag) {
+    case "Complete":
+      return "completed"
+    case "Fail":
+      return "failed"
+    case "Compensate":
+      return "compensationBegan"
+    case "RetryRun":
+      return "attemptFailed"
+    case "Suspend":
+      return "suspended"
+    case "Pause":
+      return "stopped"
+    case "Release":
+      return "released"
+  }
+}
+
+/** A worker that reports what cannot happen to its run (that it has completed, while it rolls back) changes nothing. */
+const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
+  let { status } = run
+  for (const op of report.ops) {
+    const happening = happeningIn(op)
+    if (happening === undefined) continue
+    const next = status === undefined ? undefined : nextStatus(status, happening)
+    if (next === undefined) {
+      tx.changes.counts.staleReports++
+      return { _tag: "Refused", reason: "LEASE_LOST", message: refusal(run.id, status, happening) }
+    }
+    status = next
+  }
+}
+
+function* applyOps(
+  tx: Transaction,
+  run: LeasedRun,
+  report: TurnReport
+): Program<ReadonlyArray<Outcome | undefined>> {
+  const outcomes: Array<Outcome | undefined> = []
+  for (const op of report.ops) {
+    outcomes.push(op._tag === "StepDone" ? yield* stepDone(tx, run, op) : yield* applyOp(tx, run, op))
+  }
+  const last = report.ops.at(-1)
+  if (run.since !== undefined && last !== undefined && endsTurn(last)) {
+    mark(tx, "turn", run.function, tx.now() - run.since)
+  }
+  if (report.logs !== undefined) yield* keepLogs(tx, run.key, report.logs)
+  return outcomes
+}
+
+/** Whether the environment has this key. */
+const isOf = (tx: Transaction, key: number, environment: string): boolean =>
+  key === tx.findEnvironment(environment)
+
+/** The worker would go on whatever it is told but a refusal: what it has reported is stored, and it loses the lease. */
+function* callBackPaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
+  yield* endLease(tx, run.key, "calledBack")
+  yield* keepRevoked(tx, row)
+  return {
+    _tag: "Refused",
+    reason: "LEASE_LOST",
+    message: `Run ${run.id} was paused; what was reported is stored`
+  }
+}
+
+/**
+ * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
+ * run of another environment than `environment`. With `callsBack` a turn whose run is to be paused is not told so: it loses
+ * its lease, and the answer is a refusal although the report is stored. For workers that would not understand.
+ */
+export const applyReports = (
+  store: StoreService,
+  environment: string,
+  reports: ReadonlyArray<TurnReport>,
+  { callsBack = false }: { readonly callsBack?: boolean } = {}
+): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
+  const apply = (some: ReadonlyArray<TurnReport>) => store.write(applyAll(environment, some, callsBack))
+  // damage that could not be put down to one run costs only those reports that meet it
+  const applyAlone = (report: TurnReport) =>
+    Effect.catchIf(apply([report]), isDamage, (error) =>
+      Effect.succeed([refusedForDamage(report, error.message)])
+    )
+  return Effect.catchIf(apply(reports), isDamage, () =>
+    Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
+  )
+}
+
+const ENVIRONMENT_OF_RUN = statement("Reports.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
+
+/** Global: whoever asks knows the runs alone, and is going to name the environment. */
+const environmentsOfRuns = acrossEnvironments(
+  "environmentsOfRuns",
+  function* (tx: Transaction, runIds: ReadonlyArray<string>): Program<ReadonlyArray<string>> {
+    return yield* forEach(runIds, function* (runId): Program<string> {
+      const row = yield* get(ENVIRONMENT_OF_RUN, runId)
+      // a report about no run is refused wherever it is looked for
+      return row === undefined ? DEFAULT_ENVIRONMENT : tx.environmentName(Number(row.environment))
+    })
+  },
+  () => "store reports"
+)
+
+/** Applies reports of somebody who knows the jobs and their runs alone, not their environments. */
+export const applyAnywhere = (
+  store: StoreService,
+  reports: ReadonlyArray<TurnReport>,
+  options?: { readonly callsBack?: boolean }
+): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> =>
+  Effect.gen(function* () {
+    const environments = yield* store.read(environmentsOfRuns(reports.map(({ runId }) => runId)))
+    const acks: Array<TurnAck> = []
+    yield* Effect.forEach(
+      new Set(environments),
+      (environment) => {
+        const places = [...environments.keys()].filter((i) => environments[i] === environment)
+        const some = places.map((i) => reports[i]!)
+        return Effect.map(applyReports(store, environment, some, options), (answers) => {
+          for (const [i, ack] of answers.entries()) acks[places[i]!] = ack
+        })
+      },
+      { concurrency: "unbounded", discard: true }
+    )
+    return acks
+  })

@@ -1,0 +1,80 @@
+/** Turns as they are reported by those who have no session at hand: the id of a job is the right to do so. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StoreError } from "../../Errors.ts"
+import type { TurnAck, TurnReport } from "../../Protocol/Worker.ts"
+import { environmentOfRun } from "../Runs/RunRows.ts"
+import { Counters } from "../Store/Counters.ts"
+import { Store } from "../Store/Store.ts"
+import * as ExtendLeases from "./ExtendLeases.ts"
+import * as Reports from "./Reports.ts"
+
+/** Is told of reports, of one environment if one is given, and of what they were answered. */
+type ReportListener = (
+  reports: ReadonlyArray<TurnReport>,
+  acks: ReadonlyArray<TurnAck>,
+  environment: string | undefined
+) => void
+
+export interface TurnsService {
+  /**
+   * Applies reports of turns, in the environment if one is given. `callsBack`: who runs them is not told of a pause, and a turn
+   * that is to be paused is called back instead.
+   */
+  readonly report: (
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
+  /** Calls `listener` with what was reported here, once it is stored; returns the way to stop that. */
+  readonly onReported: (listener: ReportListener) => () => void
+  /** Extends leases, in the environment if one is given; returns the job ids whose lease is gone. */
+  readonly extend: (
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number,
+    environment?: string
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** A step was called after the turn of the run had ended: see `WorkerSession.late`. */
+  readonly late: (runId: string, lingerMs: number, environment?: string) => Effect.Effect<void, StoreError>
+  /** Counts what was refused before it came to the store. */
+  readonly countStale: (what: "staleReports" | "staleRenewals") => void
+}
+
+export class Turns extends Context.Service<Turns, TurnsService>()("@ironflow/node/Engine/Turns") {}
+
+export const layer: Layer.Layer<Turns, never, Store | Counters> = Layer.effect(
+  Turns,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const counters = yield* Counters
+    const listeners = new Set<ReportListener>()
+    return Turns.of({
+      report: (reports, environment, { callsBack = false } = {}) =>
+        Effect.tap(
+          environment === undefined
+            ? Reports.applyAnywhere(store, reports, { callsBack })
+            : Reports.applyReports(store, environment, reports, { callsBack }),
+          (acks) =>
+            Effect.sync(() => {
+              for (const listener of listeners) listener(reports, acks, environment)
+            })
+        ),
+      onReported: (listener) => {
+        listeners.add(listener)
+        return () => void listeners.delete(listener)
+      },
+      extend: (jobIds, leaseMs, environment) =>
+        environment === undefined
+          ? ExtendLeases.extendAnywhere(store, jobIds, leaseMs)
+          : store.write(ExtendLeases.extendLeases(environment, jobIds, leaseMs)),
+      late: (runId, lingerMs, environment) =>
+        Effect.flatMap(
+          environment === undefined ? store.read(environmentOfRun(runId)) : Effect.succeed(environment),
+          (where) =>
+            where === undefined ? Effect.void : store.write(Reports.markLate(where, runId, lingerMs))
+        ),
+      countStale: (what) => counters.count(what)
+    })
+  })
+)

@@ -1,0 +1,38 @@
+/** All that the nouns have to do with a database as such. */
+import { loadRegistrations } from "./Functions/FunctionRows.ts"
+import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"
+import { recoverDeliveries } from "./PubSub/DeliveryRows.ts"
+import { lookAtRun } from "./Runs/DamagedRun.ts"
+import { runIdOf } from "./Runs/RunRows.ts"
+import { recoverLeases } from "./Turns/LostLeases.ts"
+import { moveWithClock, setBackBetweenStarts, shortenLeases } from "./Schedules/ClockMoves.ts"
+import { all, get, statement } from "./Store/Program.ts"
+import type { Upkeep } from "./Store/Upkeep.ts"
+import { eventAt } from "./Log/EventViews.ts"
+
+const LOOK_AT_SCHEDULES = statement("Upkeep.lookAtSchedules", "SELECT * FROM schedules WHERE function = ?")
+
+const LOOK_AT_KEY = statement("Upkeep.lookAtKey", "SELECT * FROM kv_entries WHERE rowid = ?")
+
+export const upkeep: Upkeep = {
+  load: loadRegistrations,
+  takeOver: [recoverLeases(), shortenLeases(), recoverProjections(), recoverDeliveries()],
+  clockWasSet: moveWithClock,
+  clockWasSetBack: setBackBetweenStarts,
+  *look(tx, kind, key) {
+    switch (kind) {
+      case "run":
+        return yield* lookAtRun(tx, key)
+      case "event":
+        yield* eventAt(key)
+        return
+      case "schedule":
+        return void (yield* all(LOOK_AT_SCHEDULES, key))
+      case "key":
+        return void (yield* get(LOOK_AT_KEY, key))
+    }
+  },
+  *nameOf(_tx, kind, key) {
+    return kind === "run" ? yield* runIdOf(key) : undefined
+  }
+}

@@ -1,0 +1,133 @@
+/** The workers that are connected, of this process and of others, by id. */
+import type { WorkerInfo } from "../../Client/Client.ts"
+import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { FunctionsService } from "../Functions/Functions.ts"
+import type { LiveWorker } from "../Runs/Explain.ts"
+import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
+import type { RunningAt } from "../Runs/RunningNow.ts"
+import type { Holder } from "../Runs/Stuck.ts"
+import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
+import type { RemoteWorkerOptions } from "./RemoteSession.ts"
+
+/** How a worker is connected. */
+export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
+  readonly transport: string
+  readonly connectedAt: number
+}
+
+export class ConnectedWorkers implements LiveWorkersService {
+  readonly #functions: Pick<FunctionsService, "find">
+  readonly #workers = new Map<string, Connected>()
+
+  constructor(functions: Pick<FunctionsService, "find">) {
+    this.#functions = functions
+  }
+
+  /** Connects a worker; it takes the place of one with its id. */
+  add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): Connected {
+    const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
+    const worker: Connected = {
+      registration,
+      functions,
+      functionIds: new Set(functions.keys()),
+      handlers,
+      transport: options.transport,
+      connectedAt: options.connectedAt,
+      leaseMs: options.leaseMs,
+      limits: options.limits,
+      turnLimits:
+        options.endsTurns === true
+          ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
+          : undefined,
+      length: registrationLength(registration),
+      active: new Set(),
+      left: new Set(),
+      credit: 0,
+      reachable: true,
+      problem: undefined
+    }
+    this.#workers.set(registration.workerId, worker)
+    return worker
+  }
+
+  remove(workerId: string): void {
+    this.#workers.delete(workerId)
+  }
+
+  get(workerId: string): Connected | undefined {
+    return this.#workers.get(workerId)
+  }
+
+  has(workerId: string): boolean {
+    return this.#workers.has(workerId)
+  }
+
+  /** All of them, as they were connected. */
+  all(): Iterable<Connected> {
+    return this.#workers.values()
+  }
+
+  /** What is known of a worker that is connected. */
+  holder(workerId: string): Holder | undefined {
+    const worker = this.#workers.get(workerId)
+    return worker === undefined ? undefined : holderOf(worker)
+  }
+
+  workers(environment: string): ReadonlyArray<LiveWorker> {
+    return this.#of(environment).map((worker) => ({
+      id: worker.registration.workerId,
+      functionIds:
+        worker.limits?.isLimited() === true
+          ? new Set([...worker.functionIds].filter((id) => this.mayRun(worker, id)))
+          : worker.functionIds,
+      turnLimits: worker.turnLimits,
+      ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
+      ...(worker.problem === undefined ? {} : { problem: worker.problem }),
+      labels: worker.registration.labels,
+      maxConcurrentJobs: worker.registration.maxConcurrentJobs,
+      activeJobs: worker.active.size
+    }))
+  }
+
+  running(environment: string, runId: string): ReadonlyArray<RunningAt> {
+    return this.#of(environment).flatMap(({ handlers, registration: { workerId } }) =>
+      (handlers.running?.(0) ?? [])
+        .filter((turn) => turn.runId === runId)
+        .map((turn) => ({ ...turn, workerId }))
+    )
+  }
+
+  /** Those of an environment, as lists show them. */
+  list(environment: string): ReadonlyArray<WorkerInfo> {
+    return this.#of(environment).map(infoOf)
+  }
+
+  #of(environment: string): ReadonlyArray<Connected> {
+    return [...this.#workers.values()].filter((worker) => worker.registration.environment === environment)
+  }
+
+  /** Characters of what all of them have registered. */
+  get registeredLength(): number {
+    let length = 0
+    for (const worker of this.#workers.values()) length += worker.length
+    return length
+  }
+
+  /** Workers and turns of all environments. */
+  get load(): { readonly workers: number; readonly activeJobs: number; readonly credit: number } {
+    let activeJobs = 0
+    let credit = 0
+    for (const worker of this.#workers.values()) {
+      activeJobs += worker.active.size
+      credit += worker.credit
+    }
+    return { workers: this.#workers.size, activeJobs, credit }
+  }
+
+  /** Whether the worker may have what runs of the function bring, as it is registered now. */
+  mayRun({ limits, registration: { environment } }: Connected, functionId: string): boolean {
+    if (limits?.isLimited() !== true) return true
+    const fn = this.#functions.find(environment, functionId)
+    return fn === undefined || limits.mayRun(fn)
+  }
+}

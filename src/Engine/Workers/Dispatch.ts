@@ -1,0 +1,360 @@
+/**
+ * Hands ready runs to workers with room. Nothing polls: a claim is made when an event comes in, when a worker has room
+ * again, or when a commit says that something is ready; the claim shares the commit of what caused it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StoreError } from "../../Errors.ts"
+import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
+import { Functions, type FunctionsService } from "../Functions/Functions.ts"
+import { LiveWorkers } from "../Runs/LiveWorkers.ts"
+import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
+import type { Changes } from "../Store/Changes.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
+import * as Claims from "../Turns/Claims.ts"
+import * as LostLeases from "../Turns/LostLeases.ts"
+import * as Reports from "../Turns/Reports.ts"
+import type { Claim, Demand } from "../Turns/TurnRecords.ts"
+import { type Connected, tell } from "./ConnectedWorker.ts"
+import { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import { OwnerWatch } from "./OwnerWatch.ts"
+
+export class DispatchService {
+  /** To whom it hands out. */
+  readonly connected: ConnectedWorkers
+  readonly #store: StoreService
+  readonly #functions: FunctionsService
+  readonly #secrets: SecretsService
+  readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #ownerWatch: OwnerWatch
+  readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
+  /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
+  #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
+  readonly #opening = new Map<string, Array<Notice>>()
+  #claiming = false
+  #again = false
+  #ended = false
+  /** Whether a run may be ready, as the last commit has left it; it may be before the first one that is heard of. */
+  #mayHaveReady = true
+
+  /** `run` runs an effect that cannot fail, in the background. */
+  constructor(
+    store: StoreService,
+    functions: FunctionsService,
+    secrets: SecretsService,
+    run: (effect: Effect.Effect<void>) => void
+  ) {
+    this.connected = new ConnectedWorkers(functions)
+    this.#store = store
+    this.#functions = functions
+    this.#secrets = secrets
+    this.#run = run
+    this.#ownerWatch = new OwnerWatch(
+      store,
+      run,
+      () =>
+        !this.#ended &&
+        [...this.connected.all()].some(({ active, leaseMs }) => leaseMs === undefined && active.size > 0)
+    )
+  }
+
+  /** Claims at most `n` runs for a worker now, whatever its credit. */
+  take(worker: Connected, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
+    return Effect.flatMap(
+      this.#store.write(Claims.claimRuns(worker.registration.environment, [this.#demandOf(worker, n)])),
+      (claims) =>
+        Effect.map(
+          Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
+          (jobs) =>
+            jobs
+              .filter((job) => job !== undefined)
+              .map((job) => {
+                worker.active.add(job.jobId)
+                return job
+              })
+        )
+    )
+  }
+
+  /** Delivers a notice to the worker that holds the lease, if it is connected; not before the job that it is about. */
+  notify(workerId: string, notice: Notice): void {
+    const worker = this.connected.get(workerId)
+    if (worker === undefined) return
+    const { jobId } = notice
+    // about a turn of another worker that had its id
+    if (worker.left.has(jobId)) return
+    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
+    if (early !== undefined) early.push(notice)
+    else if (this.#claiming && !worker.active.has(jobId))
+      this.#early.set(jobId, { workerId, notices: [notice] })
+    else tell(worker, notice)
+  }
+
+  /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
+  committed({ access, mayHaveReady, notices, ready }: Changes): void {
+    this.#mayHaveReady = mayHaveReady
+    for (const { workerId, notice } of notices) this.notify(workerId, notice)
+    // who may have a run may be somebody else now
+    if (ready || access.length > 0) this.poke()
+  }
+
+  /** Something may be ready: hand it out. */
+  poke(): void {
+    if (this.#ended) return
+    if (this.#claiming) {
+      this.#again = true
+      return
+    }
+    const demands = this.#demands()
+    if (demands.length === 0) return
+    this.#claiming = true
+    this.#run(
+      Effect.flatMap(this.#claim(demands), ({ claims, failed }) => {
+        if (failed === undefined) {
+          return Effect.sync(() => {
+            if (this.#outage.isOn) this.#run(this.#outage.succeeded())
+            this.#claimed(claims)
+            if (this.#again) {
+              this.#again = false
+              this.poke()
+            }
+          })
+        }
+        // what other environments have got goes out; nothing is asked for until it is tried again
+        this.#claimed(claims)
+        this.#claiming = true
+        return Effect.andThen(
+          this.#outage.failed(failed),
+          // another engine has the database: it hands them out
+          failed.code === "STORE_LOCKED"
+            ? Effect.void
+            : Effect.andThen(
+                Effect.sleep(RETRY_MS),
+                Effect.sync(() => {
+                  this.#claimed([])
+                  this.poke()
+                })
+              )
+        )
+      })
+    )
+  }
+
+  /** Claims for workers, environment by environment, in one commit. */
+  #claim(demands: ReadonlyArray<Demand>): Effect.Effect<Claimed> {
+    const environments = new Set(demands.map(({ environment }) => environment))
+    const claims = [...environments].map((name) => {
+      const some = demands.filter(({ environment }) => environment === name)
+      return Effect.match(this.#store.write(Claims.claimRuns(name, some)), {
+        onSuccess: (claims): Claimed => ({ claims }),
+        onFailure: (failed): Claimed => ({ claims: [], failed })
+      })
+    })
+    const [only] = claims
+    if (claims.length === 1 && only !== undefined) return only
+    return Effect.map(Effect.all(claims, { concurrency: "unbounded" }), (all) => {
+      const failed = all.find((one) => one.failed !== undefined)?.failed
+      return { claims: all.flatMap(({ claims }) => claims), ...(failed === undefined ? {} : { failed }) }
+    })
+  }
+
+  /** There is room: hand out what the last commit may have left ready. */
+  pokeIfReady(): void {
+    if (this.#mayHaveReady) this.poke()
+  }
+
+  #demands(): ReadonlyArray<Demand> {
+    const demands: Array<Demand> = []
+    for (const worker of this.connected.all()) {
+      if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
+    }
+    return demands
+  }
+
+  #demandOf(worker: Connected, credit: number): Demand {
+    const { leaseMs, limits, registration } = worker
+    return {
+      workerId: registration.workerId,
+      environment: registration.environment,
+      functions:
+        limits?.isLimited() === true
+          ? new Map([...worker.functions].filter(([id]) => this.connected.mayRun(worker, id)))
+          : worker.functions,
+      labels: registration.labels,
+      credit,
+      capacity: registration.maxConcurrentJobs,
+      ...(leaseMs === undefined ? {} : { leaseMs })
+    }
+  }
+
+  #claimed(claims: ReadonlyArray<Claim>): void {
+    this.#claiming = false
+    const early = this.#early
+    if (early.size > 0) this.#early = new Map()
+    for (const { workerId, job } of claims) {
+      const told = early.get(job.jobId)?.notices ?? []
+      early.delete(job.jobId)
+      this.#handOut(workerId, job, told)
+    }
+    // those were about other jobs
+    for (const { notices, workerId } of early.values()) {
+      for (const notice of notices) this.notify(workerId, notice)
+    }
+  }
+
+  /** `told` are notices that came before the job. */
+  #handOut(workerId: string, job: Job, told: Array<Notice>): void {
+    const worker = this.connected.get(workerId)
+    // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
+    if (worker === undefined) return this.#giveBack(job)
+    worker.credit--
+    worker.active.add(job.jobId)
+    if (worker.leaseMs === undefined) this.#ownerWatch.begin()
+    if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
+      return this.#deliver(worker, job, told)
+    }
+    this.#opening.set(job.jobId, told)
+    this.#run(
+      Effect.map(
+        Effect.catch(this.#withSecrets(job, worker), (error) =>
+          Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
+        ),
+        (ready) => {
+          this.#opening.delete(job.jobId)
+          if (ready !== undefined) return this.#deliver(worker, ready, told)
+          this.#keep(worker, job)
+        }
+      )
+    )
+  }
+
+  /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
+  #deliver(worker: Connected, job: Job, told: ReadonlyArray<Notice>): void {
+    if (told.some(endsLease)) {
+      this.#neverBegan(job)
+      return this.#keep(worker, job)
+    }
+    if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
+    worker.handlers.onJob(job)
+    for (const notice of told) tell(worker, notice)
+  }
+
+  /** The engine ends: nothing is handed out any more. */
+  end(): void {
+    this.#ended = true
+  }
+
+  /** Another engine has the database, and runs what runs here: every turn is told that its lease is lost. */
+  abandon(error: StoreError): void {
+    let turns = 0
+    for (const worker of this.connected.all()) {
+      for (const jobId of Array.from(worker.active)) {
+        tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
+        turns++
+      }
+      worker.handlers.onConnected?.(false)
+    }
+    if (turns === 0) return
+    const what = turns === 1 ? "1 turn that was" : `${turns} turns that were`
+    this.#run(Effect.logError(`${what} given out by this engine are aborted: the other engine runs them`))
+  }
+
+  /** The worker does not get the job that it had room for. */
+  #keep(worker: Connected, { jobId }: Job): void {
+    worker.active.delete(jobId)
+    worker.credit++
+    this.pokeIfReady()
+  }
+
+  /** Nobody is at a job that was taken back before it was delivered. */
+  #neverBegan({ environment, jobId, runId }: Job): void {
+    this.#run(
+      Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
+        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+      )
+    )
+  }
+
+  #giveBack({ environment, jobId, runId }: Job): void {
+    this.#run(
+      Effect.catch(
+        Effect.asVoid(
+          Reports.applyReports(this.#store, environment, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
+        ),
+        (error) => Effect.logError(`Run ${runId} cannot be given back`, error)
+      )
+    )
+  }
+
+  #asksForSecrets(job: Job): boolean {
+    return (this.#functions.find(job.environment, job.functionId)?.secrets.length ?? 0) > 0
+  }
+
+  /**
+   * The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused; one that the worker
+   * may not have any more is given back.
+   */
+  #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
+    if (!this.connected.mayRun(worker, job.functionId)) {
+      return Effect.as(
+        Reports.applyReports(this.#store, job.environment, [
+          { jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }
+        ]),
+        undefined
+      )
+    }
+    const names = this.#functions.find(job.environment, job.functionId)?.secrets ?? []
+    if (names.length === 0) return Effect.succeed(job)
+    return Effect.matchEffect(this.#secrets.open(job.environment, names), {
+      onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
+      onFailure: (error) =>
+        Effect.as(
+          Reports.applyReports(this.#store, job.environment, [
+            {
+              jobId: job.jobId,
+              runId: job.runId,
+              ops: [{ _tag: "Pause", code: error.code, message: error.message }]
+            }
+          ]),
+          undefined
+        )
+    })
+  }
+}
+
+/** What was claimed, and why not all could be. */
+interface Claimed {
+  readonly claims: ReadonlyArray<Claim>
+  readonly failed?: StoreError
+}
+
+export class Dispatch extends Context.Service<Dispatch, DispatchService>()(
+  "@ironflow/node/Engine/Dispatch"
+) {}
+
+export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions | Secrets> =
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const store = yield* Store
+      const runFork = Effect.runForkWith(yield* Effect.context<never>())
+      const dispatch = new DispatchService(store, yield* Functions, yield* Secrets, runFork)
+      const stops = [
+        // a claim shares the commit of what caused it
+        store.onReady(() => dispatch.poke()),
+        store.onLost((error) => dispatch.abandon(error)),
+        store.onCommit((changes) => dispatch.committed(changes))
+      ]
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          for (const stop of stops) stop()
+          dispatch.end()
+        })
+      )
+      return Context.make(Dispatch, dispatch).pipe(Context.add(LiveWorkers, dispatch.connected))
+    })
+  )

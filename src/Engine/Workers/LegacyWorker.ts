@@ -1,0 +1,135 @@
+/**
+ * The engine's side of an existing polling worker: it asks for jobs every second, keeps its leases by heartbeats that
+ * name the jobs, and is told of nothing in between.
+ */
+import * as Effect from "effect/Effect"
+import type { ConnectionError, SerializedError, StoreError } from "../../Errors.ts"
+import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
+import type { RemoteSession } from "./RemoteSession.ts"
+
+/** How long a lease holds without a heartbeat or an update: three of the usual heartbeats. */
+export const LEGACY_LEASE_MS = 90_000
+
+/** How often a poll looks again when all that it got had to be ended at once. */
+const ROUNDS = 5
+
+export interface LegacyWorkerOptions {
+  readonly workerId: string
+  readonly environment: string
+  readonly engine: RemoteSession
+  /** Whether another worker could run the function and speaks turns. */
+  readonly hasBetter: (functionId: string) => boolean
+  readonly now: () => number
+  /** Called when the session is over; for a worker with a stream. */
+  readonly onEnd?: () => void
+}
+
+export class LegacyWorker {
+  readonly workerId: string
+  readonly environment: string
+  readonly #options: LegacyWorkerOptions
+  readonly #engine: RemoteSession
+  #seenAt: number
+
+  constructor(options: LegacyWorkerOptions) {
+    this.workerId = options.workerId
+    this.environment = options.environment
+    this.#options = options
+    this.#engine = options.engine
+    this.#seenAt = options.now()
+  }
+
+  /** The worker has sent something. */
+  seen(): void {
+    this.#seenAt = this.#options.now()
+  }
+
+  /** Whether it has sent nothing for as long as a lease holds. */
+  get silent(): boolean {
+    return this.#options.now() - this.#seenAt >= LEGACY_LEASE_MS
+  }
+
+  /** At most `n` jobs that are ready now and that such a worker can go on with. */
+  take(n: number): Effect.Effect<ReadonlyArray<Job>, StoreError | ConnectionError> {
+    const session = this.#engine
+    const options = this.#options
+    return Effect.gen(function* () {
+      for (let round = 0; round < ROUNDS; round++) {
+        const jobs = yield* session.take(n)
+        const usable: Array<Job> = []
+        const ended: Array<{ readonly job: Job; readonly op: TurnOp }> = []
+        for (const job of jobs) {
+          const op = unusable(job, options.hasBetter)
+          if (op === undefined) usable.push(job)
+          else ended.push({ job, op })
+        }
+        if (ended.length > 0) {
+          yield* session.report(
+            ended.map(({ job, op }) => ({ jobId: job.jobId, runId: job.runId, ops: [op] }))
+          )
+        }
+        if (usable.length > 0 || jobs.length === 0) return usable
+      }
+      return []
+    })
+  }
+
+  /** Gives back jobs that could not be delivered. */
+  giveBack(jobs: ReadonlyArray<Job>): Effect.Effect<void> {
+    if (jobs.length === 0) return Effect.void
+    return Effect.catch(
+      Effect.asVoid(
+        this.#engine.report(jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [{ _tag: "Release" }] })))
+      ),
+      (error) => Effect.logWarning(`Jobs of worker ${this.workerId} could not be given back`, error)
+    )
+  }
+
+  /** Ends the session; `lost` says that the worker died. */
+  end(lost: boolean): Effect.Effect<void> {
+    this.#options.onEnd?.()
+    return Effect.catch(this.#engine.close(lost), (error) =>
+      Effect.logWarning(
+        `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
+        error
+      )
+    )
+  }
+
+  /** Ends the session in favour of a new one. The leases stay. */
+  replace(): void {
+    this.#options.onEnd?.()
+    this.#engine.detach()
+  }
+}
+
+/** Failures of these kinds cannot be told to workers that know completed steps only. */
+const untoldToWorkers: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
+
+/** Why a run cannot go on where failures of the kinds `untold` cannot be told; it fails with this. */
+const inexpressible = (job: Job, untold: ReadonlySet<StepKind>): SerializedError | undefined => {
+  for (const { kind, outcome } of job.journal) {
+    if (outcome._tag === "Failure" && untold.has(kind)) return outcome.error
+  }
+  return undefined
+}
+
+/** What becomes of a job that such a worker cannot go on with; `untold` are the kinds of steps whose failure it cannot be told. */
+export const unusable = (
+  job: Job,
+  hasBetter: (functionId: string) => boolean,
+  untold: ReadonlySet<StepKind> = untoldToWorkers
+): TurnOp | undefined => {
+  const error = inexpressible(job, untold)
+  if (error !== undefined) return { _tag: "Fail", error }
+  if (job.compensating === undefined) return undefined
+  if (hasBetter(job.functionId)) return { _tag: "Release" }
+  return {
+    _tag: "Pause",
+    code: "NEEDS_TURNS",
+    message:
+      "It is rolling back, and the workers that are there cannot go on with that: " +
+      "start a worker of this SDK for the function, then resume the run."
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * A worker in this process renews nothing. So nothing may be written for as long as a step takes, and nobody would notice that
+ * another engine has the database: it is looked for, as long as there are such turns.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreService } from "../Store/Store.ts"
+
+/** How often it is looked whose the database is while turns of this process run, milliseconds. */
+export const OWNER_LOOK_MS = 500
+
+export class OwnerWatch {
+  readonly #store: StoreService
+  readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #isNeeded: () => boolean
+  #looking = false
+
+  /** `isNeeded` says whether turns of this process are out; `run` runs an effect that cannot fail, in the background. */
+  constructor(store: StoreService, run: (effect: Effect.Effect<void>) => void, isNeeded: () => boolean) {
+    this.#store = store
+    this.#run = run
+    this.#isNeeded = isNeeded
+  }
+
+  /** Looks from now on, as long as that is needed. */
+  begin(): void {
+    const { checkOwner } = this.#store
+    if (this.#looking || checkOwner === undefined) return
+    this.#looking = true
+    const look: Effect.Effect<void> = Effect.andThen(
+      Effect.sleep(OWNER_LOOK_MS),
+      Effect.suspend(() => {
+        if (!this.#isNeeded()) {
+          this.#looking = false
+          return Effect.void
+        }
+        return Effect.matchEffect(checkOwner, {
+          onSuccess: () => look,
+          // one that cannot be read now is looked at again; when another engine has it, all has been done
+          onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : look)
+        })
+      })
+    )
+    this.#run(look)
+  }
+}

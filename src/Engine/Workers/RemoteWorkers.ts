@@ -1,0 +1,444 @@
+/** The workers outside this process that come to one port, by id, and how they come and go. */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import {
+  type IronflowError,
+  StaleRequestError,
+  type StoreError,
+  ValidationError,
+  WorkerUnknownError
+} from "../../Errors.ts"
+import type { Delivery, ProcessIdentity } from "../../Protocol/Http/Turns.ts"
+import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { WorkerLimits } from "../Access/WorkerAccess.ts"
+import { Deliveries } from "./Deliveries.ts"
+import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
+import type { Line } from "./Line.ts"
+import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
+import { type Push, WorkerConnection } from "./WorkerConnection.ts"
+
+/** A worker that speaks turns, as it announces itself. */
+export interface Announcement {
+  readonly registration: WorkerRegistration
+  readonly instance: string
+  /** Job ids of the turns in flight that it wants to keep. */
+  readonly jobs: ReadonlyArray<string>
+  /** Whether it names the jobs whose leases it renews. */
+  readonly renews: boolean
+  /** Whether it seals everything that it sends, and is to get everything sealed. */
+  readonly seals: boolean
+  readonly process: ProcessIdentity | undefined
+  /** Which registration of the instance it is; absent for workers that do not count them. */
+  readonly number?: number
+  /** What it was told of its own jobs: see `RegisterTurnsRequest`. */
+  readonly since?: string
+  /** The worker is present while it is open. */
+  readonly line: Line
+  readonly transport: string
+  /** What is delivered, as it is sent to this worker. */
+  readonly encode: (delivery: Delivery) => string
+  /** Absent for a worker that polls. */
+  readonly push?: Push
+  /** Absent for one that may run whatever it has. */
+  readonly limits?: WorkerLimits
+}
+
+/** A registration that had its effect. */
+interface Registration {
+  readonly number: number
+  readonly session: string
+  readonly lost: ReadonlyArray<string>
+}
+
+/** Instances whose last registration is remembered: what comes twice comes soon. */
+const MAX_REGISTRATIONS = 10_000
+
+/** What an existing worker with a stream is told. */
+export interface LegacyStreamHandlers extends WorkerHandlers {
+  readonly transport: string
+  readonly onEnd: () => void
+}
+
+/** An engine that looks this much later than it meant to was stopped itself, and has not read what came meanwhile. */
+const LATE_MS = 1000
+
+export interface RemoteWorkersOptions {
+  /** Registers a worker and its functions; whoever asks ends the session. */
+  readonly connect: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: RemoteWorkerOptions
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** A report was refused before it came to the store. */
+  readonly onStale: () => void
+  readonly clock: Clock.Clock
+  /** How long a worker that speaks turns may be silent before its runs go to others. */
+  readonly leaseMs: number
+  /** Runs an effect in the background, as long as the port is open. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+}
+
+export class RemoteWorkers {
+  readonly leaseMs: number
+  readonly #options: RemoteWorkersOptions
+  readonly #workers = new Map<string, WorkerConnection | LegacyWorker>()
+  /** The last registration of an instance that numbers them, of those that have left too. */
+  readonly #registrations = new Map<string, Registration>()
+  /** Registrations go one by one: a worker that repeats one must find what the first has done. */
+  readonly #registering = Semaphore.makeUnsafe(1)
+
+  constructor(options: RemoteWorkersOptions) {
+    this.#options = options
+    this.leaseMs = options.leaseMs
+  }
+
+  readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
+
+  // What a worker is given for as long as it lives is made outside of `announce` and `enlist`: a function made in there
+  // would hold all that they hold, the worker before this one too, and so every one there ever was.
+  readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#bury(dead)
+  readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
+  readonly #runsTurnsIn =
+    (environment: string) =>
+    (functionId: string): boolean =>
+      this.runsTurns(environment, functionId)
+
+  /**
+   * The worker with this session; a worker that is not known registers again. `environment` is that of the call, if its
+   * key decides it: workers of another one are not known there.
+   */
+  turnWorker(
+    workerId: string,
+    session: string,
+    environment?: string
+  ): Effect.Effect<WorkerConnection, IronflowError> {
+    return Effect.suspend(() => {
+      const worker = this.#workers.get(workerId)
+      return worker instanceof WorkerConnection &&
+        worker.session === session &&
+        (environment === undefined || worker.environment === environment)
+        ? Effect.succeed(worker)
+        : Effect.fail(unknownWorker(workerId))
+    })
+  }
+
+  /** `environment` as above. */
+  legacyWorker(workerId: string, environment?: string): LegacyWorker | undefined {
+    const worker = this.#workers.get(workerId)
+    if (!(worker instanceof LegacyWorker)) return undefined
+    return environment === undefined || worker.environment === environment ? worker : undefined
+  }
+
+  /** The environment of a worker that is known; `environment` as above. */
+  environmentOf(workerId: string, environment?: string): string | undefined {
+    const found = this.#workers.get(workerId)?.environment
+    return environment === undefined || found === environment ? found : undefined
+  }
+
+  /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
+  announce(
+    announcement: Announcement
+  ): Effect.Effect<
+    { readonly worker: WorkerConnection; readonly lost: ReadonlyArray<string> },
+    ValidationError | StoreError | IronflowError
+  > {
+    const {
+      registration,
+      encode,
+      instance,
+      jobs,
+      limits,
+      line,
+      number,
+      process,
+      push,
+      renews,
+      seals,
+      since,
+      transport
+    } = announcement
+    const { workerId } = registration
+    const announced = this.#one(
+      Effect.gen({ self: this }, function* () {
+        const numbered = JSON.stringify([workerId, instance])
+        const last = number === undefined ? undefined : this.#registrations.get(numbered)
+        if (last !== undefined && number !== undefined && number <= last.number) {
+          // the session of a stream is on that stream
+          const current = this.#workers.get(workerId)
+          const stands = current instanceof WorkerConnection && current.session === last.session
+          if (number === last.number && stands && push === undefined)
+            return { worker: current, lost: last.lost }
+          return yield* new StaleRequestError(
+            `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
+            { code: "STALE_REGISTRATION" }
+          )
+        }
+        const earlier = this.#workers.get(workerId)
+        yield* checkEnvironment(workerId, earlier, registration.environment)
+        const same =
+          earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
+        if (same !== undefined) same.replace()
+        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        // its session has ended, whether or not the new one comes to be
+        this.#workers.delete(workerId)
+        const deliveries = new Deliveries(encode)
+        const engine = yield* this.#options.connect(registration, deliveries.handlers, {
+          transport,
+          leaseMs: this.leaseMs,
+          endsTurns: true,
+          ...(limits === undefined ? {} : { limits })
+        })
+        const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
+        const worker = new WorkerConnection(
+          {
+            workerId,
+            environment: registration.environment,
+            instance,
+            session,
+            engine,
+            deliveries,
+            jobs,
+            functionIds: new Set(registration.functions.map(({ id }) => id)),
+            leaseMs: this.leaseMs,
+            renews,
+            seals,
+            process,
+            now: this.#now,
+            line,
+            ...(push === undefined ? {} : { push }),
+            fork: this.#options.fork,
+            onDead: this.#onDead,
+            onStale: this.#options.onStale
+          },
+          same
+        )
+        this.#workers.set(workerId, worker)
+        const { lost } = yield* Effect.tapError(
+          Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
+          // it may be at its turns, and comes again
+          () => Effect.sync(() => this.#forget(worker))
+        )
+        if (number !== undefined) this.#remember(numbered, { number, session, lost })
+        return { worker, lost }
+      })
+    )
+    return Effect.andThen(this.#letSpeak(workerId, instance), announced)
+  }
+
+  /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
+  enlist(
+    registration: WorkerRegistration,
+    stream?: LegacyStreamHandlers,
+    limits?: WorkerLimits
+  ): Effect.Effect<
+    { readonly worker: LegacyWorker; readonly engine: RemoteSession },
+    ValidationError | StoreError
+  > {
+    const { workerId } = registration
+    const enlisted = this.#one(
+      Effect.gen({ self: this }, function* () {
+        const earlier = this.#workers.get(workerId)
+        yield* checkEnvironment(workerId, earlier, registration.environment)
+        const same = earlier instanceof LegacyWorker
+        if (same) earlier.replace()
+        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        this.#workers.delete(workerId)
+        const engine = yield* this.#options.connect(registration, stream ?? deaf, {
+          transport: stream?.transport ?? "polling",
+          leaseMs: LEGACY_LEASE_MS,
+          ...(limits === undefined ? {} : { limits })
+        })
+        // what is held under its id may be another worker's
+        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
+        const worker = new LegacyWorker({
+          workerId,
+          environment: registration.environment,
+          engine,
+          hasBetter: this.#runsTurnsIn(registration.environment),
+          now: this.#wallClock,
+          ...(stream === undefined ? {} : { onEnd: stream.onEnd })
+        })
+        this.#workers.set(workerId, worker)
+        return { worker, engine }
+      })
+    )
+    return Effect.andThen(this.#letSpeak(workerId), enlisted)
+  }
+
+  /** Ends the session of a worker that goes; its leases are given back. */
+  dismiss(workerId: string, session: string | null, environment?: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const worker = this.#workers.get(workerId)
+      if (worker === undefined) return Effect.void
+      if (environment !== undefined && worker.environment !== environment) return Effect.void
+      if (worker instanceof WorkerConnection && worker.session !== session) return Effect.void
+      return this.#end(worker, false)
+    })
+  }
+
+  /** How many polls are open now. */
+  get openPolls(): number {
+    let open = 0
+    for (const worker of this.#workers.values())
+      if (worker instanceof WorkerConnection && worker.polling) open++
+    return open
+  }
+
+  /** Lets every poll go, because the server is going to stop. */
+  goAway(): void {
+    for (const worker of this.#workers.values()) if (worker instanceof WorkerConnection) worker.goAway()
+  }
+
+  /** Another engine has the database: nobody is connected here any more, and whoever asks hears so. */
+  abandon(): void {
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof WorkerConnection) worker.abandon()
+      else {
+        this.#workers.delete(worker.workerId)
+        worker.replace()
+      }
+    }
+  }
+
+  /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */
+  readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
+    const due = this.#nextLook
+    return Effect.andThen(
+      Effect.sleep(due - this.#now()),
+      // one that was frozen itself listens first: those that it takes for dead may have called
+      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#look))
+    )
+  }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
+
+  readonly #look: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach(
+      [...this.#workers.values()],
+      (worker) => {
+        if (worker instanceof WorkerConnection) return worker.tick
+        return worker.silent ? this.#end(worker, true) : Effect.void
+      },
+      { discard: true }
+    )
+  )
+
+  /** When the first of them may be dead, and soon enough for those that do not renew their leases themselves. */
+  get #nextLook(): number {
+    let next = this.#now() + this.leaseMs / 3
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof WorkerConnection) next = Math.min(next, worker.deadline)
+    }
+    return next
+  }
+
+  #remember(numbered: string, registration: Registration): void {
+    this.#registrations.delete(numbered)
+    this.#registrations.set(numbered, registration)
+    if (this.#registrations.size <= MAX_REGISTRATIONS) return
+    for (const oldest of this.#registrations.keys()) {
+      this.#registrations.delete(oldest)
+      return
+    }
+  }
+
+  /** Half a registration is none: a worker that hangs up in the middle finds it done. */
+  #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
+  }
+
+  /**
+   * Another instance comes with the id of a worker that seems to be connected. It may be the same worker, started again after its
+   * machine was cut off: the connected one has until it counts as dead to say that it is there.
+   */
+  #letSpeak(workerId: string, instance?: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const earlier = this.#workers.get(workerId)
+      if (!(earlier instanceof WorkerConnection) || earlier.instance === instance) return Effect.void
+      if (!earlier.present || earlier.processEnded) return Effect.void
+      // a timer may be early by a part of a millisecond
+      const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
+      return Effect.asVoid(Effect.timeoutOption(earlier.awaitWord, leftMs))
+    })
+  }
+
+  /** Another worker has come with the id of one that is known. */
+  #makeWay(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
+    const isDead =
+      earlier instanceof WorkerConnection
+        ? earlier.processEnded || this.#now() >= earlier.deadline
+        : earlier.silent
+    if (isDead) return this.#end(earlier, true)
+    if (earlier instanceof WorkerConnection && !earlier.present) {
+      return Effect.andThen(
+        Effect.logWarning(
+          `Another worker "${earlier.workerId}" has come while the connection of the first one is cut off: the runs of the first one ` +
+            "go to other workers when its leases are over, since it may still be at them"
+        ),
+        Effect.sync(() => this.#forget(earlier))
+      )
+    }
+    return Effect.fail(
+      new ValidationError(
+        `A worker with id "${earlier.workerId}" is connected already: ids are one worker's own. ` +
+          "Give this one another id, or stop the other first"
+      )
+    )
+  }
+
+  /** Ends the session of a worker that is dead. Not in the middle of a registration: it may be of one that comes in its place. */
+  #bury(dead: WorkerConnection): Effect.Effect<void> {
+    return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
+  }
+
+  /** Ends the session of a worker that may go on with its turns: the leases stay. */
+  #forget(worker: WorkerConnection): void {
+    worker.replace()
+    if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
+  }
+
+  #end(worker: WorkerConnection | LegacyWorker, lost: boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
+      return Effect.andThen(
+        lost
+          ? Effect.logWarning(
+              `Worker ${worker.workerId} is gone: its runs go on as soon as a worker has their functions`
+            )
+          : Effect.void,
+        worker.end(lost)
+      )
+    })
+  }
+
+  /** Whether a worker that speaks turns has the function. */
+  runsTurns(environment: string, functionId: string): boolean {
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof WorkerConnection && worker.environment === environment && worker.runs(functionId))
+        return true
+    }
+    return false
+  }
+}
+
+/** A worker of one environment does not take the place of one in another. */
+const checkEnvironment = (
+  workerId: string,
+  earlier: { readonly environment: string } | undefined,
+  environment: string
+): Effect.Effect<void, ValidationError> =>
+  earlier === undefined || earlier.environment === environment
+    ? Effect.void
+    : Effect.fail(
+        new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
+      )
+
+/** Existing workers are told of nothing: they see it when an update is refused. */
+const deaf = { onJob: () => undefined, onNotice: () => undefined }
+
+export const unknownWorker = (workerId: string): IronflowError =>
+  new WorkerUnknownError(
+    `Worker "${workerId}" is not known here, because the engine was restarted or the worker was away for too long: register again`
+  )

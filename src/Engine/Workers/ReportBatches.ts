@@ -1,0 +1,66 @@
+/** The reports of a worker that speaks turns, in numbered batches: each has its effect once, however often it comes. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { type ConnectionError, type IronflowError, StaleRequestError } from "../../Errors.ts"
+import type { ReportsRequest } from "../../Protocol/Http/Turns.ts"
+import type { TurnAck, WorkerSession } from "../../Protocol/Worker.ts"
+
+/** The batch that came last, and what it was answered. */
+interface LastBatch {
+  readonly number: number
+  readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
+  /** Nothing was stored: the same number may be tried again, in the next session too. */
+  failed: boolean
+}
+
+export interface ReportBatchesOptions {
+  readonly workerId: string
+  /** Runs an effect in the background, as long as the server lives. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** A batch was refused, because a later one has come before. */
+  readonly onStale: () => void
+}
+
+export class ReportBatches {
+  readonly #options: ReportBatchesOptions
+  #last: LastBatch | undefined
+
+  /** `earlier` are those of the session that this one replaces. */
+  constructor(options: ReportBatchesOptions, earlier?: ReportBatches) {
+    this.#options = options
+    if (earlier !== undefined) this.#last = earlier.#last
+  }
+
+  /** Applies a batch, or finds the answer that it was given before. */
+  take(
+    { batch: number, reports }: Pick<ReportsRequest, "batch" | "reports">,
+    session: Pick<WorkerSession, "report">
+  ): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
+    const last = this.#last
+    if (last !== undefined && number === last.number && !last.failed) return Deferred.await(last.answer)
+    if (last !== undefined && number < last.number) {
+      this.#options.onStale()
+      return Effect.fail(
+        new StaleRequestError(
+          `Batch ${number} of worker ${this.#options.workerId} comes after batch ${last.number}: ` +
+            "numbers grow, and one batch is sent at a time",
+          { code: "STALE_BATCH" }
+        )
+      )
+    }
+    const batch: LastBatch = { number, answer: Deferred.makeUnsafe(), failed: false }
+    this.#last = batch
+    // on a fiber of its own: a worker that hangs up has not taken the batch back
+    this.#options.fork(
+      Effect.matchCauseEffect(session.report(reports), {
+        onSuccess: (acks) => Effect.asVoid(Deferred.succeed(batch.answer, acks)),
+        onFailure: (cause) => {
+          batch.failed = true
+          return Effect.asVoid(Deferred.failCause(batch.answer, cause))
+        }
+      })
+    )
+    return Deferred.await(batch.answer)
+  }
+}

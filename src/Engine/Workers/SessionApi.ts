@@ -1,0 +1,130 @@
+/** What workers say to the engine while they are connected: how much room they have, what their turns have come to. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
+import type { StoreService } from "../Store/Store.ts"
+import * as ExtendLeases from "../Turns/ExtendLeases.ts"
+import * as LostLeases from "../Turns/LostLeases.ts"
+import * as Reports from "../Turns/Reports.ts"
+import { type Connected, forgetEnded, holderOf, notStored, tell } from "./ConnectedWorker.ts"
+import type { DispatchService } from "./Dispatch.ts"
+import type { RemoteSession } from "./RemoteSession.ts"
+
+export class Sessions {
+  readonly #store: StoreService
+  readonly #dispatch: DispatchService
+
+  constructor(store: StoreService, dispatch: DispatchService) {
+    this.#store = store
+    this.#dispatch = dispatch
+  }
+
+  /** The session of a worker of this process. */
+  of(worker: Connected): WorkerSession {
+    const { environment } = worker.registration
+    return {
+      credit: (n) => {
+        worker.credit += n
+        this.#dispatch.pokeIfReady()
+      },
+      report: (reports) =>
+        Effect.mapBoth(this.#apply(reports, environment, worker.registration.pauses !== true), {
+          onSuccess: (acks) => {
+            forgetEnded(worker, reports, acks)
+            return acks
+          },
+          onFailure: notStored
+        }),
+      late: ({ runId, lingerMs }) =>
+        Effect.mapError(this.#store.write(Reports.markLate(environment, runId, lingerMs)), notStored)
+    }
+  }
+
+  /** The session of a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
+  ofRemote(worker: Connected, leaseMs: number): RemoteSession {
+    const { connected } = this.#dispatch
+    const { environment, workerId } = worker.registration
+    const isCurrent = () => connected.get(workerId) === worker
+    return {
+      ...this.of(worker),
+      setReachable: (reachable, problem) => {
+        worker.reachable = reachable
+        worker.problem = reachable ? undefined : problem
+        if (reachable && worker.credit > 0) this.#dispatch.pokeIfReady()
+      },
+      take: (n) => this.#dispatch.take(worker, n),
+      extend: (jobIds) =>
+        Effect.suspend(() => {
+          const named = jobIds ?? [...worker.active]
+          const held = named.filter((jobId) => worker.active.has(jobId))
+          const unknown = named.filter((jobId) => !worker.active.has(jobId))
+          if (held.length === 0) return Effect.succeed(unknown)
+          return Effect.map(
+            this.#store.write(ExtendLeases.extendLeases(environment, held, leaseMs, holderOf(worker))),
+            (gone) => {
+              for (const jobId of gone) worker.active.delete(jobId)
+              return [...unknown, ...gone]
+            }
+          )
+        }),
+      adopt: (jobIds, since) =>
+        Effect.map(
+          this.#store.write(
+            ExtendLeases.adoptLeases(environment, workerId, jobIds, leaseMs, worker.functionIds, since)
+          ),
+          ({ notices, ...adoption }) => {
+            const { left, lost } = adoption
+            worker.left = new Set(left)
+            for (const jobId of jobIds) worker.active.add(jobId)
+            for (const jobId of lost) worker.active.delete(jobId)
+            for (const notice of notices) tell(worker, notice)
+            return adoption
+          }
+        ),
+      dropped: (jobIds) => this.#store.write(LostLeases.endRevoked(environment, jobIds)),
+      close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
+      detach: () => {
+        if (isCurrent()) connected.remove(workerId)
+      }
+    }
+  }
+
+  /** Disconnects a worker; `lost` says that it died, which counts as a loss of its runs. */
+  disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
+    return Effect.suspend(() => {
+      const { connected } = this.#dispatch
+      const worker = connected.get(workerId)
+      if (worker === undefined) return Effect.void
+      connected.remove(workerId)
+      const { environment } = worker.registration
+      return Effect.asVoid(
+        this.#store.write(LostLeases.releaseWorker(environment, workerId, lost, worker.left))
+      )
+    })
+  }
+
+  /** Turns were reported elsewhere, of one environment if one is given: whoever had them may not have them any more. */
+  reported(
+    reports: ReadonlyArray<TurnReport>,
+    acks: ReadonlyArray<TurnAck>,
+    environment: string | undefined
+  ): void {
+    this.#dispatch.pokeIfReady()
+    for (const worker of this.#dispatch.connected.all()) {
+      // a refusal says nothing of a lease in another one
+      if (environment === undefined || worker.registration.environment === environment)
+        forgetEnded(worker, reports, acks)
+    }
+  }
+
+  #apply(
+    reports: ReadonlyArray<TurnReport>,
+    environment: string,
+    callsBack: boolean
+  ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
+    return Effect.tap(Reports.applyReports(this.#store, environment, reports, { callsBack }), () =>
+      // whoever has ended a turn may have room for what was held back
+      Effect.sync(() => this.#dispatch.pokeIfReady())
+    )
+  }
+}

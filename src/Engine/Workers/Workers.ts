@@ -1,0 +1,268 @@
+/** Workers come and go: they are registered with their functions, and get runs while they are connected. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { annotated } from "../../EffectLogger.ts"
+import type { WorkerInfo } from "../../Client/Client.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
+import * as Limits from "../../Limits.ts"
+import type { WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
+import { Functions } from "../Functions/Functions.ts"
+import { Projections } from "../Projections/Projections.ts"
+import { failWhenLost } from "../Store/Loss.ts"
+import { Store } from "../Store/Store.ts"
+import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
+import { Turns } from "../Turns/Turns.ts"
+import { registrationLength } from "./ConnectedWorker.ts"
+import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
+import { Dispatch } from "./Dispatch.ts"
+import { RemoteWorkers } from "./RemoteWorkers.ts"
+import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
+import { Sessions } from "./SessionApi.ts"
+
+export interface WorkersService {
+  /**
+   * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
+   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   */
+  readonly connect: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers
+  ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
+  /**
+   * Registers a worker outside this process and its functions. The caller ends the session. Fails with
+   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   */
+  readonly connectRemote: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: RemoteWorkerOptions
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** The same for a push endpoint: those who follow the registration of functions, as push does, are not waited for. */
+  readonly connectEndpoint: WorkersService["connectRemote"]
+  /**
+   * Those that come to one port, until the scope ends. One that speaks turns may be silent for `leaseMs` before its runs go to others.
+   */
+  readonly atPort: (leaseMs: number) => Effect.Effect<RemoteWorkers, never, Scope.Scope>
+  /** Those of an environment, as lists show them. */
+  readonly list: (environment: string) => ReadonlyArray<WorkerInfo>
+  /** Workers and turns of all environments. */
+  readonly load: () => { readonly workers: number; readonly activeJobs: number; readonly credit: number }
+}
+
+export class Workers extends Context.Service<Workers, WorkersService>()("@ironflow/node/Engine/Workers") {}
+
+export const layer: Layer.Layer<
+  Workers,
+  never,
+  Store | Functions | Dispatch | Turns | Projections | SystemEvents
+> = Layer.effect(
+  Workers,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const functions = yield* Functions
+    const projections = yield* Projections
+    const system = yield* SystemEvents
+    const turns = yield* Turns
+    const dispatch = yield* Dispatch
+    const clock = yield* Clock.Clock
+    const { connected } = dispatch
+    const sessions = new Sessions(store, dispatch)
+    const stop = turns.onReported((...reported) => sessions.reported(...reported))
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+
+    const announce = (
+      registration: WorkerRegistration,
+      what: "connected" | "disconnected",
+      how: "in this process" | "at the port" | "lost"
+    ): Effect.Effect<void> =>
+      Effect.andThen(sayWorker(registration, what, how), announceOnly(registration, what))
+    const announceOnly = (
+      { environment, workerId }: WorkerRegistration,
+      what: "connected" | "disconnected"
+    ): Effect.Effect<void> =>
+      Effect.sync(() =>
+        system.announce(
+          environment,
+          `system.worker.${workerId}.${what}`,
+          () => ({ id: workerId, status: what }),
+          undefined,
+          { action: "worker:read", resource: `worker:${workerId}` }
+        )
+      )
+    const check = (registration: WorkerRegistration): Effect.Effect<void, ValidationError> =>
+      checked(() => {
+        checkId(registration.workerId, connected)
+        functions.check(registration.environment, registration.functions)
+        checkRoom(registration, connected)
+      })
+    // another one may have come while the functions were stored
+    const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
+    const register = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
+      Effect.flatMap(functions.put(environment, all, startedAt), (standing) =>
+        standing.length === 0
+          ? Effect.void
+          : Effect.logInfo(
+              `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
+            )
+      )
+
+    const connect: WorkersService["connect"] = (registration, handlers) =>
+      Effect.gen(function* () {
+        yield* check(registration)
+        yield* Effect.mapError(
+          register(registration),
+          (error) =>
+            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+              cause: error
+            })
+        )
+        yield* Effect.mapError(
+          functions.followed,
+          (error) => new ConnectionError(error.message, { cause: error })
+        )
+        const session = yield* Effect.acquireRelease(
+          Effect.andThen(
+            checkAgain(registration),
+            Effect.sync(() =>
+              sessions.of(
+                connected.add(registration, handlers, {
+                  transport: "memory",
+                  connectedAt: clock.currentTimeMillisUnsafe(),
+                  endsTurns: true
+                })
+              )
+            ).pipe(Effect.tap(() => announce(registration, "connected", "in this process")))
+          ),
+          () =>
+            Effect.andThen(
+              Effect.catch(sessions.disconnect(registration.workerId, false), (error) =>
+                // nothing is lost: the leases are taken back when the database is opened again
+                Effect.logWarning(
+                  `The runs of worker ${registration.workerId} could not be given back`,
+                  error
+                )
+              ),
+              announce(registration, "disconnected", "in this process")
+            )
+        )
+        return {
+          credit: (n) => session.credit(n),
+          report: (reports) => session.report(reports),
+          late: (late) => session.late(late),
+          projections: projections.feed(registration.environment, registration.workerId)
+        }
+      })
+
+    const connectOutside = (
+      registration: WorkerRegistration,
+      handlers: WorkerHandlers,
+      options: RemoteWorkerOptions,
+      followed: Effect.Effect<void, ValidationError | StoreError>
+    ) =>
+      Effect.gen(function* () {
+        yield* check(registration)
+        yield* register(registration)
+        // what it has registered may have been an endpoint's before
+        yield* followed
+        yield* checkAgain(registration)
+        const session = sessions.ofRemote(
+          connected.add(registration, handlers, {
+            ...options,
+            connectedAt: clock.currentTimeMillisUnsafe()
+          }),
+          options.leaseMs
+        )
+        yield* announce(registration, "connected", "at the port")
+        return {
+          ...session,
+          close: (lost: boolean) =>
+            Effect.andThen(
+              session.close(lost),
+              announce(registration, "disconnected", lost ? "lost" : "at the port")
+            )
+        }
+      })
+    const connectRemote: WorkersService["connectRemote"] = (...args) =>
+      connectOutside(...args, functions.followed)
+
+    return Workers.of({
+      connect,
+      connectRemote,
+      connectEndpoint: (...args) => connectOutside(...args, Effect.void),
+      atPort: (leaseMs) =>
+        Effect.gen(function* () {
+          const runFork = Effect.runForkWith(yield* Effect.context<never>())
+          const scope = yield* Scope.Scope
+          const remote = new RemoteWorkers({
+            connect: connectRemote,
+            onStale: () => turns.countStale("staleReports"),
+            clock: yield* Clock.Clock,
+            leaseMs,
+            fork: (effect) => Fiber.runIn(runFork(effect), scope)
+          })
+          yield* Effect.forkScoped(
+            Effect.catch(failWhenLost(store), () => Effect.sync(() => remote.abandon()))
+          )
+          return remote
+        }),
+      list: (environment) => connected.list(environment),
+      load: () => connected.load
+    })
+  })
+)
+
+/** One line for a worker that comes or goes. One in the engine's own process comes and goes with it. */
+const sayWorker = (
+  { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
+  what: "connected" | "disconnected",
+  how: "in this process" | "at the port" | "lost"
+): Effect.Effect<void> => {
+  const fields = { worker: workerId, environment }
+  if (what === "connected") {
+    const ids = functions.slice(0, 20).map(({ id }) => id)
+    const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
+    const line =
+      `Worker ${workerId} has come from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
+      (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
+    return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+  }
+  if (how === "lost") {
+    return annotated(
+      Effect.logWarning(
+        `Worker ${workerId} was lost: nothing was heard of it for too long, or its process has ended`
+      ),
+      fields
+    )
+  }
+  const line = `Worker ${workerId} has gone`
+  return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+}
+
+const checkId = (workerId: string, connected: ConnectedWorkers): void => {
+  if (!connected.has(workerId)) return
+  throw new ValidationError(`A worker with id "${workerId}" is connected already: ids are one worker's own`)
+}
+
+/** Everything that a worker says about itself is kept as long as it is there. */
+const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers): void => {
+  const { hostname, labels, version, workerId } = registration
+  const whose = `of worker "${workerId}"`
+  Limits.checkLength(`The hostname ${whose}`, hostname, Limits.nameLength)
+  Limits.checkLength(`The version ${whose}`, `${version.sdk} ${version.runtime}`, Limits.expressionLength)
+  Limits.checkEntries(`The list of labels ${whose}`, labels)
+  Limits.checkSize(`The labels ${whose}`, JSON.stringify(labels), Limits.metadataBytes)
+  const all = connected.registeredLength + registrationLength(registration)
+  if (all > Limits.connectedBytes) {
+    throw new LimitExceededError(
+      "What all connected workers have registered together (stop some of them, or give each fewer functions)",
+      all,
+      Limits.connectedBytes,
+      "characters"
+    )
+  }
+}

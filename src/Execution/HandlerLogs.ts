@@ -1,0 +1,142 @@
+/**
+ * What handlers log, by the logger that they are given and by Effect's: with the run and the step that it is about, silent while
+ * finished steps are replayed, and kept with the run.
+ */
+import * as Context from "effect/Context"
+import * as Fiber from "effect/Fiber"
+import * as EffectLogger from "effect/Logger"
+import * as References from "effect/References"
+import { lineOf } from "../EffectLogger.ts"
+import * as Limits from "../Limits.ts"
+import type { LineLevel, LogFields } from "../LogFields.ts"
+import { dataText, NO_TEXT } from "../LogFormat.ts"
+import { type Logger, runLogger } from "../Logger.ts"
+import type { Job, LogLine } from "../Protocol/Worker.ts"
+import { bodyOf, type TurnToken } from "./Nesting.ts"
+import type { TurnHost } from "./TurnHost.ts"
+
+/** What the lines of a turn need to know of it. */
+export interface LoggingTurn {
+  readonly job: Job
+  readonly host: TurnHost
+  readonly token: TurnToken
+  readonly steps: { readonly isReplaying: boolean }
+}
+
+/** The step in whose code something is logged. */
+interface InStep {
+  readonly step?: string
+  readonly attempt?: number
+}
+
+/** The `logger` of the handler. */
+export const handlerLogger = (turn: LoggingTurn): Logger => {
+  const { host, job } = turn
+  const { keepLine } = host
+  const where = (): InStep => bodyOf(turn.token) ?? inFiber(Fiber.getCurrent()?.context)
+  return runLogger(job.runId, () => turn.steps.isReplaying, host.handlerLogger, {
+    fields: () => ({ ...fieldsOf(turn), ...where() }),
+    ...(keepLine === undefined
+      ? {}
+      : { keep: (level, message, data) => keepLine(madeLine(turn, where(), { level, message, data })) })
+  })
+}
+
+/** The services of an Effect handler whose loggers are those of `context`, told of the run. */
+export const withHandlerLogs = (
+  turn: LoggingTurn,
+  context: Context.Context<never>
+): Context.Context<never> => {
+  const loggers = Context.get(context, EffectLogger.CurrentLoggers)
+  const annotations = Context.get(context, References.CurrentLogAnnotations)
+  return Context.add(
+    Context.add(context, References.CurrentLogAnnotations, { ...annotations, ...fieldsOf(turn) }),
+    EffectLogger.CurrentLoggers,
+    new Set([silentWhileReplaying(turn, loggers)])
+  )
+}
+
+const silentWhileReplaying = (
+  turn: LoggingTurn,
+  loggers: ReadonlySet<EffectLogger.Logger<unknown, unknown>>
+): EffectLogger.Logger<unknown, void> =>
+  EffectLogger.make((options) => {
+    if (turn.steps.isReplaying) return
+    for (const logger of loggers) logger.log(options)
+    turn.host.keepLine?.(madeLine(turn, inFiber(options.fiber.context), lineOf(options)))
+  })
+
+/** The annotations of what is logged in the code of a step. */
+export const stepAnnotations = (
+  context: Context.Context<never>,
+  step: string,
+  attempt: number
+): { readonly [name: string]: unknown } => ({
+  ...Context.get(context, References.CurrentLogAnnotations),
+  step,
+  attempt
+})
+
+const fieldsOf = ({ host, job }: LoggingTurn): LogFields => ({
+  run: job.runId,
+  function: job.functionId,
+  attempt: job.attempt,
+  ...(host.workerId === undefined ? {} : { worker: host.workerId }),
+  environment: job.environment
+})
+
+/** As {@link stepAnnotations} have it. */
+const inFiber = (context: Context.Context<never> | undefined): InStep => {
+  if (context === undefined) return {}
+  const { attempt, step } = Context.get(context, References.CurrentLogAnnotations)
+  return typeof step === "string" && typeof attempt === "number" ? { step, attempt } : {}
+}
+
+/** The line as it is kept: bounded, and without the values of the secrets that the run was given. */
+const madeLine = (
+  { host, job }: LoggingTurn,
+  { attempt = job.attempt, step }: InStep,
+  { data, level, message }: { readonly level: LineLevel; readonly message: string; readonly data: unknown }
+): LogLine => ({
+  at: host.clock.currentTimeMillisUnsafe(),
+  level,
+  message: cut(withoutSecrets(job, String(message)), Limits.lineMessageLength),
+  ...(data === undefined ? {} : { data: keptData(withoutSecrets(job, dataText(data))) }),
+  ...(step === undefined ? {} : { step }),
+  attempt,
+  ...(host.workerId === undefined ? {} : { worker: host.workerId })
+})
+
+/** JSON text that is short enough, and no deeper than what is stored may be. */
+const keptData = (json: string): string =>
+  json === NO_TEXT || json.length > Limits.lineDataLength || !isFlatEnough(json)
+    ? JSON.stringify(cut(json, Limits.lineDataLength / 2))
+    : json
+
+/** Brackets count wherever they stand, in texts too: then the data is kept as text. */
+const isFlatEnough = (json: string): boolean => {
+  let depth = 0
+  for (const bracket of json.match(/[[\]{}]/g) ?? []) {
+    depth += bracket === "[" || bracket === "{" ? 1 : -1
+    if (depth >= Limits.jsonDepth) return false
+  }
+  return true
+}
+
+const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most)}…` : text)
+
+/** Shorter ones would be found where nobody meant them. */
+const SECRET_LENGTH = 6
+
+const withoutSecrets = ({ secrets }: Job, text: string): string => {
+  if (secrets === undefined) return text
+  let shown = text
+  for (const [name, value] of Object.entries(secrets)) {
+    if (value.length < SECRET_LENGTH) continue
+    shown = shown.replaceAll(value, `[secret ${name}]`)
+    // as it stands in JSON text
+    const escaped = JSON.stringify(value).slice(1, -1)
+    if (escaped !== value) shown = shown.replaceAll(escaped, `[secret ${name}]`)
+  }
+  return shown
+}

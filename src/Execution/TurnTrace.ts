@@ -1,0 +1,287 @@
+/**
+ * One turn as spans: the turn, its steps with their attempts as events, and the run when it ends.
+ *
+ * A run lives longer than any process, so that nobody could end a span that was begun with it. The ids of the run's span, and of those of its
+ * waits, invocations and messages, are made of what they are about instead: whoever is at the run knows them, and the span of the run is
+ * written once, when it has ended. What the run brings about carries them on (`trace` of ops).
+ */
+import { createHash } from "node:crypto"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import { deserializeError, RunCancelledError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { identify, tracerIn, within } from "../OpenTelemetry.ts"
+import type { Job, JournalEntry, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import { stepId } from "../StepId.ts"
+import type { StepKind } from "../StepKind.ts"
+import { parseTrace, TRACEPARENT, traceOf } from "../Trace.ts"
+import type { Attempt } from "./Attempt.ts"
+import type { StepTracing } from "./StepTracing.ts"
+import type { TurnEnd, TurnHost } from "./TurnHost.ts"
+
+const hash = (text: string, length: number): string =>
+  createHash("sha256").update(text).digest("hex").slice(0, length)
+
+/** Most links of one span. */
+const LINKS = 32
+
+/** How the span of a step is called. */
+const verbs: { readonly [K in StepKind]: string } = {
+  run: "step",
+  tx: "step",
+  compensate: "compensate",
+  sleep: "sleep",
+  waitForEvent: "wait",
+  invoke: "invoke",
+  invokeAsync: "invoke",
+  publish: "publish",
+  parallel: "parallel"
+}
+
+const codes: ReadonlySet<StepKind> = new Set(["run", "tx", "compensate"])
+const waits: ReadonlySet<StepKind> = new Set(["sleep", "waitForEvent", "invoke"])
+
+export class TurnTrace implements StepTracing {
+  readonly #tracer: Tracer.Tracer
+  readonly #job: Job
+  readonly #host: TurnHost
+  /** What the run is part of. */
+  readonly #cause: Tracer.ExternalSpan | undefined
+  readonly #run: Tracer.ExternalSpan
+  readonly #turn: Tracer.Span
+  readonly #steps = new Map<string, Tracer.Span>()
+
+  constructor(tracer: Tracer.Tracer, job: Job, host: TurnHost) {
+    this.#tracer = tracer
+    this.#job = job
+    this.#host = host
+    this.#cause = parseTrace(job.event.trace)
+    this.#run = Tracer.externalSpan({
+      traceId: this.#cause?.traceId ?? hash(job.runId, 32),
+      spanId: hash(job.runId, 16),
+      sampled: this.#cause?.sampled ?? true
+    })
+    this.#turn = this.#span(`turn ${job.functionId}`, this.#run, { kind: "consumer", links: this.#links() })
+    this.#turn.attribute("ironflow.run.attempt", job.attempt)
+  }
+
+  /** The host that the turn is started with. */
+  get host(): TurnHost {
+    const { context, report } = this.#host
+    const spanned = Context.add(
+      Context.add(context, Tracer.Tracer, this.#tracer),
+      Tracer.ParentSpan,
+      this.#turn
+    )
+    return {
+      ...this.#host,
+      // what a handler needs is not in the type any more
+      context: spanned as Context.Context<never>,
+      tracing: this,
+      report: (op, onAck) => this.#report(report, op, onAck)
+    }
+  }
+
+  readonly within = <A>(f: () => A): A => within(this.#turn, f)
+
+  began(attempt: Attempt): void {
+    const { key, kind, name } = attempt.call
+    const span = this.#steps.get(key) ?? this.#begin(key, kind, name)
+    span.event("attempt", this.#now, { "ironflow.step.attempt": attempt.number })
+    span.attribute("ironflow.step.attempts", attempt.number)
+    attempt.span = span
+  }
+
+  /** The turn is over. */
+  ended(end: TurnEnd): void {
+    const now = this.#now
+    for (const span of this.#steps.values()) {
+      span.attribute("ironflow.step.open", true)
+      span.end(now, Exit.void)
+    }
+    this.#steps.clear()
+    this.#turn.attribute("ironflow.turn.end", end._tag.toLowerCase())
+    const exit = exitOf(end)
+    this.#turn.end(now, exit)
+    const isOver =
+      end._tag === "Completed" ||
+      end._tag === "Failed" ||
+      (end._tag === "Aborted" && end.reason instanceof RunCancelledError)
+    if (!isOver) return
+    const run = this.#span(`run ${this.#job.functionId}`, this.#cause, {
+      kind: "consumer",
+      startTime: BigInt(Math.round(this.#job.createdAt)) * 1_000_000n,
+      ids: this.#run
+    })
+    run.end(now, exit)
+  }
+
+  #report(report: TurnHost["report"], op: TurnOp, onAck?: (outcome: Outcome | undefined) => void): void {
+    switch (op._tag) {
+      case "StepDone":
+        this.#end(op.stepKey, op.outcome)
+        return report(op, onAck)
+      case "StepRetry":
+        this.#steps.get(op.stepKey)?.event("attempt failed", this.#now, {
+          "ironflow.step.attempt": op.failures,
+          "exception.type": op.error.name,
+          "exception.message": op.error.message
+        })
+        return report(op, onAck)
+      case "Transact": {
+        const span = this.#steps.get(op.stepKey)
+        if (span === undefined) return report(op, onAck)
+        return report({ ...op, trace: traceOf(span) }, (outcome) => {
+          // one that was refused may be tried again
+          if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
+          onAck?.(outcome)
+        })
+      }
+      case "Sleep":
+        this.#begin(op.stepKey, "sleep", op.name)
+        return report(op, onAck)
+      case "WaitForEvent":
+        this.#begin(op.stepKey, "waitForEvent", op.name).attribute("ironflow.event", op.event)
+        return report(op, onAck)
+      case "Invoke":
+        return report({ ...op, trace: traceOf(this.#begin(op.stepKey, "invoke", op.name)) }, onAck)
+      case "InvokeAsync":
+      case "Publish": {
+        const isPublish = op._tag === "Publish"
+        const span = this.#begin(
+          op.stepKey,
+          isPublish ? "publish" : "invokeAsync",
+          isPublish ? op.topic : op.name
+        )
+        return report({ ...op, trace: traceOf(span) }, (outcome) => {
+          this.#end(op.stepKey, outcome)
+          onAck?.(outcome)
+        })
+      }
+      case "Settle":
+        this.#end(op.stepKey, undefined)
+        return report(op, onAck)
+      case "Withdraw": {
+        const span = this.#steps.get(op.stepKey)
+        span?.attribute("ironflow.step.withdrawn", true)
+        this.#end(op.stepKey, undefined)
+        return report(op, onAck)
+      }
+      default:
+        return report(op, onAck)
+    }
+  }
+
+  get #now(): bigint {
+    return this.#host.clock.currentTimeNanosUnsafe()
+  }
+
+  #begin(key: string, kind: StepKind, name: string): Tracer.Span {
+    // the code of a step may run in several turns, and has a span in each
+    const ids = codes.has(kind) ? undefined : this.#idsOf(key)
+    const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
+      kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
+      ...(ids === undefined ? {} : { ids })
+    })
+    span.attribute("ironflow.step.id", stepId(this.#job.runId, key))
+    span.attribute("ironflow.step.kind", kind)
+    this.#steps.set(key, span)
+    return span
+  }
+
+  #idsOf(key: string): Tracer.ExternalSpan {
+    const { sampled, traceId } = this.#run
+    return Tracer.externalSpan({ traceId, sampled, spanId: hash(stepId(this.#job.runId, key), 16) })
+  }
+
+  #end(key: string, outcome: Outcome | undefined): void {
+    const span = this.#steps.get(key)
+    if (span === undefined) return
+    this.#steps.delete(key)
+    span.end(
+      this.#now,
+      outcome?._tag === "Failure" ? Exit.failCause(Cause.fail(deserializeError(outcome.error))) : Exit.void
+    )
+  }
+
+  #span(
+    name: string,
+    parent: Tracer.AnySpan | undefined,
+    options: {
+      readonly kind: Tracer.SpanKind
+      readonly startTime?: bigint
+      readonly links?: Array<Tracer.SpanLink>
+      readonly ids?: Tracer.ExternalSpan
+    }
+  ): Tracer.Span {
+    const span = this.#tracer.span({
+      name,
+      parent: Option.fromUndefinedOr(parent),
+      annotations: Context.empty(),
+      links: options.links ?? [],
+      startTime: options.startTime ?? this.#now,
+      kind: options.kind,
+      root: parent === undefined,
+      sampled: this.#run.sampled
+    })
+    if (options.ids !== undefined) identify(span, options.ids)
+    const { environment, functionId, runId } = this.#job
+    span.attribute("ironflow.run.id", runId)
+    span.attribute("ironflow.function.id", functionId)
+    span.attribute("ironflow.environment", environment)
+    return span
+  }
+
+  /** What the turn goes on from: the waits that are at the end of the journal, and the events that they have received. */
+  #links(): Array<Tracer.SpanLink> {
+    const links: Array<Tracer.SpanLink> = []
+    const { journal } = this.#job
+    for (let i = journal.length - 1; i >= 0 && links.length < LINKS; i--) {
+      const entry = journal[i]!
+      if (!waits.has(entry.kind)) break
+      const attributes = { "ironflow.step.id": stepId(this.#job.runId, entry.stepKey) }
+      links.push({ span: this.#idsOf(entry.stepKey), attributes })
+      const event = causeOf(entry)
+      if (event !== undefined) links.push({ span: event, attributes })
+    }
+    return links
+  }
+}
+
+/** What the event that a wait has received is part of. */
+const causeOf = ({ kind, outcome }: JournalEntry): Tracer.ExternalSpan | undefined => {
+  if (kind !== "waitForEvent" || outcome._tag !== "Success") return undefined
+  if (outcome.value?.includes(`"${TRACEPARENT}":`) !== true) return undefined
+  const event = safeJsonParse(outcome.value)
+  return isObject(event) ? parseTrace(event[TRACEPARENT]) : undefined
+}
+
+const exitOf = (end: TurnEnd): Exit.Exit<void, unknown> => {
+  switch (end._tag) {
+    case "Failed":
+    case "Retrying":
+      return Exit.fail(deserializeError(end.error))
+    case "Aborted":
+      return Exit.fail(end.reason)
+    case "Paused":
+      return Exit.fail(new Error(end.message))
+    default:
+      return Exit.void
+  }
+}
+
+/** The turn of a job as spans, where there is a tracer; else nothing is made. */
+export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
+  const tracer = tracerIn(host.context)
+  return tracer === undefined ? undefined : new TurnTrace(tracer, job, host)
+}
+
+/** The ops of a run that is part of a trace and whose turns nobody traces: what they bring about is part of it too. */
+export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
+  job.event.trace !== undefined &&
+  (op._tag === "Invoke" || op._tag === "InvokeAsync" || op._tag === "Publish" || op._tag === "Transact")
+    ? { ...op, trace: job.event.trace }
+    : op

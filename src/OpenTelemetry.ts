@@ -1,0 +1,255 @@
+/**
+ * Programs that trace with `@opentelemetry/api`. That package is not loaded here: an SDK that is registered is found where all copies of
+ * the API find each other, and where none is, nothing is paid but a look at a global.
+ */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import { spanIn, traceOf } from "./Trace.ts"
+
+// What is used of the API, as its version 1 has it.
+
+interface OtelContext {
+  readonly getValue: (key: symbol) => unknown
+  readonly setValue: (key: symbol, value: unknown) => OtelContext
+  readonly deleteValue: (key: symbol) => OtelContext
+}
+interface OtelSpan {
+  readonly spanContext: () => { traceId: string; spanId: string; readonly traceFlags: number }
+  readonly setAttribute: (key: string, value: unknown) => unknown
+  readonly addEvent: (name: string, attributes: unknown, time: readonly [number, number]) => unknown
+  readonly addLinks?: (links: ReadonlyArray<unknown>) => unknown
+  readonly setStatus: (status: { readonly code: number; readonly message?: string }) => unknown
+  readonly recordException: (error: unknown, time: readonly [number, number]) => void
+  readonly end: (time: readonly [number, number]) => void
+}
+interface OtelTracer {
+  readonly startSpan: (name: string, options: unknown, context: OtelContext) => OtelSpan
+}
+interface OtelApi {
+  readonly trace?: { readonly getTracer: (name: string) => OtelTracer }
+  readonly context?: {
+    readonly active: () => OtelContext
+    readonly with: <A>(context: OtelContext, f: () => A) => A
+  }
+}
+
+const API = Symbol.for("opentelemetry.js.api.1")
+const SPAN = Symbol.for("OpenTelemetry Context Key SPAN")
+
+const found = (): OtelApi | undefined => (globalThis as { readonly [API]?: OtelApi })[API]
+
+/** The span that the calling code is in. */
+export const activeSpan = (): Tracer.ExternalSpan | undefined => {
+  const active = found()?.context?.active().getValue(SPAN) as OtelSpan | undefined
+  if (active === undefined) return undefined
+  const { spanId, traceFlags, traceId } = active.spanContext()
+  return Tracer.externalSpan({ spanId, traceId, sampled: (traceFlags & 1) === 1 })
+}
+
+/** Contexts without a context manager. */
+class Values implements OtelContext {
+  readonly #values: ReadonlyMap<symbol, unknown>
+
+  constructor(values: ReadonlyMap<symbol, unknown>) {
+    this.#values = values
+  }
+
+  getValue(key: symbol): unknown {
+    return this.#values.get(key)
+  }
+
+  setValue(key: symbol, value: unknown): OtelContext {
+    return new Values(new Map([...this.#values, [key, value]]))
+  }
+
+  deleteValue(key: symbol): OtelContext {
+    return new Values(new Map([...this.#values].filter(([other]) => other !== key)))
+  }
+}
+
+const activeContext = (): OtelContext => found()?.context?.active() ?? new Values(new Map())
+
+const contextOf = (span: Tracer.AnySpan): OtelContext =>
+  activeContext().setValue(
+    SPAN,
+    span instanceof BridgedSpan
+      ? span.span
+      : {
+          spanContext: () => ({
+            traceId: span.traceId,
+            spanId: span.spanId,
+            traceFlags: span.sampled ? 1 : 0,
+            isRemote: true
+          })
+        }
+  )
+
+const timeOf = (nanos: bigint): readonly [number, number] => [
+  Number(nanos / 1_000_000_000n),
+  Number(nanos % 1_000_000_000n)
+]
+
+const kinds: { readonly [K in Tracer.SpanKind]: number } = {
+  internal: 0,
+  server: 1,
+  client: 2,
+  producer: 3,
+  consumer: 4
+}
+
+const linkOf = ({ attributes, span: { sampled, spanId, traceId } }: Tracer.SpanLink) => ({
+  context: { traceId, spanId, traceFlags: sampled ? 1 : 0 },
+  attributes
+})
+
+/** What an attribute may be. */
+const plain = (value: unknown): unknown =>
+  typeof value === "string" || typeof value === "number" || typeof value === "boolean"
+    ? value
+    : Array.isArray(value) && value.every((item) => typeof item === "string")
+      ? value
+      : String(value)
+
+type SpanOptions = Parameters<Tracer.Tracer["span"]>[0]
+
+class BridgedSpan implements Tracer.Span {
+  readonly _tag = "Span"
+  readonly span: OtelSpan
+  readonly name: string
+  readonly parent: Option.Option<Tracer.AnySpan>
+  readonly annotations: Context.Context<never>
+  readonly links: Array<Tracer.SpanLink>
+  readonly kind: Tracer.SpanKind
+  readonly attributes = new Map<string, unknown>()
+  status: Tracer.SpanStatus
+
+  constructor(span: OtelSpan, { annotations, kind, links, name, parent, startTime }: SpanOptions) {
+    this.span = span
+    this.name = name
+    this.parent = parent
+    this.annotations = annotations
+    this.links = [...links]
+    this.kind = kind
+    this.status = { _tag: "Started", startTime }
+  }
+
+  get spanId(): string {
+    return this.span.spanContext().spanId
+  }
+
+  get traceId(): string {
+    return this.span.spanContext().traceId
+  }
+
+  get sampled(): boolean {
+    return (this.span.spanContext().traceFlags & 1) === 1
+  }
+
+  end(endTime: bigint, exit: Exit.Exit<unknown, unknown>): void {
+    if (this.status._tag === "Ended") return
+    this.status = { _tag: "Ended", startTime: this.status.startTime, endTime, exit }
+    const time = timeOf(endTime)
+    if (exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)) {
+      const error = Cause.squash(exit.cause)
+      const message = error instanceof Error ? error.message : String(error)
+      this.span.recordException(error instanceof Error ? error : { name: "Error", message }, time)
+      this.span.setStatus({ code: 2, message })
+    }
+    this.span.end(time)
+  }
+
+  attribute(key: string, value: unknown): void {
+    this.attributes.set(key, value)
+    this.span.setAttribute(key, plain(value))
+  }
+
+  event(name: string, startTime: bigint, attributes: Record<string, unknown> = {}): void {
+    const shown = Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, plain(value)]))
+    this.span.addEvent(name, shown, timeOf(startTime))
+  }
+
+  addLinks(links: ReadonlyArray<Tracer.SpanLink>): void {
+    this.links.push(...links)
+    this.span.addLinks?.(links.map(linkOf))
+  }
+}
+
+/** Calls `f` where the code in it finds the span as the active one of the API; a span of another tracer changes nothing. */
+export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
+  const context = span instanceof BridgedSpan ? found()?.context : undefined
+  return context === undefined ? f() : context.with(contextOf(span!), f)
+}
+
+let bridge: { readonly of: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
+
+const openTelemetryTracer = (): Tracer.Tracer | undefined => {
+  const provider = found()?.trace
+  if (provider === undefined) return undefined
+  if (bridge?.of === provider) return bridge.tracer
+  const tracer = provider.getTracer("@ironflow/node")
+  bridge = {
+    of: provider,
+    tracer: Tracer.make({
+      span: (options) => {
+        const { kind, links, name, parent, root, startTime } = options
+        return new BridgedSpan(
+          tracer.startSpan(
+            name,
+            {
+              kind: kinds[kind],
+              startTime: timeOf(startTime),
+              links: links.map(linkOf),
+              root: root || Option.isNone(parent)
+            },
+            Option.isSome(parent) ? contextOf(parent.value) : activeContext()
+          ),
+          options
+        )
+      },
+      context: (primitive, fiber) =>
+        within(spanIn(fiber.context), () => primitive["~effect/Effect/evaluate"](fiber))
+    })
+  }
+  return bridge.tracer
+}
+
+/** The tracer whose spans go somewhere: the one of Effect in this context, else that of `@opentelemetry/api`, else none. */
+export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undefined => {
+  const own = context.mapUnsafe.get(Tracer.TracerKey) as Tracer.Tracer | undefined
+  return own !== undefined && own !== Tracer.nativeTracer ? own : openTelemetryTracer()
+}
+
+/**
+ * Gives a span ids that others know, since they can tell them from what it is about. Tracers draw them by chance and have no way to choose
+ * one; that of Effect and the SDKs of OpenTelemetry keep them where they can be set before they are read. Of another the span has other
+ * ids, and is in the trace all the same.
+ */
+export const identify = (
+  span: Tracer.Span,
+  ids: { readonly spanId: string; readonly traceId: string }
+): void => {
+  if (span instanceof BridgedSpan) Object.assign(span.span.spanContext(), ids)
+  else if ("_spanId" in span && "_traceId" in span) {
+    Object.assign(span, { _spanId: ids.spanId, _traceId: ids.traceId })
+  }
+}
+
+/** Calls `f` with the `traceparent` of a span of its own where there is a tracer, of the caller's span otherwise, if there is one. */
+export const inSpan = <A, E, R>(
+  name: string,
+  f: (trace: { readonly trace?: string }) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const tracer = tracerIn(fiber.context)
+    if (tracer === undefined) {
+      const span = spanIn(fiber.context)
+      return f(span === undefined ? {} : { trace: traceOf(span) })
+    }
+    return Effect.useSpan(name, { kind: "producer" }, (span) => f({ trace: traceOf(span) })).pipe(
+      Effect.provideService(Tracer.Tracer, tracer)
+    )
+  })

@@ -1,0 +1,187 @@
+/** Folding the events of a managed projection into its states, which are kept by the engine. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  type NewDeadLetter,
+  PARTITION_FUNCTION,
+  type ProjectionFeed,
+  type ProjectionLease,
+  type ProjectionLogEvent
+} from "../Protocol/ProjectionOwners.ts"
+import { Failed, type Handling } from "./Handling.ts"
+import { GLOBAL_PARTITION } from "./Partition.ts"
+import { tracing } from "./EventSpan.ts"
+import type { Interruption, Progress, Trouble } from "./Progress.ts"
+import type { ProjectionEvent } from "./Projection.ts"
+import type { States } from "./States.ts"
+
+/** States that are read or saved at once, at most. */
+export const STATES = 1000
+
+/** Bytes of the states that one save carries, unless it is a single one. */
+const SAVE_BYTES = 4 * 1024 * 1024
+
+/** How long a fold keeps the event loop to itself, milliseconds. */
+const TURN_MS = 1
+
+/** Events between two looks at the clock. */
+const LOOKS = 8
+
+/** A fold is synchronous, and others want to go on too. */
+const makeTurn = (clock: Clock.Clock) => {
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  let since = now()
+  let count = 0
+  return {
+    isOver: () => ++count % LOOKS === 0 && now() - since >= TURN_MS,
+    next: Effect.tap(Effect.yieldNow, () => Effect.sync(() => (since = now())))
+  }
+}
+
+interface FoldOptions {
+  readonly feed: ProjectionFeed
+  readonly handling: Handling
+  readonly lease: ProjectionLease
+  readonly states: States
+  readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+}
+
+export class Fold {
+  readonly #options: FoldOptions
+  readonly #progress: Progress
+
+  constructor(options: FoldOptions, progress: Progress) {
+    this.#options = options
+    this.#progress = progress
+  }
+
+  /** Everything in the batch is saved when it returns `undefined`. */
+  foldAll(
+    batch: ReadonlyArray<ProjectionLogEvent>,
+    end: number
+  ): Effect.Effect<Interruption | undefined, Trouble> {
+    return Effect.gen({ self: this }, function* () {
+      const states = this.#options.states
+      // what a failure in the middle has saved already is not folded again
+      const events = batch.filter(({ position }) => position > this.#progress.position)
+      const decoded: Array<ProjectionEvent | undefined> = []
+      const partitions: Array<string | Failed> = []
+      const clock = yield* Clock.Clock
+      const turn = makeTurn(clock)
+      const traced = tracing(yield* Effect.context<never>(), clock, this.#options.handling.registration.name)
+      for (let i = 0; i < events.length; i++) {
+        partitions.push(this.partitionOf(events[i]!, (its) => (decoded[i] = its)))
+        if (turn.isOver()) yield* turn.next
+      }
+      if (!(yield* this.readStates(partitions))) return "lost"
+
+      let deadLetters: Array<NewDeadLetter> = []
+      for (let i = 0; i < events.length;) {
+        if (turn.isOver()) yield* turn.next
+        const event = events[i]!
+        const partition = partitions[i]!
+        if (typeof partition === "string" && states.has(partition, event)) {
+          i++
+          continue
+        }
+        const attempt = this.#progress.attemptFor(event)
+        const folded =
+          typeof partition === "string"
+            ? traced(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
+            : partition
+        const failed = Effect.isEffect(folded) ? yield* folded : folded
+        // a handler may have changed it, so the next try gets it anew
+        decoded[i] = undefined
+        if (failed === undefined) {
+          i++
+          continue
+        }
+        const letter = this.#progress.giveUp(event, attempt, failed.error)
+        if (letter !== undefined) {
+          deadLetters.push(letter)
+          if (typeof partition === "string") states.skip(partition, event)
+          i++
+          continue
+        }
+        const before = yield* this.changed()
+        if (before === undefined) return yield* this.#foldCarefully(events, end)
+        const left = yield* this.#progress.tryLater(
+          event,
+          attempt,
+          failed.error,
+          before.states,
+          deadLetters,
+          events[i - 1]?.position
+        )
+        if (left !== undefined) return left
+        deadLetters = []
+      }
+
+      const changed = yield* this.changed()
+      if (changed === undefined) return yield* this.#foldCarefully(events, end)
+      const rest = events.filter(({ position }) => position > this.#progress.position)
+      if ((changed.bytes > SAVE_BYTES || changed.states.length > STATES) && rest.length > 1) {
+        states.reset()
+        const half = Math.ceil(rest.length / 2)
+        const left = yield* this.foldAll(rest.slice(0, half), rest[half - 1]!.position)
+        return left ?? (yield* this.foldAll(rest.slice(half), end))
+      }
+      return yield* this.#progress.save({ to: end, states: changed.states, deadLetters, resolved: [] })
+    })
+  }
+
+  /** Folds what is not saved of the batch again, each state as JSON gives it back. */
+  #foldCarefully(
+    events: ReadonlyArray<ProjectionLogEvent>,
+    end: number
+  ): Effect.Effect<Interruption | undefined, Trouble> {
+    return Effect.suspend(() => {
+      const states = this.#options.states
+      states.reset()
+      states.careful = true
+      return Effect.ensuring(
+        this.foldAll(events, end),
+        Effect.sync(() => (states.careful = false))
+      )
+    })
+  }
+
+  /** Hands over the event if it had to be decoded, unless a function of the program has seen it. */
+  partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
+    const { handling } = this.#options
+    const { partitionKey } = handling.registration
+    if (partitionKey === undefined) return GLOBAL_PARTITION
+    try {
+      const its = handling.decode(event)
+      if (partitionKey !== PARTITION_FUNCTION) handOver?.(its)
+      return handling.partition(its)
+    } catch (error) {
+      return new Failed(error)
+    }
+  }
+
+  /** Whether the projection is still this worker's. */
+  readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, Trouble> {
+    return Effect.gen({ self: this }, function* () {
+      const missing = this.#options.states.missing(
+        partitions.filter((partition) => typeof partition === "string")
+      )
+      for (let i = 0; i < missing.length; i += STATES) {
+        const read = yield* this.#options.seen(
+          this.#options.feed.states(this.#options.lease, missing.slice(i, i + STATES))
+        )
+        if (read === undefined) return false
+        this.#options.states.remember(read)
+        if (i > 0) yield* Effect.yieldNow
+      }
+      return true
+    })
+  }
+
+  /** A reducer that fails where it did not fail before is a defect: there is no state to save. */
+  changed() {
+    return Effect.flatMap(this.#options.states.prepare, (failed) =>
+      failed === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failed.error)
+    )
+  }
+}

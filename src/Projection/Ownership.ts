@@ -1,0 +1,227 @@
+/** The time in which a projection is this worker's: it reads what comes next, and shows signs of life while that takes long. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { serializeError, toError } from "../Errors.ts"
+import type { Logger } from "../Logger.ts"
+import type {
+  NewDeadLetter,
+  ProjectionBatch,
+  ProjectionFeed,
+  ProjectionLease,
+  ProjectionLogEvent
+} from "../Protocol/ProjectionOwners.ts"
+import { Fold, STATES } from "./Fold.ts"
+import type { Failed, Handling } from "./Handling.ts"
+import { tracing } from "./EventSpan.ts"
+import { type Interruption, Progress, type Trouble } from "./Progress.ts"
+import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
+import { States } from "./States.ts"
+
+/** Batches that a managed projection folds before it saves, at most, while it is far behind. */
+const BATCHES = 50
+
+/** So long such a fold should take, milliseconds: what it has folded is not seen before it is saved. */
+const FOLD_MS = 200
+
+interface OwnershipOptions {
+  readonly projection: AnyProjection
+  readonly feed: ProjectionFeed
+  readonly logger: Logger
+  readonly handling: Handling
+  readonly lease: ProjectionLease
+  readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
+  /** Hears when a batch is done. */
+  readonly onWell: () => void
+}
+
+/** The time in which a projection is this worker's. */
+export class Ownership {
+  readonly #options: OwnershipOptions
+  readonly #lease: ProjectionLease
+  readonly #name: string
+  readonly #aborted = new AbortController()
+  readonly #states: States
+  readonly #progress: Progress
+  readonly #fold: Fold
+  /** When the last request was sent that has shown the engine a sign of life, by a monotonic clock. */
+  #heldSince = 0
+
+  constructor(options: OwnershipOptions) {
+    this.#options = options
+    this.#lease = options.lease
+    this.#name = options.handling.registration.name
+    this.#states = new States(options.handling, this.#aborted.signal)
+    const { feed, handling, lease, logger, projection, unlessStopped } = options
+    const seen = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> => this.#seen(request)
+    const states = this.#states
+    const { maxRetries } = projection.config
+    this.#progress = new Progress({
+      name: this.#name,
+      feed,
+      lease,
+      logger,
+      maxRetries,
+      states,
+      seen,
+      unlessStopped
+    })
+    this.#fold = new Fold({ feed, handling, lease, states, seen }, this.#progress)
+  }
+
+  /** Handlers in flight are told. */
+  readonly end = (): void =>
+    this.#aborted.abort(new Error(`Projection "${this.#name}" is not this worker's any more`))
+
+  /** Ends when the runner is to stop or the projection is another one's. */
+  readonly run: Effect.Effect<void, Trouble> = Effect.suspend(() =>
+    Effect.raceFirst(this.#work, this.#holdOn)
+  )
+
+  get #work(): Effect.Effect<void, Trouble> {
+    return Effect.gen({ self: this }, function* () {
+      const { feed, projection, unlessStopped } = this.#options
+      const { batchSize, mode } = projection.config
+      const clock = yield* Clock.Clock
+      const most = Math.min(batchSize * BATCHES, maxReadEvents)
+      let limit = batchSize
+      while (true) {
+        const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
+        if (batch === "stop" || batch === undefined) return
+        // a fold that is far behind need not save after every batch: that is what takes the time
+        const isFull = mode === "managed" && batch.events.length >= Math.min(limit, maxBatchSize)
+        const startedAt = clock.currentTimeMillisUnsafe()
+        const left = yield* this.#process(batch)
+        if (left !== undefined) return
+        this.#options.onWell()
+        const tookMs = clock.currentTimeMillisUnsafe() - startedAt
+        if (!isFull || this.#progress.savedStates > STATES / 4) limit = batchSize
+        else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)
+        else if (tookMs > FOLD_MS) limit = Math.max(Math.floor(limit / 4), batchSize)
+      }
+    })
+  }
+
+  /** Shows signs of life while a batch takes long. Ends when the projection may be another one's. */
+  get #holdOn(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      const { feed, logger } = this.#options
+      const { leaseMs } = this.#lease
+      const now = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+      this.#heldSince = yield* now
+      // a worker of the engine's process, or one of a server without leases
+      if (!Number.isFinite(leaseMs)) return yield* Effect.never
+      while (true) {
+        yield* Effect.sleep(leaseMs / 6)
+        if ((yield* now) - this.#heldSince < leaseMs / 3) continue
+        const held = yield* Effect.match(this.#seen(feed.renew(this.#lease)), {
+          onSuccess: (held) => held,
+          // an engine that cannot be reached says nothing about whose it is
+          onFailure: () => true
+        })
+        if (!held) return
+        if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
+          return logger.warn(
+            `Projection "${this.#name}" is given up: the engine could not be reached for as long as the claim holds`
+          )
+        }
+      }
+    })
+  }
+
+  #seen<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.flatMap(Clock.Clock, (clock) => {
+      const sentAt = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      return Effect.tap(request, () =>
+        Effect.sync(() => (this.#heldSince = Math.max(this.#heldSince, sentAt)))
+      )
+    })
+  }
+
+  /** Everything in the batch is saved when it returns `undefined`. */
+  #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, Trouble> {
+    if (batch.retries.length > 0) return this.#retry(batch.retries)
+    if (batch.position <= this.#progress.position) return Effect.succeed(undefined)
+    return this.#options.handling.registration.mode === "external"
+      ? this.#callAll(batch.events, batch.position)
+      : this.#fold.foldAll(batch.events, batch.position)
+  }
+
+  #callAll(
+    events: ReadonlyArray<ProjectionLogEvent>,
+    end: number
+  ): Effect.Effect<Interruption | undefined, Trouble> {
+    return Effect.gen({ self: this }, function* () {
+      const { handling } = this.#options
+      const traced = tracing(yield* Effect.context<never>(), yield* Clock.Clock, handling.registration.name)
+      let deadLetters: Array<NewDeadLetter> = []
+      for (let i = 0; i < events.length;) {
+        const event = events[i]!
+        const attempt = this.#progress.attemptFor(event)
+        const called = traced(event, attempt, () =>
+          handling.call(event, { attempt, signal: this.#aborted.signal })
+        )
+        const failed = Effect.isEffect(called) ? yield* called : called
+        if (failed === undefined) {
+          i++
+          continue
+        }
+        const letter = this.#progress.giveUp(event, attempt, failed.error)
+        if (letter !== undefined) {
+          deadLetters.push(letter)
+          i++
+          continue
+        }
+        const left = yield* this.#progress.tryLater(
+          event,
+          attempt,
+          failed.error,
+          [],
+          deadLetters,
+          events[i - 1]?.position
+        )
+        if (left !== undefined) return left
+        deadLetters = []
+      }
+      return yield* this.#progress.save({ to: end, states: [], deadLetters, resolved: [] })
+    })
+  }
+
+  /** Dead letters that somebody wants to be tried again: each once, on the state of now. */
+  #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, Trouble> {
+    return Effect.gen({ self: this }, function* () {
+      const { handling, logger } = this.#options
+      const isManaged = handling.registration.mode === "managed"
+      const states = this.#states
+      states.careful = true
+      for (const event of events) {
+        let failed: Failed | undefined
+        if (isManaged) {
+          const partition = this.#fold.partitionOf(event)
+          if (!(yield* this.#fold.readStates([partition]))) return "lost"
+          const folded = typeof partition === "string" ? states.fold(partition, event, 1) : partition
+          failed = Effect.isEffect(folded) ? yield* folded : folded
+        } else {
+          failed = yield* handling.call(event, { attempt: 1, signal: this.#aborted.signal })
+        }
+        if (failed !== undefined) {
+          logger.error(
+            `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failed.error).message}`
+          )
+        }
+        const changed = isManaged && failed === undefined ? yield* this.#fold.changed() : undefined
+        const left = yield* this.#progress.save({
+          to: this.#progress.position,
+          states: changed?.states ?? [],
+          deadLetters:
+            failed === undefined
+              ? []
+              : [{ position: event.position, error: serializeError(failed.error), attempts: 1 }],
+          resolved: failed === undefined ? [event.position] : []
+        })
+        if (left !== undefined) return left
+      }
+      states.careful = false
+      return undefined
+    })
+  }
+}

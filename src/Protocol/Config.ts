@@ -1,0 +1,116 @@
+/** Configurations: how they travel, and the calls about them. The body of a write is the data itself. */
+import { ConfigNotFoundError } from "../Errors.ts"
+import {
+  asItIs,
+  eitherCase,
+  fields,
+  flag,
+  number,
+  object,
+  oneOf,
+  optional,
+  orElse,
+  ours,
+  some,
+  struct,
+  text
+} from "./Codec.ts"
+import { operation, row } from "./Row.ts"
+import { watchQuery } from "./Watch.ts"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What travels
+// ---------------------------------------------------------------------------------------------------------------------
+
+export interface ConfigResponse {
+  readonly name: string
+  // oxlint-disable-next-line typescript/no-explicit-any -- what is in it is known by those who wrote it
+  readonly data: Record<string, any>
+  readonly revision: number
+  /** ISO string. */
+  readonly updatedAt: string
+}
+
+export interface ConfigEntry extends Omit<ConfigResponse, "data"> {
+  /** Absent from servers that list names only. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- as above
+  readonly data?: Record<string, any>
+}
+
+export interface ConfigSetResult {
+  readonly name: string
+  readonly revision: number
+}
+
+/** A change of a configuration. */
+export interface ConfigWatchEvent extends Omit<ConfigResponse, "data"> {
+  /** `undefined` when the configuration was deleted. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- as above
+  readonly data?: Record<string, any>
+}
+
+const revision = orElse(number, 0)
+const updatedAt = orElse(text, "")
+const Configuration = eitherCase(
+  fields<ConfigResponse>({ name: text, data: orElse(object, {}), revision, updatedAt })
+)
+const Configurations = struct({
+  configs: orElse(
+    some(eitherCase(fields<ConfigEntry>({ name: text, data: ours(object), revision, updatedAt }))),
+    []
+  ),
+  nextCursor: optional(text)
+})
+const Written = fields<ConfigSetResult>({ name: text, revision })
+const ConfigUpdate = fields<
+  Omit<ConfigResponse, "data"> & {
+    readonly type: "config_update"
+    readonly data?: ConfigResponse["data"] | null
+    readonly deleted?: boolean
+  }
+>({
+  type: oneOf("config_update"),
+  name: text,
+  data: optional(asItIs<ConfigResponse["data"] | null>()),
+  revision,
+  updatedAt,
+  deleted: optional(flag)
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Calls
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const listConfigs = operation("GET /api/v1/config", { answer: Configurations, page: "configs" })
+export const getConfig = operation("GET /api/v1/config/:name", {
+  answer: Configuration,
+  missing: ConfigNotFoundError
+})
+export const setConfig = operation("POST /api/v1/config/:name", { answer: Written })
+export const patchConfig = operation("PATCH /api/v1/config/:name", {
+  answer: Written,
+  missing: ConfigNotFoundError
+})
+export const deleteConfig = operation("DELETE /api/v1/config/:name", { repeats: true })
+export const watchConfig = operation("GET /api/v1/config/:name/watch", {
+  answer: ConfigUpdate,
+  missing: ConfigNotFoundError
+})
+
+export const rows = {
+  /** The configurations, by name. */
+  listConfigs: row(listConfigs, "config:read"),
+  /** One configuration. */
+  getConfig: row(getConfig, "config:read"),
+  /** Replaces a configuration, or makes it. */
+  setConfig: row(setConfig, "config:write", { body: object }),
+  /** Replaces the members of a configuration that the body names, and keeps the others. */
+  patchConfig: row(patchConfig, "config:write", { body: object }),
+  /** Deletes a configuration, if it is there. */
+  deleteConfig: row(deleteConfig, "config:delete")
+}
+
+export const watches = {
+  /** The changes of a configuration, which need not exist yet. */
+  watchConfig: row(watchConfig, "config:read", { query: watchQuery })
+}

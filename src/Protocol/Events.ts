@@ -1,0 +1,289 @@
+/** Events: how they travel, and the calls about them. */
+import { EventNotFoundError, TimeoutError, ValidationError } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
+import { checkIdempotencyKey, checkLimit, checkName } from "../Limits.ts"
+import { checkPattern } from "../Pattern.ts"
+import { show } from "../Show.ts"
+import {
+  also,
+  as,
+  digits,
+  eitherCase,
+  fields,
+  flag,
+  integer,
+  json,
+  list,
+  object,
+  oneOf,
+  optional,
+  orElse,
+  some,
+  struct,
+  text,
+  unless
+} from "./Codec.ts"
+import { each, inBody, operation, row } from "./Row.ts"
+
+export interface EmitResult {
+  /** One run for every function whose trigger matched; empty when none did. */
+  readonly runIds: Array<string>
+  readonly eventId: string
+  /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
+  readonly position?: number
+}
+
+/** An event as it was stored: no definition decodes its data, or brings it to a later version. */
+export interface LoggedEvent {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
+  readonly data: any
+  /** ISO string. */
+  readonly timestamp: string
+  /** Its place in the log. */
+  readonly position: number
+  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
+  readonly source?: string
+  readonly idempotencyKey?: string
+  readonly metadata?: { readonly [name: string]: unknown }
+  /** Present on an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
+}
+
+/** Which events to list: those for which all of this is so. */
+export interface ListEventsOptions {
+  /** A name, or a pattern such as `order.*`. */
+  readonly name?: string
+  /** Of events that were appended to entity streams. */
+  readonly entityType?: string
+  readonly entityId?: string
+  /** The key that the event was emitted or appended with, also after its 24 hours. */
+  readonly idempotencyKey?: string
+  /** Stored at this time or later. */
+  readonly since?: Date | string
+  /** Stored before this time. */
+  readonly until?: Date | string
+  /** Behind this position of the log, such as `position` of what `emit` returned. */
+  readonly after?: number
+  /** Which come first; `newest` by default. */
+  readonly order?: "newest" | "oldest"
+  /** 50 by default, 1000 at most. */
+  readonly limit?: number
+  /** `nextCursor` of the page before, which was asked for with the same filters. */
+  readonly cursor?: string
+}
+
+export interface ListEventsResult {
+  /**
+   * As many as were asked for. Fewer when they have more than 16 MiB of data, and when 10,000 rows of the log were looked at: by a
+   * pattern, an entity type or a time events are looked for one by one, by a name, an entity id or an idempotency key they are not.
+   */
+  readonly events: Array<LoggedEvent>
+  /** Absent on the last page. */
+  readonly nextCursor?: string
+  /** The row of the log that was looked at last; absent when there was none. `timestamp` is an ISO string. */
+  readonly lookedTo?: { readonly position: number; readonly timestamp: string }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What travels
+// ---------------------------------------------------------------------------------------------------------------------
+
+const Emitted = eitherCase(
+  fields<EmitResult>({
+    runIds: unless([], some(text)),
+    eventId: also(orElse(text, ""), "id"),
+    position: optional(digits)
+  })
+)
+export const ManyEmitted = eitherCase(struct({ results: unless([], some(Emitted)) }))
+/** Both spellings of the event's id are in use. */
+const RestEmitted = struct({ eventId: as("event_id", text), id: text, runIds: as("run_ids", list(text)) })
+const Outcomes = struct({
+  results: unless(
+    [],
+    list(
+      struct({
+        runId: text,
+        functionId: text,
+        status: text,
+        output: optional(json),
+        outputHasErrors: optional(flag),
+        error: optional(json),
+        durationMs: optional(integer)
+      })
+    )
+  ),
+  eventId: text
+})
+
+const Logged = fields<LoggedEvent>({
+  id: text,
+  name: text,
+  version: integer,
+  data: json,
+  timestamp: text,
+  position: as("sequence", digits),
+  source: optional(text),
+  idempotencyKey: optional(text),
+  metadata: optional(object),
+  entity: optional(fields<EventEntity>({ id: text, type: text, version: integer }))
+})
+const LoggedEvents = fields<Omit<ListEventsResult, "lookedTo">>({
+  events: list(Logged),
+  nextCursor: optional(text)
+})
+const FoundEvents = fields<ListEventsResult>({
+  events: list(Logged),
+  nextCursor: optional(text),
+  lookedTo: optional(
+    fields<{ position: number; timestamp: string }>({ position: as("sequence", digits), timestamp: text })
+  )
+})
+
+const timeText = (name: string, time: Date | string): string => {
+  const date = new Date(time)
+  if (Number.isFinite(date.getTime())) return date.toISOString()
+  throw new ValidationError(`\`${name}\` must be a time, such as 2026-11-29T10:00:00Z; got ${show(time)}`)
+}
+
+/** What is asked for, as it travels. Throws `ValidationError` for what cannot be, and for filters that there are not. */
+export const checkListEvents = (options: ListEventsOptions) => {
+  const { after, cursor, entityId, entityType, idempotencyKey, limit, name, order, since, until, ...others } =
+    options
+  for (const [other, value] of Object.entries(others)) {
+    if (other === "signal" || value === undefined) continue
+    throw new ValidationError(
+      `listEvents has no filter ${show(other)}: use name, entityType, entityId, idempotencyKey, since, until and after`
+    )
+  }
+  if (after !== undefined && !(Number.isSafeInteger(after) && after >= 0)) {
+    throw new ValidationError(`\`after\` must be a position in the log, got ${show(after)}`)
+  }
+  if (order !== undefined && order !== "newest" && order !== "oldest") {
+    throw new ValidationError(`\`order\` must be "newest" or "oldest", got ${show(order)}`)
+  }
+  if (cursor !== undefined && typeof cursor !== "string") {
+    throw new ValidationError(`The cursor must be \`nextCursor\` of the page before, got ${show(cursor)}`)
+  }
+  return {
+    name: name === undefined ? undefined : checkPattern(name, "name of the events"),
+    entityType: entityType === undefined ? undefined : checkName("entity type", entityType),
+    entityId: entityId === undefined ? undefined : checkName("entity id", entityId),
+    idempotencyKey: idempotencyKey === undefined ? undefined : checkIdempotencyKey(idempotencyKey),
+    since: since === undefined ? undefined : timeText("since", since),
+    until: until === undefined ? undefined : timeText("until", until),
+    after,
+    order,
+    limit: limit === undefined ? undefined : checkLimit("listEvents", limit),
+    cursor
+  }
+}
+
+/** What may be said of any event that is emitted. */
+export interface EmitFields {
+  readonly data?: unknown
+  readonly version?: number
+  readonly idempotencyKey?: string
+  readonly metadata?: { readonly [name: string]: unknown }
+}
+export interface EmitBody extends EmitFields {
+  readonly event: string
+}
+const Emit = fields<EmitBody>({
+  event: text,
+  data: optional(json),
+  version: optional(integer),
+  idempotencyKey: optional(text),
+  metadata: optional(object)
+})
+const EmitMany = struct({ events: optional(list(Emit)) })
+const EmitAndWait = fields<EmitBody & { timeoutMs?: number }>({
+  event: text,
+  data: optional(json),
+  version: optional(integer),
+  idempotencyKey: optional(text),
+  metadata: optional(object),
+  timeoutMs: optional(integer)
+})
+/** `webhook` is the id of the webhook that the event came by. */
+const RestEmit = fields<EmitFields & { name: string; webhook?: string }>({
+  name: text,
+  data: optional(json),
+  version: optional(integer),
+  idempotencyKey: optional(text),
+  webhook: optional(text),
+  metadata: optional(object)
+})
+
+const ListEvents = fields<Omit<ListEventsOptions, "since" | "until"> & { since?: string; until?: string }>({
+  name: optional(text),
+  entityType: optional(text),
+  entityId: optional(text),
+  idempotencyKey: optional(text),
+  since: optional(text),
+  until: optional(text),
+  after: optional(digits),
+  order: optional(oneOf("newest", "oldest")),
+  limit: optional(integer),
+  cursor: optional(text)
+})
+const EventId = fields<{ id: string }>({ id: text })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Calls
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const trigger = operation("IronflowService/Trigger", { answer: Emitted })
+export const restEmit = operation("POST /api/v1/events", { answer: RestEmitted })
+export const triggerBatch = operation("IronflowService/TriggerBatch", { answer: ManyEmitted })
+export const listEvents = operation("IronflowService/ListEvents", {
+  answer: FoundEvents,
+  ours: true,
+  repeats: true
+})
+export const getEvent = operation("IronflowService/GetEvent", {
+  answer: Logged,
+  repeats: true,
+  missing: EventNotFoundError
+})
+
+export const rows = {
+  /** Stores an event, and starts a run of every function whose trigger matches. The same `idempotencyKey` emits once. */
+  trigger: row(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
+  /** The same. */
+  emit: row("IronflowService/Emit", inBody("emit:event", "event", "event"), { body: Emit, answer: Emitted }),
+  /** The same. */
+  publishEmit: row("PubSubService/Emit", inBody("emit:event", "event", "event"), {
+    body: Emit,
+    answer: Emitted
+  }),
+  /** The same, by `name`. */
+  restEmit: row(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
+  /** Up to 1000 events in their order, in one transaction. */
+  triggerBatch: row(
+    triggerBatch,
+    {
+      action: "emit:event",
+      subject: { from: "body", kind: "event", members: ["event"], each: "events" }
+    },
+    { body: EmitMany }
+  ),
+  /** Emits an event, and answers when the runs that it has started have ended. */
+  triggerSync: row(
+    "IronflowService/TriggerSync",
+    { action: "emit:sync", subject: { from: "body", kind: "event", members: ["event"] }, waits: true },
+    { body: EmitAndWait, answer: Outcomes, errors: { 504: TimeoutError } }
+  ),
+  /** Events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */
+  listEvents: row(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
+  /** One event. */
+  getEvent: row(getEvent, each("subscription:read", "subscription"), { body: EventId }),
+  /** The events of an environment, newest first, in pages; `name` is a name or a pattern. */
+  restEvents: row("GET /api/v1/events", each("subscription:read", "subscription"), {
+    query: ["name", "limit", "cursor"],
+    answer: LoggedEvents
+  })
+}

@@ -1,0 +1,52 @@
+/**
+ * Turns for push handlers of other packages, which know completed steps, failed invocations and one yield a segment. What
+ * they cannot express is decided as it is for existing workers, see `Workers/LegacyWorker.ts`.
+ */
+import { isObject, textOf } from "../Json.ts"
+import { decoder } from "./Requests.ts"
+import type { Job, TurnOp } from "./Worker.ts"
+import type { StepKind } from "../StepKind.ts"
+import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
+
+/** A handler that is told of a wait without its event waits again. */
+export const untoldToHandlers: ReadonlySet<StepKind> = new Set(["waitForEvent"])
+
+/** The JSON of a push request. Values go out as the text that they are stored as. */
+export const encodePushRequest = (job: Job, nowMs: number): string =>
+  `{"run_id":${JSON.stringify(job.runId)},"function_id":${JSON.stringify(job.functionId)}` +
+  `,"attempt":${job.attempt},"event":${encodeEvent(job.event)},"sent_at":${nowMs}` +
+  `,"steps":[${[...encodeCompletedSteps(job, "id", ',"status":"completed"'), ...encodeFailedInvocations(job)].join(",")}]` +
+  `${job.secrets === undefined ? "" : `,"secrets":${JSON.stringify(job.secrets)}`}}`
+
+/** Invocations that have failed, in JSON: the error is a text that holds JSON, as these handlers read it. */
+const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string> =>
+  journal.flatMap(({ kind, name, outcome, stepKey }) => {
+    if (outcome._tag !== "Failure" || (kind !== "invoke" && kind !== "invokeAsync")) return []
+    const { data = {}, message } = outcome.error
+    const error = {
+      function_id: textOf(data.functionId) || name,
+      child_run_id: textOf(data.childRunId) || undefined,
+      cause: textOf(data.errorCause) || message
+    }
+    return [
+      JSON.stringify({ id: `${runId}:${stepKey}`, name, status: "failed", error: JSON.stringify(error) })
+    ]
+  })
+
+const update = decoder(JobUpdate, "The answer")
+
+/** The ops of a push response. Throws `ValidationError` when it is none. */
+export const readPushResponse = (
+  runId: string,
+  response: unknown,
+  attempts: Attempts | undefined,
+  nowMs: number
+): ReadonlyArray<TurnOp> => {
+  const { result, ...body } = isObject(response) ? response : {}
+  return readUpdate(
+    runId,
+    update({ ...body, ...(result === undefined ? {} : { output: result }) }),
+    attempts,
+    nowMs
+  )
+}

@@ -1,0 +1,321 @@
+/**
+ * Jobs and updates of existing polling workers, in our words and back. They know one yield a turn and completed steps
+ * only; what their updates leave out is decided here.
+ *
+ * The id of a job is the lease with the run behind it, so that an update can be applied by an engine that was started
+ * after the job was handed out. It is unique per dispatch and so fences by itself. The lease tokens of newer servers
+ * are not sent: a worker that gets them asks for leave (`/ack`) before every job, one more request that tells nothing
+ * that the answer to its first update would not.
+ */
+import { type RetryPolicy, retryDelayMs } from "../Backoff.ts"
+import { parseDuration } from "../Duration.ts"
+import { type SerializedError, serializeError, ValidationError } from "../Errors.ts"
+import { type JsonText, encodeJson } from "../Json.ts"
+import { hasErrors, plainResult } from "../Result.ts"
+import { checkSize, stepResultBytes } from "../Limits.ts"
+import { anyOf, flag, json, list, number, optional, struct, text, type TypeOf } from "./Codec.ts"
+import type { Job, TurnOp } from "./Worker.ts"
+import type { StepKind } from "../StepKind.ts"
+
+const error = optional(
+  struct({
+    message: optional(text),
+    code: optional(text),
+    retryable: optional(flag),
+    stack: optional(text)
+  })
+)
+const StepResult = struct({
+  id: text,
+  name: optional(text),
+  type: optional(text),
+  status: text,
+  startedAt: optional(text),
+  endedAt: optional(text),
+  output: optional(json),
+  error
+})
+const Yield = struct({
+  type: text,
+  stepId: text,
+  until: optional(text),
+  eventFilter: optional(
+    struct({ event: text, match: optional(text), timeout: optional(anyOf(text, number)) })
+  ),
+  functionId: optional(text),
+  input: optional(json),
+  invokeTimeoutMs: optional(number)
+})
+/** What has become of a job. */
+export const JobUpdate = struct({
+  status: text,
+  output: optional(json),
+  error,
+  steps: optional(list(StepResult)),
+  yield: optional(Yield)
+})
+
+export type Update = TypeOf<typeof JobUpdate>
+type Step = TypeOf<typeof StepResult>
+type Suspension = TypeOf<typeof Yield>
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Ids
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A job id as these workers see it. */
+export const legacyJobId = (job: Pick<Job, "jobId" | "runId">): string => `${job.jobId}~${job.runId}`
+
+/** The lease and the run of a job id; `undefined` when it is none of ours. */
+export const readJobId = (id: string): Pick<Job, "jobId" | "runId"> | undefined => {
+  const at = id.indexOf("~")
+  return at <= 0 || at === id.length - 1 ? undefined : { jobId: id.slice(0, at), runId: id.slice(at + 1) }
+}
+
+const readStepKey = (runId: string, stepId: string): string => {
+  const prefix = `${runId}:`
+  if (stepId.startsWith(prefix) && stepId.length > prefix.length) return stepId.slice(prefix.length)
+  throw new ValidationError(`Step id "${stepId.slice(0, 256)}" does not begin with the run id "${prefix}"`)
+}
+
+/** Scope and name of a step key: `fetch-all:1:` and `profile` of `fetch-all:1:profile:0`. */
+const readName = (stepKey: string): { readonly scope: string; readonly name: string } => {
+  const parts = stepKey.match(/(?:[^\\:]|\\.)+/gs) ?? [stepKey]
+  const name = parts.at(-2) ?? stepKey
+  const scope = parts
+    .slice(0, -2)
+    .map((part) => `${part}:`)
+    .join("")
+  return { scope, name: name.replace(/\\(.)/gs, "$1") }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// To the worker
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The JSON of a job. Values go out as the text that they are stored as. */
+export const encodeJob = (job: Job): string => {
+  const steps = encodeCompletedSteps(job, "step_id")
+  return (
+    `{"job_id":${JSON.stringify(legacyJobId(job))},"run_id":${JSON.stringify(job.runId)}` +
+    `,"function_id":${JSON.stringify(job.functionId)},"attempt":${job.attempt}` +
+    `,"event":${encodeEvent(job.event)}` +
+    `,"completed_steps":[${steps.join(",")}]` +
+    `${job.secrets === undefined ? "" : `,"context":${JSON.stringify({ secrets: job.secrets })}`}}`
+  )
+}
+
+/** The event of a job in JSON. */
+export const encodeEvent = (event: Job["event"]): string =>
+  `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version}` +
+  `,"data":${event.data},"timestamp":"${new Date(event.timestamp).toISOString()}"` +
+  `${event.metadata === undefined ? "" : `,"metadata":${event.metadata}`}}`
+
+/** The steps that have succeeded, each in JSON: its id under the name `idField`, and `more` besides. */
+export const encodeCompletedSteps = (
+  { journal, runId }: Job,
+  idField: "id" | "step_id",
+  more = ""
+): ReadonlyArray<string> =>
+  journal.flatMap(({ kind, name, outcome, stepKey }) =>
+    outcome._tag === "Success" && kind !== "parallel"
+      ? [
+          `{"${idField}":${JSON.stringify(`${runId}:${stepKey}`)},"name":${JSON.stringify(name)}${more}` +
+            `,"output":${encodeOutput(kind, outcome.value)}}`
+        ]
+      : []
+  )
+
+export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
+  if (kind !== "invokeAsync" || value === undefined) {
+    return hasErrors(value) ? JSON.stringify(plainResult(value)) : (value ?? "null")
+  }
+  // written by the store as {"runId"}
+  const { runId } = JSON.parse(value) as { readonly runId: string }
+  return JSON.stringify({ run_id: runId })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// From the worker
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What is known of the run that an update is about, when it is needed. */
+export interface Attempts {
+  /** Of the run, this one included. */
+  readonly attempt: number
+  readonly retry: RetryPolicy
+}
+
+/** Whether the update can only be read with the attempts of its run. */
+export const needsAttempts = (update: Update): boolean => update.status === "failed"
+
+/**
+ * The ops of an update. `ValidationError` for a status that is not known, a yield that cannot be read, a step of another
+ * run. `now` is in epoch milliseconds.
+ */
+export const readUpdate = (
+  runId: string,
+  update: Update,
+  attempts: Attempts | undefined,
+  now: number
+): ReadonlyArray<TurnOp> => {
+  const steps = update.steps ?? []
+  switch (update.status) {
+    case "progress":
+      return completedSteps(runId, steps, now)
+    case "completed":
+      return [...allSteps(runId, steps, now), { _tag: "Complete", output: outputOf(update) }]
+    case "failed":
+      return readFailure(runId, update, attempts, now)
+    case "yielded":
+      if (update.yield === undefined)
+        throw new ValidationError('An update with status "yielded" needs `yield`')
+      return [...completedSteps(runId, steps, now), ...readYield(runId, update.yield, now)]
+    default:
+      throw new ValidationError(
+        `"${update.status.slice(0, 64)}" is not a status of a job: use progress, completed, failed or yielded`
+      )
+  }
+}
+
+const outputOf = (update: Update): JsonText | undefined =>
+  "output" in update ? toText(update.output, "Output of the run") : undefined
+
+const toText = (value: unknown, what: string): JsonText =>
+  checkSize(what, encodeJson(value, what) ?? "null", stepResultBytes)
+
+const readFailure = (
+  runId: string,
+  update: Update,
+  attempts: Attempts | undefined,
+  now: number
+): ReadonlyArray<TurnOp> => {
+  const steps = update.steps ?? []
+  const error = readError(update.error, "The handler failed and did not say why")
+  if (attempts !== undefined && error.retryable === true && attempts.attempt < attempts.retry.maxAttempts) {
+    const afterMs = retryDelayMs(attempts.retry, attempts.attempt)
+    // a failed step runs again: only what is completed is kept
+    return [...completedSteps(runId, steps, now), { _tag: "RetryRun", error, due: { afterMs } }]
+  }
+  return [...allSteps(runId, steps, now), { _tag: "Fail", error }]
+}
+
+const readError = (error: Update["error"], otherwise: string): SerializedError => ({
+  name: "Error",
+  message: error?.message ?? otherwise,
+  code: error?.code ?? "ERROR",
+  retryable: error?.retryable ?? false,
+  ...(error?.stack === undefined ? {} : { stack: error.stack })
+})
+
+const completedSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
+  allSteps(
+    runId,
+    steps.filter(({ status }) => status === "completed"),
+    now
+  )
+
+const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): ReadonlyArray<TurnOp> =>
+  steps.map((step) => {
+    const stepKey = readStepKey(runId, step.id)
+    const name = step.name ?? readName(stepKey).name
+    return {
+      _tag: "StepDone",
+      stepKey,
+      name,
+      kind: kindOf(step, name),
+      outcome:
+        step.status === "completed"
+          ? {
+              _tag: "Success",
+              value: "output" in step ? toText(step.output, `Output of step "${name}"`) : undefined
+            }
+          : { _tag: "Failure", error: readError(step.error, `Step "${name}" failed and did not say why`) },
+      attempt: 1,
+      startedAt: timeOf(step.startedAt, now),
+      endedAt: timeOf(step.endedAt, now)
+    }
+  })
+
+/** These workers record a publish as any other step; its name tells it apart. */
+const kindOf = (step: Step, name: string): StepKind => {
+  if (step.type === "compensate") return "compensate"
+  return name.startsWith("publish:") ? "publish" : "run"
+}
+
+const timeOf = (text: string | undefined, otherwise: number): number => {
+  const time = text === undefined ? Number.NaN : Date.parse(text)
+  return Number.isNaN(time) ? otherwise : time
+}
+
+const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArray<TurnOp> => {
+  const stepKey = readStepKey(runId, yielded.stepId)
+  const { name, scope } = readName(stepKey)
+  const suspend: TurnOp = { _tag: "Suspend", open: [stepKey] }
+  switch (yielded.type) {
+    case "sleep": {
+      const at = timeOf(yielded.until, Number.NaN)
+      if (Number.isNaN(at)) {
+        throw new ValidationError(
+          `The sleep "${name}" needs \`until\`, a time such as "${new Date(now).toISOString()}"`
+        )
+      }
+      return [{ _tag: "Sleep", stepKey, name, due: { at } }, suspend]
+    }
+    case "wait_for_event": {
+      const filter = yielded.eventFilter
+      if (filter === undefined || filter.event.trim() === "") {
+        throw new ValidationError(`The wait "${name}" needs \`event_filter\` with the name of an event`)
+      }
+      const timeoutMs = parseDuration(filter.timeout || "7d")
+      return [
+        {
+          _tag: "WaitForEvent",
+          stepKey,
+          name,
+          scope,
+          event: filter.event.trim(),
+          timeout: { afterMs: timeoutMs },
+          timeoutMs,
+          ...(filter.match ? { match: filter.match } : {})
+        },
+        suspend
+      ]
+    }
+    case "invoke_function":
+    case "invoke_function_async": {
+      const { functionId } = yielded
+      if (!functionId) throw new ValidationError(`The invoke "${name}" needs \`function_id\``)
+      const input =
+        "input" in yielded ? toText(yielded.input, `Input for function "${functionId}"`) : undefined
+      return yielded.type === "invoke_function"
+        ? [
+            {
+              _tag: "Invoke",
+              stepKey,
+              name,
+              functionId,
+              input,
+              timeoutMs: yielded.invokeTimeoutMs || DEFAULT_INVOKE_TIMEOUT_MS
+            },
+            suspend
+          ]
+        : // there is nothing to wait for: the run goes on with the id of its child
+          [
+            { _tag: "InvokeAsync", stepKey, name, functionId, input },
+            { _tag: "Suspend", open: [] }
+          ]
+    }
+    default:
+      throw new ValidationError(
+        `"${yielded.type.slice(0, 64)}" is not a yield: use sleep, wait_for_event, invoke_function or invoke_function_async`
+      )
+  }
+}
+
+const DEFAULT_INVOKE_TIMEOUT_MS = 30_000
+
+/** The ops that end a run whose update is larger than what is stored. */
+export const failTooLarge = (error: ValidationError): ReadonlyArray<TurnOp> => [
+  { _tag: "Fail", error: serializeError(error, { stack: false }) }
+]

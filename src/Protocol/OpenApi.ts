@@ -1,0 +1,131 @@
+/**
+ * What `/openapi.json` is made of: the rows. It is made when they change, and never while a server runs: `npm run openapi` writes
+ * `openapi.json`, which servers send.
+ */
+import { schemaOf } from "./Requests.ts"
+import { accessTo, failuresOf, type Row, statusOf } from "./Row.ts"
+import { calls, others, upgrades } from "./Rows.ts"
+
+const failureOf = (properties: { readonly [name: string]: object }, required: ReadonlyArray<string>) => ({
+  description: "Error",
+  content: {
+    "application/json": { schema: { type: "object", properties, required, additionalProperties: false } }
+  }
+})
+const string = { type: "string" }
+const failures = {
+  rest: failureOf({ error: string, message: string, code: string, details: {} }, [
+    "error",
+    "message",
+    "code"
+  ]),
+  connect: failureOf({ code: string, message: string, details: { type: "array", items: {} } }, [
+    "code",
+    "message"
+  ])
+}
+
+const inEnvelopes =
+  "One envelope of ConnectRPC asks, and the answer is a stream of them: flags in one byte, the length in four, and the JSON. The last one has flag 2, and `{}` or `{ error: { code, message } }`"
+
+/** What any call may be answered with. */
+const ofAnyCall = [400, 401, 403, 503]
+
+const parameter = (place: "path" | "query" | "header", name: string) => ({
+  name,
+  in: place,
+  schema: { type: "string" },
+  required: place === "path"
+})
+
+/** A list comes bare, or in pages when the query says so. */
+const answerOf = ({ answer, page }: Row) => {
+  const schema = answer === undefined ? undefined : schemaOf(answer, false)
+  if (page === undefined || schema?.["type"] !== "array") return schema
+  return {
+    anyOf: [
+      schema,
+      {
+        type: "object",
+        properties: { [page]: schema, nextCursor: { type: "string" } },
+        required: [page],
+        additionalProperties: false
+      }
+    ]
+  }
+}
+
+const noContent = { description: "<No Content>" }
+
+/** An operation of the document. `summary` is the comment above the row. */
+const operation = (noun: string, name: string, row: Row, summary: string | undefined, isSocket: boolean) => {
+  const { body, headers = [], page, path, query = [] } = row
+  const schema = answerOf(row)
+  const type = row.type ?? (row.streams === true ? "application/connect+json" : "application/json")
+  const description = isSocket ? "A WebSocket; in each of its frames is" : "Success"
+  const success = schema === undefined ? noContent : { description, content: { [type]: { schema } } }
+  return {
+    tags: [noun],
+    operationId: `${noun}.${name}`,
+    ...(summary === undefined ? {} : { summary }),
+    // the JSON in the envelopes
+    ...(row.streams === true ? { description: inEnvelopes } : {}),
+    parameters: [
+      ...[...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => parameter("path", name)),
+      ...[...query, ...(page === undefined ? [] : ["limit", "cursor"])].map((name) =>
+        parameter("query", name)
+      ),
+      ...headers.map((name) => parameter("header", name))
+    ],
+    ...(accessTo(row) === "public" ? { security: [] } : {}),
+    responses: {
+      [isSocket ? 101 : statusOf(row)]: success,
+      ...(row.mayBeNothing === true ? { 204: noContent } : {}),
+      ...Object.fromEntries(
+        [...ofAnyCall, ...failuresOf(row)].map((status) => [status, failures[row.dialect]])
+      )
+    },
+    ...(body === undefined
+      ? {}
+      : isSocket
+        ? { "x-takes": schemaOf(body, true) }
+        : { requestBody: { content: { [type]: { schema: schemaOf(body, true) } }, required: true } })
+  }
+}
+
+/** The document. `summaries` has the comment above each row. */
+export const openApiDocument = (summaries: { readonly [name: string]: string }) => {
+  const paths: Record<string, Record<string, unknown>> = {}
+  const add = (nouns: { readonly [noun: string]: { readonly [name: string]: Row } }, isSocket: boolean) => {
+    for (const [noun, rows] of Object.entries(nouns)) {
+      for (const [name, row] of Object.entries(rows)) {
+        const methods = (paths[row.path.replace(/:(\w+)\*?/g, "{$1}")] ??= {})
+        methods[row.method.toLowerCase()] = operation(noun, name, row, summaries[name], isSocket)
+      }
+    }
+  }
+  add(calls, false)
+  add(upgrades, true)
+  add(others, false)
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Ironflow",
+      version: "0.0.1",
+      description: "Durable workflows. Requests may spell their fields in lower camel case or in snake case."
+    },
+    components: {
+      schemas: {},
+      securitySchemes: {
+        apiKey: {
+          type: "http",
+          scheme: "bearer",
+          description: "An API key. A server that has none answers everybody who reaches it."
+        }
+      }
+    },
+    security: [{ apiKey: [] }],
+    paths,
+    tags: Object.keys(calls).map((name) => ({ name }))
+  }
+}

@@ -1,0 +1,26 @@
+/** Paths for programs that make requests of their own. */
+import { DEFAULT_SERVER_URL } from "../Constants.ts"
+
+export const API_ENDPOINTS = {
+  TRIGGER: "/ironflow.v1.IronflowService/Trigger",
+  TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",
+  GET_RUN: "/ironflow.v1.IronflowService/GetRun",
+  LIST_RUNS: "/ironflow.v1.IronflowService/ListRuns",
+  CANCEL_RUN: "/ironflow.v1.IronflowService/CancelRun",
+  RETRY_RUN: "/ironflow.v1.IronflowService/RetryRun",
+  REGISTER_FUNCTION: "/ironflow.v1.IronflowService/RegisterFunction",
+  HEALTH: "/ironflow.v1.IronflowService/Health",
+  EMIT: "/ironflow.v1.PubSubService/Emit",
+  CREATE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/CreateConsumerGroup",
+  GET_CONSUMER_GROUP: "/ironflow.v1.PubSubService/GetConsumerGroup",
+  LIST_CONSUMER_GROUPS: "/ironflow.v1.PubSubService/ListConsumerGroups",
+  DELETE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/DeleteConsumerGroup"
+} as const
+
+/** What opens a connection of subscriptions. */
+export const SUBSCRIPTIONS = "GET /ws"
+export const DEFAULT_WS_URL = "ws://localhost:9123/ws"
+
+/** The WebSocket URL of a server URL: `https://` becomes `wss://`, `http://` becomes `ws://`, and `/ws` follows. */
+export const getWebSocketUrl = (serverUrl: string = DEFAULT_SERVER_URL): string =>
+  `${serverUrl.replace(/^http(s?):\/\//, "ws$1://")}${SUBSCRIPTIONS.slice(4)}`

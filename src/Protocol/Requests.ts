@@ -1,0 +1,255 @@
+/** What a server makes of the codecs: it reads requests, writes answers, and describes both. A client loads none of this. */
+import { type Codec, type Node, otherCase, type Read, toNumber, wordIn, wordOf } from "./Codec.ts"
+import { ValidationError, LimitExceededError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import { checkEntries, stepsPerRun } from "../Limits.ts"
+
+/** An error while a member or item was read: a mistake is said to be in there. */
+const within = (at: string | number, error: unknown): unknown => {
+  if (error instanceof Mistake) error.path.unshift(String(at))
+  return error
+}
+
+/** Reads requests. `what` names them in the `ValidationError` that it throws. */
+export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) => A) => {
+  let read: Read | undefined
+  return (request) => {
+    try {
+      // what the node says is what the type says
+      return (read ??= readRequest(codec, "items"))(request) as A
+    } catch (error) {
+      if (!(error instanceof Mistake)) throw error
+      const problem = [...(error.path.length === 0 ? [] : [error.path.join(".")]), error.message].join(": ")
+      throw new ValidationError(`${what}: ${problem}`, { validationErrors: [problem] })
+    }
+  }
+}
+
+const expected = (what: string): never => {
+  throw new Mistake(`Expected ${what}`)
+}
+
+const readRequest = (node: Node, name: string): Read => {
+  switch (node.kind) {
+    case "text":
+      return (value) => (typeof value === "string" ? value : expected("string"))
+    case "number":
+      return (value) => {
+        const read = toNumber(value)
+        if (typeof read !== "number") return expected("number")
+        return node.isWhole === true && !Number.isSafeInteger(read) ? expected("an integer") : read
+      }
+    case "flag":
+      return (value) => (typeof value === "boolean" ? value : expected("boolean"))
+    case "json":
+      return (value) => value
+    case "object": {
+      // each of them is read before anybody else looks how many there are
+      const check = (value: unknown) =>
+        isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object")
+      if (node.of === undefined) return check
+      const read = readRequest(node.of, name)
+      return (value) => {
+        const members = Object.entries(check(value))
+        let at = ""
+        try {
+          return Object.fromEntries(members.map(([name, member]) => [(at = name), read(member)]))
+        } catch (error) {
+          throw within(at, error)
+        }
+      }
+    }
+    case "oneOf": {
+      const values: ReadonlySet<unknown> = new Set(node.values)
+      const what = node.values.map((value) => JSON.stringify(value)).join(" | ")
+      return (value) => (values.has(value) ? value : expected(what))
+    }
+    case "word":
+      return (value) => wordIn(node, value)
+    case "anyOf": {
+      const reads = node.nodes.map((node) => readRequest(node, name))
+      return (value) => {
+        for (const [i, read] of reads.entries()) {
+          try {
+            return read(value)
+          } catch (error) {
+            if (!(error instanceof Mistake) || i === reads.length - 1) throw error
+          }
+        }
+        return undefined
+      }
+    }
+    case "list": {
+      const read = readRequest(node.of, name)
+      return (value) => {
+        if (!Array.isArray(value)) return expected("array")
+        // each of them is read before anybody else looks how many there are
+        if (value.length > stepsPerRun) {
+          throw new LimitExceededError(`The list \`${name}\``, value.length, stepsPerRun, "items")
+        }
+        const items: Array<unknown> = []
+        try {
+          for (const item of value) items.push(read(item))
+        } catch (error) {
+          throw within(items.length, error)
+        }
+        return items
+      }
+    }
+    case "fields": {
+      const members = Object.entries(node.fields).map(
+        ([name, { as = name, of, mayBeNull = false, mayLack = false }]) => ({
+          name,
+          as,
+          other: otherCase(as),
+          read: readRequest(of, as),
+          mayLack,
+          keepsNull: mayBeNull || of.kind === "json"
+        })
+      )
+      return (request) => {
+        if (!isObject(request)) return expected("object")
+        const result: Record<string, unknown> = {}
+        let at = ""
+        try {
+          for (const member of members) {
+            at = member.as
+            const value = Object.hasOwn(request, at) ? request[at] : memberOf(request, member.other)
+            if (value === undefined || (value === null && !member.keepsNull)) {
+              if (!member.mayLack) throw new Mistake("Missing key")
+              continue
+            }
+            const said = value === null ? null : member.read(value)
+            if (said !== undefined) result[member.name] = said
+          }
+        } catch (error) {
+          throw within(at, error)
+        }
+        return result
+      }
+    }
+  }
+}
+
+const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
+  name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
+
+/**
+ * Reads requests whose values are checked by the service that gets them: here their members are found, in either spelling. `refusal`
+ * is what is said of what is no object.
+ */
+export const taker = <A>(
+  codec: Codec<A>,
+  refusal: (got: string) => string
+): ((request: unknown) => Taken<A>) => {
+  const members = Object.entries(codec.kind === "fields" ? codec.fields : {}).map(
+    ([name, { as = name, mayLack }]) => [name, as, otherCase(as), mayLack] as const
+  )
+  return (request) => {
+    if (!isObject(request)) throw new ValidationError(refusal(request === null ? "null" : typeof request))
+    const taken: Record<string, unknown> = {}
+    for (const [name, as, other, mayLack] of members) {
+      const first = request[as]
+      const second = other === undefined ? undefined : request[other]
+      if (isThere(first) && isThere(second) && JSON.stringify(first) !== JSON.stringify(second)) {
+        const [snake, camel] = as.includes("_") ? [as, other] : [other, as]
+        throw new ValidationError(
+          `\`${camel}\` and \`${snake}\` are the same and say different things: give one`
+        )
+      }
+      const value = isThere(first) ? first : (second ?? first)
+      if (isThere(value) || mayLack !== true) taken[name] = value
+    }
+    // the members are those of the codec
+    return taken as Taken<A>
+  }
+}
+
+const isThere = (value: unknown): boolean => value !== undefined && value !== null
+
+/** Makes what is sent of a value, which is not checked: it is of the type. */
+export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {
+  let encode: Read | undefined
+  return (value) => (encode ??= encoding(codec) ?? ((value) => value))(value)
+}
+
+/** `undefined` where the value is sent as it is. */
+const encoding = (node: Node): Read | undefined => {
+  if (node.kind === "list") {
+    const encode = encoding(node.of)
+    // of the type, it is a list
+    return encode === undefined ? undefined : (items) => (items as ReadonlyArray<unknown>).map(encode)
+  }
+  if (node.kind === "word") return (word) => wordOf(node, word)
+  if (node.kind === "number") return node.isText === true ? String : undefined
+  if (node.kind !== "fields") return undefined
+  const members = Object.entries(node.fields).map(
+    ([name, { as = name, isLeftOut, of, orElse }]) => [name, as, encoding(of), isLeftOut, orElse] as const
+  )
+  return (value) => {
+    const sent: Record<string, unknown> = {}
+    for (const [name, as, encode, isLeftOut, orElse] of members) {
+      // of the type, it is an object
+      const member = (value as { readonly [name: string]: unknown })[name]
+      if (isLeftOut === true && (member === orElse || (Array.isArray(member) && member.length === 0)))
+        continue
+      if (member !== undefined) sent[as] = encode === undefined ? member : encode(member)
+    }
+    return sent
+  }
+}
+
+/** As JSON Schema. A request may have more members than those that are known: `isRequest`. */
+export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
+  switch (node.kind) {
+    case "text":
+      return { type: "string" }
+    case "number":
+      if (node.isText === true) return isRequest ? { type: ["string", "integer"] } : { type: "string" }
+      return { type: node.isWhole === true ? "integer" : "number" }
+    case "flag":
+      return { type: "boolean" }
+    case "json":
+      return {}
+    case "object":
+      return {
+        type: "object",
+        ...(node.of === undefined ? {} : { additionalProperties: schemaOf(node.of, isRequest) })
+      }
+    case "word":
+      return isRequest ? {} : { type: "string", enum: node.words.map((word) => wordOf(node, word)) }
+    case "oneOf":
+      return { type: "string", enum: node.values }
+    case "anyOf":
+      return { anyOf: node.nodes.map((node) => schemaOf(node, isRequest)) }
+    case "list":
+      return { type: "array", items: schemaOf(node.of, isRequest) }
+    case "fields": {
+      const members = Object.entries(node.fields).map(([name, { as = name, ...field }]) => ({ as, ...field }))
+      const required = members.filter(
+        ({ isLeftOut, isOurs, mayLack }) => (mayLack !== true && isLeftOut !== true) || isOurs === true
+      )
+      return {
+        type: "object",
+        properties: Object.fromEntries(
+          members.map(({ as, mayBeNull, of }) => {
+            const schema = schemaOf(of, isRequest)
+            return [as, mayBeNull === true ? { anyOf: [schema, { type: "null" }] } : schema]
+          })
+        ),
+        ...(required.length === 0 ? {} : { required: required.map(({ as }) => as) }),
+        ...(isRequest ? {} : { additionalProperties: false })
+      }
+    }
+  }
+}
+
+/** A value that is not what it should be, found while what it is in is read. */
+class Mistake extends Error {
+  readonly path: Array<string> = []
+}
+
+/** The members of a request, whose values are as they came; `null` is another way to leave something out. */
+export type Taken<A> = { readonly [K in keyof A]?: unknown }
+
+type JsonSchema = { readonly [keyword: string]: unknown }

@@ -1,0 +1,136 @@
+/** The server itself: what it is, what it can do, and how it is. */
+import { all, operation, row } from "./Row.ts"
+import {
+  eitherCase,
+  entries,
+  fields,
+  integer,
+  object,
+  optional,
+  orElse,
+  some,
+  struct,
+  text,
+  unless
+} from "./Codec.ts"
+
+/** What a server can do. */
+export interface ServerCapabilities {
+  readonly transports: ReadonlyArray<string>
+  readonly features: ReadonlyArray<string>
+  readonly version: string
+}
+
+const said = orElse(text, "")
+const texts = orElse(some(text), [])
+const Capabilities = eitherCase(
+  fields<ServerCapabilities>({ transports: texts, features: texts, version: said })
+)
+const components = optional(entries(struct({ status: text, message: text })))
+const HealthAnswer = struct({ status: text, components, timestamp: said })
+const RestHealth = struct({
+  status: text,
+  components,
+  timestamp: said,
+  version: said
+})
+const InfoAnswer = struct({
+  version: text,
+  startedAt: text,
+  functionCount: unless(0, integer),
+  activeRuns: unless(0, integer),
+  connectedWorkers: unless(0, integer)
+})
+/** What happened in a minute, over all environments. */
+interface Minute {
+  /** ISO string of when it began. */
+  readonly at: string
+  /** Runs that were created, and that ended. */
+  readonly started: number
+  readonly completed: number
+  readonly failed: number
+  readonly cancelled: number
+  /** Attempts that failed and were tried again, leases that were lost, reports that came too late. */
+  readonly retried: number
+  readonly lost: number
+  readonly stale: number
+  /** Turns and steps that ended. */
+  readonly turns: number
+  readonly steps: number
+  /** The longest wait of a run for its first turn, and the longest run, milliseconds. */
+  readonly longestWaitMs: number
+  readonly longestRunMs: number
+}
+
+const none = orElse(integer, 0)
+const Minutes = fields<{ minutes: ReadonlyArray<Minute> }>({
+  minutes: unless(
+    [],
+    some(
+      fields<Minute>({
+        at: text,
+        started: none,
+        completed: none,
+        failed: none,
+        cancelled: none,
+        retried: none,
+        lost: none,
+        stale: none,
+        turns: none,
+        steps: none,
+        longestWaitMs: none,
+        longestRunMs: none
+      })
+    )
+  )
+})
+const Nothing = fields<object>({})
+
+export const restCapabilities = operation("GET /api/v1/capabilities", { answer: Capabilities })
+/** Answered with the bytes of a backup. */
+export const backup = operation("POST /api/v1/backup", { answer: text, ours: true })
+export const health = operation("IronflowService/Health", { answer: HealthAnswer })
+const ready = operation("GET /ready", { answer: RestHealth })
+export const restHealth = operation("GET /health", { answer: RestHealth })
+
+const reads = all("engine:read", "engine")
+
+export const rows = {
+  /** What the server is, since when, and how much it has to do. */
+  info: row("IronflowService/Info", reads, { body: Nothing, answer: InfoAnswer, repeats: true }),
+  /** What the server can do. */
+  getCapabilities: row("IronflowService/GetCapabilities", reads, {
+    body: Nothing,
+    answer: Capabilities,
+    repeats: true
+  }),
+  /** What the server can do. */
+  restCapabilities: row(restCapabilities, reads),
+  /** What happened in each minute of the last day, oldest first, without those in which nothing did. */
+  minutes: row("GET /api/v1/metrics/minutes", reads, { answer: Minutes }),
+  /** All that the engine has at this moment, of every environment, as the bytes of a database file. */
+  backup: row(backup, all("engine:backup", "engine"), {
+    body: Nothing,
+    type: "application/octet-stream"
+  }),
+  /** How the server is. */
+  health: row(health, "public", { body: Nothing }),
+  /** How the server is: with status 503 when it does nothing any more. */
+  restHealth: row(restHealth, "public"),
+  /** Whether the server takes calls: with status 503 when it is about to stop, or its database cannot be written. */
+  ready: row(ready, "public")
+}
+
+export const channel = operation("GET /api/v1/channel", { ours: true })
+
+export const sockets = {
+  /** Many calls on one connection; `src/Protocol/Http/Channel.ts` says how. */
+  channel: row(channel, "key")
+}
+
+export const descriptions = {
+  /** Figures for Prometheus. */
+  metrics: row("GET /metrics", reads, { answer: text, type: "text/plain; version=0.0.4; charset=utf-8" }),
+  /** This document. */
+  openApi: row("GET /openapi.json", reads, { answer: object })
+}

@@ -1,0 +1,275 @@
+/**
+ * Reads reports of turns. They are the hot path of a worker: every op is checked by a table, field by field, without a
+ * schema in between. Unknown fields are left in place, where nobody reads them.
+ */
+import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
+import { ValidationError } from "../Errors.ts"
+import { checkEventName } from "../Event.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { checkShape, Counted } from "../JsonShape.ts"
+import { checkBucketName, checkKey } from "../KvKeys.ts"
+import {
+  checkName,
+  checkSize,
+  eventBytes,
+  jsonDepth,
+  linesOfRun,
+  nameLength,
+  stepResultBytes,
+  writesAtOnce
+} from "../Limits.ts"
+import { lineLevels } from "../LogFields.ts"
+import { encodeMetadata } from "../Metadata.ts"
+import type { ReportsRequest, Room } from "./Http/Turns.ts"
+import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.ts"
+import { show } from "../Show.ts"
+import { stepKinds } from "../StepKind.ts"
+
+/** Says what a value must be when it is not that, else `undefined`. */
+type Rule = (value: unknown) => string | undefined
+
+const kinds: ReadonlySet<unknown> = new Set(stepKinds)
+
+const text: Rule = (value) => (typeof value === "string" ? undefined : "a string")
+const number: Rule = (value) =>
+  typeof value === "number" && Number.isFinite(value) ? undefined : "a finite number"
+const count: Rule = (value) =>
+  Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer from 0 up"
+const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
+/** What is no `traceparent` is left where it is, and means nothing. */
+const trace: Rule = (value) =>
+  value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
+const texts: Rule = (value) =>
+  Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
+const due: Rule = (value) =>
+  isObject(value) && number("at" in value ? value.at : value.afterMs) === undefined
+    ? undefined
+    : "{ afterMs } or { at }"
+const error: Rule = (value) =>
+  isObject(value) && typeof value.name === "string" && typeof value.message === "string"
+    ? undefined
+    : "an error with name and message"
+/** What the values have in them of the message that is being read: it is read in one go. */
+let counted = new Counted()
+
+/** Values are stored as they come, and read by others: they have to be JSON. */
+const jsonText: Rule = (value) => {
+  if (typeof value !== "string") return "JSON text"
+  checkSize("A value in a report", value, stepResultBytes)
+  checkShape("the values of a report", value, jsonDepth, counted)
+  return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
+}
+const outcome: Rule = (value) => {
+  if (isObject(value) && value._tag === "Success")
+    return value.value === undefined ? undefined : jsonText(value.value)
+  return isObject(value) && value._tag === "Failure" && error(value.error) === undefined
+    ? undefined
+    : "a Success or a Failure"
+}
+const anything: Rule = () => undefined
+const optional =
+  (rule: Rule): Rule =>
+  (value) =>
+    value === undefined ? undefined : rule(value)
+
+/** What is written goes into the log: it is checked as if a client had sent it. */
+const event = (value: { readonly [key: string]: unknown }): string | undefined => {
+  checkEventName(value.name)
+  if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
+  for (const part of [value.data, ...(value.metadata === undefined ? [] : [value.metadata])]) {
+    if (jsonText(part) !== undefined) return "an event with its data as JSON text"
+    checkSize(`Data of event ${show(value.name, nameLength)}`, String(part), eventBytes)
+  }
+  // it is JSON, as has been seen
+  if (value.metadata !== undefined) {
+    encodeMetadata(
+      `The metadata of event ${show(value.name, nameLength)}`,
+      JSON.parse(String(value.metadata))
+    )
+  }
+  return undefined
+}
+
+const carried: Rule = (value) => {
+  if (!isObject(value) || typeof value.data !== "string") return "a value"
+  if (value.type === "json") return jsonText(value.data)
+  return value.type === "text" || value.type === "bytes" ? undefined : "a value"
+}
+
+const writes: {
+  readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
+} = {
+  append: ({ entityId, entityType, events, expectedVersion }) => {
+    checkEntityId(entityId)
+    checkName("entity type", entityType)
+    checkExpectedVersion(String(entityId), expectedVersion)
+    if (!Array.isArray(events) || events.length === 0 || !events.every(isObject)) {
+      return "appends of at least one event"
+    }
+    return events.map(event).find((must) => must !== undefined)
+  },
+  emit: event,
+  kv: ({ bucket, expected, key, value }) => {
+    checkBucketName(bucket)
+    checkKey(key)
+    return optional(count)(expected) === undefined && optional(carried)(value) === undefined
+      ? undefined
+      : "changes of keys with values of a known type"
+  }
+}
+const writesOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
+  new Map(Object.entries(writes))
+
+const txWrites: Rule = (value) => {
+  if (!Array.isArray(value) || value.length > writesAtOnce)
+    return `an array of at most ${writesAtOnce} writes`
+  const keys = new Set<string>()
+  for (const write of value) {
+    const check = isObject(write) ? writesOf.get(write._tag) : undefined
+    if (!isObject(write) || check === undefined) return "writes that this engine knows"
+    const must = check(write)
+    if (must !== undefined) return must
+    if (write._tag !== "kv") continue
+    // the name of a bucket has no slash
+    const key = `${String(write.bucket)}/${String(write.key)}`
+    if (keys.has(key)) return "writes of which no two change one key"
+    keys.add(key)
+  }
+  return undefined
+}
+
+const step = { stepKey: text, name: text }
+
+const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rule } } = {
+  StepDone: { ...step, kind, outcome, attempt: count, startedAt: number, endedAt: number },
+  Transact: {
+    ...step,
+    value: optional(jsonText),
+    writes: txWrites,
+    trace,
+    attempt: count,
+    startedAt: number,
+    endedAt: number
+  },
+  StepRetry: { ...step, kind, failures: count, error, due },
+  Sleep: { ...step, due },
+  WaitForEvent: {
+    ...step,
+    scope: text,
+    event: text,
+    match: optional(text),
+    unseen: optional(texts),
+    timeout: due,
+    timeoutMs: number
+  },
+  Invoke: { ...step, functionId: text, input: optional(jsonText), timeoutMs: number, trace },
+  InvokeAsync: { ...step, functionId: text, input: optional(jsonText), trace },
+  Publish: { ...step, topic: text, data: jsonText, trace },
+  Settle: { stepKey: text },
+  Withdraw: { stepKey: text },
+  Complete: { output: optional(jsonText) },
+  RetryRun: { error, due },
+  Compensate: { error, compensations: texts },
+  Fail: { error },
+  Suspend: { open: texts },
+  Pause: { code: text, message: text, details: anything },
+  Release: {}
+}
+
+const rulesOf: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, rule: Rule]>> = new Map(
+  Object.entries(rules).map(([tag, fields]) => [tag, Object.entries(fields)])
+)
+
+/** Throws `ValidationError` naming the report, the op and the field. */
+export const readReports = (body: unknown): ReportsRequest => {
+  if (!isObject(body)) throw new ValidationError("Reports: the body must be an object")
+  const { session, batch, reports } = body
+  if (typeof session !== "string") throw new ValidationError("Reports: `session` must be a string")
+  if (!Number.isSafeInteger(batch) || Number(batch) < 1) {
+    throw new ValidationError("Reports: `batch` must be an integer from 1 up")
+  }
+  if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
+  counted = new Counted()
+  for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
+  return {
+    session,
+    batch: Number(batch),
+    // checked one by one
+    reports: reports as ReadonlyArray<TurnReport>,
+    ...readRoom(body)
+  }
+}
+
+const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
+  ...total(body, "asked"),
+  ...total(body, "withdrawn")
+})
+
+const total = (body: { readonly [key: string]: unknown }, field: string): { [field: string]: number } => {
+  const value = body[field]
+  if (value === undefined || value === null) return {}
+  if (count(value) !== undefined) throw new ValidationError(`\`${field}\` must be ${count(value)}`)
+  return { [field]: Number(value) }
+}
+
+/** Throws `ValidationError` when they are no lines of a turn; `at` says where they stand. */
+const checkLogs = (logs: unknown, at: string): void => {
+  if (!isObject(logs) || !Array.isArray(logs.lines) || optional(count)(logs.dropped) !== undefined) {
+    throw new ValidationError(`${at}: \`logs\` must have \`lines\``)
+  }
+  if (logs.lines.length > linesOfRun) {
+    throw new ValidationError(`${at}: \`logs\` may have ${linesOfRun} lines at most`)
+  }
+  for (const line of logs.lines as ReadonlyArray<unknown>) {
+    const must = lineProblem(line)
+    if (must !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${must}`)
+  }
+}
+
+const lineProblem = (line: unknown): string | undefined => {
+  if (!isObject(line) || number(line.at) !== undefined) return "lines with a time"
+  if (typeof line.message !== "string" || !levels.has(line.level)) return "lines with level and message"
+  if (optional(text)(line.step) !== undefined || optional(text)(line.worker) !== undefined)
+    return "lines with names of steps and workers"
+  if (optional(count)(line.attempt) !== undefined) return "lines with numbers of attempts"
+  return line.data === undefined || jsonText(line.data) === undefined
+    ? undefined
+    : "lines with data as JSON text"
+}
+
+const levels: ReadonlySet<unknown> = new Set(lineLevels)
+
+/** Throws `ValidationError` when it is no report; `at` says where it stands. */
+export const checkReport = (report: unknown, at: string): void => {
+  counted = new Counted()
+  checkOne(report, at)
+}
+
+const checkOne = (report: unknown, at: string): void => {
+  if (
+    !isObject(report) ||
+    typeof report.jobId !== "string" ||
+    typeof report.runId !== "string" ||
+    !Array.isArray(report.ops)
+  ) {
+    throw new ValidationError(`${at} must have \`jobId\`, \`runId\` and \`ops\``)
+  }
+  if (report.logs !== undefined) checkLogs(report.logs, at)
+  for (let i = 0; i < report.ops.length; i++) {
+    const op: unknown = report.ops[i]
+    const fields = isObject(op) ? rulesOf.get(op._tag) : undefined
+    if (!isObject(op) || fields === undefined) {
+      throw new ValidationError(`${at}.ops[${i}] is no op that this engine knows`)
+    }
+    for (const [field, rule] of fields) {
+      const must = rule(op[field])
+      if (must !== undefined) {
+        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
+      }
+    }
+    // an op with all of its fields
+    if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
+      throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
+    }
+  }
+}

@@ -1,0 +1,371 @@
+/**
+ * Streams of workers over ConnectRPC: envelopes on an HTTP/2 stream, both ways at once. Workers of this package exchange
+ * turns; existing ones get jobs.
+ */
+import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Cause from "effect/Cause"
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  ServerError,
+  UnauthenticatedError,
+  ValidationError
+} from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkShape } from "../../JsonShape.ts"
+import {
+  answerSealedWith,
+  callSealedWith,
+  CONNECT_TRANSPORT,
+  engineMessage,
+  workerMessage
+} from "../../Protocol/Connect/Messages.ts"
+import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { isSealed, readSealed } from "../../Protocol/Seal.ts"
+import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
+import { show } from "../../Show.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { Visitor } from "../Http/Gate.ts"
+import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import { checked } from "../../Checked.ts"
+import { TurnStream } from "../Workers/TurnStream.ts"
+import type { Line, Unread } from "../Http/Unread.ts"
+import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
+import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
+import { LegacyStream } from "./LegacyStream.ts"
+
+export interface ConnectServerOptions {
+  readonly engine: EngineService
+  readonly workers: RemoteWorkers
+  /** Bytes of one message of a worker. */
+  readonly maxMessageBytes: number
+  readonly intake: Intake
+  readonly unread: Unread
+  /** Runs an effect in the background, as long as the server lives. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+}
+
+/** Messages of one worker that are being answered; more are not read until some are. */
+const MAX_CALLS = 256
+
+/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+const MAX_UNREAD = 64 * 1024 * 1024
+
+/** Messages, and what waits to be read, of so many bytes take no share of what there is for all. */
+const SMALL = 64 * 1024
+
+const CONTENT_TYPE = "application/connect+proto"
+
+export class ConnectServer {
+  readonly #options: ConnectServerOptions
+  readonly #streams = new Set<ConnectStream>()
+
+  constructor(options: ConnectServerOptions) {
+    this.#options = options
+  }
+
+  /** Takes a request for a stream. `admit` says who asks, or throws an `IronflowError`. */
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, admit: () => Visitor): void {
+    if (headers["content-type"] !== CONTENT_TYPE) {
+      stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
+      return
+    }
+    let visitor: Visitor
+    try {
+      visitor = admit()
+      visitor.caller.checkAlive()
+      visitor.caller.checkAction("worker:run")
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      // of an answer with another status its client sees the number and not the reason
+      stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
+      endWith(stream, error)
+      return
+    }
+    const accepted = new ConnectStream(stream, headers, visitor, this.#options)
+    this.#streams.add(accepted)
+    stream.once("close", () => this.#streams.delete(accepted))
+  }
+
+  /** Open streams now. */
+  get size(): number {
+    return this.#streams.size
+  }
+
+  /** Ends every stream when what was asked on it is answered. */
+  goAway(): void {
+    for (const stream of this.#streams) stream.goAway()
+  }
+}
+
+class ConnectStream {
+  readonly #stream: ServerHttp2Stream
+  readonly #options: ConnectServerOptions
+  readonly #visitor: Visitor
+  readonly #environment: string | undefined
+  readonly #envelopes: Envelopes
+  /** A message that is not whole and is large. */
+  #arrival: Arrival | undefined
+  readonly #unread: Line
+  #peer: TurnStream | LegacyStream | undefined
+  #registering = false
+  /** Messages that came before the registration was answered. */
+  #early: Array<Data> = []
+  #calls = 0
+  /** Why nothing is read. */
+  readonly #holds = new Set<"calls" | "room">()
+  #ended = false
+  #goingAway = false
+
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    visitor: Visitor,
+    options: ConnectServerOptions
+  ) {
+    this.#stream = stream
+    this.#options = options
+    this.#visitor = visitor
+    this.#environment =
+      headers[ENVIRONMENT_HEADER] || visitor.caller.key?.environment !== undefined
+        ? visitor.environment
+        : undefined
+    const stopWatching = visitor.caller.watch((ended) => {
+      if (ended) {
+        return this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+      }
+      try {
+        visitor.caller.checkAction("worker:run")
+        this.#peer?.check()
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        this.#end(error)
+      }
+    })
+    stream.once("close", stopWatching)
+    this.#envelopes = new Envelopes(options.maxMessageBytes, "The message of the worker")
+    this.#unread = options.unread.line(() => stream.destroy())
+    stream.on("error", () => stream.close())
+    stream.on("data", (chunk: Buffer) => this.#read(chunk))
+    stream.on("drain", () => {
+      this.#unread.set(0)
+      this.#pump()
+    })
+    stream.on("end", () => this.#end())
+    stream.once("close", () => {
+      this.#ended = true
+      this.#arrival?.end()
+      this.#unread.set(0)
+      if (this.#peer instanceof LegacyStream) this.#peer.closed()
+    })
+    stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
+  }
+
+  goAway(): void {
+    this.#goingAway = true
+    this.#pump()
+    if (this.#calls === 0) this.#end()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // From the worker
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #read(chunk: Buffer): void {
+    if (this.#ended) return
+    // nothing that a worker sends gets further than this: at worst it ends its stream
+    try {
+      for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
+      this.#share(this.#envelopes.held)
+    } catch (error) {
+      if (isIronflowError(error)) return this.#end(error)
+      this.#end(bug())
+      this.#options.fork(Effect.logError("A message of a worker failed because of a bug", error))
+    }
+  }
+
+  #share(held: number): void {
+    if (held <= SMALL) {
+      this.#arrival?.end()
+      this.#arrival = undefined
+      return
+    }
+    this.#arrival ??= this.#options.intake.begin(this.#stream.session ?? this.#stream, {
+      pause: () => this.#hold("room"),
+      resume: () => this.#release("room"),
+      refuse: (error) => this.#end(error)
+    })
+    this.#arrival.hold(held)
+  }
+
+  #hold(why: "calls" | "room"): void {
+    this.#holds.add(why)
+    this.#stream.pause()
+  }
+
+  #release(why: "calls" | "room"): void {
+    if (this.#holds.delete(why) && this.#holds.size === 0) this.#stream.resume()
+  }
+
+  #received(message: Data): void {
+    if (this.#peer === undefined) {
+      if (this.#registering) {
+        if (this.#early.length === MAX_CALLS)
+          throw new ValidationError("Too much was sent before the registration")
+        this.#early.push(message)
+        return
+      }
+      if (!isObject(message.register)) {
+        throw new ValidationError("The first message of a worker is `register`")
+      }
+      this.#registering = true
+      return this.#run(this.#register(message.register), true)
+    }
+    const peer = this.#peer
+    if (peer instanceof LegacyStream) return this.#run(peer.received(message))
+    if (isObject(message.turnCall)) this.#answer(peer, message.turnCall)
+  }
+
+  #register(register: Data): Effect.Effect<void, IronflowError> {
+    const { engine, fork, maxMessageBytes, workers } = this.#options
+    return Effect.gen({ self: this }, function* () {
+      const environment = this.#environment
+      if (typeof register.turns === "string" && register.turns !== "") {
+        const turns = new TurnStream(workers, {
+          transport: CONNECT_TRANSPORT,
+          line: this.#stream,
+          environment,
+          maxBodyBytes: maxMessageBytes,
+          caller: this.#visitor.caller,
+          wake: () => this.#pump(),
+          // what is being answered goes first
+          end: () => void setImmediate(() => this.#end())
+        })
+        const registration = yield* checked(() => read("the registration", register.turns))
+        const response = yield* turns.register(registration, isSealed(registration))
+        this.#write({ registered: { workerId: register.workerId, turns: turns.sealed(response) } })
+        this.#peer = turns
+        this.#pump()
+      } else {
+        const legacy = new LegacyStream({
+          engine,
+          workers,
+          environment: environment ?? DEFAULT_ENVIRONMENT,
+          caller: this.#visitor.caller,
+          send: (message) => this.#write(message),
+          end: () => void setImmediate(() => this.#end()),
+          fork
+        })
+        yield* legacy.register(register)
+        this.#peer = legacy
+        if (this.#ended) legacy.closed()
+      }
+      // what the key may do has perhaps changed meanwhile
+      yield* checked(() => this.#peer?.check())
+      const early = this.#early
+      this.#early = []
+      yield* checked(() => early.forEach((message) => this.#received(message)))
+    })
+  }
+
+  /** Throws an `IronflowError` for a call that was damaged on its way: nobody knows which it was. */
+  #answer(turns: TurnStream, { body, call, id }: Data): void {
+    const asked = read("the body of the call", body, callSealedWith(Number(id), String(call)))
+    turns.checkSeal(isSealed(asked))
+    const answered =
+      typeof call === "string" && isStreamCall(call)
+        ? turns.call(call, asked)
+        : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
+    this.#run(
+      Effect.matchCause(answered, {
+        onSuccess: (text) => {
+          this.#write({ turnAnswer: { id, body: turns.sealed(text, answerSealedWith(Number(id), "body")) } })
+        },
+        onFailure: (cause) => {
+          const error = Cause.squash(cause)
+          const failure = isIronflowError(error) ? failureResponse(error, "rest") : defectResponse("rest")
+          const text = turns.sealed(JSON.stringify(failure), answerSealedWith(Number(id), "failure"))
+          this.#write({ turnAnswer: { id, failure: text } })
+        }
+      })
+    )
+  }
+
+  /** Runs what a message asks for. Too many of them, and no more is read. */
+  #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
+    if (++this.#calls === MAX_CALLS) this.#hold("calls")
+    this.#options.fork(
+      Effect.matchCauseEffect(effect, {
+        onSuccess: () => Effect.sync(() => this.#done()),
+        onFailure: (cause) => {
+          this.#done()
+          const error = Cause.squash(cause)
+          if (isIronflowError(error)) {
+            if (isRegistration || error instanceof ValidationError) this.#end(error)
+            return isRegistration
+              ? Effect.void
+              : Effect.logWarning(`A message of a worker was of no use: ${error.message}`)
+          }
+          this.#end(bug())
+          return Effect.logError("A message of a worker failed because of a bug", cause)
+        }
+      })
+    )
+  }
+
+  #done(): void {
+    if (this.#calls-- === MAX_CALLS) this.#release("calls")
+    if (this.#goingAway && this.#calls === 0) this.#end()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // To the worker
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Pushes what there is, as long as the worker reads. */
+  #pump(): void {
+    const peer = this.#peer
+    if (!(peer instanceof TurnStream)) return
+    while (!this.#ended && !this.#stream.writableNeedDrain && peer.hasMore) {
+      this.#write({ turnPush: { body: peer.sealed(peer.take()) } })
+    }
+  }
+
+  #write(message: Data): void {
+    if (this.#ended) return
+    if (this.#stream.writableLength > MAX_UNREAD) return void this.#stream.destroy()
+    this.#stream.write(envelope(0, encode(engineMessage, message)))
+    const unread = this.#stream.writableLength
+    if (unread > SMALL) this.#unread.set(unread)
+  }
+
+  #end(error?: IronflowError): void {
+    if (this.#ended) return
+    this.#ended = true
+    endWith(this.#stream, error)
+  }
+}
+
+const bug = (): ServerError =>
+  new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
+
+/** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or larger or deeper than a message may be. */
+const read = (what: string, text: unknown, about?: string): unknown =>
+  typeof text === "string"
+    ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
+    : undefined
+
+const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
+  stream.end(endOfStream(error === undefined ? undefined : failureResponse(error, "connect").body))
+  // the other side may go on for ever with what nobody reads
+  stream.resume()
+  if (error !== undefined) stream.once("finish", () => stream.close())
+}
+
+const calls: ReadonlySet<string> = new Set(streamCalls)
+const isStreamCall = (call: string): call is StreamCall => calls.has(call)

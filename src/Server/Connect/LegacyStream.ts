@@ -1,0 +1,451 @@
+/**
+ * An existing streaming worker: it gets jobs as long as it has room, reports steps and ends, names its jobs in heartbeats,
+ * and is told of cancellations.
+ *
+ * Room is counted here: such a worker says once how many jobs it takes, and drops without a word what is too much. What
+ * it has dropped, or has ended without a word, shows in its next heartbeat, which does not name it.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkName, listLength } from "../../Limits.ts"
+import type { Data } from "../../Protocol/Connect/Wire.ts"
+import type { Job, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { Caller } from "../../Engine/Access/Access.ts"
+import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
+import type { RemoteSession } from "../../Engine/Workers/RemoteSession.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { encodeOutput, legacyJobId, readJobId, type Update } from "../../Protocol/LegacyJobs.ts"
+import { applyUpdate } from "../Workers/LegacyUpdates.ts"
+import { LEGACY_LEASE_MS, type LegacyWorker, unusable } from "../../Engine/Workers/LegacyWorker.ts"
+import { checked } from "../../Checked.ts"
+import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
+import { functionsOf } from "../Workers/LegacyFunctions.ts"
+
+/** A job that the worker was given. */
+interface Held {
+  readonly job: Job
+  /** The worker has said that it has it. */
+  acked: boolean
+  /** Heartbeats since it was given. */
+  beats: number
+}
+
+export interface LegacyStreamOptions {
+  readonly engine: EngineService
+  readonly workers: RemoteWorkers
+  readonly environment: string
+  readonly caller: Caller
+  /** Sends a message, unless the stream has ended. */
+  readonly send: (message: Data) => void
+  /** Ends the stream. */
+  readonly end: () => void
+  /** Runs an effect in the background, as long as the server lives. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+const RELEASE: TurnOp = { _tag: "Release" }
+
+/** What workers are asked to send heartbeats at. */
+const HEARTBEAT_MS = LEGACY_LEASE_MS / 3
+
+export class LegacyStream {
+  readonly #options: LegacyStreamOptions
+  #worker: LegacyWorker | undefined
+  #session: RemoteSession | undefined
+  #registration: WorkerRegistration | undefined
+  #room = 0
+  /** Jobs that were asked for and have not come. */
+  #asked = 0
+  readonly #held = new Map<string, Held>()
+  #workerId = ""
+  #isClosed = false
+
+  constructor(options: LegacyStreamOptions) {
+    this.#options = options
+  }
+
+  register(register: Data): Effect.Effect<void, IronflowError> {
+    const { caller, engine, environment, send, workers } = this.#options
+    return Effect.gen({ self: this }, function* () {
+      const registration = yield* checked(() => {
+        const registration = readRegistration(engine, environment, register)
+        checkWorker(caller, registration)
+        return registration
+      })
+      this.#workerId = registration.workerId
+      const { engine: session, worker } = yield* workers.enlist(
+        registration,
+        {
+          transport: "connect",
+          onJob: (job) => this.#give(job),
+          onNotice: (notice) => {
+            if (notice._tag === "Cancelled" || notice._tag === "LeaseLost")
+              this.#tellCancelled(notice.jobId, notice.reason)
+          },
+          onEnd: () => {
+            this.#session = undefined
+            this.#options.end()
+          }
+        },
+        limitsOf(caller, environment)
+      )
+      this.#registration = registration
+      this.#worker = worker
+      this.#session = session
+      this.#room = registration.maxConcurrentJobs
+      send({ registered: { workerId: registration.workerId, heartbeatIntervalMs: HEARTBEAT_MS } })
+      this.#ask()
+    })
+  }
+
+  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  check(): void {
+    if (this.#registration !== undefined) checkWorker(this.#options.caller, this.#registration)
+  }
+
+  /** The stream has ended: nothing is handed out until the worker comes back. Its leases stay as long as they hold. */
+  closed(): void {
+    this.#isClosed = true
+    this.#session?.setReachable(false)
+  }
+
+  /** A message of the worker. Fails when the stream makes no sense any more. */
+  received(message: Data): Effect.Effect<void, IronflowError> {
+    return Effect.suspend(() => {
+      this.#worker?.seen()
+      if (isObject(message.heartbeat)) return this.#beat(message.heartbeat)
+      if (isObject(message.jobAck)) return this.#acked(String(message.jobAck.jobId ?? ""))
+      if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)
+      // a failed step is no result: what becomes of the run is in the failure of the job
+      if (isObject(message.stepFailed)) return this.#answerStep(message.stepFailed, Effect.void)
+      if (isObject(message.stepCompleted)) {
+        const step = message.stepCompleted
+        return this.#answerStep(step, this.#apply(step, progressOf(step)))
+      }
+      if (isObject(message.stepYielded)) {
+        const step = message.stepYielded
+        return this.#answerStep(
+          step,
+          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            Effect.flatMap(
+              checked(() => yieldOf(step, now)),
+              (update) => this.#apply(step, update, true)
+            )
+          )
+        )
+      }
+      if (isObject(message.jobCompleted)) {
+        return this.#ends(message.jobCompleted, completionOf(message.jobCompleted))
+      }
+      if (isObject(message.jobFailed)) return this.#ends(message.jobFailed, failureOf(message.jobFailed))
+      return Effect.void
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Jobs
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #ask(): void {
+    const change = this.#room - this.#held.size - this.#asked
+    if (change === 0 || this.#session === undefined) return
+    this.#asked += change
+    this.#session.credit(change)
+  }
+
+  #give(job: Job): void {
+    const { send, workers } = this.#options
+    this.#asked--
+    const op =
+      (this.#isClosed ? RELEASE : undefined) ??
+      unusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
+      inexpressible(job, workers.runsTurns(job.environment, job.functionId))
+    if (op !== undefined) {
+      this.#settle(job, op)
+      return this.#ask()
+    }
+    this.#held.set(job.jobId, { job, acked: false, beats: 0 })
+    send({ job: encodeJob(job) })
+  }
+
+  #forget(jobId: string): void {
+    if (this.#held.delete(jobId)) this.#ask()
+  }
+
+  #tellCancelled(jobId: string, reason: string): void {
+    const held = this.#held.get(jobId)
+    if (held === undefined) return
+    this.#options.send({ cancel: { jobId: legacyJobId(held.job), reason } })
+    this.#forget(jobId)
+  }
+
+  /** Reports for the worker, which has nothing to say about it. */
+  #settle({ jobId, runId }: Pick<Job, "jobId" | "runId">, op: TurnOp): void {
+    this.#options.fork(
+      Effect.catch(
+        Effect.asVoid(
+          this.#options.engine.turns.report([{ jobId, runId, ops: [op] }], this.#options.environment)
+        ),
+        (error) =>
+          Effect.logWarning(`Run ${runId} could not be taken back from worker ${this.#workerId}`, error)
+      )
+    )
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Messages
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #acked(id: string): Effect.Effect<void, IronflowError> {
+    const job = readJobId(id)
+    if (job === undefined) return Effect.void
+    const held = this.#held.get(job.jobId)
+    if (held !== undefined) held.acked = true
+    return this.#extend([job.jobId])
+  }
+
+  #beat({ jobs }: Data): Effect.Effect<void, IronflowError> {
+    const named = new Set(
+      (Array.isArray(jobs) ? jobs : []).flatMap(
+        (job) => readJobId(String(Object(job).jobId ?? ""))?.jobId ?? []
+      )
+    )
+    for (const [jobId, held] of this.#held) {
+      if (named.has(jobId)) {
+        held.acked = true
+        continue
+      }
+      // one that was given a moment ago may not have arrived when the heartbeat was sent
+      if (!held.acked && held.beats++ === 0) continue
+      this.#settle(held.job, held.acked ? this.#gaveUp() : RELEASE)
+      this.#forget(jobId)
+    }
+    return named.size === 0 ? Effect.void : this.#extend([...named])
+  }
+
+  #gaveUp(): TurnOp {
+    return {
+      _tag: "Pause",
+      code: "ENDED_SILENTLY",
+      message:
+        `Worker ${this.#workerId} gave it up without a word, as older SDKs do over a stream when a function sleeps, waits ` +
+        "or invokes. Run the function on a worker of this SDK, or on one that polls, and resume the run."
+    }
+  }
+
+  #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, IronflowError> {
+    const { engine, environment } = this.#options
+    return Effect.map(engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment), (gone) => {
+      for (const jobId of gone) this.#tellCancelled(jobId, "another worker has the run, or it has ended")
+    })
+  }
+
+  #answerStep(step: Data, applied: Effect.Effect<void, IronflowError>): Effect.Effect<void> {
+    const { send } = this.#options
+    const stepId = String(step.stepId ?? "")
+    return Effect.matchEffect(applied, {
+      onSuccess: () => Effect.sync(() => send({ stepAck: { stepId, accepted: true } })),
+      onFailure: (error) =>
+        Effect.sync(() => send({ stepAck: { stepId, accepted: false, error: error.message } }))
+    })
+  }
+
+  #ends(message: Data, update: Update): Effect.Effect<void> {
+    return Effect.catch(this.#apply(message, update, true), (error) =>
+      Effect.logWarning(
+        `Worker ${this.#workerId} reported the end of job ${String(message.jobId)} in vain`,
+        error
+      )
+    )
+  }
+
+  /** Applies an update. Fails when it changed nothing. */
+  #apply(message: Data, update: Update, endsJob = false): Effect.Effect<void, IronflowError> {
+    const { engine, environment } = this.#options
+    const id = String(message.jobId ?? "")
+    const job = readJobId(id)
+    if (job === undefined) {
+      return Effect.fail(new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine`))
+    }
+    const applied = Effect.flatMap(
+      applyUpdate(engine, environment, job, update, environment, this.#options.caller),
+      (ack) =>
+        ack._tag === "Accepted"
+          ? Effect.void
+          : Effect.fail(
+              new ValidationError(`The update changed nothing: ${ack.message}`, { code: "STALE_EXECUTION" })
+            )
+    )
+    return endsJob
+      ? Effect.ensuring(
+          applied,
+          Effect.sync(() => this.#forget(job.jobId))
+        )
+      : applied
+  }
+}
+
+const readRegistration = (
+  engine: EngineService,
+  environment: string,
+  { functionIds, hostname, labels, maxConcurrentJobs, workerId }: Data
+): WorkerRegistration => {
+  const ids = Array.isArray(functionIds) ? functionIds.map(String) : []
+  const pairs = Object.entries(Object(labels)).map(([name, value]) => [name, String(value)] as const)
+  if (pairs.length > listLength) throw new ValidationError(`A worker has at most ${listLength} labels`)
+  return {
+    workerId: checkName("worker id", String(workerId ?? "")),
+    environment,
+    hostname: String(hostname ?? "unknown"),
+    functions: functionsOf(engine.functions, environment, ids),
+    maxConcurrentJobs: Number(maxConcurrentJobs) > 0 ? Number(maxConcurrentJobs) : 10,
+    labels: Object.fromEntries(pairs),
+    version: { sdk: "unknown", runtime: "unknown" }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// To the worker
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A `Struct` is an object: whatever else a run holds cannot be said over this stream. */
+const inexpressible = (job: Job, hasBetter: boolean): TurnOp | undefined => {
+  const stranger =
+    job.event.data !== "null" && !isJsonObject(job.event.data)
+      ? "the data of its event"
+      : job.journal.find(({ kind, outcome }) => {
+          const value = outcome._tag === "Success" ? encodeOutput(kind, outcome.value) : "null"
+          return value !== "null" && !isJsonObject(value)
+        })?.name
+  if (stranger === undefined) return undefined
+  if (hasBetter) return RELEASE
+  return {
+    _tag: "Pause",
+    code: "NEEDS_TURNS",
+    message:
+      `It holds something that is no object (${stranger}), which the stream of the workers that are there cannot carry: ` +
+      "start a worker of this SDK, or one that polls, then resume the run."
+  }
+}
+
+const isJsonObject = (text: string): boolean => text.startsWith("{")
+
+const structOf = (text: string | undefined): unknown => {
+  const value = text === undefined ? undefined : safeJsonParse(text)
+  return isObject(value) ? value : undefined
+}
+
+const encodeJob = (job: Job): Data => {
+  const { event } = job
+  return {
+    jobId: legacyJobId(job),
+    runId: job.runId,
+    functionId: job.functionId,
+    attempt: job.attempt,
+    event: {
+      id: event.id,
+      name: event.name,
+      version: event.version,
+      data: structOf(event.data),
+      metadata: structOf(event.metadata),
+      source: event.source,
+      idempotencyKey: event.idempotencyKey,
+      timestamp: event.timestamp
+    },
+    completedSteps: job.journal.flatMap(({ kind, name, outcome, stepKey }) =>
+      outcome._tag === "Success" && kind !== "parallel"
+        ? [{ stepId: `${job.runId}:${stepKey}`, name, output: structOf(encodeOutput(kind, outcome.value)) }]
+        : []
+    ),
+    ...(job.secrets === undefined ? {} : { context: { secrets: job.secrets } })
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// From the worker
+// ---------------------------------------------------------------------------------------------------------------------
+
+const progressOf = (step: Data): Update => ({
+  status: "progress",
+  steps: [{ id: String(step.stepId ?? ""), status: "completed", ...outputOf(step) }]
+})
+
+const outputOf = ({ output }: Data): { readonly output?: unknown } => (output === undefined ? {} : { output })
+
+const completionOf = (message: Data): Update => ({ status: "completed", ...outputOf(message) })
+
+const failureOf = ({ error, steps }: Data): Update => ({
+  status: "failed",
+  error: errorOf(error),
+  steps: (Array.isArray(steps) ? steps.filter(isObject) : []).map((step) => ({
+    id: String(step.id ?? ""),
+    ...(typeof step.name === "string" ? { name: step.name } : {}),
+    ...(typeof step.type === "string" ? { type: step.type } : {}),
+    status: String(step.status ?? ""),
+    ...outputOf(step),
+    ...(step.error === undefined ? {} : { error: errorOf(step.error) })
+  }))
+})
+
+const errorOf = (error: unknown): NonNullable<Update["error"]> => {
+  const { code, message, retryable, stack } = Object(error)
+  return {
+    ...(typeof message === "string" ? { message } : {}),
+    ...(typeof code === "string" ? { code } : {}),
+    ...(typeof stack === "string" ? { stack } : {}),
+    retryable: retryable === true
+  }
+}
+
+const yieldOf = (step: Data, now: number): Update => {
+  const stepId = String(step.stepId ?? "")
+  if (isObject(step.sleep)) {
+    const until = isoOf(step.sleep.until)
+    return { status: "yielded", yield: { type: "sleep", stepId, ...(until === undefined ? {} : { until }) } }
+  }
+  if (isObject(step.waitEvent)) {
+    const { eventName, timeout } = step.waitEvent
+    const match = matchOf(step.waitEvent)
+    return {
+      status: "yielded",
+      yield: {
+        type: "wait_for_event",
+        stepId,
+        eventFilter: {
+          event: String(eventName ?? ""),
+          ...(match === undefined ? {} : { match }),
+          ...(typeof timeout === "number" ? { timeout: Math.max(1, timeout - now) } : {})
+        }
+      }
+    }
+  }
+  if (isObject(step.invoke)) {
+    const { async, functionId, input, timeoutMs } = step.invoke
+    return {
+      status: "yielded",
+      yield: {
+        type: async === true ? "invoke_function_async" : "invoke_function",
+        stepId,
+        functionId: String(functionId ?? ""),
+        ...(input === undefined ? {} : { input }),
+        ...(typeof timeoutMs === "number" ? { invokeTimeoutMs: timeoutMs } : {})
+      }
+    }
+  }
+  throw new ValidationError(`The yield of step "${stepId.slice(0, 256)}" does not say what it waits for`)
+}
+
+const isoOf = (epochMs: unknown): string | undefined => {
+  const date = new Date(Number(epochMs))
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString()
+}
+
+/** A path alone compares with the trigger; with a value, the candidate is compared with that. */
+const matchOf = ({ matchExpression, matchValue }: Data): string | undefined => {
+  if (typeof matchExpression !== "string" || matchExpression === "") return undefined
+  return typeof matchValue === "string" && matchValue !== ""
+    ? `event.${matchExpression.replace(/^event\./, "")} == ${JSON.stringify(matchValue)}`
+    : matchExpression
+}

@@ -1,0 +1,110 @@
+/** Subscriptions over ConnectRPC, which are the default of existing browser clients: the calls of `PubSubService` that stream. */
+import * as Effect from "effect/Effect"
+import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
+import { wordIn } from "../../Protocol/Codec.ts"
+import { AckModeWord, BackpressureWord } from "../../Protocol/ConsumerGroups.ts"
+import type { Row } from "../../Protocol/Row.ts"
+import { rows, type StreamOptions } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
+import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { Unread } from "../Http/Unread.ts"
+import type { Call, Reply, Route } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { replying, withBody } from "../Routes/RowRoute.ts"
+import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
+import { FilterRoom } from "./FilterRoom.ts"
+
+export const subscribeRoutes = (
+  engine: EngineService,
+  unread: Unread,
+  /** Calls `listener` when the server is about to stop; returns the way to stop that. */
+  onClosing: (listener: () => void) => () => void
+): ReadonlyArray<Route> => {
+  const filters = new FilterRoom()
+
+  /** `checkCall` throws when the call may not be made any more. */
+  const open = (
+    { caller, environment, request }: Call,
+    pattern: string,
+    options: { readonly filter?: string; readonly [name: string]: unknown },
+    checkCall: () => void
+  ): Reply => {
+    const giveBack = filters.take(request, options.filter?.length ?? 0)
+    const stream = new EventStream(unread)
+    stream.onClose(giveBack)
+    const { tongue, wire } = stream
+    const checkAgain = engine.subscriptions.connect(environment, wire, {
+      tongue,
+      ...(caller === undefined ? {} : { guard: guardOf(caller, environment) })
+    })
+    stream.onClose(onClosing(() => stream.goAway()))
+    if (caller !== undefined) {
+      const stopWatching = caller.watch((ended) => {
+        if (ended) return stream.end(new UnauthenticatedError("The API key does not work any more"))
+        try {
+          checkCall()
+          checkAgain()
+        } catch (error) {
+          if (!isIronflowError(error)) throw error
+          stream.end(error)
+        }
+      })
+      stream.onClose(stopWatching)
+    }
+    stream.subscribe(pattern, options)
+    return stream.reply
+  }
+
+  return [
+    streaming(rows.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
+      checked(() =>
+        open(call, pattern, readOptions(options), () => call.caller?.checkAction("subscription:read"))
+      )
+    ),
+    streaming(rows.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
+      Effect.gen(function* () {
+        const choice = namespace === "" ? {} : { namespace }
+        const { pattern } = yield* engine.consumerGroups.in(call.environment).get(groupName, choice)
+        return yield* checked(() =>
+          open(
+            call,
+            pattern,
+            { ...choice, consumerGroup: groupName, ackMode: "auto", includeMetadata: true },
+            () => call.caller?.check("subscription:read", `group:${groupName}`, call.environment)
+          )
+        )
+      })
+    )
+  ]
+}
+
+const streaming = <B>(
+  row: Row<unknown, B>,
+  what: string,
+  then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
+): Route => {
+  const answer = withBody(row, what, then)
+  return replying(
+    row,
+    (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
+    { reads: "message" }
+  )
+}
+
+/** As `/ws` has them; what says nothing is left out. Throws `ValidationError`. */
+const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
+  const acks = wordIn(AckModeWord, ackMode) ?? "auto"
+  if (acks !== "auto") {
+    throw new ValidationError(
+      `Subscribe: \`ackMode\` must be "auto", not ${show(ackMode)}: a client can ack nothing on this stream. Subscribe over the WebSocket at /ws for that`
+    )
+  }
+  const mode = wordIn(BackpressureWord, backpressure)
+  return {
+    ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== "")),
+    ackMode: acks,
+    ...(filter === "" ? {} : { filter }),
+    ...(mode === undefined ? {} : { backpressure: mode })
+  }
+}

@@ -1,0 +1,26 @@
+/** What the server says of itself: `/openapi.json` and, for Prometheus, `/metrics`. */
+import * as Effect from "effect/Effect"
+import { descriptions as described } from "../Protocol/Server.ts"
+import { SDK_VERSION } from "../Worker/Version.ts"
+import type { Route } from "./Http/Route.ts"
+import type * as Metrics from "./Metrics.ts"
+import { replying } from "./Routes/RowRoute.ts"
+
+/** What describes the server itself. */
+export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
+  let openApi: string | undefined
+  // few ask for it
+  const document = Effect.promise(async () => {
+    if (openApi === undefined) {
+      const { default: made } = await import("../Protocol/openapi.json", { with: { type: "json" } })
+      openApi = JSON.stringify({ ...made, info: { ...made.info, version: SDK_VERSION } })
+    }
+    return openApi
+  })
+  return [
+    replying(described.metrics, ({ caller }) =>
+      Effect.map(metrics(caller), (text) => ({ status: 200, text, type: described.metrics.type! }))
+    ),
+    replying(described.openApi, () => Effect.map(document, (text) => ({ status: 200, text })))
+  ]
+}

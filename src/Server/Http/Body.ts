@@ -1,0 +1,182 @@
+/** Reads the JSON body of a request, in bounded memory and time. */
+import { isUtf8 } from "node:buffer"
+import type { IncomingMessage } from "node:http"
+import * as Effect from "effect/Effect"
+import { BodyError, type IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
+import { checkShape } from "../../JsonShape.ts"
+import { readSealed } from "../../Protocol/Seal.ts"
+import { Gathered } from "./Gathered.ts"
+import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import { whenTime } from "../../Engine/LoopTurn.ts"
+import { showMs } from "../../Show.ts"
+
+export interface BodyLimits {
+  readonly maxBytes: number
+  readonly timeoutMs: number
+  /** Whether the body may be sealed (`Protocol/Seal.ts`), and what is sealed has to be sound. */
+  readonly mayBeSealed?: boolean
+}
+
+/** Where there is room for a body. */
+export interface Room {
+  readonly intake: Intake
+  /** What comes on the same connection shares this. */
+  readonly line: object
+  /** Gets what has to be ended when the body is not needed any more; a small body that came at once takes no room. */
+  readonly onArrival: (arrival: Arrival) => void
+}
+
+/** The body as JSON; `{}` when it is empty. */
+export const readJson = (
+  request: IncomingMessage,
+  limits: BodyLimits,
+  room: Room
+): Effect.Effect<unknown, IronflowError> =>
+  Effect.flatMap(readBytes(request, limits, room), (bytes) => parse(bytes, limits))
+
+/** The body as it was sent. */
+export const readBytes = (
+  request: IncomingMessage,
+  limits: BodyLimits,
+  room: Room
+): Effect.Effect<Buffer, IronflowError> =>
+  Effect.suspend(() => {
+    const refused = refuse(request, limits.maxBytes)
+    if (refused !== undefined) return Effect.fail(refused)
+    return Effect.timeoutOrElse(collect(request, limits.maxBytes, room), {
+      duration: limits.timeoutMs,
+      orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
+    })
+  })
+
+const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
+  const encoding = request.headers["content-encoding"]
+  if (encoding !== undefined && encoding !== "identity") {
+    return new BodyError(
+      `The body has content encoding "${encoding.slice(0, 64)}": send it as it is, without compression`,
+      { code: "BODY_UNSUPPORTED" }
+    )
+  }
+  const announced = Number(request.headers["content-length"] ?? 0)
+  return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
+}
+
+/** Bodies of so many bytes need no room when they come at once. */
+const SMALL = 64 * 1024
+
+const collect = (
+  request: IncomingMessage,
+  maxBytes: number,
+  { intake, line, onArrival }: Room
+): Effect.Effect<Buffer, IronflowError> =>
+  Effect.callback((resume) => {
+    const announced = Number(request.headers["content-length"] ?? Number.NaN)
+    const body = new Gathered()
+    let arrival: Arrival | undefined
+    const begin = (): Arrival => {
+      const begun = intake.begin(line, {
+        pause: () => request.pause(),
+        resume: () => request.resume(),
+        refuse: (error) => {
+          stop()
+          request.pause()
+          resume(Effect.fail(error))
+        }
+      })
+      onArrival(begun)
+      return begun
+    }
+    const onData = (chunk: Buffer) => {
+      const size = body.length + chunk.length
+      if (size > maxBytes) {
+        stop()
+        arrival?.end()
+        request.pause()
+        return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
+      }
+      body.add(chunk)
+      if (arrival === undefined && announced === size && size <= SMALL) return
+      arrival ??= begin()
+      arrival.hold(body.length)
+    }
+    const onEnd = () => {
+      stop()
+      const begin = () => resume(Effect.succeed(body.bytes))
+      if (arrival === undefined) begin()
+      // a large one takes long to read: others have their turns in between
+      else arrival.isWhole(() => whenTime("body", begin))
+    }
+    const onError = (error: Error) => {
+      stop()
+      arrival?.end()
+      resume(
+        Effect.fail(
+          new ValidationError(`The body ended before it was complete: ${error.message}`, { cause: error })
+        )
+      )
+    }
+    const stop = () => {
+      request.off("data", onData)
+      request.off("end", onEnd)
+      request.off("error", onError)
+    }
+    request.on("data", onData)
+    request.on("end", onEnd)
+    request.on("error", onError)
+    return Effect.sync(() => {
+      stop()
+      arrival?.end()
+    })
+  })
+
+/** To parse so many characters takes long, and what is made of them as long again: others have their turns in between. */
+const LARGE = 128 * 1024
+
+const ownTurn: Effect.Effect<void> = Effect.callback((resume) => whenTime("body", () => resume(Effect.void)))
+
+const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, IronflowError> => {
+  const value = parseNow(bytes.toString("utf8"), limits, bytes.length === 0 || isUtf8(bytes))
+  return bytes.length > LARGE ? Effect.tap(value, ownTurn) : value
+}
+
+/** The value of a body that has come otherwise; `{}` when it is empty. */
+export const parseJson = (
+  text: string,
+  limits: Pick<BodyLimits, "mayBeSealed">
+): Effect.Effect<unknown, IronflowError> => {
+  const value = parseNow(text, limits, true)
+  return text.length > LARGE ? Effect.tap(Effect.andThen(ownTurn, value), ownTurn) : value
+}
+
+const parseNow = (
+  text: string,
+  { mayBeSealed }: Pick<BodyLimits, "mayBeSealed">,
+  isText: boolean
+): Effect.Effect<unknown, IronflowError> =>
+  Effect.suspend(() => {
+    if (text === "") return Effect.succeed({})
+    const read = (text: string): unknown => {
+      if (!isText) throw new ValidationError("The body is not UTF-8: JSON is sent as UTF-8")
+      return JSON.parse(checkShape("the body", text))
+    }
+    try {
+      return Effect.succeed(mayBeSealed === true ? readSealed(text, read) : read(text))
+    } catch (error) {
+      if (isIronflowError(error)) return Effect.fail(error)
+      return Effect.fail(
+        new ValidationError(`The body is not valid JSON: ${toError(error).message}`, { cause: error })
+      )
+    }
+  })
+
+const tooLarge = (size: string, maxBytes: number): IronflowError =>
+  new BodyError(`The body is too large: ${size}, and the limit is ${maxBytes} bytes`, {
+    code: "BODY_TOO_LARGE",
+    details: { limit: maxBytes }
+  })
+
+const tooSlow = (timeoutMs: number): IronflowError =>
+  new BodyError(`The body did not arrive within ${showMs(timeoutMs)}`, {
+    code: "BODY_TIMEOUT",
+    retryable: true
+  })

@@ -1,0 +1,366 @@
+/**
+ * Who comes in: strangers are turned away, keys are checked, and pages of other origins are told what they may read.
+ *
+ * Without keys the server trusts whoever reaches its port, and turns away browsers that a page of somebody else has sent.
+ * As soon as there is a key, every call needs one.
+ */
+import type { IncomingHttpHeaders } from "node:http"
+import { isIP } from "node:net"
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import {
+  isIronflowError,
+  LimitExceededError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
+import type { Access as Rule, Subject } from "../../Protocol/Row.ts"
+import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
+import { VALUE_TYPE_HEADER } from "../../KvValue.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { isObject } from "../../Json.ts"
+import { show } from "../../Show.ts"
+import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
+import type { Reply } from "./Route.ts"
+
+export interface GateOptions {
+  /** Whether the server listens where others than this machine reach it. */
+  readonly exposed: boolean
+  readonly insecure: boolean
+  /** Origins of other hosts whose pages are answered. */
+  readonly corsOrigins: ReadonlyArray<string>
+  /** Names under which pages may ask, besides those of loopback and addresses; with a port for this one only. */
+  readonly allowedHosts: ReadonlyArray<string>
+  /** Throws `LimitExceededError` for one more environment than there may be. */
+  readonly checkEnvironment: (environment: string) => void
+}
+
+/** Somebody who has come in, and the environment that the call is for. */
+export interface Visitor {
+  readonly caller: Caller
+  readonly environment: string
+}
+
+/** What is looked at of a request, of HTTP/1.1 or HTTP/2. */
+export interface Arrival {
+  readonly method?: string | undefined
+  readonly headers: IncomingHttpHeaders
+  /** Names and values in turns, as they came; a request of HTTP/2 has none twice. */
+  readonly rawHeaders?: ReadonlyArray<string>
+}
+
+export class Gate {
+  readonly #access: AccessService
+  readonly #options: GateOptions
+
+  constructor(access: AccessService, options: GateOptions) {
+    this.#access = access
+    this.#options = options
+  }
+
+  /**
+   * Throws `UnauthorizedError` for a request that a page has sent which is not answered, whether or not there are keys. A name
+   * that somebody else has made to point here is found out by the host, since a page cannot say another one than its own. Images,
+   * forms and links of other sites ask without an origin: of these only a link to what is public is followed.
+   */
+  checkOrigin(arrival: Arrival, isPublic: () => boolean = () => false): void {
+    const { headers } = arrival
+    const host = oneHost(arrival)
+    const { origin } = headers
+    if (!this.#isFromPage(headers)) return
+    if (!this.#allowsHost(host)) {
+      throw new UnauthorizedError(
+        `This engine does not answer pages under the name "${(host ?? "").slice(0, 256)}". ` +
+          "Use 127.0.0.1, localhost or its address, or add the name to `allowedHosts`"
+      )
+    }
+    if (origin === undefined) {
+      // one without TLS says nothing but where it comes from, and a link looks like an image
+      if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
+        if (this.#answers(arrival, headers.referer) || (arrival.method === "GET" && isPublic())) return
+        throw this.#isOfOther(headers.referer)
+      }
+      if (!isOfOtherSite(headers) || (isNavigation(arrival) && isPublic())) return
+      throw new UnauthorizedError(
+        "This engine does not answer what a page of another site asks for without saying which page it is: " +
+          "open the address by itself, or let a page of one of `corsOrigins` ask for it with `fetch`"
+      )
+    }
+    if (!this.#answers(arrival, origin)) throw this.#isOfOther(origin)
+  }
+
+  #isOfOther(page: string): UnauthorizedError {
+    return new UnauthorizedError(
+      `This engine does not answer pages of "${page.slice(0, 256)}": add it to \`corsOrigins\``
+    )
+  }
+
+  /**
+   * Throws `UnauthorizedError` for a request of a browser that says nothing about the page it is sent for, as one without TLS does
+   * when a page of another site shows an image from there. It reads nothing, and what it does would be done.
+   */
+  checkEffect({ headers }: Arrival): void {
+    if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
+    if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return
+    throw new UnauthorizedError(
+      "This engine does not let a browser do this that does not say for which page it asks"
+    )
+  }
+
+  /**
+   * Who sends a request, and for which environment. The key is in the header `Authorization`, or for a socket in `token` of
+   * the query, where a browser can put it. Throws `UnauthenticatedError` without a key that works, `UnauthorizedError` when the
+   * request names another environment than that of the key.
+   */
+  admit(request: Arrival, query?: URLSearchParams): Visitor {
+    const { headers } = request
+    const caller = this.#access.authenticate(
+      bearer(headers.authorization) ?? query?.get("token") ?? undefined
+    )
+    if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
+      throw new UnauthenticatedError(
+        "This engine has no API keys any more, and listens where others reach it: make one with `ironflow apikeys create` on its machine"
+      )
+    }
+    const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
+    const bound = caller.key?.environment
+    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT }
+    const environment = checkName("environment in the header X-Ironflow-Environment", named)
+    this.#options.checkEnvironment(environment)
+    if (bound !== undefined && environment !== bound) {
+      throw new UnauthorizedError(
+        `The API key "${caller.key?.name}" is bound to environment "${bound}", and the request names "${environment}". ` +
+          "Name that environment, or use a key of the other"
+      )
+    }
+    return { caller, environment }
+  }
+
+  /** The answer to a browser that asks whether a page may send a request; `undefined` when that is not the question. */
+  preflight({ method, headers }: Arrival): Reply | undefined {
+    if (method !== "OPTIONS" || headers["access-control-request-method"] === undefined) return undefined
+    return {
+      status: 204,
+      headers: {
+        "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
+        "access-control-allow-headers": `authorization, content-type, if-match, if-none-match, ${ENVIRONMENT_HEADER}, ${VALUE_TYPE_HEADER}, connect-protocol-version, connect-timeout-ms`,
+        "access-control-max-age": "600"
+      }
+    }
+  }
+
+  /** Headers that let the page which sent the request read the answer; none for one that is refused. */
+  corsHeaders(arrival: Arrival): { readonly [name: string]: string } | undefined {
+    const { origin } = arrival.headers
+    if (origin === undefined) return undefined
+    try {
+      this.checkOrigin(arrival)
+    } catch (error) {
+      if (isIronflowError(error)) return undefined
+      throw error
+    }
+    return {
+      "access-control-allow-origin": origin,
+      "access-control-expose-headers": `etag, ${CHANNEL_HEADER}`,
+      vary: "Origin"
+    }
+  }
+
+  /**
+   * Whether a browser has sent it on behalf of a page: it says where that is, or something else that pages and programs cannot set.
+   * Browsers leave all of it out when a page that wants to say nothing reads from its own host without TLS, which may be a name that
+   * points here only since a moment: where no key is asked for, they are known by how they call themselves, which pages hardly change.
+   */
+  #isFromPage(headers: IncomingHttpHeaders): boolean {
+    if (headers.origin !== undefined || headers.referer !== undefined) return true
+    const isBrowser = headers["user-agent"]?.startsWith("Mozilla/") === true
+    if (isBrowser && !this.#access.required) return true
+    for (const name in headers) {
+      if (!name.startsWith("sec-") || name.startsWith("sec-websocket-")) continue
+      // Node's `fetch` sends this one and no other, which no browser does
+      if (name !== "sec-fetch-mode" || headers[name] !== "cors" || isBrowser) return true
+    }
+    return false
+  }
+
+  #allowsHost(host: string | undefined): boolean {
+    if (host === undefined) return false
+    const name = hostnameOf(`http://${host}`)
+    return (
+      isLoopback(name) ||
+      isIP(name.replace(/^\[|\]$/g, "")) !== 0 ||
+      this.#options.allowedHosts.some((allowed) => allowed === name || isSameHost(allowed, host))
+    )
+  }
+
+  /** Whether pages from there are answered. */
+  #answers(arrival: Arrival, page: string): boolean {
+    const host = oneHost(arrival)
+    const url = URL.parse(page)
+    if (this.#options.corsOrigins.includes(page)) return true
+    if (host === undefined || url === null) return false
+    if (this.#options.corsOrigins.includes(url.origin)) return true
+    // its own pages
+    if (isSameHost(url.host, host, url.protocol)) return true
+    // without keys whoever develops on this machine is let in, by whatever serves their pages
+    return !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
+  }
+}
+
+/** Checks that the visitor may make a call that begins like this. Throws `UnauthenticatedError` or `UnauthorizedError`. */
+export const checkCall = (
+  { caller, environment }: Visitor,
+  rule: Rule,
+  variables: { readonly [name: string]: string }
+): void => {
+  if (rule === "public") return
+  caller.checkAlive()
+  caller.used()
+  checkRule({ caller, environment }, rule, variables)
+}
+
+/** Checks what the rule says of the visitor. Throws `UnauthorizedError`. */
+export const checkRule = (
+  { caller, environment }: Pick<Visitor, "caller" | "environment">,
+  rule: Rule,
+  variables: { readonly [name: string]: string }
+): void => {
+  if (typeof rule === "string") return
+  const { action, subject } = rule
+  switch (subject.from) {
+    case "all":
+      return caller.check(action, `${subject.kind}:*`, environment)
+    case "each":
+      return caller.checkAny(action, subject.kind)
+    case "path":
+      return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
+    case "body":
+      // what it is about is not known yet; who may never do this need not be read to the end
+      return caller.checkAction(action)
+  }
+}
+
+/**
+ * Checks that the visitor may make a call that has arrived. Whoever began it may have lost the right to it since: what counts
+ * is who may do it now. Throws as {@link checkCall} does.
+ */
+export const checkWhole = (
+  visitor: Visitor,
+  rule: Rule,
+  variables: { readonly [name: string]: string },
+  body: unknown
+): void => {
+  if (rule === "public") return
+  if (rule === "key" || rule.subject.from !== "body") return checkCall(visitor, rule, variables)
+  const { caller, environment } = visitor
+  caller.checkAlive()
+  if (caller.key === undefined) return
+  for (const name of namesIn(rule.subject, body)) {
+    caller.check(rule.action, `${rule.subject.kind}:${name}`, environment)
+  }
+}
+
+/** All names that the body could mean; a body without any is refused by whoever reads it. */
+const namesIn = (
+  subject: Extract<Subject, { readonly from: "body" }>,
+  body: unknown
+): ReadonlyArray<string> => {
+  const member = (name: string): unknown => (isObject(body) ? body[name] : undefined)
+  const one = subject.in === undefined ? body : member(subject.in)
+  const items = subject.each === undefined ? [one] : member(subject.each)
+  if (!Array.isArray(items)) return [""]
+  // each of them is looked up in the policies
+  if (items.length > writesAtOnce) {
+    throw new LimitExceededError(`The list \`${subject.each}\``, items.length, writesAtOnce, "items")
+  }
+  const names = items.flatMap((item) =>
+    isObject(item)
+      ? subject.members
+          .map((member) => item[member])
+          .filter((name) => typeof name === "string" && name !== "")
+      : []
+  )
+  if (names.length === 0) return [""]
+  // `filter` above lets texts through only
+  const different = new Set(names as Array<string>)
+  for (const name of different) {
+    if (name.length > keyLength) {
+      throw new LimitExceededError(`The name ${show(name)}`, name.length, keyLength, "characters")
+    }
+  }
+  return [...different]
+}
+
+const bearer = (authorization: string | undefined): string | undefined =>
+  authorization === undefined ? undefined : (/^Bearer +([^ ]+) *$/i.exec(authorization)?.[1] ?? "malformed")
+
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
+
+/** Whether a browser says that the page is one of another site, or may be. */
+const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
+  const site = headers["sec-fetch-site"]
+  return site !== undefined && site !== "same-origin" && site !== "none"
+}
+
+/** Whether somebody goes there, in a tab of their own. */
+const isNavigation = ({ headers, method = "GET" }: Arrival): boolean =>
+  method === "GET" && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
+
+/** The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when it names two. */
+const oneHost = ({ headers, rawHeaders = [] }: Arrival): string | undefined => {
+  const authority = headers[":authority"]
+  let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
+  // Node keeps the first one
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
+  }
+  if (hosts > 1) {
+    throw new ValidationError(
+      "The request names two hosts: send one `Host` header, over HTTP/2 the same as in `:authority` or none"
+    )
+  }
+  return typeof authority === "string" ? authority : headers.host
+}
+
+/** Whether two hosts are one, with or without the port that goes without saying. */
+const isSameHost = (one: string, other: string, protocol = "http:"): boolean =>
+  hostOf(one, protocol) === hostOf(other, protocol)
+
+const hostOf = (host: string, protocol: string): string => {
+  const url = `${protocol}//${host}`
+  return URL.canParse(url) ? new URL(url).host : host
+}
+
+const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
+
+/** Returns the hosts. Throws `ValidationError` when one is not a host. */
+export const checkAllowedHosts = (hosts: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(hosts)) throw new ValidationError("`allowedHosts` must be a list of names")
+  return hosts.map((host: unknown) => {
+    const url = typeof host === "string" ? URL.parse(`http://${host}`) : null
+    if (
+      url !== null &&
+      url.hostname !== "" &&
+      url.href === `http://${url.host}/` &&
+      !String(host).endsWith("/")
+    ) {
+      return url.host
+    }
+    throw new ValidationError(
+      `\`allowedHosts\`: ${show(host)} is not a name of a host: write it like "ironflow" or "ironflow.example.com:8443"`
+    )
+  })
+}
+
+/** Returns the origins. Throws `ValidationError` when one is not an origin. */
+export const checkCorsOrigins = (origins: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(origins)) throw new ValidationError("`corsOrigins` must be a list of origins")
+  return origins.map((origin: unknown) => {
+    if (typeof origin === "string" && URL.canParse(origin) && new URL(origin).origin === origin) return origin
+    throw new ValidationError(
+      `\`corsOrigins\`: ${show(origin)} is not an origin: write scheme, host and port without a path, like "https://app.example.com"`
+    )
+  })
+}

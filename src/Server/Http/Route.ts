@@ -1,0 +1,174 @@
+/** What the server answers to which request. */
+import type { IncomingMessage } from "node:http"
+import type { Readable } from "node:stream"
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import type { Access } from "../../Protocol/Row.ts"
+import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
+import type { Caller } from "../../Engine/Access/Access.ts"
+import { checked } from "../../Checked.ts"
+
+/** A request that has been understood so far. */
+export interface Call {
+  readonly environment: string
+  /** Who calls; `undefined` where anybody may. */
+  readonly caller: Caller | undefined
+  /** Whether a list shows the one with this name: lists leave out what the caller may not see. */
+  readonly shows: (name: string) => boolean
+  /** The body as JSON, or its bytes when the route asks for them; `undefined` for methods without one. */
+  readonly body: unknown
+  /** Variables of the path, decoded. */
+  readonly variables: { readonly [name: string]: string }
+  readonly query: URLSearchParams
+  readonly request: IncomingMessage
+}
+
+/** A response: JSON text, or another text with its type, or a body that is sent as it comes; with neither it is 204. */
+export interface Reply {
+  readonly status: number
+  readonly text?: string
+  readonly body?: Readable
+  readonly type?: string
+  readonly headers?: { readonly [name: string]: string }
+}
+
+export interface Route {
+  readonly endpoint: Endpoint
+  /** What whoever calls has to be allowed to do. */
+  readonly access: Access
+  /** Whether workers call it: the body may be as large as reports are, and sealed. */
+  readonly fromWorker: boolean
+  /** How `Call.body` comes: as JSON, as the `Buffer` that was sent, or as the JSON of the message of a request for a stream. */
+  readonly reads: "json" | "bytes" | "message"
+  readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
+}
+
+export const json = (body: unknown, status = 200): Reply => ({ status, text: JSON.stringify(body) })
+export const noContent: Reply = { status: 204 }
+
+/** The environment that the key of the call decides, if there is one that does. */
+export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
+
+/**
+ * Throws `UnauthorizedError` when the call is about something in an environment where its caller may not do that. A key that spans
+ * environments was asked about the one that the call names, and workers and runs are known by ids alone.
+ */
+export const checkIn = ({ caller, environment }: Call, other: string, worker: string): void => {
+  if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
+}
+
+/**
+ * The environment of a run that the call reports about, where policies are asked what it may do by that; that of the call for a
+ * run that is not known. Fails as {@link checkIn} throws.
+ */
+export const environmentOfRun = (
+  runs: {
+    readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, IronflowError>
+  },
+  call: Call,
+  runId: string,
+  worker: string
+): Effect.Effect<string, IronflowError> => {
+  const { caller, environment } = call
+  if (caller?.key === undefined || caller.key.environment !== undefined) return Effect.succeed(environment)
+  return Effect.flatMap(runs.environmentOfRun(runId), (found = environment) =>
+    checked(() => {
+      checkIn(call, found, worker)
+      return found
+    })
+  )
+}
+
+/** A variable of the path: the router has found them all. */
+export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
+
+/** A number of the query that is not negative. Throws `ValidationError`. */
+export const readNumber = (call: Call, name: string, orElse: number): number => {
+  const text = call.query.get(name)
+  if (text === null) return orElse
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  throw new ValidationError(`\`${name}\` must be a number that is not negative, got "${text.slice(0, 64)}"`)
+}
+
+export interface Found {
+  readonly route: Route
+  readonly variables: { readonly [name: string]: string }
+}
+
+interface Pattern {
+  readonly route: Route
+  readonly segments: ReadonlyArray<string>
+}
+
+const noVariables = {}
+
+/**
+ * Finds the route of a request. Paths without variables are looked up; of the others those are compared, in order, that
+ * have the same method and collection (`runs` of `/api/v1/runs/:id`).
+ */
+export class Routes {
+  readonly #fixed = new Map<string, Found>()
+  readonly #patterns = new Map<string, Array<Pattern>>()
+
+  constructor(routes: ReadonlyArray<Route>) {
+    for (const route of routes) {
+      const { method, path } = route.endpoint
+      if (!path.includes(":")) {
+        this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+        continue
+      }
+      const segments = path.split("/")
+      const place = placeOf(method, segments)
+      const patterns = this.#patterns.get(place)
+      if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
+      else patterns.push({ route, segments })
+    }
+  }
+
+  /** `undefined` when there is none. Throws `ValidationError` when the path is not properly encoded. */
+  find(method: string, path: string): Found | undefined {
+    const fixed = this.#fixed.get(`${method} ${path}`)
+    if (fixed !== undefined) return fixed
+    const segments = path.split("/")
+    for (const pattern of this.#patterns.get(placeOf(method, segments)) ?? []) {
+      const variables = matchPath(pattern.segments, segments)
+      if (variables !== undefined) return { route: pattern.route, variables }
+    }
+    return undefined
+  }
+}
+
+const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
+
+/**
+ * The variables of a path when it fits the pattern, both split at slashes; a last one with a star takes all segments that
+ * are left. Throws `ValidationError` for bad encoding.
+ */
+export const matchPath = (
+  pattern: ReadonlyArray<string>,
+  segments: ReadonlyArray<string>
+): { [name: string]: string } | undefined => {
+  const last = pattern.length - 1
+  if (pattern[last]?.endsWith("*") === true && segments.length > pattern.length) {
+    return matchPath(pattern, [...segments.slice(0, last), segments.slice(last).join("/")])
+  }
+  if (pattern.length !== segments.length) return undefined
+  for (let i = 0; i < pattern.length; i++) {
+    if (!pattern[i]!.startsWith(":") && pattern[i] !== segments[i]) return undefined
+  }
+  const variables: { [name: string]: string } = {}
+  for (let i = 0; i < pattern.length; i++) {
+    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.replace(/^:|\*$/g, "")] = decode(segments[i]!)
+  }
+  return variables
+}
+
+const decode = (segment: string): string => {
+  try {
+    return decodeURIComponent(segment)
+  } catch (cause) {
+    throw new ValidationError(`"${segment.slice(0, 64)}" in the path is not properly percent-encoded`, {
+      cause
+    })
+  }
+}

@@ -1,0 +1,66 @@
+/** What an engine measures, in the text format of Prometheus. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../Errors.ts"
+import type { Caller } from "../Engine/Access/Access.ts"
+import type { Labels, MetricFamily, MetricsService } from "../Engine/Metrics.ts"
+
+/** The text of `/metrics`. `openPolls` counts the polls of workers now. */
+export const make =
+  ({ families }: Pick<MetricsService, "families">, openPolls: () => number) =>
+  (caller: Caller | undefined): Effect.Effect<string, StoreError> =>
+    Effect.map(families, (all) =>
+      [
+        ...all.map((family) => shownTo(caller, family)),
+        {
+          name: "ironflow_open_polls",
+          kind: "gauge" as const,
+          help: "Polls of workers that are open now.",
+          samples: [{ labels: {}, value: openPolls() }]
+        }
+      ]
+        .map(textOf)
+        .join("")
+    )
+
+/** Names belong to environments: a key that is bound to one, or may not read what has a name, has no series of it. */
+const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
+  const bound = caller?.key?.environment
+  if (caller === undefined || family.kind === "histogram") return family
+  const shows = ({ environment, function: fn, group, projection }: Labels): boolean => {
+    if (environment === undefined || environment === "other") return true
+    if (bound !== undefined && environment !== bound) return false
+    if (fn !== undefined) return caller.isNotDenied("function:read", `function:${fn}`, environment)
+    if (group !== undefined) return caller.isNotDenied("subscription:read", `group:${group}`, environment)
+    return caller.isNotDenied("projection:read", `projection:${projection}`, environment)
+  }
+  return { ...family, samples: family.samples.filter(({ labels }) => shows(labels)) }
+}
+
+const textOf = (family: MetricFamily): string => {
+  const { help, kind, name } = family
+  const head = `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n`
+  if (family.kind !== "histogram") {
+    return head + family.samples.map(({ labels, value }) => line(name, labels, value)).join("")
+  }
+  const { bounds, count, counts, sum } = family.histogram
+  let upTo = 0
+  const buckets = bounds.map((bound, i) => {
+    upTo += counts[i] ?? 0
+    return line(`${name}_bucket`, { le: String(bound) }, upTo)
+  })
+  return (
+    head +
+    buckets.join("") +
+    line(`${name}_bucket`, { le: "+Inf" }, count) +
+    line(`${name}_sum`, {}, sum) +
+    line(`${name}_count`, {}, count)
+  )
+}
+
+const line = (name: string, labels: Labels, value: number): string => {
+  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escaped(text)}"`)
+  return `${name}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}\n`
+}
+
+const escaped = (text: string): string =>
+  text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"')

@@ -1,0 +1,113 @@
+/** The server of Node.js behind the port, with its limits: connections that are idle, slow or make no sense, and why it cannot listen. */
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type { Socket } from "node:net"
+import { TLSSocket } from "node:tls"
+import type { ServeError } from "effect/http/HttpServerError"
+import { ListenError } from "../Errors.ts"
+import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
+import { lastWords } from "./Http/LastWords.ts"
+import type { ResolvedOptions } from "./ServerOptions.ts"
+
+/** In which a request has to arrive as a whole, as Node.js has it by default. */
+const REQUEST_TIMEOUT_MS = 300_000
+
+/** How long a connection may carry no request when the server stops, milliseconds. */
+const IDLE_GRACE_MS = 100
+
+/**
+ * Watches which connections carry no request; returns what closes these, and from then on every other one when its request
+ * has been answered. Node itself takes a connection that never had a request for a busy one, and waits for it.
+ */
+export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
+  const idle = new Set<Socket>()
+  let closing = false
+  server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
+    idle.add(socket)
+    socket.once("close", () => idle.delete(socket))
+  })
+  server.on("request", ({ httpVersionMajor, socket }, response) => {
+    if (httpVersionMajor > 1) return
+    idle.delete(socket)
+    response.once("close", () => {
+      if (closing) socket.destroySoon()
+      else if (!socket.destroyed) idle.add(socket)
+    })
+  })
+  return () => {
+    closing = true
+    // a request may be on its way on one that looks idle
+    setTimeout(() => {
+      for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
+    }, IDLE_GRACE_MS)
+  }
+}
+
+/**
+ * An idle connection stays open for so much longer than its client is told, milliseconds: a client that is late, or whose
+ * request is on its way, must not find it closed.
+ */
+const KEEP_ALIVE_BUFFER_MS = 5000
+
+export const createServer = (options: ResolvedOptions): Http.Server => {
+  const limits: Http.ServerOptions = {
+    maxHeaderSize: options.maxHeaderBytes,
+    headersTimeout: options.bodyTimeoutMs,
+    requestTimeout: Math.max(REQUEST_TIMEOUT_MS, 2 * options.bodyTimeoutMs),
+    connectionsCheckingInterval: Math.min(5000, options.bodyTimeoutMs)
+  }
+  const { tls } = options
+  const server =
+    tls === undefined
+      ? Http.createServer(limits)
+      : Https.createServer({
+          ...limits,
+          handshakeTimeout: options.bodyTimeoutMs,
+          cert: Buffer.from(tls.cert),
+          key: Buffer.from(tls.key),
+          ALPNProtocols: ALPN_PROTOCOLS
+        })
+  server.maxConnections = options.maxConnections
+  server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
+  server.on("clientError", answerMalformed)
+  server.on("timeout", cut)
+  // without its TLS nothing can be said on it
+  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
+  return server
+}
+
+/** Ends a connection that leaves unread what it was told, if there is such, so that the system keeps nothing of it either. */
+export const cut = (socket: Socket): void => {
+  if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+  else socket.destroy()
+}
+
+/** Something that is no HTTP request, or whose headers are too large or too slow. */
+const answerMalformed = (error: Error & { readonly code?: string }, socket: Socket): void => {
+  if (!socket.writable) return void socket.destroy()
+  const [status, message] =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? ([431, "The headers are too large"] as const)
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? ([408, "The request did not arrive in time"] as const)
+        : ([400, "This is not a valid HTTP request"] as const)
+  lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
+}
+
+export const listenError = (error: ServeError, host: string, port: number): ListenError => {
+  const { cause } = error
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+  if (code === "EADDRINUSE") {
+    return new ListenError(
+      `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
+        "Stop it, or choose another port with `port` (0 takes any that is free)",
+      { code: "PORT_IN_USE", details: { host, port }, cause: error }
+    )
+  }
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new ListenError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
+    code: "LISTEN_FAILED",
+    details: { host, port },
+    cause: error
+  })
+}

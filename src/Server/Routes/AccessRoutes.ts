@@ -1,0 +1,104 @@
+/** Managing API keys, organizations, roles and policies over HTTP. The methods check what is in a body, whoever sends it. */
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import type { ManagementOfEnvironment } from "../../Engine/Access/Management.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { AssignPolicy, rows } from "../../Protocol/Access.ts"
+import { taker } from "../../Protocol/Requests.ts"
+import type { Row } from "../../Protocol/Row.ts"
+import { type Call, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, listing } from "./RowRoute.ts"
+
+/** Entries of the access log in one answer. */
+const MOST_ENTRIES = 1000
+
+export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const managing = (call: Call): ManagementOfEnvironment =>
+    engine.management.in(call.environment, call.caller)
+  const manage = <A>(
+    row: Row<A>,
+    ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
+  ) => answering(row, (call) => ask(managing(call), call))
+  /** A change answers with all that there is, so whoever may not read it does not change it either. */
+  const change = <A>(
+    row: Row<A>,
+    kind: "org" | "role" | "policy",
+    ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
+  ) =>
+    manage(row, (management, call) =>
+      Effect.andThen(
+        checked(() => call.caller?.checkNotDenied(`${kind}:read`, `${kind}:${id(call)}`, call.environment)),
+        Effect.suspend(() => ask(management, call))
+      )
+    )
+  const all = <A>(
+    row: Row<Array<A & { readonly id: string }>>,
+    ask: (
+      manage: ManagementOfEnvironment,
+      call: Call
+    ) => Effect.Effect<ReadonlyArray<A & { readonly id: string }>, IronflowError>
+  ) => listing(row, (call) => ask(managing(call), call))
+  const id = (call: Call): string => variable(call, "id")
+  const org = (call: Call): string | undefined => call.query.get("org_id") || undefined
+
+  return [
+    all(rows.listApiKeys, ({ apiKeys }) => apiKeys.list()),
+    manage(rows.createApiKey, ({ apiKeys }, call) => apiKeys.create(call.body)),
+    manage(rows.getApiKey, ({ apiKeys }, call) => apiKeys.get(id(call))),
+    manage(rows.rotateApiKey, ({ apiKeys }, call) => apiKeys.rotate(id(call), call.body)),
+    manage(rows.deleteApiKey, ({ apiKeys }, call) => apiKeys.delete(id(call))),
+    manage(rows.accessLog, ({ log }) =>
+      Effect.map(log(MOST_ENTRIES), (entries) =>
+        entries.map((entry) => ({ ...entry, at: new Date(entry.at).toISOString() }))
+      )
+    ),
+
+    all(rows.listOrgs, ({ orgs }) => orgs.list()),
+    manage(rows.createOrg, ({ orgs }, call) => orgs.create(call.body)),
+    manage(rows.getOrg, ({ orgs }, call) => orgs.get(id(call))),
+    change(rows.updateOrg, "org", ({ orgs }, call) => orgs.update(id(call), call.body)),
+    manage(rows.deleteOrg, ({ orgs }, call) => orgs.delete(id(call))),
+
+    all(rows.listRoles, ({ roles }, call) => roles.list(org(call))),
+    manage(rows.createRole, ({ roles }, call) => roles.create(call.body)),
+    manage(rows.getRole, ({ roles }, call) => roles.get(id(call))),
+    change(rows.updateRole, "role", ({ roles }, call) => roles.update(id(call), call.body)),
+    manage(rows.deleteRole, ({ roles }, call) => roles.delete(id(call))),
+    all(rows.listRolePolicies, ({ policies, roles }, call) =>
+      Effect.flatMap(roles.get(id(call)), ({ policy_ids = [] }) =>
+        Effect.forEach(
+          policy_ids.filter((id) => isShown(rows.listRolePolicies, id, call)),
+          (id) => policies.get(id)
+        )
+      )
+    ),
+    manage(rows.assignPolicy, ({ roles }, call) =>
+      Effect.flatMap(
+        checked(() => policyIdIn(call.body)),
+        (policyId) => roles.assignPolicy(id(call), policyId)
+      )
+    ),
+    manage(rows.removePolicy, ({ roles }, call) => roles.removePolicy(id(call), variable(call, "policyId"))),
+
+    all(rows.listPolicies, ({ policies }, call) => policies.list(org(call))),
+    manage(rows.createPolicy, ({ policies }, call) => policies.create(call.body)),
+    manage(rows.getPolicy, ({ policies }, call) => policies.get(id(call))),
+    change(rows.updatePolicy, "policy", ({ policies }, call) => policies.update(id(call), call.body)),
+    manage(rows.deletePolicy, ({ policies }, call) => policies.delete(id(call)))
+  ]
+}
+
+/** Whether the answer shows what is named so: where the row respects a denial, it is not denied. */
+const isShown = ({ respects }: Row, name: string, { caller, environment }: Call): boolean =>
+  respects === undefined ||
+  (caller?.isNotDenied(respects.action, `${respects.kind}:${name}`, environment) ?? true)
+
+const NO_POLICY = "Assign: `policy_id` must be the id of a policy"
+const takeAssigned = taker(AssignPolicy, () => NO_POLICY)
+
+const policyIdIn = (body: unknown): string => {
+  const { policy_id } = takeAssigned(body)
+  if (typeof policy_id === "string") return policy_id
+  throw new ValidationError(NO_POLICY)
+}

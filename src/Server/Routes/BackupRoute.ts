@@ -1,0 +1,88 @@
+/**
+ * A backup over the wire. It is made as a file beside the database first, so that a slow client holds up nothing of the engine, and is
+ * sent from there.
+ */
+import { createReadStream, rmSync, statSync } from "node:fs"
+import { Readable } from "node:stream"
+import * as Effect from "effect/Effect"
+import { InvalidStateError, type IronflowError, UnauthorizedError, UnavailableError } from "../../Errors.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
+import { rows } from "../../Protocol/Server.ts"
+import { boundTo, type Reply, type Route } from "../Http/Route.ts"
+import { replying } from "./RowRoute.ts"
+
+/** How long a client may take for a piece, milliseconds. */
+const PIECE_MS = 60_000
+
+const PIECE_BYTES = 256 * 1024
+
+export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => GiveUp): Route => {
+  let isBusy = false
+  return replying(rows.backup, (call) =>
+    Effect.suspend((): Effect.Effect<Reply, IronflowError> => {
+      const { filename } = engine
+      if (boundTo(call) !== undefined) {
+        return Effect.fail(
+          new UnauthorizedError(
+            "Not permitted: a backup has all environments in it, and this API key works in one only. Use a key of all environments"
+          )
+        )
+      }
+      if (filename === undefined) {
+        return Effect.fail(
+          new InvalidStateError(
+            "The database of this engine is not in a file, so that there is nothing to back up this way: an engine in memory is gone with its process, and Postgres has tools of its own"
+          )
+        )
+      }
+      if (isBusy) {
+        return Effect.fail(
+          new UnavailableError("Another backup is being made at this moment: try again when it is there", {
+            code: "SERVER_BUSY"
+          })
+        )
+      }
+      isBusy = true
+      const file = `${filename}.download`
+      const done = (): void => {
+        isBusy = false
+        rmSync(file, { force: true })
+      }
+      // what a process that was killed has left
+      rmSync(file, { force: true })
+      return Effect.map(engine.backup(file), () => replyWith(file, done, giveUpAfter(PIECE_MS))).pipe(
+        Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(done) : Effect.void))
+      )
+    })
+  )
+}
+
+const replyWith = (file: string, done: () => void, giveUp: GiveUp): Reply => {
+  const source = createReadStream(file, { highWaterMark: PIECE_BYTES })
+  const unread = (): void => void source.destroy(new Error("The client does not read the backup"))
+  let stop = giveUp(() => body.destroy())
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    stop()
+    for await (const piece of source) {
+      // until the next one is asked for
+      stop = giveUp(unread)
+      yield piece as Buffer
+      stop()
+    }
+  }
+  const body = Readable.from(pieces(), { objectMode: false, highWaterMark: 0 })
+  // the head has left: that something is missing is all that the client hears, and nobody else waits
+  body.on("error", () => undefined)
+  body.once("close", () => {
+    stop()
+    source.destroy()
+    done()
+  })
+  return {
+    status: 200,
+    type: "application/octet-stream",
+    headers: { "content-length": String(statSync(file).size) },
+    body
+  }
+}

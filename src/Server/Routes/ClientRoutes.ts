@@ -1,0 +1,152 @@
+/** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
+import * as Effect from "effect/Effect"
+import { FunctionNotFoundError, type IronflowError } from "../../Errors.ts"
+import { type FunctionInfo, rows as functionRows } from "../../Protocol/Functions.ts"
+import { encoder } from "../../Protocol/Requests.ts"
+import { rows as serverRows } from "../../Protocol/Server.ts"
+import { rows as workerRows } from "../../Protocol/Workers.ts"
+import { SDK_VERSION } from "../../Worker/Version.ts"
+import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
+import { capabilities } from "../../Engine/Capabilities.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
+import { inTurns } from "../Http/PagedReply.ts"
+import { toRegistration } from "./FunctionRequest.ts"
+import { backupRoute } from "./BackupRoute.ts"
+import { healthOf, readinessOf } from "./ServerHealth.ts"
+import { projectionRoutes } from "./ProjectionRoutes.ts"
+import { type Call, type Route, json, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
+import { configRoutes } from "./ConfigRoutes.ts"
+import { kvRoutes } from "./KvRoutes.ts"
+import { pushRoutes } from "./PushRoutes.ts"
+import { accessRoutes } from "./AccessRoutes.ts"
+import { secretRoutes } from "./SecretRoutes.ts"
+import { streamRoutes } from "./StreamRoutes.ts"
+import { eventRoutes } from "./EventRoutes.ts"
+import { topicRoutes } from "./TopicRoutes.ts"
+import { runRoutes } from "./RunRoutes.ts"
+import { answering, listing, reading, replying } from "./RowRoute.ts"
+
+export interface ServerState {
+  /** When the server was started, epoch milliseconds. */
+  readonly startedAt: number
+  /** Succeeds when the server is about to stop: nobody should wait any longer. */
+  readonly closing: Effect.Effect<void>
+  /** Whether the server is about to stop. */
+  readonly isDraining: () => boolean
+  /** Nobody should wait longer than so many milliseconds, or when the server is about to stop. */
+  readonly giveUpAfter: (ms: number) => GiveUp
+}
+
+/** The routes of clients. */
+export const clientRoutes = (
+  engine: EngineService,
+  { startedAt, closing, giveUpAfter, isDraining }: ServerState
+): ReadonlyArray<Route> => {
+  const functionsFor = (call: Call) =>
+    Effect.map(engine.client(call.environment).listFunctions(), (functions) =>
+      functions.filter(({ id }) => call.shows(id))
+    )
+
+  const findFunction = (id: string, { environment }: Call): Effect.Effect<FunctionInfo, IronflowError> =>
+    Effect.flatMap(engine.functions.get(environment, id), (found) =>
+      found === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(found)
+    )
+
+  return [
+    ...eventRoutes(engine, closing),
+    ...topicRoutes(engine),
+    ...runRoutes(engine, giveUpAfter),
+
+    reading(functionRows.registerFunction, "RegisterFunction", (request, call) =>
+      Effect.gen(function* () {
+        const registration = yield* checked(() => {
+          const registration = toRegistration(request)
+          checkRegistering(call.caller, call.environment, registration)
+          return registration
+        })
+        const created = engine.functions.find(call.environment, registration.id) === undefined
+        yield* engine.functions.register(call.environment, [registration])
+        const fn = yield* findFunction(registration.id, call)
+        return { function: fn, ...(created ? { created } : {}) }
+      })
+    ),
+    reading(functionRows.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
+    replying(functionRows.listFunctions, (call) =>
+      Effect.flatMap(functionsFor(call), (functions) => {
+        const { length } = functions
+        if (length === 0) return Effect.succeed(json({}))
+        return inTurns(
+          "functions",
+          functions,
+          (fn) => fn,
+          (items) => `{"functions":[${items}],"totalCount":${length}}`
+        )
+      })
+    ),
+    listing(functionRows.restFunctions, functionsFor),
+    answering(functionRows.deleteFunction, (call) =>
+      Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
+    ),
+    listing(workerRows.restWorkers, (call) =>
+      Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
+        workers
+          .filter(({ id }) => call.shows(id))
+          .map((worker) => ({
+            ...worker,
+            functionIds: worker.functionIds.filter(
+              (id) => call.caller?.isNotDenied("function:read", `function:${id}`, call.environment) ?? true
+            )
+          }))
+      )
+    ),
+    answering(serverRows.info, (call) =>
+      Effect.sync(() => {
+        const { activeJobs, workers } = engine.metrics()
+        return {
+          version: SDK_VERSION,
+          startedAt: new Date(startedAt).toISOString(),
+          functionCount: engine.functions.count(call.environment),
+          activeRuns: activeJobs,
+          connectedWorkers: workers
+        }
+      })
+    ),
+    answering(serverRows.minutes, () =>
+      Effect.map(engine.measured.minutes, (minutes) => ({
+        minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
+      }))
+    ),
+    answering(serverRows.getCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverRows.restCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverRows.health, () => healthOf(engine)),
+    replying(serverRows.restHealth, () =>
+      Effect.map(healthOf(engine), (health) =>
+        json(
+          encodeHealth({ ...health, version: SDK_VERSION }),
+          // whoever asks for the status alone
+          health.status === "down" ? 503 : 200
+        )
+      )
+    ),
+    replying(serverRows.ready, () =>
+      Effect.map(readinessOf(engine, isDraining()), (readiness) =>
+        json(encodeHealth({ ...readiness, version: SDK_VERSION }), readiness.status === "ready" ? 200 : 503)
+      )
+    ),
+
+    backupRoute(engine, giveUpAfter),
+    ...streamRoutes(engine),
+    ...kvRoutes(engine),
+    ...configRoutes(engine),
+    ...secretRoutes(engine),
+    ...consumerGroupRoutes(engine),
+    ...projectionRoutes(engine, closing),
+    ...pushRoutes(engine, closing),
+    ...accessRoutes(engine)
+  ]
+}
+
+const encodeHealth = encoder(serverRows.restHealth.answer!)

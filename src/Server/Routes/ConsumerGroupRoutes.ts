@@ -1,0 +1,255 @@
+/** Consumer groups over HTTP: for those who look after them (REST), and the calls of `PubSubService` about them (Connect). */
+import * as Effect from "effect/Effect"
+import type { ConsumerGroup, ConsumerGroupConfig, ConsumerGroupUpdate } from "../../Client/ConsumerGroups.ts"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { membersOf, otherCase } from "../../Protocol/Codec.ts"
+import {
+  ConnectSettings,
+  type ConnectSettings as Settings,
+  type ConnectUpdate,
+  type GroupPage,
+  ListGroups,
+  rows
+} from "../../Protocol/ConsumerGroups.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import { checkGroupNotDenied } from "../../Engine/Access/SubscriptionGuard.ts"
+import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
+import { type EngineConsumerGroups, PAGE } from "../../Engine/PubSub/ConsumerGroups.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, reading } from "./RowRoute.ts"
+
+export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
+
+  /** The group of the path, with the namespace and the pattern of the query. */
+  const steering =
+    (
+      steer: (
+        groups: EngineConsumerGroups,
+        name: string,
+        choice: { readonly namespace?: string; readonly pattern?: string }
+      ) => Effect.Effect<ConsumerGroup, IronflowError>
+    ) =>
+    (call: Call): Effect.Effect<ConsumerGroup, IronflowError> => {
+      const group = variable(call, "name")
+      const choice = choiceIn(call.query)
+      return counting(call, group, choice, () => steer(groupsOf(call), group, choice))
+    }
+
+  const page = (
+    call: Call,
+    { status, ...query }: ReturnType<typeof listOf>
+  ): Effect.Effect<GroupPage, IronflowError> =>
+    // this engine keeps nothing of a deleted one
+    status === "deleted"
+      ? Effect.succeed({ groups: [], totalCount: 0 })
+      : Effect.map(groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) }), (page) => {
+          const groups = page.groups.filter(
+            ({ name, pattern }) => call.shows(name) && mayCount(call, pattern)
+          )
+          return { ...page, groups, totalCount: page.totalCount - (page.groups.length - groups.length) }
+        })
+
+  /** What is answered about a group counts what its pattern fits: nothing for those to whom a policy denies that. */
+  const counting = <A>(
+    call: Call,
+    name: string,
+    choice: { readonly namespace?: string; readonly pattern?: string },
+    then: () => Effect.Effect<A, IronflowError>
+  ): Effect.Effect<A, IronflowError> =>
+    (["subscription:read", "topic:read", "stream:read"] as const).some((action) =>
+      call.caller?.isDenied(action)
+    )
+      ? Effect.flatMap(groupsOf(call).get(name, choice), ({ pattern }) =>
+          Effect.andThen(
+            checked(() => {
+              if (call.caller !== undefined) checkGroupNotDenied(call.caller, call.environment, pattern)
+            }),
+            Effect.suspend(then)
+          )
+        )
+      : then()
+
+  /** Whoever may not subscribe to something may not count or read it by way of a group either. */
+  const maySubscribe = (call: Call, pattern: string) =>
+    checked(() => {
+      if (call.caller === undefined) return
+      call.caller.check("subscription:read", `subscription:${pattern}`, call.environment, reachOf(pattern))
+      checkGroupNotDenied(call.caller, call.environment, pattern)
+    })
+
+  const create = (call: Call, config: ConsumerGroupConfig) =>
+    Effect.andThen(maySubscribe(call, config.pattern), groupsOf(call).create(config))
+
+  return [
+    answering(rows.restListConsumerGroups, (call) =>
+      Effect.flatMap(
+        checked(() => listOf(readList(Object.fromEntries(call.query)))),
+        (query) => page(call, query)
+      )
+    ),
+    reading(rows.restCreateConsumerGroup, "Consumer group", (config, call) =>
+      // the engine checks the words
+      create(call, config as ConsumerGroupConfig)
+    ),
+    answering(
+      rows.restGetConsumerGroup,
+      steering((groups, name, choice) => groups.get(name, choice))
+    ),
+    reading(rows.restUpdateConsumerGroup, "Consumer group", (change, call) =>
+      // as above
+      steering((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
+    ),
+    reading(rows.restPauseConsumerGroup, "Pause", (pause, call) =>
+      steering((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
+    ),
+    answering(
+      rows.restResumeConsumerGroup,
+      steering((groups, name, choice) => groups.resume(name, choice))
+    ),
+    answering(rows.groupDeadLetters, (call) =>
+      Effect.gen(function* () {
+        const page = yield* checked(() => ({
+          after: readNumber(call, "after", 0),
+          limit: readNumber(call, "limit", 100)
+        }))
+        const name = variable(call, "name")
+        const choice = choiceIn(call.query)
+        const groups = groupsOf(call)
+        const { pattern } = yield* groups.get(name, choice)
+        yield* maySubscribe(call, pattern)
+        return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
+      })
+    ),
+    reading(rows.retryGroupDeadLetters, "Retry", ({ position }, call) => {
+      const name = variable(call, "name")
+      const choice = choiceIn(call.query)
+      return Effect.map(
+        counting(call, name, choice, () =>
+          position === undefined
+            ? groupsOf(call).retryDeadLetters(name, choice)
+            : Effect.as(groupsOf(call).retryDeadLetter(name, position, choice), 1)
+        ),
+        (retrying) => ({ retrying })
+      )
+    }),
+    answering(rows.restDeleteConsumerGroup, (call) =>
+      Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
+    ),
+
+    reading(rows.createConsumerGroup, "Consumer group", ({ name, namespace, pattern, ...settings }, call) =>
+      create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
+    ),
+    reading(rows.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+      counting(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
+    ),
+    reading(rows.listConsumerGroups, "Consumer groups", (query, call) =>
+      Effect.flatMap(
+        checked(() => listOf(query)),
+        (query) => page(call, query)
+      )
+    ),
+    reading(rows.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
+      Effect.flatMap(
+        checked(() => changeIn(update)),
+        ({ change, choice, name }) =>
+          counting(call, name, choice, () => groupsOf(call).change(name, change, choice))
+      )
+    ),
+    reading(rows.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+      Effect.as(groupsOf(call).delete(name, filled(choice)), {})
+    )
+  ]
+}
+
+const mayCount = ({ caller, environment }: Call, pattern: string): boolean => {
+  try {
+    if (caller !== undefined) checkGroupNotDenied(caller, environment, pattern)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Empty is how some clients say that they give none. */
+const filled = <A extends { readonly [name: string]: string | undefined }>(
+  texts: A
+): { [K in keyof A]?: string } =>
+  // what is left has just these names, and texts
+  Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== "")) as never
+
+const choiceIn = (query: URLSearchParams) =>
+  filled({
+    namespace: query.get("namespace") ?? undefined,
+    pattern: query.get("pattern") ?? undefined
+  })
+
+const readList = decoder(ListGroups, "Consumer groups")
+
+const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
+  if (limit !== undefined && limit < 0) throw new ValidationError("The limit must not be negative")
+  return {
+    ...filled(query),
+    limit: limit || PAGE,
+    ...(status === undefined ? {} : { status })
+  }
+}
+
+/** Zero and empty are how `PubSubService` says nothing, but where zero means something. */
+const given = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
+  ...settings,
+  ...(filter ? { filter } : {}),
+  ...(maxInflight ? { maxInflight } : {})
+})
+
+/** By the names of fields in a mask, in either spelling. */
+const maskable: ReadonlyMap<string, string> = new Map([
+  ["status", "status"],
+  ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { as = name }]) =>
+    [as, otherCase(as) ?? as].map((field) => [field, name] as const)
+  )
+])
+
+const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
+  const { name, namespace, pattern, status, ...settings } = group
+  const said: { readonly [name: string]: unknown } = {
+    ...given(settings),
+    ...(status === undefined ? {} : { status })
+  }
+  const asked = pathsOf(updateMask)?.map((path) => {
+    const name = maskable.get(path)
+    if (name !== undefined) return name
+    throw new ValidationError(
+      `UpdateConsumerGroup: \`updateMask\` names ${JSON.stringify(path.slice(0, 64))}, which cannot be changed`
+    )
+  })
+  const names = asked ?? Object.keys(said)
+  const changed = names.filter((name) => name !== "status").map((name) => [name, said[name] ?? null] as const)
+  if (status === "deleted") {
+    throw new ValidationError("UpdateConsumerGroup: call DeleteConsumerGroup to delete a consumer group")
+  }
+  return {
+    name,
+    change: {
+      // the engine checks both
+      ...(changed.length === 0 ? {} : { settings: Object.fromEntries(changed) as ConsumerGroupUpdate }),
+      ...(names.includes("status") && status !== undefined ? { status } : {})
+    },
+    choice: filled({ namespace, pattern, by, reason })
+  }
+}
+
+/** A field mask is text with commas in JSON; some send its message. */
+const pathsOf = (mask: unknown): ReadonlyArray<string> | undefined => {
+  const paths = isObject(mask) && Array.isArray(mask.paths) ? mask.paths.join() : mask
+  if (paths === undefined || paths === null || paths === "") return undefined
+  if (typeof paths !== "string") {
+    throw new ValidationError(
+      "UpdateConsumerGroup: `updateMask` must be names of fields, separated by commas"
+    )
+  }
+  return paths.split(",").map((path) => path.trim())
+}

@@ -1,0 +1,127 @@
+/** The events of an environment, in pages. */
+import * as Effect from "effect/Effect"
+import { checked } from "../../Checked.ts"
+import { mayHaveEvent, mayHaveStream } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { FoundEvent } from "../../Engine/Log/LogRecords.ts"
+import { cursorOf, queryOf } from "../../Engine/Events/EventList.ts"
+import { EventNotFoundError, type IronflowError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { checkName } from "../../Limits.ts"
+import { membersOf, otherCase } from "../../Protocol/Codec.ts"
+import { checkListEvents, type ListEventsOptions, rows } from "../../Protocol/Events.ts"
+import { checkPattern } from "../../Pattern.ts"
+import { readPageQuery } from "../Http/PagedReply.ts"
+import type { Call, Reply } from "../Http/Route.ts"
+
+const DEFAULT_LIMIT = 100
+const MAX_LIMIT = 1000
+
+/** A page by the query of the request, newest first. */
+export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> =>
+  Effect.gen(function* () {
+    const query = yield* checked(() => readQuery(call.query))
+    const { events, next } = yield* engine.log.list(
+      { environment: call.environment, order: "newest", ...query },
+      showing(call)
+    )
+    return reply(events, next)
+  })
+
+/** The same by what the body asks for, from either end. */
+export const findEvents = (
+  engine: EngineService,
+  options: ListEventsOptions,
+  call: Call
+): Effect.Effect<Reply, IronflowError> =>
+  Effect.gen(function* () {
+    const query = yield* checked(() => {
+      checkMembers(call.body)
+      return queryOf(call.environment, options)
+    })
+    const found = yield* engine.log.list(query, showing(call))
+    const { nextCursor } = cursorOf(options, found)
+    const { lookedTo } = found
+    return reply(
+      found.events,
+      nextCursor,
+      lookedTo === undefined
+        ? ""
+        : `,"lookedTo":{"sequence":"${lookedTo.position}","timestamp":"${timeOf(lookedTo)}"}`
+    )
+  })
+
+/** One event, if the caller may see it. */
+export const findEvent = (
+  engine: EngineService,
+  eventId: string,
+  call: Call
+): Effect.Effect<Reply, IronflowError> =>
+  Effect.flatMap(
+    checked(() => checkName("event id", eventId)),
+    (id) =>
+      Effect.flatMap(engine.log.get(call.environment, id), (event) =>
+        event === undefined || !showing(call)(event)
+          ? Effect.fail(new EventNotFoundError(id))
+          : Effect.succeed({ status: 200, text: encode(event) })
+      )
+  )
+
+const members = new Set(
+  Object.keys(membersOf(rows.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
+)
+
+/** A filter that is not known here would make the list longer than whoever asks for it thinks. */
+const checkMembers = (body: unknown): void => {
+  const other = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
+  // as it says of options
+  if (other !== undefined) checkListEvents({ [other]: true })
+}
+
+const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Date(timestamp).toISOString()
+
+/** Whether the caller may see an event. */
+const showing =
+  ({ caller, environment, shows }: Call) =>
+  ({ entity, name }: FoundEvent): boolean =>
+    shows(`events:${name}`) &&
+    mayHaveEvent(caller, environment, name, entity) &&
+    (entity === undefined || mayHaveStream(caller, environment, entity.id))
+
+const readQuery = (query: URLSearchParams) => {
+  const { after, limit } = readPageQuery(query, MAX_LIMIT) ?? { after: "", limit: DEFAULT_LIMIT }
+  const name = query.get("name") || undefined
+  if (after !== "" && !/^\d{1,15}$/.test(after)) {
+    throw new ValidationError("The cursor must be the `nextCursor` of an earlier page")
+  }
+  return {
+    limit,
+    ...(after === "" ? {} : { from: Number(after) }),
+    ...(name === undefined ? {} : { name: checkPattern(name, "name of the events") })
+  }
+}
+
+/** The data goes out as the text that it is stored as. */
+const encode = ({
+  data,
+  entity,
+  id,
+  idempotencyKey,
+  metadata,
+  name,
+  position,
+  source,
+  timestamp,
+  version
+}: FoundEvent): string =>
+  `{"id":${JSON.stringify(id)},"name":${JSON.stringify(name)},"version":${version},"data":${data},` +
+  `"timestamp":"${timeOf({ timestamp })}","sequence":"${position}"` +
+  (source === undefined ? "" : `,"source":${JSON.stringify(source)}`) +
+  (idempotencyKey === undefined ? "" : `,"idempotencyKey":${JSON.stringify(idempotencyKey)}`) +
+  (metadata === undefined ? "" : `,"metadata":${metadata}`) +
+  (entity === undefined ? "}" : `,"entity":${JSON.stringify(entity)}}`)
+
+const reply = (events: ReadonlyArray<FoundEvent>, cursor: number | string | undefined, more = ""): Reply => ({
+  status: 200,
+  text: `{"events":[${events.map(encode).join(",")}]${cursor === undefined ? "" : `,"nextCursor":"${cursor}"`}${more}}`
+})

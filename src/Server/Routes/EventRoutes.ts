@@ -1,0 +1,148 @@
+/** What clients ask over HTTP of events. */
+import * as Effect from "effect/Effect"
+import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { type EmitBody, type EmitFields, rows } from "../../Protocol/Events.ts"
+import type { Call, Route } from "../Http/Route.ts"
+import { findEvent, findEvents, listEvents } from "./EventList.ts"
+import { reading, replying, withBody } from "./RowRoute.ts"
+import { readable } from "./RunRoutes.ts"
+import { checked } from "../../Checked.ts"
+import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
+import type { ReceivedEmitOptions } from "../../Engine/Events/Events.ts"
+import { checkEventName } from "../../Event.ts"
+import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import { showMs } from "../../Show.ts"
+
+type Api = Raw<ClientApi<EffectKind>>
+
+/** The routes of events. `closing` succeeds when the server is about to stop. */
+export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+  const apiOf = (call: Call): Api => engine.client(call.environment)
+  const emit = (request: EmitBody, call: Call): Effect.Effect<EmitResult, IronflowError> =>
+    apiOf(call).emit(request.event, request.data, emitOptions(request))
+
+  return [
+    reading(rows.trigger, "Trigger", emit),
+    reading(rows.emit, "Emit", emit),
+    reading(rows.publishEmit, "Emit", emit),
+    reading(rows.restEmit, "Event", (request, call) =>
+      Effect.map(
+        apiOf(call).emit(request.name, request.data, emitOptions(request)),
+        ({ eventId, runIds }) => ({ eventId, id: eventId, runIds })
+      )
+    ),
+    reading(rows.triggerSync, "TriggerSync", (request, call) =>
+      Effect.andThen(
+        checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
+        triggerSync(apiOf(call), request, call, closing)
+      )
+    ),
+    reading(rows.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
+      Effect.flatMap(
+        checked(() => checkBatch(events)),
+        () =>
+          events.length === 0
+            ? Effect.succeed({ results: [] })
+            : Effect.map(
+                // the types of a raw client have lost which data goes with which name
+                apiOf(call).emitMany(
+                  events.map((request) => ({
+                    event: request.event,
+                    data: request.data as never,
+                    ...emitOptions(request)
+                  }))
+                ),
+                (results) => ({ results })
+              )
+      )
+    ),
+    replying(
+      rows.listEvents,
+      withBody(rows.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
+    ),
+    replying(
+      rows.getEvent,
+      withBody(rows.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
+    ),
+    replying(rows.restEvents, (call) => listEvents(engine, call))
+  ]
+}
+
+/** Most events in one `TriggerBatch`. */
+export const BATCH_EVENTS = 1000
+
+/** Zero and empty are how some clients say that they give none. */
+const emitOptions = ({
+  idempotencyKey,
+  metadata,
+  version,
+  webhook
+}: EmitFields & { readonly webhook?: string }): ReceivedEmitOptions => ({
+  ...(idempotencyKey ? { idempotencyKey } : {}),
+  ...(webhook === undefined ? {} : { webhook }),
+  ...(version ? { version } : {}),
+  ...(metadata === undefined ? {} : { metadata })
+})
+
+const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
+  if (events.length > BATCH_EVENTS) {
+    throw new ValidationError(
+      `TriggerBatch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
+    )
+  }
+  for (const { event } of events) checkEventName(event)
+}
+
+/** Emits, and waits for the runs that it started. A run that takes longer fails the call; it goes on all the same. */
+const triggerSync = (
+  api: Api,
+  request: EmitBody & { readonly timeoutMs?: number },
+  call: Call,
+  closing: Effect.Effect<void>
+) =>
+  Effect.gen(function* () {
+    const timeoutMs = request.timeoutMs || DEFAULT_TIMEOUTS.TRIGGER_SYNC
+    const { eventId, runIds } = yield* api.emit(request.event, request.data, emitOptions(request))
+    const runs = yield* Effect.forEach(runIds, (runId) => api.waitForRun(runId), {
+      concurrency: "unbounded"
+    }).pipe(
+      Effect.raceFirst(
+        Effect.andThen(
+          closing,
+          Effect.suspend(() => Effect.fail(goingAway(eventId, runIds)))
+        )
+      ),
+      Effect.timeoutOrElse({
+        duration: timeoutMs,
+        orElse: () =>
+          Effect.fail(
+            new TimeoutError(
+              `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) ended within ${showMs(timeoutMs)}: ` +
+                "they go on, and GetRun shows them",
+              timeoutMs,
+              { details: { eventId, runIds } }
+            )
+          )
+      })
+    )
+    const results = runs
+      .map((run) => readable(call, run))
+      .map((run) => ({
+        runId: run.id,
+        functionId: run.functionId,
+        status: run.status,
+        ...(run.output === undefined ? {} : { output: run.output }),
+        ...("outputHasErrors" in run ? { outputHasErrors: true } : {}),
+        ...(run.error === undefined ? {} : { error: run.error }),
+        durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
+      }))
+    return { results, eventId }
+  })
+
+const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
+  new UnavailableError(
+    `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
+    { code: "CLOSING", details: { eventId, runIds } }
+  )

@@ -1,0 +1,32 @@
+/** Functions as existing workers and clients register them. */
+import { resolveRetry } from "../../Backoff.ts"
+import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
+import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+
+/** What an existing worker or client registers, checked, with defaults filled in. */
+export const toRegistration = (request: FunctionRequest): FunctionRegistration => {
+  const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
+  const hash = metadata?.[CODE_HASH_KEY]
+  const isPush =
+    preferredMode === "EXECUTION_MODE_PUSH" || preferredMode === "push" || (!preferredMode && endpointUrl)
+  return checkRegistration({
+    id,
+    name: name || id,
+    triggers: request.triggers ?? [],
+    retry: resolveRetry(request.retry, `retry of function "${id}"`),
+    timeoutMs: request.timeoutMs || DEFAULT_TIMEOUTS.FUNCTION,
+    mode: isPush ? "push" : "pull",
+    ...(isPush && endpointUrl ? { endpointUrl } : {}),
+    secrets: request.secrets ?? [],
+    // of workers that send none the code is unknown, and every worker is as good as another
+    codeHash: typeof hash === "string" ? hash : "",
+    ...(request.concurrency === undefined ? {} : { concurrency: request.concurrency }),
+    ...(actorKey === undefined || actorKey === "" ? {} : { actorKey }),
+    ...(request.searchBy === undefined ? {} : { searchBy: request.searchBy }),
+    ...(request.recording === undefined ? {} : { recording: request.recording }),
+    ...(request.recordingRetention ? { recordingRetention: request.recordingRetention } : {}),
+    ...(metadata === undefined ? {} : { metadata })
+  })
+}

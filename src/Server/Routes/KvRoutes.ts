@@ -1,0 +1,198 @@
+/** The key-value store over HTTP: bodies of writes are the values themselves, values that are read are base64. */
+import * as Effect from "effect/Effect"
+import { isUtf8 } from "node:buffer"
+import { LimitExceededError, ValidationError } from "../../Errors.ts"
+import { safeJsonParse } from "../../Json.ts"
+import { checkShape, Counted } from "../../JsonShape.ts"
+import { checkKey, checkRevision } from "../../KvKeys.ts"
+import {
+  contentTypes,
+  type StoredValue,
+  typeOfContent,
+  typeOfWritten,
+  VALUE_TYPE_HEADER
+} from "../../KvValue.ts"
+import * as Limits from "../../Limits.ts"
+import { type KeyWrite, rows, type StoredEntry } from "../../Protocol/Kv.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { BUCKETS_PAGE, checkDistinct, KEYS_PAGE } from "../../Engine/Kv/Kv.ts"
+import { allAsJson } from "../../Engine/Pages.ts"
+import { readPageQuery, seen } from "../Http/PagedReply.ts"
+import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
+import { type Call, json, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, paging, reading, replying } from "./RowRoute.ts"
+
+export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const kvOf = (call: Call) => engine.kv.in(call.environment)
+  const bucket = (call: Call): string => variable(call, "bucket")
+  const stored = (call: Call) => engine.kv.storedKeys(call.environment, bucket(call))
+  const writing = (call: Call, read: () => Array<KvWriteRow>) =>
+    Effect.flatMap(checked(read), (writes) => stored(call).write(writes))
+
+  return [
+    reading(rows.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
+    paging(
+      rows.listBuckets,
+      (call, page) => seen(call, engine.kv.bucketsPage(call.environment, page)),
+      () => ({
+        all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
+        most: BUCKETS_PAGE
+      })
+    ),
+    answering(rows.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
+    answering(rows.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
+    replying(rows.listKeys, (call) => {
+      const filter = call.query.get("filter") ?? undefined
+      return Effect.flatMap(
+        checked(() => readPageQuery(call.query, KEYS_PAGE)),
+        (page) =>
+          page === undefined
+            ? Effect.map(
+                allAsJson(`all keys of bucket "${bucket(call)}"`, (after) =>
+                  Effect.map(
+                    stored(call).listKeys(filter, { after, limit: KEYS_PAGE }),
+                    ({ keys: items, ...next }) => ({ items, ...next })
+                  )
+                ),
+                ({ count, text }) => ({ status: 200, text: `{"keys":[${text}],"count":${count}}` })
+              )
+            : Effect.map(stored(call).listKeys(filter, page), ({ keys, ...next }) =>
+                json({ keys, count: keys.length, ...next })
+              )
+      )
+    }),
+    answering(rows.getKey, (call) => Effect.map(stored(call).get(variable(call, "key")), toEntry)),
+    paging(
+      rows.keyHistory,
+      (call, page) =>
+        Effect.map(stored(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
+          items: items.map(toEntry),
+          ...next
+        })),
+      (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
+    ),
+    answering(
+      rows.putKey,
+      (call) =>
+        Effect.map(
+          writing(call, () => readPut(call)),
+          ([revision = 0]) => ({ revision })
+        ),
+      { reads: "bytes" }
+    ),
+    answering(rows.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    reading(rows.writeKeys, "Write", ({ writes }, call) =>
+      Effect.map(
+        writing(call, () => {
+          const read = readWrites(writes)
+          if (read.some(({ value }) => value === undefined)) {
+            call.caller?.check("kv:delete", `bucket:${bucket(call)}`, call.environment)
+          }
+          return read
+        }),
+        (revisions) => ({ revisions })
+      )
+    )
+  ]
+}
+
+const readPut = (call: Call): Array<KvWriteRow> => {
+  const key = checkKey(variable(call, "key"))
+  const bytes = call.body instanceof Uint8Array ? call.body : new Uint8Array()
+  const expected = readPrecondition(call)
+  const { headers } = call.request
+  return [
+    {
+      key,
+      value: checkValue(key, {
+        type: typeOfWritten(headers["content-type"], headers[VALUE_TYPE_HEADER]),
+        bytes
+      }),
+      ...(expected === undefined ? {} : { expected })
+    }
+  ]
+}
+
+const readDelete = (call: Call): KvWriteRow => {
+  const key = checkKey(variable(call, "key"))
+  if (call.query.get("purge") === "true") return { key, purge: true }
+  const expected = readPrecondition(call)
+  return expected === undefined ? { key } : { key, expected }
+}
+
+/** The revision that the key must have, 0 for none. */
+const readPrecondition = ({ request }: Call): number | undefined => {
+  const none = request.headers["if-none-match"]
+  const match = request.headers["if-match"]
+  if (none !== undefined && match !== undefined) {
+    throw new ValidationError("If-Match and If-None-Match contradict each other: send one of them")
+  }
+  if (none !== undefined) {
+    if (none.trim() === "*") return 0
+    throw new ValidationError(`If-None-Match can only be *, got ${JSON.stringify(none.slice(0, 64))}`)
+  }
+  if (match === undefined) return undefined
+  const digits = /^\s*"?(\d{1,16})"?\s*$/.exec(match)?.[1]
+  if (digits !== undefined) return checkRevision(Number(digits))
+  throw new ValidationError(
+    `If-Match must be a revision in plain digits, got ${JSON.stringify(match.slice(0, 64))}`
+  )
+}
+
+const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
+  if (writes.length === 0) throw new ValidationError("An atomic write needs a list of at least one change")
+  if (writes.length > Limits.kvWrites) {
+    throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
+  }
+  const counted = new Counted()
+  return checkDistinct(
+    writes.map(({ op, revision, value, contentType, ...write }): KvWriteRow => {
+      const key = checkKey(write.key)
+      const expected =
+        op === "create"
+          ? { expected: 0 }
+          : op === "update" || (op === "delete" && revision !== undefined)
+            ? { expected: checkRevision(revision) }
+            : {}
+      if (op === "delete") return { key, ...expected }
+      if (value === undefined) throw new ValidationError(`The write of key "${key}" has no value`)
+      const bytes = Buffer.from(value, "base64")
+      return {
+        key,
+        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counted),
+        ...expected
+      }
+    })
+  )
+}
+
+const checkValue = (key: string, value: StoredValue, counted = new Counted()): StoredValue => {
+  const what = `The value of key "${key}"`
+  if (value.bytes.byteLength > Limits.kvValueBytes) {
+    throw new LimitExceededError(what, value.bytes.byteLength, Limits.kvValueBytes, "bytes")
+  }
+  if (value.type === "json") {
+    const text = Buffer.from(value.bytes).toString()
+    checkShape(what, text, Limits.jsonDepth, counted)
+    if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
+      throw new ValidationError(`${what} is announced as JSON and is none`)
+    }
+  }
+  return value.type === "text" && !isUtf8(value.bytes) ? { type: "raw", bytes: value.bytes } : value
+}
+
+const notJson: unknown = Symbol("not JSON")
+
+const toEntry = (entry: KvEntryRow): StoredEntry => ({
+  key: entry.key,
+  value: base64(entry.value.bytes),
+  contentType: contentTypes[entry.value.type],
+  revision: entry.revision,
+  created_at: new Date(entry.createdAt).toISOString(),
+  operation: entry.operation === "put" ? "put" : "delete",
+  ...(entry.expiresAt === undefined ? {} : { expires_at: new Date(entry.expiresAt).toISOString() })
+})
+
+const base64 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64")

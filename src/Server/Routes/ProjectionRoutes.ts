@@ -1,0 +1,318 @@
+/** Projections over HTTP: for users and operators (REST), for workers that own them, and for existing runners (Connect). */
+import * as Effect from "effect/Effect"
+import type { EffectKind } from "../../Client/Client.ts"
+import type {
+  PauseProjectionOptions,
+  ProjectionsApi,
+  ProjectionStateResult,
+  ProjectionStatusInfo
+} from "../../Client/Projections.ts"
+import type { Raw } from "../../Client/Named.ts"
+import {
+  EventNotFoundError,
+  InvalidStateError,
+  type IronflowError,
+  ProjectionBehindError,
+  ValidationError
+} from "../../Errors.ts"
+import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import {
+  type CatchupAnswer,
+  Pause,
+  type RebuildOptions,
+  RebuildRequest,
+  rows
+} from "../../Protocol/Projections.ts"
+import { Named, rows as service } from "../../Protocol/ProjectionService.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { PageQuery } from "../../Engine/Pages.ts"
+import { seen } from "../Http/PagedReply.ts"
+import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
+import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
+import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, paging, reading } from "./RowRoute.ts"
+
+/** Most projections that one request waits for. */
+const BATCH = 16
+
+/** States in one answer. */
+const MOST_STATES = 1000
+
+type Api = Raw<ProjectionsApi<EffectKind>>
+
+const listedIn = (engine: EngineService) => (call: Call, page: PageQuery) =>
+  seen(call, engine.projections.listPage(call.environment)(page))
+
+/** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
+export const projectionRoutes = (
+  engine: EngineService,
+  closing: Effect.Effect<void>
+): ReadonlyArray<Route> => {
+  const apiOf = (call: Call): Api => engine.projections.client(call.environment)
+  const nameOf = (call: Call): string => variable(call, "name")
+
+  return [
+    paging(rows.listProjections, listedIn(engine), (call) =>
+      // pages in browsers expect an object around the list, servers a bare one
+      isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
+    ),
+    answering(rows.restGetProjection, (call) => get(apiOf(call), call)),
+    answering(rows.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
+    answering(rows.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
+    reading(rows.pauseProjection, "Pause", (options, call) =>
+      asManager(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
+    ),
+    answering(rows.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
+    reading(rows.rebuildProjection, "Rebuild", (options, call) =>
+      Effect.map(asManager(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
+        ...rebuildOf(info),
+        ...info
+      }))
+    ),
+    answering(rows.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
+    answering(rows.cancelRebuild, (call) =>
+      Effect.fail(
+        new InvalidStateError(
+          `A rebuild of projection "${nameOf(call)}" cannot be taken back: its state was forgotten when it began. ` +
+            "Pause the projection to keep the rest for later"
+        )
+      )
+    ),
+    answering(rows.projectionCatchup, (call) =>
+      Effect.gen(function* () {
+        const { minSeq, timeoutMs } = yield* checked(() => ({
+          minSeq: readNumber(call, "minSeq", 0),
+          timeoutMs: readNumber(call, "timeout", MAX_WAIT_MS)
+        }))
+        return yield* catchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
+      })
+    ),
+    reading(rows.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
+      items.length > BATCH
+        ? Effect.fail(new ValidationError(`Catchup takes at most ${BATCH} items, got ${items.length}`))
+        : Effect.map(
+            Effect.forEach(
+              items,
+              ({ minSeq, name }) =>
+                Effect.match(catchup(apiOf(call), name, minSeq, timeoutMs, closing), {
+                  onSuccess: (result) => ({ result }),
+                  onFailure: ({ code, message }) => ({ error: { code, message } })
+                }),
+              { concurrency: "unbounded" }
+            ),
+            (results) => ({ results })
+          )
+    ),
+    reading(rows.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
+      waitForEvent(engine, asked, call, closing)
+    ),
+    answering(rows.projectionChanges, (call) =>
+      Effect.gen(function* () {
+        const { query } = call
+        const limit = yield* checked(() => readNumber(call, "limit", 100))
+        const { states, ...page } = yield* engine.projections.changes(call.environment)(nameOf(call), {
+          since: query.get("since") ?? undefined,
+          partition: query.get("partition") ?? undefined,
+          after: query.get("after") ?? undefined,
+          limit: Math.min(Math.max(1, limit), MOST_STATES)
+        })
+        return { ...page, states: states.map(({ result, revision }) => ({ ...stateRow(result), revision })) }
+      })
+    ),
+    answering(rows.deadLetters, (call) =>
+      Effect.gen(function* () {
+        const page = yield* checked(() => ({
+          after: readNumber(call, "after", 0),
+          limit: readNumber(call, "limit", 100)
+        }))
+        const letters = yield* apiOf(call).deadLetters(nameOf(call), page)
+        return {
+          deadLetters: letters.filter(({ event }) => mayHaveEvent(call.caller, call.environment, event.name))
+        }
+      })
+    ),
+    reading(rows.retryDeadLetters, "Retry", ({ position }, call) =>
+      Effect.map(
+        position === undefined
+          ? apiOf(call).retryDeadLetters(nameOf(call))
+          : Effect.as(apiOf(call).retryDeadLetter(nameOf(call), position), 1),
+        (retrying) => ({ retrying })
+      )
+    ),
+    ...connectRoutes(engine, closing),
+    ...projectionOwnerRoutes(engine, closing),
+    ...projectionRunnerRoutes(engine)
+  ]
+}
+
+/** The same over ConnectRPC, for those who speak that: names in the body, 64-bit integers as text. */
+const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+  const apiOf = (call: Call): Api => engine.projections.client(call.environment)
+
+  return [
+    paging(service.connectListProjections, listedIn(engine)),
+    reading(service.getProjectionStatus, "Projection", ({ name }, call) => apiOf(call).status(name)),
+    reading(service.connectResumeProjection, "Projection", ({ name }, call) =>
+      asManager(call, apiOf(call).resume(name))
+    ),
+    answering(service.connectPauseProjection, (call) =>
+      Effect.flatMap(
+        checked(() => ({ options: readPause(call.body), ...readName(call.body) })),
+        ({ name, options }) => asManager(call, apiOf(call).pause(name, pauseOf(options)))
+      )
+    ),
+    answering(service.connectRebuildProjection, (call) =>
+      Effect.flatMap(
+        checked(() => ({ ...readName(call.body), options: readRebuild(call.body) })),
+        ({ name, options }) => Effect.map(rebuild(apiOf(call), name, options), rebuildOf)
+      )
+    ),
+    reading(
+      service.waitProjectionCatchup,
+      "WaitProjectionCatchup",
+      ({ minSeq, name, timeoutMs = MAX_WAIT_MS }, call) =>
+        catchup(apiOf(call), name, minSeq, timeoutMs, closing)
+    ),
+    reading(service.waitForEvent, "WaitForEvent", (asked, call) => waitForEvent(engine, asked, call, closing))
+  ]
+}
+
+// what is said of mistakes tells the name from the rest
+const readName = decoder(Named, "Projection")
+const readPause = decoder(Pause, "Pause")
+const readRebuild = decoder(RebuildRequest, "Rebuild")
+
+/** Waits for an event. */
+const waitForEvent = (
+  engine: EngineService,
+  {
+    eventId,
+    projection,
+    timeoutMs = MAX_WAIT_MS
+  }: { eventId: string; projection: string; timeoutMs?: number },
+  { environment }: Call,
+  closing: Effect.Effect<void>
+): Effect.Effect<CatchupAnswer, IronflowError> =>
+  Effect.flatMap(engine.log.positionOf(environment, eventId), (position) =>
+    position === undefined
+      ? Effect.fail(new EventNotFoundError(eventId))
+      : catchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
+  )
+
+/** Empty is how some clients say that they give none. */
+const pauseOf = ({ by, reason }: PauseProjectionOptions): PauseProjectionOptions => ({
+  ...(by ? { by } : {}),
+  ...(reason ? { reason } : {})
+})
+
+/** A browser says so in headers that servers do not send. */
+const isFromPage = ({ request }: Call): boolean =>
+  request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined
+
+const get = (api: Api, call: Call) =>
+  Effect.gen(function* () {
+    const name = variable(call, "name")
+    const partition = call.query.get("partition")
+    const state = yield* api.get(name, partition ? { partition } : {})
+    const { mode, status, errorMessage } = yield* api.status(name)
+    const { lastEventSeq, updatedAt, version } = state
+    return {
+      name,
+      version,
+      mode,
+      status,
+      lastEventSeq,
+      updatedAt,
+      ...(errorMessage === undefined ? {} : { errorMessage }),
+      ...(state.lastEventId === undefined
+        ? {}
+        : { state: { projectionName: name, environmentId: call.environment, ...stateRow(state) } })
+    }
+  })
+
+/** The state of a partition as its row has it. */
+const stateRow = ({ lastEventId = "", lastEventTime = "", partition, ...result }: ProjectionStateResult) => ({
+  ...result,
+  // of any type
+  state: result.state as unknown,
+  partitionKey: partition,
+  lastEventId,
+  lastEventTime
+})
+
+const rebuild = (
+  api: Api,
+  name: string,
+  { dryRun, fromEventId, partition }: RebuildOptions
+): Effect.Effect<ProjectionStatusInfo, IronflowError> => {
+  if (partition || fromEventId) {
+    return Effect.fail(
+      new ValidationError(
+        "A projection is rebuilt as a whole, from the beginning of the log: leave `partition` and `from_event_id` out"
+      )
+    )
+  }
+  return dryRun === true ? api.status(name) : api.rebuild(name)
+}
+
+/** What whoever manages a projection is told of it, who may not read it: not what it has failed with, where data may stand. */
+const asManager = <E>(
+  { caller, environment }: Call,
+  steered: Effect.Effect<ProjectionStatusInfo, E>
+): Effect.Effect<ProjectionStatusInfo, E> =>
+  Effect.map(steered, (info) => {
+    if (caller?.isNotDenied("projection:read", `projection:${info.name}`, environment) ?? true) return info
+    const { errorMessage, failing: _, lastError: __, ...rest } = info
+    return errorMessage === undefined
+      ? rest
+      : { ...rest, message: `It has failed at an event; with what, takes "projection:read"` }
+  })
+
+const rebuildOf = (info: ProjectionStatusInfo) => ({
+  projectionName: info.name,
+  status: info.rebuildTo === undefined ? "completed" : "running",
+  lastEventSeq: info.lastEventSeq,
+  ...(info.rebuildTo === undefined ? {} : { targetSeq: info.rebuildTo }),
+  remainingEvents: info.lag
+})
+
+/** Waits, but no longer than a request may; that the time is up is an answer, and no failure. */
+const catchup = (
+  api: Api,
+  name: string,
+  minSeq: number,
+  timeoutMs: number,
+  closing: Effect.Effect<void>
+): Effect.Effect<CatchupAnswer, IronflowError> =>
+  Effect.gen(function* () {
+    const waited = api.waitForCatchup(name, { after: minSeq, timeout: Math.min(timeoutMs, MAX_WAIT_MS) })
+    const behind = yield* Effect.raceFirst(Effect.as(waited, undefined), closing).pipe(
+      Effect.as(undefined),
+      Effect.catchIf(
+        (error): error is ProjectionBehindError => error instanceof ProjectionBehindError,
+        (error) => Effect.succeed(error)
+      )
+    )
+    const info = yield* api.status(name)
+    const caughtUp = behind === undefined && (info.lastEventSeq >= minSeq || (yield* isAt(api, name, minSeq)))
+    return {
+      caughtUp,
+      timedOut: !caughtUp,
+      currentSeq: info.lastEventSeq,
+      targetSeq: minSeq,
+      behindByEvents: caughtUp ? 0 : info.lag,
+      ...(info.status === "rebuilding" ? { rebuilding: true } : {}),
+      mode: info.mode,
+      ...(caughtUp ? {} : { message: info.message })
+    }
+  })
+
+/** Nothing up to `target` is left to be projected, though the last save was before it. */
+const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
+  Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
+    onSuccess: () => true,
+    onFailure: () => false
+  })

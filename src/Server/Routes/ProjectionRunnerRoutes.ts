@@ -1,0 +1,171 @@
+/**
+ * What existing runners of projections call: `ProjectionService` of ConnectRPC, as JSON.
+ *
+ * There is no `StreamProjectionEvents`: its 404 makes a runner poll, and a poll carries the state that it goes on from,
+ * which the stream cannot do for partitions.
+ */
+import * as Effect from "effect/Effect"
+import { object } from "../../Client/HttpCalls.ts"
+import { type IronflowError, ProjectionSaveRefusedError, ValidationError } from "../../Errors.ts"
+import { encodeJson } from "../../Json.ts"
+import { checkSize, projectionStateBytes } from "../../Limits.ts"
+import type {
+  ProjectionLogEvent,
+  ProjectionRegistration,
+  ProjectionSaved
+} from "../../Protocol/ProjectionOwners.ts"
+import { rows } from "../../Protocol/ProjectionService.ts"
+import { show } from "../../Show.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
+import { checkEvents, mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
+import type { Call, Reply, Route } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { reading, replying, withBody } from "./RowRoute.ts"
+
+export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const { projections } = engine
+  return [
+    reading(rows.registerProjection, "RegisterProjection", (request, call) =>
+      Effect.gen(function* () {
+        const registration = yield* checked(() => {
+          const registration = registrationOf(request)
+          checkProjectionEvents(call, registration.events)
+          return registration
+        })
+        const { position, status } = yield* projections.register(call.environment, registration)
+        return { status, ...(position === 0 ? {} : { lastEventSeq: position }) }
+      })
+    ),
+    reading(rows.getProjection, "GetProjection", ({ name, partition }, call) =>
+      Effect.map(
+        projections.client(call.environment).get(name, partition ? { partition } : {}),
+        ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
+          name,
+          partition,
+          // of any type
+          ...(lastEventId === undefined
+            ? {}
+            : { state: state as unknown, lastEventId, lastEventTime, version }),
+          mode
+        })
+      )
+    ),
+    replying(
+      rows.pollProjectionEvents,
+      withBody(rows.pollProjectionEvents, "PollProjectionEvents", ({ batchSize, name }, call) =>
+        Effect.gen(function* () {
+          const { events, position, state } = yield* projections.handOut(
+            call.environment,
+            name,
+            batchSize || DEFAULT_BATCH
+          )
+          yield* checked(() => checkHandedOut(call, events))
+          return rawJson({
+            events: events.length === 0 ? undefined : `[${events.map(encodeEvent).join(",")}]`,
+            currentState: events.length === 0 ? undefined : state,
+            lastEventSeq: position === 0 ? undefined : `"${position}"`
+          })
+        })
+      )
+    ),
+    reading(rows.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
+      Effect.gen(function* () {
+        const what = `State of projection "${name}"`
+        const text = yield* checked(() =>
+          checkSize(what, encodeJson(state ?? {}, what) ?? "{}", projectionStateBytes)
+        )
+        return yield* answer(
+          name,
+          yield* projections.saveTokenless({
+            environment: call.environment,
+            name,
+            position: lastEventSeq,
+            state: text
+          })
+        )
+      })
+    ),
+    reading(rows.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
+      Effect.flatMap(
+        projections.saveTokenless({ environment: call.environment, name, position: lastEventSeq }),
+        (saved) => answer(name, saved)
+      )
+    )
+  ]
+}
+
+/** Throws `UnauthorizedError` when a policy denies subscribing to what the projection is to be given. */
+export const checkProjectionEvents = (
+  { caller, environment }: Call,
+  events: ReadonlyArray<unknown>
+): void => {
+  // what is no pattern is refused by whoever reads it
+  for (const event of events) {
+    if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)
+  }
+}
+
+/** The same for what it is given now: another may have registered it. */
+export const checkHandedOut = (
+  { caller, environment }: Call,
+  events: ReadonlyArray<ProjectionLogEvent>
+): void => {
+  if (caller === undefined) return
+  for (const { entity, name } of events) {
+    if (entity !== undefined) caller.checkNotDenied("stream:read", `stream:${entity.id}`, environment)
+    if (mayHaveEvent(caller, environment, name, entity)) continue
+    caller.checkNotDenied(
+      "subscription:read",
+      `subscription:events:${name}`,
+      environment,
+      reachOf(`events:${name}`)
+    )
+  }
+}
+
+/** Events in a batch for a runner that does not say. */
+const DEFAULT_BATCH = 100
+
+const registrationOf = ({
+  events,
+  mode,
+  name,
+  partitionKey
+}: {
+  readonly events: ReadonlyArray<string>
+  readonly mode?: string
+  readonly name: string
+  readonly partitionKey?: string
+}): ProjectionRegistration => {
+  if (mode !== "managed" && mode !== "external") {
+    throw new ValidationError(
+      `RegisterProjection: \`mode\` must be "managed" or "external", got ${show(mode)}`
+    )
+  }
+  return { name, events, mode, ...(partitionKey ? { partitionKey } : {}) }
+}
+
+const answer = (name: string, saved: ProjectionSaved): Effect.Effect<{ ok: boolean }, IronflowError> =>
+  saved._tag === "Saved"
+    ? Effect.succeed({ ok: true })
+    : Effect.fail(new ProjectionSaveRefusedError(name, saved.reason))
+
+/** Data goes out as it came in, without being parsed. */
+const encodeEvent = (event: ProjectionLogEvent): string =>
+  object({
+    id: JSON.stringify(event.id),
+    name: JSON.stringify(event.name),
+    data: event.data,
+    seq: String(event.position),
+    timestamp: JSON.stringify(new Date(event.timestamp).toISOString()),
+    source: event.source === undefined ? undefined : JSON.stringify(event.source),
+    metadata: event.metadata,
+    entity: event.entity === undefined ? undefined : JSON.stringify(event.entity),
+    kind: '"PROJECTION_EVENT_KIND_EVENT"'
+  })
+
+const rawJson = (members: { readonly [name: string]: string | undefined }): Reply => ({
+  status: 200,
+  text: object(members)
+})

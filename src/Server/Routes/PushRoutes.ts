@@ -1,0 +1,96 @@
+/** What push handlers report over HTTP while their turns live, and how endpoints are registered. */
+import * as Effect from "effect/Effect"
+import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { rows, type TurnUpdate } from "../../Protocol/Push.ts"
+import { permitted, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, listing, replying } from "./RowRoute.ts"
+import { checkReport } from "../../Protocol/TurnReports.ts"
+
+/** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
+export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
+  replying(rows.pushTurn, (call) =>
+    Effect.gen(function* () {
+      const jobId = variable(call, "jobId")
+      const read = yield* checked(() => readUpdate(call, jobId))
+      const environment = yield* environmentOfRun(engine.runs, call, read.runId, "*")
+      const { answered, reports } = permitted(call.caller, environment, [
+        { jobId, runId: read.runId, ops: read.ops }
+      ])
+      const update = { ...read, ops: reports[0]?.ops ?? [] }
+      // what is reported is stored, whoever hangs up; what is waited for is not
+      const updated = yield* update.ops.length > 0
+        ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
+        : Effect.raceFirst(
+            engine.push.update(jobId, update, boundTo(call)),
+            Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
+          )
+      return json({ ...updated, ack: answered([updated.ack])[0] })
+    })
+  ),
+  answering(rows.registerPushEndpoint, (call) =>
+    Effect.gen(function* () {
+      const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
+      const functions = yield* engine.push.register(call.environment, url, (functions) => {
+        for (const fn of functions) checkRegistering(call.caller, call.environment, fn)
+      })
+      return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
+    })
+  ),
+  listing(rows.listPushEndpoints, (call) =>
+    Effect.sync(() =>
+      engine.push
+        .list(call.environment)
+        .map((endpoint) => ({
+          ...endpoint,
+          id: endpoint.url,
+          functionIds: endpoint.functionIds.filter(call.shows)
+        }))
+        .filter(({ functionIds }) => functionIds.length > 0)
+    )
+  ),
+  answering(rows.removePushEndpoint, (call) =>
+    Effect.gen(function* () {
+      const url = yield* checked(() => {
+        const url = readUrl(call.query.get("url"))
+        const endpoint = engine.push
+          .list(call.environment)
+          .find((one) => one.url === (URL.parse(url)?.href ?? url))
+        for (const id of endpoint?.functionIds ?? []) {
+          call.caller?.check("function:register", `function:${id}`, call.environment)
+        }
+        return url
+      })
+      if (!(yield* engine.push.remove(call.environment, url)))
+        yield* Effect.fail(new EndpointNotFoundError(url))
+    })
+  )
+]
+
+const readUrl = (url: unknown): string => {
+  if (typeof url === "string" && url !== "") return url
+  throw new ValidationError("The endpoint needs a `url`")
+}
+
+const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
+  if (!isObject(body)) throw new ValidationError("Update: the body must be an object")
+  const { late, logs, ops, pauses, runId, waitMs } = body
+  checkReport({ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }, "Update")
+  if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
+    throw new ValidationError("Update: `waitMs` must be a number of milliseconds")
+  }
+  if (pauses !== undefined && typeof pauses !== "boolean") {
+    throw new ValidationError("Update: `pauses` must be true or false")
+  }
+  if (
+    late !== undefined &&
+    !(isObject(late) && typeof late.stepName === "string" && Number.isFinite(late.lingerMs))
+  ) {
+    throw new ValidationError("Update: `late` must have `stepName` and `lingerMs`")
+  }
+  // every field has been checked
+  return body as unknown as TurnUpdate
+}

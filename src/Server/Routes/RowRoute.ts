@@ -1,0 +1,78 @@
+/** The route of a row: who may call, what is read of the body, and how it is answered are what the row says. */
+import * as Effect from "effect/Effect"
+import type { IronflowError } from "../../Errors.ts"
+import type { Codec } from "../../Protocol/Codec.ts"
+import { decoder, encoder } from "../../Protocol/Requests.ts"
+import { accessTo, type Row, statusOf } from "../../Protocol/Row.ts"
+import type { Page, PageQuery } from "../../Engine/Pages.ts"
+import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
+import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+
+type Options = Partial<Pick<Route, "reads">>
+
+/** Answers as `reply` does. */
+export const replying = (
+  row: Row,
+  reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
+  { reads = "json" }: Options = {}
+): Route => ({
+  endpoint: row,
+  access: accessTo(row),
+  fromWorker: row.fromWorker === true,
+  reads,
+  answer: reply
+})
+
+/** Answers with what `ask` gives. */
+export const answering = <A>(
+  row: Row<A>,
+  ask: (call: Call) => Effect.Effect<A, IronflowError>,
+  options?: Options
+): Route => {
+  const { answer } = row
+  const status = statusOf(row)
+  if (answer === undefined) return replying(row, (call) => Effect.as(ask(call), noContent), options)
+  const encode = encoder(answer)
+  return replying(row, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
+}
+
+/** The same for a call with a body, which is read first. `what` names it in what is said of mistakes. */
+export const reading = <A, B>(
+  row: Row<A, B>,
+  what: string,
+  ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
+): Route => answering(row, withBody(row, what, ask))
+
+/** Reads the body of a call before it is answered. */
+export const withBody = <A, B>(
+  row: Row<unknown, B>,
+  what: string,
+  then: (body: B, call: Call) => Effect.Effect<A, IronflowError>
+): ((call: Call) => Effect.Effect<A, IronflowError>) => {
+  const read = decoder<B>(row.body as Codec<B>, what)
+  return (call) =>
+    Effect.flatMap(
+      checked(() => read(call.body)),
+      (body) => then(body, call)
+    )
+}
+
+/** Answers with a list that is read page by page, without what may not be seen. */
+export const paging = <A>(
+  row: Row<A>,
+  read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
+  options: (call: Call) => Paging = () => ({})
+): Route => {
+  const reply = pagedReply(row)
+  return replying(row, (call) => reply(call.query, (page) => read(call, page), options(call)))
+}
+
+/** Answers with a list that is in memory, without what may not be seen. */
+export const listing = <A>(
+  row: Row<A>,
+  ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
+): Route => {
+  const reply = listReply(row)
+  return replying(row, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
+}

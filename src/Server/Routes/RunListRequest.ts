@@ -1,0 +1,129 @@
+/** Requests for lists of runs: what they ask for, and what their caller may find. */
+import type { ListRunsOptions } from "../../Client/Client.ts"
+import { mayHaveEvent, mayHaveStream } from "../../Engine/Access/WorkerAccess.ts"
+import type { Visible } from "../../Engine/Runs/RunSearch.ts"
+import { ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { nearest } from "../../OptionKeys.ts"
+import { membersOf, otherCase } from "../../Protocol/Codec.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import { listFilters, type ListRuns, ListRunsRequest } from "../../Protocol/RunLists.ts"
+import { decodeRunStatus } from "../../Protocol/Runs.ts"
+import { checkFilterNames } from "../../RunFilters.ts"
+import { type RunStatus, runStatuses } from "../../RunStatus.ts"
+import type { Call } from "../Http/Route.ts"
+
+const readList = decoder(ListRunsRequest, "ListRuns")
+
+/** Those that may be there several times. */
+const several: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
+
+const members: ReadonlySet<string> = new Set(
+  Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
+)
+/** What a list could be narrowed by in 0.8.0. */
+const first: ReadonlySet<string> = new Set(["functionId", "function_id", "status", "limit", "cursor"])
+/** Filters of other servers. */
+const elsewhere: ReadonlySet<string> = new Set(["since", "until"])
+
+/**
+ * Refuses a filter that is not known here, in the words that are said of options. What else is in requests of clients that know only
+ * the filters of 0.8.0 has always been passed over, and still is unless it is almost the name of a filter.
+ */
+const checkMembers = (names: ReadonlyArray<string>): void => {
+  const isNew = names.some((name) => members.has(name) && !first.has(name))
+  for (const name of names) {
+    if (members.has(name)) continue
+    if (isNew || elsewhere.has(name) || nearest(name, [...members]) !== undefined) {
+      checkFilterNames({ [name]: true })
+    }
+  }
+}
+
+/** The request in a body. */
+export const readListBody = (body: unknown): ListRuns => {
+  if (isObject(body)) checkMembers(Object.keys(body))
+  return readList(body)
+}
+
+/** The request in the query of a URL. */
+export const readListQuery = (query: URLSearchParams): ListRuns => {
+  checkMembers([...query.keys()])
+  const { limit, ...rest } = Object.fromEntries(query)
+  const filters = Object.fromEntries(
+    listFilters.flatMap((name): ReadonlyArray<readonly [string, unknown]> => {
+      const values = query.getAll(name).filter((value) => value !== "")
+      if (values.length === 0) return []
+      if (name === "attributes") return [[name, attributesOf(values)]]
+      return [[name, several.has(name) ? values : values.at(-1)]]
+    })
+  )
+  return readList({
+    ...Object.fromEntries(Object.entries(rest).filter(([name]) => !filterNames.has(name))),
+    ...filters,
+    // the number that it is in a body; what is none is refused as there
+    ...(limit === undefined ? {} : { limit: /^\d+$/.test(limit) ? Number(limit) : limit })
+  })
+}
+
+const filterNames: ReadonlySet<string> = new Set(listFilters)
+
+const attributesOf = (values: ReadonlyArray<string>): { readonly [path: string]: string } =>
+  Object.fromEntries(
+    values.map((value) => {
+      const at = value.indexOf("=")
+      if (at > 0) return [value.slice(0, at), value.slice(at + 1)]
+      throw new ValidationError(
+        `ListRuns: \`attributes\` must be a path and its value, as in event.data.orderId=o-17, got "${value.slice(0, 64)}"`
+      )
+    })
+  )
+
+/** What it asks for. An empty text stands for nothing. */
+export const listOptionsOf = ({
+  attributes,
+  cursor,
+  functionId,
+  functionIds,
+  limit,
+  status,
+  statuses,
+  ...others
+}: ListRuns): ListRunsOptions => {
+  const functions = [
+    ...(functionId === undefined || functionId === "" ? [] : [functionId]),
+    ...(functionIds ?? [])
+  ]
+  const some = [
+    ...(status === undefined || status === "" || status === "RUN_STATUS_UNSPECIFIED" ? [] : [status]),
+    ...(statuses ?? [])
+  ].map(readStatus)
+  return {
+    ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined && value !== "")),
+    // an empty list is refused: it does not mean all
+    ...(functions.length === 0 && functionIds === undefined ? {} : { functionId: functions }),
+    ...(some.length === 0 && statuses === undefined ? {} : { status: some }),
+    // the engine checks what the values are
+    ...(attributes === undefined
+      ? {}
+      : { attributes: attributes as NonNullable<ListRunsOptions["attributes"]> }),
+    ...(limit === undefined || limit === 0 ? {} : { limit }),
+    ...(cursor === undefined || cursor === "" ? {} : { cursor })
+  }
+}
+
+const readStatus = (text: string): RunStatus => {
+  const status = decodeRunStatus(text)
+  if (status !== undefined) return status
+  throw new ValidationError(
+    `ListRuns: "${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
+  )
+}
+
+/** Runs, and events that have started runs, that the caller may find. */
+export const visibleTo = ({ caller, environment, shows }: Call): Visible => ({
+  run: shows,
+  event: ({ entity, name }) =>
+    mayHaveEvent(caller, environment, name, entity) &&
+    (entity === undefined || mayHaveStream(caller, environment, entity.id))
+})

@@ -1,0 +1,252 @@
+/** What clients ask over HTTP of runs. */
+import * as Effect from "effect/Effect"
+import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
+import type { Raw } from "../../Client/Named.ts"
+import { checked } from "../../Checked.ts"
+import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { PageQuery } from "../../Engine/Pages.ts"
+import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
+import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import { encoder } from "../../Protocol/Requests.ts"
+import type { ListRuns } from "../../Protocol/RunLists.ts"
+import type { Row } from "../../Protocol/Row.ts"
+import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Protocol/Runs.ts"
+import { pagedReply } from "../Http/PagedReply.ts"
+import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
+import { answering, paging, reading, replying, withBody } from "./RowRoute.ts"
+import { listOptionsOf, readListBody, readListQuery, visibleTo } from "./RunListRequest.ts"
+
+type Api = Raw<ClientApi<EffectKind>>
+
+/** The routes of runs. `giveUpAfter` is for those who wait for one. */
+export const runRoutes = (
+  engine: EngineService,
+  giveUpAfter: (ms: number) => GiveUp
+): ReadonlyArray<Route> => {
+  const apiOf = (call: Call): Api => engine.client(call.environment)
+  const withoutDenied = withoutDeniedIn(engine)
+  /** Whoever may do something to a run need not be allowed to read it. */
+  const steered = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
+    Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => shown)
+
+  /** A call about one run, which some clients call `id` and some `runId`. */
+  const aboutRun = <A, B extends RunId>(
+    row: Row<A, B>,
+    what: string,
+    ask: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
+  ): Route =>
+    reading(
+      row,
+      what,
+      withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
+    )
+  const steering = <B extends RunId>(
+    row: Row<WireRun, B>,
+    what: string,
+    steer: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
+  ): Route =>
+    aboutRun(row, what, (api, id, body, call) =>
+      Effect.map(
+        Effect.flatMap(steer(api, id, body, call), (run) => steered(call, run)),
+        encodeRun
+      )
+    )
+
+  const stepsOf = (call: Call, id: string, page: PageQuery) =>
+    Effect.map(engine.runs.stepsPage(call.environment, id, page), ({ items, ...next }) => ({
+      items: items.map((step) => withoutEvent(call, step)),
+      ...next
+    }))
+  const replySteps = pagedReply(rows.getRunSteps)
+
+  const list = (request: ListRuns, call: Call) =>
+    Effect.gen(function* () {
+      const options = yield* checked(() => listOptionsOf(request))
+      const { damaged = [], ...page } = yield* engine.runs.list(call.environment, options, visibleTo(call))
+      const shown = page.runs.filter(({ id }) => call.shows(id))
+      const shownDamaged = damaged.filter(({ id }) => call.shows(id))
+      const left = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
+      const runs = yield* withoutDenied(call, shown)
+      return {
+        ...page,
+        runs: runs.map(encodeRun),
+        ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
+        totalCount: page.totalCount - left
+      }
+    })
+
+  return [
+    aboutRun(rows.getRun, "GetRun", (api, id, _, call) =>
+      Effect.map(
+        Effect.flatMap(api.getRun(id), (run) => withoutDenied(call, [run])),
+        ([run]) => encodeRun(run!)
+      )
+    ),
+    answering(rows.listRuns, (call) =>
+      Effect.flatMap(
+        checked(() => readListBody(call.body)),
+        (request) => list(request, call)
+      )
+    ),
+    answering(rows.restRuns, (call) =>
+      Effect.flatMap(
+        checked(() => readListQuery(call.query)),
+        (request) => list(request, call)
+      )
+    ),
+    steering(rows.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
+    steering(rows.retryRun, "RetryRun", (api, id, { fromStep }) => api.retryRun(id, nonEmpty(fromStep))),
+    steering(rows.resumeRun, "ResumeRun", resumeRun),
+    steering(rows.restResumeRun, "Resume", resumeRun),
+    aboutRun(rows.pauseRun, "PauseRun", (api, id, { reason }, call) =>
+      Effect.map(
+        Effect.flatMap(api.pauseRun(id, reason), (run) => steered(call, run)),
+        (run) => ({
+          status: run.status === "paused" ? ("paused" as const) : ("pause_requested" as const),
+          run: encodeRun(run)
+        })
+      )
+    ),
+    replying(
+      rows.getRunSteps,
+      withBody(
+        rows.getRunSteps,
+        "GetRunSteps",
+        withRunId("GetRunSteps", (id, _, call) => replySteps(call.query, (page) => stepsOf(call, id, page)))
+      )
+    ),
+    paging(rows.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
+    paging(
+      rows.runAudit,
+      (call, page) =>
+        Effect.map(
+          engine.runs.auditPage(call.environment, variable(call, "id"), page),
+          ({ items, ...next }) => ({
+            items: items.map((event) => ({ ...event, details: withoutEvent(call, event.details) })),
+            ...next
+          })
+        ),
+      (call) => ({ what: `events of run ${variable(call, "id")}` })
+    ),
+    paging(
+      rows.runLogs,
+      (call, page) => engine.runs.logsPage(call.environment, variable(call, "id"), page),
+      (call) => ({ what: `lines of run ${variable(call, "id")}` })
+    ),
+    answering(rows.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
+    replying(rows.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
+    reading(rows.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
+    reading(rows.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
+  ]
+}
+
+const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
+
+/** Data of an event that a policy denies does not come by way of a run that it has started. */
+const withoutDeniedIn =
+  (engine: EngineService) =>
+  (
+    { caller, environment }: Call,
+    runs: ReadonlyArray<Run>
+  ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
+    caller?.isDenied("subscription:read") !== true
+      ? Effect.succeed(runs)
+      : Effect.forEach(runs, (run) =>
+          Effect.map(engine.runs.eventName(environment, run.id), (name) => {
+            if (name === undefined || mayHaveEvent(caller, environment, name)) return run
+            const { input: _, ...rest } = run
+            return rest
+          })
+        )
+
+/** Nor by way of a step that has waited for it. */
+const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
+  { caller, environment }: Call,
+  step: A
+): Omit<A, "output"> => {
+  const { output, ...rest } = step
+  if (step.kind !== "waitForEvent" || !isObject(output) || typeof output.name !== "string") return step
+  return mayHaveEvent(caller, environment, output.name) ? step : rest
+}
+
+/** A run as the caller may know it who may not read it, and has done something to it. */
+export const readable = ({ caller, environment }: Call, run: Run): Run => {
+  if (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) return run
+  const { error: _, input: __, output: ___, ...rest } = run
+  return rest
+}
+
+/** Resuming a failed run is to retry it. */
+const resumeRun = (
+  api: Api,
+  id: string,
+  { fromStep }: { readonly fromStep?: string },
+  { caller, environment }: Call
+): Effect.Effect<Run, IronflowError> =>
+  Effect.gen(function* () {
+    if (caller?.isDenied("run:retry") === true) {
+      const { status } = yield* api.getRun(id)
+      yield* checked(
+        () => status === "paused" || caller.checkNotDenied("run:retry", `run:${id}`, environment)
+      )
+    }
+    return yield* api.resumeRun(id, nonEmpty(fromStep))
+  })
+
+/** Takes the id out of a request about one run. Fails with `ValidationError` when there is none. */
+const withRunId =
+  <A, B extends RunId>(
+    what: string,
+    then: (id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
+  ) =>
+  (body: B, call: Call): Effect.Effect<A, IronflowError> => {
+    const id = body.id || body.runId
+    return id
+      ? then(id, body, call)
+      : Effect.fail(new ValidationError(`${what}: \`id\` must be the id of a run`))
+  }
+
+const encodeAnswer = encoder(RunAnswer)
+
+const waitForRun = (
+  engine: EngineService,
+  call: Call,
+  giveUpAfter: (ms: number) => GiveUp
+): Effect.Effect<Reply, IronflowError> =>
+  Effect.suspend(() => {
+    const id = variable(call, "id")
+    const text = call.query.get("timeout")
+    const timeout = text === null ? MAX_WAIT_MS : Number(text)
+    if (!(timeout >= 0) || text?.trim() === "") {
+      return Effect.fail(
+        new ValidationError(`\`timeout\` must be a number of milliseconds, got "${text?.slice(0, 64)}"`)
+      )
+    }
+    const giveUp = giveUpAfter(Math.min(timeout, MAX_WAIT_MS))
+    return Effect.flatMap(engine.runs.awaitEnd(call.environment, id, giveUp), (run) =>
+      run === undefined
+        ? Effect.succeed(noContent)
+        : Effect.map(withoutDeniedIn(engine)(call, [run]), ([run]) => json(encodeAnswer(encodeRun(run!))))
+    )
+  })
+
+const patchStep = (
+  api: Api,
+  {
+    stepId,
+    output,
+    reason
+  }: { readonly stepId: string; readonly output?: unknown; readonly reason?: string },
+  { caller, environment }: Call
+): Effect.Effect<RunStep, IronflowError> =>
+  Effect.gen(function* () {
+    const runId = stepId.slice(0, stepId.indexOf(":"))
+    yield* checked(() => caller?.checkNotDenied("run:patch", `run:${runId}`, environment))
+    yield* api.patchStep(stepId, output ?? null, reason)
+    const steps = yield* api.getRunSteps(runId)
+    const step = steps.find(({ id }) => id === stepId)
+    return step ?? (yield* new StepNotFoundError(runId, stepId))
+  })

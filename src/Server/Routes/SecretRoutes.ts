@@ -1,0 +1,20 @@
+/** Managing secrets over HTTP: values come in, names and times go out. */
+import type { EngineService } from "../../Engine/Engine.ts"
+import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
+import { rows } from "../../Protocol/Secrets.ts"
+import { seen } from "../Http/PagedReply.ts"
+import { type Call, type Route, variable } from "../Http/Route.ts"
+import { answering, paging, reading } from "./RowRoute.ts"
+
+export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const secretsOf = (call: Call) => SecretsClient.make(engine.secrets.in(call.environment))
+  const name = (call: Call): string => variable(call, "name")
+
+  return [
+    paging(rows.listSecrets, (call, page) => seen(call, engine.secrets.in(call.environment).listPage(page))),
+    reading(rows.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
+    reading(rows.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),
+    answering(rows.getSecret, (call) => secretsOf(call).get(name(call))),
+    answering(rows.deleteSecret, (call) => secretsOf(call).delete(name(call)))
+  ]
+}

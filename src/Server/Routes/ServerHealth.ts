@@ -1,0 +1,40 @@
+/** How the server is, and whether it takes calls. It is told to everybody: names of files and rows are in the log. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { StoreHealth } from "../../Engine/Store/Store.ts"
+
+export const healthOf = (engine: EngineService) =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    const { status } = engine.health()
+    return {
+      status,
+      ...(status === "ok" ? {} : { components: { store: { status, message: storeMessages[status] } } }),
+      timestamp: new Date(now).toISOString()
+    }
+  })
+
+/** A row that is damaged keeps no call from its answer: it is what health says, and no reason to send everybody elsewhere. */
+export const readinessOf = (engine: EngineService, isDraining: boolean) =>
+  Effect.zipWith(Clock.currentTimeMillis, engine.checkHealth, (now, store) => {
+    const timestamp = new Date(now).toISOString()
+    const components = {
+      ...(isDraining ? { server: { status: "draining", message: "The server is about to stop" } } : {}),
+      ...(cannotWrite(store) ? { store: { status: store.status, message: unwritable[store.status] } } : {})
+    }
+    const [why] = Object.values(components)
+    return why === undefined ? { status: "ready", timestamp } : { status: why.status, components, timestamp }
+  })
+
+const cannotWrite = (store: StoreHealth): store is Exclude<StoreHealth, { readonly status: "ok" }> =>
+  store.status !== "ok" && store.cannotWrite === true
+
+const storeMessages = {
+  degraded: "Something in the database is damaged, or it cannot be written: the log of the engine says what",
+  down: "The database was taken over by another engine: this one does nothing any more"
+} as const
+
+const unwritable = {
+  ...storeMessages,
+  degraded: "The database cannot be written: the log of the engine says why"
+} as const

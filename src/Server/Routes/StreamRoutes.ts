@@ -1,0 +1,220 @@
+/** Entity streams over HTTP: the calls of `EntityStreamService`, and their REST siblings. */
+import * as Effect from "effect/Effect"
+import type { ReadStreamOptions, StreamEvent, UntypedStreams } from "../../Client/Streams.ts"
+import type { Raw } from "../../Client/Named.ts"
+import {
+  type IronflowError,
+  SnapshotNotFoundError,
+  StreamNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import { encodeStatus } from "../../Protocol/Runs.ts"
+import {
+  type Appending,
+  type Conditions,
+  type Listing,
+  ListStreams,
+  type Reading,
+  rows
+} from "../../Protocol/Streams.ts"
+import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import type { EntityHistory } from "../../Engine/Streams/Streams.ts"
+import { UNPAGED_LENGTH } from "../../Engine/Pages.ts"
+import { type Call, type Route, variable } from "../Http/Route.ts"
+import { checked } from "../../Checked.ts"
+import { answering, reading } from "./RowRoute.ts"
+
+export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const streamsOf = (call: Call) => engine.streams.in(call.environment, { most: UNPAGED_LENGTH })
+
+  return [
+    reading(rows.appendEvent, "AppendEvent", ({ entityId, entityType, ...request }, call) => {
+      const { data, name, ...options } = eventOf(request)
+      return appending(
+        call,
+        [name],
+        streamsOf(call).append(entityId, { name, data, entityType }, { ...conditionsOf(request), ...options })
+      )
+    }),
+    reading(rows.appendEvents, "AppendEvents", ({ entityId, entityType, ...request }, call) => {
+      const events = request.events.map(eventOf)
+      return appending(
+        call,
+        events.map(({ name }) => name),
+        streamsOf(call).appendAll(entityId, { entityType, events }, conditionsOf(request))
+      )
+    }),
+    reading(rows.readStream, "ReadStream", ({ entityId, ...request }, call) =>
+      Effect.gen(function* () {
+        const options = yield* checked(() => readingOf("ReadStream", { entityId, ...request }))
+        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const { events, totalCount } = yield* streamsOf(call).read(entityId, options)
+        return { events: events.filter(mayHave), totalCount }
+      })
+    ),
+    reading(rows.getEntityHistory, "GetEntityHistory", (request, call) =>
+      Effect.gen(function* () {
+        const { entityId } = request
+        const options = yield* checked(() => readingOf("GetEntityHistory", request))
+        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const { entries, info, nextVersion } = yield* engine.streams.history(
+          call.environment,
+          entityId,
+          options
+        )
+        return {
+          entries: entries
+            .filter(({ event }) => mayHave(event))
+            .map(({ event, runs }) => ({
+              event,
+              runs: runs
+                .filter(({ id }) => call.caller?.may("run:read", `run:${id}`, call.environment) ?? true)
+                .map(toStartedRun)
+            })),
+          ...(nextVersion === undefined ? {} : { nextCursor: String(nextVersion) }),
+          totalEvents: info.eventCount,
+          info
+        }
+      })
+    ),
+    reading(rows.getStreamInfo, "GetStreamInfo", ({ entityId }, call) => streamsOf(call).getInfo(entityId)),
+    reading(rows.listStreams, "ListStreams", (request, call) =>
+      shown(call, streamsOf(call).listStreams(nonZero(request)))
+    ),
+    answering(rows.restStreams, (call) =>
+      Effect.flatMap(
+        checked(() => readListQuery(Object.fromEntries(call.query))),
+        (query) => shown(call, streamsOf(call).listStreams(nonZero(query)))
+      )
+    ),
+    // unlike reading, it is about a stream that exists
+    answering(rows.restStreamHistory, (call) =>
+      Effect.gen(function* () {
+        const entityId = variable(call, "id")
+        const mayHave = yield* readableIn(streamsOf(call), entityId, call)
+        const { events, totalCount } = yield* streamsOf(call).read(entityId)
+        if (totalCount === 0) return yield* Effect.fail(new StreamNotFoundError(entityId))
+        return {
+          events: events.filter(mayHave).map(({ data, entityVersion, name, timestamp }) => ({
+            eventName: name,
+            data,
+            version: entityVersion,
+            timestamp
+          }))
+        }
+      })
+    ),
+    reading(
+      rows.createSnapshot,
+      "CreateSnapshot",
+      ({ entityId, entityType, entityVersion = 0, state }, call) =>
+        streamsOf(call).createSnapshot(entityId, { entityType, entityVersion, state })
+    ),
+    reading(rows.getSnapshot, "GetSnapshot", ({ beforeVersion = 0, entityId }, call) =>
+      Effect.flatMap(streamsOf(call).getSnapshot(entityId, { beforeVersion }), (snapshot) =>
+        snapshot === undefined ? Effect.fail(new SnapshotNotFoundError(entityId)) : Effect.succeed(snapshot)
+      )
+    )
+  ]
+}
+
+/** An append by somebody who does not emit by it what they must not. */
+const appending = <A>(
+  { caller, environment }: Call,
+  names: ReadonlyArray<string>,
+  append: Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  Effect.andThen(
+    checked(() => {
+      for (const name of names) caller?.checkNotDenied("emit:event", `event:${name}`, environment)
+    }),
+    append
+  )
+
+/** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
+const readableIn = (
+  streams: Raw<UntypedStreams>,
+  entityId: string,
+  { caller, environment }: Call
+): Effect.Effect<(event: StreamEvent) => boolean, IronflowError> => {
+  if (caller?.isDenied("subscription:read") !== true) return Effect.succeed(() => true)
+  return Effect.map(
+    Effect.catchIf(
+      Effect.map(streams.getInfo(entityId), ({ entityType }) => ({ type: entityType, id: entityId })),
+      (error) => error instanceof StreamNotFoundError,
+      () => Effect.succeed(undefined)
+    ),
+    (entity) =>
+      ({ name }) =>
+        mayHaveEvent(caller, environment, name, entity)
+  )
+}
+
+/** Those streams of a list that the caller may see. */
+const shown = <
+  A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
+>(
+  call: Call,
+  list: Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  Effect.map(list, (page) => {
+    const streams = page.streams.filter(({ entityId }) => call.shows(entityId))
+    return { ...page, streams, totalCount: page.totalCount - (page.streams.length - streams.length) }
+  })
+
+const readListQuery = decoder(ListStreams, "Streams")
+
+/** Zero and empty are how some clients say that they give none. */
+const nonZero = ({ entityType, limit, offset }: Listing) => ({
+  ...(entityType === undefined || entityType === "" ? {} : { entityType }),
+  ...(limit === undefined || limit === 0 ? {} : { limit }),
+  ...(offset === undefined ? {} : { offset })
+})
+
+/** Zero is how some clients say that they give none. */
+const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
+  name,
+  data,
+  ...(version === undefined || version === 0 ? {} : { version }),
+  ...(metadata === undefined ? {} : { metadata })
+})
+
+/** An integer that is absent is 0 in this protocol, and 0 says that there must be no stream. */
+const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: Conditions) => ({
+  expectedVersion,
+  ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
+})
+
+/** How a stream is read. Throws `ValidationError`; `what` is the call. */
+const readingOf = (what: string, { direction = "", fromVersion, limit }: Reading): ReadStreamOptions => {
+  const word = direction.toLowerCase() || "forward"
+  if (word !== "forward" && word !== "backward") {
+    throw new ValidationError(
+      `${what}: \`direction\` must be "forward" or "backward", got "${direction.slice(0, 64)}"`
+    )
+  }
+  return {
+    direction: word,
+    ...(fromVersion === undefined ? {} : { fromVersion }),
+    ...(limit === undefined ? {} : { limit })
+  }
+}
+
+type StartedRun = EntityHistory["entries"][number]["runs"][number]
+
+const toStartedRun = ({ createdAt, endedAt, startedAt, status, steps, ...run }: StartedRun) => ({
+  ...run,
+  ...encodeStatus(status),
+  createdAt: iso(createdAt),
+  ...timesOf(startedAt, endedAt),
+  steps: steps.map(({ endedAt, startedAt, ...step }) => ({ ...step, ...timesOf(startedAt, endedAt) }))
+})
+
+const timesOf = (startedAt: number | undefined, endedAt: number | undefined) => ({
+  ...(startedAt === undefined ? {} : { startedAt: iso(startedAt) }),
+  ...(endedAt === undefined ? {} : { endedAt: iso(endedAt) })
+})
+
+const iso = (time: number): string => new Date(time).toISOString()

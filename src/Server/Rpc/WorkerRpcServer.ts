@@ -1,0 +1,242 @@
+/**
+ * Streams of workers over effect/rpc: one WebSocket a worker, one `work` call on it that lasts as long as the session, and
+ * the other calls beside it.
+ */
+import type { WebSocket } from "ws"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import * as RpcServer from "effect/rpc/RpcServer"
+import type { FromClientEncoded } from "effect/rpc/RpcMessage"
+import type * as Scope from "effect/Scope"
+import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkShape } from "../../JsonShape.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { JsonFragment } from "../../Protocol/JsonFragment.ts"
+import { isSealed, readSealed } from "../../Protocol/Seal.ts"
+import type { CallFailure, StreamCall } from "../../Protocol/TurnStream.ts"
+import { sockets } from "../../Protocol/Workers.ts"
+import { encodeFromServer, RPC_TRANSPORT, workerRpcs } from "../../Protocol/WorkerRpc.ts"
+import { show } from "../../Show.ts"
+import { TurnStream } from "../Workers/TurnStream.ts"
+import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
+import type { Flow } from "../Ws/SocketFlow.ts"
+import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
+
+/** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
+const MAX_CALLS = 1024
+
+/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+const MAX_UNREAD = 64 * 1024 * 1024
+
+/** The push side of a connection that the other side reads. */
+interface Connection {
+  readonly socket: WebSocket
+  readonly flow: Flow
+  readonly stream: TurnStream
+  readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
+  calls: number
+  /** Whether what came last has a seal; what is said to a worker that seals has one too. */
+  isSealed: boolean
+}
+
+/** Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` bounds a call. */
+export const make = (
+  workers: RemoteWorkers,
+  maxFrameBytes: number
+): Effect.Effect<SocketRoute, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const connections = new Map<number, Connection>()
+    const disconnects = yield* Queue.unbounded<number>()
+    let lastId = 0
+    let receive: (clientId: number, message: FromClientEncoded) => Effect.Effect<void> = () => Effect.void
+
+    const protocol = yield* RpcServer.Protocol.make((write) => {
+      receive = write
+      return Effect.succeed({
+        disconnects,
+        send: (clientId, message) =>
+          Effect.sync(() => {
+            const connection = connections.get(clientId)
+            if (connection === undefined) return
+            if (message._tag === "Exit") connection.calls--
+            send(connection.socket, encodeFromServer(message, connection.isSealed))
+            connection.flow.sent()
+          }),
+        end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),
+        clientIds: Effect.sync(() => new Set(connections.keys())),
+        initialMessage: Effect.succeed(Option.none()),
+        supportsAck: true,
+        supportsTransferables: false,
+        supportsSpanPropagation: false,
+        supportsNotifications: false,
+        codecFor: RpcSerialization.json.codecFor
+      })
+    })
+
+    const connectionOf = (clientId: number): Effect.Effect<Connection, IronflowError> =>
+      Effect.suspend(() => {
+        const connection = connections.get(clientId)
+        return connection === undefined ? Effect.fail(unknownWorker("")) : Effect.succeed(connection)
+      })
+
+    const answer =
+      (call: StreamCall) =>
+      (payload: unknown, { client }: { readonly client: { readonly id: number } }) =>
+        connectionOf(client.id).pipe(
+          Effect.flatMap(({ stream }) => stream.call(call, payload)),
+          Effect.map((text) => new JsonFragment(text)),
+          failing
+        )
+
+    const handlers = workerRpcs.toLayer({
+      work: (payload, { client }) =>
+        connectionOf(client.id).pipe(
+          Effect.flatMap(({ isSealed, pushes, socket, stream }) =>
+            Effect.map(stream.register(payload, isSealed), (response) => {
+              // what the key may do has perhaps changed meanwhile
+              checkStill(socket, stream)
+              Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
+              if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
+              return pushes
+            })
+          ),
+          failing
+        ),
+      report: answer("report"),
+      room: answer("room"),
+      late: answer("late"),
+      leave: answer("leave")
+    })
+
+    yield* RpcServer.make(workerRpcs, { disableTracing: true, disableFatalDefects: true }).pipe(
+      Effect.provideService(RpcServer.Protocol, protocol),
+      Effect.provide(handlers),
+      Effect.forkScoped
+    )
+
+    const open = (socket: WebSocket, call: SocketCall): Hear => {
+      const id = ++lastId
+      const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
+      const { environment, visitor } = call
+      const stream = new TurnStream(workers, {
+        transport: RPC_TRANSPORT,
+        line: call.request.socket,
+        environment:
+          call.request.headers[ENVIRONMENT_HEADER] === undefined &&
+          visitor.caller.key?.environment === undefined
+            ? undefined
+            : environment,
+        caller: visitor.caller,
+        maxBodyBytes: maxFrameBytes,
+        wake: () => {
+          if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
+        },
+        // what is being answered goes first
+        end: () => void setImmediate(() => socket.close())
+      })
+      const connection: Connection = { socket, flow: call.flow, stream, pushes, calls: 0, isSealed: false }
+      connections.set(id, connection)
+      const stopWatching = visitor.caller.watch((ended) => {
+        if (!ended) checkStill(socket, stream)
+      })
+      socket.on("close", () => {
+        stopWatching()
+        connections.delete(id)
+        Queue.offerUnsafe(disconnects, id)
+      })
+      return (frame, isBinary) => {
+        if (isBinary) throw new ValidationError("A message of a worker is JSON text, and this one is binary")
+        const message = readMessage(frame.toString())
+        connection.isSealed = isSealed(message)
+        stream.checkSeal(connection.isSealed)
+        if (message._tag === "Request" && ++connection.calls > MAX_CALLS) {
+          throw new LimitExceededError("A connection", connection.calls, MAX_CALLS, "calls at once")
+        }
+        run(receive(id, message))
+      }
+    }
+    return {
+      row: sockets.workers,
+      maxFrameBytes,
+      // it renews its leases while a long history is on its way
+      maxUnreadBytes: MAX_UNREAD,
+      open
+    }
+  })
+
+/** Closes the socket of a stream that may not be that of its worker any more. */
+const checkStill = (socket: WebSocket, stream: TurnStream): void => {
+  try {
+    stream.check()
+  } catch (error) {
+    if (!isIronflowError(error)) throw error
+    // it learns why when it comes back
+    closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+  }
+}
+
+const send = (socket: WebSocket, text: string): void => {
+  if (socket.bufferedAmount > MAX_UNREAD) return socket.terminate()
+  socket.send(text)
+}
+
+/** Characters of the id of a call. */
+const ID_LENGTH = 64
+
+/**
+ * A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none, and another
+ * `IronflowError` for one that was damaged on its way.
+ */
+const readMessage = (text: string): FromClientEncoded => {
+  const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
+  const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
+  if (!isObject(message)) throw bad("is a JSON object")
+  const { _tag, headers, id, requestId, tag } = message
+  switch (_tag) {
+    case "Request":
+      if (!isId(id)) throw bad(`has a number or a short text as \`id\`, not ${show(id)}`)
+      if (typeof tag !== "string" || !workerRpcs.requests.has(tag))
+        throw bad(`names a call, not ${show(tag)}`)
+      if (!Array.isArray(headers) || !headers.every(isPair)) {
+        throw bad(`has \`headers\` in pairs of texts, not ${show(headers)}`)
+      }
+      break
+    case "Ack":
+    case "Interrupt":
+      if (!isId(requestId)) {
+        throw bad(`has a number or a short text as \`requestId\`, not ${show(requestId)}`)
+      }
+      break
+    case "Ping":
+    case "Eof":
+      break
+    default:
+      throw bad(`has a \`_tag\` that effect/rpc knows, not ${show(_tag)}`)
+  }
+  // what effect/rpc looks at has been checked
+  return message as unknown as FromClientEncoded
+}
+
+const isId = (value: unknown): boolean =>
+  typeof value === "string" ? value.length <= ID_LENGTH : Number.isSafeInteger(value)
+
+const isPair = (value: unknown): boolean =>
+  Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
+
+/** Failures travel as they do over HTTP; a bug says that there is one. */
+const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
+  Effect.catchCause(effect, (cause) => {
+    if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+    const error = Cause.squash(cause)
+    if (isIronflowError(error)) return Effect.fail(failureResponse(error, "rest"))
+    return Effect.andThen(
+      Effect.logError("A call of a worker failed because of a bug", cause),
+      Effect.fail(defectResponse("rest"))
+    )
+  })

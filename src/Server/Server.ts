@@ -1,0 +1,286 @@
+/**
+ * The engine over HTTP: clients, existing ones included, and workers, on one port. Here it is put together, started and stopped.
+ *
+ * A connection comes in through `Listener.ts`; `Exchange.ts` takes requests from it and gives answers back, which `Answers.ts` finds:
+ * each request has its route in a table, has its body read within limits, and is answered in the dialect of the route. What else
+ * travels on the port has folders of its own. Who may ask is decided by `Http/Gate.ts`.
+ */
+import type * as Http from "node:http"
+import type { ServerHttp2Stream } from "node:http2"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import { checked } from "../Client/HttpCalls.ts"
+import { withLogLevel } from "../EffectLogger.ts"
+import { Engine } from "../Engine/Engine.ts"
+import { Intake } from "../Engine/Intake.ts"
+import { OWNER_LOOK_MS } from "../Engine/Workers/OwnerWatch.ts"
+import {
+  isIronflowError,
+  type ListenError,
+  NodeVersionError,
+  type StoreError,
+  type ValidationError
+} from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import { runtimeProblem } from "../NodeVersion.ts"
+import { workerStream } from "../Protocol/Workers.ts"
+import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
+import { type Asked, makeApp } from "./Answers.ts"
+import { ConnectServer } from "./Connect/ConnectServer.ts"
+import { beginStream } from "./Connect/EventStream.ts"
+import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
+import { descriptions } from "./Descriptions.ts"
+import { bytesOf, type HttpRequest, overHttp, respond, whileUnread } from "./Exchange.ts"
+import { parseJson } from "./Http/Body.ts"
+import { Gate, isLoopback } from "./Http/Gate.ts"
+import { BothVersions } from "./Http/Http2.ts"
+import { Pipelines } from "./Http/Pipeline.ts"
+import { noRoom, Unread } from "./Http/Unread.ts"
+import { createServer, listenError, watchIdle } from "./NodeServer.ts"
+import * as Metrics from "./Metrics.ts"
+import { clientRoutes } from "./Routes/ClientRoutes.ts"
+import { workerRoutes } from "./Routes/WorkerRoutes.ts"
+import * as WorkerRpcServer from "./Rpc/WorkerRpcServer.ts"
+import { checkHost, defaults as usual, type HttpServerOptions, resolveOptions } from "./ServerOptions.ts"
+import { type ChannelCall, channelRoute } from "./Ws/CallChannel.ts"
+import { subscriptionRoute } from "./Ws/SubscriptionRoute.ts"
+import { Upgrades } from "./Ws/Upgrades.ts"
+import { watchRoutes } from "./Ws/Watches.ts"
+
+export type { HttpServerOptions } from "./ServerOptions.ts"
+
+/** What the server takes, unless the options say otherwise. */
+export const defaults = usual
+
+/** The engine's HTTP server, listening. */
+export class HttpServerEngine extends Context.Service<
+  HttpServerEngine,
+  {
+    readonly host: string
+    readonly port: number
+    /** `http://127.0.0.1:9123` */
+    readonly url: string
+    /** From now on `/ready` says that the server is about to stop. It goes on answering. */
+    readonly drain: Effect.Effect<void>
+  }
+>()("@ironflow/node/HttpServerEngine") {}
+
+/** How long open requests may take to end when the server stops, milliseconds. */
+const SHUTDOWN_MS = 1000
+
+/**
+ * Why there is no server: options are not acceptable (`ValidationError`), it cannot listen (`ListenError`), the runtime cannot carry
+ * it (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
+ */
+export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
+
+/** Serves the engine in context for the lifetime of the layer. */
+export const layer = (
+  options: HttpServerOptions = {}
+): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
+  Layer.effect(HttpServerEngine, withLogLevel(make(options)))
+
+export const make = (
+  options: HttpServerOptions
+): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
+  Effect.gen(function* () {
+    const resolved = yield* checked(() => resolveOptions(options))
+    const problem = runtimeProblem(
+      "an engine that listens",
+      "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
+    )
+    if (problem !== undefined)
+      return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
+    const engine = yield* Engine
+    yield* engine.management.putBootstrapKey
+    yield* checked(() => checkHost(resolved, engine.access.required))
+    const gate = new Gate(engine.access, {
+      ...resolved,
+      exposed: !isLoopback(resolved.host),
+      checkEnvironment: engine.functions.checkEnvironment
+    })
+    const clock = yield* Clock.Clock
+    const scope = yield* Scope.Scope
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const closing = yield* Deferred.make<void>()
+    let draining = false
+    const drain = Effect.sync(() => void (draining = true))
+    const after = yield* Alarm.makeAfter
+    const intake = new Intake(clock, after)
+    const unread = new Unread(clock)
+    const leaving = new Set<() => void>()
+    const onClosing = (listener: () => void): (() => void) => {
+      leaving.add(listener)
+      return () => leaving.delete(listener)
+    }
+    const workers = yield* engine.workers.atPort(resolved.leaseTerm)
+    const app = makeApp(resolved, gate, [
+      ...descriptions(Metrics.make(engine.measured, () => workers.openPolls)),
+      ...workerRoutes(engine, workers, resolved.maxReportBytes),
+      ...subscribeRoutes(engine, unread, onClosing),
+      ...clientRoutes(engine, {
+        startedAt: clock.currentTimeMillisUnsafe(),
+        closing: Deferred.await(closing),
+        isDraining: () => draining,
+        giveUpAfter: (ms) => (listener) => {
+          const cancel = after(ms, listener)
+          const stay = onClosing(listener)
+          return () => {
+            cancel()
+            stay()
+          }
+        }
+      })
+    ])
+
+    const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
+    const onBug = (what: string, cause: unknown): void => {
+      Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
+    }
+    const upgrades = new Upgrades({
+      flow: { intake, unread, after, timeoutMs: resolved.bodyTimeoutMs },
+      gate,
+      onBug,
+      routes: [
+        yield* WorkerRpcServer.make(workers, maxStreamBytes),
+        channelRoute({
+          answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
+          refuse: ({ url }, error) => app.refuse(url, error),
+          // not in the scope, which would end calls before they hear that the server stops; they end with their sockets
+          run,
+          onClosing
+        }),
+        ...watchRoutes(engine, (effect) => run(effect)),
+        subscriptionRoute(engine, (ms, f) => {
+          const fiber = run(Effect.forever(Effect.andThen(Effect.sleep(ms), Effect.sync(f))))
+          Fiber.runIn(fiber, scope)
+          return () => fiber.interruptUnsafe()
+        })
+      ]
+    })
+
+    const { host, port, tls } = resolved
+    const server = createServer(resolved)
+    const pipelines = new Pipelines(server)
+    const streams = new ConnectServer({
+      engine,
+      workers,
+      maxMessageBytes: maxStreamBytes,
+      intake,
+      unread,
+      fork: (effect) => Fiber.runIn(run(effect), scope)
+    })
+    const versions = new BothVersions(server, {
+      maxHeaderBytes: resolved.maxHeaderBytes,
+      timeoutMs: resolved.bodyTimeoutMs,
+      pipelines,
+      take: (stream, headers) => {
+        if (headers[":path"] !== workerStream.path || headers[":method"] !== workerStream.method) return false
+        try {
+          gate.checkOrigin({ headers })
+          streams.open(stream, headers, () => gate.admit({ headers }))
+        } catch (error) {
+          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+          refuseStream(
+            stream,
+            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+          )
+        }
+        return true
+      }
+    })
+    const closeIdle = watchIdle(server, versions)
+    const listening = yield* Effect.mapError(
+      NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
+      (error) => listenError(error, host, port)
+    )
+    // last: whoever is still there when the time is up
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        upgrades.close()
+        versions.close()
+        server.closeAllConnections()
+      })
+    )
+    yield* listening.serve(
+      Effect.flatMap(HttpServerRequest, (asked) => {
+        // those of HTTP/2 have all of it that is used here
+        const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
+        const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
+        // a client that hangs up waits for nothing; what must not stop half way says so itself
+        return Effect.map(
+          Effect.interruptible(app.answer(overHttp(request, response, intake))),
+          (answered) => {
+            const hasRoom = unread.hasRoomFor(bytesOf(answered))
+            const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
+            whileUnread(unread, request, response, bytesOf(reply))
+            // after that: it has another limit
+            if (reply.body !== undefined) beginStream(request, response)
+            return respond(reply, request, gate.corsHeaders(request))
+          }
+        )
+      })
+    )
+    // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
+    server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
+      upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
+    })
+    // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
+    server.removeAllListeners("checkContinue")
+    yield* workers.watch
+    // an engine that has nothing to write would not notice
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(OWNER_LOOK_MS), engine.checkOwner)))
+    yield* Effect.forkScoped(upgrades.watch)
+    // first: those who wait for something are told to look elsewhere
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        Effect.andThen(drain, Deferred.succeed(closing, undefined)),
+        Effect.sync(() => {
+          workers.goAway()
+          for (const leave of leaving) leave()
+          upgrades.goAway()
+          streams.goAway()
+          versions.goAway()
+          closeIdle()
+        })
+      )
+    )
+
+    const { address } = listening
+    const actualPort = "port" in address ? address.port : port
+    const shownHost = host.includes(":") ? `[${host}]` : host
+    return HttpServerEngine.of({
+      host,
+      port: actualPort,
+      drain,
+      url: `${tls === undefined ? "http" : "https"}://${shownHost}:${actualPort}`
+    })
+  })
+
+const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
+  // half of an answer cannot be taken back, and nobody hears a stream that is closed
+  if (stream.headersSent || stream.closed) return void stream.close()
+  stream.respond({ ":status": status, "content-type": "application/json" })
+  stream.end(JSON.stringify(body))
+}
+
+/** What a channel carries has arrived whole, and is within its limits, which are narrower. */
+const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): Asked => ({
+  method,
+  url,
+  request,
+  trace,
+  line: request.socket,
+  visitor,
+  readJson: (limits) => parseJson(body, limits),
+  readBytes: () => Effect.sync(() => Buffer.from(body)),
+  release: () => undefined
+})

@@ -1,0 +1,57 @@
+/** Applies what existing workers report of their jobs, whatever it came by. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
+import type { Job, TurnAck } from "../../Protocol/Worker.ts"
+import type { Caller } from "../../Engine/Access/Access.ts"
+import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import {
+  type Attempts,
+  failTooLarge,
+  needsAttempts,
+  readUpdate,
+  type Update
+} from "../../Protocol/LegacyJobs.ts"
+import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
+import { checked } from "../../Checked.ts"
+
+/**
+ * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment that the caller's key decides, if
+ * it does: jobs of others are refused.
+ */
+export const applyUpdate = (
+  engine: EngineService,
+  environment: string,
+  job: Pick<Job, "jobId" | "runId">,
+  update: Update,
+  boundTo?: string,
+  caller?: Caller
+): Effect.Effect<TurnAck, IronflowError> =>
+  Effect.gen(function* () {
+    const attempts = needsAttempts(update) ? yield* attemptsOf(engine, environment, job.runId) : undefined
+    const now = yield* Clock.currentTimeMillis
+    const ops = yield* Effect.catchIf(
+      checked(() => readUpdate(job.runId, update, attempts, now)),
+      (error) => error instanceof LimitExceededError,
+      // the worker is done with the job whatever it is told: what cannot be stored ends the run
+      (error) => Effect.succeed(failTooLarge(error))
+    )
+    const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
+    const [ack] = answered(yield* engine.turns.report(reports, boundTo))
+    // a report that changed nothing says nothing of who holds the job
+    if (update.status === "progress" && ack?._tag === "Accepted") {
+      yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
+    }
+    return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
+  })
+
+const attemptsOf = (
+  engine: EngineService,
+  environment: string,
+  runId: string
+): Effect.Effect<Attempts | undefined, IronflowError> =>
+  Effect.map(engine.runs.in(environment).getRun(runId), (run) => {
+    const retry = engine.functions.find(environment, run.functionId)?.retry
+    return retry === undefined ? undefined : { attempt: run.attempt, retry }
+  })

@@ -1,0 +1,24 @@
+/** What sessions of workers that speak turns say, as it goes out. */
+import type { Delivered, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
+import type { JsonText } from "../../Json.ts"
+import type { Delivery } from "../../Protocol/Http/Turns.ts"
+import { damaged, seal } from "../../Protocol/Seal.ts"
+
+/** The JSON of a delivery. */
+export const encodeDelivery = (delivery: Delivery): JsonText =>
+  "job" in delivery
+    ? `{"seq":${delivery.seq},"job":${JSON.stringify(delivery.job)}}`
+    : `{"seq":${delivery.seq},"notice":${JSON.stringify(delivery.notice)}}`
+
+/** The JSON of a `PollResponse`. */
+export const encodeDelivered = ({ deliveries, isClosing }: Delivered): JsonText =>
+  `{"deliveries":[${deliveries.join(",")}]${isClosing ? ',"closing":true' : ""}}`
+
+/** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void => {
+  if (seals && !isSealed) throw damaged()
+}
+
+/** An answer as this worker is to get it. */
+export const sealed = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
+  seals ? seal(answer, about) : answer

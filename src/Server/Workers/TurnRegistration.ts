@@ -1,0 +1,115 @@
+/** How a worker that speaks turns is registered, whatever it is connected by. */
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { checkFunctionCount, checkName, keyLength } from "../../Limits.ts"
+import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import { damaged } from "../../Protocol/Seal.ts"
+import type { WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { RegisterRequest } from "../../Protocol/Workers.ts"
+import type { Caller } from "../../Engine/Access/Access.ts"
+import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
+import { checked } from "../../Checked.ts"
+import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
+import type { Push, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
+import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
+import { lineOf } from "./Lines.ts"
+import { encodeDelivery } from "./TurnMessages.ts"
+
+/** The longest that a worker is told to keep a poll open. */
+const MAX_POLL_MS = 20_000
+
+/** Where a registration comes from. */
+export interface Origin {
+  /** The environment that the request names, if it names one. */
+  readonly environment: string | undefined
+  /** The id in the path, if there is one. */
+  readonly workerId: string | undefined
+  /** Whether the registration has a seal, which was found to be sound. */
+  readonly isSealed: boolean
+  /** The worker is present while it is open. */
+  readonly line: Duplex
+  readonly transport: string
+  /** The largest request of this worker, bytes. */
+  readonly maxBodyBytes: number
+  /** Absent for a worker that polls. */
+  readonly push?: Push
+  /** Whose worker it is; absent where anybody may. */
+  readonly caller: Caller | undefined
+}
+
+export const registerTurns = (
+  workers: RemoteWorkers,
+  request: RegisterRequest,
+  origin: Origin
+): Effect.Effect<
+  {
+    readonly worker: WorkerConnection
+    readonly registration: WorkerRegistration
+    readonly response: RegisterTurnsResponse
+  },
+  IronflowError
+> =>
+  Effect.gen(function* () {
+    const { caller, line, maxBodyBytes, push, transport } = origin
+    const announced = yield* checked(() => readAnnouncement(request, origin))
+    const { worker, lost } = yield* workers.announce({
+      ...announced,
+      line: lineOf(line),
+      encode: encodeDelivery,
+      transport,
+      ...(push === undefined ? {} : { push }),
+      ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
+    })
+    const { leaseMs } = workers
+    const response: RegisterTurnsResponse = {
+      capabilities: { turns: TURNS_VERSION, renewals: true, ...(worker.seals ? { seals: true } : {}) },
+      session: worker.session,
+      leaseMs,
+      presenceMs: leaseMs,
+      waitMs: Math.min(MAX_POLL_MS, Math.floor(leaseMs / 3)),
+      maxBodyBytes,
+      lost,
+      ...(worker.since === undefined ? {} : { since: worker.since })
+    }
+    return { worker, registration: announced.registration, response }
+  })
+
+const readAnnouncement = (
+  { capabilities, registration, instance, jobs = [], number, process, since }: RegisterRequest,
+  { caller, environment, isSealed, workerId }: Origin
+) => {
+  const seals = capabilities?.seals === true
+  if (seals && !isSealed) throw damaged()
+  if (registration === undefined || instance === undefined || instance === "") {
+    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
+  }
+  if (workerId === undefined) checkName("worker id", registration.workerId)
+  else if (registration.workerId !== workerId) {
+    // the one of the two that has no seal
+    if (seals) throw damaged()
+    throw new ValidationError(
+      `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
+    )
+  }
+  // a worker that names its environment beside the registration means the same one; a key that is bound decides by itself
+  const isOther = environment !== undefined && environment !== registration.environment
+  if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
+  checkFunctionCount(registration.functions)
+  const checkedRegistration: WorkerRegistration = {
+    ...registration,
+    environment: environment ?? checkName("environment", registration.environment),
+    functions: registration.functions.map(checkRegistration)
+  }
+  if (caller !== undefined) checkWorker(caller, checkedRegistration)
+  return {
+    registration: checkedRegistration,
+    instance: instance.slice(0, keyLength),
+    jobs,
+    renews: capabilities?.renewals === true,
+    seals,
+    process,
+    ...(number === undefined ? {} : { number }),
+    ...(since === undefined ? {} : { since })
+  }
+}

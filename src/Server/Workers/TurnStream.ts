@@ -1,0 +1,158 @@
+/**
+ * The engine's side of a stream of a worker that speaks turns, whatever carries it: the registration, the calls, and what
+ * there is to push. The rules are in `Protocol/TurnStream.ts`.
+ */
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import type { WorkerRegistration } from "../../Protocol/Worker.ts"
+import { Late, Leave, Register, Room } from "../../Protocol/Workers.ts"
+import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import type { Caller } from "../../Engine/Access/Access.ts"
+import { checkWorker, permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
+import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
+import { checked } from "../../Checked.ts"
+import { readReports } from "../../Protocol/TurnReports.ts"
+import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
+import { registerTurns } from "./TurnRegistration.ts"
+
+/** What a stream travels over. */
+export interface Carrier {
+  /** How it is called in lists of workers. */
+  readonly transport: string
+  /** The connection below. */
+  readonly line: Duplex
+  /** Whose stream it is. */
+  readonly caller: Caller
+  /** The environment that the request for the stream names, if it does. */
+  readonly environment: string | undefined
+  /** The largest call, bytes. */
+  readonly maxBodyBytes: number
+  /** There is something to {@link TurnStream.take}. */
+  readonly wake: () => void
+  /** The session is over: nothing more is said here. */
+  readonly end: () => void
+}
+
+const registerRequest = decoder(Register, "Register")
+const roomRequest = decoder(Room, "Room")
+const lateRequest = decoder(Late, "Late")
+const leaveRequest = decoder(Leave, "Leave")
+
+/** The JSON of an answer that says nothing else. */
+const DONE = '{"ok":true}'
+
+export class TurnStream {
+  readonly #workers: RemoteWorkers
+  readonly #carrier: Carrier
+  #worker: WorkerConnection | undefined
+  #registration: WorkerRegistration | undefined
+
+  constructor(workers: RemoteWorkers, carrier: Carrier) {
+    this.#workers = workers
+    this.#carrier = carrier
+  }
+
+  /**
+   * Registers the worker; what there is to push waits until then. Answers with the JSON of a `RegisterTurnsResponse`. `isSealed`:
+   * whether the message has a seal, which was found to be sound.
+   */
+  register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      if (this.#worker !== undefined) {
+        return yield* new ValidationError("A stream has one registration, and this one has had it")
+      }
+      const request = yield* checked(() => registerRequest(body))
+      if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
+        return yield* new ValidationError(
+          `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`
+        )
+      }
+      const { caller, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      yield* checked(() => caller.checkAlive())
+      const { registration, response, worker } = yield* registerTurns(this.#workers, request, {
+        environment,
+        workerId: undefined,
+        isSealed,
+        line,
+        transport,
+        maxBodyBytes,
+        caller,
+        push: { wake: () => this.#worker !== undefined && wake(), end }
+      })
+      this.#worker = worker
+      this.#registration = registration
+      return JSON.stringify(response)
+    })
+  }
+
+  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  check(): void {
+    if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
+  }
+
+  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+  checkSeal(isSealed: boolean): void {
+    if (this.#worker !== undefined) checkSeal(this.#worker, isSealed)
+  }
+
+  /** What is said to the worker, as it is to get it over a carrier that does not seal its frames. */
+  sealed(text: JsonText, about?: string): JsonText {
+    return this.#worker === undefined ? text : sealed(this.#worker, text, about)
+  }
+
+  /** Whether there is something to push. */
+  get hasMore(): boolean {
+    return this.#worker?.hasMore ?? false
+  }
+
+  /** The JSON of a `PollResponse` with what has not been pushed yet. */
+  take(): JsonText {
+    return this.#worker === undefined ? DONE : encodeDelivered(this.#worker.takeNew())
+  }
+
+  /** Answers a call with JSON. */
+  call(call: StreamCall, body: unknown): Effect.Effect<JsonText, IronflowError> {
+    return Effect.suspend(() => {
+      const worker = this.#worker
+      if (worker === undefined || worker.ended) return Effect.fail(unknownWorker(worker?.workerId ?? ""))
+      worker.heard()
+      switch (call) {
+        case "report":
+          return Effect.flatMap(
+            checked(() => readReports(body)),
+            (request) => {
+              const { answered, reports } = permitted(
+                this.#carrier.caller,
+                worker.environment,
+                request.reports
+              )
+              return Effect.map(
+                worker.report({ ...request, reports }),
+                (acks) => `{"acks":${JSON.stringify(answered(acks))}}`
+              )
+            }
+          )
+        case "room":
+          return Effect.flatMap(
+            checked(() => roomRequest(body)),
+            (request) => Effect.as(worker.room(request), DONE)
+          )
+        case "late":
+          return Effect.flatMap(
+            checked(() => lateRequest(body)),
+            (request) => Effect.as(worker.late(request), DONE)
+          )
+        case "leave":
+          return Effect.flatMap(
+            checked(() => leaveRequest(body)),
+            ({ session }) => Effect.as(this.#workers.dismiss(worker.workerId, session), DONE)
+          )
+      }
+    })
+  }
+}

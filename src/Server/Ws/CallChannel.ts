@@ -1,0 +1,193 @@
+/** The engine's side of `Protocol/Http/Channel.ts`: calls come in, run side by side, and are answered as they end. */
+import type { IncomingMessage } from "node:http"
+import type * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { WebSocket } from "ws"
+import { type IronflowError, UnavailableError } from "../../Errors.ts"
+import {
+  CANCEL,
+  encodeMessage,
+  Frames,
+  MAX_CALLS,
+  MAX_FRAME_BYTES,
+  NOT_TAKEN,
+  readMessage
+} from "../../Protocol/Http/Channel.ts"
+import { sockets } from "../../Protocol/Server.ts"
+import type { Visitor } from "../Http/Gate.ts"
+import type { Reply } from "../Http/Route.ts"
+import { hasTime, whenTime } from "../../Engine/LoopTurn.ts"
+import { LINE_UNREAD_BYTES, noRoom } from "../Http/Unread.ts"
+import {
+  closeFor,
+  GOING_AWAY,
+  type Hear,
+  POLICY_VIOLATION,
+  type SocketCall,
+  type SocketRoute
+} from "./Upgrades.ts"
+
+/** A call as it came. */
+export interface ChannelCall {
+  readonly method: string
+  /** With its query. */
+  readonly url: string
+  readonly body: string
+  /** The fourth word, if there is one: a `traceparent`. */
+  readonly trace: string | undefined
+  /** The request that opened the channel. */
+  readonly request: IncomingMessage
+  /** Who sent that. */
+  readonly visitor: Visitor
+}
+
+export interface ChannelOptions {
+  /** Answers a call; whatever goes wrong is an answer too. */
+  readonly answer: (call: ChannelCall) => Effect.Effect<Reply>
+  /** The answer to a call that cannot be taken. */
+  readonly refuse: (call: ChannelCall, error: IronflowError) => Reply
+  readonly run: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
+  /** Calls `listener` when the server is about to stop. */
+  readonly onClosing: (listener: () => void) => () => void
+}
+
+/** Answers that the client does not read gather here, until it is too much. */
+const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+
+/** Of so many calls that read the answers are waited for a turn: they may be large, and are there only then. */
+const GETS_A_TURN = 16
+
+/** Whoever sends what takes more of them is behind. */
+const FEW_TURNS = 4
+
+/** How long calls that were taken before their key ended may go on, milliseconds; those that wait end with the key. */
+const LAST_ANSWERS_MS = 30_000
+
+const PROTOCOL_ERROR = 1002
+
+export const channelRoute = (options: ChannelOptions): SocketRoute => ({
+  row: sockets.channel,
+  maxFrameBytes: MAX_FRAME_BYTES,
+  leavesByItself: true,
+  open: (socket, call) => serve(socket, call, options)
+})
+
+const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, options: ChannelOptions): Hear => {
+  const calls = new Map<string, Fiber.Fiber<Reply>>()
+  let closing = false
+  let isKeyEnded = false
+  let hasLeft = false
+  const outgoing = new Frames((frame) => {
+    if (socket.readyState !== socket.OPEN) return
+    if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
+    socket.send(frame)
+    flow.sent()
+    leaveWhenDone()
+  })
+  const leaveWhenDone = (): void => {
+    if (!closing || calls.size > 0) return
+    closing = false
+    hasLeft = true
+    outgoing.flush()
+    if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, `the API key does not work any more: ${NOT_TAKEN}`)
+    else socket.close(GOING_AWAY, `the server stops: ${NOT_TAKEN}`)
+  }
+  const respond = (id: string, { status, text = "" }: Reply): void =>
+    outgoing.add(encodeMessage(`${id} ${status}`, text))
+
+  const take = (words: ReadonlyArray<string>, body: string): boolean => {
+    const [id, method, url, trace] = words
+    if (id === undefined || method === undefined || url === undefined || !/^\d{1,15}$/.test(id)) return false
+    if (method === CANCEL) {
+      calls.get(id)?.interruptUnsafe()
+      return true
+    }
+    if (calls.has(id)) return false
+    const call: ChannelCall = { method, url, body, trace, request, visitor }
+    if (calls.size >= MAX_CALLS) {
+      respond(id, options.refuse(call, tooMany()))
+      return true
+    }
+    const fiber = options.run(options.answer(call))
+    calls.set(id, fiber)
+    fiber.addObserver((exit) => {
+      calls.delete(id)
+      // a call that was taken back has nobody who waits for its answer
+      if (!Exit.isSuccess(exit)) return leaveWhenDone()
+      const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
+      respond(id, hasRoom ? exit.value : options.refuse(call, noRoom()))
+    })
+    return true
+  }
+
+  const stopListening = options.onClosing(() => {
+    closing = true
+    leaveWhenDone()
+  })
+  let lateness: NodeJS.Timeout | undefined
+  // the call that has ended its own key is answered first: its answer may be the only one that holds the next one
+  const stopWatching = visitor.caller.watch((ended) => {
+    if (!ended) return
+    isKeyEnded = true
+    closing = true
+    lateness = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
+    leaveWhenDone()
+  })
+  socket.on("close", () => {
+    stopListening()
+    stopWatching()
+    clearTimeout(lateness)
+    for (const fiber of calls.values()) fiber.interruptUnsafe()
+  })
+
+  /** Frames whose messages were not all taken, and where the first of them goes on. */
+  const frames: Array<string> = []
+  let at = 0
+  let gets = 0
+  let turns = 0
+  const malformed = (): void => {
+    frames.length = 0
+    socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+  }
+  /** Takes messages as there is time, and as their answers are read. */
+  const takeAll = (): void => {
+    for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
+      if (at >= frame.length) {
+        frames.shift()
+        at = 0
+        continue
+      }
+      if (hasLeft || socket.readyState !== socket.OPEN) return
+      if (flow.isUnread || outgoing.length > LINE_UNREAD_BYTES) {
+        outgoing.flush()
+        flow.hold(takeAll)
+        if (flow.isUnread) return flow.whenRead(takeAll)
+      }
+      if (!hasTime() || gets === GETS_A_TURN) {
+        gets = 0
+        flow.hold(takeAll)
+        return whenTime(++turns > FEW_TURNS ? "rest" : "little", takeAll)
+      }
+      const message = readMessage(frame, at)
+      if (message === undefined || !take(message.words, message.text)) return malformed()
+      if (message.words[1] === "GET") gets++
+      at = message.end
+    }
+    turns = 0
+    flow.release(takeAll)
+  }
+  return (data, isBinary) => {
+    if (isBinary) return malformed()
+    // the one before is being taken
+    if (frames.push(String(data)) === 1) takeAll()
+  }
+}
+
+const tooMany = (): IronflowError =>
+  new UnavailableError(
+    `More than ${MAX_CALLS} calls of this connection wait for an answer: wait for some of them`,
+    {
+      code: "TOO_MANY_CALLS"
+    }
+  )

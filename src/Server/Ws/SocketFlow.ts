@@ -1,0 +1,215 @@
+/**
+ * What comes on a WebSocket, handed to it in small pieces as there is time: thousands of frames may come at once. Nothing is taken from
+ * a client while it does not read what it is told, and a large frame that comes slowly takes its share of what there is for all.
+ */
+import type { Duplex } from "node:stream"
+import type { WebSocket } from "ws"
+import type { After } from "../../Execution/Alarm.ts"
+import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
+import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
+import { type Line, LINE_UNREAD_BYTES, type Unread, UNREAD_MS } from "../Http/Unread.ts"
+import { showMs } from "../../Show.ts"
+
+export interface FlowOptions {
+  readonly intake: Intake
+  readonly unread: Unread
+  readonly after: After
+  /** Milliseconds in which a large frame has to arrive. */
+  readonly timeoutMs: number
+}
+
+/** Bytes that are handed over at once: some hundred frames, or a part of one. */
+const PIECE = 4096
+
+/** Frames of so many bytes take no share. */
+const SMALL = 64 * 1024
+
+/** The code of a close frame that says: come again later. */
+const TRY_AGAIN_LATER = 1013
+const POLICY_VIOLATION = 1008
+
+const GRACE_MS = 1000
+
+export class Flow {
+  readonly #options: FlowOptions
+  readonly #webSocket: WebSocket
+  readonly #socket: Duplex
+  readonly #maxUnread: number
+  readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
+  readonly #line: Line
+  /** Why nothing is handed over now. */
+  readonly #holds = new Set<object>()
+  #rest: Buffer = Buffer.alloc(0)
+  #isDue = false
+  /** Whether all that came last was handed over in one turn. */
+  #keepsUp = false
+  #isGone = false
+  /** Bytes since the last frame that was whole. */
+  #partial = 0
+  #arrival: Arrival | undefined
+  #cancelDeadline: () => void = () => undefined
+  #readers: Array<() => void> = []
+  #cancelUnread: () => void = () => undefined
+
+  /** Takes a socket that `ws` has begun to listen to; `maxUnread` bytes of what it is told may wait. */
+  constructor(
+    webSocket: WebSocket,
+    socket: Duplex,
+    options: FlowOptions,
+    maxUnread: number = LINE_UNREAD_BYTES
+  ) {
+    this.#options = options
+    this.#webSocket = webSocket
+    this.#socket = socket
+    this.#maxUnread = maxUnread
+    this.#line = options.unread.line(() => webSocket.terminate())
+    this.#listeners = socket.listeners("data") as Array<(chunk: Buffer) => void>
+    for (const listener of this.#listeners) socket.off("data", listener)
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk))
+    // `ws` would take all that is left at once, and that of hundreds of connections one after the other: nobody is there to be answered
+    socket.prependListener("close", () => {
+      this.#isGone = true
+      while (socket.read() !== null);
+    })
+    socket.on("drain", () => this.#wasRead())
+    for (const event of ["message", "ping", "pong"] as const) webSocket.on(event, () => this.#whole())
+    webSocket.once("close", () => {
+      this.#whole()
+      this.#rest = Buffer.alloc(0)
+      this.#cancelUnread()
+      this.#line.set(0)
+    })
+  }
+
+  /** Whether so much waits to be read that nothing should be added. */
+  get isUnread(): boolean {
+    return this.#socket.writableLength > this.#maxUnread
+  }
+
+  /** What a backlog of so many bytes counts as: the most that anybody lets wait, when there is hardly memory for it. */
+  weigh(bytes: number): number {
+    this.#line.set(bytes > SMALL ? bytes : 0)
+    return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
+  }
+
+  /** Whether there is room for an answer. */
+  hasRoomFor(bytes: number): boolean {
+    return this.#options.unread.hasRoomFor(bytes)
+  }
+
+  /** Something was sent. */
+  sent(): void {
+    this.weigh(this.#socket.writableLength)
+  }
+
+  /** Calls `f` when all has been read. A client that does not read at all loses its connection. */
+  whenRead(f: () => void): void {
+    this.#readers.push(f)
+    if (this.#readers.length > 1) return
+    const left = this.#socket.writableLength
+    this.#cancelUnread = this.#options.after(UNREAD_MS, () => {
+      if (this.#socket.writableLength >= left) return this.#webSocket.terminate()
+      const readers = this.#readers
+      this.#readers = []
+      for (const reader of readers) this.whenRead(reader)
+    })
+  }
+
+  /** Hands nothing over as long as somebody holds it. */
+  hold(why: object): void {
+    this.#holds.add(why)
+    this.#socket.pause()
+  }
+
+  release(why: object): void {
+    if (this.#holds.delete(why) && this.#holds.size === 0) this.#goOn(this.#keepsUp ? "little" : "rest")
+  }
+
+  #wasRead(): void {
+    this.#cancelUnread()
+    this.#line.set(0)
+    const readers = this.#readers
+    this.#readers = []
+    for (const reader of readers) reader()
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#isGone) return
+    const isHeld = this.#holds.size > 0
+    if (!isHeld && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
+    const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE)
+    this.#rest = Buffer.concat([this.#rest, chunk])
+    this.#socket.pause()
+    if (!isHeld) this.#goOn(isLittle ? "little" : "rest")
+  }
+
+  #feed(chunk: Buffer): void {
+    this.#rest = chunk
+    this.#keepsUp = true
+    while (this.#rest.length > 0) {
+      const piece = this.#rest.subarray(0, PIECE)
+      this.#rest = this.#rest.subarray(piece.length)
+      this.#partial += piece.length
+      for (const listener of this.#listeners) Reflect.apply(listener, this.#socket, [piece])
+      if (this.#socket.destroyed) return
+      if (this.#partial > SMALL) this.#share()
+      if (this.isUnread) this.#waitUntilRead()
+      if (this.#holds.size > 0) return
+      if (this.#rest.length > 0 && !hasTime()) {
+        this.#keepsUp = false
+        this.#socket.pause()
+        return this.#goOn("rest")
+      }
+    }
+  }
+
+  #waitUntilRead(): void {
+    const why = {}
+    this.hold(why)
+    this.whenRead(() => this.release(why))
+  }
+
+  #goOn(kind: Kind): void {
+    if (this.#isDue) return
+    this.#isDue = true
+    whenTime(kind, () => {
+      this.#isDue = false
+      if (this.#holds.size > 0 || this.#socket.destroyed) return
+      this.#feed(this.#rest)
+      if (this.#holds.size === 0 && !this.#isDue) this.#socket.resume()
+    })
+  }
+
+  #share(): void {
+    this.#arrival ??= this.#begin()
+    this.#arrival.hold(this.#partial)
+  }
+
+  #begin(): Arrival {
+    const { after, intake, timeoutMs } = this.#options
+    const why = {}
+    const end = (code: number, reason: string): void => {
+      this.#webSocket.close(code, reason)
+      setTimeout(() => this.#webSocket.terminate(), GRACE_MS).unref()
+      this.#rest = Buffer.alloc(0)
+      this.hold(why)
+    }
+    this.#cancelDeadline = after(timeoutMs, () =>
+      end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
+    )
+    return intake.begin(this.#socket, {
+      pause: () => this.hold(why),
+      resume: () => this.release(why),
+      refuse: (error) => end(TRY_AGAIN_LATER, error.code)
+    })
+  }
+
+  #whole(): void {
+    this.#partial = 0
+    if (this.#arrival === undefined) return
+    this.#cancelDeadline()
+    this.#arrival.end()
+    this.#arrival = undefined
+  }
+}

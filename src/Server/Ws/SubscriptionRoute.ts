@@ -1,0 +1,44 @@
+/** `/ws`: the socket of a subscription client. */
+import { sockets } from "../../Protocol/Subscriptions.ts"
+import { wireOf } from "../../Protocol/WebSocketWire.ts"
+import { isIronflowError } from "../../Errors.ts"
+import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
+
+/** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
+const PING_MS = 30_000
+
+/** `every` calls a function in intervals of milliseconds, and returns the way to stop that. */
+export const subscriptionRoute = (
+  engine: EngineService,
+  every: (ms: number, f: () => void) => () => void
+): SocketRoute => ({
+  row: sockets.subscriptions,
+  open: (socket, { environment, flow, visitor }) => {
+    const wire = wireOf(socket, (bytes) => flow.weigh(bytes))
+    const checkAgain = engine.subscriptions.connect(environment, wire, {
+      guard: guardOf(visitor.caller, environment)
+    })
+    const stopWatching = visitor.caller.watch((ended) => {
+      if (ended) return
+      try {
+        checkAgain()
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        // it comes back with what it may still subscribe to
+        closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+      }
+    })
+    socket.on("close", stopWatching)
+    let alive = true
+    socket.on("pong", () => (alive = true))
+    const stop = every(PING_MS, () => {
+      if (!alive) return socket.terminate()
+      alive = false
+      socket.ping()
+    })
+    socket.on("close", stop)
+    return (frame) => wire.onText(String(frame))
+  }
+})

@@ -1,0 +1,173 @@
+/**
+ * Watching keys and configurations over WebSockets: a frame for each change.
+ *
+ * Who names a `revision` to begin after (`now` for the end) gets a first frame that says where the watch begins. One frame
+ * is on its way at a time; a watcher that does not take it within 30 seconds is closed with 4008, and can come back with
+ * the last revision that it has seen.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import type { WebSocket } from "ws"
+import { type IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { checkBucketName, checkRevision, compileFilter } from "../../KvKeys.ts"
+import { contentTypes } from "../../KvValue.ts"
+import { watches as config } from "../../Protocol/Config.ts"
+import { watches as kv } from "../../Protocol/Kv.ts"
+import { encoder } from "../../Protocol/Requests.ts"
+import type { Row } from "../../Protocol/Row.ts"
+import { WATCH_FAILED, WATCHER_TOO_SLOW, Watching } from "../../Protocol/Watch.ts"
+import { failureResponse } from "../../Protocol/Http/Failures.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { prompt } from "../../Engine/Polite.ts"
+import type { Flow } from "./SocketFlow.ts"
+import type { SocketCall, SocketRoute } from "./Upgrades.ts"
+
+/** How long one frame may be on its way, milliseconds. */
+const SEND_MS = 30_000
+/** How often a watcher is asked whether it is still there, milliseconds. */
+const PING_MS = 25_000
+
+export const watchRoutes = (
+  engine: EngineService,
+  fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+): ReadonlyArray<SocketRoute> => {
+  /** The route of a row: who may watch, and what is in a frame, are what the row says. */
+  const watching = <A, Frame>(
+    row: Row<Frame>,
+    changes: (
+      call: SocketCall,
+      begin: { readonly from: number | undefined; readonly onOpen: (revision: number) => void }
+    ) => Stream.Stream<A, IronflowError>,
+    frameOf: (change: A, call: SocketCall) => Frame,
+    check?: SocketRoute["check"]
+  ): SocketRoute => {
+    const encode = encoder(row.answer!)
+    return {
+      row,
+      check: (call) => {
+        check?.(call)
+        readFrom(call)
+      },
+      open: (socket, call) =>
+        serve(
+          fork,
+          socket,
+          call.flow,
+          changes(call, { from: readFrom(call), onOpen: hello(socket, call) }),
+          (change) => encode(frameOf(change, call))
+        )
+    }
+  }
+
+  return [
+    watching(
+      kv.watchKeys,
+      ({ environment, query, variables }, begin) =>
+        engine.kv
+          .storedKeys(environment, variables["bucket"] ?? "")
+          .watch({ filter: query.get("key") ?? undefined, ...begin }),
+      ({ key, value, revision, operation, createdAt }, { variables }) => ({
+        type: "kv_update" as const,
+        key,
+        value: Buffer.from(value.bytes).toString("base64"),
+        revision,
+        operation,
+        bucket: variables["bucket"] ?? "",
+        ...(operation === "put" ? { contentType: contentTypes[value.type] } : {}),
+        created_at: new Date(createdAt).toISOString()
+      }),
+      ({ query, variables }) => {
+        checkBucketName(variables["bucket"])
+        compileFilter(query.get("key") ?? undefined)
+      }
+    ),
+    watching(
+      config.watchConfig,
+      ({ environment, variables }, { from, onOpen }) =>
+        engine.config.in(environment).watch(variables["name"] ?? "", {
+          onOpen,
+          ...(from === undefined ? {} : { fromRevision: from })
+        }),
+      ({ data = null, ...change }) => ({
+        type: "config_update" as const,
+        ...change,
+        data,
+        ...(data === null ? { deleted: true } : {})
+      })
+    )
+  ]
+}
+
+const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
+  const text = query.get("revision")
+  if (text === null || text === "" || text === "now") return undefined
+  if (!/^\d{1,16}$/.test(text)) {
+    throw new ValidationError(
+      `\`revision\` must be a revision or "now", got ${JSON.stringify(text.slice(0, 64))}`
+    )
+  }
+  return checkRevision(Number(text), 0)
+}
+
+const encodeWatching = encoder(Watching)
+
+/** Only to who has asked: others know no such frame. */
+const hello =
+  (socket: WebSocket, { query }: SocketCall) =>
+  (revision: number): void => {
+    if (query.has("revision")) {
+      socket.send(JSON.stringify(encodeWatching({ type: "watching", revision, pingMs: PING_MS })))
+    }
+  }
+
+const serve = <A>(
+  fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+  socket: WebSocket,
+  flow: Flow,
+  changes: Stream.Stream<A, IronflowError>,
+  encode: (change: A) => unknown
+): void => {
+  let alive = true
+  socket.on("pong", () => (alive = true))
+  // a frame that the connection takes at once is no turn of the event loop: many in a row would keep all others waiting
+  const watching = Stream.runForEach(changes, (change) =>
+    prompt(Effect.suspend(() => send(socket, flow, encode(change))))
+  ).pipe(Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error))))
+  const pinging = Effect.forever(
+    Effect.andThen(
+      Effect.sleep(PING_MS),
+      Effect.sync(() => {
+        if (!alive) return socket.terminate()
+        alive = false
+        socket.ping()
+      })
+    )
+  )
+  const fiber = fork(Effect.raceFirst(watching, pinging))
+  socket.on("close", () => fiber.interruptUnsafe())
+}
+
+const slow = new ValidationError("The watcher does not read")
+
+const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void, IronflowError> =>
+  Effect.callback<void>((resume) => {
+    // an error closes the socket, and that ends the watch
+    socket.send(JSON.stringify(frame), () => resume(Effect.void))
+    flow.sent()
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: SEND_MS,
+      orElse: () => {
+        socket.close(WATCHER_TOO_SLOW, `no frame was read for ${SEND_MS / 1000} s`)
+        return Effect.fail(slow)
+      }
+    })
+  )
+
+const refuse = (socket: WebSocket, error: IronflowError): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const { status, body } = failureResponse(error, "rest")
+    socket.send(JSON.stringify({ type: "error", status, ...body }))
+    socket.close(WATCH_FAILED, isIronflowError(error) ? error.code : "")
+  })

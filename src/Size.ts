@@ -1,0 +1,43 @@
+/** Sizes as users write them: a number of bytes, or text such as `"256MiB"`, `"1.5GB"`. */
+import { ValidationError } from "./Errors.ts"
+import { show } from "./Show.ts"
+
+/** Bytes, or a number with a unit: `B`; `KiB`, `MiB`, `GiB`, `TiB`, each 1024 of the one before; `KB`, `MB`, `GB`, `TB`, each 1000. */
+export type Size = string | number
+
+const units = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40
+} as const
+
+const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
+
+const allowed =
+  'write bytes as a number, or digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
+
+/** Bytes of a size that must be positive; parts of a byte are left out. `what` names it in the error. Throws `ValidationError`. */
+export const positiveBytes = (size: Size, what: string): number => {
+  const match = typeof size === "string" ? grammar.exec(size) : null
+  const bytes =
+    typeof size === "number"
+      ? size
+      : match === null
+        ? Number.NaN
+        : Math.floor(Number(match[1]) * units[match[2] as keyof typeof units])
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
+  throw new ValidationError(`${what} must be a positive number of bytes, got ${show(size)}: ${allowed}`)
+}
+
+/** A size for people: `1.5 MiB`. */
+export const formatSize = (bytes: number): string => {
+  const names = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const
+  const power = Math.min(names.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10))
+  return power === 0 ? `${bytes} bytes` : `${(bytes / 2 ** (10 * power)).toFixed(1)} ${names[power]}`
+}

@@ -1,0 +1,108 @@
+/** How reports travel: in as few batches as the size of a request allows, and with one answer for each however it travelled. */
+import { LimitExceededError, serializeError } from "../Errors.ts"
+import { byteLength } from "../Json.ts"
+import type { Outcome, TurnAck, TurnLogs, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+
+/** What a request holds beside its reports. */
+const envelopeBytes = 1024
+
+/** A batch of reports under its number. */
+export interface Batch {
+  readonly number: number
+  readonly reports: ReadonlyArray<TurnReport>
+  /** The reports as JSON. */
+  readonly text: string
+}
+
+/** Reports and how they travel. */
+export interface Shipment {
+  readonly batches: ReadonlyArray<Batch>
+  /** Runs with an op that is too large for any request, and why. */
+  readonly tooLarge: ReadonlyMap<string, string>
+}
+
+/** As few batches as the size of a request allows; nearly always one. */
+export const ship = (
+  reports: ReadonlyArray<TurnReport>,
+  maxBodyBytes: number,
+  nextNumber: () => number
+): Shipment => {
+  const text = JSON.stringify(reports)
+  const maxBytes = maxBodyBytes - envelopeBytes
+  const tooLarge = new Map<string, string>()
+  if (!(maxBytes > 0) || text.length * 3 <= maxBytes || byteLength(text) <= maxBytes) {
+    return { batches: [{ number: nextNumber(), reports, text }], tooLarge }
+  }
+  const parts: Array<Array<{ jobId: string; runId: string; ops: Array<TurnOp>; logs?: TurnLogs }>> = [[]]
+  let bytes = 0
+  const add = ({ jobId, runId }: TurnReport, op: TurnOp, size: number): void => {
+    if (bytes > 0 && bytes + size > maxBytes) {
+      parts.push([])
+      bytes = 0
+    }
+    bytes += size
+    const part = parts.at(-1)!
+    const last = part.at(-1)
+    if (last?.jobId === jobId) last.ops.push(op)
+    else part.push({ jobId, runId, ops: [op] })
+  }
+  for (const report of reports) {
+    let { logs } = report
+    for (const op of report.ops) {
+      // with the ids and brackets around it, if it is the first of its report
+      const size = byteLength(JSON.stringify(op)) + envelopeBytes
+      if (size <= maxBytes) {
+        const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
+        // lines for which there is no room anywhere are left out
+        const fitting = size + logBytes <= maxBytes ? logs : undefined
+        add(report, op, fitting === undefined ? size : size + logBytes)
+        if (fitting !== undefined) parts.at(-1)!.at(-1)!.logs = fitting
+        logs = undefined
+        continue
+      }
+      const error = new LimitExceededError(`A report about run ${report.runId}`, size, maxBodyBytes, "bytes")
+      add(report, { _tag: "Fail", error: serializeError(error) }, envelopeBytes)
+      tooLarge.set(report.jobId, error.message)
+      break
+    }
+  }
+  return {
+    batches: parts.map((part) => ({
+      number: nextNumber(),
+      reports: part,
+      text: JSON.stringify(part)
+    })),
+    tooLarge
+  }
+}
+
+/** One answer for every report, though its ops may have travelled in several batches. */
+export const combine = (
+  reports: ReadonlyArray<TurnReport>,
+  { batches, tooLarge }: Shipment,
+  acks: ReadonlyArray<ReadonlyArray<TurnAck>>
+): ReadonlyArray<TurnAck> => {
+  if (batches.length === 1 && tooLarge.size === 0) return acks[0]!
+  const outcomes = new Map<string, Array<Outcome | undefined>>()
+  const refusals = new Map<string, TurnAck>()
+  const paused = new Set<string>()
+  for (const [jobId, message] of tooLarge) refusals.set(jobId, { _tag: "Refused", reason: "LIMIT", message })
+  for (const [i, batch] of batches.entries()) {
+    for (const [j, { jobId }] of batch.reports.entries()) {
+      const ack = acks[i]![j]!
+      if (ack._tag === "Refused") refusals.set(jobId, refusals.get(jobId) ?? ack)
+      else {
+        outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+        if (ack.paused === true) paused.add(jobId)
+      }
+    }
+  }
+  return reports.map(
+    ({ jobId }) =>
+      refusals.get(jobId) ?? {
+        _tag: "Accepted",
+        outcomes: outcomes.get(jobId) ?? [],
+        ...(paused.has(jobId) ? { paused: true } : {})
+      }
+  )
+}

@@ -1,0 +1,46 @@
+/** What a configuration may be called and made of is the same over HTTP and in process. */
+import { assert, it } from "vitest"
+import { startEngine } from "@ironflow/node/engine"
+import { createClient } from "../src/Promise/Client.ts"
+
+const problems = {
+  "..": '".." cannot be the name of a configuration',
+  " ": "The name of a configuration must not be empty or blank"
+}
+
+it.each(Object.entries(problems))(
+  "%j is no name, on neither face, and nothing is sent",
+  async (name, problem) => {
+    await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
+    await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
+
+    for (const client of [engine.client, remote]) {
+      const error = await client
+        .config()
+        .get(name)
+        .catch((error: unknown) => error)
+
+      assert.propertyVal(error, "name", "ValidationError")
+      assert.propertyVal(error, "message", problem)
+    }
+  }
+)
+
+it("what is no object as JSON is no configuration, on neither face", async () => {
+  await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
+  await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
+  const data = { toJSON: () => 5 }
+
+  for (const client of [engine.client, remote]) {
+    const error = await client
+      .config()
+      .set("prices", data)
+      .catch((error: unknown) => error)
+
+    assert.propertyVal(
+      error,
+      "message",
+      'Configuration "prices" must be an object, got something that is none as JSON'
+    )
+  }
+})

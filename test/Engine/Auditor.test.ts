@@ -1,0 +1,94 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as TestClock from "effect/testing/TestClock"
+import { Auditing, Auditor, layer } from "../../src/Engine/Audit/Auditor.ts"
+import { appendEvent } from "../../src/Engine/Events/Append.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
+import { acrossEnvironments, type Program, statement, write } from "../../src/Engine/Store/Program.ts"
+import { Store } from "../../src/Engine/Store/Store.ts"
+import { untilQuiet } from "./Quiet.ts"
+
+const LOSE = statement("AuditorTest.lose", "DELETE FROM events WHERE idempotency_key = 'order-1'", {
+  scans: "in a test"
+})
+const lose = acrossEnvironments(
+  "loseEvent",
+  function* (): Program<void> {
+    yield* write(LOSE)
+  },
+  () => "lose an event"
+)
+const place = (idempotencyKey: string) =>
+  appendEvent({ environment: "default", name: "order.placed", version: 1, data: "{}", idempotencyKey })
+
+const withAuditor = (
+  isOn: boolean,
+  body: (it: {
+    readonly reads: () => number
+    readonly lines: ReadonlyArray<string>
+  }) => Effect.Effect<void, unknown, Auditor | Store>
+) => {
+  let reads = 0
+  const lines: Array<string> = []
+  const store = Layer.effect(
+    Store,
+    Effect.map(SqliteStore.make({ filename: ":memory:" }), (store) => ({
+      ...store,
+      read: (...args: Parameters<typeof store.read>) => (reads++, store.read(...args))
+    })) as Effect.Effect<typeof Store.Service, never>
+  )
+  const logged = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
+  return body({ reads: () => reads, lines }).pipe(
+    Effect.provide(layer.pipe(Layer.provideMerge(store), Layer.provide(Layer.succeed(Auditing, isOn)))),
+    Effect.provide(logged)
+  )
+}
+
+/** As long as it takes to look at everything, slice by slice. */
+const aWhile = Effect.forEach(
+  Array.from({ length: 30 }),
+  () => Effect.andThen(TestClock.adjust("10 seconds"), Effect.promise(untilQuiet)),
+  { discard: true }
+)
+
+describe("the auditor of an engine", () => {
+  it.effect("counts what it finds, says it once, and asks nothing while nothing happens", () =>
+    withAuditor(true, ({ lines, reads }) =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        const auditor = yield* Auditor
+        yield* store.write(place("order-1"))
+        yield* aWhile
+        assert.strictEqual(auditor.violations(), 0)
+        assert.isAbove(reads(), 0)
+
+        yield* store.write(lose())
+        yield* store.write(place("order-2"))
+        yield* aWhile
+        yield* store.write(place("order-3"))
+        yield* aWhile
+        assert.strictEqual(auditor.violations(), 1)
+        const said = lines.filter((line) => line.includes("what cannot be"))
+        assert.lengthOf(said, 1)
+        assert.match(said[0]!, /\(G1\): idempotency key order-1: its event evt_\w+ is not in the log/)
+
+        const before = reads()
+        yield* aWhile
+        assert.strictEqual(reads(), before)
+      })
+    )
+  )
+
+  it.effect("reads nothing when it is turned off", () =>
+    withAuditor(false, ({ reads }) =>
+      Effect.gen(function* () {
+        yield* (yield* Store).write(place("order-1"))
+        yield* aWhile
+        assert.strictEqual(reads(), 0)
+        assert.strictEqual((yield* Auditor).violations(), 0)
+      })
+    )
+  )
+})

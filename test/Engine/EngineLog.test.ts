@@ -1,0 +1,182 @@
+/** What the engine says of what goes wrong: one line each, with its fields, and nothing of what goes well. */
+import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { expect, it } from "vitest"
+import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
+
+interface Line {
+  readonly level: keyof Logger
+  readonly message: string
+  readonly fields: LogFields | undefined
+}
+
+const recording = () => {
+  const lines: Array<Line> = []
+  const line =
+    (level: keyof Logger): Logger[keyof Logger] =>
+    (message, _data, fields) =>
+      void lines.push({ level, message, fields })
+  return {
+    lines,
+    logger: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
+  }
+}
+
+const triggers = [{ event: "order.placed" }]
+const SECRET = "tok-4711-secret"
+const PAYLOAD = "payload-of-the-order"
+
+it("there is one line for each failed attempt and for a run that fails, and none for what goes well", async () => {
+  const { lines, logger } = recording()
+  const fn = createFunction(
+    { id: "charge", triggers, retry: { maxAttempts: 2, initialDelayMs: 10 } },
+    async ({ event, step }) => {
+      await step.run("reserve", async () => event.data)
+      await step.run("pay", async () => {
+        throw Object.assign(new Error("declined"), { data: PAYLOAD })
+      })
+    }
+  )
+  await using engine = await startEngine({
+    filename: ":memory:",
+    functions: [fn],
+    logger,
+    masterKey: "ab".repeat(32)
+  })
+  await engine.secrets.set("TOKEN", SECRET)
+
+  const { runIds } = await engine.client.emit("order.placed", { secret: PAYLOAD })
+  await engine.client.waitForRun(runIds[0]!)
+
+  const of = { run: runIds[0], function: "charge", environment: "default" }
+  const worker = expect.any(String)
+  expect(lines.filter(({ fields }) => fields?.run !== undefined)).toEqual([
+    {
+      level: "warn",
+      message: expect.stringMatching(
+        /attempt 1 of step "pay" failed, and the next one is due at .*: Error: declined$/
+      ),
+      fields: { ...of, worker, step: "pay", attempt: 1 }
+    },
+    {
+      level: "error",
+      message: expect.stringMatching(/attempt 2 of step "pay" failed, for good: Error: declined$/),
+      fields: { ...of, worker, step: "pay", attempt: 2 }
+    },
+    {
+      level: "error",
+      message: expect.stringMatching(/has failed: StepError: declined$/),
+      fields: { ...of, worker, code: "STEP_FAILED" }
+    }
+  ])
+  const all = JSON.stringify(lines)
+  expect(all).not.toContain(SECRET)
+  expect(all).not.toContain(PAYLOAD)
+})
+
+it("a run that is tried again, paused or cancelled has a line, and so have functions and keys that change", async () => {
+  const { lines, logger } = recording()
+  let fails = true
+  const fn = createFunction(
+    { id: "charge", triggers, retry: { maxAttempts: 3, initialDelayMs: 10 } },
+    async ({ step }) => {
+      if (fails) {
+        fails = false
+        throw new TypeError("no such order")
+      }
+      await step.sleep("wait", "1h")
+    }
+  )
+  await using engine = await startEngine({ filename: ":memory:", functions: [fn], logger })
+  const { client } = engine
+
+  const { runIds } = await client.emit("order.placed", {})
+  await expect.poll(async () => (await client.explain(runIds[0]!)).code).toBe("SLEEPING")
+  await client.pauseRun(runIds[0]!, "the bank is closed")
+  await client.cancelRun(runIds[0]!, "no more")
+  const key = await client.apiKeys.create({ name: "reports" })
+
+  expect(lines.map(({ level, message }) => `${level} ${message}`)).toEqual(
+    expect.arrayContaining([
+      "info Functions in environment default: charge (new)",
+      expect.stringMatching(
+        /^warn Run .* failed outside of its steps, and is tried again at .*: TypeError: no such order$/
+      ),
+      expect.stringMatching(/^warn Run .* is paused: .*the bank is closed/),
+      expect.stringMatching(/^info Run .* was cancelled: no more$/),
+      expect.stringMatching(new RegExp(`^info apikey:create ${key.id} \\("reports"\\), by `))
+    ])
+  )
+  expect(JSON.stringify(lines)).not.toContain(key.secret)
+})
+
+it("a worker that comes and goes has a line", async () => {
+  const { lines, logger } = recording()
+  await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
+  const worker = createWorker({
+    serverUrl: engine.url!,
+    workerId: "till-1",
+    functions: [createFunction({ id: "charge", triggers }, async () => undefined)],
+    logger: false
+  })
+  worker.start().catch(() => undefined)
+  await worker.ready()
+  await worker.stop()
+
+  const said = lines.filter(({ fields }) => fields?.worker === "till-1")
+  expect(said).toEqual([
+    {
+      level: "info",
+      message: expect.stringMatching(/^Worker till-1 has come from .*: 10 turns at once, functions charge$/),
+      fields: { worker: "till-1", environment: "default" }
+    },
+    { level: "info", message: "Worker till-1 has gone", fields: { worker: "till-1", environment: "default" } }
+  ])
+})
+
+it("a lease that is lost has a line", async () => {
+  const { lines, logger } = recording()
+  await using engine = await startEngine({
+    filename: ":memory:",
+    logger,
+    listen: { port: 0 },
+    push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY }
+  })
+  const charge = createFunction({ id: "charge", triggers }, async () => "paid")
+  const handler = serve({ functions: [charge], signingKey: SIGNING_KEY, logger: false })
+  let lost = 0
+  const endpoint = await listen(async (request, response) => {
+    const chunks: Array<Buffer> = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const body = Buffer.concat(chunks)
+    // the process is gone in the middle of its first turn
+    if (body.includes('"type":"turn"') && lost++ === 0) return request.socket.destroy()
+    return handler(Object.assign(request, { body }), response)
+  })
+  try {
+    expect((await registerEndpoint(engine, endpoint.url)).status).toBe(200)
+    const { runIds } = await engine.client.emit("order.placed", {})
+    await engine.client.waitForRun(runIds[0]!)
+
+    expect(lines.filter(({ message }) => message.includes("lost its lease"))).toEqual([
+      {
+        level: "warn",
+        message: expect.stringMatching(
+          new RegExp(
+            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): it goes on`
+          )
+        ),
+        fields: {
+          run: runIds[0],
+          function: "charge",
+          worker: expect.stringMatching(/^push-/),
+          environment: "default",
+          losses: 1
+        }
+      }
+    ])
+  } finally {
+    await engine.close()
+    await endpoint.close()
+  }
+})

@@ -1,0 +1,111 @@
+/** What the engine knows of functions at once is what is stored, by the time that whoever wrote it is answered. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
+import * as Functions from "../../../src/Engine/Functions/Functions.ts"
+import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
+import * as SystemEvents from "../../../src/Engine/SystemEvents/SystemEvents.ts"
+import { Store, type StoreService } from "../../../src/Engine/Store/Store.ts"
+import { functionsOfEnvironment } from "../../../src/Limits.ts"
+import { handles } from "../Store/suite/Shop.ts"
+
+const pushed = handles("charge", { mode: "push", endpointUrl: "http://localhost:1/charge" })
+
+const layer = Functions.layer.pipe(Layer.provide(SystemEvents.layer))
+
+const test = (
+  title: string,
+  body: (functions: Functions.FunctionsService, store: StoreService) => Effect.Effect<void, unknown>
+) =>
+  it.effect(title, () =>
+    Effect.gen(function* () {
+      yield* body(yield* Functions.Functions, yield* Store)
+    }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(SqliteStore.layer({ filename: ":memory:" })))))
+  )
+
+const idsOf = (functions: Functions.FunctionsService, environment = "default") =>
+  Effect.map(functions.list(environment), (infos) => infos.map(({ id }) => id))
+
+test("a function is known when its registration is answered, and unlisted when its deletion is", (functions, store) =>
+  Effect.gen(function* () {
+    assert.isUndefined(functions.find("default", "charge"))
+    yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
+    assert.deepStrictEqual(functions.find("default", "charge"), pushed)
+    assert.isUndefined(functions.find("staging", "charge"))
+    assert.strictEqual(functions.count("default"), 2)
+    assert.deepStrictEqual(yield* idsOf(functions), ["charge", "ship"])
+    assert.deepStrictEqual(functions.pushed(), [{ environment: "default", registration: pushed }])
+    assert.strictEqual((yield* functions.get("default", "ship"))?.version, 1)
+
+    const slower = handles("ship", { timeoutMs: 90_000 })
+    yield* store.write(FunctionRows.registerFunctions("default", [slower]))
+    assert.deepStrictEqual(functions.find("default", "ship"), slower)
+    assert.strictEqual((yield* functions.get("default", "ship"))?.version, 2)
+
+    yield* store.write(FunctionRows.deleteFunction("default", "charge"))
+    assert.strictEqual(functions.count("default"), 1)
+    assert.deepStrictEqual(yield* idsOf(functions), ["ship"])
+    assert.deepStrictEqual(functions.pushed(), [])
+    assert.isUndefined(yield* functions.get("default", "charge"))
+    // its runs go on
+    assert.deepStrictEqual(functions.find("default", "charge"), pushed)
+
+    yield* store.write(FunctionRows.registerFunctions("default", [pushed]))
+    assert.deepStrictEqual(yield* idsOf(functions), ["charge", "ship"])
+  }))
+
+test("what a program that was started later has registered stands", (functions, store) =>
+  Effect.gen(function* () {
+    const later = handles("ship", { timeoutMs: 90_000 })
+    yield* store.write(FunctionRows.registerFunctions("default", [later], 2))
+    yield* store.write(FunctionRows.registerFunctions("default", [handles("ship")], 1))
+
+    assert.deepStrictEqual(functions.find("default", "ship"), later)
+  }))
+
+test("an engine that is started later knows what there was before", (first, store) =>
+  Effect.gen(function* () {
+    yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
+    yield* store.write(FunctionRows.registerFunctions("staging", [handles("ship")]))
+    yield* store.write(FunctionRows.deleteFunction("default", "ship"))
+
+    const second = yield* Effect.scoped(
+      Effect.provide(Functions.Functions, layer.pipe(Layer.provide(Layer.succeed(Store, store))))
+    )
+
+    for (const environment of ["default", "staging", "nowhere"]) {
+      assert.strictEqual(second.count(environment), first.count(environment))
+      assert.deepStrictEqual(yield* idsOf(second, environment), yield* idsOf(first, environment))
+      assert.deepStrictEqual(second.find(environment, "ship"), first.find(environment, "ship"))
+    }
+    assert.deepStrictEqual(second.pushed(), first.pushed())
+  }))
+
+test("there is room for so many functions, and for those that are there", (functions, store) =>
+  Effect.gen(function* () {
+    const all = Array.from({ length: functionsOfEnvironment }, (_, i) => handles(`f-${i}`))
+    functions.checkRoom("default", all)
+    yield* store.write(FunctionRows.registerFunctions("default", all))
+
+    functions.checkRoom("default", all.slice(0, 1))
+    functions.checkRoom("staging", [handles("one-more")])
+    assert.throws(
+      () => functions.checkRoom("default", [handles("one-more")]),
+      'The list of functions of environment "default"'
+    )
+  }))
+
+test("an environment is known when what has named it first is answered", (functions, store) =>
+  Effect.gen(function* () {
+    for (let i = 0; ; i++) {
+      try {
+        functions.checkEnvironment(`shop-${i}`)
+      } catch (error) {
+        assert.include(String(error), `The list of environments with "shop-${i}"`)
+        functions.checkEnvironment(`shop-${i - 1}`)
+        return
+      }
+      yield* store.write(FunctionRows.registerFunctions(`shop-${i}`, []))
+    }
+  }))

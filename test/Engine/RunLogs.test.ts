@@ -1,0 +1,265 @@
+/** What the code of a run logs is kept with the run, by whatever way it came. */
+import { createFunction, createWorker, type RunLogLine, type RunnableFunction } from "@ironflow/node"
+import { IronflowFunction, Step } from "@ironflow/node/effect"
+import { startEngine } from "@ironflow/node/engine"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
+import * as Effect from "effect/Effect"
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
+import { hosts, type StartHost } from "../Serve/Hosts.ts"
+
+const levels = ["debug", "info", "warn", "error"] as const
+
+/** What reached the console. */
+let shown: Array<string> = []
+beforeEach(() => {
+  shown = []
+  // Effect's own logger
+  vi.spyOn(console, "log").mockImplementation(() => undefined)
+  for (const level of levels) {
+    vi.spyOn(console, level).mockImplementation((line: string) => void shown.push(line))
+  }
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+})
+
+const streamed =
+  (create: typeof createWorker, transport?: "streaming"): StartHost =>
+  async (functions) => {
+    const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    const worker = create({
+      serverUrl: engine.url,
+      functions,
+      logger: false,
+      ...(transport === undefined ? {} : { transport })
+    })
+    worker.start().catch(() => undefined)
+    await worker.ready()
+    return {
+      engine,
+      client: engine.client,
+      [Symbol.asyncDispose]: async () => {
+        await worker.stop()
+        await engine.close()
+      }
+    }
+  }
+
+const ways: { readonly [name: string]: StartHost } = {
+  ...hosts,
+  "effect/rpc": streamed(createWorker, "streaming"),
+  ConnectRPC: streamed(createStreamingWorker as unknown as typeof createWorker)
+}
+
+const triggers = [{ event: "order.placed" }]
+const retry = { maxAttempts: 2, initialDelayMs: 10 }
+
+const withPromises = createFunction({ id: "order", triggers, retry }, async ({ event, logger, step }) => {
+  logger.info("begins", { order: event.data.orderId })
+  await step.run("charge", async ({ attempt }) => {
+    logger.warn("charging")
+    if (attempt === 1) throw new Error("declined")
+  })
+  // a turn of its own, which replays what was before
+  await step.sleep("cool off", "20ms")
+  logger.error("ends")
+})
+
+const withEffects = IronflowFunction.make({ id: "order", triggers, retry }, ({ event }) =>
+  Effect.gen(function* () {
+    const { orderId } = event.data as { readonly orderId: string }
+    yield* Effect.logInfo("begins", { order: orderId })
+    yield* Step.run(
+      "charge",
+      Effect.gen(function* () {
+        yield* Effect.logWarning("charging")
+        const { attempt } = yield* Step.StepAttempt
+        if (attempt === 1) return yield* Effect.fail(new Error("declined"))
+      })
+    )
+    yield* Step.sleep("cool off", "20 millis")
+    yield* Effect.logError("ends")
+  })
+)
+
+const told = ({ attempt, data, level, message, number, step }: RunLogLine) => ({
+  number,
+  level,
+  message,
+  data,
+  step,
+  attempt
+})
+
+const faces: ReadonlyArray<readonly [string, RunnableFunction]> = [
+  ["a Promise handler", withPromises],
+  ["an Effect handler", withEffects]
+]
+
+describe.each(Object.entries(ways))("over %s", (way, start) => {
+  it.each(faces)("the lines of %s are kept once each, with step and attempt", async (_, fn) => {
+    await using host = await start([fn])
+    const { client } = host
+
+    const { runIds } = await client.emit("order.placed", { orderId: "o-1" })
+    const run = await client.waitForRun(runIds[0]!, { timeout: 20_000 })
+
+    expect(run.status).toBe("completed")
+    const lines = await client.getRunLogs(run.id)
+    expect(lines.map(told)).toEqual([
+      { number: 1, level: "info", message: "begins", data: { order: "o-1" }, step: undefined, attempt: 1 },
+      { number: 2, level: "warn", message: "charging", data: undefined, step: "charge", attempt: 1 },
+      { number: 3, level: "warn", message: "charging", data: undefined, step: "charge", attempt: 2 },
+      { number: 4, level: "error", message: "ends", data: undefined, step: undefined, attempt: 1 }
+    ])
+    for (const line of lines) {
+      expect(line.worker === undefined).toBe(way.startsWith("push"))
+      expect(Math.abs(Date.parse(line.at) - Date.parse(run.createdAt))).toBeLessThan(20_000)
+    }
+  })
+})
+
+/** Runs a handler over an engine with these options, and gives what is kept of its lines. */
+const linesOf = async (
+  fn: RunnableFunction,
+  options: Partial<Parameters<typeof startEngine>[0]> = {}
+): Promise<ReadonlyArray<RunLogLine>> => {
+  await using engine = await startEngine({
+    filename: ":memory:",
+    functions: [fn],
+    logger: false,
+    ...options
+  })
+  const { runIds } = await engine.client.emit("order.placed", {})
+  await engine.client.waitForRun(runIds[0]!, { timeout: 20_000 })
+  return await engine.client.getRunLogs(runIds[0]!)
+}
+
+const logs = (how: Parameters<typeof createFunction>[1]) =>
+  createFunction({ id: "order", triggers, secrets: ["API_TOKEN"] }, how)
+
+describe("what is kept of the lines of a run", () => {
+  it("is the last 1,000 lines of one turn, and their numbers tell of those before", async () => {
+    const lines = await linesOf(
+      createFunction({ id: "order", triggers }, async ({ logger }) => {
+        for (let i = 1; i <= 2500; i++) logger.info(`line ${i}`)
+      })
+    )
+
+    expect(lines.length).toBeGreaterThanOrEqual(900)
+    expect(lines.length).toBeLessThanOrEqual(1000)
+    expect(lines.at(-1)).toMatchObject({ number: 2500, message: "line 2500" })
+    expect(lines.every(({ message, number }) => message === `line ${number}`)).toBe(true)
+  })
+
+  it("is what the engine is told to keep, over all turns", async () => {
+    const lines = await linesOf(
+      createFunction({ id: "order", triggers }, async ({ logger, step }) => {
+        for (let i = 1; i <= 9; i++) await step.run(`step ${i}`, async () => logger.info(`line ${i}`))
+      }),
+      { keepLogs: { lines: 3 } }
+    )
+
+    expect(lines.map(({ number, message }) => [number, message])).toEqual([
+      [7, "line 7"],
+      [8, "line 8"],
+      [9, "line 9"]
+    ])
+  })
+
+  // the lines of one report go together, the first of these with the last that fits
+  it("is about so many characters", async () => {
+    const lines = await linesOf(
+      createFunction({ id: "order", triggers }, async ({ logger, step }) => {
+        for (let i = 1; i <= 9; i++) {
+          await step.run(`step ${i}`, async () => logger.info(`${i} ${"x".repeat(300)}`))
+        }
+      }),
+      { keepLogs: { characters: 1000 } }
+    )
+
+    expect(lines.map(({ number }) => number)).toEqual([7, 8, 9])
+  })
+
+  it("is nothing where nothing is to be kept", async () => {
+    const fn = createFunction({ id: "order", triggers }, async ({ logger }) => logger.info("hello"))
+
+    expect(await linesOf(fn, { keepLogs: { lines: 0 } })).toEqual([])
+  })
+
+  it("refuses limits that are none", async () => {
+    await expect(startEngine({ filename: ":memory:", keepLogs: { lines: -1 } })).rejects.toThrow(
+      "`keepLogs.lines` must be a whole number from 0 up, got -1"
+    )
+  })
+
+  it("has long messages and data cut, and what is no JSON as text", async () => {
+    const cyclic: { self?: unknown } = {}
+    cyclic.self = cyclic
+    let deep: unknown = "end"
+    for (let i = 0; i < 500; i++) deep = [deep]
+    const lines = await linesOf(
+      createFunction({ id: "order", triggers }, async ({ logger }) => {
+        logger.info("m".repeat(50_000))
+        logger.info("data", { text: "d".repeat(50_000) })
+        logger.info("cyclic", cyclic)
+        logger.info("deep", deep)
+        logger.info("half \ud83d", "\ud83d")
+      })
+    )
+
+    expect(lines).toHaveLength(5)
+    expect(lines[0]!.message.length).toBe(8 * 1024 + 1)
+    expect(lines[1]!.data).toMatch(/^\{"text":"d+…$/)
+    expect(lines[2]!.data).toBe("[data that cannot be shown as JSON]")
+    expect(lines[3]!.data).toMatch(/^\[{499,}/)
+    expect(lines[4]!.message).toBe("half \ud83d")
+  })
+
+  it("has no values of secrets in it", async () => {
+    await using engine = await startEngine({
+      filename: ":memory:",
+      masterKey: "ab".repeat(32),
+      logger: false
+    })
+    await engine.secrets.set("API_TOKEN", 'tok"en-4711')
+    const worker = engine.createWorker({
+      functions: [
+        logs(async ({ logger, secrets }) => {
+          const token = secrets.get("API_TOKEN")
+          logger.info(`the token is ${token}`, { token })
+        })
+      ],
+      logger: false
+    })
+    worker.start().catch(() => undefined)
+    await worker.ready()
+
+    const { runIds } = await engine.client.emit("order.placed", {})
+    await engine.client.waitForRun(runIds[0]!)
+
+    expect(await engine.client.getRunLogs(runIds[0]!)).toMatchObject([
+      { message: "the token is [secret API_TOKEN]", data: { token: "[secret API_TOKEN]" } }
+    ])
+  })
+
+  it("has lines below the level of the console too, but for those of debug", async () => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", "error")
+    vi.stubEnv("IRONFLOW_DEBUG", "")
+    const fn = createFunction({ id: "order", triggers }, async ({ logger }) => {
+      for (const level of levels) logger[level](`said ${level}`)
+    })
+
+    const lines = await linesOf(fn)
+
+    expect(lines.map(({ level }) => level)).toEqual(["info", "warn", "error"])
+    expect(shown.filter((line) => line.includes("said"))).toHaveLength(1)
+  })
+
+  it("is not found for a run that is not there", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false })
+
+    await expect(engine.client.getRunLogs("run_unknown")).rejects.toMatchObject({ code: "RUN_NOT_FOUND" })
+  })
+})

@@ -1,0 +1,103 @@
+/**
+ * What may go to another thread or process and come back: plain data. Functions and instances of classes may not, other than
+ * errors of ours as values, which go as what they are stored as.
+ */
+import { isDeepStrictEqual } from "node:util"
+import {
+  deserializeError,
+  type IronflowError,
+  isIronflowError,
+  type SerializedError,
+  serializeError
+} from "../../../src/Errors.ts"
+
+/** Under this key stands an error as it is sent. */
+const ERROR = "\u0000error"
+
+const isPlain = (value: object): boolean => {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/** The value as it is sent. Throws when something in it is not plain; `what` says what it is: `an argument of "readKv"`. */
+export const send = (what: string, value: unknown): unknown => {
+  switch (typeof value) {
+    case "function":
+    case "symbol":
+      throw new Error(`${what} is a ${typeof value}, and no other thread can have it`)
+    case "object":
+      break
+    default:
+      return value
+  }
+  if (value === null || value instanceof Uint8Array) return value
+  if (Array.isArray(value)) return value.map((item, index) => send(`${what}[${index}]`, item))
+  if (value instanceof Map)
+    return new Map(
+      [...value].map(([key, item]) => [send(`${what} key`, key), send(`${what} at ${key}`, item)])
+    )
+  if (value instanceof Set) return new Set([...value].map((item) => send(`${what} item`, item)))
+  if (isIronflowError(value)) return { [ERROR]: sendError(value) }
+  if (!isPlain(value))
+    throw new Error(
+      `${what} is a ${value.constructor.name}, and not plain: another thread would get something else`
+    )
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, send(`${what}.${key}`, item)]))
+}
+
+/** What was sent. Nobody may change it: to a driver in this thread it may be the very thing that it remembers, or that others are given too. */
+export const receive = (value: unknown): unknown => freeze(revive(value))
+
+const revive = (value: unknown): unknown => {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value
+  if (Array.isArray(value)) return value.map(revive)
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [revive(key), revive(item)]))
+  if (value instanceof Set) return new Set([...value].map(revive))
+  // nothing but `send` makes this key
+  if (ERROR in value) return deserializeError(value[ERROR] as SerializedError)
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revive(item)]))
+}
+
+/** An error as it is sent. Throws when it would not come back as it is. */
+export const sendError = (error: IronflowError): SerializedError => {
+  const sent = serializeError(error)
+  const back = deserializeError(sent)
+  const [has, gets] = [factsOf(error), factsOf(back)]
+  if (back.constructor !== error.constructor || has !== gets)
+    throw new Error(
+      `${error.name} does not come back as it was: ${has} is ${gets} of ${back.constructor.name}`
+    )
+  return sent
+}
+
+const factsOf = (error: Error): string =>
+  JSON.stringify(
+    Object.entries({ ...error, name: error.name, message: error.message, cause: undefined })
+      .filter(([, value]) => value !== undefined)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+  )
+
+/** Remembers what the value is now: what it returns says later whether the value is another one. `what` is as for {@link send}. */
+export const keep = (what: string, value: unknown): (() => boolean) => {
+  const copy = structuredClone(send(what, value))
+  return () => !isDeepStrictEqual(structuredClone(send(what, value)), copy)
+}
+
+/** Makes the value unchangeable: whoever changes it in place gets an error. */
+const freeze = <A>(value: A): A => {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array || value instanceof Error)
+    return value
+  if (value instanceof Map || value instanceof Set) {
+    for (const item of value.values()) freeze(item)
+    for (const method of ["set", "add", "delete", "clear"]) {
+      Object.defineProperty(value, method, {
+        value: () => {
+          throw new TypeError(`${method}: this was given by somebody else, and is not to be changed`)
+        }
+      })
+    }
+    return value
+  }
+  for (const item of Object.values(value)) freeze(item)
+  return Object.freeze(value)
+}

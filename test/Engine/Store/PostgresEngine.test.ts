@@ -1,0 +1,165 @@
+/** A whole engine on Postgres: embedded on both faces, and as a command. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { createClient, createFunction } from "../../../src/index.ts"
+import { type IronflowEngine, startEngine } from "../../../src/engine.ts"
+import { type StoreError, ValidationError } from "../../../src/Errors.ts"
+import { layerPostgres, runSql } from "../../postgres/Schemas.ts"
+import { sharedUrl } from "../../postgres/Server.ts"
+import { freePort, Terminal } from "../../Cli/Terminal.ts"
+import { engineScenarios } from "./ThreadEngine.ts"
+
+describe("an engine on Postgres", () => engineScenarios(layerPostgres))
+
+const schema = `engine_${process.pid}`
+let databaseUrl: string
+
+beforeAll(async () => {
+  databaseUrl = await sharedUrl()
+})
+afterAll(() => runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`))
+
+const charged: Array<string> = []
+const order = createFunction(
+  { id: "order", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    await step.run("charge", () => void charged.push(event.data.id))
+    const { data } = await step.waitForEvent("paid", { event: "order.paid", match: "data.id", timeout: "1h" })
+    return data.amount
+  }
+)
+
+const start = (): Promise<IronflowEngine> =>
+  startEngine({ databaseUrl, databaseSchema: schema, functions: [order], logger: false })
+
+describe("startEngine({ databaseUrl })", () => {
+  it("goes on after a restart where it was, and does no finished step again", async () => {
+    const first = await start()
+    const { runIds } = await first.client.emit("order.placed", { id: "o-1" })
+    const runId = runIds[0] ?? ""
+    while ((await first.client.getRun(runId)).status !== "waiting") await new Promise(setImmediate)
+    await first.close()
+
+    const second = await start()
+    try {
+      await second.client.emit("order.paid", { id: "o-1", amount: 42 })
+      const { output } = await second.client.waitForRun(runId)
+      assert.strictEqual(output, 42)
+      assert.deepStrictEqual(charged, ["o-1"])
+      const other = await startEngine({ databaseUrl, databaseSchema: schema, logger: false }).then(
+        () => undefined,
+        (error: unknown) => error as StoreError
+      )
+      assert.strictEqual(other?.code, "STORE_LOCKED")
+    } finally {
+      await second.close()
+    }
+  })
+
+  it("shows what its runs have logged, its events and its figures", async () => {
+    const greet = createFunction(
+      { id: "greet", triggers: [{ event: "guest.came" }] },
+      async ({ logger }) => void logger.info("good morning")
+    )
+    const engine = await startEngine({
+      databaseUrl,
+      databaseSchema: `${schema}_seen`,
+      functions: [greet],
+      listen: { port: 0 },
+      logger: false
+    })
+    try {
+      const { runIds } = await engine.client.emit("guest.came", {})
+      await engine.client.waitForRun(runIds[0] ?? "")
+      const lines = await engine.client.getRunLogs(runIds[0] ?? "")
+      assert.deepStrictEqual(
+        lines.map(({ message }) => message),
+        ["good morning"]
+      )
+      assert.lengthOf((await engine.client.listEvents({ name: "guest.*" })).events, 1)
+      const figures = await (await fetch(`${engine.url}/metrics`)).text()
+      assert.match(figures, /ironflow_function_runs_total\{.*function="greet",what="completed"\} 1$/m)
+      assert.match(figures, /^ironflow_database_bytes [1-9]/m)
+      assert.match(figures, /^ironflow_invariant_violations_total 0$/m)
+    } finally {
+      await engine.close()
+    }
+  })
+
+  it("takes a file or a database, and a URL that is one", async () => {
+    const failure = (options: Parameters<typeof startEngine>[0]) =>
+      startEngine({ ...options, logger: false }).then(
+        () => undefined,
+        (error: unknown) => error as Error
+      )
+    const both = await failure({ databaseUrl, filename: "orders.db" })
+    assert.instanceOf(both, ValidationError)
+    assert.include(both.message, "`databaseUrl` or `filename`, not both")
+    const wrong = await failure({ databaseUrl: "orders.db" })
+    assert.instanceOf(wrong, ValidationError)
+    assert.include(wrong.message, "postgres://user:password@host:5432/database")
+  })
+})
+
+describe("ironflow serve --database-url", () => {
+  const functions = `
+import { createFunction } from "@ironflow/node"
+
+export const ship = createFunction({ id: "ship", triggers: [{ event: "parcel.packed" }] }, async ({ event, step }) => {
+  const label = await step.run("print label", () => "label " + event.data.id)
+  await step.sleep("cool off", "20ms")
+  return label
+})
+`
+  it("serves workers and clients, and leaves what is unfinished to the engine after it, also when it is killed", async () => {
+    await using terminal = new Terminal({ "functions.ts": functions })
+    const name = `${schema}_cli`
+    const env = { IRONFLOW_DATABASE_URL: databaseUrl }
+    const migrated = await terminal.json(["migrate", "--database-schema", name], { env })
+    assert.strictEqual(migrated.from, 0)
+    assert.isAbove(migrated.to, 0)
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const serve = () => terminal.start(["serve", "--port", String(port), "--database-schema", name], { env })
+    const first = serve()
+    try {
+      await first.until(`Ironflow listens at ${url}, data in Postgres`)
+      const client = createClient({ serverUrl: url })
+      const worker = terminal.start(["worker", "functions.ts"], { env: { IRONFLOW_SERVER_URL: url } })
+      await worker.until("runs ship for")
+      const one = await client.emit("parcel.packed", { id: "p-1" })
+      assert.strictEqual((await client.waitForRun(one.runIds[0] ?? "")).output, "label p-1")
+
+      first.signal("SIGKILL")
+      await first.ended
+      const second = serve()
+      await second.until(`Ironflow listens at ${url}`)
+      assert.strictEqual((await client.getRun(one.runIds[0] ?? "")).output, "label p-1")
+      const two = await client.emit("parcel.packed", { id: "p-2" })
+      assert.strictEqual((await client.waitForRun(two.runIds[0] ?? "")).output, "label p-2")
+      await client.close()
+      worker.signal("SIGTERM")
+      await worker.ended
+      second.signal("SIGTERM")
+      await second.ended
+    } finally {
+      await runSql(`DROP SCHEMA IF EXISTS ${name} CASCADE`)
+    }
+  })
+
+  it("says what is wrong in one line", async () => {
+    await using terminal = new Terminal()
+    const { code, stderr } = await terminal.run(["serve", "--database-url", "postgres://127.0.0.1:1/orders"])
+    assert.notStrictEqual(code, 0)
+    assert.include(stderr, "Check the host and port in the database URL, and that Postgres is running")
+    const both = await terminal.run([
+      "serve",
+      "--database-url",
+      "postgres://127.0.0.1:1/orders",
+      "--data",
+      "a.db"
+    ])
+    assert.include(both.stderr, "Give --database-url or --data, not both")
+    const none = await terminal.run(["migrate"])
+    assert.include(none.stderr, "IRONFLOW_DATABASE_URL")
+  })
+})

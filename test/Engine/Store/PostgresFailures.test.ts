@@ -1,0 +1,366 @@
+/** What goes wrong on the way to Postgres: who is told what, and that nothing is lost or done twice. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import pg from "pg"
+import { vi } from "vitest"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
+import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
+import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import type { StoreService } from "../../../src/Engine/Store/Store.ts"
+import { type StoreError, ValidationError } from "../../../src/Errors.ts"
+import { startProxy } from "../../postgres/Proxy.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import { complete, done, handles, Shop } from "./suite/Shop.ts"
+
+const open = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  PostgresStore.make({ poolSize: 3, ...options })
+
+const failsToOpen = (options: PostgresOptions) => Effect.flip(Effect.scoped(open(options)))
+
+const rows = (schema: string | undefined, sql: string) => Effect.promise(() => runSql(sql, schema))
+
+/** The backends of the engines in a schema, in whatever they do. */
+const backends = (schema: string | undefined) =>
+  rows(
+    schema,
+    `SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
+       AND l.objid::bigint = (hashtext('hold ${schema}')::bigint & 4294967295)`
+  )
+
+const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test()))
+
+describe("a database URL", () => {
+  it("that is none is refused, and says how one looks", () => {
+    for (const url of ["", "orders.db", "mysql://localhost/orders", "http://localhost"]) {
+      assert.throws(
+        () => PostgresStore.layer({ url }),
+        ValidationError,
+        "postgres://user:password@host:5432/database"
+      )
+    }
+  })
+
+  it("is not shown with its password", () => {
+    assert.strictEqual(
+      settingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
+      "db.internal:5433/orders (schema ironflow)"
+    )
+  })
+
+  it("is beside a schema, a size and times that can be", () => {
+    const url = "postgres://localhost/orders"
+    assert.throws(() => PostgresStore.layer({ url, schema: "Robert'); --" }), ValidationError, "schema")
+    assert.throws(() => PostgresStore.layer({ url, schema: "pg_mine" }), ValidationError, "schema")
+    assert.throws(() => PostgresStore.layer({ url, poolSize: 1 }), ValidationError, "poolSize")
+    assert.throws(
+      () => PostgresStore.layer({ url, statementTimeoutMs: 0 }),
+      ValidationError,
+      "statementTimeoutMs"
+    )
+    assert.throws(
+      () => PostgresStore.layer({ url, poolsize: 3 } as unknown as PostgresOptions),
+      ValidationError,
+      "poolSize"
+    )
+  })
+
+  live("where nothing listens says so", () =>
+    Effect.gen(function* () {
+      const error = yield* failsToOpen({ url: "postgres://localhost:1/orders" })
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.isTrue(error.retryable)
+      assert.include(error.message, "Cannot use Postgres at localhost:1/orders")
+      assert.include(error.message, "that Postgres is running")
+    })
+  )
+
+  live("of a database that is not there says what to create", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const error = yield* failsToOpen({ url: new URL("/no_such_database", url).href })
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.isFalse(error.retryable)
+      assert.include(error.message, "Create the database first")
+    })
+  )
+
+  live("of a user who may not create the schema says what is to be granted", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const user = `guest_${process.pid}`
+      yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
+        rows(undefined, `DROP ROLE ${user}`)
+      )
+      const as = new URL(url)
+      as.username = user
+      const error = yield* failsToOpen({ url: as.href, schema: "not_there" })
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "GRANT CREATE ON DATABASE")
+    })
+  )
+})
+
+describe("a server", () => {
+  it("that is too old is refused", () => {
+    const settings = settingsOf({ url: "postgres://localhost/orders" })
+    checkServer(140_000, settings)
+    assert.throws(() => checkServer(130_014, settings), "is version 13, and the engine needs 14 or later")
+  })
+
+  it("cannot be reached without the driver, whose installation is told", async () => {
+    vi.doMock("pg", () => {
+      throw new Error("Cannot find package 'pg'")
+    })
+    try {
+      const error = await loadDriver().then(
+        () => undefined,
+        (cause: unknown) => cause as StoreError
+      )
+      assert.strictEqual(error?.code, "STORE_UNAVAILABLE")
+      assert.include(error?.message, "npm install pg")
+    } finally {
+      vi.doUnmock("pg")
+    }
+  })
+})
+
+describe("a schema", () => {
+  live("of a newer version is left alone", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(open(options))
+      const at = (version: number) => rows(options.schema, `UPDATE engine SET version = ${version}`)
+      yield* Effect.acquireRelease(at(migrations.length + 1), () => at(migrations.length))
+      const error = yield* failsToOpen(options)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "upgrade @ironflow/node")
+    })
+  )
+
+  live("with tables of something else is left alone", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const schema = `shop_${process.pid}`
+      yield* Effect.acquireRelease(
+        rows(undefined, `CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.orders (id INTEGER)`),
+        () => rows(undefined, `DROP SCHEMA ${schema} CASCADE`)
+      )
+      const error = yield* failsToOpen({ url, schema })
+      assert.strictEqual(error.code, "STORE_CORRUPT")
+      assert.include(error.message, "give the engine a schema of its own")
+    })
+  )
+
+  live("is made once when several engines come at once, and is one's alone", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const schema = `crowd_${process.pid}`
+      yield* Effect.addFinalizer(() => rows(undefined, `DROP SCHEMA IF EXISTS ${schema} CASCADE`))
+      const results = yield* Effect.all(
+        [1, 2, 3].map(() => Effect.result(open({ url, schema }))),
+        { concurrency: "unbounded" }
+      )
+      const failures = results.filter((result) => result._tag === "Failure").map(({ failure }) => failure)
+      assert.deepStrictEqual(
+        failures.map(({ code }) => code),
+        ["STORE_LOCKED", "STORE_LOCKED"]
+      )
+      const late = yield* failsToOpen({ url, schema })
+      assert.strictEqual(late.code, "STORE_LOCKED")
+      assert.include(late.message, `process ${process.pid}`)
+    })
+  )
+
+  live("that another engine has taken over is written to no more", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const store = yield* open(options)
+      const shop = new Shop(store)
+      const losses: Array<string> = []
+      store.onLost((error) => losses.push(error.code))
+      yield* shop.register(handles("charge"))
+      yield* rows(options.schema, "UPDATE engine SET holder = 'another'")
+      const error = yield* Effect.flip(shop.emit("order.placed"))
+      assert.strictEqual((error as StoreError).code, "STORE_LOCKED")
+      assert.deepStrictEqual(losses, ["STORE_LOCKED"])
+      assert.strictEqual(store.health().status, "down")
+      assert.deepStrictEqual(yield* rows(options.schema, "SELECT id FROM events"), [])
+    })
+  )
+})
+
+describe("a connection", () => {
+  const opened = Effect.gen(function* () {
+    const options = yield* takeSchema
+    const proxy = yield* Effect.acquireRelease(
+      Effect.promise(() => startProxy(options.url)),
+      ({ close }) => Effect.promise(close)
+    )
+    const store = yield* open({ ...options, url: proxy.url })
+    const shop = new Shop(store)
+    yield* shop.register(handles("charge"))
+    const events = rows(options.schema, "SELECT id FROM events ORDER BY position")
+    return { events, options, proxy, shop, store }
+  })
+
+  live("that is cut after a commit was made costs nothing: it is found out what was committed", () =>
+    Effect.gen(function* () {
+      const { events, proxy, shop } = yield* opened
+      proxy.cutAfterCommit()
+      const { eventId } = yield* shop.emit("order.placed", { n: 1 })
+      assert.deepStrictEqual(yield* events, [{ id: eventId }])
+      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+    })
+  )
+
+  live("that is cut before a commit was made costs nothing: the transaction is done again", () =>
+    Effect.gen(function* () {
+      const { events, proxy, shop } = yield* opened
+      proxy.cutBeforeCommit()
+      const { eventId } = yield* shop.emit("order.placed", { n: 1 })
+      assert.deepStrictEqual(yield* events, [{ id: eventId }])
+      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+    })
+  )
+
+  live("that Postgres ends again and again loses no event and starts no run twice", () =>
+    Effect.gen(function* () {
+      const { options, shop } = yield* opened
+      const killing = yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.gen(function* () {
+            for (const { pid } of yield* backends(options.schema)) {
+              yield* rows(undefined, `SELECT pg_terminate_backend(${Number(pid)})`)
+            }
+            yield* Effect.sleep(50)
+          })
+        )
+      )
+      const accepted: Array<string> = []
+      for (let n = 0; n < 60; n++) {
+        const result = yield* Effect.result(shop.emit("order.placed", { n }, { idempotencyKey: `o-${n}` }))
+        if (result._tag === "Success") accepted.push(result.success.eventId)
+        else assert.isTrue((result.failure as StoreError).retryable)
+      }
+      yield* Effect.sync(() => killing.interruptUnsafe())
+      const stored = (yield* rows(options.schema, "SELECT id FROM events")).map(({ id }) => String(id))
+      assert.isAbove(accepted.length, 0)
+      assert.deepStrictEqual(
+        accepted.filter((id) => !stored.includes(id)),
+        []
+      )
+      const [runs] = yield* rows(
+        options.schema,
+        "SELECT count(*)::int AS n, count(DISTINCT event)::int AS events FROM runs"
+      )
+      assert.deepStrictEqual(runs, { n: stored.length, events: stored.length })
+    })
+  )
+
+  live("that is cut while nothing is written is replaced by the next who asks", () =>
+    Effect.gen(function* () {
+      const { proxy, shop } = yield* opened
+      const job = yield* shop.start()
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+      proxy.cut()
+      yield* shop.report(job, done("charge:0"), complete())
+      const status = yield* Effect.retry(shop.status(job.runId), { times: 3 })
+      assert.strictEqual(status, "completed")
+    })
+  )
+
+  live("that does not come in time says that none is left", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const store = yield* open({ ...options, poolSize: 2, connectTimeoutMs: 200, statementTimeoutMs: 5000 })
+      const shop = new Shop(store)
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      const other = new pg.Client({ connectionString: options.url })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => other.connect()),
+        () => Effect.promise(() => other.end())
+      )
+      yield* Effect.promise(() =>
+        other.query(`BEGIN; LOCK TABLE ${options.schema}.runs IN ACCESS EXCLUSIVE MODE`)
+      )
+      const held = yield* Effect.forkScoped(shop.status(job.runId))
+      // the only connection for reads waits for the lock
+      yield* Effect.repeat(
+        rows(undefined, "SELECT 1 FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"),
+        { until: (waiting) => waiting.length > 0 }
+      )
+      const error = yield* Effect.flip(shop.status(job.runId))
+      assert.strictEqual((error as StoreError).code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "poolSize")
+      yield* Effect.promise(() => other.query("COMMIT"))
+      yield* Effect.sync(() => held.interruptUnsafe())
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+    })
+  )
+
+  live("whose statement takes too long fails with what to look at, and goes on afterwards", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const store = yield* open({ ...options, statementTimeoutMs: 300 })
+      const shop = new Shop(store)
+      yield* shop.register(handles("charge"))
+      const other = new pg.Client({ connectionString: options.url })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => other.connect()),
+        () => Effect.promise(() => other.end())
+      )
+      yield* Effect.promise(() =>
+        other.query(`BEGIN; LOCK TABLE ${options.schema}.events IN ACCESS EXCLUSIVE MODE`)
+      )
+      const error = yield* Effect.flip(shop.emit("order.placed"))
+      assert.strictEqual((error as StoreError).code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "pg_stat_activity")
+      assert.strictEqual(store.health().status, "degraded")
+      yield* Effect.promise(() => other.query("COMMIT"))
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
+      assert.strictEqual(store.health().status, "ok")
+    })
+  )
+})
+
+describe("a transaction", () => {
+  live("of many events, and one of many reports, takes three round trips", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const shop = new Shop(yield* open(options))
+      yield* shop.register(handles("charge"))
+      const counted = <A, E>(effect: Effect.Effect<A, E>) =>
+        Effect.suspend(() => {
+          const before = { ...traffic }
+          return Effect.map(effect, (value) => ({
+            value,
+            commits: traffic.commits - before.commits,
+            roundTrips: traffic.roundTrips - before.roundTrips
+          }))
+        })
+      const together = { concurrency: "unbounded" } as const
+      const orders = Array.from({ length: 64 }, (_, n) => n)
+      const emitted = yield* counted(
+        Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
+      )
+      assert.strictEqual(emitted.commits, 1)
+      assert.isAtMost(emitted.roundTrips, 3)
+      const jobs = yield* shop.claim({ credit: 64 })
+      assert.strictEqual(jobs.length, 64)
+      const reported = yield* counted(
+        Effect.forEach(
+          jobs,
+          (job) => shop.report(job, done("charge:0"), done("ship:0"), complete("ok")),
+          together
+        )
+      )
+      assert.strictEqual(reported.commits, 1)
+      assert.isAtMost(reported.roundTrips, 3)
+    })
+  )
+})

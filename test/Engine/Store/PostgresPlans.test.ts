@@ -1,0 +1,75 @@
+/** How Postgres finds what each statement asks for, on tables that it knows nothing of: as `plans.test.ts` for SQLite. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { configOf, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { translate } from "../../../src/Engine/Store/Postgres/Dialect.ts"
+import { migrateDatabase } from "../../../src/Engine/Store/Postgres/Migrate.ts"
+import { NotedDamage } from "../../../src/Engine/Store/Postgres/PostgresTransaction.ts"
+import { allStatements } from "../../../src/Engine/Store/Program.ts"
+// loads every statement
+import "../../../src/engine.ts"
+import { runSql } from "../../postgres/Schemas.ts"
+import { sharedUrl } from "../../postgres/Server.ts"
+
+/** As many as functions, roles, projections and buckets: nothing that goes on makes them more. */
+const small = new Set(["environments", "functions", "meta", "engine"])
+
+interface Node {
+  readonly "Node Type": string
+  readonly "Relation Name"?: string
+  readonly "Index Cond"?: string
+  readonly Plans?: ReadonlyArray<Node>
+}
+
+/** Tables that a plan reads from end to end. */
+const scannedBy = (node: Node): ReadonlyArray<string> => {
+  const { "Index Cond": condition, "Node Type": type, "Relation Name": table, Plans = [] } = node
+  // an index that is read in its order, without a condition, is read until somebody has enough: a limit says when
+  const isScan = type === "Seq Scan" || (/^Index (Only )?Scan$/.test(type) && condition === undefined)
+  const isBounded = type === "Limit"
+  return [
+    ...(isScan && table !== undefined && !small.has(table) ? [table] : []),
+    ...(isBounded ? [] : Plans.flatMap(scannedBy))
+  ]
+}
+
+const schema = `plans_${process.pid}`
+let explain: (text: string) => Promise<Node>
+let close: () => Promise<void>
+
+beforeAll(async () => {
+  const options = { url: await sharedUrl(), schema }
+  await migrateDatabase(options)
+  const { Client } = await loadDriver()
+  const client = new Client(configOf(settingsOf(options)))
+  await client.connect()
+  const { rows } = await client.query("SHOW server_version_num")
+  close = () => client.end()
+  explain = async (text) => {
+    const answer = await client.query(`EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`)
+    return JSON.parse(String(answer.rows[0]["QUERY PLAN"]))[0].Plan
+  }
+  // earlier ones explain no statement whose values are not there
+  assert.isAtLeast(Number(rows[0]?.server_version_num), 160_000)
+})
+
+afterAll(async () => {
+  await close()
+  await runSql(`DROP SCHEMA ${schema} CASCADE`)
+})
+
+describe("the plans of the statements on Postgres", () => {
+  it("scan no table that grows, unless the statement says why", async () => {
+    const damage = new NotedDamage()
+    const silent: Array<string> = []
+    for (const statement of allStatements()) {
+      const scans = scannedBy(await explain(translate(statement, damage).text))
+      if (scans.length > 0 && statement.scans === undefined)
+        silent.push(`${statement.name}: ${scans.join(", ")}`)
+    }
+    assert.deepStrictEqual(silent, [])
+  })
+
+  it("would tell of a scan", async () => {
+    assert.deepStrictEqual(scannedBy(await explain("SELECT * FROM events WHERE data = $1")), ["events"])
+  })
+})

@@ -1,0 +1,89 @@
+import { assert, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { afterAll, describe } from "vitest"
+import * as KvRows from "../../../src/Engine/Kv/KvRows.ts"
+import { Store } from "../../../src/Engine/Store/Store.ts"
+import { BucketNotFoundError, VersionConflictError } from "../../../src/Errors.ts"
+import { keep, receive, send } from "./Plain.ts"
+import { storeSuite } from "./suite.ts"
+import { layerThread, stopThread } from "./Thread.ts"
+import { engineScenarios } from "./ThreadEngine.ts"
+
+afterAll(stopThread)
+
+storeSuite("SQLite in a thread", layerThread)
+
+describe("an engine over a store in a thread", () => engineScenarios(layerThread))
+
+describe("a store in a thread", () => {
+  it.effect("refuses with the error of the program, and its fields", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const error = yield* Effect.flip(store.read(KvRows.readEntry("default", "carts", "anna")))
+      assert.instanceOf(error, BucketNotFoundError)
+      assert.strictEqual(error.bucket, "carts")
+    }).pipe(Effect.provide(layerThread))
+  )
+
+  it.effect("runs nothing but what is called by its name, with arguments that can go there", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const call = KvRows.readEntry("default", "carts", "anna")
+      const faultOf = (changed: object) =>
+        Effect.map(Effect.exit(store.read({ ...call, ...changed })), (exit) =>
+          Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "none"
+        )
+      assert.include(yield* faultOf({ name: "readCart" }), 'There is no program named "readCart"')
+      assert.include(
+        yield* faultOf({ args: ["default", "carts", { accepts: () => true }] }),
+        'Argument 3 of "readKv".accepts is a function, and no other thread can have it'
+      )
+    }).pipe(Effect.provide(layerThread))
+  )
+})
+
+describe("plain data", () => {
+  it("comes back as it was, errors of ours as what they are", () => {
+    const value = {
+      name: "carts",
+      none: undefined,
+      bytes: new Uint8Array([1, 2]),
+      limits: new Map([["charge", 60_000]]),
+      ids: new Set(["a"]),
+      results: [1, new VersionConflictError("cart-1", 2, 3)]
+    }
+    const back = receive(structuredClone(send("It", value))) as typeof value
+    assert.deepStrictEqual(back, value)
+    assert.instanceOf(back.results[1], VersionConflictError)
+  })
+
+  it("has no functions and no instances of classes", () => {
+    assert.throws(() => send("It", { a: [{ b: () => 1 }] }), "It.a[0].b is a function")
+    assert.throws(() => send("It", new Map([["a", Symbol("b")]])), "It at a is a symbol")
+    assert.throws(() => send("It", [new Date(0)]), "It[0] is a Date, and not plain")
+    assert.throws(
+      () => send("It", { error: new RangeError("no") }),
+      "It.error is a RangeError, and not plain"
+    )
+  })
+
+  it("shows when it was changed", () => {
+    const value = { ids: ["a"], at: 1 }
+    const isChanged = keep("It", value)
+    assert.isFalse(isChanged())
+    value.ids.push("b")
+    assert.isTrue(isChanged())
+  })
+
+  it("cannot be changed by whoever receives it", () => {
+    const sent = { ids: ["a"], limits: new Map([["a", { of: 1 }]]) }
+    const value = receive(send("It", sent)) as typeof sent
+    assert.throws(() => value.ids.push("b"), TypeError)
+    assert.throws(() => value.limits.set("b", { of: 2 }), TypeError)
+    assert.throws(() => {
+      value.limits.get("a")!.of = 2
+    }, TypeError)
+  })
+})

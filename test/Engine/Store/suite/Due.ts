@@ -1,0 +1,181 @@
+/** What is due in several environments: it is looked for in all of them, and each fires by itself. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import * as Append from "../../../../src/Engine/Events/Append.ts"
+import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
+import * as KvBuckets from "../../../../src/Engine/Kv/KvBuckets.ts"
+import * as KvWrites from "../../../../src/Engine/Kv/KvWrites.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
+import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import type { TurnOp } from "../../../../src/Protocol/Worker.ts"
+import { handles, invoke, type Shop, type ShopTest, sleep, suspend, waitFor } from "./Shop.ts"
+
+const both = ["default", "staging"]
+
+/** Fires what is due; returns what was asked to be written, and where. */
+const firing = (shop: Shop) =>
+  Effect.gen(function* () {
+    const asked: Array<string> = []
+    const store: StoreService = {
+      ...shop.store,
+      write: (call) => {
+        asked.push(`${call.name} ${call.environment ?? "-"}`)
+        return shop.store.write(call)
+      }
+    }
+    const { count } = yield* FireDue.fireDue(store)
+    return { count, asked: asked.sort() }
+  })
+
+const emit = (shop: Shop, environment: string, name: string) =>
+  shop.store.write(Append.appendEvent({ environment, name, version: 1, data: "{}" }))
+
+/** Starts runs that do the same. */
+const startMany = (shop: Shop, environment: string, count: number, ops: ReadonlyArray<TurnOp>) =>
+  Effect.gen(function* () {
+    yield* Effect.all(
+      Array.from({ length: count }, () => emit(shop, environment, "order.placed")),
+      { concurrency: "unbounded" }
+    )
+    const jobs = yield* shop.claim({ environment, credit: count })
+    assert.strictEqual(jobs.length, count)
+    yield* Reports.applyReports(
+      shop.store,
+      environment,
+      jobs.map(({ jobId, runId }) => ({ jobId, runId, ops }))
+    )
+    return jobs
+  })
+
+const start = (shop: Shop, environment: string, ops: ReadonlyArray<TurnOp>) =>
+  Effect.map(startMany(shop, environment, 1, ops), ([job]) => job!)
+
+const putKeys = (store: StoreService, environment: string, keys: ReadonlyArray<string>) =>
+  store.write(
+    KvWrites.writeEntries(
+      environment,
+      "carts",
+      keys.map((key) => ({ key, value: { type: "text", bytes: Buffer.from("x") } }))
+    )
+  )
+
+export const dueSuite = (test: ShopTest): void => {
+  describe("what is due in several environments", () => {
+    test("fires in each by a program of its own, and nothing is asked where nothing is due", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
+      yield* start(shop, "default", [sleep("rest:0", 1000), suspend("rest:0")])
+      const job = yield* start(shop, "staging", [sleep("rest:0", 1000), suspend("rest:0")])
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(yield* firing(shop), {
+        count: 2,
+        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+      })
+
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+      assert.strictEqual((yield* shop.claimOne({ environment: "staging" })).runId, job.runId)
+    })
+
+    test("leases, schedules and keys fire where they are", function* (shop) {
+      const nightly = handles("report", { triggers: [{ cron: "0 9 * * *" }] })
+      yield* shop.register(handles("charge"), nightly)
+      yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge"), nightly]))
+      for (const environment of both) {
+        yield* shop.store.write(
+          KvBuckets.createBucket(environment, { name: "carts", ttlMs: 1000, maxValueBytes: 100, history: 1 })
+        )
+      }
+      yield* putKeys(shop.store, "staging", ["a"])
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue staging", "nextDueAt -"])
+
+      yield* shop.emit("order.placed")
+      yield* shop.claimOne({ leaseMs: 1000 })
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue default", "nextDueAt -"])
+
+      yield* TestClock.adjust("9 hours")
+      assert.deepStrictEqual(yield* firing(shop), {
+        count: 2,
+        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+      })
+      assert.strictEqual(
+        (yield* shop.claimOne({ environment: "staging", functions: ["report"] })).event.name,
+        "cron.report"
+      )
+    })
+
+    test("more than one batch of one environment does not keep another from its turn", function* (shop) {
+      const { store } = shop
+      for (const environment of both) {
+        yield* store.write(
+          KvBuckets.createBucket(environment, { name: "carts", ttlMs: 1000, maxValueBytes: 100, history: 1 })
+        )
+      }
+      for (let i = 0; i < 600; i += 100) {
+        yield* putKeys(
+          store,
+          "default",
+          Array.from({ length: 100 }, (_, j) => `key-${i + j}`)
+        )
+      }
+      yield* TestClock.adjust(1)
+      yield* putKeys(store, "staging", ["a"])
+      yield* TestClock.adjust(1000)
+
+      assert.deepStrictEqual(yield* firing(shop), { count: 512, asked: ["fireDue default", "nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), {
+        count: 89,
+        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+      })
+    })
+
+    test("an event that very many wait for in one leaves room for one in another", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
+      yield* startMany(shop, "default", 700, [waitFor("paid:0", "paid"), suspend("paid:0")])
+      yield* startMany(shop, "staging", 400, [waitFor("paid:0", "paid"), suspend("paid:0")])
+      for (const environment of both) yield* emit(shop, environment, "paid")
+      const ready = (environment: string) =>
+        Effect.map(shop.claim({ environment, credit: 1000 }), (jobs) => jobs.length)
+      const before = [yield* ready("default"), yield* ready("staging")]
+
+      yield* FireDue.fireDue(shop.store)
+      yield* FireDue.fireDue(shop.store)
+      const [first = 0, second = 0] = [yield* ready("default"), yield* ready("staging")]
+
+      assert.deepStrictEqual(before, [300, 300])
+      // each was first once
+      assert.isAbove(first, 250)
+      assert.strictEqual(second, 100)
+    })
+
+    test("runs that are cancelled with their parents are cancelled in both", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      yield* shop.store.write(
+        FunctionRows.registerFunctions("staging", [handles("charge"), handles("ship", { on: [] })])
+      )
+      const children = Array.from({ length: 400 }, (_, i) => invoke(`ship:${i}`, "ship"))
+      const parents = []
+      for (const environment of both) {
+        parents.push(
+          yield* start(shop, environment, [...children, suspend(...children.map((_, i) => `ship:${i}`))])
+        )
+      }
+      for (const [i, environment] of both.entries()) {
+        yield* shop.store.write(Steering.cancelRun(environment, parents[i]!.runId, "no stock"))
+      }
+
+      assert.include((yield* firing(shop)).asked, "fireDue staging")
+      yield* shop.fire()
+
+      assert.deepStrictEqual(yield* shop.claim({ environment: "staging", credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+    })
+  })
+}

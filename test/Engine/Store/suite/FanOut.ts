@@ -1,0 +1,373 @@
+/** What very many wait for at once, or are to be told at once: it takes several transactions, and loses nothing on the way. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
+import { MOST_ROWS } from "../../../../src/Engine/Store/Room.ts"
+import * as Append from "../../../../src/Engine/Events/Append.ts"
+import { listRuns } from "../../../../src/Engine/Runs/RunList.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
+import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
+import { fireDue } from "../../../../src/Engine/Schedules/FireDue.ts"
+import {
+  complete,
+  environment,
+  handles,
+  invoke,
+  settle,
+  type Shop,
+  type ShopTest,
+  suspend,
+  waitFor
+} from "./Shop.ts"
+
+/** So many that it takes three transactions. */
+const many = 2 * MOST_ROWS + 100
+
+/** Starts runs, and lets each report; gives their jobs, in the order of the runs. */
+const startMany = (shop: Shop, count: number, ops: (i: number) => ReadonlyArray<TurnOp>) =>
+  Effect.gen(function* () {
+    for (let i = 0; i < count; i++) yield* shop.emit("order.placed", { i })
+    const jobs: Array<Job> = yield* shop.claim({ credit: count })
+    assert.strictEqual(jobs.length, count)
+    const acks = yield* Reports.applyReports(
+      shop.store,
+      "default",
+      jobs.map(({ jobId, runId }, i) => ({ jobId, runId, ops: [...ops(i)] }))
+    )
+    assert.isTrue(acks.every(({ _tag }) => _tag === "Accepted"))
+    return jobs
+  })
+
+const waiting = (shop: Shop, count = many, options: Parameters<typeof waitFor>[2] = {}) =>
+  startMany(shop, count, () => [waitFor("paid:0", "order.paid", options), suspend("paid:0")])
+
+const dataOf = (outcome: Outcome | undefined): unknown =>
+  outcome === undefined
+    ? undefined
+    : outcome._tag === "Failure"
+      ? outcome.error.name
+      : JSON.parse(outcome.value!).data
+
+/** Hands out all that is ready; gives what the last steps of the runs have received, and how many. */
+const received = (shop: Shop) =>
+  Effect.map(shop.claim({ credit: 100_000 }), (jobs) => {
+    const counts = new Map<string, number>()
+    for (const { journal } of jobs) {
+      const data = JSON.stringify(dataOf(journal.at(-1)?.outcome))
+      counts.set(data, (counts.get(data) ?? 0) + 1)
+    }
+    return Object.fromEntries(counts)
+  })
+
+/** The steps that ended in each transaction. */
+const watchCommits = (shop: Shop) => {
+  const ended: Array<number> = []
+  shop.store.onCommit(
+    ({ activity }) => {
+      if (activity.length > 0) ended.push(activity.filter(({ _tag }) => _tag === "StepEnded").length)
+    },
+    { activity: "steps" }
+  )
+  return ended
+}
+
+export const fanOutSuite = (test: ShopTest): void => {
+  describe("an event that very many wait for", () => {
+    test("goes to a bounded number in one transaction, and to all of them in the end", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop)
+      const ended = watchCommits(shop)
+
+      yield* shop.emit("order.paid", { n: 1 })
+      assert.deepStrictEqual(ended, [MOST_ROWS])
+      yield* shop.fire()
+
+      assert.deepStrictEqual(ended, [MOST_ROWS, MOST_ROWS, 100])
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
+      assert.strictEqual((yield* fireDue(shop.store)).nextDueAt, Infinity)
+    })
+
+    test("leaves the others their turn: what is due says so, and calls are served in between", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop)
+
+      yield* shop.emit("order.paid", { n: 1 })
+      assert.strictEqual(shop.lastChanges?.dueAt, 0)
+      const { nextDueAt } = yield* fireDue(shop.store)
+      assert.strictEqual(nextDueAt, 0)
+
+      const [served, last] = yield* Effect.all([shop.emit("order.sent"), fireDue(shop.store)], {
+        concurrency: "unbounded"
+      })
+      assert.isString(served.eventId)
+      assert.notStrictEqual(last.nextDueAt, 0)
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
+    })
+
+    test("does not share a transaction with another one once that is full", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* startMany(shop, many, (i) => [waitFor("paid:0", i % 2 === 0 ? "a" : "b"), suspend("paid:0")])
+      const ended = watchCommits(shop)
+
+      yield* Effect.all([shop.emit("a"), shop.emit("b")], { concurrency: "unbounded" })
+      yield* shop.fire()
+
+      assert.isAtMost(Math.max(...ended), MOST_ROWS)
+      assert.strictEqual(
+        ended.reduce((sum, n) => sum + n, 0),
+        many
+      )
+    })
+
+    test("comes before those that were stored after it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop)
+
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.emit("order.paid", { n: 2 })
+      yield* shop.emit("order.paid", { n: 3 })
+      yield* shop.fire()
+
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
+    })
+
+    test("does not hold up an event of another name", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop)
+      const [job] = yield* startMany(shop, 1, () => [waitFor("sent:0", "order.sent")])
+
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.emit("order.sent", { n: 2 })
+
+      assert.deepStrictEqual(shop.heard(), ["Fired sent:0"])
+      yield* shop.report(job!, settle("sent:0"), complete())
+      yield* shop.fire()
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
+    })
+
+    test("reaches each by what it matches, and leaves the others waiting", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const kinds = [
+        waitFor("paid:0", "invoice.paid", { match: "data.i" }),
+        waitFor("paid:0", "invoice.paid", { match: "event.data.i == trigger.data.i % 2 * 0 + 7" }),
+        waitFor("paid:0", "invoice.paid", { match: "event.data.i == 8" }),
+        waitFor("paid:0", "invoice.*"),
+        waitFor("paid:0", "*.sent"),
+        waitFor("paid:0", "invoice.*", { match: "data.i" })
+      ]
+      yield* startMany(shop, kinds.length * MOST_ROWS, (i) => [kinds[i % kinds.length]!, suspend("paid:0")])
+
+      yield* shop.emit("invoice.paid", { i: 7 })
+      yield* shop.fire()
+
+      // of those that compare a path with their trigger the seventh waits for another event
+      assert.deepStrictEqual(yield* received(shop), { '{"i":7}': 2 * MOST_ROWS })
+      yield* shop.emit("invoice.paid", { i: 8 })
+      yield* shop.fire()
+      assert.deepStrictEqual(yield* received(shop), { '{"i":8}': MOST_ROWS })
+      yield* shop.emit("parcel.sent", { i: 9 })
+      yield* shop.fire()
+      assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MOST_ROWS })
+    })
+
+    test("gives every expression all that it may spend, however many there are", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const list = JSON.stringify(Array.from({ length: 100 }, (_, i) => i))
+      const match = `${list}.all(a, ${list}.all(b, a + b >= 0 && event.data.n == 1))`
+      yield* waiting(shop, 20, { match })
+
+      const { warnings } = yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.fire()
+
+      assert.deepStrictEqual(warnings, [])
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 20 })
+    })
+
+    test("goes once to a wait that is opened meanwhile, which has looked back", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop, many)
+      const late = yield* startMany(shop, 2, () => [])
+
+      yield* shop.emit("order.paid", { n: 1 })
+      for (const job of late) {
+        const [outcome] = yield* shop.report(job, waitFor("paid:0", "order.paid"))
+        assert.deepStrictEqual(dataOf(outcome), { n: 1 })
+        yield* shop.report(job, settle("paid:0"))
+        assert.deepStrictEqual(yield* shop.report(job, waitFor("paid:1", "order.paid")), [undefined])
+      }
+      yield* shop.fire()
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
+      assert.deepStrictEqual(shop.heard(), [])
+
+      yield* shop.emit("order.paid", { n: 2 })
+      assert.deepStrictEqual(shop.heard(), ["Fired paid:1", "Fired paid:1"])
+    })
+
+    test("does not go to a run that began after it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop)
+
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* received(shop)
+      yield* startMany(shop, 1, () => [waitFor("paid:0", "order.paid")])
+      yield* shop.fire()
+
+      assert.deepStrictEqual(shop.heard(), [])
+    })
+
+    test("comes before the timeout of a wait to which it has not got yet", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop, many, { timeoutMs: 1000 })
+      yield* waiting(shop, many, { timeoutMs: 1000, match: "event.data.n == 1 && trigger.data.i >= 0" })
+      yield* waiting(shop, 1, { timeoutMs: 1000, match: "event.data.n == 2" })
+
+      yield* shop.pass(999)
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.pass(1)
+
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 2 * many, '"WaitTimeoutError"': 1 })
+    })
+
+    test("does not come before a timeout when it was there before the wait", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop, many)
+      const [job] = yield* startMany(shop, 1, () => [])
+
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.report(job!, waitFor("paid:0", "order.paid"), settle("paid:0"))
+      yield* shop.report(job!, waitFor("paid:1", "order.paid", { timeoutMs: 0.5 }), suspend("paid:1"))
+      yield* shop.pass(1)
+
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many, '"WaitTimeoutError"': 1 })
+    })
+
+    test("finds runs that were cancelled or paused meanwhile as they are", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const jobs = yield* waiting(shop)
+      const [cancelled, paused] = [jobs.at(-1)!.runId, jobs.at(-2)!.runId]
+
+      yield* shop.emit("order.paid", { n: 1 })
+      yield* shop.store.write(Steering.cancelRun(environment, cancelled, ""))
+      yield* shop.store.write(Steering.pauseRun(environment, paused, ""))
+      yield* shop.fire()
+
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many - 2 })
+      assert.strictEqual(yield* shop.status(cancelled), "cancelled")
+      assert.deepStrictEqual(yield* shop.steps(cancelled), [])
+      assert.strictEqual(yield* shop.status(paused), "paused")
+      yield* shop.store.write(Steering.resumeRun(environment, paused))
+      assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 1 })
+    })
+
+    test("leaves no run stuck that it has not got to", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const jobs = yield* waiting(shop)
+      yield* shop.emit("order.paid", { n: 1 })
+
+      const { waits } = yield* shop.situation(jobs.at(-1)!.runId)
+
+      assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
+      assert.deepStrictEqual(
+        waits.map(({ fired, isOnItsWay }) => ({ fired, isOnItsWay })),
+        [{ fired: false, isOnItsWay: true }]
+      )
+      yield* shop.fire()
+      const [wait] = (yield* shop.situation(jobs.at(-1)!.runId)).waits
+      assert.isUndefined(wait)
+    })
+
+    test("is told to live turns a few megabytes at a time, as one text", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* startMany(shop, 30, () => [waitFor("paid:0", "order.paid")])
+      const told: Array<number> = []
+      shop.store.onCommit(({ notices }) => void (notices.length > 0 && told.push(notices.length)))
+
+      yield* shop.emit("order.paid", { text: "x".repeat(1_000_000) })
+      yield* shop.fire()
+
+      assert.isAtMost(Math.max(...told), 9)
+      assert.strictEqual(shop.heard().length, 30)
+    })
+
+    test("reaches those whose transaction it filled from the start", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* waiting(shop, 3)
+      yield* waiting(shop, many, { match: "event.data.n == 0" })
+
+      // the first ones leave no room for the others
+      yield* shop.store.write(
+        Append.appendEvents([
+          { environment, name: "order.paid", version: 1, data: '{"n":2}' },
+          { environment, name: "order.paid", version: 1, data: '{"n":1}' },
+          { environment, name: "order.paid", version: 1, data: '{"n":0}' }
+        ])
+      )
+      yield* shop.fire()
+
+      assert.deepStrictEqual(yield* received(shop), { '{"n":2}': 3, '{"n":0}': many })
+    })
+  })
+
+  describe("a run with very many children", () => {
+    const children = (shop: Shop) =>
+      Effect.gen(function* () {
+        yield* shop.register(handles("order"), handles("charge", { on: ["never"] }))
+        const parent = yield* shop.start()
+        const ops = Array.from({ length: many }, (_, i) =>
+          invoke(`charge:${i}`, "charge", { timeoutMs: 1e9 })
+        )
+        yield* shop.report(parent, ...ops, suspend())
+        return parent
+      })
+    const count = (shop: Shop, status: "cancelled" | "pending" | "completed") =>
+      Effect.map(
+        listRuns(shop.store, { environment, status, functionId: "charge", limit: 1 }),
+        ({ totalCount }) => totalCount
+      )
+
+    test("is cancelled with a bounded number of them in one transaction, and the others after", function* (shop) {
+      const parent = yield* children(shop)
+      const ended: Array<number> = []
+      shop.store.onCommit((changes) => void ended.push(changes.ended.length))
+
+      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
+
+      assert.strictEqual(yield* shop.status(parent.runId), "cancelled")
+      assert.strictEqual(shop.lastChanges?.dueAt, 0)
+      yield* shop.fire()
+      assert.isAtMost(Math.max(...ended), MOST_ROWS + 1)
+      assert.strictEqual(yield* count(shop, "cancelled"), many)
+    })
+
+    test("leaves alone those that have completed before it was their turn", function* (shop) {
+      const parent = yield* children(shop)
+      const jobs = yield* shop.claim({ credit: many })
+      const last = jobs.at(-1)!
+
+      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
+      yield* shop.report(last, complete())
+      yield* shop.fire()
+
+      assert.strictEqual(yield* count(shop, "cancelled"), many - 1)
+      assert.strictEqual(yield* shop.status(last.runId), "completed")
+      assert.deepStrictEqual(yield* shop.steps(parent.runId), [])
+    })
+
+    test("may be retried before all of them are cancelled, with new ones", function* (shop) {
+      const parent = yield* children(shop)
+
+      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
+      yield* shop.store.write(Steering.retryRun(environment, parent.runId))
+      const again = yield* shop.claimOne({ functions: ["order"] })
+      yield* shop.report(again, invoke("charge:0", "charge", { timeoutMs: 1e9 }), suspend("charge:0"))
+      yield* shop.fire()
+
+      assert.strictEqual(yield* count(shop, "cancelled"), many)
+      assert.strictEqual(yield* count(shop, "pending"), 1)
+      yield* shop.report(yield* shop.claimOne({ functions: ["charge"] }), complete("paid"))
+      const { journal } = yield* shop.claimOne({ functions: ["order"] })
+      assert.deepStrictEqual(journal[0]?.outcome, { _tag: "Success", value: '"paid"' })
+    })
+  })
+}

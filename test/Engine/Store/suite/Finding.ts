@@ -1,0 +1,199 @@
+import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
+import { checkFilters } from "../../../../src/Engine/Runs/CheckFilters.ts"
+import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
+import { searchFor } from "../../../../src/Engine/Runs/RunSearch.ts"
+import * as SearchAttributes from "../../../../src/Engine/Runs/SearchAttributes.ts"
+import type { RunFilters } from "../../../../src/RunFilters.ts"
+import * as TestClock from "effect/testing/TestClock"
+import { complete, fail, handles, type Shop, type ShopTest } from "./Shop.ts"
+
+const find = (shop: Shop, filters: RunFilters, options: { limit?: number; cursor?: string } = {}) =>
+  searchFor(
+    shop.store,
+    { environment: "default", filters: checkFilters(filters), limit: 100, ...options },
+    undefined
+  )
+const found = (shop: Shop, filters: RunFilters) =>
+  Effect.map(find(shop, filters), ({ runs }) => runs.map(({ id }) => id))
+
+const fillAll = (shop: Shop): Effect.Effect<number, unknown> =>
+  Effect.flatMap(shop.store.write(SearchAttributes.fillAttributes()), (isMore) =>
+    isMore ? Effect.map(fillAll(shop), (count) => count + 1) : Effect.succeed(0)
+  )
+
+const orderId = (id: string): RunFilters => ({ attributes: { "event.data.orderId": id } })
+const searchBy = ["event.data.orderId"]
+
+export const findingSuite = (test: ShopTest): void => {
+  describe("finding runs", () => {
+    test("a run is found by its attributes from the moment it is there", function* (shop) {
+      yield* shop.register(handles("charge", { searchBy }))
+      yield* fillAll(shop)
+      const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
+      yield* shop.emit("order.placed", { orderId: "o-2" })
+      yield* shop.emit("order.placed", { orderId: { id: "o-1" } })
+      yield* shop.emit("order.placed", { orderId: "x".repeat(257) })
+      yield* shop.emit("order.placed", null)
+
+      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+      assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
+    })
+
+    test("a number is found by its text", function* (shop) {
+      yield* shop.register(handles("charge", { searchBy }))
+      const { runIds } = yield* shop.emit("order.placed", { orderId: 17 })
+
+      assert.deepStrictEqual(yield* found(shop, { attributes: { "event.data.orderId": 17 } }), runIds)
+      assert.deepStrictEqual(yield* found(shop, orderId("17")), runIds)
+    })
+
+    test("runs from before are filled in, slice after slice, and the list says how far", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship"))
+      const ids: Array<string> = []
+      for (let i = 0; i < 450; i++) {
+        const { runIds } = yield* shop.emit("order.placed", { orderId: `o-${i % 45}` })
+        ids.push(...runIds.slice(0, 1))
+        yield* TestClock.adjust(1)
+      }
+      yield* shop.register(handles("charge", { searchBy }))
+
+      const before = yield* find(shop, orderId("o-7"))
+      assert.deepStrictEqual(before.runs, [])
+      assert.isString(before.filledBackTo)
+      yield* shop.store.write(SearchAttributes.fillAttributes())
+      const some = yield* find(shop, orderId("o-7"))
+      assert.isAbove(some.runs.length, 0)
+      assert.isBelow(some.runs.length, 10)
+      // it is true of those that it has come to
+      assert.isTrue(some.runs.every(({ createdAt }) => createdAt >= some.filledBackTo!))
+      assert.isAbove(yield* fillAll(shop), 1)
+
+      const after = yield* find(shop, orderId("o-7"))
+      assert.notProperty(after, "filledBackTo")
+      assert.deepStrictEqual(
+        after.runs.map(({ id }) => id),
+        ids.filter((_, i) => i % 45 === 7).toReversed()
+      )
+      assert.isFalse(yield* shop.store.read(SearchAttributes.isFillingNeeded()))
+    })
+
+    test("runs of the transaction that registers the path are found too", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const [, { runIds }] = yield* Effect.all(
+        [
+          shop.store.write(FunctionRows.registerFunctions("default", [handles("charge", { searchBy })])),
+          shop.emit("order.placed", { orderId: "o-1" })
+        ],
+        { concurrency: "unbounded" }
+      )
+      yield* fillAll(shop)
+
+      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+    })
+
+    test("a path that nobody names any more is refused and forgotten, and is filled when it is named again", function* (shop) {
+      yield* shop.register(handles("charge", { searchBy }))
+      const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
+      yield* fillAll(shop)
+      yield* shop.register(handles("charge"))
+      const refusal = yield* Effect.flip(find(shop, orderId("o-1")))
+      assert.match(refusal.message, /runs are not found by "event\.data\.orderId", which no function/)
+      const { runIds: later } = yield* shop.emit("order.placed", { orderId: "o-1" })
+      yield* fillAll(shop)
+      yield* shop.register(handles("charge", { searchBy }))
+      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [])
+      yield* fillAll(shop)
+
+      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [...later, ...runIds])
+    })
+
+    test("a run that is deleted takes its attributes with it", function* (shop) {
+      yield* shop.register(handles("charge", { searchBy }))
+      yield* shop.report(yield* shop.start("order.placed", { orderId: "o-1" }), complete())
+      const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
+      yield* TestClock.adjust("1 hour")
+      yield* shop.store.write(RunRetention.deleteEndedRuns(1000, 10, undefined))
+
+      assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
+    })
+
+    test("pages go on while runs come, and count those before", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship"))
+      const ids: Array<string> = []
+      for (let i = 0; i < 6; i++)
+        ids.unshift(...(yield* shop.emit("order.placed", { i })).runIds.toReversed())
+      const filters = { eventName: "order.placed" }
+
+      const first = yield* find(shop, filters, { limit: 5 })
+      yield* shop.emit("order.placed")
+      const second = yield* find(shop, filters, { limit: 5, cursor: first.nextCursor! })
+      yield* shop.emit("order.placed")
+      const third = yield* find(shop, filters, { limit: 5, cursor: second.nextCursor! })
+
+      assert.deepStrictEqual(
+        [first, second, third].flatMap(({ runs }) => runs.map(({ id }) => id)),
+        ids
+      )
+      assert.deepStrictEqual(
+        [first, second, third].map(({ isTotalExact, totalCount }) => [totalCount, isTotalExact]),
+        [
+          [5, false],
+          [10, false],
+          [12, true]
+        ]
+      )
+    })
+
+    test("a page whose time is up says how far it has looked, and the next one goes on there", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const { runIds } = yield* shop.emit("order.placed", { amount: 500 })
+      for (let i = 0; i < 600; i++) {
+        yield* TestClock.adjust(1000)
+        yield* shop.emit("order.placed", { amount: i % 100 })
+      }
+      // it takes a second from one look at the clock to the next
+      let now = 0
+      const slow = { ...(yield* Clock.Clock), currentTimeMillis: Effect.sync(() => (now += 1000)) }
+      const page = (cursor?: string) =>
+        find(shop, { where: "event.data.amount == 500" }, cursor === undefined ? {} : { cursor }).pipe(
+          Effect.provideService(Clock.Clock, slow)
+        )
+
+      const backTo: Array<string> = []
+      let last = yield* page()
+      while (last.nextCursor !== undefined) {
+        assert.deepStrictEqual(last.runs, [])
+        assert.isFalse(last.isTotalExact)
+        backTo.push(last.lookedBackTo!)
+        last = yield* page(last.nextCursor)
+      }
+
+      assert.deepStrictEqual(
+        last.runs.map(({ id }) => id),
+        runIds
+      )
+      assert.notProperty(last, "lookedBackTo")
+      assert.isAtLeast(backTo.length, 2)
+      assert.deepStrictEqual(backTo, backTo.toSorted().toReversed())
+      assert.strictEqual(new Set(backTo).size, backTo.length)
+    })
+
+    test("failed runs are found by their errors, among others that failed", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const failed: Array<string> = []
+      for (const message of ["card declined", "no such card", "Card DECLINED by bank"]) {
+        const job = yield* shop.start()
+        yield* shop.report(job, fail(message))
+        failed.unshift(job.runId)
+      }
+      yield* shop.report(yield* shop.start("order.placed", { note: "card declined" }), complete())
+
+      assert.deepStrictEqual(yield* found(shop, { error: "Declined" }), [failed[0], failed[2]])
+      assert.deepStrictEqual(yield* found(shop, { error: "card" }), failed)
+      assert.deepStrictEqual(yield* found(shop, { error: "%" }), [])
+    })
+  })
+}

@@ -1,0 +1,213 @@
+/** The engine's side of a worker that speaks turns, over an engine that lives in the test. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { once } from "node:events"
+import process from "node:process"
+import { PassThrough } from "node:stream"
+import type { RemoteSession } from "../../src/Engine/Workers/RemoteSession.ts"
+import { Deliveries } from "../../src/Engine/Workers/Deliveries.ts"
+import { WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
+import { lineOf } from "../../src/Server/Workers/Lines.ts"
+import { encodeDelivery } from "../../src/Server/Workers/TurnMessages.ts"
+import { ConnectionError, StoreError } from "../../src/Errors.ts"
+import type { Job, Notice, TurnAck } from "../../src/Protocol/Worker.ts"
+
+const session = (report: RemoteSession["report"]): RemoteSession => ({
+  credit: () => undefined,
+  report,
+  late: () => Effect.void,
+  setReachable: () => undefined,
+  take: () => Effect.succeed([]),
+  extend: () => Effect.succeed([]),
+  adopt: () => Effect.succeed({ lost: [], left: [], since: "job_0" }),
+  dropped: () => Effect.void,
+  close: () => Effect.void,
+  detach: () => undefined
+})
+
+const worker = (
+  name: string,
+  engine: RemoteSession,
+  earlier?: WorkerConnection,
+  {
+    deliveries = new Deliveries(encodeDelivery),
+    jobs = [] as ReadonlyArray<string>,
+    line = new PassThrough()
+  } = {}
+): WorkerConnection =>
+  new WorkerConnection(
+    {
+      workerId: "worker-1",
+      environment: "default",
+      instance: "worker-1-a",
+      session: name,
+      engine,
+      deliveries,
+      jobs,
+      functionIds: new Set(["order"]),
+      leaseMs: 15_000,
+      renews: true,
+      seals: false,
+      process: undefined,
+      now: () => 0,
+      line: lineOf(line),
+      fork: Effect.runFork,
+      onStale: () => undefined,
+      onDead: () => Effect.void
+    },
+    earlier
+  )
+
+describe("a worker that registers again while its reports are being stored", () => {
+  const reports = [{ jobId: "job_1", runId: "run_1", ops: [] }]
+  const accepted: ReadonlyArray<TurnAck> = [{ _tag: "Accepted", outcomes: [] }]
+
+  /** A session whose batch is being stored, and one of the same instance that has taken its place. */
+  const replaced = (engine: RemoteSession["report"]) =>
+    Effect.gen(function* () {
+      const stored = yield* Deferred.make<ReadonlyArray<TurnAck>, ConnectionError>()
+      const before = worker(
+        "ses_1",
+        session(() => Deferred.await(stored))
+      )
+      yield* Effect.forkChild(before.report({ session: "ses_1", batch: 1, reports }), {
+        startImmediately: true
+      })
+      before.replace()
+      return { stored, after: worker("ses_2", session(engine), before) }
+    })
+
+  it.effect("sends a batch again that could not be stored, and has it stored", () =>
+    Effect.gen(function* () {
+      const { after, stored } = yield* replaced(() => Effect.succeed(accepted))
+      yield* Deferred.fail(stored, new ConnectionError("disk full"))
+      yield* Effect.yieldNow
+
+      assert.deepStrictEqual(yield* after.report({ session: "ses_2", batch: 1, reports }), accepted)
+    })
+  )
+
+  it.effect("is answered as before when it was stored", () =>
+    Effect.gen(function* () {
+      const { after, stored } = yield* replaced(() => Effect.die("stored twice"))
+      const again = yield* Effect.forkChild(after.report({ session: "ses_2", batch: 1, reports }))
+      yield* Deferred.succeed(stored, accepted)
+
+      assert.deepStrictEqual(yield* Fiber.join(again), accepted)
+    })
+  )
+})
+
+describe("a worker that is told to drop a job", () => {
+  const cancelled: Notice = { _tag: "Cancelled", jobId: "job_1", reason: "no stock" }
+
+  /** A worker that was given a job and told to drop it, and the jobs that it is known to have dropped. */
+  const told = (jobs: ReadonlyArray<string> = []) => {
+    const dropped: Array<string> = []
+    const engine: RemoteSession = {
+      ...session(() => Effect.succeed([])),
+      dropped: (jobIds) => Effect.sync(() => void dropped.push(...jobIds))
+    }
+    const deliveries = new Deliveries(encodeDelivery)
+    const it = worker("ses_1", engine, undefined, { deliveries, jobs })
+    // what the job is does not matter here
+    deliveries.handlers.onJob({ jobId: "job_1", runId: "run_1" } as Job)
+    return { deliveries, dropped, engine, it }
+  }
+
+  it.effect("has done so when it has seen the notice and does not name the job", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      // sent before the job arrived, then between the job and the notice
+      yield* it.room({ session: "ses_1", seen: 0, holding: [] })
+      yield* it.room({ session: "ses_1", seen: 1, holding: ["job_1"] })
+      // it has heard of it, and waits for the answer to a report
+      yield* it.room({ session: "ses_1", seen: 2, holding: ["job_1"] })
+      yield* it.room({ session: "ses_1", seen: 2 })
+      assert.deepStrictEqual(dropped, [])
+
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
+    })
+  )
+
+  it.effect("has done so when it does not say what it has seen, and names the job no longer", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      yield* it.room({ session: "ses_1", holding: [] })
+      yield* it.room({ session: "ses_1", holding: ["job_1"] })
+      assert.deepStrictEqual(dropped, [])
+
+      yield* it.room({ session: "ses_1", holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
+    })
+  )
+
+  it.effect("has done so when it registers again without the job, or drops it afterwards", () =>
+    Effect.gen(function* () {
+      for (const jobs of [[], ["job_1"]]) {
+        const { deliveries, dropped, engine, it } = told()
+        deliveries.handlers.onNotice(cancelled)
+        it.replace()
+        const after = worker("ses_2", engine, it, { jobs })
+        yield* after.adopted({ lost: jobs, left: [], since: "job_0" }, it)
+        assert.deepStrictEqual(dropped, jobs.length === 0 ? ["job_1"] : [])
+
+        yield* after.room({ session: "ses_2", seen: 0, holding: [] })
+
+        assert.deepStrictEqual(dropped, ["job_1"])
+      }
+    })
+  )
+
+  it.effect("is believed with its next renewal when that could not be stored", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, engine, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      const { dropped: store } = engine
+      Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
+      yield* Effect.flip(it.room({ session: "ses_1", seen: 2, holding: [] }))
+      Object.assign(engine, { dropped: store })
+
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
+    })
+  )
+})
+
+describe("workers that share a connection", () => {
+  it("all hear of its end, unless their session is over, and are no leak to Node however many they are", async () => {
+    const warnings: Array<string> = []
+    const onWarning = ({ name }: Error): void => void warnings.push(name)
+    process.on("warning", onWarning)
+    try {
+      const line = new PassThrough()
+      const heard: Array<number> = []
+      const workers = Array.from({ length: 30 }, (_, i) => {
+        const engine = session(() => Effect.succeed([]))
+        const setReachable = (isReachable: boolean): void => void (isReachable || heard.push(i))
+        return worker(`ses_${i}`, { ...engine, setReachable }, undefined, { line })
+      })
+      workers[0]!.replace()
+      line.destroy()
+      await once(line, "close")
+
+      assert.deepStrictEqual(
+        heard,
+        Array.from({ length: 29 }, (_, i) => i + 1)
+      )
+      await new Promise(setImmediate)
+      assert.deepStrictEqual(warnings, [])
+    } finally {
+      process.off("warning", onWarning)
+    }
+  })
+})

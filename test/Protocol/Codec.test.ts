@@ -1,0 +1,268 @@
+/** What is made of a codec: readers of requests and of answers, encoders, and schemas. */
+import { assert, describe, it } from "vitest"
+import { ValidationError } from "../../src/Errors.ts"
+import {
+  also,
+  anyOf,
+  as,
+  both,
+  digits,
+  eitherCase,
+  exact,
+  fields,
+  filled,
+  flag,
+  integer,
+  json,
+  list,
+  nonZero,
+  nullable,
+  number,
+  oneOf,
+  optional,
+  orElse,
+  ours,
+  plainWord,
+  reader,
+  some,
+  text,
+  time,
+  unless,
+  word
+} from "../../src/Protocol/Codec.ts"
+import { decoder, encoder, schemaOf, taker } from "../../src/Protocol/Requests.ts"
+
+interface Order {
+  readonly id: string
+  readonly placedAt: string
+  readonly total?: number
+  readonly state?: "open" | "paid"
+  readonly items?: Array<{ readonly name: string; readonly count: number }>
+}
+const order = fields<Order>({
+  id: text,
+  placedAt: as("placed_at", text),
+  total: optional(number),
+  state: optional(oneOf("open", "paid")),
+  items: optional(list(fields<{ name: string; count: number }>({ name: text, count: number })))
+})
+
+describe("a request", () => {
+  const read = decoder(order, "Order")
+
+  it.each([
+    ["the names of the wire", { id: "o-1", placed_at: "now" }, { id: "o-1", placedAt: "now" }],
+    ["the other case of letters", { id: "o-1", placedAt: "now" }, { id: "o-1", placedAt: "now" }],
+    ["null for absent", { id: "o-1", placed_at: "now", total: null }, { id: "o-1", placedAt: "now" }],
+    [
+      "digits and unknown members",
+      { id: "o-1", placed_at: "now", total: "12", more: 1 },
+      { id: "o-1", placedAt: "now", total: 12 }
+    ]
+  ])("is read with %s", (_, request, expected) => {
+    assert.deepStrictEqual(read(request), expected)
+  })
+
+  it.each([
+    [null, "Expected object"],
+    [{}, "id: Missing key"],
+    [{ id: null }, "id: Missing key"],
+    [{ id: 5 }, "id: Expected string"],
+    [{ id: "o-1", placedAt: 5 }, "placed_at: Expected string"],
+    [{ id: "o-1", placedAt: "now", total: "many" }, "total: Expected number"],
+    [{ id: "o-1", placedAt: "now", state: "lost" }, 'state: Expected "open" | "paid"'],
+    [{ id: "o-1", placedAt: "now", items: {} }, "items: Expected array"],
+    [
+      { id: "o-1", placedAt: "now", items: [{ name: "a", count: 1 }, { name: "b" }] },
+      "items.1.count: Missing key"
+    ]
+  ])("%j is refused with the path of its first mistake", (request, problem) => {
+    try {
+      read(request)
+      assert.fail("it was read")
+    } catch (error) {
+      assert.instanceOf(error, ValidationError)
+      assert.strictEqual(error.message, `Order: ${problem}`)
+      assert.deepStrictEqual(error.validationErrors, [problem])
+    }
+  })
+
+  it("with too many items is refused before they are read", () => {
+    assert.throws(
+      () => read({ id: "o-1", placedAt: "now", items: Array(10_001).fill(0) }),
+      /The list `items`/
+    )
+  })
+})
+
+describe("a request that a service checks", () => {
+  const take = taker(order, (got) => `An order is an object, got ${got}`)
+
+  it("keeps what its members are, and drops what is null", () => {
+    assert.deepStrictEqual(take({ id: null, placedAt: 5, total: null }), { id: null, placedAt: 5 })
+  })
+
+  it("is refused when it says two different things, or is no object", () => {
+    assert.throws(
+      () => take({ placed_at: "a", placedAt: "b" }),
+      "`placedAt` and `placed_at` are the same and say different things: give one"
+    )
+    assert.throws(() => take(null), "An order is an object, got null")
+  })
+})
+
+describe("an answer", () => {
+  const codec = fields<{ id: string; name: string; isOpen: boolean; by?: string; tags?: Array<string> }>({
+    id: text,
+    name: orElse(text, ""),
+    isOpen: orElse(flag, false),
+    by: ours(filled),
+    tags: optional(some(text))
+  })
+  const read = reader(codec)
+
+  it.each([
+    [{ id: "a", name: "b", isOpen: true, by: "c", tags: ["d"] }, undefined],
+    [{ id: "a" }, { id: "a", name: "", isOpen: false }],
+    [
+      { id: "a", name: 5, isOpen: "yes", by: "", tags: ["d", 5] },
+      { id: "a", name: "", isOpen: false, tags: ["d"] }
+    ]
+  ])("%j is made the best of", (answer, expected = answer as never) => {
+    assert.deepStrictEqual(read(answer), expected)
+  })
+
+  it("is read in either case of letters where the codec says so, with zero for none and null as a value", () => {
+    const members = { id: text, dueAt: optional(text), size: optional(nonZero), data: optional(json) }
+    const codec = fields<{ id: string; dueAt?: string; size?: number; data?: unknown }>(members)
+    const answer = { id: "a", due_at: "now", size: 0, data: null }
+
+    assert.deepStrictEqual(reader(codec)(answer), { id: "a", data: null })
+    assert.deepStrictEqual(reader(eitherCase(codec))(answer), { id: "a", dueAt: "now", data: null })
+  })
+
+  it("that leaves out what a server leaves out has what it stands for, anew each time", () => {
+    const codec = fields<{ items: Array<string>; total: number }>({
+      items: unless([], list(text)),
+      total: unless(0, digits)
+    })
+    const [one, other] = [reader(codec)({}), reader(codec)({})]
+
+    assert.deepStrictEqual([one, other], Array(2).fill({ items: [], total: 0 }))
+    assert.notStrictEqual(one!.items, other!.items)
+    assert.deepStrictEqual(encoder(codec)(one!), {})
+    assert.deepStrictEqual(encoder(codec)({ items: ["a"], total: 2 }), { items: ["a"], total: "2" })
+  })
+
+  it("without what it is about cannot be read, nor can a list with it", () => {
+    assert.deepStrictEqual(
+      [read({ name: "b" }), read([]), reader(list(codec))([{ id: "a" }, {}]), reader(list(codec))({})],
+      [undefined, undefined, undefined, undefined]
+    )
+  })
+})
+
+it("what is sent has the members of the codec under their names, and no other", () => {
+  const sent = encoder(list(order))([{ id: "o-1", placedAt: "now", secret: "no" } as Order])
+
+  assert.strictEqual(JSON.stringify(sent), '[{"id":"o-1","placed_at":"now"}]')
+})
+
+it("is described in JSON Schema", () => {
+  const codec = fields<{ a: string | number; b?: string; c?: string }>({
+    a: anyOf(text, number),
+    b: optional(text),
+    c: ours(text)
+  })
+
+  assert.deepStrictEqual(
+    schemaOf(fields<Pick<Order, "id" | "placedAt">>({ id: text, placedAt: as("placed_at", text) }), false),
+    {
+      type: "object",
+      properties: { id: { type: "string" }, placed_at: { type: "string" } },
+      required: ["id", "placed_at"],
+      additionalProperties: false
+    }
+  )
+  assert.deepStrictEqual(schemaOf(codec, true)["required"], ["a", "c"])
+})
+
+describe("what other servers and other dialects say differently", () => {
+  const mode = word("ACK_MODE", "auto", "manual")
+  const group = eitherCase(
+    both(
+      fields<{ groupId: string; lagCount: number }>({
+        groupId: also(text, "id"),
+        lagCount: exact(orElse(digits, 0))
+      }),
+      fields<{ ackMode: "auto" | "manual"; members: Array<string>; usedAt?: string; output?: unknown }>({
+        ackMode: orElse(mode, "auto"),
+        members: unless([], some(text)),
+        usedAt: optional(time),
+        output: optional(json)
+      })
+    )
+  )
+
+  it.each(["manual", "MANUAL", "ACK_MODE_MANUAL", "ack_mode_manual", 2, "2"])("is the word in %j", (said) => {
+    assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], ["manual", "manual"])
+  })
+
+  it.each([
+    ["ACK_MODE_UNSPECIFIED", undefined],
+    [0, undefined],
+    ["", undefined],
+    ["never", "never"],
+    [9, 9],
+    [true, true]
+  ])("is none of the words in %j, which a request brings as %j for whoever checks it", (said, given) => {
+    assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
+  })
+
+  it("is read in both cases of letters and under other names, but for what has one spelling", () => {
+    const read = reader(group)
+
+    assert.deepStrictEqual(
+      read({ group_id: "g", lag_count: "3", ack_mode: 2, used_at: "0001-01-01T00:00:00Z" }),
+      {
+        groupId: "g",
+        lagCount: 0,
+        ackMode: "manual",
+        members: []
+      }
+    )
+    assert.deepStrictEqual(read({ id: "g", lagCount: "3", usedAt: "2026-01-02T03:04:05Z", output: null }), {
+      groupId: "g",
+      lagCount: 3,
+      ackMode: "auto",
+      members: [],
+      usedAt: "2026-01-02T03:04:05Z",
+      output: null
+    })
+  })
+
+  it("is sent as enum names and digits, without what is left out", () => {
+    const send = encoder(group)
+
+    assert.deepStrictEqual(send({ groupId: "g", lagCount: 3, ackMode: "manual", members: [] }), {
+      groupId: "g",
+      lagCount: "3",
+      ackMode: "ACK_MODE_MANUAL"
+    })
+    assert.strictEqual(encoder(plainWord("STEP_STATUS", ["failed", "waiting"]))("failed"), "failed")
+  })
+
+  it("may be null where that says something, and is whole where it must be", () => {
+    const read = decoder(
+      fields<{ filter?: string | null; limit?: number }>({
+        filter: nullable(text),
+        limit: optional(integer)
+      }),
+      "Change"
+    )
+
+    assert.deepStrictEqual(read({ filter: null, limit: null }), { filter: null })
+    assert.throws(() => read({ limit: 1.5 }), ValidationError, "Change: limit: Expected an integer")
+    assert.throws(() => read({ filter: 5 }), ValidationError, "Change: filter: Expected string")
+  })
+})

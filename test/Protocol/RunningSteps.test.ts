@@ -1,0 +1,55 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  bounded,
+  progressOf,
+  readRunning,
+  stepsToldPerTurn,
+  stepsToldPerWorker
+} from "../../src/Protocol/RunningSteps.ts"
+
+const step = { stepKey: "charge:0", name: "charge", kind: "run", attempt: 1, forMs: 1200 } as const
+const turn = { jobId: "job_1", runId: "run_1", steps: [step] }
+
+describe("what a worker says of running steps", () => {
+  it.each([
+    ["a list of turns", [turn], [turn]],
+    ["nothing", undefined, []],
+    ["no list", { turn }, []],
+    ["a turn without a job", [{ ...turn, jobId: 1 }, turn], [turn]],
+    ["a step without a key", [{ ...turn, steps: [{ ...step, stepKey: 1 }, step, null] }], [turn]],
+    ["a kind that is none", [{ ...turn, steps: [{ ...step, kind: "dance" }] }], []],
+    ["a time that is none", [{ ...turn, steps: [{ ...step, forMs: "soon" }] }], []],
+    ["an attempt that is none", [{ ...turn, steps: [{ ...step, attempt: 0 }] }], []],
+    [
+      "progress that is partly none",
+      [{ ...turn, steps: [{ ...step, progress: { fraction: "half", text: "row 1" } }] }],
+      [{ ...turn, steps: [{ ...step, progress: { text: "row 1" } }] }]
+    ],
+    ["progress that is none", [{ ...turn, steps: [{ ...step, progress: 5 }] }], [turn]]
+  ])("is read where it makes sense: %s", (_, said, read) => {
+    assert.deepStrictEqual(readRunning(said), read)
+  })
+
+  it("is bounded for a turn and for a worker", () => {
+    const steps = Array.from({ length: stepsToldPerTurn + 5 }, () => step)
+    const told = readRunning(Array.from({ length: 100 }, () => ({ ...turn, steps })))
+
+    assert.lengthOf(told[0]!.steps, stepsToldPerTurn)
+    assert.lengthOf(
+      told.flatMap((turn) => turn.steps),
+      stepsToldPerWorker
+    )
+    assert.deepStrictEqual(bounded(told), told)
+  })
+
+  it.each([
+    [0.5, "half", { fraction: 0.5, text: "half" }],
+    [-1, undefined, { fraction: 0 }],
+    [40, "", { fraction: 1 }],
+    [Number.NaN, "counting", { text: "counting" }],
+    ["half", 5, undefined],
+    [1, "x".repeat(500), { fraction: 1, text: "x".repeat(200) }]
+  ])("progress of %s and %s is what can be made of it", (fraction, text, expected) => {
+    assert.deepStrictEqual(progressOf(fraction, text), expected)
+  })
+})

@@ -1,0 +1,173 @@
+/**
+ * What the client sends for each of its methods, and what it makes of the answers of an engine and of those of others: in
+ * `client.json`.
+ */
+import { createClient, IronflowError } from "@ironflow/node"
+import { afterAll, assert, describe, it } from "vitest"
+import { type Answered, type Asked, Between } from "./Between.ts"
+import { areas } from "./ClientCalls.ts"
+import { Rig } from "./Rig.ts"
+import { type Entry, Names, readable, Transcript } from "./Transcript.ts"
+import { otherCase } from "./Variants.ts"
+
+const sections = Object.entries(areas).flatMap(([area, { methods }]) =>
+  methods.map((method) => `${area}.${method}`)
+)
+const transcript = new Transcript("client", sections)
+afterAll(() => transcript.finish())
+
+/** Requests of one call that are answered the same. */
+const ENOUGH = 8
+
+const json = (status: number, body: unknown): Answered => ({
+  status,
+  type: "application/json",
+  text: JSON.stringify(body)
+})
+
+/** Answers of engines of other versions, other servers, and what may stand in between. */
+const odd: Readonly<Record<string, Answered>> = {
+  "200 {}": json(200, {}),
+  "200 null": json(200, null),
+  "200 without a body": { status: 200, text: "" },
+  "200 HTML": { status: 200, type: "text/html", text: "<html></html>" },
+  "204": { status: 204, text: "" },
+  "400 in REST": json(400, { error: "bad", message: "bad input", code: "VALIDATION_ERROR" }),
+  "400 in ConnectRPC": json(400, { code: "invalid_argument", message: "bad input" }),
+  "401": json(401, { error: "no key" }),
+  "402": json(402, { error: "needs a licence", feature: "audit" }),
+  "403": json(403, { code: "permission_denied", message: "not you" }),
+  "404 in REST": json(404, { error: "not found" }),
+  "404 in REST, with a code": json(404, { error: "no such thing", code: "NOT_FOUND" }),
+  "404 in ConnectRPC": json(404, { code: "not_found", message: "no such thing" }),
+  "404 of no endpoint": { status: 404, type: "text/plain", text: "404 page not found" },
+  "404 unimplemented": json(404, { code: "unimplemented", message: "no such method" }),
+  "405": { status: 405, text: "" },
+  "409": json(409, { error: "conflict" }),
+  "412": json(412, { error: "revision mismatch: expected 1, actual 2" }),
+  "429": json(429, { error: "too many" }),
+  "500 in REST": json(500, { error: "broken" }),
+  "500 in ConnectRPC": json(500, { code: "internal", message: "broken" }),
+  "501": json(501, { code: "unimplemented", message: "not here" }),
+  "502 of a proxy": { status: 502, type: "text/html", text: "<html>Bad gateway</html>" },
+  "503": json(503, { code: "unavailable", message: "busy" }),
+  "504": json(504, { error: "too late" })
+}
+
+const inOtherCase = (answered: Answered = json(200, {})): Answered =>
+  answered.text === ""
+    ? answered
+    : {
+        ...answered,
+        text: JSON.stringify(otherCase(JSON.parse(answered.text), ["data", "state", "output", "input"]))
+      }
+
+const shown = (asked: Asked, names: Names): Entry => ({
+  request: names.in(`${asked.method} ${asked.path}`),
+  headers: JSON.parse(names.in(JSON.stringify(asked.headers))),
+  ...(asked.body.length === 0
+    ? {}
+    : {
+        body: asked.body.some((byte) => byte === 0)
+          ? `bytes: ${asked.body.toString("hex")}`
+          : readable(names.in(asked.body.toString()))
+      })
+})
+
+const said = (value: unknown): unknown =>
+  value === undefined
+    ? "undefined"
+    : value instanceof Uint8Array
+      ? `bytes: ${Buffer.from(value).toString("hex")}`
+      : value
+
+const failed = (error: unknown): Entry => {
+  if (!(error instanceof IronflowError)) return { error: String(error) }
+  const {
+    code,
+    details,
+    message,
+    name,
+    retryable,
+    stack: _,
+    status,
+    ...more
+  } = error as IronflowError & { stack?: string }
+  return {
+    error: name,
+    class: error.constructor.name === name ? undefined : error.constructor.name,
+    code,
+    status,
+    retryable,
+    message,
+    details,
+    more: Object.keys(more).length === 0 ? undefined : { ...more, cause: undefined }
+  }
+}
+
+it("every method of the client is called", () => {
+  for (const { calls, methods } of Object.values(areas)) assert.sameMembers(Object.keys(calls), [...methods])
+})
+
+describe.each(Object.entries(areas))("%s", (area, { about, calls }) => {
+  it.each(Object.entries(calls))("%s asks as it did, and understands what it did", async (method, call) => {
+    await using rig = await Rig.start()
+    await using between = await Between.start()
+    const given = (await about.setUp?.(rig)) ?? {}
+    const names = new Names()
+    names.in(Object.values(given).join(" "))
+    const isKeyed = rig.key !== ""
+    await using client = createClient({
+      serverUrl: between.url,
+      environment: "default",
+      ...(isKeyed ? { apiKey: rig.key } : {}),
+      retry: { maxAttempts: 2, initialDelayMs: 0, connectionDelayMs: 0 }
+    })
+    const outcome = async (known: Names): Promise<Entry> => {
+      const entry = await call(client, given).then(
+        (result): Entry => ({ result: said(result) }),
+        (error: unknown) => failed(error)
+      )
+      return JSON.parse(known.in(JSON.stringify(entry)))
+    }
+
+    const asked: Array<Asked> = []
+    const answers: Array<Answered> = []
+    between.answer = async (it) => {
+      asked.push(it)
+      const { headers, path, method, body } = it
+      const { "content-type": type } = headers
+      const {
+        status,
+        text,
+        headers: sent
+      } = await rig.send({
+        method,
+        path,
+        headers,
+        body: body.length === 0 && type === undefined ? undefined : body
+      })
+      const answer = { status, text, type: sent.find(([name]) => name === "content-type")?.[1] }
+      answers.push(answer)
+      return answer
+    }
+    const ordinary = await outcome(names)
+    const entries: Array<Entry> = [{ requests: asked.map((it) => shown(it, names)), ...ordinary }]
+
+    const seen = new Map([[JSON.stringify(ordinary), "ordinary"]])
+    const understand = async (title: string, answer: (i: number) => Answered) => {
+      let requests = 0
+      between.answer = () => (requests < ENOUGH ? answer(requests++) : json(500, { error: "enough" }))
+      const entry = await outcome(new Names(names))
+      const text = JSON.stringify(entry)
+      const like = seen.get(text)
+      if (like === undefined) seen.set(text, title)
+      entries.push({ answer: title, requests, ...(like === undefined ? entry : { like }) })
+    }
+    await understand("the same in the other case of letters", (i) =>
+      inOtherCase(answers[i] ?? answers.at(-1))
+    )
+    for (const [title, answer] of Object.entries(odd)) await understand(title, () => answer)
+    transcript.check(`${area}.${method}`, entries)
+  })
+})

@@ -1,0 +1,237 @@
+/** What is answered to those who may not ask, or ask for what is not there: `keys.json` and `doors.json`. */
+import doors from "./doors.json" with { type: "json" }
+import { afterAll, describe, it } from "vitest"
+import { actions } from "../../src/Policy.ts"
+import { type EndpointName, endpoints, sockets } from "../../src/Protocol/Rows.ts"
+import { descriptions } from "../../src/Protocol/Server.ts"
+import { callsFor } from "../security/Calls.ts"
+import { answerOf, ok, requestOf, sentOf } from "./Noun.ts"
+import { Rig, type Sent } from "./Rig.ts"
+import { type Entry, Names, Transcript } from "./Transcript.ts"
+
+const BOOTSTRAP = "bootstrap-key-of-the-operator-0123456789"
+const id = (kind: string) => `${kind}_${"0".repeat(25)}`
+const calls = callsFor({
+  run: id("run"),
+  event: id("evt"),
+  key: id("key"),
+  org: id("org"),
+  role: id("role"),
+  policy: id("policy")
+})
+/** In the order in which they are written down: an answer may say that it is like an earlier one. */
+const recorded: ReadonlyArray<{ readonly case: string }> = doors["another method"]
+const placeOf = (name: string): number => {
+  const place = recorded.findIndex((entry) => entry.case === name)
+  return place === -1 ? recorded.length : place
+}
+const names = (Object.keys(endpoints) as Array<EndpointName>).sort(
+  (one, other) => placeOf(one) - placeOf(other)
+)
+
+const exchange = async (rig: Rig, title: string, sent: Sent, known = new Names()): Promise<Entry> => ({
+  case: title,
+  ...requestOf(sent, known),
+  answer: answerOf(await rig.send(sent), known)
+})
+
+describe("the keys", () => {
+  const transcript = new Transcript("keys", [
+    "without a key",
+    "a wrong key",
+    "a key that may do everything else",
+    "a key that is denied this",
+    "keys that are none"
+  ])
+  afterAll(() => transcript.finish())
+
+  const keyThat = async (rig: Rig, ...policies: ReadonlyArray<object>): Promise<string> => {
+    const { id: role } = await ok(rig, "POST", "/api/v1/roles", { name: "role" })
+    for (const policy of policies) {
+      const body = { name: "policy", effect: "allow", resources: "*", ...policy }
+      const { id } = await ok(rig, "POST", "/api/v1/policies", body)
+      await ok(rig, "POST", `/api/v1/roles/${role}/policies`, { policy_id: id })
+    }
+    return (await ok(rig, "POST", "/api/v1/apikeys", { name: "test", role_ids: [role] })).key
+  }
+  const bearer = (key: string): Record<string, string> => ({ authorization: `Bearer ${key}` })
+
+  const everyEndpoint = async (
+    rig: Rig,
+    headersFor: (action: string, resource: string) => Promise<Record<string, string>>
+  ): Promise<ReadonlyArray<Entry>> => {
+    const entries: Array<Entry> = []
+    const seen = new Map<string, string>()
+    for (const name of names) {
+      const { may, ...call } = calls[name]
+      if (may === "public") continue
+      const known = new Names()
+      const sent = sentOf(name, { ...call, headers: await headersFor(...may) })
+      const answer = answerOf(await rig.send(sent), known)
+      const text = JSON.stringify(answer)
+      const like = seen.get(text)
+      if (like === undefined) seen.set(text, name)
+      entries.push({ case: name, ...(like === undefined ? { answer } : { answeredLike: like }) })
+    }
+    return entries
+  }
+
+  it("answers as it did without a key", async () => {
+    await using rig = await Rig.start(BOOTSTRAP)
+    transcript.check("without a key", await everyEndpoint(rig, () => Promise.resolve({})))
+  })
+
+  it("answers as it did to a wrong key", async () => {
+    await using rig = await Rig.start(BOOTSTRAP)
+    transcript.check("a wrong key", await everyEndpoint(rig, () => Promise.resolve(bearer("ifk_wrong"))))
+  })
+
+  it("answers as it did to keys that may do everything else", async () => {
+    await using rig = await Rig.start(BOOTSTRAP)
+    const made = new Map<string, string>()
+    rig.key = BOOTSTRAP
+    for (const action of actions) {
+      made.set(action, await keyThat(rig, { actions: actions.filter((one) => one !== action).join(", ") }))
+    }
+    const entries = await everyEndpoint(rig, (action) => Promise.resolve(bearer(made.get(action) ?? "")))
+    transcript.check("a key that may do everything else", entries)
+  })
+
+  it("answers as it did to keys that are denied this", async () => {
+    await using rig = await Rig.start(BOOTSTRAP)
+    const made = new Map<string, string>()
+    rig.key = BOOTSTRAP
+    const entries = await everyEndpoint(rig, async (action, resource) => {
+      const what = `${action} ${resource}`
+      const key =
+        made.get(what) ??
+        (await keyThat(rig, { actions: "*" }, { effect: "deny", actions: action, resources: resource }))
+      made.set(what, key)
+      return bearer(key)
+    })
+    transcript.check("a key that is denied this", entries)
+  })
+
+  it("answers as it did to keys that are none", async () => {
+    await using rig = await Rig.start(BOOTSTRAP)
+    const list = (headers: Record<string, string>): Sent => ({ method: "GET", path: "/api/v1/runs", headers })
+    const entries: Array<Entry> = []
+    for (const [title, headers] of Object.entries({
+      "no scheme": { authorization: BOOTSTRAP },
+      "another scheme": { authorization: `Basic ${BOOTSTRAP}` },
+      "the scheme in small letters": { authorization: `bearer ${BOOTSTRAP}` },
+      "an empty key": { authorization: "Bearer " },
+      "the operator": bearer(BOOTSTRAP),
+      "the operator elsewhere": { ...bearer(BOOTSTRAP), "x-ironflow-environment": "staging" },
+      "another header": { "x-api-key": BOOTSTRAP }
+    })) {
+      entries.push(await exchange(rig, title, list(headers)))
+    }
+    transcript.check("keys that are none", entries)
+  })
+})
+
+describe("the doors", () => {
+  const transcript = new Transcript("doors", [
+    "another method",
+    "no such path",
+    "browsers",
+    "descriptions",
+    "sockets"
+  ])
+  afterAll(() => transcript.finish())
+
+  const all = async (section: string, asked: Readonly<Record<string, Sent>>): Promise<void> => {
+    await using rig = await Rig.start()
+    const entries: Array<Entry> = []
+    for (const [title, sent] of Object.entries(asked)) entries.push(await exchange(rig, title, sent))
+    transcript.check(section, entries)
+  }
+
+  it("answers as it did to another method", async () => {
+    const asked: Record<string, Sent> = {}
+    for (const name of names) {
+      const { may: _, ...call } = calls[name]
+      const { path } = sentOf(name, call)
+      const known = new Set(
+        names
+          .filter((other) => endpoints[other].path === endpoints[name].path)
+          .map((other) => endpoints[other].method as string)
+      )
+      const method = ["GET", "PUT", "DELETE"].find((method) => !known.has(method)) ?? "PATCH"
+      asked[name] = { method, path }
+    }
+    await all("another method", asked)
+  })
+
+  it("answers as it did when there is no such path", () =>
+    all("no such path", {
+      root: { method: "GET", path: "/" },
+      nothing: { method: "GET", path: "/api/v1/nothing" },
+      "another version": { method: "GET", path: "/api/v2/runs" },
+      "a slash at the end": { method: "GET", path: "/api/v1/runs/" },
+      "no method of a service": { method: "POST", path: "/ironflow.v1.IronflowService/Nothing", body: {} },
+      "no service": { method: "POST", path: "/ironflow.v1.NothingService/GetRun", body: {} },
+      "a stream that is none": {
+        method: "POST",
+        path: "/ironflow.v1.ProjectionService/StreamProjectionEvents",
+        body: {}
+      },
+      "letters of another case": { method: "POST", path: "/ironflow.v1.ironflowservice/getrun", body: {} },
+      "a path that is not encoded properly": { method: "GET", path: "/api/v1/runs/%E0%A4%A/steps" },
+      "a body with GET": { method: "GET", path: "/api/v1/runs", body: { a: 1 } },
+      "a head": { method: "HEAD", path: "/health" },
+      options: { method: "OPTIONS", path: "/api/v1/runs" }
+    }))
+
+  it("answers as it did to browsers", () => {
+    const origin = "https://app.example.com"
+    return all("browsers", {
+      "a page of elsewhere": { method: "GET", path: "/api/v1/runs", headers: { origin } },
+      "a page of elsewhere that asks first": {
+        method: "OPTIONS",
+        path: "/api/v1/runs",
+        headers: { origin, "access-control-request-method": "GET" }
+      },
+      "a page of its own": {
+        method: "GET",
+        path: "/api/v1/runs",
+        headers: { host: "localhost:1", origin: "http://localhost:1", "sec-fetch-site": "same-origin" }
+      },
+      "somebody who looks": {
+        method: "GET",
+        path: "/health",
+        headers: { "user-agent": "Mozilla/5.0", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" }
+      },
+      "another name of the host": {
+        method: "GET",
+        path: "/api/v1/runs",
+        headers: { host: "evil.example.com", "sec-fetch-site": "none", "user-agent": "Mozilla/5.0" }
+      }
+    })
+  })
+
+  it("describes itself as it did", async () => {
+    await using rig = await Rig.start()
+    const entries: Array<Entry> = []
+    for (const [name, { method, path }] of Object.entries(descriptions)) {
+      const got = await rig.send({ method, path })
+      const { body: _, ...answer } = answerOf(got, new Names())
+      // the document is a file of the source, and numbers are those of the process
+      const lines =
+        name === "metrics" ? got.text.split("\n").filter((line) => line.startsWith("#")) : undefined
+      entries.push({ case: name, request: `${method} ${path}`, answer, lines })
+    }
+    transcript.check("descriptions", entries)
+  })
+
+  it("answers as it did to requests that should be sockets", () => {
+    const asked: Record<string, Sent> = {}
+    for (const [name, { path }] of Object.entries(sockets)) {
+      const at = path.replace(/:\w+/, "prices")
+      asked[name] = { method: "GET", path: at }
+      asked[`${name}, posted`] = { method: "POST", path: at, body: {} }
+    }
+    return all("sockets", asked)
+  })
+})

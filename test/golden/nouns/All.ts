@@ -1,0 +1,35 @@
+/** All endpoints, by what they are about: a file of transcripts for each. */
+import type { Noun } from "../Noun.ts"
+import { apikeys, orgs, policies, roles } from "./Access.ts"
+import { events, log } from "./Events.ts"
+import { functions } from "./Functions.ts"
+import { groups } from "./Groups.ts"
+import { owners, projections } from "./Projections.ts"
+import { runs } from "./Runs.ts"
+import { server } from "./Server.ts"
+import { config, kv, secrets } from "./State.ts"
+import { streams } from "./Streams.ts"
+import { topics } from "./Topics.ts"
+import { push, workers } from "./Workers.ts"
+
+export const nouns = {
+  apikeys,
+  config,
+  events,
+  functions,
+  groups,
+  kv,
+  log,
+  orgs,
+  owners,
+  policies,
+  projections,
+  push,
+  roles,
+  runs,
+  secrets,
+  server,
+  streams,
+  topics,
+  workers
+} satisfies { readonly [name: string]: Noun }

@@ -1,0 +1,73 @@
+import { type Noun, rpc } from "../Noun.ts"
+
+const packOrder = {
+  id: "pack-order",
+  name: "Pack an order",
+  triggers: [
+    { event: "order.placed", expression: "event.data.total > 1" },
+    { cron: "0 3 * * *", timezone: "Europe/Berlin", overlap: "skip" }
+  ],
+  retry: { maxAttempts: 3, initialDelayMs: 1000, backoffFactor: 2, maxDelayMs: 60_000, jitter: 0.1 },
+  timeoutMs: 60_000,
+  concurrency: { limit: 2, key: "event.data.id" },
+  preferredMode: "EXECUTION_MODE_PULL",
+  actorKey: "event.data.id",
+  secrets: ["STRIPE_KEY"],
+  recording: true,
+  recordingRetention: "7d",
+  metadata: { requires: { zone: "a" } }
+}
+const withField = (name: string, value: unknown) => () => ({ body: { ...packOrder, [name]: value } })
+
+export const functions: Noun = {
+  setUp: async (rig) => {
+    await rpc(rig, "RegisterFunction", packOrder)
+    await rpc(rig, "RegisterFunction", { id: "ship-order", triggers: [{ event: "order.*" }] })
+    return {}
+  },
+  endpoints: {
+    registerFunction: {
+      free: ["metadata"],
+      call: () => ({ body: packOrder }),
+      more: {
+        "a new one": () => ({ body: { id: "bill-order" } }),
+        "a change": withField("timeoutMs", 30_000),
+        "push mode": () => ({
+          body: { ...packOrder, preferredMode: "EXECUTION_MODE_PUSH", endpointUrl: "http://127.0.0.1:9/x" }
+        }),
+        "a mode that is none": withField("preferredMode", "EXECUTION_MODE_FAST"),
+        "an expression that is none": withField("triggers", [
+          { event: "order.placed", expression: "event.data. >" }
+        ]),
+        "a pattern that is none": withField("triggers", [{ event: "order..x" }]),
+        "a cron that is none": withField("triggers", [{ cron: "61 * * * *" }]),
+        "a time zone that is none": withField("triggers", [{ cron: "* * * * *", timezone: "Moon/Sea" }]),
+        "an overlap that is none": withField("triggers", [{ cron: "* * * * *", overlap: "double" }]),
+        "a trigger of nothing": withField("triggers", [{}]),
+        "an id that is empty": withField("id", ""),
+        "an id that is long": withField("id", "a".repeat(257)),
+        "no attempts": withField("retry", { maxAttempts: 0 }),
+        "a limit of 0": withField("concurrency", { limit: 0 }),
+        "a negative timeout": withField("timeoutMs", -1),
+        "a retention that is none": withField("recordingRetention", "for ever")
+      }
+    },
+    getFunction: {
+      call: () => ({ body: { id: "pack-order" } }),
+      more: { "one that is not there": () => ({ body: { id: "nobody" } }) }
+    },
+    listFunctions: { call: () => ({ body: {} }), pages: "query" },
+    restFunctions: { call: () => ({}), pages: "query" },
+    deleteFunction: {
+      fresh: async (rig, _, n) => {
+        await rpc(rig, "RegisterFunction", { id: `old-${n}` })
+        return { old: `old-${n}` }
+      },
+      call: ({ old = "" }) => ({ variables: { id: old } }),
+      more: {
+        "one with runs": () => ({ variables: { id: "ship-order" } }),
+        "a name to be encoded": () => ({ variables: { id: "a/b c" } })
+      }
+    }
+  }
+}

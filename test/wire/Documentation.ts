@@ -1,0 +1,84 @@
+/** What is made of the contract for people: the OpenAPI document, and the table of calls in the docs. */
+import { readFileSync } from "node:fs"
+import { openApiDocument } from "../../src/Protocol/OpenApi.ts"
+import {
+  type Access,
+  accessTo,
+  failuresOf,
+  isRepeatable,
+  type Row,
+  statusOf
+} from "../../src/Protocol/Row.ts"
+import { calls, others, upgrades } from "../../src/Protocol/Rows.ts"
+
+/** The comment above each row, by the name of the row. */
+const summaries = (): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    Object.keys(calls).flatMap((noun) => {
+      const source = readFileSync(new URL(`../../src/Protocol/${noun}.ts`, import.meta.url), "utf8")
+      return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) row\(/g)].map(
+        ([, said = "", name = ""]) => [name, said]
+      )
+    })
+  )
+
+export const openApi = (): unknown => JSON.parse(JSON.stringify(openApiDocument(summaries())))
+
+/** In the order of the source: a module knows its members by the alphabet. */
+const inOrder = <A>(rows: ReadonlyArray<[string, A]>, said: object): ReadonlyArray<[string, A]> => {
+  const names = Object.keys(said)
+  return rows.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
+}
+
+const needs = (access: Access): string => {
+  if (access === "public") return "nothing"
+  if (access === "key") return "what its calls need"
+  const { action, subject } = access
+  switch (subject.from) {
+    case "all":
+      return `\`${action}\` on \`${subject.kind}:*\``
+    case "each":
+      return `\`${action}\`; shows what is not denied`
+    case "path":
+      return `\`${action}\` on \`${subject.kind}:<${subject.variable}>\``
+    case "body":
+      return `\`${action}\` on \`${subject.kind}:<${subject.members[0]}>\``
+  }
+}
+
+/** `docs/calls.md`. */
+export const callsPage = (): string => {
+  const said = summaries()
+  const line = (name: string, row: Row, kind: string, statuses: ReadonlyArray<number>): string =>
+    `| \`${row.method} ${row.path}\`${kind} | ${said[name] ?? ""} | ${needs(accessTo(row))} | ` +
+    `${statuses.join(", ")} | ${isRepeatable(row) ? "yes" : "no"} |`
+  const tables = Object.entries(calls).map(([noun, rows]) =>
+    [
+      `## ${noun}`,
+      "",
+      "| call | what it does | what its key needs | answers | again |",
+      "| --- | --- | --- | --- | --- |",
+      ...inOrder(Object.entries<Row>(rows), said).map(([name, row]) =>
+        line(name, row, "", [statusOf(row), ...failuresOf(row)])
+      ),
+      ...rowsIn(upgrades, noun).map(([name, row]) =>
+        line(name, row, ", a WebSocket", [101, ...failuresOf(row)])
+      ),
+      ...rowsIn(others, noun).map(([name, row]) => line(name, row, "", [statusOf(row), ...failuresOf(row)])),
+      ""
+    ].join("\n")
+  )
+  return `<!-- made of the rows in src/Protocol: npm run openapi -->
+
+# HTTP calls
+
+What \`/openapi.json\` says in full. Besides the statuses here any call is answered with 400 for what cannot be understood, 401 and 403
+for a key that may not, and 503 when the server is busy or closing. "Again" says whether making the call twice does no harm.
+
+${tables.join("\n")}`
+}
+
+const rowsIn = (
+  nouns: { readonly [noun: string]: { readonly [name: string]: Row } },
+  noun: string
+): ReadonlyArray<[string, Row]> => Object.entries(nouns[noun] ?? {})
