@@ -71,7 +71,7 @@ const fewFiles: Plugin = {
       const asked = known.filter(({ members }) => !members.has(own))
       return {
         contents: [
-          own.startsWith("src/Protocol/") ? source.replace(pure, "/* @__PURE__ */ $&") : source,
+          own.startsWith("src/Protocol/") ? callsMarked(source, pure) : source,
           // by its place beside the module: what is written here goes into the source maps
           ...asked.flatMap(({ entries }) =>
             entries.map((entry) => `import ${JSON.stringify(`./${path.relative(path.dirname(own), entry)}`)}`)
@@ -83,19 +83,36 @@ const fewFiles: Plugin = {
   }
 }
 
-/**
- * Calls of what the contract declares to have no side effects. esbuild believes it within the file of the declaration alone: said of
- * each call, bundles of a client have none of the rows and codecs that they do not use.
- */
-const pureFunctions = async (): Promise<RegExp> => {
+/** The functions that the contract declares to have no side effects. */
+const pureFunctions = async (): Promise<ReadonlyArray<string>> => {
   const files = await readdir("src/Protocol", { recursive: true })
   const sources = files
     .filter((file) => file.endsWith(".ts"))
     .map((file) => readFile(`src/Protocol/${file}`, "utf8"))
-  const names = (await Promise.all(sources)).flatMap((source) =>
-    [...source.matchAll(/@__NO_SIDE_EFFECTS__ \*\/\n(?:export )?function (\w+)/g)].map(([, name]) => name)
+  return (await Promise.all(sources)).flatMap((source) =>
+    [...source.matchAll(/@__NO_SIDE_EFFECTS__ \*\/\n(?:export )?function (\w+)/g)].flatMap(
+      ([, name]) => name ?? []
+    )
   )
-  return new RegExp(`(?<![\\w.$]|function )(?:${names.join("|")})(?=[<(])`, "g")
+}
+
+/**
+ * A module in which each call of a pure function is said to be pure. esbuild believes a declaration within its own file alone: said of
+ * each call, bundles of a client have none of the rows and codecs that they do not use. Only what the module imports or declares counts:
+ * a parameter of the same name may do anything, and bundlers would leave out the call of it.
+ */
+const callsMarked = (source: string, pure: ReadonlyArray<string>): string => {
+  const imported = [...source.matchAll(/^import \{([^}]*)\} from/gm)].flatMap(([, names = ""]) =>
+    names.split(",")
+  )
+  const declared = [...source.matchAll(/^(?:export )?function (\w+)/gm)].map(([, name]) => name)
+  const known = new Set([...imported.map((name) => name.trim()), ...declared])
+  const names = pure.filter((name) => known.has(name))
+  if (names.length === 0) return source
+  return source.replace(
+    new RegExp(`(?<![\\w.$]|function )(?:${names.join("|")})(?=[<(])`, "g"),
+    "/* @__PURE__ */ $&"
+  )
 }
 
 /**

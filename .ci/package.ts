@@ -50,6 +50,24 @@ const write = (file: string, content: string): void => fs.writeFileSync(path.joi
 const run = (program: string, args: ReadonlyArray<string>): string =>
   execFileSync(program, args, { cwd: project, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
 
+/**
+ * Calls in our files that stand for what they do, though they are said to do nothing: bundlers leave them out. The build marks calls by
+ * the names of functions.
+ */
+const lostCalls = (): ReadonlyArray<string> => {
+  const dist = path.join(installed, "dist")
+  return fs
+    .readdirSync(dist)
+    .filter((file) => file.endsWith(".js"))
+    .flatMap((file) =>
+      [
+        ...fs
+          .readFileSync(path.join(dist, file), "utf8")
+          .matchAll(/(?:[;{}]|=>)\s*\n\s*(\/\* @__PURE__ \*\/ [\w$]+\(.*)/g)
+      ].map(([, call]) => `${file}: ${call}`)
+    )
+}
+
 const startMs = (source: string): number => {
   const begun = performance.now()
   const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", source], {
@@ -129,6 +147,7 @@ write("package.json", JSON.stringify({ name: "consumer", private: true, type: "m
 run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", tarball, packCore(tarball)])
 
 const installed = path.join(project, "node_modules", name)
+assert.deepEqual(lostCalls(), [], "no bundler leaves out a call that does something")
 for (const file of fs.readdirSync(installed, { recursive: true, encoding: "utf8" })) {
   const where = path.join(installed, file)
   if (fs.statSync(where).isFile() && fs.readFileSync(where).includes(repository)) {
