@@ -481,7 +481,10 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     let writing: Promise<unknown> | undefined
     setImmediate(() => void (writing = bucket.put("flag", true)))
 
-    while ((await bucket.get("flag")).value !== true);
+    const deadline = performance.now() + 5000
+    while ((await bucket.get("flag")).value !== true) {
+      if (performance.now() > deadline) expect.fail("the write never came to pass")
+    }
 
     await writing
   })
