@@ -16,8 +16,7 @@ export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>
 
 const BEGIN_PINNING = statement(
   "Pins.beginPinning",
-  `UPDATE runs SET pin = '${NO_PIN}' WHERE key IN
-     (SELECT key FROM runs WHERE ended_at IS NULL AND function = ? AND pin IS NULL)`
+  `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
 )
 
 /** The function pins runs for the first time: those that are there are pinned by their next turn. */
