@@ -7,20 +7,20 @@
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
+import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
-import { type Duration, positiveDuration } from "./Duration.ts"
+import type { Duration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
+import { type Check, fieldChecks, isShortArray, must, type recordingRetentions } from "./FunctionChecks.ts"
 import { isObject } from "./Json.ts"
-import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
-import { encodeMetadata } from "./Metadata.ts"
+import type { KeepRuns } from "./KeepRuns.ts"
+import { checkName, listLength, nameLength } from "./Limits.ts"
 import type { Logger } from "./Logger.ts"
 import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
-import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
-import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
+import { type AnySchema, isEffectSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
 import type { StorableResult } from "./Stored.ts"
 import {
@@ -35,6 +35,7 @@ import {
   triggerKeys,
   type TriggerSource
 } from "./Trigger.ts"
+import type { Versioning } from "./Versioning.ts"
 
 export type {
   DefinedTrigger,
@@ -56,8 +57,7 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-const retentions = ["7d", "30d", "90d", "forever"] as const
-export type RecordingRetention = (typeof retentions)[number]
+export type RecordingRetention = (typeof recordingRetentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
@@ -98,6 +98,21 @@ export interface FunctionConfig<
   readonly stepTimeout?: Duration
   readonly recording?: boolean
   readonly recordingRetention?: RecordingRetention | (string & {})
+  /**
+   * What this version of the code is called, such as `"2"`; the hash of the handler's source text by default. Give it one where
+   * `versioning` is `"pin"`, and another one whenever the steps change.
+   */
+  readonly version?: string
+  /**
+   * With which code a run goes on while there are workers of several versions: `"latest"`, the default, with any; `"pin"` with that which
+   * it began with. Then workers of the old version have to stay until its runs have ended.
+   */
+  readonly versioning?: Versioning
+  /**
+   * How long runs are kept after their end, such as `"7d"`, or `{ completed: "7d", failed: "forever" }`; as long as the engine keeps
+   * runs by default.
+   */
+  readonly keepRuns?: KeepRuns
   /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
   readonly metadata?: Record<string, unknown>
 }
@@ -118,6 +133,9 @@ const functionKeys = {
   stepTimeout: true,
   recording: true,
   recordingRetention: true,
+  version: true,
+  versioning: true,
+  keepRuns: true,
   metadata: true
 } satisfies Keys<FunctionConfig>
 
@@ -388,28 +406,7 @@ const checkFunctionId = (id: unknown): void => {
   }
 }
 
-type Check = (value: unknown, label: string) => void
-
-const must =
-  (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
-  (value, label) => {
-    if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
-  }
-
-const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
-const pathRule = 'a dotted path such as "event.data.customerId"'
-
 const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
-  name: must(
-    "name",
-    `a string of at most ${nameLength} characters that is not blank`,
-    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
-  ),
-  description: must(
-    "description",
-    `a string of at most ${descriptionLength} characters`,
-    (value) => typeof value === "string" && value.length <= descriptionLength
-  ),
   triggers: (triggers, label) => {
     must(
       "triggers",
@@ -420,63 +417,5 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
       checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
     }
   },
-  retry: (retry, label) => {
-    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
-  },
-  timeout: must(
-    "timeout",
-    "a positive, finite number of milliseconds",
-    (value) => typeof value === "number" && Number.isFinite(value) && value > 0
-  ),
-  concurrency: (concurrency, label) => {
-    must("concurrency", "an object such as { limit: 10 }", isObject)(concurrency, label)
-    const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
-    must(
-      "concurrency.limit",
-      "an integer of at least 1",
-      (value) => Number.isSafeInteger(value) && Number(value) >= 1
-    )(limit, label)
-    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
-  },
-  mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
-  actorKey: must("actorKey", pathRule, isDottedPath),
-  searchBy: (searchBy, label) => {
-    must(
-      "searchBy",
-      `an array of at most ${searchPaths} dotted paths, no two the same, such as ["event.data.orderId"]`,
-      (value) => Array.isArray(value) && value.length <= searchPaths && new Set(value).size === value.length
-    )(searchBy, label)
-    for (const [i, path] of (searchBy as ReadonlyArray<unknown>).entries()) {
-      must(
-        `searchBy[${i}]`,
-        `a dotted path from \`event\` of at most ${nameLength} characters, such as "event.data.orderId"`,
-        (value) =>
-          isDottedPath(value) && /^event[.[]/.test(String(value)) && String(value).length <= nameLength
-      )(path, label)
-    }
-  },
-  schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
-  secrets: (secrets, label) => {
-    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
-    for (const secret of secrets as ReadonlyArray<unknown>) {
-      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
-    }
-  },
-  stepTimeout: (stepTimeout, label) => {
-    positiveDuration(
-      stepTimeout as Duration,
-      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
-    )
-  },
-  recording: must("recording", "true or false", (value) => typeof value === "boolean"),
-  recordingRetention: must(
-    "recordingRetention",
-    `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
-    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
-  ),
-  metadata: (metadata, label) => {
-    encodeMetadata(`${label}: \`metadata\``, metadata)
-  }
+  ...fieldChecks
 }
-
-const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength

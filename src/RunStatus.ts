@@ -13,10 +13,12 @@ export const runStatuses = [
 export type RunStatus = (typeof runStatuses)[number]
 
 /** The statuses that a run never leaves by itself. */
-export type EndedStatus = Extract<RunStatus, "completed" | "failed" | "cancelled">
+export const endedStatuses = ["completed", "failed", "cancelled"] as const satisfies ReadonlyArray<RunStatus>
+
+export type EndedStatus = (typeof endedStatuses)[number]
 
 export const isTerminal = (status: RunStatus): status is EndedStatus =>
-  status === "completed" || status === "failed" || status === "cancelled"
+  (endedStatuses as ReadonlyArray<RunStatus>).includes(status)
 
 export const isRunStatus = (text: string): text is RunStatus =>
   (runStatuses as ReadonlyArray<string>).includes(text)

@@ -106,6 +106,7 @@ const asked: { readonly [place: string]: string } = {
   "Runs/EndLease.ts END_REVOKED_LEASE":
     "the function, for room under its limit: once a lease that was revoked",
   "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
+  "Runs/Forking.ts GIVE_STEP": "whether the step was copied: once a result that somebody gives",
   "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
   "Runs/Steering.ts Steering.pauseRun": "a status that was not there",
   "Runs/Steering.ts Steering.resumeRun": "a status that was not there",

@@ -2,12 +2,15 @@
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Option from "effect/Option"
+import { readData } from "./Emit.ts"
 import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as endpoints from "../Protocol/Push.ts"
 import { print, table } from "./Output.ts"
-import { send } from "./Server.ts"
-import { commandsOf } from "./Calling.ts"
+import { ask, send } from "./Server.ts"
+import { commandsOf, given } from "./Calling.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -19,8 +22,15 @@ const list = clientCommand("list", {
     functions.length === 0
       ? "There are no functions yet: start a worker, and its functions are registered."
       : table(
-          ["FUNCTION", "VERSION", "TRIGGERS", "UPDATED"],
-          functions.map((fn) => [fn.id, String(fn.version), triggersOf(fn), fn.updatedAt])
+          ["FUNCTION", "VERSION", "CODE", "TRIGGERS", "UPDATED", "STATE"],
+          functions.map((fn) => [
+            fn.id,
+            String(fn.version),
+            fn.codeVersion,
+            triggersOf(fn),
+            fn.updatedAt,
+            fn.paused === undefined ? "" : `paused since ${fn.paused.at}`
+          ])
         )
 })
 
@@ -32,6 +42,118 @@ const remove = clientCommand("delete", {
   json: (_, { functionId }) => ({ functionId }),
   text: (_, { functionId }) => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
 }).pipe(Command.withExamples([{ command: "ironflow functions delete process-order" }]))
+
+const functionId = Argument.String("function-id").pipe(
+  Argument.withDescription("The id of the function, as `functions list` shows it")
+)
+
+const pause = clientCommand("pause", {
+  about:
+    "Pause a function: its new runs wait until it is resumed, and fires of its schedules are left out. Runs that have begun go on. It stays paused when workers or the server are started again.",
+  takes: {
+    functionId,
+    reason: Flag.String("reason").pipe(
+      Flag.withMetavar("TEXT"),
+      Flag.withDescription("Why; `runs why` tells it of every run that waits"),
+      Flag.optional
+    )
+  },
+  call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
+  text: ({ id, paused }) =>
+    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}; \`ironflow functions resume ${id}\` lets its runs begin.`
+}).pipe(
+  Command.withExamples([{ command: 'ironflow functions pause process-order --reason "the bank is down"' }])
+)
+
+const resume = clientCommand("resume", {
+  about: "Let the runs of a paused function begin.",
+  takes: { functionId },
+  call: (client, { functionId }) => client.resumeFunction(functionId),
+  text: ({ id }) => `Function ${id} is not paused: its runs begin.`
+})
+
+const run = Command.make(
+  "run",
+  {
+    functionId,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("JSON"),
+      Flag.withDescription("What its handler gets as `event.data`, or - to read it from standard input"),
+      Flag.optional
+    ),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("Starts no second run with the same key within 24 hours"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ data, functionId, idempotencyKey }) {
+    const value = Option.isNone(data) ? undefined : yield* readData(data.value)
+    const run = yield* ask((client) => client.runFunction(functionId, value, given({ idempotencyKey })))
+    yield* print(run, () => `Run ${run.id} of ${functionId} is ${run.status}.`)
+  })
+).pipe(
+  Command.withDescription(
+    "Start one run of a function now, without an event: also of one with a schedule, which then gets what a fire of it has."
+  ),
+  Command.withExamples([
+    { command: "ironflow functions run nightly-report" },
+    { command: `ironflow functions run process-order --data '{"orderId":"o-17"}'` }
+  ])
+)
+
+const history = clientCommand("history", {
+  about:
+    "List how a function was registered, newest first: what changed when, and which versions have unfinished runs.",
+  takes: { functionId },
+  call: (client, { functionId }) => client.functionHistory(functionId),
+  json: (versions) => ({ versions }),
+  text: (versions) =>
+    table(
+      ["VERSION", "SINCE", "CODE", "CHANGED", "LIVE RUNS"],
+      versions.map(({ at, changed, codeVersion, liveRuns, version }) => [
+        String(version),
+        at,
+        codeVersion,
+        changed === undefined ? "" : changed.join(", "),
+        liveRuns === 0 ? "" : String(liveRuns)
+      ])
+    )
+})
+
+const drain = clientCommand("drain", {
+  about:
+    "Show what is left of old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker may be stopped for good when nothing is left of its versions.",
+  takes: { functionId: functionId.pipe(Argument.optional) },
+  call: (client, { functionId }) => client.liveVersions(Option.getOrUndefined(functionId)),
+  json: (versions) => ({
+    versions,
+    drained: versions.every(({ isLatest, liveRuns }) => isLatest || liveRuns === 0)
+  }),
+  text: (versions) => {
+    const old = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
+    const shown = versions.filter(
+      ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
+    )
+    const said =
+      old.length === 0
+        ? "No unfinished run belongs to an old version."
+        : `${old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)} unfinished runs belong to old versions. ` +
+          "Those of a version without a worker wait: start one, or move them with `ironflow runs move RUN`."
+    return shown.length === 0
+      ? said
+      : `${table(
+          ["FUNCTION", "CODE", "LIVE RUNS", "OLDEST", "WORKERS"],
+          shown.map(({ codeVersion, functionId, liveRuns, oldestRunId, workerIds }) => [
+            functionId,
+            codeVersion,
+            String(liveRuns),
+            oldestRunId ?? "",
+            workerIds.length === 0 ? "none" : workerIds.join(", ")
+          ])
+        )}\n\n${said}`
+  }
+})
 
 const url = Argument.String("url")
 
@@ -121,8 +243,19 @@ const triggersOf = ({ triggers }: FunctionInfo): string =>
 export const functions = Command.make("functions").pipe(
   Command.withAlias("function"),
   Command.withDescription(
-    "See and delete the functions that are registered, and register those of push handlers."
+    "See, pause, run and delete the functions that are registered, look at their versions, and register those of push handlers."
   ),
-  Command.withShortDescription("See, register and delete functions"),
-  Command.withSubcommands([list, remove, register, unregister, listEndpoints])
+  Command.withShortDescription("See, pause, run, register and delete functions"),
+  Command.withSubcommands([
+    list,
+    pause,
+    resume,
+    run,
+    history,
+    drain,
+    remove,
+    register,
+    unregister,
+    listEndpoints
+  ])
 )

@@ -6,6 +6,8 @@ const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string)
   [/\bcancelRun\b/g, (runId) => `\`ironflow runs cancel ${runId}\``],
   [/\bpatchStep\b/g, () => "`ironflow runs patch`"],
   [/\bgetRunSteps\b/g, (runId) => `\`ironflow runs steps ${runId}\``],
+  [/\bmoveRun\b/g, (runId) => `\`ironflow runs move ${runId}\``],
+  [/\bresumeFunction\b/g, () => "`ironflow functions resume`"],
   [/\bdeleteFunction\b/g, () => "`ironflow functions delete`"]
 ]
 

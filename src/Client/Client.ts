@@ -17,7 +17,6 @@ import type {
   RunNotFoundError,
   StepNotFoundError
 } from "../Errors.ts"
-import type { FunctionInfo } from "../Protocol/Functions.ts"
 import type { ServerCapabilities } from "../Protocol/Server.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
 import type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
@@ -26,10 +25,18 @@ import type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts
 import type { WorkerInfo } from "../Protocol/Workers.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { RunStatus } from "../RunStatus.ts"
+import { type FunctionsApi, functionsMethods } from "./Functions.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
-export type { FunctionInfo } from "../Protocol/Functions.ts"
+export type {
+  FunctionInfo,
+  FunctionPause,
+  FunctionVersion,
+  LiveVersion,
+  RegisteredAs
+} from "../Protocol/Functions.ts"
+export type { PauseFunctionOptions, RunFunctionOptions } from "./Functions.ts"
 export type { Moment, RunFilters } from "../RunFilters.ts"
 export type { ServerCapabilities } from "../Protocol/Server.ts"
 
@@ -119,6 +126,23 @@ export interface WaitForRunOptions {
   readonly timeout?: number
 }
 
+export interface ForkRunOptions {
+  /** The first step that runs again, by name or step id; of several with one name the first. Nothing is copied by default. */
+  readonly from?: string
+  /**
+   * Results to go on with in place of those that were recorded, by name or step id. A step that is not copied does not run when its result
+   * is given here. JSON.
+   */
+  readonly steps?: { readonly [step: string]: unknown }
+  /** The data of the event, or of the invocation, in place of that of the other run. JSON. */
+  readonly data?: unknown
+}
+
+export interface MoveRunOptions {
+  /** A version that the function has, or had: the latest by default. */
+  readonly version?: string
+}
+
 /** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
 export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
   /**
@@ -158,10 +182,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 }
 
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
-export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> extends EmitApi<
-  F,
-  Events
-> {
+export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
+  extends EmitApi<F, Events>, FunctionsApi<F> {
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
@@ -236,16 +258,20 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     reason?: string,
     ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | SteerError>
-  listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
-   * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
-   * stay; cancel those that have not ended. A worker that registers it brings it back, so that this fails with
-   * `InvalidStateError` while a live worker has it.
+   * Starts a new run from what another one, in whatever status, has recorded: the steps before `from`, in the order in which they were
+   * recorded, with their results; the code is that of the function now. Without `from` nothing is copied, and all of it runs again. The
+   * other run stays as it is.
    */
-  deleteFunction(
-    functionId: string,
-    ...options: CallArgs<F>
-  ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
+  forkRun(
+    runId: string,
+    options?: Options<F, ForkRunOptions>
+  ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | SteerError>
+  /**
+   * Moves an unfinished run that is pinned to a version of its function to the latest one, or to `version`: the next turn is run by a
+   * worker of that. The code has to be able to go on from the steps that are recorded.
+   */
+  moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, SteerError>
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
@@ -262,6 +288,7 @@ const steered = { ...ofRun, InvalidStateError: true } as const
 const steeredByStep = { ...steered, StepNotFoundError: true } as const
 
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
+  ...functionsMethods,
   emit: [[null, null, emit]],
   trigger: [[null, null, emit]],
   emitSync: [
@@ -302,8 +329,11 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   resumeRun: [[null, null, call], steeredByStep],
   pauseRun: [[null, null, call], steered],
   patchStep: [[null, null, null, call], steeredByStep],
-  listFunctions: [[call]],
-  deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],
+  forkRun: [
+    [null, { ...call, from: true, steps: true, data: true }],
+    { ...steeredByStep, FunctionNotFoundError: true }
+  ],
+  moveRun: [[null, { ...call, version: true }], steered],
   listWorkers: [[call]],
   getCapabilities: [[call]],
   health: [[call]]

@@ -18,14 +18,14 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
-import { byteLength, encodeJson, textOf } from "../Json.ts"
+import { byteLength, encodeJson } from "../Json.ts"
 import { checkIdempotencyKey, checkLimit, checkName, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
-import * as functionCalls from "../Protocol/Functions.ts"
 import type { Operation } from "../Protocol/Row.ts"
+import * as runForks from "../Protocol/RunForks.ts"
 import * as runs from "../Protocol/Runs.ts"
 import type { WireRun } from "../Protocol/Runs.ts"
 import * as serverCalls from "../Protocol/Server.ts"
@@ -44,6 +44,7 @@ import type {
   TopicInfo,
   WaitForRunOptions
 } from "./Client.ts"
+import * as FunctionsHttp from "./FunctionsHttp.ts"
 import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
@@ -70,7 +71,8 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { withoutEndpoint } = calls
-  const { all, ask } = makeRowCalls(connection)
+  const rowCalls = makeRowCalls(connection)
+  const { all, ask } = rowCalls
 
   /** The answer is a run. */
   const askRun = (
@@ -372,36 +374,43 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             )
           )
       ),
-    listFunctions: () =>
-      Effect.map(
-        all(functionCalls.restFunctions, "listFunctions", ({ functions }) => functions),
-        (functions) =>
-          functions.map(({ metadata, ...fn }) => ({
-            ...fn,
-            name: fn.name || fn.id,
-            codeHash: fn.codeHash || textOf(metadata?.[functionCalls.CODE_HASH_KEY]),
-            updatedAt: fn.updatedAt || fn.createdAt
-          }))
-      ),
-    deleteFunction: (functionId) =>
-      Effect.flatMap(
-        checked(() => checkName("function id", functionId)),
-        (id) =>
-          Effect.asVoid(
-            ask<object, unknown>(
-              functionCalls.deleteFunction,
-              "deleteFunction",
+    forkRun: (runId, { data, from, steps } = {}) =>
+      withId(runId, () =>
+        Effect.flatMap(
+          checked(() =>
+            object({
+              from: from === undefined ? undefined : JSON.stringify(from),
+              steps: steps === undefined ? undefined : encodeJson(steps, "`steps` of forkRun"),
+              data: encodeJson(data, `data for the fork of run ${quote(runId)}`)
+            })
+          ),
+          (body) =>
+            ask(
+              runForks.forkRun,
+              "forkRun",
               {
-                variables: { id },
-                orElse: withoutEndpoint(
-                  `deleteFunction(${quote(id)})`,
-                  "Its runs wait until a worker has the function"
-                )
+                variables: { id: runId },
+                body,
+                orElse: withoutEndpoint(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
               },
-              () => done
+              Answers.readRun
             )
-          )
+        )
       ),
+    moveRun: (runId, { version } = {}) =>
+      withId(runId, () =>
+        ask(
+          runForks.moveRun,
+          "moveRun",
+          {
+            variables: { id: runId },
+            body: version === undefined ? {} : { version },
+            orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "No run there belongs to a version")
+          },
+          Answers.readRun
+        )
+      ),
+    ...FunctionsHttp.make(rowCalls),
     listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {

@@ -77,7 +77,10 @@ export const clientIn = (engine: Asked, environment: string): Raw<ClientApi<Effe
     cancelRun: (...args) => Effect.map(api.cancelRun(...args), withErrors),
     retryRun: (...args) => Effect.map(api.retryRun(...args), withErrors),
     resumeRun: (...args) => Effect.map(api.resumeRun(...args), withErrors),
-    pauseRun: (...args) => Effect.map(api.pauseRun(...args), withErrors)
+    pauseRun: (...args) => Effect.map(api.pauseRun(...args), withErrors),
+    forkRun: (...args) => Effect.map(api.forkRun(...args), withErrors),
+    moveRun: (...args) => Effect.map(api.moveRun(...args), withErrors),
+    runFunction: (...args) => Effect.map(api.runFunction(...args), withErrors)
   }
 }
 

@@ -21,6 +21,7 @@ import { WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables, providedOr } from "../Variables.ts"
 import * as Access from "./Access/Access.ts"
 import { BootstrapKey } from "./Access/BootstrapKey.ts"
+import * as Operations from "./Access/Operations.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import * as EngineConfig from "./Config/Config.ts"
@@ -77,6 +78,8 @@ export interface EngineService {
   readonly access: Access.AccessService
   /** Managing keys, organizations, roles and policies. */
   readonly management: Management.ManagementService
+  /** What people do to functions and runs that is kept in the access log. */
+  readonly operations: Operations.OperationsService
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** What has happened since the engine was started, and what is there now. */
@@ -131,7 +134,8 @@ const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
       EngineConfig.layer,
       Projections.layer,
       Streams.layer,
-      Management.layer
+      Management.layer,
+      Operations.layer
     )
   ),
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Log.layer, Subscriptions.layer, KvFeed.layer)),
@@ -172,6 +176,7 @@ const compose = Effect.gen(function* () {
     secrets: yield* Secrets.Secrets,
     access,
     management: yield* Management.Management,
+    operations: yield* Operations.Operations,
     client: yield* EngineClient.make,
     measured: yield* Metrics.Metrics,
     metrics: () => ({

@@ -1,19 +1,48 @@
 /** The client's methods against the engine in the same process: each noun has its own. */
 import * as Effect from "effect/Effect"
-import type { ClientApi, EffectKind } from "../Client/Client.ts"
+import type { ClientApi, EffectKind, LiveVersion } from "../Client/Client.ts"
 import { checked } from "../Client/HttpCalls.ts"
 import type { Raw } from "../Client/Named.ts"
-import { type EngineError, InvalidStateError } from "../Errors.ts"
+import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
+import { Operations } from "./Access/Operations.ts"
 import { Events } from "./Events/Events.ts"
+import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
 import { Functions } from "./Functions/Functions.ts"
 import { polite } from "./Polite.ts"
 import { Topics } from "./PubSub/Topics.ts"
+import type { LiveWorker } from "./Runs/Explain.ts"
 import { LiveWorkers } from "./Runs/LiveWorkers.ts"
 import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
+
+/** The latest version, and those besides that have unfinished runs or live workers. */
+const versionsOf = (
+  functionId: string,
+  {
+    latest,
+    pinned
+  }: {
+    readonly latest: string
+    readonly pinned: ReadonlyArray<Omit<LiveVersion, "functionId" | "isLatest" | "workerIds">>
+  },
+  workers: ReadonlyArray<LiveWorker>
+): ReadonlyArray<LiveVersion> => {
+  const atWorkers = workers.flatMap(({ codeVersions }) => codeVersions.get(functionId) ?? [])
+  const versions = new Set([latest, ...pinned.map(({ codeVersion }) => codeVersion), ...atWorkers])
+  return [...versions].map((codeVersion) => ({
+    functionId,
+    codeVersion,
+    isLatest: codeVersion === latest,
+    liveRuns: 0,
+    ...pinned.find((one) => one.codeVersion === codeVersion),
+    workerIds: workers
+      .filter(({ codeVersions }) => codeVersions.get(functionId) === codeVersion)
+      .map(({ id }) => id)
+  }))
+}
 
 type EngineClient = Raw<ClientApi<EffectKind>, EngineError>
 
@@ -26,11 +55,27 @@ export const make = Effect.gen(function* () {
   const runs = yield* Runs
   const topics = yield* Topics
   const workers = yield* Workers
+  const operations = yield* Operations
+
+  /** What is counted of each function, with the workers that have it now. */
+  const liveVersions = (environment: string, id: string | undefined) =>
+    Effect.gen(function* () {
+      const found: Array<LiveVersion> = []
+      const workers = live.workers(environment)
+      const ids = id === undefined ? (yield* functions.list(environment)).map((fn) => fn.id) : [id]
+      for (const functionId of ids) {
+        const counted = yield* polite(store.read(countPinned(environment, functionId)))
+        if (counted === undefined) return yield* new FunctionNotFoundError(functionId)
+        found.push(...versionsOf(functionId, counted, workers))
+      }
+      return found
+    })
 
   const clientIn = (environment: string): EngineClient => ({
     ...events.in(environment),
     ...runs.in(environment),
     ...topics.in(environment),
+    ...operations.in(environment),
     listFunctions: () => polite(functions.list(environment)),
     deleteFunction: (functionId) =>
       Effect.flatMap(
@@ -45,6 +90,16 @@ export const make = Effect.gen(function* () {
                 )
               )
         }
+      ),
+    functionHistory: (functionId) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("function id", functionId)),
+        (id) => polite(store.read(functionHistory(environment, id)))
+      ),
+    liveVersions: (functionId) =>
+      Effect.flatMap(
+        checked(() => (functionId === undefined ? undefined : Limits.checkName("function id", functionId))),
+        (id) => liveVersions(environment, id)
       ),
     listWorkers: () => polite(Effect.sync(() => [...workers.list(environment)])),
     getCapabilities: () => polite(Effect.succeed(capabilities)),

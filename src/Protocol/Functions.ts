@@ -1,17 +1,21 @@
 /** Functions that an engine knows: how they travel, and the calls about them. */
 import type { RetryConfig } from "../Backoff.ts"
 import { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
+import type { KeptRuns } from "../KeepRuns.ts"
 import { type Overlap, overlaps } from "../Overlap.ts"
 import {
   among,
+  anyOf,
   eitherCase,
   fields,
   filled,
   flag,
   integer,
+  json,
   list,
   number,
   object,
+  oneOf,
   optional,
   orElse,
   some,
@@ -19,6 +23,8 @@ import {
   text
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
+import { RunAnswer } from "./Runs.ts"
+import { type Versioning, versionings } from "../Versioning.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -31,8 +37,54 @@ export interface FunctionInfo {
   /** One more with every change of configuration or code. */
   readonly version: number
   readonly codeHash: string
+  /** What the code is called: the `version` of its configuration, or else its hash. */
+  readonly codeVersion: string
+  /** With which code runs go on: with the latest, or with that which they began with. */
+  readonly versioning: Versioning
+  /** Absent unless it is paused: then new runs wait. */
+  readonly paused?: FunctionPause
   readonly createdAt: string
   readonly updatedAt: string
+}
+
+/** Since when a function is paused, and by whom. */
+export interface FunctionPause {
+  /** ISO string. */
+  readonly at: string
+  readonly by: string
+  readonly reason?: string
+}
+
+/** A function as it was registered at some time. */
+export interface FunctionVersion {
+  readonly version: number
+  /** Since when, ISO string. */
+  readonly at: string
+  readonly codeVersion: string
+  /** What was another in the version before: names of members of `registration`; absent for the first that is kept. */
+  readonly changed?: ReadonlyArray<string>
+  /** Unfinished runs that are pinned to its `codeVersion`. */
+  readonly liveRuns: number
+  readonly registration: RegisteredAs
+}
+
+/** The configuration of a function, with its defaults, as it is registered: `triggers`, `retry`, `timeoutMs` and so on. */
+export interface RegisteredAs {
+  readonly [member: string]: unknown
+}
+
+/** A version of the code of a function that has unfinished runs, or live workers. */
+export interface LiveVersion {
+  readonly functionId: string
+  readonly codeVersion: string
+  /** Whether it is the one that was registered last, with which new runs begin. */
+  readonly isLatest: boolean
+  /** Unfinished runs that are pinned to it. */
+  readonly liveRuns: number
+  /** One of those, the oldest that is known. */
+  readonly oldestRunId?: string
+  /** The workers that have it now. */
+  readonly workerIds: ReadonlyArray<string>
 }
 
 export interface FunctionTrigger {
@@ -61,11 +113,14 @@ export interface FunctionRequest {
   readonly secrets?: Array<string>
   readonly recording?: boolean
   readonly recordingRetention?: string
+  readonly version?: string
+  readonly versioning?: Versioning
+  readonly keepRuns?: KeptRuns
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
 /** Other servers say the code's hash in the metadata. */
-type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
+export type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
 
 const said = orElse(text, "")
 const Function = eitherCase(
@@ -86,6 +141,9 @@ const Function = eitherCase(
     ),
     version: orElse(number, 0),
     codeHash: said,
+    codeVersion: said,
+    versioning: orElse(oneOf(...versionings), "latest"),
+    paused: optional(fields<FunctionPause>({ at: text, by: text, reason: optional(text) })),
     createdAt: said,
     updatedAt: said,
     metadata: optional(object)
@@ -105,6 +163,40 @@ const Registered = struct({
   function: Function,
   created: optional(flag)
 })
+const History = eitherCase(
+  struct({
+    versions: orElse(
+      some(
+        fields<FunctionVersion>({
+          version: integer,
+          at: text,
+          codeVersion: said,
+          changed: optional(list(text)),
+          liveRuns: orElse(integer, 0),
+          registration: object
+        })
+      ),
+      []
+    )
+  })
+)
+const LiveVersions = eitherCase(
+  struct({
+    versions: orElse(
+      some(
+        fields<LiveVersion>({
+          functionId: text,
+          codeVersion: said,
+          isLatest: orElse(flag, false),
+          liveRuns: orElse(integer, 0),
+          oldestRunId: optional(text),
+          workerIds: orElse(list(text), [])
+        })
+      ),
+      []
+    )
+  })
+)
 const Nothing = fields<object>({})
 
 const OneFunction = struct({ id: text })
@@ -115,6 +207,9 @@ export const Trigger = fields<FunctionTrigger>({
   timezone: optional(text),
   overlap: optional(among(overlaps))
 })
+const keptFor = optional(anyOf(integer, oneOf("forever")))
+/** How long runs are kept after their end, in milliseconds. */
+export const Kept = fields<KeptRuns>({ completed: keptFor, failed: keptFor, cancelled: keptFor })
 export const Concurrency = struct({ limit: integer, key: optional(text) })
 export const RegisterFunction = fields<FunctionRequest>({
   id: text,
@@ -138,8 +233,13 @@ export const RegisterFunction = fields<FunctionRequest>({
   secrets: optional(list(text)),
   recording: optional(flag),
   recordingRetention: optional(text),
+  version: optional(text),
+  versioning: optional(oneOf(...versionings)),
+  keepRuns: optional(Kept),
   metadata: optional(object)
 })
+const Pause = struct({ reason: optional(text), by: optional(text) })
+const Start = struct({ data: optional(json), idempotencyKey: optional(text) })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Calls
@@ -149,6 +249,33 @@ export const registerFunction = operation("IronflowService/RegisterFunction", { 
 export const restFunctions = operation("GET /api/v1/functions", { answer: Functions, page: "functions" })
 export const deleteFunction = operation("DELETE /api/v1/functions/:id", {
   answer: Nothing,
+  ours: true,
+  missing: FunctionNotFoundError
+})
+
+export const pauseFunction = operation("POST /api/v1/functions/:id/pause", {
+  answer: Function,
+  ours: true,
+  missing: FunctionNotFoundError
+})
+export const resumeFunction = operation("POST /api/v1/functions/:id/resume", {
+  answer: Function,
+  ours: true,
+  missing: FunctionNotFoundError
+})
+export const runFunction = operation("POST /api/v1/functions/:id/run", {
+  answer: RunAnswer,
+  ours: true,
+  missing: FunctionNotFoundError
+})
+
+export const functionHistory = operation("GET /api/v1/functions/:id/history", {
+  answer: History,
+  ours: true,
+  missing: FunctionNotFoundError
+})
+export const liveVersions = operation("GET /api/v1/function-versions", {
+  answer: LiveVersions,
   ours: true,
   missing: FunctionNotFoundError
 })
@@ -174,5 +301,15 @@ export const rows = {
   /** The functions. */
   restFunctions: row(restFunctions, "function:read"),
   /** Nothing starts the function any more, until a worker registers it. */
-  deleteFunction: row(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } })
+  deleteFunction: row(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
+  /** New runs of the function wait from now on, and its schedules start none; runs that have begun go on. */
+  pauseFunction: row(pauseFunction, "function:pause", { body: Pause }),
+  /** Lets the runs of a paused function begin. */
+  resumeFunction: row(resumeFunction, "function:resume"),
+  /** Starts a run of the function, without an event. */
+  runFunction: row(runFunction, "function:run", { body: Start }),
+  /** How a function was registered, newest first. */
+  functionHistory: row(functionHistory, "function:read"),
+  /** The versions of functions that have unfinished runs, or live workers. */
+  liveVersions: row(liveVersions, each("function:read", "function"), { query: ["function_id"] })
 }

@@ -1,6 +1,7 @@
 /** A function as it is announced to an engine. */
 import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
+import { keptRuns } from "../KeepRuns.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
 import type { FunctionRegistration, WorkerRegistration } from "./Worker.ts"
 
@@ -44,6 +45,9 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
     ...(config.searchBy === undefined ? {} : { searchBy: config.searchBy }),
     ...(config.recording === undefined ? {} : { recording: config.recording }),
     ...(config.recordingRetention === undefined ? {} : { recordingRetention: config.recordingRetention }),
-    ...(config.metadata === undefined ? {} : { metadata: config.metadata })
+    ...(config.metadata === undefined ? {} : { metadata: config.metadata }),
+    ...(config.version === undefined ? {} : { version: config.version }),
+    ...(config.versioning === undefined ? {} : { versioning: config.versioning }),
+    ...(config.keepRuns === undefined ? {} : { keepRuns: keptRuns(config.keepRuns, "`keepRuns`") })
   }
 }

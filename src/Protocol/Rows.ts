@@ -10,6 +10,7 @@ import { rows as ProjectionService } from "./ProjectionService.ts"
 import { rows as Projections } from "./Projections.ts"
 import { rows as Push } from "./Push.ts"
 import type { Row } from "./Row.ts"
+import { rows as RunForks } from "./RunForks.ts"
 import { rows as Runs } from "./Runs.ts"
 import { rows as Secrets } from "./Secrets.ts"
 import { descriptions, rows as Server, sockets as serverSockets } from "./Server.ts"
@@ -23,7 +24,7 @@ export type Nouns = { readonly [noun: string]: { readonly [name: string]: Row } 
 
 const callsOfNouns = {
   Events,
-  Runs,
+  Runs: { ...Runs, ...RunForks },
   Functions,
   Workers,
   Push,

@@ -55,6 +55,10 @@ export interface Run {
   readonly workerId?: string
   readonly actorId?: string
   readonly parentRunId?: string
+  /** The run that it was forked from, which may be gone. */
+  readonly forkedFrom?: string
+  /** The version of the function's code that it is pinned to. */
+  readonly codeVersion?: string
   readonly pauseReason?: string
   readonly createdAt: string
   readonly updatedAt: string
@@ -145,7 +149,7 @@ export interface RunLogLine {
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
  * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `DAMAGED`.
+ * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `DAMAGED`.
  */
 export interface Explanation {
   readonly runId: string
@@ -223,6 +227,8 @@ export const RunAnswer = eitherCase(
     workerId: optional(filled),
     actorId: optional(filled),
     parentRunId: optional(filled),
+    forkedFrom: optional(filled),
+    codeVersion: optional(filled),
     pauseReason: optional(filled),
     startedAt: optional(filled),
     endedAt: optional(filled),

@@ -23,7 +23,9 @@ import type { LineLevel } from "../LogFields.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { ProjectionFeed } from "./ProjectionOwners.ts"
 import type { RunningTurn } from "./RunningSteps.ts"
+import type { KeptRuns } from "../KeepRuns.ts"
 import type { Overlap } from "../Overlap.ts"
+import type { Versioning } from "../Versioning.ts"
 
 export type { SerializedError } from "../Errors.ts"
 
@@ -382,6 +384,12 @@ export interface FunctionRegistration {
   readonly metadata?: { readonly [key: string]: unknown }
   /** First 16 hex digits of the SHA-256 of the handler's source text. */
   readonly codeHash: string
+  /** What the code is called; `codeHash` unless given. */
+  readonly version?: string
+  /** `"latest"` unless given. */
+  readonly versioning?: Versioning
+  /** How long its runs are kept after their end; as long as the engine keeps runs unless given. */
+  readonly keepRuns?: KeptRuns
 }
 
 /** A worker as it announces itself. */

@@ -22,8 +22,9 @@ import {
   text,
   type TypeOf
 } from "./Codec.ts"
-import { Concurrency, Trigger } from "./Functions.ts"
+import { Concurrency, Kept, Trigger } from "./Functions.ts"
 import { JobUpdate } from "./LegacyJobs.ts"
+import { versionings } from "../Versioning.ts"
 import { inBody, inPath, operation, row, waiting } from "./Row.ts"
 
 /** A worker that is connected. */
@@ -84,7 +85,10 @@ const FunctionOfWorker = struct({
   recording: optional(flag),
   recordingRetention: optional(text),
   metadata: optional(object),
-  codeHash: text
+  codeHash: text,
+  version: optional(text),
+  versioning: optional(oneOf(...versionings)),
+  keepRuns: optional(Kept)
 })
 
 /** What every worker says of itself; from `capabilities` on, what those say that speak turns (`Http/Turns.ts`). */

@@ -479,5 +479,8 @@ const registerFunctionBody = (fn: FunctionRegistration): { readonly [field: stri
   ...(fn.secrets.length === 0 ? {} : { secrets: fn.secrets }),
   ...(fn.recording === undefined ? {} : { recording: fn.recording }),
   ...(fn.recordingRetention === undefined ? {} : { recordingRetention: fn.recordingRetention }),
+  ...(fn.version === undefined ? {} : { version: fn.version }),
+  ...(fn.versioning === undefined ? {} : { versioning: fn.versioning }),
+  ...(fn.keepRuns === undefined ? {} : { keepRuns: fn.keepRuns }),
   metadata: { ...fn.metadata, [CODE_HASH_KEY]: fn.codeHash }
 })

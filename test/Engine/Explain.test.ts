@@ -35,6 +35,7 @@ const situation = (
 const worker = (id: string, rest: Partial<LiveWorker> = {}): LiveWorker => ({
   id,
   functionIds: new Set(["charge"]),
+  codeVersions: new Map([["charge", "1"]]),
   labels: {},
   maxConcurrentJobs: 10,
   activeJobs: 0,

@@ -45,9 +45,22 @@ const ofRuns = [
   "retryRun",
   "resumeRun",
   "pauseRun",
-  "patchStep"
+  "patchStep",
+  "forkRun",
+  "moveRun"
 ]
-const ofEngines = ["listFunctions", "deleteFunction", "listWorkers", "getCapabilities", "health"]
+const ofEngines = [
+  "listFunctions",
+  "deleteFunction",
+  "pauseFunction",
+  "resumeFunction",
+  "runFunction",
+  "functionHistory",
+  "liveVersions",
+  "listWorkers",
+  "getCapabilities",
+  "health"
+]
 const ofLog = ["listEvents", "getEvent"]
 const ofTopics = ["publish", "listTopics", "getTopicStats"]
 
@@ -108,6 +121,9 @@ export const areas: Readonly<Record<string, Area>> = {
       retryRun: (client, { failed = "" }) => client.retryRun(failed, "charge"),
       resumeRun: (client, { failed = "" }) => client.resumeRun(failed, "charge"),
       pauseRun: (client, { pending = "" }) => client.pauseRun(pending, "look"),
+      forkRun: (client, { completed = "" }) =>
+        client.forkRun(completed, { from: "pack", steps: { charge: { paid: true } }, data }),
+      moveRun: (client, { sleeping = "" }) => client.moveRun(sleeping, { version: "2" }),
       patchStep: (client, { sleeping }) => client.patchStep(`${sleeping}:nap:0`, { by: "hand" }, "no time")
     }
   },
@@ -116,6 +132,11 @@ export const areas: Readonly<Record<string, Area>> = {
     about: nouns.functions,
     calls: {
       listFunctions: (client) => client.listFunctions(),
+      pauseFunction: (client) => client.pauseFunction("ship-order", { reason: "the bank is down", by: "me" }),
+      resumeFunction: (client) => client.resumeFunction("ship-order"),
+      runFunction: (client) => client.runFunction("ship-order", data, { idempotencyKey: "once" }),
+      functionHistory: (client) => client.functionHistory("ship-order"),
+      liveVersions: (client) => client.liveVersions("ship-order"),
       deleteFunction: (client) => client.deleteFunction("ship-order"),
       listWorkers: (client) => client.listWorkers(),
       getCapabilities: (client) => client.getCapabilities(),

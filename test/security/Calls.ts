@@ -82,6 +82,19 @@ export const callsFor = ({
     },
     getFunction: { body: { id: "ship-order" }, may: ["function:read", "function:ship-order"] },
     listFunctions: { body: {}, may: ["function:read", "function:*"] },
+    pauseFunction: {
+      variables: { id: "ship-order" },
+      body: { reason: "the bank is down", by: "me" },
+      may: ["function:pause", "function:ship-order"]
+    },
+    resumeFunction: { variables: { id: "ship-order" }, may: ["function:resume", "function:ship-order"] },
+    runFunction: {
+      variables: { id: "ship-order" },
+      body: { data: { id: "o-1" }, idempotencyKey: "run once" },
+      may: ["function:run", "function:ship-order"]
+    },
+    functionHistory: { variables: { id: "ship-order" }, may: ["function:read", "function:ship-order"] },
+    liveVersions: { may: ["function:read", "function:*"] },
     getRun: { body: { id: run }, may: run_("run:read") },
     listRuns: { body: { functionId: "ship-order", limit: 10 }, may: ["run:read", "run:*"] },
     pauseRun: { body: { id: run, reason: "look" }, may: run_("run:pause") },
@@ -89,6 +102,13 @@ export const callsFor = ({
     cancelRun: { body: { id: run, reason: "over" }, may: run_("run:cancel") },
     retryRun: { body: { id: run }, may: run_("run:retry") },
     getRunSteps: { body: { id: run }, may: run_("run:read") },
+    forkRun: {
+      variables: { id: run },
+      body: { from: "charge", steps: { charge: { paid: true } }, data: { id: "o-2" } },
+      may: run_("run:fork"),
+      answers: 404
+    },
+    moveRun: { variables: { id: run }, body: { version: "2" }, may: run_("run:move"), answers: 409 },
     patchStep: {
       body: { stepId: `${run}:charge:0`, output: { paid: true }, reason: "by hand" },
       may: ["run:patch", `run:${run}:charge:0`],

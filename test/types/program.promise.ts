@@ -386,6 +386,20 @@ export const useClient = async (): Promise<void> => {
   await client.resumeRun(runId, "charge")
   await client.pauseRun(runId, "for a while")
   await client.patchStep(step?.id ?? "", { corrected: 42 }, "bad data")
+  const fork = await client.forkRun(runId, {
+    from: "charge",
+    steps: { charge: { paid: true } },
+    data: { a: 1 }
+  })
+  const moved = await client.moveRun(runId, { version: "2" })
+  console.log(fork.forkedFrom, moved.codeVersion)
+  const paused = await client.pauseFunction("process-order", { reason: "the bank is down", by: "me" })
+  const resumed = await client.resumeFunction("process-order")
+  const now = await client.runFunction("process-order", { orderId: "o-1" }, { idempotencyKey: "once" })
+  console.log(paused.paused?.by, resumed.codeVersion, now.status)
+  const [registered] = await client.functionHistory("process-order")
+  const [left] = await client.liveVersions("process-order")
+  console.log(registered?.changed, registered?.registration.timeoutMs, left?.liveRuns, left?.workerIds)
   await client.deleteFunction("old")
   const found = await client.listEvents({ name: "order.*", entityId: "o-1", since: new Date(0), limit: 10 })
   const event = await client.getEvent(found.events[0]?.id ?? "")

@@ -1,10 +1,10 @@
-/** What was changed of keys, organizations, roles and policies, and by whom. */
+/** What was changed of keys, organizations, roles and policies, and done to functions and runs, and by whom. */
 import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** Entries of the access log that are kept. */
+/** Entries of each of the two that are kept: what is done to runs, which is more, does not press out what was changed of keys. */
 export const LOGGED = 10_000
 
 const READ_ACCESS_LOG = statement(
@@ -13,11 +13,19 @@ const READ_ACCESS_LOG = statement(
   { scans: "newest first, up to a limit" }
 )
 
+const READ_OPERATION_LOG = statement(
+  "AccessLog.readOperationLog",
+  "SELECT * FROM operation_log ORDER BY seq DESC LIMIT ?",
+  { scans: "newest first, up to a limit" }
+)
+
 /** Who changed them, newest first. `by` of the changes below is for this. */
 export const readAccessLog = acrossEnvironments(
   "readAccessLog",
   function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {
-    return (yield* all(READ_ACCESS_LOG, limit)).map((row) => ({
+    const rows = [...(yield* all(READ_ACCESS_LOG, limit)), ...(yield* all(READ_OPERATION_LOG, limit))]
+    rows.sort((a, b) => Number(b.at) - Number(a.at))
+    return rows.slice(0, limit).map((row) => ({
       at: Number(row.at),
       by: String(row.who),
       action: String(row.action),
@@ -47,4 +55,24 @@ export function* log(
   yield* write(LOG_2, seq - LOGGED)
   const { name } = details
   tx.changes.accessLog.push({ by, action, subject, ...(typeof name === "string" ? { name } : {}) })
+}
+
+const LOG_OPERATION = statement(
+  "AccessLog.logOperation",
+  "INSERT INTO operation_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
+)
+
+const LOG_OPERATION_2 = statement("AccessLog.logOperation.2", "DELETE FROM operation_log WHERE seq <= ?")
+
+/** The same for what was done to a function or a run. */
+export function* logOperation(
+  tx: Transaction,
+  by: string,
+  action: string,
+  subject: string,
+  details: { readonly [name: string]: unknown }
+): Program<void> {
+  const seq = yield* insert(LOG_OPERATION, tx.now(), by, action, subject, JSON.stringify(details))
+  yield* write(LOG_OPERATION_2, seq - LOGGED)
+  tx.changes.accessLog.push({ by, action, subject })
 }

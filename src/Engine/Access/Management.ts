@@ -62,7 +62,7 @@ export interface ManagementOfEnvironment {
 }
 
 /** What entries of the access log are about. */
-const loggedKinds = ["apikey", "org", "role", "policy"] as const
+const loggedKinds = ["apikey", "org", "role", "policy", "function", "run"] as const
 
 /** For calls of `caller` in the environment; without a caller for the engine's own process. */
 export const make = (

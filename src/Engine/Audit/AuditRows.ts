@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { shortestKept } from "../Functions/KeptRuns.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -265,7 +266,8 @@ const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number):
   return {
     run: Number(row.key),
     id: String(row.id),
-    ...(input === null ? { cause: `${row.function} ${row.event}` } : {}),
+    // a fork has the event of the run that it was forked from
+    ...(input === null && row.forked_from === null ? { cause: `${row.function} ${row.event}` } : {}),
     touched: `${superseded} ${generation}`,
     steps: hashes,
     ...(ended_at === null
@@ -342,6 +344,7 @@ export const auditKeys = acrossEnvironments(
   "auditKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<AuditQuery, "after">): Program<Slice> {
     const rows = yield* all(KEYS, limit)
+    const keptMs = shortestKept(tx, keepMs)
     const violations: Array<Violation> = []
     for (const row of rows) {
       const [operation] = String(row.operation).split(" ")
@@ -352,7 +355,7 @@ export const auditKeys = acrossEnvironments(
       const event = yield* get(EVENT, Number(result.position))
       if (event?.id !== result.eventId) found("G1", `its event ${result.eventId} is not in the log`)
       const storedAt = Number(row.expires_at) - WINDOW_MS
-      if (tx.now() - storedAt >= keepMs) continue
+      if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
         if ((yield* get(RUN_ID, String(id))) === undefined) {
           found("G1", `the run ${id} that event ${result.eventId} has started is not there`)

@@ -1,6 +1,6 @@
 /** Functions in the database: the registry's memory between processes. */
 import { type RegisteredFunction, registryOf } from "./Registry.ts"
-import { markReady, readyOf } from "./ReadyFunctions.ts"
+import { markReady, markReadyAtCommit, readyOf } from "./ReadyFunctions.ts"
 import {
   all,
   get,
@@ -17,23 +17,27 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { keepHistory } from "./FunctionHistory.ts"
+import { beginPinning } from "./Pins.ts"
+import { pauseIn } from "./FunctionPause.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
 import { putSearchPaths } from "./SearchPaths.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-import type { Changes } from "../Store/Changes.ts"
+import type { Changes, StoredPause } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { nextTurn } from "../Polite.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
+import { codeVersionOf } from "../../Versioning.ts"
 
 const REGISTER_FUNCTIONS = statement(
   "FunctionRows.registerFunctions",
-  "SELECT key, hash, since, deleted_at FROM functions WHERE environment = ? AND id = ?"
+  "SELECT key, hash, since, version, deleted_at, paused_at, paused_by, pause_reason, pins FROM functions WHERE environment = ? AND id = ?"
 )
 
 const REGISTER_FUNCTIONS_2 = statement(
   "FunctionRows.registerFunctions.2",
-  "INSERT INTO functions (environment, id, registration, hash, since, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?)"
+  "INSERT INTO functions (environment, id, registration, hash, since, version, created_at, updated_at, pins) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)"
 )
 
 const REGISTER_FUNCTIONS_3 = statement(
@@ -43,7 +47,7 @@ const REGISTER_FUNCTIONS_3 = statement(
 
 const REGISTER_FUNCTIONS_4 = statement(
   "FunctionRows.registerFunctions.4",
-  "UPDATE functions SET registration = ?, hash = ?, since = ?, version = version + 1, updated_at = ? WHERE key = ?"
+  "UPDATE functions SET registration = ?, hash = ?, since = ?, version = ?, updated_at = ?, pins = ? WHERE key = ?"
 )
 
 const REGISTER_FUNCTIONS_5 = statement(
@@ -72,11 +76,24 @@ export const registerFunctions = acrossEnvironments(
       const text = JSON.stringify(registration)
       const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
       const known = yield* get(REGISTER_FUNCTIONS, environment, registration.id)
+      const isPinning = registration.versioning === "pin"
+      const pins = isPinning || Number(known?.pins ?? 0) === 1
       let key: number
       let changed: "new" | "changed" | undefined
       if (known === undefined) {
         changed = "new"
-        key = yield* insert(REGISTER_FUNCTIONS_2, environment, registration.id, text, hash, since, now, now)
+        key = yield* insert(
+          REGISTER_FUNCTIONS_2,
+          environment,
+          registration.id,
+          text,
+          hash,
+          since,
+          now,
+          now,
+          pins ? 1 : 0
+        )
+        yield* keepHistory(tx, key, 1, text)
         yield* putSearchPaths(key, registration, undefined)
       } else {
         key = Number(known.key)
@@ -92,14 +109,27 @@ export const registerFunctions = acrossEnvironments(
           }
           changed ??= "changed"
           yield* putSearchPaths(key, registration, yield* storedRegistration(key))
-          yield* write(REGISTER_FUNCTIONS_4, text, hash, since, now, key)
+          const version = Number(known.version) + 1
+          yield* write(REGISTER_FUNCTIONS_4, text, hash, since, version, now, pins ? 1 : 0, key)
+          yield* keepHistory(tx, key, version, text)
+          if (pins && Number(known.pins) === 0) yield* beginPinning(tx, key)
         } else if (since > Number(known.since)) {
           yield* write(REGISTER_FUNCTIONS_5, since, key)
         }
       }
       yield* putSchedules(tx, key, registration)
       markReady(tx, key)
-      put(tx, { key, environment: environmentName, registration }, changed)
+      put(
+        tx,
+        {
+          key,
+          environment: environmentName,
+          registration,
+          ...pauseIn(known),
+          ...(pins ? { pins } : {})
+        },
+        changed
+      )
     }
     return standing
   },
@@ -132,7 +162,7 @@ const put = (tx: Transaction, fn: RegisteredFunction, changed?: "new" | "changed
 
 const DELETE_FUNCTION = statement(
   "FunctionRows.deleteFunction",
-  "SELECT key, registration FROM functions WHERE environment = ? AND id = ? AND deleted_at IS NULL"
+  "SELECT key, registration, paused_at, paused_by, pause_reason, pins FROM functions WHERE environment = ? AND id = ? AND deleted_at IS NULL"
 )
 
 const DELETE_FUNCTION_2 = statement(
@@ -159,14 +189,52 @@ export const deleteFunction = acrossEnvironments(
     yield* write(DELETE_FUNCTION_3, key)
     // written by `registerFunctions`
     const registration = parseStored(String(row.registration)) as FunctionRegistration
-    put(tx, { key, environment: environmentName, registration, deleted: true })
+    put(tx, {
+      key,
+      environment: environmentName,
+      registration,
+      deleted: true,
+      ...pauseIn(row),
+      ...(Number(row.pins) === 1 ? { pins: true } : {})
+    })
   },
   (_, functionId) => `delete function "${functionId}"`
 )
 
+const PAUSE = statement(
+  "FunctionRows.pause",
+  "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
+)
+
+/**
+ * From now on new runs of the function wait; without a pause they wait no more. One that is paused stays as it is when it is paused
+ * again. Says whether that has changed anything.
+ */
+export function* setPause(
+  tx: Transaction,
+  environment: string,
+  id: string,
+  pause: Omit<StoredPause, "at"> | undefined
+): Program<boolean, FunctionNotFoundError> {
+  const fn = registryOf(tx).get(environment, id)
+  if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(id))
+  if ((fn.paused === undefined) === (pause === undefined)) return false
+  const { paused: _, ...rest } = fn
+  if (pause === undefined) {
+    yield* write(PAUSE, null, null, null, fn.key)
+    put(tx, rest)
+    markReadyAtCommit(tx, fn.key)
+    return true
+  }
+  const paused = { at: tx.now(), ...pause }
+  yield* write(PAUSE, paused.at, paused.by, paused.reason ?? null, fn.key)
+  put(tx, { ...rest, paused })
+  return true
+}
+
 const LOAD_REGISTRATIONS = statement(
   "FunctionRows.loadRegistrations",
-  "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
+  "SELECT f.key, f.registration, f.deleted_at, f.paused_at, f.paused_by, f.pause_reason, f.pins, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
   { scans: "functions are held in memory, once at the start" }
 )
 
@@ -188,7 +256,9 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
       key: Number(row.key),
       environment: String(row.name),
       registration,
-      ...(row.deleted_at === null ? {} : { deleted: true })
+      ...(row.deleted_at === null ? {} : { deleted: true }),
+      ...pauseIn(row),
+      ...(Number(row.pins) === 1 ? { pins: true } : {})
     })
   }
 }
@@ -263,7 +333,7 @@ const INFO_OF = statement(
   "SELECT version, created_at, updated_at FROM functions WHERE key = ?"
 )
 
-function* infoOf({ key, registration }: RegisteredFunction): Program<FunctionInfo> {
+function* infoOf({ key, paused, registration }: RegisteredFunction): Program<FunctionInfo> {
   const row = yield* get(INFO_OF, key)
   return {
     id: registration.id,
@@ -271,6 +341,9 @@ function* infoOf({ key, registration }: RegisteredFunction): Program<FunctionInf
     triggers: registration.triggers,
     version: Number(row?.version),
     codeHash: registration.codeHash,
+    codeVersion: codeVersionOf(registration),
+    versioning: registration.versioning ?? "latest",
+    ...(paused === undefined ? {} : { paused: { ...paused, at: iso(paused.at) } }),
     createdAt: iso(row?.created_at),
     updatedAt: iso(row?.updated_at)
   }

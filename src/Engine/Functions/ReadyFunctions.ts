@@ -34,6 +34,12 @@ export const markReady = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
 }
 
+/** The same, once the transaction is committed: what a program before that remembers of the function keeps its runs back. */
+export const markReadyAtCommit = (tx: Transaction, functionKey: number): void => {
+  tx.changes.ready = true
+  tx.afterCommit(() => readyOf(tx).hot.add(functionKey))
+}
+
 /** A new run of a function can be claimed without a row, if nothing of it is ready that has one: says whether that is so. */
 export const markNew = (tx: Transaction, functionKey: number): boolean => {
   const { hot, onlyNew } = readyOf(tx)

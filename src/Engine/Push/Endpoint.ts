@@ -8,6 +8,7 @@ import type { StoreError, ValidationError } from "../../Errors.ts"
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import type { WorkersService } from "../Workers/Workers.ts"
+import { codeVersionOf } from "../../Versioning.ts"
 import { Availability } from "./Availability.ts"
 import { LEASE_MS, TurnRequests, type TurnRequestsOptions } from "./TurnRequests.ts"
 
@@ -65,7 +66,7 @@ export class Endpoint {
 
   /** Takes runs of these functions from now on. Turns in flight go on. */
   serve(functions: ReadonlyArray<FunctionRegistration>): Effect.Effect<void, ValidationError | StoreError> {
-    const codes = JSON.stringify(functions.map(({ codeHash, id }) => [id, codeHash]))
+    const codes = JSON.stringify(functions.map((fn) => [fn.id, fn.codeHash, codeVersionOf(fn)]))
     if (codes === this.#codes) return Effect.void
     const { connect, environment, settings, url, workerId } = this.#options
     if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#availability.saidTurns()

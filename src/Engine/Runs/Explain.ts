@@ -11,6 +11,8 @@ import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
 export interface LiveWorker extends Holder {
   readonly id: string
   readonly functionIds: ReadonlySet<string>
+  /** What the code of each of its functions is called, by the id of the function. */
+  readonly codeVersions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly maxConcurrentJobs: number
   readonly activeJobs: number
@@ -191,9 +193,43 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
 
 /** What holds back a run that could start now. */
 const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
-  const { run, registration, concurrencyKey, held, holders, actorWorkerId } = situation
+  const { run, registration, concurrencyKey, functionPaused, held, holders, actorWorkerId } = situation
   const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
+  if (functionPaused !== undefined && run.startedAt === undefined) {
+    const { at, by, reason } = functionPaused
+    return {
+      code: "FUNCTION_PAUSED",
+      message:
+        `Function "${run.functionId}" is paused since ${iso(at)}, by ${by}${reason === undefined ? "." : `: ${sentence(reason)}`} ` +
+        "Its new runs begin when it is resumed with resumeFunction.",
+      details: {
+        functionId: run.functionId,
+        pausedAt: iso(at),
+        pausedBy: by,
+        ...(reason === undefined ? {} : { reason }),
+        ...since
+      }
+    }
+  }
   const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
+  const { pin } = situation
+  const isOfVersion = (worker: LiveWorker) => worker.codeVersions.get(run.functionId) === pin?.version
+  if (pin?.hasBegun === true && !able.some(isOfVersion)) {
+    const live = able.map(({ codeVersions, id }) => ({ id, codeVersion: codeVersions.get(run.functionId) }))
+    return {
+      code: "NO_WORKER_OF_VERSION",
+      message:
+        `It began with version "${pin.version}" of function "${run.functionId}" and is pinned to that, and no live worker has it` +
+        (live.length === 0
+          ? ""
+          : ` (${live
+              .slice(0, 5)
+              .map(({ codeVersion, id }) => `${id} has "${codeVersion}"`)
+              .join(", ")})`) +
+        `: start a worker with version "${pin.version}", or move the run to the latest version with moveRun.`,
+      details: { functionId: run.functionId, codeVersion: pin.version, workers: live, ...since }
+    }
+  }
   if (able.length === 0) {
     return {
       code: "NO_WORKER",
@@ -203,8 +239,11 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
     }
   }
-  const labelled =
+  const fitting =
     registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
+  // one that none has begun is for any where no worker has the latest version
+  const ofVersion = pin === undefined ? fitting : fitting.filter(isOfVersion)
+  const labelled = ofVersion.length === 0 && pin?.hasBegun !== true ? fitting : ofVersion
   if (labelled.length === 0) {
     return {
       code: "NO_WORKER",

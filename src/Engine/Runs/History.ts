@@ -14,7 +14,7 @@ import { RunNotFoundError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { jobEvent } from "./RunEvent.ts"
+import { EVENT_DATA, jobEvent } from "./RunEvent.ts"
 import { readJournal, readOpenSteps } from "./Journal.ts"
 import { refuseFolder } from "../Store/Files.ts"
 import { migrations } from "../Store/Migrations.ts"
@@ -23,7 +23,7 @@ import { loadRegistrations } from "../Functions/FunctionRows.ts"
 import { statusIn } from "./StatusRows.ts"
 import { type Row, Transaction } from "../Store/Transaction.ts"
 
-const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data, e.metadata AS e_metadata,
+const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data, e.metadata AS e_metadata,
   e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp
   FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.environment = ?`
 

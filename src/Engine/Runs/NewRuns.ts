@@ -3,6 +3,7 @@
  * stored its event: then its row is written once, with the lease. What nobody takes is written as it is, before the commit.
  */
 import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
+import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
 import { remembered } from "../Store/Memory.ts"
 import { insert, type Program, statement, write } from "../Store/Program.ts"
@@ -47,6 +48,8 @@ function* writeAll(tx: Transaction, runs: Map<number, Array<NewRun>>): Program<v
 /** Leaves the row of a run to whoever takes it in this transaction; says whether that is possible. */
 export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
   const { actorKey, concurrency, recording, searchBy } = fn.registration
+  // nobody takes the run yet, or it is to be pinned
+  if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
   // who may take the run is asked of the rows of others, and what is recorded of it, or found by, asks for its own
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false

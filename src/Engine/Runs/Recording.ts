@@ -153,7 +153,10 @@ const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
   })
   switch (activity._tag) {
     case "RunStarted":
-      return event("run.started")
+      return event(
+        "run.started",
+        activity.forkedFrom === undefined ? {} : { forkedFrom: activity.forkedFrom }
+      )
     case "StepEnded": {
       const { attempt, kind, outcome } = activity
       return event(outcome._tag === "Success" ? "step.completed" : "step.failed", {

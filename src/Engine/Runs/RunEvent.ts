@@ -8,6 +8,9 @@ import { StoreError } from "../../Errors.ts"
 import { statement, type Program, get } from "../Store/Program.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 
+/** The data of the event `e` that has started the run `r`, which a fork may have in another form. */
+export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
+
 /** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
 export const jobEvent = (row: Row): JobEvent => {
   checkEvent(row)
@@ -55,7 +58,7 @@ export const problemWithEvent = (row: Row): string | undefined =>
 
 const TRIGGER_VIEW = statement(
   "RunEvent.triggerView",
-  "SELECT r.id AS run_id, r.input, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
+  "SELECT r.id AS run_id, r.input, r.fork_data, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
 )
 
 /** The triggering event of a run. */
@@ -64,7 +67,7 @@ export function* triggerView(run: number): Program<EventView> {
   if (row === undefined) throw new Error(`no run with key ${run}`)
   checkEvent({ input: row.input!, e_id: row.id!, e_data: row.data! })
   return row.input === null
-    ? viewOfRow(row)
+    ? viewOfRow(row.fork_data === null ? row : { ...row, data: row.fork_data! })
     : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
 }
 

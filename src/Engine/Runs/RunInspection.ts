@@ -4,7 +4,9 @@ import * as Effect from "effect/Effect"
 import type { RunNotFoundError } from "../../Errors.ts"
 import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
 import type { RunStep } from "../../Client/Client.ts"
-import { registryOf } from "../Functions/Registry.ts"
+import { NO_PIN } from "../Functions/Pins.ts"
+import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
+import { codeVersionOf } from "../../Versioning.ts"
 import { newestOnItsWay } from "../Log/OnItsWay.ts"
 import { findRun, runError, runOf } from "./RunRows.ts"
 import { problemWithEvent } from "./RunEvent.ts"
@@ -201,12 +203,22 @@ export const getSituation = inEnvironment(
       ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
       ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
       ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
+      ...pinOf(row, fn),
+      ...(fn?.paused === undefined ? {} : { functionPaused: fn.paused }),
       ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) }),
       ...(heldBack === undefined ? {} : { heldBack })
     }
   },
   (_, runId, _told?: ReadonlyArray<RunningAt>) => `read run ${runId}`
 )
+
+const pinOf = (row: Row, fn: RegisteredFunction | undefined): Pick<RunSituation, "pin"> => {
+  if (row.pin === null || fn === undefined) return {}
+  const hasBegun = row.pin !== NO_PIN
+  return {
+    pin: { version: hasBegun ? String(row.pin) : codeVersionOf(fn.registration), hasBegun }
+  }
+}
 
 const LAST_STEP = statement("RunInspection.lastStep", "SELECT max(ended_at) AS at FROM steps WHERE run = ?")
 

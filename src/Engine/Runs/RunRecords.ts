@@ -4,6 +4,7 @@ import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import type { RunStep, Run, AuditEvent } from "../../Client/Client.ts"
 import type { RunStatus } from "../../RunStatus.ts"
+import type { StoredPause } from "../Store/Changes.ts"
 import type { Lease } from "./Stuck.ts"
 import type { HeldBack } from "../Functions/FunctionSchedules.ts"
 
@@ -72,6 +73,10 @@ export interface RunSituation {
   readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
   readonly registration?: FunctionRegistration
   readonly functionDeleted?: boolean
+  /** New runs of the function wait. */
+  readonly functionPaused?: StoredPause
+  /** The version of the function that it is pinned to, or that it begins with when workers have it; absent where any will do. */
+  readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
   /** The schedule whose fires wait for its end, or are left out until then. */

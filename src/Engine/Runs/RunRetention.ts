@@ -9,13 +9,16 @@ import {
   write,
   acrossEnvironments
 } from "../Store/Program.ts"
+import { isTerminal } from "../../RunStatus.ts"
+import { keptMs, shortestKept } from "../Functions/KeptRuns.ts"
+import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Runs that are looked at in one query. */
 const PAGE = 500
 
-const OLD = "SELECT key, created_at, ended_at, parent FROM runs WHERE"
+const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
 /** Runs that are looked at in one transaction: others want to write too. */
 const MOST_LOOKED_AT = 5000
@@ -23,7 +26,7 @@ const MOST_LOOKED_AT = 5000
 const DELETE_ENDED_RUNS = statement("RunRetention.deleteEndedRuns", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes runs that ended more than `keepMs` ago, at most `limit` of them, oldest first. A run whose
+ * Deletes runs that ended more than `keepMs` ago, or as long ago as their function says, at most `limit` of them, oldest first. A run whose
  * parent is unfinished stays, and so does the newest run, so that its number is not given again. Begins after the run
  * numbered `after`, and says where to go on, if it has not come to the end.
  */
@@ -35,7 +38,10 @@ export const deleteEndedRuns = acrossEnvironments(
     limit: number,
     after: number | undefined = 0
   ): Program<DeletedRuns> {
-    const endedBefore = tx.settledNow() - keepMs
+    const now = tx.settledNow()
+    const endedBefore = now - shortestKept(tx, keepMs)
+    // nothing is deleted
+    if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(DELETE_ENDED_RUNS))?.key ?? 0)
     let deleted = 0
     let last = after
@@ -49,8 +55,8 @@ export const deleteEndedRuns = acrossEnvironments(
         const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
         if (isYoung || key === newest) return { deleted }
         last = key
-        if (row.ended_at === null || Number(row.ended_at) >= endedBefore || (yield* hasOpenParent(row)))
-          continue
+        if (row.ended_at === null || Number(row.ended_at) >= now - keptFor(tx, row, keepMs)) continue
+        if (yield* hasOpenParent(row)) continue
         yield* apart(tx, "run", key, deleteRun(key))
         deleted++
       }
@@ -60,6 +66,12 @@ export const deleteEndedRuns = acrossEnvironments(
   },
   () => "delete old runs"
 )
+
+const keptFor = (tx: Transaction, row: Row, keepMs: number): number => {
+  const status = statusIn(row)
+  const ended = status !== undefined && isTerminal(status) ? status : undefined
+  return keptMs(tx, Number(row.function), ended, keepMs)
+}
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")
 

@@ -23,21 +23,24 @@ import {
 } from "../Functions/Registry.ts"
 import type { JobEvent } from "../../Protocol/Worker.ts"
 import { holdBack } from "./NewRuns.ts"
+import { NO_PIN, pinsRuns } from "../Functions/Pins.ts"
 import { mark } from "./RunStats.ts"
 import { putAttributes } from "./SearchAttributes.ts"
 import { initialStatus } from "./Transitions.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
-import { invocationEventId, checkEvent } from "./RunEvent.ts"
+import { checkEvent, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
 import { isLeased } from "./LeaseMemory.ts"
+import type { ForkedFrom } from "../Store/Activity.ts"
 import type { RunEnding } from "../Store/RunEnding.ts"
 import type { Pause } from "./PauseRun.ts"
 
 const CREATE_RUN = statement(
   "RunRows.createRun",
-  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, created_at, updated_at)
-     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, created_at,
+       updated_at, pin, forked_from, fork_data)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 /** Creates a run that can be claimed at once. */
@@ -55,6 +58,10 @@ export function* createRun(
     readonly parent?: { readonly run: number; readonly stepKey: string }
     /** The `traceparent` that an invoked run is part of. */
     readonly trace?: string | undefined
+    /** The run that it is a fork of, and the step up to which its steps are copied. */
+    readonly forkedFrom?: ForkedFrom
+    /** Of a fork: data in place of that of the event. */
+    readonly forkData?: JsonText
   }
 ): Program<{ readonly id: string; readonly key: number }> {
   const now = tx.now()
@@ -74,18 +81,26 @@ export function* createRun(
     input.parent?.stepKey ?? null,
     input.trace ?? null,
     now,
-    now
+    now,
+    pinsRuns(tx, input.fn) ? NO_PIN : null,
+    input.forkedFrom?.runId ?? null,
+    input.forkData ?? null
   )
   if (registration.searchBy !== undefined)
     yield* putAttributes(input.fn.key, key, registration.searchBy, input.view)
   hasStarted(tx, input, id, now)
-  markReady(tx, input.fn.key)
+  // of a function that is paused it is handed out when that is over
+  if (input.fn.paused === undefined) markReady(tx, input.fn.key)
   return { id, key }
 }
 
 const hasStarted = (
   tx: Transaction,
-  input: { readonly environment: number; readonly fn: RegisteredFunction },
+  input: {
+    readonly environment: number
+    readonly fn: RegisteredFunction
+    readonly forkedFrom?: ForkedFrom
+  },
   id: string,
   at: number
 ): void => {
@@ -96,7 +111,8 @@ const hasStarted = (
     runId: id,
     functionId: input.fn.registration.id,
     environment: tx.environmentName(input.environment),
-    at
+    at,
+    ...(input.forkedFrom === undefined ? {} : { forkedFrom: input.forkedFrom })
   }))
 }
 
@@ -126,10 +142,10 @@ const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.pause,
-  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, e.id AS e_id, e.data AS e_data ${FROM_RUNS}`
+  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 /** The same with all that is stored of a run. */
-export const WHOLE_RUNS = `SELECT r.*, e.id AS e_id, e.data AS e_data ${FROM_RUNS}`
+export const WHOLE_RUNS = `SELECT r.*, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 const ONE = "WHERE r.id = ? AND r.environment = ?"
 
@@ -239,6 +255,8 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.actor !== null) run.actorId = actorText(String(row.actor))
   const parent = row.parent === null ? undefined : yield* get(RUN_OF, row.parent!)
   if (parent !== undefined) run.parentRunId = String(parent.id)
+  if (row.forked_from !== null) run.forkedFrom = String(row.forked_from)
+  if (row.pin !== null && row.pin !== NO_PIN) run.codeVersion = String(row.pin)
   if (row.pause !== null) run.pauseReason = (parseStored(String(row.pause)) as Pause).message
   if (row.started_at !== null) run.startedAt = iso(row.started_at)!
   if (row.ended_at !== null) run.endedAt = iso(row.ended_at)!

@@ -144,8 +144,8 @@ function* keyAt(at: number): Program<number> {
 const SHOW = statement(
   "RunSearchRows.show",
   `${RUNS_WITH_EVENTS.replace(
-    "e.data AS e_data",
-    "e.data AS e_data, e.name AS e_name, e.version AS e_version, e.timestamp AS e_timestamp, e.metadata AS e_metadata, " +
+    "AS e_data",
+    "AS e_data, e.name AS e_name, e.version AS e_version, e.timestamp AS e_timestamp, e.metadata AS e_metadata, " +
       "e.source AS e_source, NULL AS e_key, e.entity_id, e.entity_type, e.entity_version"
   )} WHERE r.key = ?`
 )

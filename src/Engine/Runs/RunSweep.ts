@@ -8,7 +8,7 @@ import { BATCH, everyHour, untilEnd, untilNone } from "../Sweep.ts"
 import { deleteExpiredRecordings } from "./Recording.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
-/** How long a run is kept after it has ended: 30 days by default; `Duration.infinity` keeps all. */
+/** How long a run is kept after it has ended, unless its function says so: 30 days by default; `Duration.infinity` keeps all. */
 export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node/RunRetention", {
   defaultValue: () => Duration.days(30)
 })
@@ -23,7 +23,8 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
     return everyHour(
       Effect.andThen(
         untilNone(store.write(deleteExpiredRecordings(BATCH))),
-        Number.isFinite(keepMs) ? endedRuns : Effect.void
+        // where the engine keeps all, functions may not
+        endedRuns
       )
     )
   })

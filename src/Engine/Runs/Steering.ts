@@ -344,7 +344,7 @@ const ended = (row: Row, verb: string): InvalidStateError =>
   new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
 
 /** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
-function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
+export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
   const step = yield* get(
@@ -424,7 +424,7 @@ const UNDONE_STEPS_2 = statement(
 )
 
 /** The keys of the steps that a rollback has undone. */
-function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
+export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
   if (row.compensations === null) return []
   // written by the report of the rollback: names of steps in the order in which their compensations were registered
   const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>

@@ -21,7 +21,7 @@ export const transitions = {
   /** A worker was given the lease. */
   claimed: { pending: "running", waiting: "running", compensating: "compensating" },
   /** Its journal was found to be too large for a turn when it was to be handed out. */
-  outgrown: { waiting: "failed", compensating: "failed" },
+  outgrown: { pending: "failed", waiting: "failed", compensating: "failed" },
 
   /** The handler returned. */
   completed: { running: "completed" },

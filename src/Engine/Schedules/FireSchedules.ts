@@ -5,7 +5,8 @@
  * event trigger for its name. Of the fires that fell due while the engine was down the last one is made up for.
  *
  * A schedule knows the run that it started last. With an `overlap` other than `"allow"` a fire that falls due before that run has ended
- * is left out, or waits for its end: then its event comes into the log when the run has ended.
+ * is left out, or waits for its end: then its event comes into the log when the run has ended. While the function is paused its fires
+ * are left out.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import { affected, among, apart, statement, type Program, variant } from "../Store/Program.ts"
@@ -105,6 +106,11 @@ function* fallDue(tx: Transaction, row: Row): Program<void> {
   const dueAt = Number(row.next_at)
   const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
   yield* update(row, "next_at = ?", nextFire(schedule, now))
+  // what has not been done while it was paused is not made up for
+  if (registryOf(tx).byKey(Number(row.function))?.paused !== undefined) {
+    yield* update(row, "skipped = skipped + 1")
+    return
+  }
   // none passes those that have waited
   if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
   else yield* holdBack(tx, row, scheduledAt)

@@ -8,10 +8,18 @@ interface OfRun {
   readonly environment: string
 }
 
+/** What a run is a fork of. */
+export interface ForkedFrom {
+  readonly runId: string
+  /** The step, as it was named, up to which its steps are copied; absent where none are. */
+  readonly step?: string
+}
+
 export type RunActivity =
   | (OfRun & {
       readonly _tag: "RunStarted"
       readonly at: number
+      readonly forkedFrom?: ForkedFrom
     })
   /** A step finished, or its failures are used up. */
   | (OfRun & {

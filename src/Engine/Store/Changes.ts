@@ -107,8 +107,19 @@ export interface FunctionChange {
   readonly registration: FunctionRegistration
   /** It is kept for the sake of its runs: nothing starts it, and nobody lists it. */
   readonly deleted?: boolean
+  /** New runs of it wait. */
+  readonly paused?: StoredPause
+  /** Runs of it may be pinned to the version that they began with, or have been. */
+  readonly pins?: boolean
   /** It was not registered like this before. */
   readonly changed?: "new" | "changed"
+}
+
+/** Since when a function is paused, in epoch milliseconds, and by whom. */
+export interface StoredPause {
+  readonly at: number
+  readonly by: string
+  readonly reason?: string
 }
 
 /** A configuration as it was written. */

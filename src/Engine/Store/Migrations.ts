@@ -575,5 +575,40 @@ CREATE TABLE search_paths (
   below INTEGER,
   PRIMARY KEY (function, path)
 ) WITHOUT ROWID;
+`,
+  `
+-- paused_at: since when new runs of the function wait. pins: 1 once the function has pinned runs to the version that they began with.
+ALTER TABLE functions ADD COLUMN paused_at INTEGER;
+ALTER TABLE functions ADD COLUMN paused_by TEXT;
+ALTER TABLE functions ADD COLUMN pause_reason TEXT;
+ALTER TABLE functions ADD COLUMN pins INTEGER NOT NULL DEFAULT 0;
+
+-- pin: of a function that pins runs, the version whose workers alone may have the run; '' for one that none has begun yet.
+-- forked_from: the id of the run that it was forked from. fork_data: what a fork has in place of the data of its event.
+ALTER TABLE runs ADD COLUMN pin TEXT;
+ALTER TABLE runs ADD COLUMN forked_from TEXT;
+ALTER TABLE runs ADD COLUMN fork_data TEXT;
+CREATE INDEX runs_ready_begun ON runs (function, ready_at) WHERE ready_at IS NOT NULL AND started_at IS NOT NULL;
+CREATE INDEX runs_pin ON runs (function, pin, ready_at) WHERE pin IS NOT NULL AND ended_at IS NULL;
+
+-- How functions were registered, version by version: the last ones of each.
+CREATE TABLE function_history (
+  function INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  registration TEXT NOT NULL,
+  PRIMARY KEY (function, version)
+) WITHOUT ROWID;
+INSERT INTO function_history (function, version, at, registration) SELECT key, version, updated_at, registration FROM functions;
+
+-- What people have done to functions and runs, and who: the last entries.
+CREATE TABLE operation_log (
+  seq INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  who TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  details TEXT NOT NULL
+);
 `
 ]

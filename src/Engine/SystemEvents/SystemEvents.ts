@@ -340,7 +340,13 @@ const eventIn = (one: RunActivity): string | undefined => {
 const describe = (one: RunActivity): readonly [string, () => Fields] => {
   switch (one._tag) {
     case "RunStarted":
-      return ["created", () => ({ status: "pending" })]
+      return [
+        "created",
+        () => ({
+          status: "pending",
+          ...(one.forkedFrom === undefined ? {} : { forkedFrom: one.forkedFrom.runId })
+        })
+      ]
     case "RunEnded":
       return [one.status, () => ({ status: one.status, ...result(one.outcome) })]
     case "RunFailed":

@@ -9,11 +9,21 @@ import {
   among,
   variant,
   apart,
-  believed,
-  write
+  believed
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { readyOf, markCold } from "../Functions/ReadyFunctions.ts"
+import { NO_PIN } from "../Functions/Pins.ts"
+import {
+  actorCondition,
+  actorsOf,
+  chooseTaker,
+  type Lane,
+  laneCondition,
+  lanesOf,
+  preferred,
+  type Taker
+} from "./Lanes.ts"
 import { registryOf, acceptsLabels, type RegisteredFunction } from "../Functions/Registry.ts"
 import { SUSPECT_FROM, suspicion, suspectsOf } from "../Runs/Suspects.ts"
 import { heldBack, insertLeased, type NewRun, writeNew } from "../Runs/NewRuns.ts"
@@ -23,17 +33,11 @@ import * as Limits from "../../Limits.ts"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import { endRun } from "../Runs/EndRun.ts"
 import type { Job, JournalEntry } from "../../Protocol/Worker.ts"
-import { jobEvent } from "../Runs/RunEvent.ts"
+import { EVENT_DATA, jobEvent } from "../Runs/RunEvent.ts"
 import { rememberLease } from "../Runs/LeaseMemory.ts"
 import { mark } from "../Runs/RunStats.ts"
 import { MOST_KEPT } from "../Store/RunEnding.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-
-/** A worker with room, while runs are being handed out. */
-export interface Taker {
-  readonly demand: Demand
-  credit: number
-}
 
 /**
  * Leases ready runs of an environment, that of all `demands`, oldest first within a function. Of several workers with room the one with the code that was
@@ -52,16 +56,15 @@ export const claimRuns = inEnvironment(
     for (const key of Array.from(readyOf(tx).hot)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
-      const able = takers.filter(
-        ({ credit, demand }) =>
-          credit > 0 &&
-          demand.functions.has(fn.registration.id) &&
-          acceptsLabels(fn.registration, demand.labels)
+      const present = takers.filter(
+        ({ demand }) =>
+          demand.functions.has(fn.registration.id) && acceptsLabels(fn.registration, demand.labels)
       )
+      const able = present.filter(({ credit }) => credit > 0)
       if (able.length === 0) continue
       markCold(tx, key)
       // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
-      if (!(yield* claimFunction(tx, fn, able, claims))) readyOf(tx).hot.add(key)
+      if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).hot.add(key)
       if (takers.every((taker) => taker.credit === 0)) break
     }
     return claims
@@ -72,7 +75,7 @@ export const claimRuns = inEnvironment(
 
 /** Only what a job needs: every column of a row costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
-  r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
+  r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
   e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace`
 
@@ -83,6 +86,7 @@ function* claimFunction(
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
+  present: ReadonlyArray<Taker>,
   claims: Array<Claim>
 ): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
@@ -91,13 +95,33 @@ function* claimFunction(
   yield* writeNew(tx)
   // the usual answer, for a fraction of what the question in full costs
   if (yield* noneReady(fn)) return true
+  const lanes = fn.pins === true ? lanesOf(fn, takers, present) : [{ takers, present }]
   const none =
     concurrency === undefined
-      ? (yield* claimWhere(tx, fn, takers, claims, "", [])) === "all"
-      : yield* claimLimited(tx, fn, takers, claims, concurrency.limit)
-  if (actorKey === undefined) return none
-  // what is ready may wait for the room of its actor's worker
+      ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
+      : yield* claimLimited(tx, fn, takers, lanes, claims, concurrency.limit)
+  if (actorKey === undefined && fn.pins !== true) return none
+  // what is ready may wait for the room of its actor's worker, or of a worker of its version
   return yield* noneReady(fn)
+}
+
+/** Hands out ready runs lane by lane, as {@link claimWhere} does. */
+function* claimLanes(
+  tx: Transaction,
+  fn: RegisteredFunction,
+  lanes: ReadonlyArray<Lane>,
+  claims: Array<Claim>,
+  condition: string,
+  values: ReadonlyArray<Value>,
+  limit = Number.POSITIVE_INFINITY
+): Program<Claimed> {
+  const atMost = claims.length + limit
+  let worst: Claimed = "all"
+  for (const lane of lanes) {
+    const claimed = yield* claimWhere(tx, fn, lane, claims, condition, values, atMost - claims.length)
+    if (claimed !== "all" && worst !== "some are held back") worst = claimed
+  }
+  return worst
 }
 
 const NONE_READY = statement(
@@ -105,9 +129,18 @@ const NONE_READY = statement(
   `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL @sound(run, key) LIMIT 1`
 )
 
+const NONE_BEGUN_READY = statement(
+  "Claims.noneBegunReady",
+  `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL AND started_at IS NOT NULL @sound(run, key) LIMIT 1`
+)
+
 function* noneReady(fn: RegisteredFunction): Program<boolean> {
-  return (yield* get(NONE_READY, fn.key)) === undefined
+  return (yield* get(fn.paused === undefined ? NONE_READY : NONE_BEGUN_READY, fn.key)) === undefined
 }
+
+/** Of a function that is paused only runs that have begun are handed out. */
+const begunOnly = (fn: RegisteredFunction): string =>
+  fn.paused === undefined ? "" : "AND r.started_at IS NOT NULL"
 
 /** Hands out runs that came into being in this transaction; says whether none is left. */
 function* claimNew(
@@ -201,31 +234,33 @@ const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT 
 /** What was handed out of the ready runs: all, not all, or not those that are tried apart from others which are out. */
 type Claimed = "all" | "not all" | "some are held back"
 
-/** Hands out ready runs that satisfy `condition`, at most `limit` of them. */
+/** Hands out ready runs of a lane that satisfy `condition`, at most `limit` of them. */
 function* claimWhere(
   tx: Transaction,
   fn: RegisteredFunction,
-  takers: ReadonlyArray<Taker>,
+  lane: Lane,
   claims: Array<Claim>,
   condition: string,
   values: ReadonlyArray<Value>,
-  limit = Number.POSITIVE_INFINITY
+  limit: number
 ): Program<Claimed> {
+  const { pin, takers } = lane
   const atMost = claims.length + limit
   let areApart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
     if (wanted === 0) return areApart ? "some are held back" : "not all"
-    const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
+    const actors = actorsOf(fn, lane)
     const rows = yield* among(
       tx,
       "run",
       [variant("Claims.claimWhere", READY_KEYS), fn.key],
       variant(
         "Claims.claimWhere",
-        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} @sound(run, r.key) ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at, r.key LIMIT ?`
+        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${begunOnly(fn)} ${laneCondition(fn, lane)} ${condition} @sound(run, r.key) ${actors === undefined ? "" : actorCondition(lane)} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at, r.key LIMIT ?`
       ),
       fn.key,
+      ...(pin === undefined ? [] : [pin]),
       ...values,
       ...(actors === undefined ? [] : [actors]),
       wanted
@@ -233,7 +268,7 @@ function* claimWhere(
     const before = claims.length
     let heldBack = false
     for (const row of rows) {
-      const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, takers, claims))
+      const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims))
       heldBack = !isOut || heldBack
     }
     const claimed = claims.length - before
@@ -253,28 +288,18 @@ function* claimWhere(
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
-/** Runs whose actor is bound to a worker without room are left out: they would stand in the way of others. */
-const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
-  WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
-
-const withRoom = (takers: ReadonlyArray<Taker>): string =>
-  JSON.stringify(takers.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
-
 const creditOf = (takers: ReadonlyArray<Taker>): number =>
   takers.reduce((sum, taker) => sum + taker.credit, 0)
 
-const CLAIM_LIMITED = statement(
-  "Claims.claimLimited",
-  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key IS NOT NULL ORDER BY concurrency_key LIMIT 1"
-)
+/** The first concurrency key after another one, in a function or in what of it has begun. */
+const nextKey = (fn: RegisteredFunction, condition: string) =>
+  variant(
+    "Claims.nextKey",
+    `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND concurrency_key ${condition} ORDER BY concurrency_key LIMIT 1`
+  )
 
-const CLAIM_LIMITED_2 = statement(
-  "Claims.claimLimited.2",
-  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key > ? ORDER BY concurrency_key LIMIT 1"
-)
-
-const CLAIM_LIMITED_3 = statement(
-  "Claims.claimLimited.3",
+const HELD_OF_KEY = statement(
+  "Claims.heldOfKey",
   `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
 )
 
@@ -283,6 +308,7 @@ function* claimLimited(
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
+  lanes: ReadonlyArray<Lane>,
   claims: Array<Claim>,
   limit: number
 ): Program<boolean> {
@@ -290,41 +316,49 @@ function* claimLimited(
   let heldBack = false
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
-      after === undefined ? yield* get(CLAIM_LIMITED, fn.key) : yield* get(CLAIM_LIMITED_2, fn.key, after)
+      after === undefined
+        ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
+        : yield* get(nextKey(fn, "> ?"), fn.key, after)
     // runs from before the function had a limit have no key, and none applies to them
     if (next === undefined) {
-      const rest = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+      const rest = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
       return rest === "all" && !heldBack
     }
     after = String(next.concurrency_key)
-    const held = yield* get(CLAIM_LIMITED_3, fn.key, after)
+    const held = yield* get(HELD_OF_KEY, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
-    const claimed = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    const claimed = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key = ?", [after], room)
     // the end of a lease of its own key is not what they wait for
     if (claimed === "some are held back") heldBack = true
   }
   return false
 }
 
-const CLAIM = `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL,
-     started_at = coalesce(started_at, ?), updated_at = ?
+const claim = (
+  more: string
+): string => `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL,
+     started_at = coalesce(started_at, ?), updated_at = ?${more}
    WHERE key = ? AND ${moves.claimed.where}`
+const CLAIM = claim("")
+const CLAIM_AND_PIN = claim(", pin = ?")
 
 /** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
 function* claimRow(
   tx: Transaction,
   fn: RegisteredFunction,
   row: Row,
-  takers: ReadonlyArray<Taker>,
+  lane: Lane,
   claims: Array<Claim>
 ): Program<boolean> {
+  const { takers } = lane
   const losses = yield* suspicion(row)
   const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
-  const taker = yield* chooseTaker(fn, row, able)
+  const taker = yield* chooseTaker(fn, row, able, lane)
   if (taker === undefined) return losses === 0
   const key = Number(row.key)
-  const journal = row.started_at === null ? [] : yield* readJournal(tx, key)
+  const isFresh = row.started_at === null && row.forked_from === null
+  const journal = isFresh ? [] : yield* readJournal(tx, key)
   const excess =
     journal.length > Limits.stepsPerRun
       ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps")
@@ -348,14 +382,17 @@ function* claimRow(
   const { demand } = taker
   const now = tx.now()
   const jobId = tx.ids.job()
+  // the version that a run begins with is the one that it stays with
+  const pins = lane.pin === NO_PIN && fn.registration.versioning === "pin"
   const changed = yield* believed(
-    variant("Claims.claimRow", CLAIM),
+    variant("Claims.claimRow", pins ? CLAIM_AND_PIN : CLAIM),
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
     demand.leaseMs ?? null,
     now,
     now,
+    ...(pins ? [demand.functions.get(fn.registration.id) ?? NO_PIN] : []),
     key
   )
   yield* mustMove(key, "claimed", changed)
@@ -370,7 +407,7 @@ function* claimRow(
     generation: Number(row.generation),
     event: jobEvent(row),
     journal,
-    open: row.started_at === null ? [] : yield* readOpenSteps(key),
+    open: isFresh ? [] : yield* readOpenSteps(key),
     lingerMs: Number(row.linger_ms),
     createdAt: Number(row.created_at),
     transactions: true,
@@ -407,52 +444,6 @@ const READ_ROLLBACK = statement("Claims.readRollback", "SELECT error, compensati
 function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
   const row = yield* get(READ_ROLLBACK, run)
   return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
-}
-
-const CHOOSE_TAKER = statement(
-  "Claims.chooseTaker",
-  "SELECT worker FROM actors WHERE function = ? AND actor = ?"
-)
-
-const CHOOSE_TAKER_2 = statement(
-  "Claims.chooseTaker.2",
-  "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?)"
-)
-
-/** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
-function* chooseTaker(
-  fn: RegisteredFunction,
-  row: Row,
-  takers: ReadonlyArray<Taker>
-): Program<Taker | undefined> {
-  if (row.actor === null) return preferred(fn, takers)
-  const bound = yield* get(CHOOSE_TAKER, fn.key, row.actor!)
-  if (bound !== undefined) {
-    return takers.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
-  }
-  const taker = preferred(fn, takers)
-  if (taker !== undefined) {
-    yield* write(CHOOSE_TAKER_2, fn.key, row.actor!, taker.demand.workerId)
-  }
-  return taker
-}
-
-const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker | undefined => {
-  let best: Taker | undefined
-  let bestMatches = false
-  for (const taker of takers) {
-    if (taker.credit <= 0) continue
-    const matches = taker.demand.functions.get(fn.registration.id) === fn.registration.codeHash
-    if (
-      best === undefined ||
-      (matches && !bestMatches) ||
-      (matches === bestMatches && taker.credit > best.credit)
-    ) {
-      best = taker
-      bestMatches = matches
-    }
-  }
-  return best
 }
 
 const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {

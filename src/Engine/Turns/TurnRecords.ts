@@ -5,7 +5,7 @@ import type { Job, Notice } from "../../Protocol/Worker.ts"
 export interface Demand {
   readonly workerId: string
   readonly environment: string
-  /** Function id to code hash, as the worker registered them. */
+  /** Function id to what its code is called, as the worker registered them. */
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number

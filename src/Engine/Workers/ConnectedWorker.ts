@@ -16,8 +16,11 @@ import type { Holder } from "../Runs/Stuck.ts"
 /** A connected worker. */
 export interface Connected {
   readonly registration: WorkerRegistration
+  /** What the code of each is called, by the id of the function. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
+  /** Whether it has a function that pins runs. */
+  readonly pins: boolean
   readonly handlers: WorkerHandlers
   readonly transport: string
   readonly connectedAt: number

@@ -6,6 +6,7 @@ import type { LiveWorker } from "../Runs/Explain.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import type { RunningAt } from "../Runs/RunningNow.ts"
 import type { Holder } from "../Runs/Stuck.ts"
+import { codeVersionOf } from "../../Versioning.ts"
 import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
 
@@ -25,11 +26,12 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** Connects a worker; it takes the place of one with its id. */
   add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): Connected {
-    const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
+    const functions = new Map(registration.functions.map((fn) => [fn.id, codeVersionOf(fn)]))
     const worker: Connected = {
       registration,
       functions,
       functionIds: new Set(functions.keys()),
+      pins: registration.functions.some(({ versioning }) => versioning === "pin"),
       handlers,
       transport: options.transport,
       connectedAt: options.connectedAt,
@@ -80,6 +82,7 @@ export class ConnectedWorkers implements LiveWorkersService {
         worker.limits?.isLimited() === true
           ? new Set([...worker.functionIds].filter((id) => this.mayRun(worker, id)))
           : worker.functionIds,
+      codeVersions: worker.functions,
       turnLimits: worker.turnLimits,
       ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
       ...(worker.problem === undefined ? {} : { problem: worker.problem }),

@@ -63,7 +63,15 @@ export class DispatchService {
   /** Claims at most `n` runs for a worker now, whatever its credit. */
   take(worker: Connected, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
     return Effect.flatMap(
-      this.#store.write(Claims.claimRuns(worker.registration.environment, [this.#demandOf(worker, n)])),
+      this.#store.write(
+        Claims.claimRuns(worker.registration.environment, [
+          this.#demandOf(worker, n),
+          // those who have no part in it are there all the same
+          ...[...this.connected.all()]
+            .filter((other) => other.pins && other !== worker && isBeside(other, worker))
+            .map((other) => this.#demandOf(other, 0))
+        ])
+      ),
       (claims) =>
         Effect.map(
           Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
@@ -169,6 +177,11 @@ export class DispatchService {
     const demands: Array<Demand> = []
     for (const worker of this.connected.all()) {
       if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
+    }
+    if (demands.length === 0) return demands
+    // runs that are pinned ask who is there, with room or without
+    for (const worker of this.connected.all()) {
+      if (worker.pins && worker.credit <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
     return demands
   }
@@ -326,6 +339,9 @@ export class DispatchService {
     })
   }
 }
+
+const isBeside = (one: Connected, other: Connected): boolean =>
+  one.reachable && one.registration.environment === other.registration.environment
 
 /** What was claimed, and why not all could be. */
 interface Claimed {

@@ -19,6 +19,7 @@ import { type Call, type Route, json, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
+import { functionRoutes } from "./FunctionRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
 import { pushRoutes } from "./PushRoutes.ts"
 import { accessRoutes } from "./AccessRoutes.ts"
@@ -90,6 +91,7 @@ export const clientRoutes = (
     answering(functionRows.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
+    ...functionRoutes(engine),
     listing(workerRows.restWorkers, (call) =>
       Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
         workers

@@ -27,6 +27,9 @@ export const toRegistration = (request: FunctionRequest): FunctionRegistration =
     ...(request.searchBy === undefined ? {} : { searchBy: request.searchBy }),
     ...(request.recording === undefined ? {} : { recording: request.recording }),
     ...(request.recordingRetention ? { recordingRetention: request.recordingRetention } : {}),
+    ...(request.version ? { version: request.version } : {}),
+    ...(request.versioning === undefined ? {} : { versioning: request.versioning }),
+    ...(request.keepRuns === undefined ? {} : { keepRuns: request.keepRuns }),
     ...(metadata === undefined ? {} : { metadata })
   })
 }

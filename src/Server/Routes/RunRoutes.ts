@@ -13,6 +13,7 @@ import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import type { Row } from "../../Protocol/Row.ts"
+import { rows as forkRows } from "../../Protocol/RunForks.ts"
 import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Protocol/Runs.ts"
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
@@ -138,6 +139,30 @@ export const runRoutes = (
     ),
     answering(rows.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
     replying(rows.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
+    reading(forkRows.forkRun, "ForkRun", ({ data, from, steps }, call) =>
+      Effect.map(
+        Effect.flatMap(
+          engine.operations.in(call.environment, call.caller).forkRun(variable(call, "id"), {
+            ...(from === undefined ? {} : { from }),
+            ...(steps === undefined ? {} : { steps }),
+            ...(data === undefined ? {} : { data })
+          }),
+          (run) => steered(call, run)
+        ),
+        encodeRun
+      )
+    ),
+    reading(forkRows.moveRun, "MoveRun", ({ version }, call) =>
+      Effect.map(
+        Effect.flatMap(
+          engine.operations
+            .in(call.environment, call.caller)
+            .moveRun(variable(call, "id"), version === undefined ? {} : { version }),
+          (run) => steered(call, run)
+        ),
+        encodeRun
+      )
+    ),
     reading(rows.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
     reading(rows.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
   ]

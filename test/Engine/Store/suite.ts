@@ -23,6 +23,7 @@ import { streamsSuite } from "./suite/Streams.ts"
 import { suspectsSuite } from "./suite/Suspects.ts"
 import { turnsSuite } from "./suite/Turns.ts"
 import { upkeepSuite } from "./suite/Upkeep.ts"
+import { versionsSuite } from "./suite/Versions.ts"
 import { waitsSuite } from "./suite/Waits.ts"
 
 /** Runs the suite on a store that is empty whenever `makeStore` is built. */
@@ -46,6 +47,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     findingSuite(test)
     dueSuite(test)
     upkeepSuite(test)
+    versionsSuite(test)
     kvSuite(test)
     accessSuite(test)
     randomWalkSuite(test)

@@ -49,7 +49,13 @@ export const functions: Noun = {
         "no attempts": withField("retry", { maxAttempts: 0 }),
         "a limit of 0": withField("concurrency", { limit: 0 }),
         "a negative timeout": withField("timeoutMs", -1),
-        "a retention that is none": withField("recordingRetention", "for ever")
+        "a retention that is none": withField("recordingRetention", "for ever"),
+        "a version": withField("version", "2"),
+        "a version of nothing": withField("version", " "),
+        "runs that are pinned": withField("versioning", "pin"),
+        "a versioning that is none": withField("versioning", "some"),
+        "what is kept": withField("keepRuns", { completed: 86_400_000, failed: "forever" }),
+        "what is kept of none": withField("keepRuns", { completed: -1 })
       }
     },
     getFunction: {
@@ -58,6 +64,37 @@ export const functions: Noun = {
     },
     listFunctions: { call: () => ({ body: {} }), pages: "query" },
     restFunctions: { call: () => ({}), pages: "query" },
+    pauseFunction: {
+      call: () => ({ variables: { id: "pack-order" }, body: { reason: "the bank is down", by: "me" } }),
+      more: {
+        "one that is not there": () => ({ variables: { id: "nobody" }, body: {} }),
+        "without a reason": () => ({ variables: { id: "ship-order" }, body: {} }),
+        "a long reason": () => ({ variables: { id: "ship-order" }, body: { reason: "a".repeat(4097) } })
+      }
+    },
+    resumeFunction: {
+      call: () => ({ variables: { id: "pack-order" } }),
+      more: { "one that is not there": () => ({ variables: { id: "nobody" } }) }
+    },
+    runFunction: {
+      free: ["data"],
+      call: () => ({
+        variables: { id: "ship-order" },
+        body: { data: { id: "o-1" }, idempotencyKey: "run once" }
+      }),
+      more: {
+        "one with a schedule": () => ({ variables: { id: "pack-order" }, body: {} }),
+        "one that is not there": () => ({ variables: { id: "nobody" }, body: {} })
+      }
+    },
+    functionHistory: {
+      call: () => ({ variables: { id: "pack-order" } }),
+      more: { "one that is not there": () => ({ variables: { id: "nobody" } }) }
+    },
+    liveVersions: {
+      call: () => ({ query: "function_id=pack-order" }),
+      more: { all: () => ({}), "one that is not there": () => ({ query: "function_id=nobody" }) }
+    },
     deleteFunction: {
       fresh: async (rig, _, n) => {
         await rpc(rig, "RegisterFunction", { id: `old-${n}` })

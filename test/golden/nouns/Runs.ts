@@ -148,6 +148,35 @@ export const runs: Noun = {
     restResumeRun: again("run_id", "PauseRun"),
     cancelRun: byId((id) => ({ id, reason: "over" })),
     retryRun: again("id", "CancelRun"),
+    forkRun: {
+      free: ["steps", "data"],
+      fresh: async (_, { completed = "" }) => ({ id: completed }),
+      call: ({ id = "" }) => ({
+        variables: { id },
+        body: { from: "pack", steps: { charge: { paid: "by hand" } }, data: { id: "o-2" } }
+      }),
+      more: {
+        ...ofEachState(({ id = "" }) => ({ variables: { id }, body: {} })),
+        "without a body": ({ completed = "" }) => ({ variables: { id: completed } }),
+        "one that is not there": () => ({ variables: { id: "run_none" }, body: {} }),
+        "from a step that is not there": ({ completed = "" }) => ({
+          variables: { id: completed },
+          body: { from: "post" }
+        }),
+        "a result for a step that is not there": ({ completed = "" }) => ({
+          variables: { id: completed },
+          body: { steps: { post: 1 } }
+        })
+      }
+    },
+    moveRun: {
+      fresh: async (_, { sleeping = "" }) => ({ id: sleeping }),
+      call: ({ id = "" }) => ({ variables: { id }, body: { version: "2" } }),
+      more: {
+        ...ofEachState(({ id = "" }) => ({ variables: { id }, body: {} })),
+        "one that is not there": () => ({ variables: { id: "run_none" }, body: {} })
+      }
+    },
     getRunSteps: byId((id) => ({ id })),
     restRunSteps: { ...inPath, pages: "query" },
     patchStep: patch("stepId"),

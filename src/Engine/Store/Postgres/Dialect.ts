@@ -97,7 +97,7 @@ const make = (source: string, name: string): Translated => {
     ),
     returning: prepared(
       "r",
-      `${text} RETURNING ${/^\s*INSERT INTO access_log\b/.test(source) ? "seq" : "key"} AS key`
+      `${text} RETURNING ${/^\s*INSERT INTO (access|operation)_log\b/.test(source) ? "seq" : "key"} AS key`
     ),
     keyed:
       keyed === undefined

@@ -1,0 +1,117 @@
+/** Functions of a server elsewhere. */
+import * as Effect from "effect/Effect"
+import { encodeJson, textOf } from "../Json.ts"
+import { checkIdempotencyKey, checkName } from "../Limits.ts"
+import { CODE_HASH_KEY } from "../Protocol/Functions.ts"
+import * as functions from "../Protocol/Functions.ts"
+import type { EffectKind } from "./Client.ts"
+import type { FunctionsApi } from "./Functions.ts"
+import * as Answers from "./HttpAnswers.ts"
+import { checked, done, object, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
+import type { RowCalls } from "./RowCalls.ts"
+
+/** The methods over a connection. */
+export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<EffectKind>> => {
+  /** Servers without the endpoint have no such thing. */
+  const onlyOurs = (what: string, id: string, instead: string) => ({
+    variables: { id },
+    orElse: withoutEndpoint(`${what}(${quote(id)})`, instead)
+  })
+  const named = (functionId: string) => checked(() => checkName("function id", functionId))
+
+  return {
+    listFunctions: () =>
+      Effect.map(
+        all(functions.restFunctions, "listFunctions", ({ functions }) => functions),
+        (found) => found.map(functionOf)
+      ),
+    deleteFunction: (functionId) =>
+      Effect.flatMap(named(functionId), (id) =>
+        Effect.asVoid(
+          ask<object, unknown>(
+            functions.deleteFunction,
+            "deleteFunction",
+            onlyOurs("deleteFunction", id, "Its runs wait until a worker has the function"),
+            () => done
+          )
+        )
+      ),
+    pauseFunction: (functionId, options = {}) =>
+      Effect.flatMap(named(functionId), (id) =>
+        Effect.map(
+          ask(functions.pauseFunction, "pauseFunction", {
+            ...onlyOurs("pauseFunction", id, "pauseRun pauses one run"),
+            body: options
+          }),
+          functionOf
+        )
+      ),
+    resumeFunction: (functionId) =>
+      Effect.flatMap(named(functionId), (id) =>
+        Effect.map(
+          ask(functions.resumeFunction, "resumeFunction", {
+            ...onlyOurs("resumeFunction", id, "Nothing is paused there")
+          }),
+          functionOf
+        )
+      ),
+    runFunction: (functionId, data, { idempotencyKey } = {}) =>
+      Effect.flatMap(
+        Effect.all([
+          named(functionId),
+          checked(() => ({
+            text: object({
+              data: encodeJson(data, `data for function ${quote(functionId)}`),
+              idempotencyKey:
+                idempotencyKey === undefined ? undefined : JSON.stringify(checkIdempotencyKey(idempotencyKey))
+            })
+          }))
+        ]),
+        ([id, { text }]) =>
+          ask(
+            functions.runFunction,
+            "runFunction",
+            {
+              ...onlyOurs("runFunction", id, "Emit an event that it listens to"),
+              body: text,
+              repeatable: idempotencyKey !== undefined
+            },
+            Answers.readRun
+          )
+      ),
+    functionHistory: (functionId) =>
+      Effect.flatMap(named(functionId), (id) =>
+        Effect.map(
+          ask(
+            functions.functionHistory,
+            "functionHistory",
+            onlyOurs("functionHistory", id, "listFunctions says how it is registered now")
+          ),
+          ({ versions }) => versions
+        )
+      ),
+    liveVersions: (functionId) =>
+      Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : named(functionId), (id) =>
+        Effect.map(
+          ask(functions.liveVersions, "liveVersions", {
+            ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
+            orElse: withoutEndpoint("liveVersions()", "No run there belongs to a version")
+          }),
+          ({ versions }) => versions
+        )
+      )
+  }
+}
+
+/** Other servers say less of a function. */
+const functionOf = ({ metadata, ...fn }: functions.FunctionAnswer): functions.FunctionInfo => {
+  const codeHash = fn.codeHash || textOf(metadata?.[CODE_HASH_KEY])
+  return {
+    ...fn,
+    name: fn.name || fn.id,
+    codeHash,
+    codeVersion: fn.codeVersion || codeHash,
+    updatedAt: fn.updatedAt || fn.createdAt
+  }
+}

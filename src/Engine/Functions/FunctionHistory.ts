@@ -1,0 +1,100 @@
+/** How a function was registered, version by version, and which of its versions have unfinished runs. */
+import { isDeepStrictEqual } from "node:util"
+import type { FunctionVersion } from "../../Client/Client.ts"
+import { FunctionNotFoundError } from "../../Errors.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { codeVersionOf } from "../../Versioning.ts"
+import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { pinnedRuns } from "./Pins.ts"
+import { registryOf } from "./Registry.ts"
+
+/** Versions of a function that are kept. */
+const KEPT = 50
+
+const KEEP_HISTORY = statement(
+  "FunctionHistory.keepHistory",
+  `INSERT INTO function_history (function, version, at, registration) VALUES (?, ?, ?, ?)
+     ON CONFLICT (function, version) DO UPDATE SET at = excluded.at, registration = excluded.registration`
+)
+const KEEP_HISTORY_2 = statement(
+  "FunctionHistory.keepHistory.2",
+  "DELETE FROM function_history WHERE function = ? AND version <= ?"
+)
+
+/** The function is registered like this from now on. `registration` is JSON text. */
+export function* keepHistory(
+  tx: Transaction,
+  functionKey: number,
+  version: number,
+  registration: string
+): Program<void> {
+  yield* write(KEEP_HISTORY, functionKey, version, tx.now(), registration)
+  yield* write(KEEP_HISTORY_2, functionKey, version - KEPT)
+}
+
+const READ_HISTORY = statement(
+  "FunctionHistory.readHistory",
+  "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
+)
+
+/** The versions of a function that are kept, newest first. */
+export const functionHistory = inEnvironment(
+  "functionHistory",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string
+  ): Program<Array<FunctionVersion>, FunctionNotFoundError> {
+    const fn = registryOf(tx).get(environment, id)
+    if (fn === undefined) return yield* refuse(new FunctionNotFoundError(id))
+    const live = new Map(
+      (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
+    )
+    const rows = yield* all(READ_HISTORY, fn.key)
+    // written by `registerFunctions`
+    const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
+    return rows.map((row, i): FunctionVersion => {
+      const registration = registrations[i]!
+      const before = registrations[i + 1]
+      const codeVersion = codeVersionOf(registration)
+      return {
+        version: Number(row.version),
+        at: new Date(Number(row.at)).toISOString(),
+        codeVersion,
+        ...(before === undefined ? {} : { changed: differing(before, registration) }),
+        liveRuns: live.get(codeVersion) ?? 0,
+        // all of it is JSON
+        registration: { ...registration }
+      }
+    })
+  },
+  (_, id) => `read the history of function "${id}"`
+)
+
+const differing = (before: FunctionRegistration, after: FunctionRegistration): Array<string> => {
+  const names = new Set([...Object.keys(before), ...Object.keys(after)]) as Set<keyof FunctionRegistration>
+  return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
+}
+
+/** What the code of a function was called at some time that is kept, newest first. */
+export function* knownVersions(functionKey: number): Program<ReadonlyArray<string>> {
+  const rows = yield* all(READ_HISTORY, functionKey)
+  return [
+    ...new Set(
+      rows.map((row) => codeVersionOf(parseStored(String(row.registration)) as FunctionRegistration))
+    )
+  ]
+}
+
+/** The unfinished runs of a function by the version that they are pinned to, that of the latest code among them. */
+export const countPinned = inEnvironment(
+  "countPinned",
+  function* (tx: Transaction, environment: string, id: string) {
+    const fn = registryOf(tx).get(environment, id)
+    if (fn === undefined) return undefined
+    return { latest: codeVersionOf(fn.registration), pinned: yield* pinnedRuns(fn) }
+  },
+  (_, id) => `count the runs of function "${id}"`
+)

@@ -1,0 +1,15 @@
+/** What is stored of the pause of a function. */
+import type { StoredPause } from "../Store/Changes.ts"
+import type { Row } from "../Store/Program.ts"
+
+/** The pause in a row of `functions`, for what is remembered of the function. */
+export const pauseIn = (row: Row | undefined): { readonly paused?: StoredPause } =>
+  row === undefined || row.paused_at === null
+    ? {}
+    : {
+        paused: {
+          at: Number(row.paused_at),
+          by: String(row.paused_by),
+          ...(row.pause_reason === null ? {} : { reason: String(row.pause_reason) })
+        }
+      }

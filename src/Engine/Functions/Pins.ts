@@ -1,0 +1,53 @@
+/** Runs that are pinned to the version of their function that they began with. */
+import { remembered } from "../Store/Memory.ts"
+import { all, forEach, get, type Program, statement, write } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import type { RegisteredFunction } from "./Registry.ts"
+
+/** What stands for the version of a run that none has begun yet. */
+export const NO_PIN = ""
+
+/** Functions that pin since this transaction: what is remembered of them says so after it. */
+const pinsSince = remembered<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
+
+/** Whether runs of the function may be pinned. */
+export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>
+  fn.pins === true || pinsSince(tx).has(fn.key)
+
+const BEGIN_PINNING = statement(
+  "Pins.beginPinning",
+  `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
+)
+
+/** The function pins runs for the first time: those that are there are pinned by their next turn. */
+export function* beginPinning(tx: Transaction, functionKey: number): Program<void> {
+  pinsSince(tx).add(functionKey)
+  yield* write(BEGIN_PINNING, functionKey)
+}
+
+const PINNED = statement(
+  "Pins.pinned",
+  `SELECT pin, count(*) AS n, min(key) AS oldest FROM runs
+     WHERE function = ? AND pin IS NOT NULL AND ended_at IS NULL GROUP BY pin ORDER BY pin`
+)
+const ID_OF = statement("Pins.idOf", "SELECT id FROM runs WHERE key = ?")
+
+interface Pinned {
+  readonly codeVersion: string
+  readonly liveRuns: number
+  readonly oldestRunId?: string
+}
+
+/** How many unfinished runs of a function are pinned to which version. */
+export function* pinnedRuns(fn: RegisteredFunction): Program<ReadonlyArray<Pinned>> {
+  if (fn.pins !== true) return []
+  const rows = (yield* all(PINNED, fn.key)).filter(({ pin }) => pin !== NO_PIN)
+  return yield* forEach(rows, function* ({ n, oldest, pin }): Program<Pinned> {
+    const row = yield* get(ID_OF, oldest!)
+    return {
+      codeVersion: String(pin),
+      liveRuns: Number(n),
+      ...(row === undefined ? {} : { oldestRunId: String(row.id) })
+    }
+  })
+}

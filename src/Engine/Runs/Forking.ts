@@ -1,0 +1,222 @@
+/** A new run from what another one has recorded, and a run that goes on with another version of its function. */
+import type { Run } from "../../Client/Client.ts"
+import {
+  FunctionNotFoundError,
+  InvalidStateError,
+  type RunNotFoundError,
+  StepNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
+import { decodeJson, type JsonText } from "../../Json.ts"
+import { codeVersionOf } from "../../Versioning.ts"
+import { knownVersions } from "../Functions/FunctionHistory.ts"
+import { NO_PIN } from "../Functions/Pins.ts"
+import { markReady } from "../Functions/ReadyFunctions.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import {
+  affected,
+  all,
+  forEach,
+  inEnvironment,
+  type Program,
+  refuse,
+  statement,
+  write
+} from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { invocationView, triggerView } from "./RunEvent.ts"
+import { createRun, findRun, getRun } from "./RunRows.ts"
+import { statusIn } from "./StatusRows.ts"
+import { findStep, undoneSteps } from "./Steering.ts"
+import { patchedKind } from "./StepKinds.ts"
+import { RUN_ITSELF } from "./WaitKinds.ts"
+
+interface Fork {
+  /** Name or step id of the first step that is not copied. */
+  readonly from?: string
+  /** Results by name or step id. */
+  readonly steps?: ReadonlyArray<readonly [step: string, value: JsonText]>
+  readonly data?: JsonText
+}
+
+/** What runs a compensation has no part in a fork: its handler registers the compensations of copied steps again. */
+const COPY_STEPS = statement(
+  "Forking.copySteps",
+  `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
+     SELECT CAST(? AS INTEGER), step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait FROM steps
+     WHERE run = ? AND seq < ? AND kind <> 'compensate' AND step_key NOT IN (SELECT value FROM json_each(?))`,
+  {
+    postgres: `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
+     SELECT CAST(? AS BIGINT), step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait FROM steps
+     WHERE run = ? AND seq < ? AND kind <> 'compensate' AND step_key NOT IN (SELECT value FROM json_each(?))`
+  }
+)
+const GIVE_STEP = statement(
+  "Forking.giveStep",
+  "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
+)
+const ADD_STEP = statement(
+  "Forking.addStep",
+  `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
+     VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?)`
+)
+
+/**
+ * Creates a run with the steps that another one has recorded before one of them. What a rollback has undone is not copied: it runs
+ * again.
+ */
+export const forkRun = inEnvironment(
+  "forkRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    { data, from, steps = [] }: Fork
+  ): Program<Run, FunctionNotFoundError | RunNotFoundError | StepNotFoundError | ValidationError> {
+    const row = yield* findRun(tx, environment, runId)
+    const fn = registryOf(tx).byKey(Number(row.function))
+    if (fn === undefined || fn.deleted === true)
+      return yield* refuse(new FunctionNotFoundError(fn?.registration.id ?? String(row.function)))
+    const before = from === undefined ? 0 : yield* findStep(row, from)
+    const undone = yield* undoneSteps(row)
+    const given = yield* forEach(steps, function* ([step, value]): Program<
+      Given,
+      StepNotFoundError | ValidationError
+    > {
+      return { ...(yield* findGiven(row, step)), value }
+    })
+    const twice = given.find(({ stepKey }, i) => given.slice(0, i).some((other) => other.stepKey === stepKey))
+    if (twice !== undefined) {
+      return yield* refuse(
+        new ValidationError(`forkRun: \`steps\` has two results for step "${runId}:${twice.stepKey}"`)
+      )
+    }
+
+    const now = tx.now()
+    const id = tx.ids.run()
+    const original = yield* triggerView(Number(row.key))
+    const input = row.input === null ? undefined : (data ?? String(row.input))
+    const forkData = row.input !== null ? undefined : (data ?? textOrNone(row.fork_data))
+    const { key } = yield* createRun(tx, {
+      environment: Number(row.environment),
+      fn,
+      event: Number(row.event),
+      view:
+        input !== undefined
+          ? invocationView(id, input, now)
+          : data === undefined
+            ? original
+            : { ...original, data: decodeJson(data) },
+      id,
+      ...(input === undefined ? {} : { data: input }),
+      ...(forkData === undefined ? {} : { forkData }),
+      forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
+    })
+    if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
+    for (const { kind, name, stepKey, value } of given.sort((a, b) => a.seq - b.seq)) {
+      const stored = patchedKind(kind)
+      if ((yield* affected(GIVE_STEP, stored, value, key, stepKey)) === 0)
+        yield* write(ADD_STEP, key, stepKey, tx.nextSeq(), name, stored, value, now, now)
+    }
+    return yield* getRun.in(tx, environment, id)
+  },
+  (_, runId) => `fork run ${runId}`
+)
+
+const textOrNone = (value: unknown): string | undefined => (value == null ? undefined : String(value))
+
+/** A step of the other run whose result is given. */
+interface Found {
+  readonly stepKey: string
+  readonly name: string
+  readonly kind: string
+  readonly seq: number
+}
+interface Given extends Found {
+  readonly value: JsonText
+}
+
+const WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
+const RECORDED = statement(
+  "Forking.recorded",
+  `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
+)
+const OPEN = statement(
+  "Forking.open",
+  `SELECT step_key, name, step_kind AS kind FROM waits WHERE run = ? AND ${WANTED} AND step_key <> '${RUN_ITSELF}'`
+)
+
+function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError | ValidationError> {
+  const values = [run.key!, wanted, wanted, wanted, run.id!] as const
+  const found = [...(yield* all(RECORDED, ...values)), ...(yield* all(OPEN, ...values))]
+  const [row, ...others] = found
+  if (row === undefined) return yield* refuse(new StepNotFoundError(String(run.id), wanted))
+  if (others.length > 0) {
+    return yield* refuse(
+      new ValidationError(
+        `forkRun: \`steps\` names "${wanted}", of which run ${run.id} has ${found.length}: give the result by one of their ids, ` +
+          found
+            .slice(0, 5)
+            .map(({ step_key }) => `"${run.id}:${step_key}"`)
+            .join(", ")
+      )
+    )
+  }
+  return {
+    stepKey: String(row.step_key),
+    name: String(row.name),
+    kind: String(row.kind),
+    seq: row.seq === undefined ? Number.MAX_SAFE_INTEGER : Number(row.seq)
+  }
+}
+
+const MOVE = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
+
+/** An unfinished run that is pinned goes on with the latest version of its function, or with another one; says with which. */
+export const moveRun = inEnvironment(
+  "moveRun",
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string,
+    version: string | undefined
+  ): Program<
+    { readonly run: Run; readonly before: string; readonly after: string },
+    FunctionNotFoundError | RunNotFoundError | InvalidStateError | ValidationError
+  > {
+    const row = yield* findRun(tx, environment, runId)
+    if (row.ended_at !== null) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version. Fork it for a new run with the latest code.`
+        )
+      )
+    }
+    const fn = registryOf(tx).byKey(Number(row.function))
+    if (row.pin === null || row.pin === NO_PIN || fn === undefined) {
+      return yield* refuse(
+        new InvalidStateError(
+          `Run ${runId} is pinned to no version of its function: any worker that has the function may go on with it.`
+        )
+      )
+    }
+    const after = version ?? codeVersionOf(fn.registration)
+    if (version !== undefined) {
+      const known = yield* knownVersions(fn.key)
+      if (!known.includes(version)) {
+        return yield* refuse(
+          new ValidationError(
+            `Function "${fn.registration.id}" has no version "${version}": it has ${known
+              .slice(0, 10)
+              .map((one) => `"${one}"`)
+              .join(", ")}`
+          )
+        )
+      }
+    }
+    yield* write(MOVE, after, row.key!)
+    markReady(tx, fn.key)
+    return { run: yield* getRun.in(tx, environment, runId), before: String(row.pin), after }
+  },
+  (_, runId, _version?: string) => `move run ${runId} to another version`
+)

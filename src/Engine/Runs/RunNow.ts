@@ -1,0 +1,76 @@
+/** A run that somebody starts, without an event. */
+import type { Run } from "../../Client/Client.ts"
+import { FunctionNotFoundError, RunNotFoundError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { fingerprint, recall, remember } from "../Log/Idempotency.ts"
+import { attempt, inEnvironment, type Program, refuse } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { invocationView } from "./RunEvent.ts"
+import { createRun, getRun } from "./RunRows.ts"
+
+interface Start {
+  readonly data?: JsonText
+  readonly idempotencyKey?: string
+}
+
+/** Starts a run of the function, or finds the one that the same idempotency key has started; says whether it is new. */
+export const startRunNow = inEnvironment(
+  "startRunNow",
+  function* (
+    tx: Transaction,
+    environmentName: string,
+    functionId: string,
+    { data, idempotencyKey }: Start
+  ): Program<{ readonly run: Run; readonly isNew: boolean }, FunctionNotFoundError | RunNotFoundError> {
+    const fn = registryOf(tx).get(environmentName, functionId)
+    if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(functionId))
+    const environment = tx.environment(environmentName)
+    const scope = `run ${functionId}`
+    const print = fingerprint([], [{ name: functionId, data: data ?? "null" }])
+    if (idempotencyKey !== undefined) {
+      const earlier = yield* recall<{ readonly runId: string }>(tx, environment, scope, idempotencyKey, print)
+      // one that was deleted since is started again
+      const run =
+        earlier === undefined
+          ? undefined
+          : yield* attempt(getRun.in(tx, environmentName, earlier.result.runId))
+      if (earlier !== undefined && run !== undefined && !(run instanceof RunNotFoundError)) {
+        if (earlier.conflicting) {
+          tx.changes.warnings.push(
+            `Idempotency key "${idempotencyKey}" was used before to run function "${functionId}" with other data: run ${run.id} stands`
+          )
+        }
+        return { run, isNew: false }
+      }
+    }
+    const id = tx.ids.run()
+    const input = data ?? dataOfFire(fn.registration, tx.now())
+    yield* createRun(tx, {
+      environment,
+      fn,
+      event: yield* endOfLog(),
+      view: invocationView(id, input, tx.now()),
+      id,
+      data: input
+    })
+    if (idempotencyKey !== undefined)
+      yield* remember(tx, environment, scope, idempotencyKey, print, { runId: id })
+    return { run: yield* getRun.in(tx, environmentName, id), isNew: true }
+  },
+  (_, functionId) => `start a run of function "${functionId}"`
+)
+
+/** What a handler finds in the event of a fire of its first schedule, if it has one. */
+const dataOfFire = ({ triggers }: FunctionRegistration, now: number): JsonText => {
+  const schedule = triggers.find(({ cron }) => cron !== undefined)
+  return schedule === undefined
+    ? "null"
+    : JSON.stringify({
+        cron: schedule.cron,
+        timezone: schedule.timezone ?? "UTC",
+        scheduledAt: new Date(now).toISOString()
+      })
+}

@@ -1,0 +1,112 @@
+/** What the fields of the configuration of a function must be, but for its triggers. */
+import { resolveRetry, type RetryConfig } from "./Backoff.ts"
+import { type Duration, positiveDuration } from "./Duration.ts"
+import { ValidationError } from "./Errors.ts"
+import { isObject } from "./Json.ts"
+import { keptRuns } from "./KeepRuns.ts"
+import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
+import { encodeMetadata } from "./Metadata.ts"
+import { isPath } from "./Path.ts"
+import { show } from "./Show.ts"
+import { isSchema } from "./StandardSchema.ts"
+import { versionings } from "./Versioning.ts"
+
+/** How long what was recorded of a run may be kept. */
+export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
+
+export type Check = (value: unknown, label: string) => void
+
+export const must =
+  (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
+  (value, label) => {
+    if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
+  }
+
+const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
+const pathRule = 'a dotted path such as "event.data.customerId"'
+
+/** By the name of the field. */
+export const fieldChecks: { readonly [field: string]: Check } = {
+  name: must(
+    "name",
+    `a string of at most ${nameLength} characters that is not blank`,
+    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
+  ),
+  description: must(
+    "description",
+    `a string of at most ${descriptionLength} characters`,
+    (value) => typeof value === "string" && value.length <= descriptionLength
+  ),
+  retry: (retry, label) => {
+    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
+  },
+  timeout: must(
+    "timeout",
+    "a positive, finite number of milliseconds",
+    (value) => typeof value === "number" && Number.isFinite(value) && value > 0
+  ),
+  concurrency: (concurrency, label) => {
+    must("concurrency", "an object such as { limit: 10 }", isObject)(concurrency, label)
+    const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
+    must(
+      "concurrency.limit",
+      "an integer of at least 1",
+      (value) => Number.isSafeInteger(value) && Number(value) >= 1
+    )(limit, label)
+    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
+  },
+  mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
+  actorKey: must("actorKey", pathRule, isDottedPath),
+  searchBy: (searchBy, label) => {
+    must(
+      "searchBy",
+      `an array of at most ${searchPaths} dotted paths, no two the same, such as ["event.data.orderId"]`,
+      (value) => Array.isArray(value) && value.length <= searchPaths && new Set(value).size === value.length
+    )(searchBy, label)
+    for (const [i, path] of (searchBy as ReadonlyArray<unknown>).entries()) {
+      must(
+        `searchBy[${i}]`,
+        `a dotted path from \`event\` of at most ${nameLength} characters, such as "event.data.orderId"`,
+        (value) =>
+          isDottedPath(value) && /^event[.[]/.test(String(value)) && String(value).length <= nameLength
+      )(path, label)
+    }
+  },
+  schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
+  secrets: (secrets, label) => {
+    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
+    for (const secret of secrets as ReadonlyArray<unknown>) {
+      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
+    }
+  },
+  stepTimeout: (stepTimeout, label) => {
+    positiveDuration(
+      stepTimeout as Duration,
+      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
+    )
+  },
+  recording: must("recording", "true or false", (value) => typeof value === "boolean"),
+  recordingRetention: must(
+    "recordingRetention",
+    `one of ${recordingRetentions.map((word) => `"${word}"`).join(", ")}`,
+    (value) => typeof value === "string" && (recordingRetentions as ReadonlyArray<string>).includes(value)
+  ),
+  version: must(
+    "version",
+    `a string of at most ${nameLength} characters that is not blank, such as "2"`,
+    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
+  ),
+  versioning: must(
+    "versioning",
+    versionings.map((word) => `"${word}"`).join(" or "),
+    (value) => typeof value === "string" && (versionings as ReadonlyArray<string>).includes(value)
+  ),
+  keepRuns: (keepRuns, label) => {
+    keptRuns(keepRuns, `${label}: \`keepRuns\``)
+  },
+  metadata: (metadata, label) => {
+    encodeMetadata(`${label}: \`metadata\``, metadata)
+  }
+}
+
+export const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength

@@ -1,0 +1,48 @@
+/** What clients ask over HTTP of functions that are there: pausing, running, and their versions. */
+import * as Effect from "effect/Effect"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { FunctionNotFoundError } from "../../Errors.ts"
+import { rows } from "../../Protocol/Functions.ts"
+import { encodeRun } from "../../Protocol/Runs.ts"
+import { type Call, type Route, variable } from "../Http/Route.ts"
+import { answering, reading } from "./RowRoute.ts"
+import { readable } from "./RunRoutes.ts"
+
+export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const operations = (call: Call) => engine.operations.in(call.environment, call.caller)
+  const id = (call: Call): string => variable(call, "id")
+  const filled = (text: string | undefined): string | undefined => text || undefined
+  return [
+    reading(rows.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
+      operations(call).pauseFunction(id(call), {
+        ...(filled(by) === undefined ? {} : { by: by! }),
+        ...(filled(reason) === undefined ? {} : { reason: reason! })
+      })
+    ),
+    answering(rows.resumeFunction, (call) => operations(call).resumeFunction(id(call))),
+    reading(rows.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
+      Effect.map(
+        operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
+        (run) => encodeRun(readable(call, run))
+      )
+    ),
+    answering(rows.functionHistory, (call) =>
+      Effect.map(engine.client(call.environment).functionHistory(id(call)), (versions) => ({ versions }))
+    ),
+    answering(rows.liveVersions, (call) => {
+      const wanted = call.query.get("function_id") || undefined
+      if (wanted !== undefined && !call.shows(wanted)) return Effect.fail(new FunctionNotFoundError(wanted))
+      return Effect.map(engine.client(call.environment).liveVersions(wanted), (versions) => ({
+        versions: versions
+          .filter(({ functionId }) => call.shows(functionId))
+          .map((version) => ({
+            ...version,
+            workerIds: version.workerIds.filter(
+              (worker) =>
+                call.caller?.isNotDenied("worker:read", `worker:${worker}`, call.environment) ?? true
+            )
+          }))
+      }))
+    })
+  ]
+}

@@ -1,0 +1,408 @@
+/** Functions that are paused, runs that are pinned to a version, how functions were registered, forks, and what functions keep. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
+import * as FunctionHistory from "../../../../src/Engine/Functions/FunctionHistory.ts"
+import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
+import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
+import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Operations from "../../../../src/Engine/Access/Operations.ts"
+import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
+import {
+  complete,
+  compensate,
+  done,
+  environment,
+  fail,
+  handles,
+  invoke,
+  type Shop,
+  type ShopTest,
+  sleep,
+  success,
+  suspend
+} from "./Shop.ts"
+
+const pause = (shop: Shop, id = "charge", reason?: string) =>
+  shop.store.write(
+    Operations.pauseFunction(environment, id, "local", {
+      by: "me",
+      ...(reason === undefined ? {} : { reason })
+    })
+  )
+const resume = (shop: Shop, id = "charge") =>
+  shop.store.write(Operations.pauseFunction(environment, id, "local"))
+
+const HOUR = 3_600_000
+
+export const versionsSuite = (test: ShopTest): void => {
+  describe("a function that is paused", () => {
+    test("new runs wait until it is resumed, and those that have begun go on", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const begun = yield* shop.start()
+      yield* shop.report(begun, sleep("nap:0", 1000), suspend("nap:0"))
+
+      yield* pause(shop)
+      const { runIds } = yield* shop.emit("order.placed")
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.pass(1000)
+      const again = yield* shop.claimOne()
+      assert.strictEqual(again.runId, begun.runId)
+      yield* shop.report(again, complete())
+      assert.deepStrictEqual(yield* shop.claim(), [])
+
+      yield* shop.register(handles("charge", { codeHash: "new" }))
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* resume(shop)
+      assert.strictEqual((yield* shop.claimOne()).runId, runIds[0])
+    })
+
+    test("so it is with a limit, an actor and a pin", function* (shop) {
+      const fn = handles("charge", {
+        concurrency: { limit: 5, key: "event.data.customer" },
+        actorKey: "event.data.customer",
+        versioning: "pin"
+      })
+      yield* shop.register(fn)
+      const begun = yield* shop.start("order.placed", { customer: "ada" })
+      yield* shop.report(begun, sleep("nap:0", 1000), suspend("nap:0"))
+      yield* pause(shop)
+      const { runIds } = yield* shop.emit("order.placed", { customer: "ada" })
+      yield* shop.emit("order.placed", { customer: "bob" })
+      assert.deepStrictEqual(yield* shop.claim({ credit: 5 }), [])
+      yield* shop.pass(1000)
+      assert.strictEqual((yield* shop.claimOne()).runId, begun.runId)
+      yield* resume(shop)
+      const claimed = yield* shop.claim({ credit: 5 })
+      assert.strictEqual(claimed.length, 2)
+      assert.include(
+        claimed.map(({ runId }) => runId),
+        runIds[0]
+      )
+    })
+
+    test("its schedules start nothing, and nothing is made up for", function* (shop) {
+      yield* shop.register(
+        handles("report", { on: [], triggers: [{ cron: "0 * * * *" }], id: "report" }),
+        handles("other", { on: [], triggers: [{ cron: "0 * * * *" }], id: "other" })
+      )
+      yield* pause(shop, "report")
+      yield* shop.pass(HOUR)
+      const jobs = yield* shop.claim({ credit: 5 })
+      assert.deepStrictEqual(
+        jobs.map(({ functionId }) => functionId),
+        ["other"]
+      )
+      yield* resume(shop, "report")
+      assert.deepStrictEqual(yield* shop.claim({ credit: 5 }), [])
+      yield* shop.pass(HOUR)
+      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 2)
+    })
+
+    test("a run that is started by hand has the data that it is given, or that of a fire", function* (shop) {
+      yield* shop.register(handles("report", { triggers: [{ cron: "0 * * * *" }] }), handles("charge"))
+      const start = (
+        id: string,
+        options: { readonly data?: string; readonly idempotencyKey?: string } = {}
+      ) => Effect.map(shop.store.write(RunNow.startRunNow(environment, id, options)), ({ run }) => run)
+      yield* start("report")
+      const job = yield* shop.claimOne()
+      assert.deepInclude(JSON.parse(job.event.data), { cron: "0 * * * *", timezone: "UTC" })
+      const first = yield* start("charge", { data: '{"orderId":"o-1"}', idempotencyKey: "once" })
+      const second = yield* start("charge", { data: '{"orderId":"o-1"}', idempotencyKey: "once" })
+      assert.strictEqual(second.id, first.id)
+      assert.strictEqual((yield* shop.claimOne()).event.data, '{"orderId":"o-1"}')
+      const error = yield* Effect.flip(start("nobody"))
+      assert.strictEqual(error.code, "FUNCTION_NOT_FOUND")
+    })
+  })
+
+  describe("a function that pins its runs", () => {
+    const version = (codeHash: string) => handles("charge", { codeHash, versioning: "pin" })
+
+    test("a run goes on with workers of the version that it began with, and no other", function* (shop) {
+      yield* shop.register(version("1"))
+      const job = yield* shop.start("order.placed", {}, { worker: "one", codeHash: "1" })
+      yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
+      yield* shop.register(version("2"))
+      yield* shop.pass(1000)
+
+      assert.deepStrictEqual(yield* shop.claim({ worker: "two", codeHash: "2" }), [])
+      const { runIds } = yield* shop.emit("order.placed")
+      assert.strictEqual((yield* shop.claimOne({ worker: "two", codeHash: "2" })).runId, runIds[0])
+      assert.strictEqual((yield* shop.run(runIds[0]!)).codeVersion, "2")
+      const again = yield* shop.claimOne({ worker: "one", codeHash: "1" })
+      assert.strictEqual(again.runId, job.runId)
+      assert.strictEqual((yield* shop.run(job.runId)).codeVersion, "1")
+    })
+
+    test("new runs begin with the latest version while a worker has it, with room or without", function* (shop) {
+      yield* shop.register(version("1"))
+      yield* shop.register(version("2"))
+      yield* shop.emit("order.placed")
+      const one = shop.demand({ worker: "one", codeHash: "1", credit: 5 })
+      const full = shop.demand({ worker: "two", codeHash: "2", credit: 0 })
+
+      assert.deepStrictEqual(yield* shop.store.write(Claims.claimRuns(environment, [one, full])), [])
+      // nobody has the latest any more
+      const claims = yield* shop.store.write(Claims.claimRuns(environment, [one]))
+      assert.strictEqual(claims.length, 1)
+      assert.strictEqual((yield* shop.run(claims[0]!.job.runId)).codeVersion, "1")
+    })
+
+    test("limits hold over all versions", function* (shop) {
+      const fn = (codeHash: string) => ({ ...version(codeHash), concurrency: { limit: 2 } })
+      yield* shop.register(fn("1"))
+      for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
+      const [first] = yield* shop.claim({ worker: "one", codeHash: "1" })
+      yield* shop.report(first!, sleep("nap:0", 1000), suspend("nap:0"))
+      yield* shop.register(fn("2"))
+      yield* shop.pass(1000)
+      const both = yield* shop.store.write(
+        Claims.claimRuns(environment, [
+          shop.demand({ worker: "one", codeHash: "1", credit: 5 }),
+          shop.demand({ worker: "two", codeHash: "2", credit: 5 })
+        ])
+      )
+      assert.deepStrictEqual(
+        both.map(({ job, workerId }) => [job.runId === first!.runId, workerId]),
+        [
+          [true, "one"],
+          [false, "two"]
+        ]
+      )
+    })
+
+    test("an actor that is bound to a worker of another version does not keep its run back", function* (shop) {
+      const fn = (codeHash: string) => ({ ...version(codeHash), actorKey: "event.data.customer" })
+      yield* shop.register(fn("1"))
+      const job = yield* shop.start("order.placed", { customer: "ada" }, { worker: "one", codeHash: "1" })
+      yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
+      yield* shop.register(fn("2"))
+      yield* shop.emit("order.placed", { customer: "ada" })
+      const newer = yield* shop.claimOne({ worker: "two", codeHash: "2" })
+      assert.notStrictEqual(newer.runId, job.runId)
+      yield* shop.pass(1000)
+      assert.strictEqual((yield* shop.claimOne({ worker: "one", codeHash: "1" })).runId, job.runId)
+    })
+
+    test("runs from before are pinned by their next turn, and events of the same commit too", function* (shop) {
+      yield* shop.register(handles("charge", { codeHash: "0" }))
+      const before = yield* shop.start("order.placed", {}, { codeHash: "0" })
+      yield* shop.report(before, sleep("nap:0", 1000), suspend("nap:0"))
+      const [, { runIds }] = yield* Effect.all([shop.register(version("1")), shop.emit("order.placed")], {
+        concurrency: "unbounded"
+      })
+      yield* shop.pass(1000)
+      const jobs = yield* shop.claim({ codeHash: "1", credit: 5 })
+      assert.sameMembers(
+        jobs.map(({ runId }) => runId),
+        [before.runId, runIds[0]!]
+      )
+      for (const { runId } of jobs) assert.strictEqual((yield* shop.run(runId)).codeVersion, "1")
+    })
+
+    test("a run whose version nobody has is moved; what is left is counted", function* (shop) {
+      yield* shop.register(version("1"))
+      const job = yield* shop.start("order.placed", {}, { codeHash: "1" })
+      yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
+      yield* shop.register(version("2"))
+      yield* shop.pass(1000)
+      const counted = yield* shop.store.read(FunctionHistory.countPinned(environment, "charge"))
+      assert.deepStrictEqual(counted, {
+        latest: "2",
+        pinned: [{ codeVersion: "1", liveRuns: 1, oldestRunId: job.runId }]
+      })
+      const bad = yield* Effect.flip(shop.store.write(Forking.moveRun(environment, job.runId, "3")))
+      assert.include(bad.message, 'has no version "3": it has "2", "1"')
+
+      yield* shop.store.write(Forking.moveRun(environment, job.runId, undefined))
+      const moved = yield* shop.claimOne({ codeHash: "2" })
+      assert.strictEqual(moved.runId, job.runId)
+      yield* shop.report(moved, complete())
+      const over = yield* Effect.flip(shop.store.write(Forking.moveRun(environment, job.runId, undefined)))
+      assert.include(over.message, "has completed and cannot be moved")
+    })
+
+    test("the history says what changed, newest first, and no more than 50 versions", function* (shop) {
+      yield* shop.register(version("1"))
+      const job = yield* shop.start("order.placed", {}, { codeHash: "1" })
+      yield* shop.pass(5)
+      yield* shop.register({ ...version("2"), timeoutMs: 1000 })
+      const history = () => shop.store.read(FunctionHistory.functionHistory(environment, "charge"))
+      assert.deepStrictEqual(
+        (yield* history()).map(({ registration: _, ...rest }) => rest),
+        [
+          {
+            version: 2,
+            at: new Date(5).toISOString(),
+            codeVersion: "2",
+            changed: ["codeHash", "timeoutMs"],
+            liveRuns: 0
+          },
+          { version: 1, at: new Date(0).toISOString(), codeVersion: "1", liveRuns: 1 }
+        ]
+      )
+      for (let i = 3; i < 60; i++) yield* shop.register(version(String(i)))
+      const all = yield* history()
+      assert.strictEqual(all.length, 50)
+      assert.strictEqual(all[0]?.codeVersion, "59")
+      yield* shop.report(job, complete())
+    })
+  })
+
+  describe("a fork", () => {
+    const order = { orderId: "o-1" }
+
+    test("has the steps before one, in the order in which they were recorded; the other run stays", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      const job = yield* shop.start("order.placed", order)
+      yield* shop.report(
+        job,
+        done("pick:0", success(1)),
+        done("charge:0", success(2)),
+        invoke("ship:0", "ship")
+      )
+      const child = yield* shop.claimOne()
+      yield* shop.report(child, complete("shipped"))
+      yield* shop.report(job, { _tag: "Settle", stepKey: "ship:0" }, done("tell:0"), complete("over"))
+      const before = yield* shop.steps(job.runId)
+
+      const fork = yield* shop.store.write(Forking.forkRun(environment, job.runId, { from: "tell" }))
+      assert.deepInclude(fork, { status: "pending", forkedFrom: job.runId, input: order })
+      const turn = yield* shop.claimOne()
+      assert.strictEqual(turn.runId, fork.id)
+      assert.deepStrictEqual(
+        turn.journal.map(({ outcome, stepKey }) => [stepKey, outcome]),
+        [
+          ["pick:0", success(1)],
+          ["charge:0", success(2)],
+          ["ship:0", success("shipped")]
+        ]
+      )
+      assert.deepStrictEqual(turn.event.data, JSON.stringify(order))
+      yield* shop.report(turn, done("tell:0"), complete("again"))
+      assert.deepStrictEqual(yield* shop.steps(job.runId), before)
+      assert.deepInclude(yield* shop.run(job.runId), { status: "completed", output: "over" })
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("goes on with other results and other data", function* (shop) {
+      yield* shop.register(handles("charge", { actorKey: "event.data.orderId" }))
+      const job = yield* shop.start("order.placed", order)
+      yield* shop.report(job, done("pick:0", success(1)), done("charge:0", success(2)), fail("no"))
+      const fork = yield* shop.store.write(
+        Forking.forkRun(environment, job.runId, {
+          from: "charge",
+          steps: [
+            ["charge", '"paid by hand"'],
+            [`${job.runId}:pick:0`, "7"]
+          ],
+          data: '{"orderId":"o-2"}'
+        })
+      )
+      assert.deepInclude(fork, { input: { orderId: "o-2" }, actorId: "o-2" })
+      const turn = yield* shop.claimOne()
+      assert.deepInclude(turn.event, { name: "order.placed", data: '{"orderId":"o-2"}' })
+      assert.deepStrictEqual(
+        turn.journal.map(({ anyKind, outcome, stepKey }) => [stepKey, outcome, anyKind]),
+        [
+          ["pick:0", success(7), true],
+          ["charge:0", success("paid by hand"), true]
+        ]
+      )
+      yield* shop.report(turn, complete())
+      // a fork of a fork has the data of the fork
+      const second = yield* shop.store.write(Forking.forkRun(environment, fork.id, {}))
+      assert.deepInclude(second, { input: { orderId: "o-2" }, forkedFrom: fork.id })
+      assert.deepStrictEqual((yield* shop.claimOne()).journal, [])
+    })
+
+    test("runs again what a rollback has undone, and takes no compensation along", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("pick:0"), done("charge:0"), compensate("charge"))
+      yield* shop.report(job, done("compensate:charge:0", success(), { kind: "compensate" }), {
+        _tag: "Fail",
+        error: { name: "Error", message: "no stock" }
+      })
+      const fork = yield* shop.store.write(
+        Forking.forkRun(environment, job.runId, { from: "compensate:charge:0" })
+      )
+      const turn = yield* shop.claimOne()
+      assert.strictEqual(turn.runId, fork.id)
+      assert.deepStrictEqual(
+        turn.journal.map(({ stepKey }) => stepKey),
+        ["pick:0"]
+      )
+    })
+
+    test("is refused for what is not there, and then nothing has changed", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("pick:0"), done("pick:1"), complete())
+      const refused = (runId: string, options: Parameters<typeof Forking.forkRun>[2]) =>
+        Effect.flip(shop.store.write(Forking.forkRun(environment, runId, options)))
+      assert.strictEqual((yield* refused("run_none", {})).code, "RUN_NOT_FOUND")
+      assert.strictEqual((yield* refused(job.runId, { from: "nothing" })).code, "STEP_NOT_FOUND")
+      assert.strictEqual((yield* refused(job.runId, { steps: [["nothing", "1"]] })).code, "STEP_NOT_FOUND")
+      assert.include(
+        (yield* refused(job.runId, { steps: [["pick", "1"]] })).message,
+        `of which run ${job.runId} has 2: give the result by one of their ids`
+      )
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("of a function that is paused waits, though it has steps", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("pick:0"), done("charge:0"), complete())
+      yield* pause(shop)
+      yield* shop.store.write(Forking.forkRun(environment, job.runId, { from: "charge" }))
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* resume(shop)
+      assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+    })
+  })
+
+  describe("what a function keeps", () => {
+    test("its runs go earlier or later than those of others, by how they have ended", function* (shop) {
+      yield* shop.register(
+        handles("charge", { keepRuns: { completed: HOUR, failed: "forever" } }),
+        handles("ship", { on: ["order.paid"] })
+      )
+      const end = function* (name: string, op: ReturnType<typeof complete>) {
+        const job = yield* shop.start(name)
+        yield* shop.report(job, op)
+        return job.runId
+      }
+      const completed = yield* Effect.gen(() => end("order.placed", complete()))
+      const failed = yield* Effect.gen(() => end("order.placed", fail("no")))
+      const other = yield* Effect.gen(() => end("order.paid", complete()))
+      yield* shop.pass(2 * HOUR)
+      yield* Effect.gen(() => end("order.paid", complete()))
+      const cancelled = (yield* shop.emit("order.placed")).runIds[0]!
+      yield* shop.store.write(Steering.cancelRun(environment, cancelled, "over"))
+      const left = () =>
+        Effect.map(Effect.all([completed, failed, other].map((id) => Effect.option(shop.run(id)))), (runs) =>
+          runs.map(({ _tag }) => _tag)
+        )
+
+      yield* shop.store.write(deleteEndedRuns(24 * HOUR, 100))
+      assert.deepStrictEqual(yield* left(), ["None", "Some", "Some"])
+      yield* shop.pass(48 * HOUR)
+      yield* shop.emit("order.paid")
+      yield* shop.store.write(deleteEndedRuns(24 * HOUR, 100))
+      assert.deepStrictEqual(yield* left(), ["None", "Some", "None"])
+    })
+
+    test("a function keeps less also where the engine keeps all", function* (shop) {
+      yield* shop.register(handles("charge", { keepRuns: { completed: HOUR } }))
+      const job = yield* shop.start()
+      yield* shop.report(job, complete())
+      yield* shop.emit("order.placed")
+      yield* shop.pass(2 * HOUR)
+      assert.strictEqual((yield* shop.store.write(deleteEndedRuns(Number.POSITIVE_INFINITY, 100))).deleted, 1)
+    })
+  })
+}
