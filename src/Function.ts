@@ -7,24 +7,28 @@
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
+import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
-import { type Duration, positiveDuration } from "./Duration.ts"
+import type { Duration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
+import { checkConfig, type retentions } from "./FunctionChecks.ts"
 import { isObject } from "./Json.ts"
-import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
-import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
+import {
+  type EffectFailureHandler,
+  type FailureHandler,
+  failureHandlerOf,
+  type OnFailure,
+  onFailureKeys
+} from "./OnFailure.ts"
 import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
-import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
-import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
+import { type AnySchema, isEffectSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
 import type { StorableResult } from "./Stored.ts"
 import {
-  checkTrigger,
   definedTriggerKeys,
   definitionOf,
   type InvokedWith,
@@ -46,6 +50,15 @@ export type {
   TriggerSource
 } from "./Trigger.ts"
 
+export type {
+  EffectFailureHandler,
+  FailedRun,
+  FailedRunEvent,
+  FailedRunStep,
+  OnFailure,
+  OnFailureOptions
+} from "./OnFailure.ts"
+
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
 
@@ -56,7 +69,6 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-const retentions = ["7d", "30d", "90d", "forever"] as const
 export type RecordingRetention = (typeof retentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
@@ -100,6 +112,11 @@ export interface FunctionConfig<
   readonly recordingRetention?: RecordingRetention | (string & {})
   /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
   readonly metadata?: Record<string, unknown>
+  /**
+   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
+   * `<id>/on-failure`. Not after one that was cancelled.
+   */
+  readonly onFailure?: FailureHandler | OnFailure
 }
 
 const functionKeys = {
@@ -118,7 +135,9 @@ const functionKeys = {
   stepTimeout: true,
   recording: true,
   recordingRetention: true,
-  metadata: true
+  metadata: true,
+  // a handler by itself has no keys
+  onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
 const effectFunctionKeys = { ...functionKeys, success: true, error: true } satisfies Keys<
@@ -160,6 +179,8 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
 export interface IronflowFunction<T = any, R = any, I = any> {
   readonly config: DefinedConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
+  /** What `onFailure` is: a function that is registered with this one. */
+  readonly failureHandler?: Omit<IronflowFunction, "failureHandler">
 }
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
@@ -190,13 +211,15 @@ export const createFunction = <
       `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
+  const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
+  if (failureHandler !== undefined) checkConfig(failureHandler.config)
   // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
   // makes it one
-  return { config: resolved, handler } as IronflowFunction<
-    TriggerEvents<Sources, S>["data"],
-    R,
-    InvokedWith<Sources, S>
-  >
+  return {
+    config: resolved,
+    handler,
+    ...(failureHandler === undefined ? {} : { failureHandler })
+  } as IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>>
 }
 
 /** The singleton of the documentation. */
@@ -225,11 +248,18 @@ export interface EffectFunctionConfig<
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
   S = any,
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
-  F = any
+  F = any,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a handler that needs anything
+  RF = any
 >
-  extends Omit<FunctionConfig, "triggers" | "schema">, EffectFunctionDeclarations<S, F> {
+  extends Omit<FunctionConfig, "triggers" | "schema" | "onFailure">, EffectFunctionDeclarations<S, F> {
   /** What starts runs. Definitions with a schema validate the data and type it. */
   readonly triggers: Sources
+  /**
+   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
+   * `<id>/on-failure`. Not after one that was cancelled. What it needs is needed by the function.
+   */
+  readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>
 }
 
 /** What an Effect handler is given; steps are in the `Step` module. */
@@ -247,12 +277,14 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
-  readonly config: FunctionConfig &
+  readonly config: Omit<FunctionConfig, "onFailure"> &
     EffectFunctionDeclarations<S, F> & {
       /** The definitions among the triggers. */
       readonly definitions: ReadonlyArray<EventDefinition>
     }
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
+  /** What `onFailure` is: a function that is registered with this one. */
+  readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
 /** What every handler is given: the steps, and a scope that ends with its turn. */
@@ -289,13 +321,14 @@ export const make = <
   E,
   R,
   S = never,
-  F = never
+  F = never,
+  RF = never
 >(
-  config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
+  config: EffectFunctionConfig<Sources, S, F, RF> & { readonly triggers: KnownTriggers<Sources> },
   program: (
     context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
   ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
-): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
+): EffectFunction<A, E, Exclude<R | NoInfer<RF>, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   const resolved = {
     definitions: [],
     ...resolveTriggers(config, effectFunctionKeys)
@@ -312,10 +345,20 @@ export const make = <
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
     )
   }
+  const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)
+  if (onFailure !== undefined) checkConfig(onFailure.config)
   // Without what every handler is given, the requirements are those of the caller.
   return {
     config: resolved,
-    program: program as EffectFunction<A, E, Exclude<R, GivenToHandlers>>["program"]
+    program: program as EffectFunction<A, E, Exclude<R | RF, GivenToHandlers>>["program"],
+    ...(onFailure === undefined
+      ? {}
+      : {
+          failureHandler: {
+            config: { ...onFailure.config, definitions: [] },
+            program: onFailure.handler
+          }
+        })
   }
 }
 
@@ -357,126 +400,3 @@ const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
 
 /** Milliseconds that one turn of the function may take. */
 export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Checks
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A configuration as it comes from code that the compiler may not have seen. */
-type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
-
-/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
-export function checkConfig(config: unknown): asserts config is FunctionConfig {
-  if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  const unchecked: Unchecked = config
-  checkFunctionId(unchecked.id)
-  const label = `Function ${show(unchecked.id, nameLength)}`
-  for (const [field, check] of Object.entries(checks)) {
-    const value = unchecked[field as keyof FunctionConfig]
-    if (value === undefined && field !== "triggers") continue
-    check(value, label)
-  }
-}
-
-const checkFunctionId = (id: unknown): void => {
-  const checked = checkName("function id", id)
-  if (/[\s*>]/.test(checked)) {
-    throw new ValidationError(
-      `The function id "${checked}" must not contain white space, * or >; write it like "process-order"`
-    )
-  }
-}
-
-type Check = (value: unknown, label: string) => void
-
-const must =
-  (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
-  (value, label) => {
-    if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
-  }
-
-const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
-const pathRule = 'a dotted path such as "event.data.customerId"'
-
-const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
-  name: must(
-    "name",
-    `a string of at most ${nameLength} characters that is not blank`,
-    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
-  ),
-  description: must(
-    "description",
-    `a string of at most ${descriptionLength} characters`,
-    (value) => typeof value === "string" && value.length <= descriptionLength
-  ),
-  triggers: (triggers, label) => {
-    must(
-      "triggers",
-      `an array of at most ${listLength} triggers; it may be empty`,
-      isShortArray
-    )(triggers, label)
-    for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
-      checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
-    }
-  },
-  retry: (retry, label) => {
-    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
-  },
-  timeout: must(
-    "timeout",
-    "a positive, finite number of milliseconds",
-    (value) => typeof value === "number" && Number.isFinite(value) && value > 0
-  ),
-  concurrency: (concurrency, label) => {
-    must("concurrency", "an object such as { limit: 10 }", isObject)(concurrency, label)
-    const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
-    must(
-      "concurrency.limit",
-      "an integer of at least 1",
-      (value) => Number.isSafeInteger(value) && Number(value) >= 1
-    )(limit, label)
-    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
-  },
-  mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
-  actorKey: must("actorKey", pathRule, isDottedPath),
-  searchBy: (searchBy, label) => {
-    must(
-      "searchBy",
-      `an array of at most ${searchPaths} dotted paths, no two the same, such as ["event.data.orderId"]`,
-      (value) => Array.isArray(value) && value.length <= searchPaths && new Set(value).size === value.length
-    )(searchBy, label)
-    for (const [i, path] of (searchBy as ReadonlyArray<unknown>).entries()) {
-      must(
-        `searchBy[${i}]`,
-        `a dotted path from \`event\` of at most ${nameLength} characters, such as "event.data.orderId"`,
-        (value) =>
-          isDottedPath(value) && /^event[.[]/.test(String(value)) && String(value).length <= nameLength
-      )(path, label)
-    }
-  },
-  schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
-  secrets: (secrets, label) => {
-    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
-    for (const secret of secrets as ReadonlyArray<unknown>) {
-      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
-    }
-  },
-  stepTimeout: (stepTimeout, label) => {
-    positiveDuration(
-      stepTimeout as Duration,
-      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
-    )
-  },
-  recording: must("recording", "true or false", (value) => typeof value === "boolean"),
-  recordingRetention: must(
-    "recordingRetention",
-    `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
-    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
-  ),
-  metadata: (metadata, label) => {
-    encodeMetadata(`${label}: \`metadata\``, metadata)
-  }
-}
-
-const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength

@@ -100,7 +100,6 @@ export type {
   Explanation,
   ListRunsResult,
   Run,
-  RunError,
   RunLogLine,
   RunStep
 } from "../Protocol/Runs.ts"

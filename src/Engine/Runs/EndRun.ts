@@ -1,4 +1,4 @@
-/** A run ends here, and the run that waits for it is told. */
+/** A run ends here: the run that waits for it is told, and what handles its failure starts. */
 import type { Happening } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
@@ -8,6 +8,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
 import { suspectsOf } from "./Suspects.ts"
+import { startAfterFailure } from "./SystemRuns.ts"
 import { aboutRun, isToldOfRuns, tellOfRun, functionIdOf } from "./Telling.ts"
 import { markRoom, markFreed } from "../Functions/ReadyFunctions.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
@@ -36,7 +37,7 @@ export type Ending =
 const END_RUN = statement("EndRun.endRun", "DELETE FROM waits WHERE run = ?")
 
 /**
- * Ends a run: frees its lease, drops its waits, and tells the run that waits for it.
+ * Ends a run: frees its lease, drops its waits, tells the run that waits for it, and starts what handles its failure.
  */
 export function* endRun(
   tx: Transaction,
@@ -87,6 +88,7 @@ export function* endRun(
   markRoom(tx, run.function)
   markFreed(tx, run.function)
   if (run.parent !== null) yield* tellParent(tx, run, ending)
+  if (ending._tag === "Failed") yield* startAfterFailure(tx, run, ending.error, now)
 }
 
 const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")

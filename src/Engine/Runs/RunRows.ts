@@ -11,8 +11,9 @@ import {
   refuse,
   acrossEnvironments
 } from "../Store/Program.ts"
-import type { Run, RunError } from "../../Client/Client.ts"
-import { messageOf, RunNotFoundError, type SerializedError, withoutEncoding } from "../../Errors.ts"
+import type { Run } from "../../Client/Client.ts"
+import { type RunError, runErrorOf } from "../../RunError.ts"
+import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import {
   actorOf,
@@ -36,8 +37,8 @@ import type { Pause } from "./PauseRun.ts"
 
 const CREATE_RUN = statement(
   "RunRows.createRun",
-  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, created_at, updated_at)
-     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, system_event, created_at, updated_at)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 /** Creates a run that can be claimed at once. */
@@ -55,6 +56,8 @@ export function* createRun(
     readonly parent?: { readonly run: number; readonly stepKey: string }
     /** The `traceparent` that an invoked run is part of. */
     readonly trace?: string | undefined
+    /** The name of the system event that starts it, with that event's data. */
+    readonly systemEvent?: string
   }
 ): Program<{ readonly id: string; readonly key: number }> {
   const now = tx.now()
@@ -73,6 +76,7 @@ export function* createRun(
     input.parent?.run ?? null,
     input.parent?.stepKey ?? null,
     input.trace ?? null,
+    input.systemEvent ?? null,
     now,
     now
   )
@@ -186,30 +190,7 @@ const iso = (value: unknown): string | undefined =>
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
-  toRunError(parseStored(String(json)) as SerializedError)
-
-const toRunError = (stored: SerializedError): RunError => {
-  const error = withoutEncoding(stored)
-  const stack = stackOf(error)
-  const details = error.data?.details ?? error.data
-  return {
-    message: messageOf(error),
-    code: error.code ?? "ERROR",
-    name: error.name,
-    ...(stack === undefined ? {} : { stack }),
-    ...(error.retryable === undefined ? {} : { retryable: error.retryable }),
-    ...(details === undefined ? {} : { details }),
-    ...(error.cause === undefined ? {} : { cause: toRunError(error.cause) })
-  }
-}
-
-/** The stacks of an error and its causes. Where a step's error was wrapped is of no use to anybody but us. */
-const stackOf = (error: SerializedError): string | undefined => {
-  const cause = error.cause === undefined ? undefined : stackOf(error.cause)
-  if (cause === undefined) return error.stack
-  const own = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
-  return own === undefined ? cause : `${own}\nCaused by: ${cause}`
-}
+  runErrorOf(parseStored(String(json)) as SerializedError)
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
 export function* readRun(tx: Transaction, row: Row): Program<Run> {

@@ -1,0 +1,133 @@
+/** What a function's configuration has to be, wherever it comes from. */
+import { resolveRetry, type RetryConfig } from "./Backoff.ts"
+import { type Duration, positiveDuration } from "./Duration.ts"
+import { ValidationError } from "./Errors.ts"
+import type { FunctionConfig } from "./Function.ts"
+import { isObject } from "./Json.ts"
+import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
+import { encodeMetadata } from "./Metadata.ts"
+import { isPath } from "./Path.ts"
+import { show } from "./Show.ts"
+import { isSchema } from "./StandardSchema.ts"
+import { checkTrigger } from "./Trigger.ts"
+
+export const retentions = ["7d", "30d", "90d", "forever"] as const
+
+/** A configuration as it comes from code that the compiler may not have seen. */
+type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
+
+/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
+export function checkConfig(config: unknown): asserts config is FunctionConfig {
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  const unchecked: Unchecked = config
+  checkFunctionId(unchecked.id)
+  const label = `Function ${show(unchecked.id, nameLength)}`
+  for (const [field, check] of Object.entries(checks)) {
+    const value = unchecked[field as keyof FunctionConfig]
+    if (value === undefined && field !== "triggers") continue
+    check(value, label)
+  }
+}
+
+const checkFunctionId = (id: unknown): void => {
+  const checked = checkName("function id", id)
+  if (/[\s*>]/.test(checked)) {
+    throw new ValidationError(
+      `The function id "${checked}" must not contain white space, * or >; write it like "process-order"`
+    )
+  }
+}
+
+type Check = (value: unknown, label: string) => void
+
+const must =
+  (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
+  (value, label) => {
+    if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
+  }
+
+const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
+const pathRule = 'a dotted path such as "event.data.customerId"'
+
+const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
+  name: must(
+    "name",
+    `a string of at most ${nameLength} characters that is not blank`,
+    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
+  ),
+  description: must(
+    "description",
+    `a string of at most ${descriptionLength} characters`,
+    (value) => typeof value === "string" && value.length <= descriptionLength
+  ),
+  triggers: (triggers, label) => {
+    must(
+      "triggers",
+      `an array of at most ${listLength} triggers; it may be empty`,
+      isShortArray
+    )(triggers, label)
+    for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
+      checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
+    }
+  },
+  retry: (retry, label) => {
+    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
+  },
+  timeout: must(
+    "timeout",
+    "a positive, finite number of milliseconds",
+    (value) => typeof value === "number" && Number.isFinite(value) && value > 0
+  ),
+  concurrency: (concurrency, label) => {
+    must("concurrency", "an object such as { limit: 10 }", isObject)(concurrency, label)
+    const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
+    must(
+      "concurrency.limit",
+      "an integer of at least 1",
+      (value) => Number.isSafeInteger(value) && Number(value) >= 1
+    )(limit, label)
+    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
+  },
+  mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
+  actorKey: must("actorKey", pathRule, isDottedPath),
+  searchBy: (searchBy, label) => {
+    must(
+      "searchBy",
+      `an array of at most ${searchPaths} dotted paths, no two the same, such as ["event.data.orderId"]`,
+      (value) => Array.isArray(value) && value.length <= searchPaths && new Set(value).size === value.length
+    )(searchBy, label)
+    for (const [i, path] of (searchBy as ReadonlyArray<unknown>).entries()) {
+      must(
+        `searchBy[${i}]`,
+        `a dotted path from \`event\` of at most ${nameLength} characters, such as "event.data.orderId"`,
+        (value) =>
+          isDottedPath(value) && /^event[.[]/.test(String(value)) && String(value).length <= nameLength
+      )(path, label)
+    }
+  },
+  schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
+  secrets: (secrets, label) => {
+    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
+    for (const secret of secrets as ReadonlyArray<unknown>) {
+      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
+    }
+  },
+  stepTimeout: (stepTimeout, label) => {
+    positiveDuration(
+      stepTimeout as Duration,
+      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
+    )
+  },
+  recording: must("recording", "true or false", (value) => typeof value === "boolean"),
+  recordingRetention: must(
+    "recordingRetention",
+    `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
+    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
+  ),
+  metadata: (metadata, label) => {
+    encodeMetadata(`${label}: \`metadata\``, metadata)
+  }
+}
+
+const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength
