@@ -339,6 +339,7 @@ export {
   type SubscriptionId,
   type WorkerId
 } from "./Ids.ts"
+export type { HookCall, HookEvent, HookOptions } from "./Hook.ts"
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
 export type {
   FailedRun,

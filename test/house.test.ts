@@ -17,6 +17,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the server", /^Server\//],
   ["the engine", /^Engine\/(?!Polite|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
+  ["hooks", /^Engine\/Hooks\//],
   ["push", /^Engine\/Push\//],
   ["workers' sessions", /^Engine\/Workers\//],
   ["what is audited", /^Engine\/Audit\//],
@@ -42,7 +43,10 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["projections", /^Projection\//],
   ["one turn", /^Execution\//],
   ["the contract", /^Protocol\//],
-  ["what users define", /^(Function|FunctionChecks|OnFailure|Trigger|Webhook|Upcaster|EventData|CodeHash)\.ts$/],
+  [
+    "what users define",
+    /^(Function|FunctionChecks|OnFailure|Trigger|Webhook|Upcaster|EventData|CodeHash)\.ts$/
+  ],
   ["steps", /^Step\.ts$/],
   ["vocabulary", /^(Errors\/)?[^/]+\.ts$/]
 ]

@@ -5,6 +5,8 @@ import type { JsonText } from "../../Json.ts"
 import { type SerializedError, invokeFailure } from "../../Errors.ts"
 import { statement, type Program, believed, get, variant, write, apart } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
+import { markEnded } from "./FailureRates.ts"
+import { callHooks } from "./HookCalls.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
 import { suspectsOf } from "./Suspects.ts"
@@ -67,6 +69,7 @@ export function* endRun(
   mark(tx, countOf[ending._tag], run.function)
   if (run.createdAt !== undefined) mark(tx, "run", run.function, now - run.createdAt)
   tx.markEnded(run.id)
+  if (ending._tag !== "Cancelled") markEnded(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
@@ -88,8 +91,16 @@ export function* endRun(
   markRoom(tx, run.function)
   markFreed(tx, run.function)
   if (run.parent !== null) yield* tellParent(tx, run, ending)
-  if (ending._tag === "Failed") yield* startAfterFailure(tx, run, ending.error, now)
+  if (ending._tag !== "Failed") return
+  const { environment, functionId, runId } = aboutRun(tx, run)
+  const { code, message, name } = ending.error
+  const told = { name, message: message.slice(0, MOST_MESSAGE), ...(code === undefined ? {} : { code }) }
+  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: told }, now)
+  yield* startAfterFailure(tx, run, ending.error, now)
 }
+
+/** Characters of the message that hooks are told: all of it is with the run. */
+const MOST_MESSAGE = 2000
 
 const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
 

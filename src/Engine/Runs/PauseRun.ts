@@ -4,6 +4,7 @@ import { statusIn, moves, mustMove } from "./StatusRows.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import { statement, type Program, get, affected, variant } from "../Store/Program.ts"
 
+import { callHooks } from "./HookCalls.ts"
 import { startAfterPause } from "./SystemRuns.ts"
 import { aboutRun, tellOfRun } from "./Telling.ts"
 
@@ -50,6 +51,9 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
   )
   yield* mustMove(run, "paused", changed)
   if (paused === undefined) return
+  const { environment, functionId, runId } = about
+  const { code, message } = pause
+  yield* callHooks(tx, "run.paused", environment, { functionId, runId, reason: { code, message } })
   yield* startAfterPause(
     tx,
     {
@@ -58,6 +62,6 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
       function: Number(paused.function),
       environment: Number(paused.environment)
     },
-    pause
+    { code, message }
   )
 }
