@@ -22,7 +22,7 @@ export const hookFlags = {
     ),
     Flag.optional
   ),
-  hookOn: Flag.Choice("hook-on", hookEvents).pipe(
+  hookOn: Flag.Literals("hook-on", hookEvents).pipe(
     Flag.withDescription("What to tell of; may be repeated. All of it by default"),
     Flag.atLeast(0)
   ),
