@@ -12,11 +12,17 @@ import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import type { Duration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
-import { type Check, fieldChecks, isShortArray, must, type recordingRetentions } from "./FunctionChecks.ts"
+import { checkConfig, type recordingRetentions } from "./FunctionChecks.ts"
 import { isObject } from "./Json.ts"
 import type { KeepRuns } from "./KeepRuns.ts"
-import { checkName, listLength, nameLength } from "./Limits.ts"
 import type { Logger } from "./Logger.ts"
+import {
+  type EffectFailureHandler,
+  type FailureHandler,
+  failureHandlerOf,
+  type OnFailure,
+  onFailureKeys
+} from "./OnFailure.ts"
 import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
@@ -24,7 +30,6 @@ import { type AnySchema, isEffectSchema, type StandardSchemaV1 } from "./Standar
 import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
 import type { StorableResult } from "./Stored.ts"
 import {
-  checkTrigger,
   definedTriggerKeys,
   definitionOf,
   type InvokedWith,
@@ -46,6 +51,15 @@ export type {
   TriggerEvents,
   TriggerSource
 } from "./Trigger.ts"
+
+export type {
+  EffectFailureHandler,
+  FailedRun,
+  FailedRunEvent,
+  FailedRunStep,
+  OnFailure,
+  OnFailureOptions
+} from "./OnFailure.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
@@ -115,6 +129,11 @@ export interface FunctionConfig<
   readonly keepRuns?: KeepRuns
   /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
   readonly metadata?: Record<string, unknown>
+  /**
+   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
+   * `<id>/on-failure`. Not after one that was cancelled.
+   */
+  readonly onFailure?: FailureHandler | OnFailure
 }
 
 const functionKeys = {
@@ -136,7 +155,9 @@ const functionKeys = {
   version: true,
   versioning: true,
   keepRuns: true,
-  metadata: true
+  metadata: true,
+  // a handler by itself has no keys
+  onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
 const effectFunctionKeys = { ...functionKeys, success: true, error: true } satisfies Keys<
@@ -178,6 +199,8 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
 export interface IronflowFunction<T = any, R = any, I = any> {
   readonly config: DefinedConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
+  /** What `onFailure` is: a function that is registered with this one. */
+  readonly failureHandler?: Omit<IronflowFunction, "failureHandler">
 }
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
@@ -208,13 +231,15 @@ export const createFunction = <
       `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
+  const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
+  if (failureHandler !== undefined) checkConfig(failureHandler.config)
   // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
   // makes it one
-  return { config: resolved, handler } as IronflowFunction<
-    TriggerEvents<Sources, S>["data"],
-    R,
-    InvokedWith<Sources, S>
-  >
+  return {
+    config: resolved,
+    handler,
+    ...(failureHandler === undefined ? {} : { failureHandler })
+  } as IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>>
 }
 
 /** The singleton of the documentation. */
@@ -243,11 +268,18 @@ export interface EffectFunctionConfig<
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
   S = any,
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
-  F = any
+  F = any,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a handler that needs anything
+  RF = any
 >
-  extends Omit<FunctionConfig, "triggers" | "schema">, EffectFunctionDeclarations<S, F> {
+  extends Omit<FunctionConfig, "triggers" | "schema" | "onFailure">, EffectFunctionDeclarations<S, F> {
   /** What starts runs. Definitions with a schema validate the data and type it. */
   readonly triggers: Sources
+  /**
+   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
+   * `<id>/on-failure`. Not after one that was cancelled. What it needs is needed by the function.
+   */
+  readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>
 }
 
 /** What an Effect handler is given; steps are in the `Step` module. */
@@ -265,12 +297,14 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
-  readonly config: FunctionConfig &
+  readonly config: Omit<FunctionConfig, "onFailure"> &
     EffectFunctionDeclarations<S, F> & {
       /** The definitions among the triggers. */
       readonly definitions: ReadonlyArray<EventDefinition>
     }
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
+  /** What `onFailure` is: a function that is registered with this one. */
+  readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
 /** What every handler is given: the steps, and a scope that ends with its turn. */
@@ -307,13 +341,14 @@ export const make = <
   E,
   R,
   S = never,
-  F = never
+  F = never,
+  RF = never
 >(
-  config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
+  config: EffectFunctionConfig<Sources, S, F, RF> & { readonly triggers: KnownTriggers<Sources> },
   program: (
     context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
   ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
-): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
+): EffectFunction<A, E, Exclude<R | NoInfer<RF>, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   const resolved = {
     definitions: [],
     ...resolveTriggers(config, effectFunctionKeys)
@@ -330,10 +365,20 @@ export const make = <
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
     )
   }
+  const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)
+  if (onFailure !== undefined) checkConfig(onFailure.config)
   // Without what every handler is given, the requirements are those of the caller.
   return {
     config: resolved,
-    program: program as EffectFunction<A, E, Exclude<R, GivenToHandlers>>["program"]
+    program: program as EffectFunction<A, E, Exclude<R | RF, GivenToHandlers>>["program"],
+    ...(onFailure === undefined
+      ? {}
+      : {
+          failureHandler: {
+            config: { ...onFailure.config, definitions: [] },
+            program: onFailure.handler
+          }
+        })
   }
 }
 
@@ -375,47 +420,3 @@ const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
 
 /** Milliseconds that one turn of the function may take. */
 export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Checks
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A configuration as it comes from code that the compiler may not have seen. */
-type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
-
-/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
-export function checkConfig(config: unknown): asserts config is FunctionConfig {
-  if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  const unchecked: Unchecked = config
-  checkFunctionId(unchecked.id)
-  const label = `Function ${show(unchecked.id, nameLength)}`
-  for (const [field, check] of Object.entries(checks)) {
-    const value = unchecked[field as keyof FunctionConfig]
-    if (value === undefined && field !== "triggers") continue
-    check(value, label)
-  }
-}
-
-const checkFunctionId = (id: unknown): void => {
-  const checked = checkName("function id", id)
-  if (/[\s*>]/.test(checked)) {
-    throw new ValidationError(
-      `The function id "${checked}" must not contain white space, * or >; write it like "process-order"`
-    )
-  }
-}
-
-const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
-  triggers: (triggers, label) => {
-    must(
-      "triggers",
-      `an array of at most ${listLength} triggers; it may be empty`,
-      isShortArray
-    )(triggers, label)
-    for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
-      checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
-    }
-  },
-  ...fieldChecks
-}

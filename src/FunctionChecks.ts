@@ -1,7 +1,8 @@
-/** What the fields of the configuration of a function must be, but for its triggers. */
+/** What a function's configuration has to be, wherever it comes from. */
 import { resolveRetry, type RetryConfig } from "./Backoff.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
+import type { FunctionConfig } from "./Function.ts"
 import { isObject } from "./Json.ts"
 import { keptRuns } from "./KeepRuns.ts"
 import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
@@ -9,14 +10,41 @@ import { encodeMetadata } from "./Metadata.ts"
 import { isPath } from "./Path.ts"
 import { show } from "./Show.ts"
 import { isSchema } from "./StandardSchema.ts"
+import { checkTrigger } from "./Trigger.ts"
 import { versionings } from "./Versioning.ts"
 
 /** How long what was recorded of a run may be kept. */
 export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
 
-export type Check = (value: unknown, label: string) => void
+/** A configuration as it comes from code that the compiler may not have seen. */
+type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-export const must =
+/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
+export function checkConfig(config: unknown): asserts config is FunctionConfig {
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  const unchecked: Unchecked = config
+  checkFunctionId(unchecked.id)
+  const label = `Function ${show(unchecked.id, nameLength)}`
+  for (const [field, check] of Object.entries(checks)) {
+    const value = unchecked[field as keyof FunctionConfig]
+    if (value === undefined && field !== "triggers") continue
+    check(value, label)
+  }
+}
+
+const checkFunctionId = (id: unknown): void => {
+  const checked = checkName("function id", id)
+  if (/[\s*>]/.test(checked)) {
+    throw new ValidationError(
+      `The function id "${checked}" must not contain white space, * or >; write it like "process-order"`
+    )
+  }
+}
+
+type Check = (value: unknown, label: string) => void
+
+const must =
   (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
   (value, label) => {
     if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
@@ -25,8 +53,7 @@ export const must =
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
 const pathRule = 'a dotted path such as "event.data.customerId"'
 
-/** By the name of the field. */
-export const fieldChecks: { readonly [field: string]: Check } = {
+const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   name: must(
     "name",
     `a string of at most ${nameLength} characters that is not blank`,
@@ -37,6 +64,16 @@ export const fieldChecks: { readonly [field: string]: Check } = {
     `a string of at most ${descriptionLength} characters`,
     (value) => typeof value === "string" && value.length <= descriptionLength
   ),
+  triggers: (triggers, label) => {
+    must(
+      "triggers",
+      `an array of at most ${listLength} triggers; it may be empty`,
+      isShortArray
+    )(triggers, label)
+    for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
+      checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
+    }
+  },
   retry: (retry, label) => {
     resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
   },
@@ -109,4 +146,4 @@ export const fieldChecks: { readonly [field: string]: Check } = {
   }
 }
 
-export const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength
+const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength

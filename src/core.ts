@@ -25,7 +25,6 @@ export type {
   PublishOptions,
   PublishResult,
   Run,
-  RunError,
   RunLogLine,
   RunStep,
   ServerCapabilities,
@@ -36,6 +35,7 @@ export type {
   TopicStats,
   WorkerInfo
 } from "./Client/Client.ts"
+export type { RunError } from "./RunError.ts"
 export type {
   ConsumerGroup,
   ConsumerGroupConfig,
@@ -339,7 +339,16 @@ export {
   type SubscriptionId,
   type WorkerId
 } from "./Ids.ts"
+export type { HookCall, HookEvent, HookOptions } from "./Hook.ts"
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
+export type {
+  FailedRun,
+  FailedRunEvent,
+  FailedRunStep,
+  FailureHandler,
+  OnFailure,
+  OnFailureOptions
+} from "./OnFailure.ts"
 export type { LogFields } from "./LogFields.ts"
 export type { LogFormat } from "./LogFormat.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"

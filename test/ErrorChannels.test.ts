@@ -59,6 +59,7 @@ type Exported = Omit<typeof Api, "Errors">
 /** The failures of these are those of the user's own effects, and are looked at below. */
 type OfUsers =
   | "IronflowFunction.make().program()"
+  | "IronflowFunction.make().failureHandler.program()"
   | "Step.run()"
   | "Step.tx()"
   | "Step.Step.run()"

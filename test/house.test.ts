@@ -17,6 +17,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the server", /^Server\//],
   ["the engine", /^Engine\/(?!Polite|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
+  ["hooks", /^Engine\/Hooks\//],
   ["push", /^Engine\/Push\//],
   ["workers' sessions", /^Engine\/Workers\//],
   ["what is audited", /^Engine\/Audit\//],
@@ -42,7 +43,10 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["projections", /^Projection\//],
   ["one turn", /^Execution\//],
   ["the contract", /^Protocol\//],
-  ["what users define", /^(Function|Trigger|Webhook|Upcaster|EventData|CodeHash)\.ts$/],
+  [
+    "what users define",
+    /^(Function|FunctionChecks|OnFailure|Trigger|Webhook|Upcaster|EventData|CodeHash)\.ts$/
+  ],
   ["steps", /^Step\.ts$/],
   ["vocabulary", /^(Errors\/)?[^/]+\.ts$/]
 ]
@@ -71,8 +75,8 @@ const circlesOfTypes: ReadonlyArray<RegExp> = [
   /^Engine\/(Store|Kv|Runs|PubSub|Projections|Access|Functions|Log|Schedules|Streams)\//,
   // a call has its attempt, which has its call; a branch has its calls, which have their branch
   /^Execution\/(Attempt|EventWaits|Scope|StepCall)\.ts$/,
-  // what may be invoked is a function, and a function is given steps
-  /^(Function|Step)\.ts$/
+  // what may be invoked is a function, a function is given steps, and another one its failures
+  /^(Function|FunctionChecks|OnFailure|Step)\.ts$/
 ]
 
 /** Files of more than 500 lines, and why they are. */

@@ -5,6 +5,8 @@ import * as Redacted from "effect/Redacted"
 import { checked } from "../Checked.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Server/Server.ts"
+import type { HookOptions } from "../Hook.ts"
+import { EngineHooks } from "../Engine/Hooks/Settings.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { Auditing } from "../Engine/Audit/Auditor.ts"
 import { MasterKey } from "../Engine/Secrets/Secrets.ts"
@@ -43,6 +45,8 @@ export interface LocalEngineOptions {
   readonly keep?: RetentionOptions
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
+  /** Whom it tells of runs and functions in trouble. */
+  readonly hooks?: ReadonlyArray<HookOptions>
   /** How what it says is written. */
   readonly logs: LogChoice
   /** Whether something else shows what happens to runs. */
@@ -61,6 +65,7 @@ const layer = ({
   data,
   database,
   fileMode,
+  hooks = [],
   logs,
   keep = {},
   masterKey,
@@ -77,6 +82,7 @@ const layer = ({
     ),
     Layer.provide(retention(keep, flags)),
     Layer.provide(Layer.succeed(Auditing, !noAudit)),
+    Layer.provide(Layer.succeed(EngineHooks, hooks)),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))

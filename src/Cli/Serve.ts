@@ -12,6 +12,7 @@ import { ValidationError } from "../Errors.ts"
 import { nextSignal } from "./Process.ts"
 import { show } from "../Show.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
+import { hookFlags, hooksOf } from "./HookFlags.ts"
 import { ironflow } from "./Ironflow.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
 
@@ -80,6 +81,7 @@ export const serve = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
+    ...hookFlags,
     leaseTerm: Flag.String("lease-term").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
@@ -132,6 +134,10 @@ export const serve = Command.make(
     databaseUrl,
     drain,
     fileMode,
+    hook,
+    hookFunction,
+    hookOn,
+    hookSecret,
     keepMessages,
     keepRuns,
     logFormat,
@@ -150,8 +156,10 @@ export const serve = Command.make(
     const drainMs = yield* checked(() =>
       Option.match(drain, { onNone: () => 0, onSome: (text) => positiveDuration(text, "--drain") })
     )
+    const hooks = yield* hooksOf({ hook, hookFunction, hookOn, hookSecret })
     const input = {
       ...options,
+      hooks,
       keep,
       logs: logChoice({ logFormat, logLevel }),
       data: Option.getOrElse(data, () => "ironflow.db"),
@@ -182,11 +190,12 @@ export const serve = Command.make(
 ).pipe(
   Command.withDescription(
     "Run the engine for clients and workers elsewhere. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex. " +
-      "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY."
+      "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY, those to hooks with IRONFLOW_HOOK_SECRET."
   ),
   Command.withShortDescription("Run the engine"),
   Command.withExamples([
     { command: "ironflow serve --port 9123 --data /var/lib/ironflow/ironflow.db" },
-    { command: "ironflow serve --database-url postgres://ironflow@db.internal:5432/ironflow" }
+    { command: "ironflow serve --database-url postgres://ironflow@db.internal:5432/ironflow" },
+    { command: "ironflow serve --hook https://alarms.example.com/ironflow --hook-on run.failed" }
   ])
 )

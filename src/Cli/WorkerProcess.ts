@@ -10,6 +10,7 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { AnyFunction } from "../Function.ts"
+import { withFailureHandlers } from "../OnFailure.ts"
 import * as PollingTransport from "../Worker/PollingTransport.ts"
 import * as Worker from "../Worker/Worker.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
@@ -63,7 +64,7 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
     if (!options.stop.aborted) {
       options.onReady({
         workerId: worker.workerId,
-        functions: functions.map(describe),
+        functions: withFailureHandlers(functions).map(describe),
         projections: projections.map(({ config }) => config.name)
       })
     }

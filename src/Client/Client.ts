@@ -107,7 +107,6 @@ export type {
   Explanation,
   ListRunsResult,
   Run,
-  RunError,
   RunLogLine,
   RunStep
 } from "../Protocol/Runs.ts"

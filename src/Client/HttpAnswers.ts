@@ -4,7 +4,8 @@
  *
  * Readers return `undefined` for what cannot be read.
  */
-import type { Explanation, ListRunsResult, Run, RunError, RunStep } from "./Client.ts"
+import type { RunError } from "../RunError.ts"
+import type { Explanation, ListRunsResult, Run, RunStep } from "./Client.ts"
 import { isObject } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
 import {

@@ -29,6 +29,7 @@ import * as EngineClient from "./EngineClient.ts"
 import * as EngineLog from "./EngineLog.ts"
 import * as Events from "./Events/Events.ts"
 import * as Functions from "./Functions/Functions.ts"
+import * as Hooks from "./Hooks/Hooks.ts"
 import * as Kv from "./Kv/Kv.ts"
 import * as Metrics from "./Metrics.ts"
 import * as KvFeed from "./Kv/KvFeed.ts"
@@ -123,7 +124,7 @@ export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/
 
 /** The nouns, those below last; each hears itself of the commits that are about it. */
 const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
-  Layer.provideMerge(Timers.layer),
+  Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
   Layer.provideMerge(
     Layer.mergeAll(

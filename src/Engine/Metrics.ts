@@ -19,6 +19,7 @@ import type { StoreError } from "../Errors.ts"
 import type { HistogramData } from "../Histogram.ts"
 import { Auditor } from "./Audit/Auditor.ts"
 import { Access } from "./Access/Access.ts"
+import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
 import { Subscriptions } from "./PubSub/Subscriptions.ts"
 import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
@@ -75,7 +76,7 @@ interface Found {
 export const layer: Layer.Layer<
   Metrics,
   StoreError,
-  Store | Runs | Workers | Subscriptions | Counters | Access | Auditor
+  Store | Runs | Workers | Subscriptions | Counters | Access | Auditor | Hooks
 > = Layer.effect(
   Metrics,
   Effect.gen(function* () {
@@ -86,6 +87,7 @@ export const layer: Layer.Layer<
     const counters = yield* Counters
     const access = yield* Access
     const auditor = yield* Auditor
+    const hooks = yield* Hooks
     const clock = yield* Clock.Clock
     const one = yield* Semaphore.make(1)
     const loop = yield* eventLoop
@@ -127,6 +129,7 @@ export const layer: Layer.Layer<
       }),
       ...ofFunctions(stats),
       ...durationsOf(stats),
+      hooks.family(),
       ...commitsOf(store.commits?.()),
       ...now({ ...workers.load(), subscriptions: subscriptions.count() })
     ])

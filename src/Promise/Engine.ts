@@ -15,6 +15,7 @@ import { databaseUrlOf, layerPostgres } from "../Engine/DatabaseUrl.ts"
 import type { Store } from "../Engine/Store/Store.ts"
 import { type KeptLogs, RunLogRetention } from "../Engine/Runs/RunLogs.ts"
 import { retention, type RetentionOptions } from "../Engine/Retention.ts"
+import { EngineHooks, Failing, failingKeys, type FailingOptions } from "../Engine/Hooks/Settings.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { MasterKey, type SecretsOfEnvironment } from "../Engine/Secrets/Secrets.ts"
 import type { HttpServerOptions } from "../Server/Server.ts"
@@ -22,6 +23,7 @@ import type { SecretInfo } from "../Protocol/Secrets.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { type StoreError, ValidationError } from "../Errors.ts"
 import { resolveEnvironment } from "../Environment.ts"
+import { hookKeys, type HookOptions } from "../Hook.ts"
 import { checkName, linesLength, linesOfRun } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { show } from "../Show.ts"
@@ -72,6 +74,10 @@ export interface StartEngineOptions
   readonly listen?: HttpServerOptions
   /** How endpoints in push mode are called. */
   readonly push?: PushConfig
+  /** Whom the engine tells, by signed requests, of runs and functions in trouble; nobody by default. */
+  readonly hooks?: ReadonlyArray<HookOptions>
+  /** When a function is failing: in the last 5 minutes 5 of its runs or more have ended, and half of them or more have failed. */
+  readonly failing?: FailingOptions
   /** Functions to run in this process. Without any, and without projections, the engine starts no worker of its own. */
   readonly functions?: ReadonlyArray<RunnableFunction>
   /** Projections to run in this process. */
@@ -105,6 +111,8 @@ const engineKeys = {
   maxTopicBytes: true,
   audit: true,
   listen: true,
+  hooks: [hookKeys],
+  failing: failingKeys,
   push: {
     signingKey: true,
     allowPrivateNetworks: true,
@@ -301,10 +309,20 @@ const pushSettings = ({ signingKey, timeout, ...push }: PushConfig): PushSetting
     ...(timeout === undefined ? {} : { timeoutMs: positiveDuration(timeout, "`push.timeout`") })
   })
 
-const settings = ({ audit, keepLogs, masterKey, push, ...options }: StartEngineOptions): Layer.Layer<never> =>
+const settings = ({
+  audit,
+  failing,
+  hooks,
+  keepLogs,
+  masterKey,
+  push,
+  ...options
+}: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
     audit === undefined ? Layer.empty : Layer.succeed(Auditing, audit),
     push === undefined ? Layer.empty : Layer.succeed(PushSettings, pushSettings(push)),
+    hooks === undefined ? Layer.empty : Layer.succeed(EngineHooks, hooks),
+    failing === undefined ? Layer.empty : Layer.succeed(Failing, failing),
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
     retention(options),
     keepLogs === undefined ? Layer.empty : Layer.succeed(RunLogRetention, keptLogs(keepLogs))

@@ -1,5 +1,6 @@
 /** Projections as their users and operators see them: how they travel, and the calls about them. */
 import { EventNotFoundError, InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
+import type { RunError } from "../RunError.ts"
 import {
   among,
   asItIs,
@@ -22,7 +23,6 @@ import {
   time
 } from "./Codec.ts"
 import { inBody, inPath, operation, row, waiting } from "./Row.ts"
-import type { RunError } from "./Runs.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels

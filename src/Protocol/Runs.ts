@@ -1,6 +1,7 @@
 /** Runs, their steps and what happened to them: how they travel, and the calls about them. */
 import { InvalidStateError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"
 import { type LineLevel, lineLevels } from "../LogFields.ts"
+import type { RunError } from "../RunError.ts"
 import { isRunStatus, type RunStatus } from "../RunStatus.ts"
 import { type StepStatus, stepStatuses } from "../StepStatus.ts"
 import {
@@ -27,18 +28,6 @@ import type { Action } from "../Policy.ts"
 import { listFilters, ListRunsRequest } from "./RunLists.ts"
 import type { StepProgress } from "./RunningSteps.ts"
 import { each, inBody, inPath, operation, row, type Rule, waiting } from "./Row.ts"
-
-/** Why a run or a step has failed. */
-export interface RunError {
-  readonly message: string
-  readonly code: string
-  readonly name?: string
-  readonly stack?: string
-  readonly retryable?: boolean
-  readonly details?: unknown
-  /** What it came from: for a `StepError` what the step threw. */
-  readonly cause?: RunError
-}
 
 /** One durable execution of a function for one event. Times are ISO strings. */
 export interface Run {

@@ -29,6 +29,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { matchesPattern } from "../Pattern.ts"
 import { checkEntityId, type NewStreamEvent } from "../EntityStream.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
+import type { FailedRun } from "../OnFailure.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -37,6 +38,7 @@ import { show } from "../Show.ts"
 import { eventOf, handledBy, type HandledData } from "./TestData.ts"
 import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
+import { failedRun } from "./FailedRun.ts"
 import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
@@ -73,6 +75,8 @@ export interface TestRun {
   readonly steps: Array<TestStep>
   /** Names of the steps whose compensations were executed, in that order. */
   readonly compensationsRan: Array<string>
+  /** How the run of the function's `onFailure` has ended, if it has one and the run failed. Its steps need stand-ins too. */
+  readonly onFailure?: TestRun
   /** The output of the first step of this name; `undefined` when there is none. */
   stepOutput(name: string): unknown
 }
@@ -148,7 +152,14 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
           `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
         )
       }
-      return new TestExecution(fn, standIns).run(eventOf(given, data))
+      const execution = new TestExecution(fn, standIns)
+      const run = await execution.run(eventOf(given, data))
+      const { failed } = execution
+      if (fn.failureHandler === undefined || failed === undefined) return run
+      // needs no more services than its function does
+      const handler = fn.failureHandler as TestClientConfig["functions"][number]
+      const told = eventOf(`system.run.${failed.runId}.failed`, failed)
+      return { ...run, onFailure: await new TestExecution(handler, standIns).run(told) }
     }
   }
 }
@@ -210,6 +221,8 @@ class TestExecution {
   readonly #steps: Array<TestStep> = []
   readonly #compensationsRan: Array<string> = []
   #compensating: Job["compensating"]
+  /** What its `onFailure` is told, once it has failed. */
+  failed: FailedRun | undefined
   #now = (): number => 0
 
   constructor(fn: TestClientConfig["functions"][number], standIns: StandIns) {
@@ -252,7 +265,11 @@ class TestExecution {
               ...(this.#compensating === undefined ? {} : { compensating: this.#compensating })
             }
             const end = yield* Effect.promise(() => this.#turn(job, { clock, alarm, context }))
-            if (end._tag !== "Retrying") return this.#result(end)
+            if (end._tag === "Retrying") continue
+            if (end._tag === "Failed") {
+              this.failed = failedRun(job, end.error, this.#journal, this.#now())
+            }
+            return this.#result(end)
           }
         })
       ),

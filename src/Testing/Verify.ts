@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, ServiceMissingError, type TimersFakedError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import { withFailureHandlers } from "../OnFailure.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import * as RealTime from "./RealTime.ts"
@@ -29,7 +30,7 @@ export const verifyUntyped = (
   functions: ReadonlyArray<AnyFunction>
 ): Effect.Effect<Divergence | undefined, FunctionNotFoundError | ServiceMissingError | TimersFakedError> =>
   Effect.gen(function* () {
-    const fn = functions.find(({ config }) => config.id === history.functionId)
+    const fn = withFailureHandlers(functions).find(({ config }) => config.id === history.functionId)
     if (fn === undefined) return yield* Effect.fail(new FunctionNotFoundError(history.functionId))
     yield* RealTime.ensureReal("verify()")
     const replayed = yield* replay(fn, history)

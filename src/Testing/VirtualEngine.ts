@@ -25,6 +25,7 @@ import type { TestError } from "./TestError.ts"
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
+import { withFailureHandlers } from "../OnFailure.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import type { RunHistory } from "../Protocol/History.ts"
@@ -220,7 +221,7 @@ export const makeVirtual = <
     )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
-        for (const fn of given.functions) known.set(fn.config.id, fn)
+        for (const fn of withFailureHandlers(given.functions)) known.set(fn.config.id, fn)
         return Worker.make({ environment, logger: false, ...given }).pipe(
           // what a step still waits for may be time, which nobody lets pass any more
           Effect.tap((worker) =>

@@ -117,6 +117,16 @@ export const functionsById = (
     }
     byId.set(id, fn)
   }
+  for (const { failureHandler } of functions) {
+    if (failureHandler === undefined) continue
+    const { id } = failureHandler.config
+    if (byId.has(id)) {
+      throw new ValidationError(
+        `${caller}: a function has the id "${id}", which is that of an \`onFailure\`; give it another one`
+      )
+    }
+    byId.set(id, failureHandler)
+  }
   return byId
 }
 

@@ -1,11 +1,10 @@
 /** What the code of a run logs is kept with the run, by whatever way it came. */
-import { createFunction, createWorker, type RunLogLine, type RunnableFunction } from "@ironflow/node"
+import { createFunction, type RunLogLine, type RunnableFunction } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
-import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import * as Effect from "effect/Effect"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
-import { hosts, type StartHost } from "../Serve/Hosts.ts"
+import { ways } from "./Ways.ts"
 
 const levels = ["debug", "info", "warn", "error"] as const
 
@@ -23,34 +22,6 @@ afterEach(() => {
   vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
-
-const streamed =
-  (create: typeof createWorker, transport?: "streaming"): StartHost =>
-  async (functions) => {
-    const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
-    const worker = create({
-      serverUrl: engine.url,
-      functions,
-      logger: false,
-      ...(transport === undefined ? {} : { transport })
-    })
-    worker.start().catch(() => undefined)
-    await worker.ready()
-    return {
-      engine,
-      client: engine.client,
-      [Symbol.asyncDispose]: async () => {
-        await worker.stop()
-        await engine.close()
-      }
-    }
-  }
-
-const ways: { readonly [name: string]: StartHost } = {
-  ...hosts,
-  "effect/rpc": streamed(createWorker, "streaming"),
-  ConnectRPC: streamed(createStreamingWorker as unknown as typeof createWorker)
-}
 
 const triggers = [{ event: "order.placed" }]
 const retry = { maxAttempts: 2, initialDelayMs: 10 }

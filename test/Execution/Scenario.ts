@@ -69,7 +69,7 @@ export class Probe {
 export const attempt = <T>(promise: () => Promise<T> | T): Effect.Effect<T, unknown> =>
   Effect.tryPromise({ try: async () => await promise(), catch: (error) => error })
 
-type Config = Omit<FunctionConfig, "id" | "triggers">
+type Config = Omit<FunctionConfig, "id" | "triggers" | "onFailure">
 
 export interface Told {
   readonly config?: Config

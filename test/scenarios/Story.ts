@@ -86,7 +86,7 @@ export const bodyOf = <T>(
   Effect.flatMap(Step.StepAttempt, (context) => effectOf(() => code(context)))
 
 export interface Part {
-  readonly config?: Partial<FunctionConfig>
+  readonly config?: Partial<Omit<FunctionConfig, "onFailure">>
   readonly promise: (stage: Stage) => (context: FunctionContext) => unknown
   readonly effect: (
     stage: Stage

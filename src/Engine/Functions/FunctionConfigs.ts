@@ -1,6 +1,6 @@
 /** Functions that come over the wire: what `createFunction` does not accept, the engine does not either, but for keys that nobody knows. */
 import { checkEndpointUrl } from "../../EndpointUrl.ts"
-import { checkConfig } from "../../Function.ts"
+import { checkConfig } from "../../FunctionChecks.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { LimitExceededError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"

@@ -9,6 +9,7 @@ import { remembered } from "../Store/Memory.ts"
 import type { EventEntity } from "../../Event.ts"
 import { decodeJson, type JsonText } from "../../Json.ts"
 import { readPath } from "../../Path.ts"
+import { failureHandlerId, handlesFailuresOf } from "../../OnFailure.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import { nextEvent } from "../../ExpressionBudget.ts"
@@ -90,6 +91,9 @@ class Registry {
   /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
   readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
+  /** By environment the functions that have a trigger for system events. */
+  readonly #systemListeners = new Map<string, ReadonlyArray<RegisteredFunction>>()
+
   /** Whether a function wants an audit record of its runs. */
   hasRecorded = false
 
@@ -100,6 +104,7 @@ class Registry {
     if (functions === undefined) this.#byId.set(fn.environment, (functions = new Map()))
     functions.set(fn.registration.id, fn)
     this.#candidates.clear()
+    this.#systemListeners.clear()
   }
 
   /** Also one that was deleted. */
@@ -128,22 +133,43 @@ class Registry {
   match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
     const candidates = this.#candidatesFor(environment, event.name)
     if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
-    const functions: Array<RegisteredFunction> = firing === undefined ? [] : [firing]
-    const warnings: Array<string> = []
-    nextEvent()
-    for (const fn of candidates) {
-      if (fn === firing) continue
-      const { triggers, id } = fn.registration
-      const verdict = matchTriggers(
-        firing === undefined ? triggers : triggers.filter(({ cron }) => cron === undefined),
-        event
+    if (firing === undefined) return started(candidates, (triggers) => triggers, event)
+    const others = candidates.filter((fn) => fn !== firing)
+    const { functions, warnings } = started(
+      others,
+      (triggers) => triggers.filter(({ cron }) => cron === undefined),
+      event
+    )
+    return { functions: [firing, ...functions], warnings }
+  }
+
+  /** The function that handles the failures of another one, unless it was deleted. */
+  failureHandlerOf(environment: string, functionId: string): RegisteredFunction | undefined {
+    const fn = this.get(environment, failureHandlerId(functionId))
+    if (fn === undefined || fn.deleted === true) return undefined
+    return handlesFailuresOf(fn.registration) === functionId ? fn : undefined
+  }
+
+  /** Whether a function of the environment has a trigger for system events. */
+  hasSystemListeners(environment: string): boolean {
+    return this.#systemListenersOf(environment).length > 0
+  }
+
+  /** The functions that a system event starts, but for those that handle failures; warnings as {@link match} has them. */
+  matchSystem(environment: string, event: EventView): Matched {
+    return started(this.#systemListenersOf(environment), (triggers) => triggers.filter(isOfSystem), event)
+  }
+
+  #systemListenersOf(environment: string): ReadonlyArray<RegisteredFunction> {
+    let listeners = this.#systemListeners.get(environment)
+    if (listeners === undefined) {
+      listeners = this.list(environment).filter(
+        ({ registration }) =>
+          registration.triggers.some(isOfSystem) && handlesFailuresOf(registration) === undefined
       )
-      if (verdict.matched) functions.push(fn)
-      for (const error of verdict.errors) {
-        if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
-      }
+      this.#systemListeners.set(environment, listeners)
     }
-    return { functions, warnings }
+    return listeners
   }
 
   /** Functions that listen to events of the name: so many runs does an event start at most. */
@@ -155,8 +181,11 @@ class Registry {
     const key = `${environment}\n${name}`
     let candidates = this.#candidates.get(key)
     if (candidates === undefined) {
-      candidates = this.list(environment).filter((fn) =>
-        fn.registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name))
+      candidates = this.list(environment).filter(
+        ({ registration }) =>
+          registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name)) &&
+          // by failures alone, whatever somebody emits under that name
+          handlesFailuresOf(registration) === undefined
       )
       if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
       this.#candidates.set(key, candidates)
@@ -164,6 +193,29 @@ class Registry {
     return candidates
   }
 }
+
+/** Which of the functions the event starts by one of their triggers that count. */
+const started = (
+  candidates: ReadonlyArray<RegisteredFunction>,
+  counting: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
+  event: EventView
+): Matched => {
+  const functions: Array<RegisteredFunction> = []
+  const warnings: Array<string> = []
+  nextEvent()
+  for (const fn of candidates) {
+    const { id, triggers } = fn.registration
+    const verdict = matchTriggers(counting(triggers), event)
+    if (verdict.matched) functions.push(fn)
+    for (const error of verdict.errors) {
+      if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
+    }
+  }
+  return { functions, warnings }
+}
+
+/** Whether a trigger is for system events: those for all events are not. */
+const isOfSystem = ({ event }: { readonly event?: string }): boolean => event?.startsWith("system.") === true
 
 /** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */
 export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {

@@ -1,5 +1,5 @@
 /** What is told of a projection: how it does, and why it is where it is. */
-import type { RunError } from "../../Client/Client.ts"
+import type { RunError } from "../../RunError.ts"
 import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { SerializedError } from "../../Errors.ts"
 import type { ProjectionInfo } from "./ProjectionRecords.ts"

@@ -1,13 +1,16 @@
-/** A run ends here, and the run that waits for it is told. */
+/** A run ends here: the run that waits for it is told, and what handles its failure starts. */
 import type { Happening } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
 import { type SerializedError, invokeFailure } from "../../Errors.ts"
 import { statement, type Program, believed, get, variant, write, apart } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
+import { markEnded } from "./FailureRates.ts"
+import { callHooks } from "./HookCalls.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
 import { suspectsOf } from "./Suspects.ts"
+import { startAfterFailure } from "./SystemRuns.ts"
 import { aboutRun, isToldOfRuns, tellOfRun, functionIdOf } from "./Telling.ts"
 import { markRoom, markFreed } from "../Functions/ReadyFunctions.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
@@ -36,7 +39,7 @@ export type Ending =
 const END_RUN = statement("EndRun.endRun", "DELETE FROM waits WHERE run = ?")
 
 /**
- * Ends a run: frees its lease, drops its waits, and tells the run that waits for it.
+ * Ends a run: frees its lease, drops its waits, tells the run that waits for it, and starts what handles its failure.
  */
 export function* endRun(
   tx: Transaction,
@@ -66,6 +69,7 @@ export function* endRun(
   mark(tx, countOf[ending._tag], run.function)
   if (run.createdAt !== undefined) mark(tx, "run", run.function, now - run.createdAt)
   tx.markEnded(run.id)
+  if (ending._tag !== "Cancelled") markEnded(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
@@ -87,7 +91,16 @@ export function* endRun(
   markRoom(tx, run.function)
   markFreed(tx, run.function)
   if (run.parent !== null) yield* tellParent(tx, run, ending)
+  if (ending._tag !== "Failed") return
+  const { environment, functionId, runId } = aboutRun(tx, run)
+  const { code, message, name } = ending.error
+  const told = { name, message: message.slice(0, MOST_MESSAGE), ...(code === undefined ? {} : { code }) }
+  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: told }, now)
+  yield* startAfterFailure(tx, run, ending.error, now)
 }
+
+/** Characters of the message that hooks are told: all of it is with the run. */
+const MOST_MESSAGE = 2000
 
 const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
 

@@ -4,6 +4,8 @@ import { statusIn, moves, mustMove } from "./StatusRows.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import { statement, type Program, get, affected, variant } from "../Store/Program.ts"
 
+import { callHooks } from "./HookCalls.ts"
+import { startAfterPause } from "./SystemRuns.ts"
 import { aboutRun, tellOfRun } from "./Telling.ts"
 
 /** Why a run is paused, and what it goes back to. */
@@ -48,4 +50,18 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
     run
   )
   yield* mustMove(run, "paused", changed)
+  if (paused === undefined) return
+  const { environment, functionId, runId } = about
+  const { code, message } = pause
+  yield* callHooks(tx, "run.paused", environment, { functionId, runId, reason: { code, message } })
+  yield* startAfterPause(
+    tx,
+    {
+      key: run,
+      id: String(paused.id),
+      function: Number(paused.function),
+      environment: Number(paused.environment)
+    },
+    { code, message }
+  )
 }

@@ -5,7 +5,7 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 import { entityOfRow, viewOfRow } from "../Log/EventViews.ts"
 
 import { StoreError } from "../../Errors.ts"
-import { statement, type Program, get } from "../Store/Program.ts"
+import { statement, type Program, type Value, get } from "../Store/Program.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 
 /** The data of the event `e` that has started the run `r`, which a fork may have in another form. */
@@ -29,14 +29,19 @@ export const jobEvent = (row: Row): JobEvent => {
       }
     : {
         id: invocationEventId(String(row.id)),
-        name: "ironflow.invoke",
+        ...namedAs(row.system_event),
         version: 1,
         data: String(row.input),
         timestamp: Number(row.created_at),
-        source: "invoke",
         ...(row.trace == null ? {} : { trace: String(row.trace) })
       }
 }
+
+/** The name and source of an event that is not in the log: that of a run which a system event has started, or which was invoked. */
+const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
+  systemEvent == null
+    ? { name: "ironflow.invoke", source: "invoke" }
+    : { name: String(systemEvent), source: "system" }
 
 /** The id of the event that an invoked run sees; there is none in the log. */
 export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
@@ -58,7 +63,7 @@ export const problemWithEvent = (row: Row): string | undefined =>
 
 const TRIGGER_VIEW = statement(
   "RunEvent.triggerView",
-  "SELECT r.id AS run_id, r.input, r.fork_data, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
+  "SELECT r.id AS run_id, r.input, r.fork_data, r.system_event, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
 )
 
 /** The triggering event of a run. */
@@ -68,16 +73,20 @@ export function* triggerView(run: number): Program<EventView> {
   checkEvent({ input: row.input!, e_id: row.id!, e_data: row.data! })
   return row.input === null
     ? viewOfRow(row.fork_data === null ? row : { ...row, data: row.fork_data! })
-    : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
+    : invocationView(String(row.run_id), String(row.input), Number(row.created_at), row.system_event)
 }
 
-/** The event that an invoked run sees: there is none in the log, its data is the input. */
-export const invocationView = (runId: string, input: string, createdAt: number): EventView =>
+/** The event that an invoked run sees, or one that a system event has started: there is none in the log, its data is the input. */
+export const invocationView = (
+  runId: string,
+  input: string,
+  createdAt: number,
+  systemEvent?: Value
+): EventView =>
   eventView({
     id: invocationEventId(runId),
-    name: "ironflow.invoke",
+    ...namedAs(systemEvent),
     version: 1,
     data: input,
-    timestamp: createdAt,
-    source: "invoke"
+    timestamp: createdAt
   })

@@ -11,8 +11,9 @@ import {
   refuse,
   acrossEnvironments
 } from "../Store/Program.ts"
-import type { Run, RunError } from "../../Client/Client.ts"
-import { messageOf, RunNotFoundError, type SerializedError, withoutEncoding } from "../../Errors.ts"
+import type { Run } from "../../Client/Client.ts"
+import { type RunError, runErrorOf } from "../../RunError.ts"
+import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import {
   actorOf,
@@ -38,9 +39,9 @@ import type { Pause } from "./PauseRun.ts"
 
 const CREATE_RUN = statement(
   "RunRows.createRun",
-  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, created_at,
-       updated_at, pin, forked_from, fork_data)
-     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, system_event,
+       created_at, updated_at, pin, forked_from, fork_data)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 /** Creates a run that can be claimed at once. */
@@ -62,6 +63,8 @@ export function* createRun(
     readonly forkedFrom?: ForkedFrom
     /** Of a fork: data in place of that of the event. */
     readonly forkData?: JsonText
+    /** The name of the system event that starts it, with that event's data. */
+    readonly systemEvent?: string
   }
 ): Program<{ readonly id: string; readonly key: number }> {
   const now = tx.now()
@@ -80,6 +83,7 @@ export function* createRun(
     input.parent?.run ?? null,
     input.parent?.stepKey ?? null,
     input.trace ?? null,
+    input.systemEvent ?? null,
     now,
     now,
     pinsRuns(tx, input.fn) ? NO_PIN : null,
@@ -202,30 +206,7 @@ const iso = (value: unknown): string | undefined =>
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
-  toRunError(parseStored(String(json)) as SerializedError)
-
-const toRunError = (stored: SerializedError): RunError => {
-  const error = withoutEncoding(stored)
-  const stack = stackOf(error)
-  const details = error.data?.details ?? error.data
-  return {
-    message: messageOf(error),
-    code: error.code ?? "ERROR",
-    name: error.name,
-    ...(stack === undefined ? {} : { stack }),
-    ...(error.retryable === undefined ? {} : { retryable: error.retryable }),
-    ...(details === undefined ? {} : { details }),
-    ...(error.cause === undefined ? {} : { cause: toRunError(error.cause) })
-  }
-}
-
-/** The stacks of an error and its causes. Where a step's error was wrapped is of no use to anybody but us. */
-const stackOf = (error: SerializedError): string | undefined => {
-  const cause = error.cause === undefined ? undefined : stackOf(error.cause)
-  if (cause === undefined) return error.stack
-  const own = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
-  return own === undefined ? cause : `${own}\nCaused by: ${cause}`
-}
+  runErrorOf(parseStored(String(json)) as SerializedError)
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
 export function* readRun(tx: Transaction, row: Row): Program<Run> {

@@ -38,6 +38,7 @@ import { searchFor, type Visible } from "./RunSearch.ts"
 import * as RunSweep from "./RunSweep.ts"
 import * as SearchFill from "./SearchFill.ts"
 import * as Steering from "./Steering.ts"
+import { findStuck } from "./Alarms.ts"
 import { countStuckRuns } from "./Stuck.ts"
 
 /** The client's methods that are about runs. */
@@ -98,6 +99,8 @@ export interface RunsService {
   readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run. */
   readonly countStuck: Effect.Effect<number, StoreError>
+  /** Those runs, 100 at most. */
+  readonly findStuck: ReturnType<typeof findStuck>
 }
 
 export class Runs extends Context.Service<Runs, RunsService>()("@ironflow/node/Engine/Runs") {}
@@ -250,7 +253,8 @@ const make = (waiting: Waiting): RunsService => {
       store.onCommit(({ activity }) => void (activity.length > 0 && listener(activity)), {
         activity: "steps"
       }),
-    countStuck: Effect.suspend(() => countStuckRuns(store, (id) => workers.holder(id)))
+    countStuck: Effect.suspend(() => countStuckRuns(store, (id) => workers.holder(id))),
+    findStuck: Effect.suspend(() => findStuck(store, (id) => workers.holder(id)))
   }
 }
 

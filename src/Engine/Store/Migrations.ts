@@ -610,5 +610,19 @@ CREATE TABLE operation_log (
   subject TEXT NOT NULL,
   details TEXT NOT NULL
 );
+`,
+  `
+-- system_event: of a run that a system event has started the name of that; its data is the input.
+ALTER TABLE runs ADD COLUMN system_event TEXT;
+
+-- What hooks are still to be called with. hook: which one, as its settings make it; settings are not stored.
+CREATE TABLE hook_calls (
+  id TEXT PRIMARY KEY,
+  hook TEXT NOT NULL,
+  body TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  due_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX hook_calls_due ON hook_calls (hook, due_at);
 `
 ]

@@ -75,7 +75,7 @@ export const claimRuns = inEnvironment(
 
 /** Only what a job needs: every column of a row costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
-  r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
+  r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
   e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace`
 

@@ -1,5 +1,6 @@
 /** The workers that are connected, of this process and of others, by id. */
 import type { WorkerInfo } from "../../Client/Client.ts"
+import { handlesFailuresOf } from "../../OnFailure.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
@@ -128,9 +129,14 @@ export class ConnectedWorkers implements LiveWorkersService {
   }
 
   /** Whether the worker may have what runs of the function bring, as it is registered now. */
-  mayRun({ limits, registration: { environment } }: Connected, functionId: string): boolean {
+  mayRun(worker: Connected, functionId: string): boolean {
+    const { environment } = worker.registration
+    const { limits } = worker
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
-    return fn === undefined || limits.mayRun(fn)
+    if (fn === undefined) return true
+    // with a failed run it gets that run's event
+    const failing = handlesFailuresOf(fn)
+    return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }
 }

@@ -1,10 +1,18 @@
 /** A whole engine on Postgres: embedded on both faces, and as a command. */
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { createClient, createFunction } from "../../../src/index.ts"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import {
+  createClient,
+  createFunction,
+  type FailedRun,
+  type HookCall,
+  NonRetryableError,
+  verifyHook
+} from "../../../src/index.ts"
 import { type IronflowEngine, startEngine } from "../../../src/engine.ts"
 import { type StoreError, ValidationError } from "../../../src/Errors.ts"
 import { layerPostgres, runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
+import { listen } from "../../Serve/Hosts.ts"
 import { freePort, Terminal } from "../../Cli/Terminal.ts"
 import { engineScenarios } from "./ThreadEngine.ts"
 
@@ -52,6 +60,65 @@ describe("startEngine({ databaseUrl })", () => {
       assert.strictEqual(other?.code, "STORE_LOCKED")
     } finally {
       await second.close()
+    }
+  })
+
+  it("runs what handles failures, tells hooks, and starts functions that listen", async () => {
+    const calls: Array<HookCall> = []
+    const secret = "secret-of-the-hooks-on-postgres"
+    const receiver = await listen(async (request, response) => {
+      const chunks: Array<Buffer> = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      calls.push(verifyHook({ headers: request.headers, body: Buffer.concat(chunks) }, secret))
+      // the first time it is called in vain
+      response.writeHead(calls.length === 1 ? 500 : 204).end()
+    })
+    const fails = createFunction(
+      { id: "charge", triggers: [{ event: "order.charged" }], onFailure: ({ event }) => event.data },
+      async ({ step }) => {
+        await step.run("reserve", async () => "r-1")
+        throw new NonRetryableError("declined")
+      }
+    )
+    const alarm = createFunction(
+      { id: "alarm", triggers: [{ event: "system.function.*.failing" }] },
+      ({ event }) => event.data.failed
+    )
+    const engine = await startEngine({
+      databaseUrl,
+      databaseSchema: `${schema}_hooks`,
+      functions: [fails, alarm],
+      hooks: [{ url: receiver.url, secret, on: ["run.failed"], retry: { initialDelayMs: 10 } }],
+      failing: { runs: 1 },
+      push: { allowPrivateNetworks: true },
+      logger: false
+    })
+    try {
+      const { client } = engine
+      const { runIds } = await client.emit("order.charged", { id: "o-1" })
+      const outputOf = (functionId: string) =>
+        vi.waitFor(
+          async () => {
+            const { runs } = await client.listRuns({ functionId, status: "completed" })
+            assert.lengthOf(runs, 1)
+            return (await client.getRun(runs[0]!.id)).output
+          },
+          { timeout: 20_000 }
+        )
+      const told = (await outputOf("charge/on-failure")) as FailedRun
+      assert.strictEqual(told.runId, runIds[0])
+      assert.deepStrictEqual(told.event.data, { id: "o-1" })
+      assert.deepStrictEqual(
+        told.steps.map(({ name, output }) => [name, output]),
+        [["reserve", "r-1"]]
+      )
+      assert.strictEqual(await outputOf("alarm"), 1)
+      await vi.waitFor(() => assert.lengthOf(calls, 2), { timeout: 20_000 })
+      assert.strictEqual(calls[0]!.id, calls[1]!.id)
+    } finally {
+      await engine.close()
+      await receiver.close()
+      await runSql(`DROP SCHEMA IF EXISTS ${schema}_hooks CASCADE`)
     }
   })
 

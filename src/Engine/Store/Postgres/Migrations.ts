@@ -565,6 +565,21 @@ CREATE TABLE operation_log (
 );
 `
 
-export const migrations: ReadonlyArray<string> = [tables, finding, steering].map((migration) =>
+/** What comes after a run: see the migrations of SQLite. */
+const hooks = `
+ALTER TABLE runs ADD COLUMN system_event TEXT;
+
+CREATE TABLE hook_calls (
+  id TEXT,
+  hook TEXT NOT NULL,
+  body TEXT NOT NULL,
+  attempts BIGINT NOT NULL DEFAULT 0,
+  due_at BIGINT NOT NULL,
+  PRIMARY KEY (id)
+);
+CREATE INDEX hook_calls_due ON hook_calls (hook, due_at, id);
+`
+
+export const migrations: ReadonlyArray<string> = [tables, finding, steering, hooks].map((migration) =>
   migration.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"')
 )

@@ -1,0 +1,151 @@
+/**
+ * Calls of one hook, sent one after the other as they are due, a few at a time. A hook that does not answer holds up neither runs nor
+ * other hooks: its calls wait in the database.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import { retryDelayMs } from "../../Backoff.ts"
+import type { StoreError } from "../../Errors.ts"
+import type { Hook, HookCall } from "../../Hook.ts"
+import { safeJsonParse } from "../../Json.ts"
+import { hookHeaders } from "../../Serve/HookSignature.ts"
+import type { Intake } from "../Intake.ts"
+import { post } from "../Push/HttpPost.ts"
+import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/HookCalls.ts"
+import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
+import type { StoreService } from "../Store/Store.ts"
+
+/** What has come of calls so far. */
+export interface HookCounts {
+  delivered: number
+  retried: number
+  abandoned: number
+  dropped: number
+}
+
+/** Calls that are sent at a time to one hook. */
+const AT_ONCE = 8
+
+const TIMEOUT_MS = 10_000
+
+/** What a hook answers is not read beyond this. */
+const MOST_ANSWER = 64 * 1024
+
+/** No wait is longer: a clock may be set. */
+const LONGEST_WAIT_MS = 60_000
+
+export interface DeliveryOptions {
+  readonly hook: Hook
+  readonly store: StoreService
+  readonly intake: Intake
+  readonly allowPrivateNetworks: boolean
+  readonly counts: HookCounts
+}
+
+/** A hook that is called. */
+export interface Delivery {
+  /** There may be something for it. */
+  readonly wake: () => void
+  /** Calls it, for ever. */
+  readonly run: Effect.Effect<never>
+}
+
+export const makeDelivery = ({
+  allowPrivateNetworks,
+  counts,
+  hook,
+  intake,
+  store
+}: DeliveryOptions): Delivery => {
+  let woken = Deferred.makeUnsafe<void>()
+  let isFailing = false
+  const outage = new StoreOutage(
+    `Hooks at ${hook.host} cannot be called`,
+    `Hooks at ${hook.host} are called again`
+  )
+
+  /** Why a call was not taken; `undefined` when it was. */
+  const send = ({ body }: DueCall): Effect.Effect<string | undefined> =>
+    Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      const request = {
+        url: hook.url,
+        body,
+        headers: { "user-agent": "ironflow-hook", ...hookHeaders(body, Redacted.value(hook.secret), now) },
+        timeoutMs: TIMEOUT_MS,
+        maxResponseBytes: MOST_ANSWER,
+        allowPrivateNetworks,
+        intake
+      }
+      return yield* Effect.catch(
+        post(request, ({ status }) =>
+          Effect.succeed(status >= 200 && status < 300 ? undefined : `it answered ${status}`)
+        ),
+        ({ message }) => Effect.succeed(message)
+      )
+    })
+
+  const call = (due: DueCall): Effect.Effect<CallResult> =>
+    Effect.gen(function* () {
+      const problem = yield* send(due)
+      if (problem === undefined) {
+        counts.delivered++
+        if (isFailing) yield* Effect.logInfo(`The hook at ${hook.host} takes calls again`)
+        isFailing = false
+        return { id: due.id }
+      }
+      const attempts = due.attempts + 1
+      if (attempts >= hook.retry.maxAttempts) {
+        counts.abandoned++
+        yield* Effect.logError(
+          `The hook at ${hook.host} was not told of ${subject(due)}: ${attempts} attempts failed, the last one because ${problem}`
+        )
+        return { id: due.id }
+      }
+      counts.retried++
+      if (!isFailing) {
+        yield* Effect.logWarning(
+          `The hook at ${hook.host} did not take the call about ${subject(due)}: ${problem}. It is called again`
+        )
+      }
+      isFailing = true
+      const chance = yield* Random.next
+      const now = yield* Clock.currentTimeMillis
+      const dueAt = now + retryDelayMs(hook.retry, attempts, chance)
+      return { id: due.id, again: { attempts, dueAt } }
+    })
+
+  const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
+    // before it is looked: what comes meanwhile is not missed
+    woken = Deferred.makeUnsafe<void>()
+    const { calls, nextAt } = yield* store.read(dueCalls(hook.key, AT_ONCE))
+    yield* outage.succeeded()
+    if (calls.length > 0) {
+      const results = yield* Effect.forEach(calls, call, { concurrency: AT_ONCE })
+      return yield* store.write(settleCalls(results))
+    }
+    const waits = Deferred.await(woken)
+    if (nextAt === undefined) return yield* waits
+    const leftMs = nextAt - (yield* Clock.currentTimeMillis)
+    yield* Effect.raceFirst(waits, Effect.sleep(Math.min(LONGEST_WAIT_MS, Math.max(1, leftMs))))
+  })
+
+  return {
+    wake: () => Deferred.doneUnsafe(woken, Effect.void),
+    run: Effect.forever(
+      Effect.catch(round, (error) => Effect.andThen(outage.failed(error), Effect.sleep(RETRY_MS)))
+    )
+  }
+}
+
+/** What a call is about, for a line of the log. */
+const subject = ({ body }: DueCall): string => {
+  // written by `callHooks`
+  const { data, type } = safeJsonParse(body) as HookCall
+  return data.runId === undefined
+    ? `${type} of function "${data.functionId}"`
+    : `${type} of run ${data.runId} of function "${data.functionId}"`
+}

@@ -1,0 +1,194 @@
+/**
+ * What an engine does of its own when something is wrong: it calls hooks, and starts functions that listen to system events. What
+ * happens to a run is noted where it happens, in the same transaction; here it is sent, and what lasts is looked for: runs that are
+ * stuck, and functions that are failing. An engine without hooks and such functions does none of this.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { StoreError, ValidationError } from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
+import { checkHooks, type HookEvent } from "../../Hook.ts"
+import { providedOr } from "../../Variables.ts"
+import { Intake } from "../Intake.ts"
+import { makeSettings, PushSettings } from "../Push/Settings.ts"
+import { type FunctionOf, hasListeners, noteFailing, noteStuck } from "../Runs/Alarms.ts"
+import { watchRates } from "../Runs/FailureRates.ts"
+import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
+import { Runs } from "../Runs/Runs.ts"
+import { Store } from "../Store/Store.ts"
+import { type HookCounts, makeDelivery } from "./Delivery.ts"
+import { EngineHooks, Failing, resolveFailing } from "./Settings.ts"
+
+export interface HooksService {
+  /** What has come of calls since the engine was started, for metrics. */
+  readonly family: () => CallsFamily
+}
+
+/** Samples of the counter of calls. */
+interface CallsFamily {
+  readonly name: string
+  readonly kind: "counter"
+  readonly help: string
+  readonly samples: ReadonlyArray<{ readonly labels: { readonly what: string }; readonly value: number }>
+}
+
+const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): CallsFamily => ({
+  name: "ironflow_hook_calls_total",
+  kind: "counter",
+  help: "Calls of hooks: delivered; attempts that are tried again (retried); given up after all attempts (abandoned); dropped for lack of room.",
+  samples: Object.entries({ delivered, retried, abandoned, dropped }).map(([what, value]) => ({
+    labels: { what },
+    value
+  }))
+})
+
+export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
+
+/** How often it is looked for stuck runs, while somebody wants to know. */
+const STUCK_EVERY_MS = 60_000
+/** How soon after a failure it is looked which functions are failing, and how often while some are. */
+const FAILING_AFTER_MS = 1000
+const FAILING_EVERY_MS = 15_000
+/** How often it is looked whether there was no room for calls. */
+const ROOM_EVERY_MS = 10_000
+
+export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(
+  Hooks,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const runs = yield* Runs
+    const given = yield* EngineHooks
+    const failingOptions = yield* Failing
+    const { failingIf, hooks } = yield* Effect.try({
+      try: () => ({ hooks: checkHooks(given), failingIf: resolveFailing(failingOptions) }),
+      // they throw nothing else
+      catch: (error) => error as ValidationError
+    })
+    const scope = yield* Scope.Scope
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const fork = (effect: Effect.Effect<void>): void => void Fiber.runIn(run(effect), scope)
+    const counts: HookCounts = { delivered: 0, retried: 0, abandoned: 0, dropped: 0 }
+
+    if (hooks.length > 0) {
+      const listening = hooks.map(({ environment, functionId, key, on }) => ({
+        environment,
+        functionId,
+        key,
+        on
+      }))
+      yield* store.write(setHooks(listening))
+    }
+    for (const { calls, hook } of yield* store.read(countCalls())) {
+      if (hooks.some(({ key }) => key === hook)) continue
+      yield* store.write(forgetHook(hook, calls))
+      counts.dropped += calls
+      yield* Effect.logWarning(
+        `${calls} calls of a hook that this engine does not have any more were left out`
+      )
+    }
+    const { allowPrivateNetworks } = yield* providedOr(PushSettings, (variables) =>
+      makeSettings({}, variables)
+    )
+    const intake = new Intake(yield* Clock.Clock, yield* Alarm.makeAfter)
+    const deliveries = hooks.map((hook) =>
+      makeDelivery({ hook, store, intake, allowPrivateNetworks, counts })
+    )
+    const wake = (): void => {
+      for (const delivery of deliveries) delivery.wake()
+    }
+    for (const delivery of deliveries) fork(delivery.run)
+
+    const calls = (event: HookEvent): boolean => hooks.some(({ on }) => on.includes(event))
+    let listens = yield* store.read(hasListeners())
+    const wants = (event: HookEvent): boolean => listens || calls(event)
+
+    // what cannot be read or written now is looked at again
+    const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
+      Effect.catch(effect, (error) =>
+        Effect.as(Effect.logDebug("What hooks are about could not be looked at", error), otherwise)
+      )
+
+    let failing: ReadonlyArray<FunctionOf> = []
+    let isLooking = false
+    const lookForFailing = Effect.gen(function* () {
+      yield* Effect.sleep(FAILING_AFTER_MS)
+      while (true) {
+        const found = yield* quietly(store.write(noteFailing(failingIf, failing)), {
+          failing,
+          isQuiet: false
+        })
+        failing = found.failing
+        wake()
+        if (found.isQuiet) return
+        yield* Effect.sleep(FAILING_EVERY_MS)
+      }
+    }).pipe(Effect.ensuring(Effect.sync(() => (isLooking = false))))
+
+    const told = new Set<number>()
+    const lookForStuck = Effect.gen(function* () {
+      if ((yield* runs.countStuck) === 0) return told.clear()
+      const stuck = yield* runs.findStuck
+      for (const key of told) if (!stuck.some((one) => one.key === key)) told.delete(key)
+      const fresh = stuck.filter(({ key }) => !told.has(key))
+      if (fresh.length === 0) return
+      yield* store.write(noteStuck(fresh))
+      for (const { key } of fresh) told.add(key)
+      wake()
+    })
+    let watchesStuck = false
+    const watchStuck = (): void => {
+      if (watchesStuck || !wants("run.stuck")) return
+      watchesStuck = true
+      fork(
+        Effect.forever(
+          Effect.andThen(Effect.sleep(STUCK_EVERY_MS), quietly(Effect.asVoid(lookForStuck), undefined))
+        )
+      )
+    }
+    const watchFailing = Effect.suspend(() =>
+      wants("function.failing") ? store.write(watchRates(failingIf.minutes)) : Effect.void
+    )
+    watchStuck()
+    yield* watchFailing
+
+    let isTelling = false
+    const tellOfDropped = Effect.gen(function* () {
+      yield* Effect.sleep(ROOM_EVERY_MS)
+      const dropped = yield* quietly(store.write(takeDropped()), 0)
+      counts.dropped += dropped
+      if (dropped === 0) return
+      yield* Effect.logError(
+        `${dropped} calls of hooks were left out: ${MOST_CALLS} others wait, since hooks do not take them`
+      )
+    }).pipe(Effect.ensuring(Effect.sync(() => (isTelling = false))))
+
+    const stop = store.onCommit(({ functions, troubles }) => {
+      if (functions.length > 0) {
+        fork(
+          Effect.flatMap(quietly(store.read(hasListeners()), listens), (now) => {
+            if (now === listens) return Effect.void
+            listens = now
+            watchStuck()
+            return quietly(watchFailing, undefined)
+          })
+        )
+      }
+      const hasFailed = troubles.some(({ _tag }) => _tag === "RunFailed")
+      if (!hasFailed && !troubles.some(({ _tag }) => _tag === "RunPaused")) return
+      wake()
+      if (hooks.length > 0 && !isTelling) {
+        isTelling = true
+        fork(tellOfDropped)
+      }
+      if (!hasFailed || isLooking || !wants("function.failing")) return
+      isLooking = true
+      fork(lookForFailing)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return Hooks.of({ family: () => familyOf(counts) })
+  })
+)

@@ -1,0 +1,53 @@
+/** Which hooks an engine has, and when it says that a function is failing. */
+import * as Context from "effect/Context"
+import { type Duration, positiveDuration } from "../../Duration.ts"
+import { ValidationError } from "../../Errors.ts"
+import type { HookOptions } from "../../Hook.ts"
+import { checkKeys, type Keys } from "../../OptionKeys.ts"
+import { show } from "../../Show.ts"
+
+/** The hooks of an engine, none by default. */
+export const EngineHooks = Context.Reference<ReadonlyArray<HookOptions>>("@ironflow/node/EngineHooks", {
+  defaultValue: () => []
+})
+
+/** When a function is failing: so many of its runs have ended in the last minutes, and such a share of them has failed. */
+export interface FailingOptions {
+  /** The last whole minutes that count, `"5m"` by default; an hour at most. */
+  readonly window?: Duration
+  /** Runs that have to have ended in them, 5 by default. */
+  readonly runs?: number
+  /** The share that has to have failed, 0.5 by default; above 0, 1 at most. */
+  readonly rate?: number
+}
+
+/** {@link FailingOptions} of an engine. */
+export const Failing = Context.Reference<FailingOptions>("@ironflow/node/Failing", {
+  defaultValue: () => ({})
+})
+
+export interface FailingSettings {
+  readonly minutes: number
+  readonly runs: number
+  readonly rate: number
+}
+
+export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
+
+const LONGEST = 60
+
+/** The settings with their defaults. Throws `ValidationError`. */
+export const resolveFailing = (given: FailingOptions): FailingSettings => {
+  checkKeys(given, failingKeys, "`failing`")
+  const { rate = 0.5, runs = 5, window = "5m" } = given
+  const minutes = Math.ceil(positiveDuration(window, "`failing.window`") / 60_000)
+  if (minutes > LONGEST)
+    throw new ValidationError(`\`failing.window\` must be an hour at most, got ${show(window)}`)
+  if (!Number.isSafeInteger(runs) || runs < 1) {
+    throw new ValidationError(`\`failing.runs\` must be a whole number from 1 up, got ${show(runs)}`)
+  }
+  if (typeof rate !== "number" || !(rate > 0 && rate <= 1)) {
+    throw new ValidationError(`\`failing.rate\` must be a number above 0, and 1 at most, got ${show(rate)}`)
+  }
+  return { minutes, runs, rate }
+}

@@ -1,0 +1,93 @@
+/**
+ * How many runs of each function have ended in the last minutes, and how many of those have failed. It is counted in memory, while
+ * somebody wants to know of functions that are failing.
+ */
+import { registryOf } from "../Functions/Registry.ts"
+import { remembered } from "../Store/Memory.ts"
+import { acrossEnvironments, type Program } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+interface Minute {
+  readonly at: number
+  completed: number
+  failed: number
+}
+
+/** Functions that are counted; those that did nothing for longest are forgotten for others. */
+const MOST_FUNCTIONS = 1000
+
+class Rates {
+  /** `undefined` while nobody wants to know. */
+  minutes: number | undefined
+  /** What this transaction has done. */
+  readonly pending: Array<readonly [fn: number, hasFailed: boolean]> = []
+  readonly functions = new Map<number, Array<Minute>>()
+
+  committed(now: number): void {
+    const at = now - (now % 60_000)
+    for (const [fn, hasFailed] of this.pending) {
+      const minutes = this.functions.get(fn) ?? []
+      // moves to the end
+      this.functions.delete(fn)
+      this.functions.set(fn, minutes)
+      let last = minutes.at(-1)
+      // a clock that was set back goes on in the minute that was there
+      if (last === undefined || last.at < at) minutes.push((last = { at, completed: 0, failed: 0 }))
+      if (hasFailed) last.failed++
+      else last.completed++
+      if (minutes.length > (this.minutes ?? 0) + 1) minutes.shift()
+    }
+    this.pending.length = 0
+    for (const fn of this.functions.keys()) {
+      if (this.functions.size <= MOST_FUNCTIONS) break
+      this.functions.delete(fn)
+    }
+  }
+}
+
+const ratesOf = remembered<Rates>({
+  make: () => new Rates(),
+  begin: ({ pending }) => void (pending.length = 0),
+  committed: (rates, tx) => {
+    if (rates.pending.length > 0) rates.committed(tx.now())
+  }
+})
+
+/** A run of the function with this key has ended. */
+export const markEnded = (tx: Transaction, fn: number, hasFailed: boolean): void => {
+  const rates = ratesOf(tx)
+  if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
+}
+
+/** Counts from now on, so many minutes back. */
+export const watchRates = acrossEnvironments(
+  "watchRates",
+  function* (tx: Transaction, minutes: number): Program<void> {
+    ratesOf(tx).minutes = minutes
+  },
+  () => "count the runs that fail"
+)
+
+/** Of a function the runs that have ended in the last minutes. */
+export interface FailureRate {
+  readonly environment: string
+  readonly functionId: string
+  readonly completed: number
+  readonly failed: number
+}
+
+/** The rates of functions of which a run has failed in these minutes. */
+export function* readRates(tx: Transaction): Program<ReadonlyArray<FailureRate>> {
+  const rates = ratesOf(tx)
+  const since = tx.now() - (rates.minutes ?? 0) * 60_000
+  const found: Array<FailureRate> = []
+  for (const [key, minutes] of rates.functions) {
+    const fn = registryOf(tx).byKey(key)
+    const recent = minutes.filter(({ at }) => at + 60_000 > since)
+    const failed = recent.reduce((sum, minute) => sum + minute.failed, 0)
+    if (fn === undefined || failed === 0) continue
+    const completed = recent.reduce((sum, minute) => sum + minute.completed, 0)
+    found.push({ environment: fn.environment, functionId: fn.registration.id, completed, failed })
+  }
+  return found
+}

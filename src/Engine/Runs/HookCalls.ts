@@ -1,0 +1,179 @@
+/**
+ * Calls of hooks on their way. A call is stored in the transaction in which it happened, and stays until the hook has taken it, or
+ * all attempts are used up. Which hooks there are is remembered here: neither URLs nor secrets are in the database.
+ */
+import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
+import type { JsonText } from "../../Json.ts"
+import { matchesGlob } from "../../Policy.ts"
+import { remembered } from "../Store/Memory.ts"
+import { acrossEnvironments, all, get, type Program, statement, write } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** Calls that are kept at most. Of more nobody is told. */
+export const MOST_CALLS = 10_000
+
+/** What decides whether a hook is called: no more of it is known here. */
+export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
+  readonly on: ReadonlyArray<HookEvent>
+}
+
+interface HookMemory {
+  hooks: ReadonlyArray<Listening>
+  /** How many calls there is room for, as far as that is known. */
+  room: number
+  /** For how many there was none since somebody asked, those of transactions that were rolled back too. */
+  dropped: number
+}
+
+const hooksOf = remembered<HookMemory>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
+
+const COUNT = statement("HookCalls.count", "SELECT count(*) AS calls FROM hook_calls", {
+  scans: "calls on their way: 10,000 at most"
+})
+
+/** Has these hooks called from now on. */
+export const setHooks = acrossEnvironments(
+  "setHooks",
+  function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
+    const memory = hooksOf(tx)
+    memory.hooks = hooks
+    memory.room = MOST_CALLS - Number((yield* get(COUNT))?.calls)
+  },
+  () => "set the hooks"
+)
+
+const INSERT = statement(
+  "HookCalls.insert",
+  "INSERT INTO hook_calls (id, hook, body, due_at) VALUES (?, ?, ?, ?)"
+)
+
+/** Stores the calls of hooks for what has happened. */
+export function* callHooks(
+  tx: Transaction,
+  type: HookEvent,
+  environment: string,
+  data: HookCall["data"],
+  at?: number
+): Program<void> {
+  const memory = hooksOf(tx)
+  if (memory.hooks.length === 0) return
+  const now = at ?? tx.now()
+  for (const hook of memory.hooks) {
+    if (!hook.on.includes(type) || !matchesGlob(hook.functionId, data.functionId)) continue
+    if (hook.environment !== undefined && hook.environment !== environment) continue
+    if (memory.room <= 0) {
+      memory.dropped++
+      continue
+    }
+    memory.room--
+    const id = tx.ids.hookCall()
+    const call: HookCall = { id, type, at: new Date(now).toISOString(), environment, data }
+    yield* write(INSERT, id, hook.key, JSON.stringify(call), now)
+  }
+}
+
+/** A call that is due. */
+export interface DueCall {
+  readonly id: string
+  readonly body: JsonText
+  /** Attempts that have failed. */
+  readonly attempts: number
+}
+
+/** The calls of a hook that are due, and when the next one is, epoch milliseconds. */
+export interface DueCalls {
+  readonly calls: ReadonlyArray<DueCall>
+  readonly nextAt: number | undefined
+}
+
+const DUE = statement(
+  "HookCalls.due",
+  "SELECT id, body, attempts FROM hook_calls WHERE hook = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"
+)
+
+const NEXT = statement(
+  "HookCalls.next",
+  "SELECT due_at FROM hook_calls WHERE hook = ? ORDER BY due_at LIMIT 1"
+)
+
+/** What is due of a hook, oldest first, `limit` at most. */
+export const dueCalls = acrossEnvironments(
+  "dueCalls",
+  function* (tx: Transaction, hook: string, limit: number): Program<DueCalls> {
+    const rows = yield* all(DUE, hook, tx.now(), limit)
+    const next = rows.length > 0 ? undefined : yield* get(NEXT, hook)
+    return {
+      calls: rows.map(({ attempts, body, id }) => ({
+        id: String(id),
+        body: String(body),
+        attempts: Number(attempts)
+      })),
+      nextAt: next === undefined ? undefined : Number(next.due_at)
+    }
+  },
+  () => "read the calls of a hook"
+)
+
+const DELETE = statement("HookCalls.delete", "DELETE FROM hook_calls WHERE id = ?")
+const AGAIN = statement("HookCalls.again", "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?")
+
+/** What has come of a call: nothing is to be done any more, or it is due again. */
+export interface CallResult {
+  readonly id: string
+  readonly again?: { readonly attempts: number; readonly dueAt: number }
+}
+
+/** Notes what has come of calls. */
+export const settleCalls = acrossEnvironments(
+  "settleCalls",
+  function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {
+    const memory = hooksOf(tx)
+    for (const { again, id } of results) {
+      if (again !== undefined) {
+        yield* write(AGAIN, again.attempts, again.dueAt, id)
+        continue
+      }
+      memory.room++
+      yield* write(DELETE, id)
+    }
+  },
+  () => "note which hooks were called"
+)
+
+const LEFT = statement("HookCalls.left", "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook", {
+  scans: "calls on their way: 10,000 at most"
+})
+
+/** How many calls are on their way, by the keys of their hooks. */
+export const countCalls = acrossEnvironments(
+  "countCalls",
+  function* (_tx: Transaction): Program<ReadonlyArray<{ readonly hook: string; readonly calls: number }>> {
+    return (yield* all(LEFT)).map(({ calls, hook }) => ({ hook: String(hook), calls: Number(calls) }))
+  },
+  () => "count the calls of hooks"
+)
+
+const FORGET = statement("HookCalls.forget", "DELETE FROM hook_calls WHERE hook = ?")
+
+/** Deletes the calls of a hook that there is not any more. */
+export const forgetHook = acrossEnvironments(
+  "forgetHook",
+  function* (tx: Transaction, hook: string, calls: number): Program<void> {
+    hooksOf(tx).room += calls
+    yield* write(FORGET, hook)
+  },
+  () => "forget a hook"
+)
+
+/** For how many calls there was no room since this was asked last. */
+export const takeDropped = acrossEnvironments(
+  "takeDropped",
+  function* (tx: Transaction): Program<number> {
+    const memory = hooksOf(tx)
+    const { dropped } = memory
+    memory.dropped = 0
+    memory.room = MOST_CALLS - Number((yield* get(COUNT))?.calls)
+    return dropped
+  },
+  () => "count the calls of hooks that there was no room for"
+)

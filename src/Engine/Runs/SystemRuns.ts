@@ -1,0 +1,237 @@
+/**
+ * Runs that system events start: the handler of a function's failures, and functions with a trigger such as `system.run.*.failed`. They
+ * come to be in the transaction in which it happened, like runs for events of the log; the event itself is nowhere but with them.
+ *
+ * A run that a system event has started, and one that such a run has invoked, starts none by what happens to it: otherwise a handler
+ * that fails would be told of that, and fail again.
+ */
+import type { FailedRun, FailedRunStep } from "../../OnFailure.ts"
+import type { SerializedError } from "../../Errors.ts"
+import { soundTrace } from "../../Trace.ts"
+import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
+import { endOfLog } from "../Log/EndOfLog.ts"
+import { all, get, type Program, statement } from "../Store/Program.ts"
+import { decodeStored, parseStored, storedPlain } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { isDamage } from "../Store/SqliteErrors.ts"
+import { invocationView, jobEvent } from "./RunEvent.ts"
+import { runErrorOf } from "../../RunError.ts"
+import { createRun, runError } from "./RunRows.ts"
+import { readKind } from "./StepKinds.ts"
+import { outcomeIn } from "./Waits.ts"
+
+/** What is told of runs by the system events that start functions. */
+export interface RunOfEvent {
+  readonly key: number
+  readonly id: string
+  readonly environment: number
+  readonly function: number
+}
+
+/** Characters of the data of an event, and of all outputs. */
+const MOST_DATA = 256 * 1024
+/** Characters of one output. */
+const MOST_OUTPUT = 16 * 1024
+const MOST_STEPS = 200
+
+const FAILED_RUN = statement(
+  "SystemRuns.failedRun",
+  `SELECT r.id, r.input, r.attempt, r.created_at, r.trace, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version,
+     e.data AS e_data, e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
+     e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace
+     FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?`
+)
+
+/** A run has failed for good: what handles that starts now, and so does every function that listens. */
+export function* startAfterFailure(
+  tx: Transaction,
+  run: RunOfEvent,
+  error: SerializedError,
+  at: number
+): Program<void> {
+  const environment = tx.environmentName(run.environment)
+  const registry = registryOf(tx)
+  const functionId = registry.byKey(run.function)?.registration.id ?? String(run.function)
+  const handler = registry.failureHandlerOf(environment, functionId)
+  const listens = registry.hasSystemListeners(environment)
+  if (handler === undefined && !listens) return
+  if (yield* isOfSystem(run.key)) return
+  const row = yield* get(FAILED_RUN, run.key)
+  if (row === undefined) return
+  const told = { ...toldOf(row, functionId), error: runErrorOf(error) }
+  const failedAt = new Date(at).toISOString()
+  const name = systemName(run.id, "failed")
+  const traced = soundTrace((row.trace ?? row.e_trace ?? undefined)?.toString())
+  if (handler !== undefined) {
+    const failed: FailedRun = { ...told, event: eventOf(row), ...(yield* stepsOf(tx, run.key)), failedAt }
+    yield* start(tx, run.environment, handler, name, failed, traced)
+  }
+  if (listens) yield* startListeners(tx, run.environment, name, { ...told, failedAt }, traced)
+}
+
+/** A run was paused: functions that listen start now. */
+export function* startAfterPause(
+  tx: Transaction,
+  run: RunOfEvent,
+  reason: { readonly code: string; readonly message: string }
+): Program<void> {
+  if (!registryOf(tx).hasSystemListeners(tx.environmentName(run.environment))) return
+  yield* startFor(tx, run, "paused", { reason })
+}
+
+/** Starts the functions that listen to what has happened to a run; none for a run that a system event has started. */
+export function* startFor(
+  tx: Transaction,
+  run: RunOfEvent,
+  what: string,
+  more: { readonly [name: string]: unknown }
+): Program<void> {
+  if (yield* isOfSystem(run.key)) return
+  const row = yield* get(FAILED_RUN, run.key)
+  if (row === undefined) return
+  const functionId = registryOf(tx).byKey(run.function)?.registration.id ?? String(run.function)
+  const at = new Date(tx.now()).toISOString()
+  yield* startListeners(tx, run.environment, systemName(run.id, what), {
+    ...toldOf(row, functionId),
+    ...more,
+    at
+  })
+}
+
+/** Starts the functions of an environment that have a trigger for the system event. */
+export function* startListeners(
+  tx: Transaction,
+  environment: number,
+  name: string,
+  data: object,
+  traced: { readonly trace?: string } = {}
+): Program<void> {
+  const view = invocationView("run_", JSON.stringify(data), tx.now(), name)
+  const { functions, warnings } = registryOf(tx).matchSystem(tx.environmentName(environment), view)
+  for (const warning of warnings) tx.changes.warnings.push(`System event "${name}": ${warning}`)
+  for (const fn of functions) yield* start(tx, environment, fn, name, data, traced)
+}
+
+function* start(
+  tx: Transaction,
+  environment: number,
+  fn: RegisteredFunction,
+  systemEvent: string,
+  told: object,
+  traced: { readonly trace?: string }
+): Program<void> {
+  const id = tx.ids.run()
+  const data = JSON.stringify(told)
+  const view = invocationView(id, data, tx.now(), systemEvent)
+  yield* createRun(tx, {
+    environment,
+    fn,
+    event: yield* endOfLog(),
+    view,
+    id,
+    data,
+    systemEvent,
+    ...traced
+  })
+}
+
+const systemName = (runId: string, what: string): string => `system.run.${runId}.${what}`
+
+const CAUSE = statement("SystemRuns.cause", "SELECT parent, system_event FROM runs WHERE key = ?")
+
+/** Invocations within each other that are looked through. */
+const MOST_DEEP = 100
+
+/** Whether a system event has started the run, or one of those that have invoked it. */
+function* isOfSystem(run: number): Program<boolean> {
+  let key: number | null = run
+  for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {
+    const row: Row | undefined = yield* get(CAUSE, key)
+    if (row === undefined) return false
+    if (row.system_event !== null) return true
+    key = row.parent === null ? null : Number(row.parent)
+  }
+  return key !== null
+}
+
+/** What everybody is told of a run who may read runs: nothing of what it was given and has returned. */
+const toldOf = (
+  row: Row,
+  functionId: string
+): Pick<FailedRun, "runId" | "functionId" | "attempts" | "createdAt"> => ({
+  runId: String(row.id),
+  functionId,
+  attempts: Number(row.attempt),
+  createdAt: new Date(Number(row.created_at)).toISOString()
+})
+
+const eventOf = (row: Row): FailedRun["event"] => {
+  try {
+    const { data, entity, id, metadata, name, source, timestamp, version } = jobEvent(row)
+    const isLarge = data.length > MOST_DATA
+    return {
+      id,
+      name,
+      version,
+      data: isLarge ? null : (decodeStored(data) ?? null),
+      ...(isLarge ? { dataOmitted: true } : {}),
+      timestamp: new Date(timestamp).toISOString(),
+      ...(source === undefined ? {} : { source }),
+      ...(metadata === undefined ? {} : { metadata: parseStored(metadata) }),
+      ...(entity === undefined ? {} : { entity })
+    }
+  } catch (error) {
+    // a run whose event is damaged ends like any other
+    if (!isDamage(error)) throw error
+    const timestamp = new Date(Number(row.created_at)).toISOString()
+    return { id: "", name: "", version: 1, data: null, dataOmitted: true, timestamp }
+  }
+}
+
+const STEPS = statement(
+  "SystemRuns.steps",
+  `SELECT name, kind, failed, attempt, event, length(value) AS size, CASE WHEN failed = 1 OR length(value) <= ${MOST_OUTPUT} THEN value END AS value
+     FROM steps WHERE run = ? ORDER BY seq DESC LIMIT ${MOST_STEPS}`
+)
+
+const COUNT = statement("SystemRuns.count", "SELECT count(*) AS steps FROM steps WHERE run = ?")
+
+/** The last steps of a run, in their order, as far as they are small and can be read. */
+function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
+  const steps: Array<FailedRunStep> = []
+  let room = MOST_DATA
+  for (const row of yield* all(STEPS, run)) {
+    const told = { name: String(row.name), kind: readKind(row.kind).kind, attempt: Number(row.attempt) }
+    if (Number(row.failed) === 1) {
+      const error = runError(row.value)
+      room -= String(row.value).length
+      const { code, message, name } = error
+      const brief = { message, code, ...(name === undefined ? {} : { name }) }
+      steps.push({ ...told, status: "failed", error: room < 0 ? brief : error })
+      continue
+    }
+    const value = yield* outputOf(tx, row, room)
+    room -= value?.length ?? 0
+    steps.push({
+      ...told,
+      status: "completed",
+      ...(value === null
+        ? { outputOmitted: true }
+        : value === undefined
+          ? {}
+          : { output: storedPlain(value) })
+    })
+  }
+  const count = steps.length < MOST_STEPS ? steps.length : Number((yield* get(COUNT, run))?.steps)
+  return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
+}
+
+/** The stored output of a finished step; `null` where there is no room for it. */
+function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
+  const most = Math.min(MOST_OUTPUT, room)
+  // what has arrived is in the log: it is not looked for when there is no room at all
+  if (Number(row.size ?? 0) > most || most <= 0) return null
+  const outcome = yield* outcomeIn(tx, row, row.event)
+  const value = outcome._tag === "Success" ? outcome.value : undefined
+  return (value?.length ?? 0) > most ? null : value
+}

@@ -1,0 +1,105 @@
+/**
+ * Signatures of what hooks are called with: HMAC-SHA256 over the time, a dot and the bytes of the body. The time is in
+ * `X-Ironflow-Timestamp`, in seconds since 1970; the signature in `X-Ironflow-Signature`, as it is for push handlers.
+ */
+import { SignatureError, ValidationError } from "../Errors.ts"
+import { type Duration, positiveDuration } from "../Duration.ts"
+import { type HookCall, hookEvents } from "../Hook.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { isSigned, sign, SIGNATURE_HEADER } from "./Signature.ts"
+
+export const TIMESTAMP_HEADER = "x-ironflow-timestamp"
+
+/** The headers of a request with this body. */
+export const hookHeaders = (
+  body: string,
+  secret: string,
+  nowMs: number
+): { readonly [name: string]: string } => {
+  const seconds = Math.floor(nowMs / 1000)
+  return {
+    [TIMESTAMP_HEADER]: String(seconds),
+    [SIGNATURE_HEADER]: sign(`${seconds}.${body}`, secret)
+  }
+}
+
+/** A request as a hook has got it. */
+export interface HookRequest {
+  /** By lower-case name, or as `fetch` has them. */
+  readonly headers: Headers | { readonly [name: string]: string | ReadonlyArray<string> | undefined }
+  /** As it came, before anything has parsed it. */
+  readonly body: string | Uint8Array
+}
+
+export interface VerifyHookOptions {
+  /** How far the time of the request may be from now, either way; `"5m"` by default. */
+  readonly tolerance?: Duration
+}
+
+/**
+ * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now. Of several secrets one has
+ * to fit, so that they can be changed. The same call may come more than once, with the same `id`.
+ *
+ * ```ts
+ * app.post("/ironflow-alarm", express.raw({ type: "*" + "/*" }), (request, response) => {
+ *   const { type, data } = verifyHook(request, process.env.HOOK_SECRET!)
+ *   response.sendStatus(204)
+ * })
+ * ```
+ *
+ * Throws `SignatureError`: `SIGNATURE_MISSING`, `SIGNATURE_INVALID`; `ValidationError` when the body is no call of a hook.
+ */
+export const verifyHook = (
+  { body, headers }: HookRequest,
+  secret: string | ReadonlyArray<string>,
+  { tolerance = "5m" }: VerifyHookOptions = {}
+): HookCall => {
+  const secrets = typeof secret === "string" ? [secret] : secret
+  if (
+    !Array.isArray(secrets) ||
+    secrets.length === 0 ||
+    secrets.some((one) => typeof one !== "string" || one === "")
+  ) {
+    throw new ValidationError("verifyHook() needs the secret that the hook was given, or an array of secrets")
+  }
+  if (typeof body !== "string" && !(body instanceof Uint8Array)) {
+    throw new ValidationError(
+      "verifyHook() needs the body as it came, text or bytes: what was parsed already cannot be verified"
+    )
+  }
+  const toleranceMs = positiveDuration(tolerance, "`tolerance` of verifyHook()")
+  const header = (name: string): string | undefined => {
+    const value: unknown = headers instanceof Headers ? headers.get(name) : headers[name]
+    return typeof value === "string" ? value : undefined
+  }
+  const time = header(TIMESTAMP_HEADER)
+  const signature = header(SIGNATURE_HEADER)
+  if (time === undefined || signature === undefined) {
+    throw new SignatureError(
+      `The request has no ${time === undefined ? TIMESTAMP_HEADER : SIGNATURE_HEADER}: it is not from the hook of an engine`,
+      { code: "SIGNATURE_MISSING" }
+    )
+  }
+  const bytes = Buffer.concat([Buffer.from(`${time}.`), Buffer.from(body)])
+  if (!isSigned(bytes, signature, secrets)) {
+    throw new SignatureError(
+      "The signature does not fit: the secret is another one, or the body is not as it came, byte for byte"
+    )
+  }
+  // a plain function for users, outside of every Effect: there is no Clock to ask
+  const awayMs = Math.abs(Date.now() - Number(time) * 1000)
+  if (!(awayMs <= toleranceMs)) {
+    throw new SignatureError(
+      `The request was signed ${Math.round(awayMs / 1000)} s away from now: it is an old one that comes again, or a clock is wrong`
+    )
+  }
+  const call: unknown = safeJsonParse(Buffer.from(body).toString("utf8"))
+  if (!isCall(call)) throw new ValidationError("The body is signed, and is no call of a hook")
+  return call
+}
+
+const isCall = (call: unknown): call is HookCall =>
+  isObject(call) &&
+  typeof call.id === "string" &&
+  hookEvents.some((event) => event === call.type) &&
+  isObject(call.data)

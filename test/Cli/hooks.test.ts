@@ -1,0 +1,127 @@
+/** `serve --hook`, and `onFailure`, over processes that are killed: what was noted is done, and once. */
+import http from "node:http"
+import { type HookCall, verifyHook } from "@ironflow/node"
+import { afterAll, assert, describe, it, vi } from "vitest"
+import { listen } from "../Serve/Hosts.ts"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const SECRET = "secret-of-the-hooks-of-the-command"
+
+const functions = `
+import { existsSync } from "node:fs"
+import { createFunction, NonRetryableError } from "@ironflow/node"
+
+export const charge = createFunction(
+  {
+    id: "charge",
+    triggers: [{ event: "order.placed" }],
+    onFailure: async ({ event, step }) =>
+      await step.run("tell", async () => {
+        console.log("telling")
+        while (!existsSync("gate")) await new Promise((resolve) => setTimeout(resolve, 20))
+        return event.data.runId
+      })
+  },
+  () => {
+    throw new NonRetryableError("card declined")
+  }
+)
+`
+
+const terminal = new Terminal({ "functions.ts": functions })
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+describe("serve --hook", () => {
+  it("tells a hook that was away when it happened, and the handler runs once, when everything was killed in between", async () => {
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const hookPort = await freePort()
+    const env = { IRONFLOW_SERVER_URL: url, IRONFLOW_HOOK_SECRET: SECRET }
+    const args = ["serve", "--port", String(port), "--data", "hooks.db", "--allow-private-endpoints"]
+    const hook = ["--hook", `http://127.0.0.1:${hookPort}/token-of-the-url`, "--hook-on", "run.failed"]
+    const begin = async () => {
+      const server = terminal.start([...args, ...hook], { env })
+      await server.until(`Ironflow listens at ${url}`)
+      const worker = terminal.start(["worker", "functions.ts"], { env })
+      await worker.until("charge/on-failure")
+      return { server, worker }
+    }
+
+    const first = await begin()
+    await terminal.json(["emit", "order.placed", "{}"], { env })
+    await first.worker.until("telling")
+    await first.server.until("did not take the call about run.failed")
+    for (const process of [first.server, first.worker]) process.signal("SIGKILL")
+    await Promise.all([first.server.ended, first.worker.ended])
+
+    const calls: Array<HookCall> = []
+    const receiver = await listen(async (request: http.IncomingMessage, response) => {
+      const chunks: Array<Buffer> = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      calls.push(verifyHook({ headers: request.headers, body: Buffer.concat(chunks) }, SECRET))
+      response.writeHead(204).end()
+    }, hookPort)
+    terminal.write("gate", "")
+    const second = await begin()
+    const handled = await vi.waitFor(
+      async () => {
+        const { runs } = await terminal.json(["runs", "list", "--status", "completed"], { env })
+        assert.lengthOf(runs, 1)
+        return runs[0]
+      },
+      { timeout: 45_000, interval: 200 }
+    )
+    await vi.waitFor(() => assert.lengthOf(calls, 1), { timeout: 45_000 })
+
+    assert.strictEqual(handled.functionId, "charge/on-failure")
+    assert.strictEqual(calls[0]!.data.runId, handled.output)
+    const { runs } = await terminal.json(["runs", "list"], { env })
+    assert.sameMembers(
+      (runs as ReadonlyArray<{ readonly functionId: string }>).map(({ functionId }) => functionId),
+      ["charge", "charge/on-failure"]
+    )
+    const said = [first, second]
+      .flatMap(({ server, worker }) => [server.output(), worker.output()])
+      .join("\n")
+    assert.notMatch(said, /secret-of-the-hooks|token-of-the-url/)
+    for (const process of [second.server, second.worker]) process.signal("SIGTERM")
+    await Promise.all([second.server.ended, second.worker.ended])
+    await receiver.close()
+  })
+
+  it.each([
+    [
+      "without a secret",
+      ["--hook", "https://alarms.example.com/"],
+      {},
+      "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret"
+    ],
+    [
+      "with a short one",
+      ["--hook", "https://alarms.example.com/", "--hook-secret", "abc"],
+      {},
+      "at least 16 characters"
+    ],
+    ["without a URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
+    [
+      "with what is no URL",
+      [],
+      { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
+      "is no URL of an endpoint"
+    ]
+  ])("is refused %s", async (_, flags, env, message) => {
+    const ended = await terminal.run(["serve", "--port", "0", "--data", "refused.db", ...flags], { env })
+
+    assert.notStrictEqual(ended.code, 0)
+    assert.include(ended.stderr, message)
+    assert.notInclude(ended.stdout + ended.stderr, SECRET)
+  })
+
+  it("explains itself without the secret", async () => {
+    const { stdout } = await terminal.run(["serve", "--help"], { env: { IRONFLOW_HOOK_SECRET: SECRET } })
+
+    assert.include(stdout, "--hook URL")
+    assert.include(stdout, "--hook-secret")
+    assert.notInclude(stdout, SECRET)
+  })
+})
