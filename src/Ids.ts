@@ -49,6 +49,8 @@ export interface IdGenerator {
   readonly role: () => string
   /** `policy_...` */
   readonly policy: () => string
+  /** `bulk_...`: something that is done to many runs. */
+  readonly bulk: () => string
 }
 
 const timeWidth = 9
@@ -102,7 +104,8 @@ export const makeIdGenerator = (
     apiKey: make("key_"),
     org: make("org_"),
     role: make("role_"),
-    policy: make("policy_")
+    policy: make("policy_"),
+    bulk: make("bulk_")
   }
 }
 

@@ -22,6 +22,7 @@ export const actions = [
   "run:resume",
   "run:pause",
   "run:patch",
+  "run:delete",
   "function:read",
   "function:register",
   "function:delete",

@@ -186,6 +186,7 @@ export {
   BodyError,
   BucketExistsError,
   BucketNotFoundError,
+  BulkNotFoundError,
   ClosedError,
   CompensationLostError,
   ConfigNotFoundError,

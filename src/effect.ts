@@ -48,6 +48,7 @@ export type {
   BodyError,
   BucketExistsError,
   BucketNotFoundError,
+  BulkNotFoundError,
   ClosedError,
   CompensationLostError,
   ConfigNotFoundError,

@@ -125,6 +125,7 @@ describe("the walk over the Effect face", () => {
       | "ApiKeyNotFoundError"
       | "BucketExistsError"
       | "BucketNotFoundError"
+      | "BulkNotFoundError"
       | "ClosedError"
       | "ConfigNotFoundError"
       | "ConsumerGroupExistsError"

@@ -47,6 +47,7 @@ import type {
 import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
+import { make as makeBulk } from "./BulkHttp.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -308,6 +309,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         })
       ),
     explain,
+    ...makeBulk(connection),
     waitForRun,
     cancelRun: (runId, reason = "") => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason }),
     retryRun: (runId, fromStep) =>

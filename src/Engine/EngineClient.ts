@@ -6,6 +6,7 @@ import type { Raw } from "../Client/Named.ts"
 import { type EngineError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
+import { Bulk } from "./Bulk/Bulk.ts"
 import { Events } from "./Events/Events.ts"
 import { Functions } from "./Functions/Functions.ts"
 import { polite } from "./Polite.ts"
@@ -19,6 +20,7 @@ type EngineClient = Raw<ClientApi<EffectKind>, EngineError>
 
 /** The client of each environment. */
 export const make = Effect.gen(function* () {
+  const bulk = yield* Bulk
   const store = yield* Store
   const events = yield* Events
   const functions = yield* Functions
@@ -30,6 +32,7 @@ export const make = Effect.gen(function* () {
   const clientIn = (environment: string): EngineClient => ({
     ...events.in(environment),
     ...runs.in(environment),
+    ...bulk.in(environment),
     ...topics.in(environment),
     listFunctions: () => polite(functions.list(environment)),
     deleteFunction: (functionId) =>

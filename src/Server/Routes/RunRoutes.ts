@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { checked } from "../../Checked.ts"
+import { visibleTo } from "../../Engine/Access/RunAccess.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
@@ -17,7 +18,7 @@ import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Prot
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
 import { answering, paging, reading, replying, withBody } from "./RowRoute.ts"
-import { listOptionsOf, readListBody, readListQuery, visibleTo } from "./RunListRequest.ts"
+import { listOptionsOf, readListBody, readListQuery } from "./RunListRequest.ts"
 
 type Api = Raw<ClientApi<EffectKind>>
 
@@ -65,7 +66,11 @@ export const runRoutes = (
   const list = (request: ListRuns, call: Call) =>
     Effect.gen(function* () {
       const options = yield* checked(() => listOptionsOf(request))
-      const { damaged = [], ...page } = yield* engine.runs.list(call.environment, options, visibleTo(call))
+      const { damaged = [], ...page } = yield* engine.runs.list(
+        call.environment,
+        options,
+        visibleTo(call.caller, call.environment)
+      )
       const shown = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
       const left = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
