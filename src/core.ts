@@ -9,6 +9,12 @@ export {
 export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Protocol/Access.ts"
 export type {
   AuditEvent,
+  BulkAction,
+  BulkExample,
+  BulkOperation,
+  BulkOptions,
+  BulkRuns,
+  BulkStatus,
   CallOptions,
   DamagedRun,
   EmitManyEvent,
@@ -34,6 +40,7 @@ export type {
   TriggerSyncResult,
   TopicInfo,
   TopicStats,
+  WaitForBulkOptions,
   WorkerInfo
 } from "./Client/Client.ts"
 export type {

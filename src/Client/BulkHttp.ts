@@ -4,8 +4,10 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import * as rows from "../Protocol/Bulk.ts"
+import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
-import type { ClientApi, EffectKind } from "./Client.ts"
+import type { BulkApi } from "./Bulk.ts"
+import type { EffectKind } from "./Kinds.ts"
 import { checked, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./Named.ts"
@@ -16,9 +18,7 @@ import { filtersInBody } from "./RunFilterBody.ts"
 const FIRST_MS = 100
 const MOST_MS = 2000
 
-export const make = (
-  connection: Connection
-): Pick<Raw<ClientApi<EffectKind>>, "bulk" | "listBulk" | "getBulk" | "cancelBulk" | "waitForBulk"> => {
+export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeRowCalls(connection)
   const orElse = (what: string) => withoutEndpoint(what, "Do it to one run after the other")
   const getBulk = (id: string) =>
@@ -35,6 +35,7 @@ export const make = (
           }
           const { ids, ...filters } = runs
           const { dryRun, fromStep, reason } = options
+          checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {
             action,

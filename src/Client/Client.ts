@@ -8,7 +8,6 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
-  BulkNotFoundError,
   EventNotFoundError,
   FunctionNotFoundError,
   InvalidStateError,
@@ -18,7 +17,7 @@ import type {
   RunNotFoundError,
   StepNotFoundError
 } from "../Errors.ts"
-import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
+import { type BulkApi, bulkMethods } from "./Bulk.ts"
 import type { FunctionInfo } from "../Protocol/Functions.ts"
 import type { ServerCapabilities } from "../Protocol/Server.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
@@ -31,6 +30,7 @@ import type { RunStatus } from "../RunStatus.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
+export type { BulkOptions, BulkRuns, WaitForBulkOptions } from "./Bulk.ts"
 export type { BulkAction, BulkExample, BulkOperation, BulkStatus } from "../Protocol/Bulk.ts"
 export type { FunctionInfo } from "../Protocol/Functions.ts"
 export type { Moment, RunFilters } from "../RunFilters.ts"
@@ -122,26 +122,6 @@ export interface WaitForRunOptions {
   readonly timeout?: number
 }
 
-/** Which runs something is to be done to: those that fit all of the filters, or those with the ids. */
-export interface BulkRuns extends RunFilters {
-  /** At most 10,000; nothing else may be given besides. */
-  readonly ids?: ReadonlyArray<string>
-}
-
-export interface BulkOptions {
-  /** Only counts: nothing is changed. */
-  readonly dryRun?: boolean
-  /** Why, for `cancel` and `pause`; it is kept with each run. */
-  readonly reason?: string
-  /** For `retry` and `resume`: the step, by name, from which each run goes on. */
-  readonly fromStep?: string
-}
-
-export interface WaitForBulkOptions {
-  /** Give up after this many milliseconds with a `TimeoutError`; the operation goes on. No limit by default. */
-  readonly timeout?: number
-}
-
 /** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
 export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
   /**
@@ -181,10 +161,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 }
 
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
-export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> extends EmitApi<
-  F,
-  Events
-> {
+export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
+  extends EmitApi<F, Events>, BulkApi<F> {
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
@@ -252,28 +230,6 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
-  /**
-   * Begins to do one thing to all runs that fit filters, or have one of the ids. The server carries it on in small transactions, also when
-   * it is restarted in between and whoever has begun it is gone. It touches each run once at most, of those that were there when it
-   * began and that the key could see and do this to by itself. With `dryRun` it only counts. Fails with `ValidationError` without any
-   * filter, with `InvalidStateError` when 20 operations are going on already.
-   */
-  bulk(
-    action: BulkAction,
-    runs: BulkRuns,
-    options?: Options<F, BulkOptions>
-  ): Kind<F, BulkOperation, InvalidStateError | ClientError>
-  /** The newest 100 bulk operations, the newest first: those that the key has begun, and for one that may read all runs those of others. */
-  listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
-  /** How far a bulk operation has come. */
-  getBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
-  /** Ends a bulk operation: it touches no more runs. One that has ended stays as it is. */
-  cancelBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
-  /** Waits until a bulk operation has ended, and returns it. */
-  waitForBulk(
-    id: string,
-    options?: Options<F, WaitForBulkOptions>
-  ): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
   /** Replaces the output of a step that has finished, or finishes one that has not. */
   patchStep(
     stepId: string,
@@ -304,7 +260,6 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 const ofRun = { RunNotFoundError: true } as const
 const steered = { ...ofRun, InvalidStateError: true } as const
-const ofBulk = { BulkNotFoundError: true } as const
 const steeredByStep = { ...steered, StepNotFoundError: true } as const
 
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
@@ -347,14 +302,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   retryRun: [[null, null, call], steeredByStep],
   resumeRun: [[null, null, call], steeredByStep],
   pauseRun: [[null, null, call], steered],
-  bulk: [
-    [null, { ...filterNames, ids: true }, { ...call, dryRun: true, reason: true, fromStep: true }],
-    { InvalidStateError: true }
-  ],
-  listBulk: [[call]],
-  getBulk: [byId, ofBulk],
-  cancelBulk: [byId, ofBulk],
-  waitForBulk: [[null, { ...call, timeout: true }], ofBulk],
+  ...bulkMethods,
   patchStep: [[null, null, null, call], steeredByStep],
   listFunctions: [[call]],
   deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],

@@ -47,6 +47,7 @@ const ofRuns = [
   "pauseRun",
   "patchStep"
 ]
+const ofBulk = ["bulk", "listBulk", "getBulk", "cancelBulk", "waitForBulk"]
 const ofEngines = ["listFunctions", "deleteFunction", "listWorkers", "getCapabilities", "health"]
 const ofLog = ["listEvents", "getEvent"]
 const ofTopics = ["publish", "listTopics", "getTopicStats"]
@@ -54,7 +55,7 @@ const ofTopics = ["publish", "listTopics", "getTopicStats"]
 export const areas: Readonly<Record<string, Area>> = {
   events: {
     methods: Object.keys(clientMethods).filter(
-      (name) => ![...ofRuns, ...ofEngines, ...ofTopics, ...ofLog].includes(name)
+      (name) => ![...ofRuns, ...ofBulk, ...ofEngines, ...ofTopics, ...ofLog].includes(name)
     ),
     about: nouns.events,
     calls: {
@@ -109,6 +110,22 @@ export const areas: Readonly<Record<string, Area>> = {
       resumeRun: (client, { failed = "" }) => client.resumeRun(failed, "charge"),
       pauseRun: (client, { pending = "" }) => client.pauseRun(pending, "look"),
       patchStep: (client, { sleeping }) => client.patchStep(`${sleeping}:nap:0`, { by: "hand" }, "no time")
+    }
+  },
+  bulk: {
+    methods: rest(Object.keys(clientMethods), ofBulk),
+    about: nouns.bulk,
+    calls: {
+      bulk: (client) =>
+        client.bulk(
+          "cancel",
+          { functionId: "ship-order", status: ["failed", "waiting"], createdFrom: "2026-01-01" },
+          { dryRun: true, reason: "recalled" }
+        ),
+      listBulk: (client) => client.listBulk(),
+      getBulk: (client, given) => client.getBulk(id(given)),
+      cancelBulk: (client, given) => client.cancelBulk(id(given)),
+      waitForBulk: (client, given) => client.waitForBulk(id(given), { timeout: 30_000 })
     }
   },
   functions: {

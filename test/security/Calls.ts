@@ -94,6 +94,13 @@ export const callsFor = ({
       may: ["run:patch", `run:${run}:charge:0`],
       answers: 404
     },
+    startBulk: {
+      body: { action: "cancel", filters: { functionId: "ship-order", status: "failed" }, dryRun: true },
+      may: ["run:read", "run:*"]
+    },
+    listBulk: { may: ["run:read", "run:*"] },
+    getBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
+    cancelBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
     info: { body: {}, may: ["engine:read", "engine:*"] },
     minutes: { may: ["engine:read", "engine:*"] },
     getCapabilities: { body: {}, may: ["engine:read", "engine:*"] },

@@ -381,6 +381,14 @@ export const useClient = async (): Promise<void> => {
     audited?.type,
     explanation.message
   )
+  const counted = await client.bulk("retry", { status: "failed", error: "declined" }, { dryRun: true })
+  const begun = await client.bulk("cancel", { ids: [runId] }, { reason: "no longer needed" })
+  const bulkEnded = await client.waitForBulk(begun.id, { timeout: 60_000 })
+  const skipped: number | undefined = bulkEnded.skipped.completed
+  for (const { examples, lookedBackTo, status } of await client.listBulk()) {
+    void [examples[0]?.why, lookedBackTo, status === "stopped", skipped]
+  }
+  await client.cancelBulk((await client.getBulk(counted.id)).id)
   await client.cancelRun(runId, "no longer needed")
   await client.retryRun(runId, "charge")
   await client.resumeRun(runId, "charge")

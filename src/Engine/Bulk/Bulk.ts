@@ -10,7 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { BulkOptions, BulkRuns, ClientApi, EffectKind, Run } from "../../Client/Client.ts"
+import type { BulkApi, BulkOptions, BulkRuns } from "../../Client/Bulk.ts"
+import type { EffectKind, Run } from "../../Client/Client.ts"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import type { Raw } from "../../Client/Named.ts"
 import {
@@ -48,14 +49,9 @@ const NOTED_EVERY_MS = 1000
 const AGAIN_MS = 1000
 const TRIES = 10
 
-type BulkOfEnvironment = Pick<
-  Raw<ClientApi<EffectKind>, EngineError>,
-  "bulk" | "listBulk" | "getBulk" | "cancelBulk" | "waitForBulk"
->
-
 export interface BulkService {
   /** As a caller from outside, or as the process of the engine. */
-  readonly in: (environment: string, caller?: Caller) => BulkOfEnvironment
+  readonly in: (environment: string, caller?: Caller) => Raw<BulkApi<EffectKind>, EngineError>
 }
 
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}

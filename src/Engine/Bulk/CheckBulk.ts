@@ -3,7 +3,7 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
 import { bulkActions, type BulkAction } from "../../Protocol/Bulk.ts"
-import { filterNames } from "../../RunFilters.ts"
+import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
 import type { Asked } from "./BulkRecords.ts"
@@ -51,7 +51,8 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     }
     return { action, asked, ids: idsOf(ids) }
   }
-  const checked = checkFilters(onlyFilters(filters))
+  checkBulkFilterNames(filters)
+  const checked = checkFilters(filters)
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
       `bulk: without a filter this would ${action} all runs that there are: say which, by filters such as { status: "failed" } or by { ids: [...] }`
@@ -62,17 +63,6 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
 
 const isAction = (action: unknown): action is BulkAction =>
   (bulkActions as ReadonlyArray<unknown>).includes(action)
-
-/** A list goes on in pages, and this does not. */
-const onlyFilters = (filters: object): object => {
-  for (const name of ["limit", "cursor"]) {
-    if ((filters as { readonly [name: string]: unknown })[name] === undefined) continue
-    throw new ValidationError(
-      `bulk has no filter "${name}": use ${Object.keys(filterNames).join(", ")}, or \`ids\``
-    )
-  }
-  return filters
-}
 
 const textOf = (
   action: BulkAction,
