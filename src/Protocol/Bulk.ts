@@ -32,7 +32,7 @@ export type BulkAction = (typeof bulkActions)[number]
  * `running`, then one of: `completed`, when all runs that fit have been looked at; `cancelled`, by `cancelBulk`; `stopped`, when it could
  * not go on, as `error` says. What was done by then stays done.
  */
-export const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
+const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
 export type BulkStatus = (typeof bulkStatuses)[number]
 
 /** A bulk operation, and how far it has come. Times are ISO strings. */
@@ -75,7 +75,7 @@ export interface BulkExample {
 }
 
 /** What is asked for. */
-export interface StartBulk {
+interface StartBulk {
   readonly action: BulkAction
   readonly filters?: ListRuns
   readonly ids?: Array<string>

@@ -24,7 +24,7 @@ import type { Asked, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } 
 import { steerOne, whyNot } from "./SteerOne.ts"
 
 /** Operations that go on at once, in all environments; those that have ended and are kept; those in a list; runs that are named. */
-export const MOST_AT_ONCE = 20
+const MOST_AT_ONCE = 20
 const KEPT = 1000
 export const LISTED = 100
 const EXAMPLES = 20

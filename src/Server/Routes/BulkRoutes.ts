@@ -6,6 +6,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
 import { rows } from "../../Protocol/Bulk.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
+import { checkBodyMembers } from "./KnownMembers.ts"
 import { answering, reading } from "./RowRoute.ts"
 import { listOptionsOf, readBulkFilters } from "./RunListRequest.ts"
 
@@ -15,12 +16,15 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   return [
     reading(rows.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason }, call) =>
       Effect.flatMap(
-        checked((): BulkRuns => ({
-          ...(isObject(call.body) && call.body.filters != null
-            ? listOptionsOf(readBulkFilters(call.body.filters))
-            : {}),
-          ...(ids === undefined ? {} : { ids })
-        })),
+        checked((): BulkRuns => {
+          checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
+          return {
+            ...(isObject(call.body) && call.body.filters != null
+              ? listOptionsOf(readBulkFilters(call.body.filters))
+              : {}),
+            ...(ids === undefined ? {} : { ids })
+          }
+        }),
         (runs) =>
           bulkOf(call).bulk(action, runs, {
             ...(dryRun === undefined ? {} : { dryRun }),

@@ -53,7 +53,7 @@ export const readBulkFilters = (filters: unknown): ListRuns => {
     for (const name of Object.keys(filters)) {
       if (members.has(name) && name !== "limit" && name !== "cursor") continue
       throw new ValidationError(
-        `Bulk has no filter ${show(name)}: use ${[...filterNames, ...firstFilters].join(", ")}`
+        `Bulk has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
       )
     }
   }

@@ -44,6 +44,9 @@ export const bulk: Noun = {
         "without a filter": () => ({ body: { action: "cancel", filters: {} } }),
         "a filter that is none": () => ({ body: { action: "cancel", filters: { state: "failed" } } }),
         "a page of runs": () => ({ body: { action: "cancel", filters: { status: "failed", limit: 5 } } }),
+        "a member that is none": () => ({
+          body: { action: "cancel", filters: { status: "failed" }, dryrun: true }
+        }),
         "an action that is none": () => ({ body: { action: "erase", filters: { status: "failed" } } }),
         "a reason for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], reason: "so" } })
       }
