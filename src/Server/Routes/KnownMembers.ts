@@ -6,7 +6,7 @@ import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
 import { show } from "../../Show.ts"
 
 /** Members of a codec, in either case of letters. */
-export const eitherCaseOf = (names: Iterable<string>): ReadonlySet<string> =>
+const eitherCaseOf = (names: Iterable<string>): ReadonlySet<string> =>
   new Set([...names].flatMap((name) => [name, otherCase(name) ?? name]))
 
 /** Throws `ValidationError` for a member of the body that the codec does not have. */
