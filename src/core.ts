@@ -20,6 +20,8 @@ export type {
   EmitManyEvent,
   EmitOptions,
   EmitResult,
+  EventExplanation,
+  EventVerdict,
   Explanation,
   FunctionInfo,
   InvokeResult,

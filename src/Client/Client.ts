@@ -21,7 +21,13 @@ import { type BulkApi, bulkMethods } from "./Bulk.ts"
 import type { FunctionInfo } from "../Protocol/Functions.ts"
 import type { ServerCapabilities } from "../Protocol/Server.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
-import type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+import type {
+  EmitResult,
+  EventExplanation,
+  ListEventsOptions,
+  ListEventsResult,
+  LoggedEvent
+} from "../Protocol/Events.ts"
 import type { AuditEvent, Explanation, ListRunsResult, Run, RunLogLine, RunStep } from "../Protocol/Runs.ts"
 import type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
 import type { WorkerInfo } from "../Protocol/Workers.ts"
@@ -96,7 +102,14 @@ export interface PublishOptions {
   readonly idempotencyKey?: string
 }
 
-export type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+export type {
+  EmitResult,
+  EventExplanation,
+  EventVerdict,
+  ListEventsOptions,
+  ListEventsResult,
+  LoggedEvent
+} from "../Protocol/Events.ts"
 export type {
   AuditEvent,
   DamagedRun,
@@ -181,6 +194,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
   /** Fails with `EventNotFoundError` also for an event that the key may not see. */
   getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
+  /**
+   * Which functions an event has started, and why not the others: whether they listen to it, what their expressions say, and whether
+   * they were there by then. Fails with `EventNotFoundError` also for an event that the key may not see.
+   */
+  explainEvent(
+    eventId: string,
+    ...options: CallArgs<F>
+  ): Kind<F, EventExplanation, EventNotFoundError | ClientError>
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
@@ -291,6 +312,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
     ]
   ],
   getEvent: [byId, { EventNotFoundError: true }],
+  explainEvent: [byId, { EventNotFoundError: true }],
   getRun: [byId, ofRun],
   listRuns: [[{ ...call, ...filterNames, limit: true, cursor: true }]],
   getRunSteps: [byId, ofRun],

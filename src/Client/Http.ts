@@ -243,6 +243,15 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             )
           })
       ),
+    explainEvent: (eventId) =>
+      Effect.flatMap(
+        checked(() => checkName("event id", eventId)),
+        (id) =>
+          ask(events.explainEvent, "explainEvent", {
+            variables: { id },
+            orElse: withoutEndpoint(`explainEvent(${quote(id)})`, "listRuns says which runs there are")
+          })
+      ),
     getRun,
     listRuns: (options = {}) =>
       Effect.flatMap(

@@ -49,7 +49,7 @@ const ofRuns = [
 ]
 const ofBulk = ["bulk", "listBulk", "getBulk", "cancelBulk", "waitForBulk"]
 const ofEngines = ["listFunctions", "deleteFunction", "listWorkers", "getCapabilities", "health"]
-const ofLog = ["listEvents", "getEvent"]
+const ofLog = ["listEvents", "getEvent", "explainEvent"]
 const ofTopics = ["publish", "listTopics", "getTopicStats"]
 
 export const areas: Readonly<Record<string, Area>> = {
@@ -82,7 +82,8 @@ export const areas: Readonly<Record<string, Area>> = {
           order: "oldest",
           limit: 1
         }),
-      getEvent: (client, { event = "" }) => client.getEvent(event)
+      getEvent: (client, { event = "" }) => client.getEvent(event),
+      explainEvent: (client, { event = "" }) => client.explainEvent(event)
     }
   },
   topics: {

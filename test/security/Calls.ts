@@ -161,6 +161,7 @@ export const callsFor = ({
       body: { name: "order.*", entityType: "order", since: "2026-01-01T00:00:00Z", limit: 5 },
       may: ["subscription:read", "subscription:*"]
     },
+    explainEvent: { variables: { id: event }, may: ["subscription:read", "subscription:*"] },
     getEvent: { body: { id: event }, may: ["subscription:read", "subscription:*"] },
     restEvents: { query: "name=order.*&limit=5", may: ["subscription:read", "subscription:*"] },
     restRuns: { query: "status=completed&limit=5", may: ["run:read", "run:*"] },

@@ -976,6 +976,7 @@ it("a list names no damaged runs that may not be read, and a damaged log hides n
 
 const noLists: ReadonlyArray<Row> = [
   endpoints.getEvent,
+  endpoints.explainEvent,
   endpoints.startBulk,
   endpoints.getBulk,
   endpoints.cancelBulk

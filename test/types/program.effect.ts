@@ -285,6 +285,8 @@ export const useClient = Effect.gen(function* () {
   yield* client.deleteFunction("old")
   const found = yield* client.listEvents({ name: "order.*", idempotencyKey: "o-1", order: "oldest" })
   const event = yield* client.getEvent(found.events[0]?.id ?? "")
+  const explained = yield* client.explainEvent(event.id)
+  console.log(explained.functions.map(({ code, runs }) => [code === "STARTED", runs?.[0]?.status]))
   const { sequence } = yield* client.publish("news", { title: "Hello" })
   logger.info(message, {
     runs: runs.length,

@@ -397,6 +397,8 @@ export const useClient = async (): Promise<void> => {
   await client.deleteFunction("old")
   const found = await client.listEvents({ name: "order.*", entityId: "o-1", since: new Date(0), limit: 10 })
   const event = await client.getEvent(found.events[0]?.id ?? "")
+  const explained = await client.explainEvent(event.id)
+  console.log(explained.functions.map(({ code, runs }) => [code === "STARTED", runs?.[0]?.status]))
   console.log(event.entity?.version, found.nextCursor, found.lookedTo?.position)
   const functions = await client.listFunctions()
   const workers = await client.listWorkers()
