@@ -151,3 +151,27 @@ it("an event is explained without the functions and runs that are denied, and no
   const hidden = deny("subscription:read", "subscription:events:guest.*")
   assert.strictEqual((await explain(allowed, hidden)).status, 404)
 })
+
+it("a run is shown without the data of an event that is denied by its entity alone, however it is found", async () => {
+  const denials: ReadonlyArray<PolicyOf> = [
+    { effect: "deny", actions: "stream:read", resources: "stream:person-1" },
+    { effect: "deny", actions: "subscription:read", resources: "subscription:entity:person.person-1.*" }
+  ]
+  for (const denied of denials) {
+    const key = await keys.keyThat(allowed, denied)
+    for (const filters of [
+      {},
+      { functionId: "pay" },
+      { createdFrom: "2020-01-01" },
+      { error: "", status: "completed" }
+    ]) {
+      const { text, ids } = await find(filters, key)
+      assert.include(ids, wage)
+      assert.notInclude(text, "Bob", JSON.stringify(filters))
+      assert.include(text, "Ada")
+    }
+    assert.notInclude((await keys.rpc("IronflowService/GetRun", { id: wage }, { key })).text, "Bob")
+    const waited = await keys.send("GET", `/api/v1/runs/${wage}/wait`, undefined, { key })
+    assert.notInclude(waited.text, "Bob")
+  }
+})

@@ -1,7 +1,7 @@
 /** The events of an environment, in pages. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../Checked.ts"
-import { mayHaveEvent, mayHaveStream } from "../../Engine/Access/WorkerAccess.ts"
+import { mayKnowEvent } from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { FoundEvent } from "../../Engine/Log/LogRecords.ts"
 import { cursorOf, queryOf } from "../../Engine/Events/EventList.ts"
@@ -113,9 +113,7 @@ const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Da
 const showing =
   ({ caller, environment, shows }: Call) =>
   ({ entity, name }: FoundEvent): boolean =>
-    shows(`events:${name}`) &&
-    mayHaveEvent(caller, environment, name, entity) &&
-    (entity === undefined || mayHaveStream(caller, environment, entity.id))
+    shows(`events:${name}`) && mayKnowEvent(caller, environment, { name, ...(entity && { entity }) })
 
 const readQuery = (query: URLSearchParams) => {
   const { after, limit } = readPageQuery(query, MAX_LIMIT) ?? { after: "", limit: DEFAULT_LIMIT }

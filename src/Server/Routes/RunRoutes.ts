@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { checked } from "../../Checked.ts"
-import { visibleTo } from "../../Engine/Access/RunAccess.ts"
+import { mayKnowEvent, visibleTo } from "../../Engine/Access/RunAccess.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
@@ -157,11 +157,11 @@ const withoutDeniedIn =
     { caller, environment }: Call,
     runs: ReadonlyArray<Run>
   ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
-    caller?.isDenied("subscription:read") !== true
+    caller === undefined || !(caller.isDenied("subscription:read") || caller.isDenied("stream:read"))
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
-          Effect.map(engine.runs.eventName(environment, run.id), (name) => {
-            if (name === undefined || mayHaveEvent(caller, environment, name)) return run
+          Effect.map(engine.runs.startedBy(environment, run.id), (event) => {
+            if (event === undefined || mayKnowEvent(caller, environment, event)) return run
             const { input: _, ...rest } = run
             return rest
           })
