@@ -665,6 +665,8 @@ export const runEngine = async (): Promise<void> => {
     maxConcurrentJobs: 20,
     masterKey: "00".repeat(32),
     keepRuns: "30d",
+    keepEvents: "90d",
+    maxEventBytes: "10GiB",
     keepMessages: "forever",
     listen: { port: 0 },
     push: { timeout: "60s" }

@@ -598,5 +598,10 @@ CREATE TABLE bulk_operations (
 );
 CREATE INDEX bulk_operations_running ON bulk_operations (key) WHERE ended_at IS NULL;
 CREATE INDEX bulk_operations_environment ON bulk_operations (environment, key);
+`,
+  `
+-- Of the events that are not kept any more the newest: its position, and when it was stored. NULL while all are there.
+ALTER TABLE environments ADD COLUMN events_gone_to INTEGER;
+ALTER TABLE environments ADD COLUMN events_gone_at INTEGER;
 `
 ]

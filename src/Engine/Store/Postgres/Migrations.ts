@@ -556,6 +556,12 @@ CREATE INDEX bulk_operations_running ON bulk_operations (key) WHERE ended_at IS 
 CREATE INDEX bulk_operations_environment ON bulk_operations (environment, key);
 `
 
-export const migrations: ReadonlyArray<string> = [tables, finding, bulk].map((migration) =>
+/** Which events are not kept any more. */
+const eventsGone = `
+ALTER TABLE environments ADD COLUMN events_gone_to BIGINT;
+ALTER TABLE environments ADD COLUMN events_gone_at BIGINT;
+`
+
+export const migrations: ReadonlyArray<string> = [tables, finding, bulk, eventsGone].map((migration) =>
   migration.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"')
 )
