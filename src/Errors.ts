@@ -35,6 +35,7 @@ export {
   type ValidationErrorOptions
 } from "./Errors/Validation.ts"
 export {
+  BulkNotFoundError,
   FunctionNotFoundError,
   FunctionTimeoutError,
   NoResultsError,

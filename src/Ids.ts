@@ -51,6 +51,8 @@ export interface IdGenerator {
   readonly policy: () => string
   /** `hook_...`: a call of a hook. */
   readonly hookCall: () => string
+  /** `bulk_...`: something that is done to many runs. */
+  readonly bulk: () => string
 }
 
 const timeWidth = 9
@@ -105,7 +107,8 @@ export const makeIdGenerator = (
     org: make("org_"),
     role: make("role_"),
     policy: make("policy_"),
-    hookCall: make("hook_")
+    hookCall: make("hook_"),
+    bulk: make("bulk_")
   }
 }
 

@@ -56,6 +56,10 @@ export const searchPaths = 10
 export const searchValueLength = 256
 /** Functions that one list of runs may name. */
 export const functionsOfList = 100
+/** Runs that one bulk operation may name. */
+export const bulkIds = 10_000
+/** Characters of what somebody says why. */
+export const reasonLength = 4096
 /** Runs or events on one page of a list. */
 export const listLimit = 1000
 /** Characters of what a function says about itself. */

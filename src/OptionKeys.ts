@@ -1,7 +1,7 @@
 /**
  * Misspelled options: a key that is no option is refused when it looks like one that is, and warned of once otherwise.
  *
- * Only for what users write in code. What is stored, and what comes over the wire, may have been written by others and later.
+ * For what users write: in code, and in requests. What is stored may have been written by others and later.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
@@ -53,7 +53,7 @@ const unknown = (key: string, known: Known, what: string, logger: Logger | false
   const meant = nearest(key, Object.keys(known))
   const hint = meant === undefined ? "" : `: did you mean \`${meant}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`
-  if (meant !== undefined && !later.has(camelCase(key))) throw new ValidationError(problem)
+  if (meant !== undefined && !isOfLater(key)) throw new ValidationError(problem)
   if (warned.has(problem) || warned.size >= MOST_WARNINGS || logger === false) return
   warned.add(problem)
   const sink = logger ?? createLogger()
@@ -103,6 +103,9 @@ const edits = (from: string, to: string): number => {
   }
   return above[to.length]!
 }
+
+/** Whether it is an option that came up later, in either case of letters: it is passed over. */
+export const isOfLater = (key: string): boolean => later.has(camelCase(key))
 
 /** Options that came up after 0.8.0: code that is written for later versions runs, and hears that they do nothing here. */
 const later = new Set(

@@ -24,6 +24,7 @@ export const actions = [
   "run:patch",
   "run:fork",
   "run:move",
+  "run:delete",
   "function:read",
   "function:register",
   "function:delete",

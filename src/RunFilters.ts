@@ -53,19 +53,18 @@ export const filterNames = {
 } as const satisfies { readonly [K in keyof RunFilters]-?: true }
 
 /** Throws `ValidationError` for a filter that there is not: the list would be longer than whoever asks for it thinks. */
-export const checkFilterNames = (options: object): void => {
-  for (const [name, value] of Object.entries(options)) {
-    if (
-      value === undefined ||
-      Object.hasOwn(filterNames, name) ||
-      name === "limit" ||
-      name === "cursor" ||
-      name === "signal"
-    )
-      continue
+export const checkFilterNames = (options: object): void =>
+  checkNames("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
+
+/** The same of what something is done to, which has no pages. */
+export const checkBulkFilterNames = (filters: object): void => checkNames("bulk", filters, filterNames)
+
+const checkNames = (call: string, given: object, known: object): void => {
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || Object.hasOwn(known, name)) continue
     const names = Object.keys(filterNames)
     throw new ValidationError(
-      `listRuns has no filter ${show(name)}: use ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
+      `${call} has no filter ${show(name)}: use ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
     )
   }
 }

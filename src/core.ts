@@ -9,11 +9,19 @@ export {
 export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Protocol/Access.ts"
 export type {
   AuditEvent,
+  BulkAction,
+  BulkExample,
+  BulkOperation,
+  BulkOptions,
+  BulkRuns,
+  BulkStatus,
   CallOptions,
   DamagedRun,
   EmitManyEvent,
   EmitOptions,
   EmitResult,
+  EventExplanation,
+  EventVerdict,
   Explanation,
   FunctionInfo,
   InvokeResult,
@@ -33,6 +41,7 @@ export type {
   TriggerSyncResult,
   TopicInfo,
   TopicStats,
+  WaitForBulkOptions,
   WorkerInfo
 } from "./Client/Client.ts"
 export type { RunError } from "./RunError.ts"
@@ -186,6 +195,7 @@ export {
   BodyError,
   BucketExistsError,
   BucketNotFoundError,
+  BulkNotFoundError,
   ClosedError,
   CompensationLostError,
   ConfigNotFoundError,

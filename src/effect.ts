@@ -49,6 +49,7 @@ export type {
   BodyError,
   BucketExistsError,
   BucketNotFoundError,
+  BulkNotFoundError,
   ClosedError,
   CompensationLostError,
   ConfigNotFoundError,

@@ -126,6 +126,7 @@ describe("the walk over the Effect face", () => {
       | "ApiKeyNotFoundError"
       | "BucketExistsError"
       | "BucketNotFoundError"
+      | "BulkNotFoundError"
       | "ClosedError"
       | "ConfigNotFoundError"
       | "ConsumerGroupExistsError"

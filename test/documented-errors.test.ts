@@ -107,6 +107,7 @@ const samples: ReadonlyArray<Errors.IronflowError> = [
   new Errors.InterruptedError("The handler"),
   new Errors.SnapshotNotFoundError("order-1"),
   new Errors.EventNotFoundError("evt_1"),
+  new Errors.BulkNotFoundError("bulk_1"),
   new Errors.ProjectionSaveRefusedError("p", "it was reset"),
   new Errors.ApiKeyNotFoundError("key_1"),
   new Errors.OrgNotFoundError("org_1"),

@@ -9,6 +9,10 @@ export type CommandErrorCode =
   | "STDIN_UNREADABLE"
   | "NO_RUN_STARTED"
   | "RUN_NOT_COMPLETED"
+  | "CANCELLED"
+  | "BULK_STOPPED"
+  | "SOME_RUNS"
+  | "NO_RUNS"
 
 /** The command was not used right, cannot load or read what it was given, or has not seen what it waited for. */
 export class CommandError extends IronflowError {

@@ -106,6 +106,41 @@ const get = clientCommand("get", {
     })
 })
 
+const why = clientCommand("why", {
+  about: "Say which functions an event has started, and why not the others.",
+  takes: {
+    eventId: Argument.String("event-id").pipe(
+      Argument.withDescription("The id of the event, as `events list` shows it")
+    ),
+    all: Flag.Boolean("all").pipe(
+      Flag.withDescription("Also the functions that do not listen to events of this name"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  call: (client, { eventId }) => client.explainEvent(eventId),
+  text: ({ functions, name, timestamp }, { all }) => {
+    const shown = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
+    const others = functions.length - shown.length
+    const rows = shown.map(({ code, functionId, message, runs = [] }) => [
+      functionId,
+      code,
+      runs.length === 0
+        ? oneLine(message, 400)
+        : runs.map(({ runId, status }) => `${runId} ${status}`).join(", ")
+    ])
+    return [
+      `Event ${oneLine(name)} of ${timestamp}:`,
+      ...(rows.length === 0 ? ["No function listens to it."] : [table(["FUNCTION", "WHY", "WHAT"], rows)]),
+      ...(others === 0
+        ? []
+        : [
+            `${others} other ${others === 1 ? "function does" : "functions do"} not listen to events of this name; --all shows ${others === 1 ? "it" : "them"}.`
+          ])
+    ].join("\n")
+  }
+}).pipe(Command.withExamples([{ command: "ironflow events why evt_1" }]))
+
 /** Events that are asked for at once while they are followed. */
 const PAGE = 100
 
@@ -164,5 +199,5 @@ export const events = Command.make("events").pipe(
   Command.withAlias("event"),
   Command.withDescription("Look at the events in the log."),
   Command.withShortDescription("Look at events"),
-  Command.withSubcommands([list, get, tail])
+  Command.withSubcommands([list, get, why, tail])
 )

@@ -7,8 +7,10 @@ import { isObject } from "../Json.ts"
 import { levelFromEnvironment } from "../Logger.ts"
 import { oneLine } from "./Output.ts"
 
-/** 1: it failed. 2: it was not used right, and has to be changed before it can work. */
-type ExitCode = 0 | 1 | 2
+/**
+ * 1: it failed. 2: it was not used right, and has to be changed before it can work. 3: it was done to some of many runs, 4: to none.
+ */
+type ExitCode = 0 | 1 | 2 | 3 | 4
 
 export interface Failure {
   readonly code: string
@@ -25,6 +27,8 @@ const misuses = new Set([
   "NO_FUNCTIONS",
   "FUNCTION_REGISTRATION_FAILED"
 ])
+
+const ofMany: { readonly [code: string]: ExitCode } = { SOME_RUNS: 3, NO_RUNS: 4 }
 
 /** The failure behind a cause; `undefined` when somebody only asked for help, or stopped the command. */
 export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
@@ -48,7 +52,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
     return {
       code: error.code,
       message: sentence(oneLine(inFlags(error.message))),
-      exitCode: misuses.has(error.code) ? 2 : 1
+      exitCode: misuses.has(error.code) ? 2 : (ofMany[error.code] ?? 1)
     }
   }
   const reason = error instanceof Error ? `${error.name}: ${error.message}` : String(error)

@@ -55,6 +55,8 @@ export interface LocalEngineOptions {
 
 const flags = {
   keepRuns: "--keep-runs",
+  keepEvents: "--keep-events",
+  maxEventBytes: "--max-events-size",
   keepMessages: "--keep-messages",
   maxTopicBytes: "--max-topic-size"
 } as const

@@ -10,6 +10,7 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { apikeys } from "./ApiKeys.ts"
 import { backup, restore } from "./Backup.ts"
+import { bulk } from "./Bulk.ts"
 import { config } from "./Config.ts"
 import { migrate } from "./Database.ts"
 import { dev } from "./Dev.ts"
@@ -60,6 +61,7 @@ const main = ironflow.pipe(
     emit,
     events,
     runs,
+    bulk,
     functions,
     workers,
     streams,

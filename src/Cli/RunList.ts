@@ -23,7 +23,7 @@ const moment = (name: string, description: string) =>
   )
 
 /** What the commands that are about many runs have in common. */
-const filterFlags = {
+export const filterFlags = {
   function: Flag.String("function").pipe(
     Flag.withMetavar("ID"),
     Flag.withDescription("Only runs of this function; several are possible"),
@@ -86,7 +86,8 @@ const momentOf = (said: string, now: number): string => {
 /** One function or status is sent as it always was: then the server counts all runs there are. */
 const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
 
-const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
+/** The filters that the flags say. */
+export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const attributes: Array<readonly [string, string]> = []

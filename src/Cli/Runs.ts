@@ -17,6 +17,7 @@ import { logChoice, logFlags } from "./LogOutput.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { list } from "./RunList.ts"
+import { cancel, pause, reason, remove, rerun, resume, retry } from "./Steer.ts"
 import { exportRun } from "./Verify.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
@@ -25,18 +26,6 @@ const clientCommand = commandsOf(Client)
 
 const runId = Argument.String("run-id").pipe(
   Argument.withDescription("The id of the run, as `runs list` shows it")
-)
-
-const reason = Flag.String("reason").pipe(
-  Flag.withMetavar("TEXT"),
-  Flag.withDescription("Why; it is kept with the run"),
-  Flag.optional
-)
-
-const fromStep = Flag.String("from-step").pipe(
-  Flag.withMetavar("STEP"),
-  Flag.withDescription("Run this step (a name or a step id) and those after it again"),
-  Flag.optional
 )
 
 const get = Command.make(
@@ -167,24 +156,6 @@ const progressLine = ({ progress: { fraction, text } = {}, workerId }: RunStep):
     ...(workerId === undefined ? [] : [`on ${workerId}`])
   ].join(", ")
 
-const cancel = clientCommand("cancel", {
-  about: "Cancel a run, and the runs that it waits for.",
-  takes: { runId, reason },
-  call: (client, { runId, reason }) => client.cancelRun(runId, Option.getOrUndefined(reason)),
-  text: (run) =>
-    run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
-})
-
-const pause = clientCommand("pause", {
-  about: "Pause a run: it goes no further until it is resumed.",
-  takes: { runId, reason },
-  call: (client, { runId, reason }) => client.pauseRun(runId, Option.getOrUndefined(reason)),
-  text: (run) =>
-    run.status === "paused"
-      ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
-      : `Run ${run.id} pauses when the step that it is in has ended.`
-})
-
 const patch = Command.make(
   "patch",
   {
@@ -209,24 +180,6 @@ const patch = Command.make(
     "Replace the output of a step that has finished, or finish one that has not. A run that is paused is still to be resumed."
   )
 )
-
-const resume = clientCommand("resume", {
-  about: "Let a paused run go on.",
-  takes: { runId, fromStep },
-  call: (client, { runId, fromStep }) => client.resumeRun(runId, Option.getOrUndefined(fromStep)),
-  text: (run) => `Run ${run.id} goes on.`
-})
-
-const retry = clientCommand("retry", {
-  about: "Run a failed or cancelled run again from where it failed.",
-  takes: { runId, fromStep },
-  call: (client, { runId, fromStep }) => client.retryRun(runId, Option.getOrUndefined(fromStep)),
-  text: (run, { fromStep }) =>
-    Option.match(fromStep, {
-      onNone: () => `Run ${run.id} runs again; its finished steps keep their results.`,
-      onSome: (step) => `Run ${run.id} runs again from step ${step}; those before it keep their results.`
-    })
-})
 
 const fork = Command.make(
   "fork",
@@ -348,6 +301,8 @@ export const runs = Command.make("runs").pipe(
     resume,
     retry,
     fork,
-    move
+    move,
+    rerun,
+    remove
   ])
 )

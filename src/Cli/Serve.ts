@@ -99,6 +99,18 @@ export const serve = Command.make(
       Flag.withDescription("How long runs are kept after they have ended; 30d by default, or forever"),
       Flag.optional
     ),
+    keepEvents: Flag.String("keep-events").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription(
+        "How long events are kept that are in no entity stream, and that nothing needs any more; forever by default"
+      ),
+      Flag.optional
+    ),
+    maxEventsSize: Flag.String("max-events-size").pipe(
+      Flag.withMetavar("SIZE"),
+      Flag.withDescription("How much data these events may have, the newest; no limit by default"),
+      Flag.optional
+    ),
     keepMessages: Flag.String("keep-messages").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription("How long messages of topics are kept; 30d by default, or forever"),
@@ -138,10 +150,12 @@ export const serve = Command.make(
     hookFunction,
     hookOn,
     hookSecret,
+    keepEvents,
     keepMessages,
     keepRuns,
     logFormat,
     logLevel,
+    maxEventsSize,
     maxTopicSize,
     ...options
   }) {
@@ -150,6 +164,8 @@ export const serve = Command.make(
     const database = yield* databaseOf({ data, databaseSchema, databaseUrl })
     const keep: RetentionOptions = {
       ...Option.match(keepRuns, { onNone: () => ({}), onSome: (keepRuns) => ({ keepRuns }) }),
+      ...Option.match(keepEvents, { onNone: () => ({}), onSome: (keepEvents) => ({ keepEvents }) }),
+      ...Option.match(maxEventsSize, { onNone: () => ({}), onSome: (maxEventBytes) => ({ maxEventBytes }) }),
       ...Option.match(keepMessages, { onNone: () => ({}), onSome: (keepMessages) => ({ keepMessages }) }),
       ...Option.match(maxTopicSize, { onNone: () => ({}), onSome: (maxTopicBytes) => ({ maxTopicBytes }) })
     }

@@ -38,7 +38,7 @@ export const askFor = <I extends ClientServices, Api, A, E>(
 ) => use(Effect.flatMap(service, call))
 
 /** Uses the services of the server that the flags name. */
-export const use = <A, E>(effect: Effect.Effect<A, E, ClientServices>) =>
+export const use = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection

@@ -17,9 +17,16 @@ import type {
   RunNotFoundError,
   StepNotFoundError
 } from "../Errors.ts"
+import { type BulkApi, bulkMethods } from "./Bulk.ts"
 import type { ServerCapabilities } from "../Protocol/Server.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
-import type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+import type {
+  EmitResult,
+  EventExplanation,
+  ListEventsOptions,
+  ListEventsResult,
+  LoggedEvent
+} from "../Protocol/Events.ts"
 import type { AuditEvent, Explanation, ListRunsResult, Run, RunLogLine, RunStep } from "../Protocol/Runs.ts"
 import type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
 import type { WorkerInfo } from "../Protocol/Workers.ts"
@@ -37,6 +44,8 @@ export type {
   RegisteredAs
 } from "../Protocol/Functions.ts"
 export type { PauseFunctionOptions, RunFunctionOptions } from "./Functions.ts"
+export type { BulkOptions, BulkRuns, WaitForBulkOptions } from "./Bulk.ts"
+export type { BulkAction, BulkExample, BulkOperation, BulkStatus } from "../Protocol/Bulk.ts"
 export type { Moment, RunFilters } from "../RunFilters.ts"
 export type { ServerCapabilities } from "../Protocol/Server.ts"
 
@@ -100,7 +109,14 @@ export interface PublishOptions {
   readonly idempotencyKey?: string
 }
 
-export type { EmitResult, ListEventsOptions, ListEventsResult, LoggedEvent } from "../Protocol/Events.ts"
+export type {
+  EmitResult,
+  EventExplanation,
+  EventVerdict,
+  ListEventsOptions,
+  ListEventsResult,
+  LoggedEvent
+} from "../Protocol/Events.ts"
 export type {
   AuditEvent,
   DamagedRun,
@@ -182,7 +198,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
 export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
-  extends EmitApi<F, Events>, FunctionsApi<F> {
+  extends EmitApi<F, Events>, BulkApi<F>, FunctionsApi<F> {
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
@@ -201,6 +217,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
   /** Fails with `EventNotFoundError` also for an event that the key may not see. */
   getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
+  /**
+   * Which functions an event has started, and why not the others: whether they listen to it, what their expressions say, and whether
+   * they were there by then. Fails with `EventNotFoundError` also for an event that the key may not see.
+   */
+  explainEvent(
+    eventId: string,
+    ...options: CallArgs<F>
+  ): Kind<F, EventExplanation, EventNotFoundError | ClientError>
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
@@ -316,6 +340,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
     ]
   ],
   getEvent: [byId, { EventNotFoundError: true }],
+  explainEvent: [byId, { EventNotFoundError: true }],
   getRun: [byId, ofRun],
   listRuns: [[{ ...call, ...filterNames, limit: true, cursor: true }]],
   getRunSteps: [byId, ofRun],
@@ -327,6 +352,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   retryRun: [[null, null, call], steeredByStep],
   resumeRun: [[null, null, call], steeredByStep],
   pauseRun: [[null, null, call], steered],
+  ...bulkMethods,
   patchStep: [[null, null, null, call], steeredByStep],
   forkRun: [
     [null, { ...call, from: true, steps: true, data: true }],

@@ -48,6 +48,7 @@ import * as FunctionsHttp from "./FunctionsHttp.ts"
 import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
+import { make as makeBulk } from "./BulkHttp.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -244,6 +245,15 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             )
           })
       ),
+    explainEvent: (eventId) =>
+      Effect.flatMap(
+        checked(() => checkName("event id", eventId)),
+        (id) =>
+          ask(events.explainEvent, "explainEvent", {
+            variables: { id },
+            orElse: withoutEndpoint(`explainEvent(${quote(id)})`, "listRuns says which runs there are")
+          })
+      ),
     getRun,
     listRuns: (options = {}) =>
       Effect.flatMap(
@@ -310,6 +320,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         })
       ),
     explain,
+    ...makeBulk(connection),
     waitForRun,
     cancelRun: (runId, reason = "") => askRun(runs.cancelRun, "cancelRun", runId, { id: runId, reason }),
     retryRun: (runId, fromStep) =>

@@ -24,6 +24,7 @@ import { BootstrapKey } from "./Access/BootstrapKey.ts"
 import * as Operations from "./Access/Operations.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
+import * as Bulk from "./Bulk/Bulk.ts"
 import * as EngineConfig from "./Config/Config.ts"
 import * as EngineClient from "./EngineClient.ts"
 import * as EngineLog from "./EngineLog.ts"
@@ -65,6 +66,8 @@ export interface EngineService {
   /** Handlers elsewhere that are called for the turns of their functions. */
   readonly push: Push.PushService
   readonly runs: Runs.RunsService
+  /** One thing done to many runs. */
+  readonly bulk: Bulk.BulkService
   readonly log: Log.LogService
   readonly streams: Streams.StreamsService
   readonly kv: Kv.KvService
@@ -128,6 +131,7 @@ const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Workers.layer),
   Layer.provideMerge(
     Layer.mergeAll(
+      Bulk.layer,
       Events.layer,
       Topics.layer,
       ConsumerGroups.layer,
@@ -165,6 +169,7 @@ const compose = Effect.gen(function* () {
     turns: yield* Turns.Turns,
     push: yield* Push.Push,
     runs: yield* Runs.Runs,
+    bulk: yield* Bulk.Bulk,
     log: yield* Log.Log,
     streams: yield* Streams.Streams,
     kv: yield* Kv.Kv,

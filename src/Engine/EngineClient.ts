@@ -7,6 +7,7 @@ import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../E
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
 import { Operations } from "./Access/Operations.ts"
+import { Bulk } from "./Bulk/Bulk.ts"
 import { Events } from "./Events/Events.ts"
 import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
 import { Functions } from "./Functions/Functions.ts"
@@ -48,6 +49,7 @@ type EngineClient = Raw<ClientApi<EffectKind>, EngineError>
 
 /** The client of each environment. */
 export const make = Effect.gen(function* () {
+  const bulk = yield* Bulk
   const store = yield* Store
   const events = yield* Events
   const functions = yield* Functions
@@ -74,6 +76,7 @@ export const make = Effect.gen(function* () {
   const clientIn = (environment: string): EngineClient => ({
     ...events.in(environment),
     ...runs.in(environment),
+    ...bulk.in(environment),
     ...topics.in(environment),
     ...operations.in(environment),
     listFunctions: () => polite(functions.list(environment)),

@@ -3,12 +3,20 @@ import * as EffectDuration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { positiveBytes, type Size } from "../Size.ts"
+import { EventRetention } from "./PubSub/EventSweep.ts"
 import { MessageRetention } from "./PubSub/MessageSweep.ts"
 import { RunRetention } from "./Runs/RunSweep.ts"
 
 export interface RetentionOptions {
   /** How long a run is kept after it has ended, with its steps; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"
+  /**
+   * How long an event is kept that is in no entity stream; `"forever"` by default. What a run that is kept, a projection, a consumer group
+   * or a subscription needs stays, and so do all that come after it.
+   */
+  readonly keepEvents?: Duration | "forever"
+  /** Data that all of these events may have, the newest: bytes, or text such as `"10GiB"`; no limit by default. */
+  readonly maxEventBytes?: Size
   /** How long a message of a topic is kept; `"30d"` by default, `"forever"` keeps all that fits. */
   readonly keepMessages?: Duration | "forever"
   /** Data that a topic keeps, its newest messages: bytes, or text such as `"1GiB"`; 256 MiB by default. */
@@ -17,14 +25,25 @@ export interface RetentionOptions {
 
 /** Throws `ValidationError`; `names` are what the options are called where they were written. */
 export const retention = (
-  { keepMessages, keepRuns, maxTopicBytes }: RetentionOptions,
+  { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {
     keepRuns: "keepRuns",
+    keepEvents: "keepEvents",
+    maxEventBytes: "`maxEventBytes`",
     keepMessages: "keepMessages",
     maxTopicBytes: "`maxTopicBytes`"
   }
 ): Layer.Layer<never> =>
   Layer.mergeAll(
+    keepEvents === undefined && maxEventBytes === undefined
+      ? Layer.empty
+      : Layer.succeed(EventRetention, {
+          age: keptFor(names.keepEvents, keepEvents ?? "forever"),
+          bytes:
+            maxEventBytes === undefined
+              ? Number.POSITIVE_INFINITY
+              : positiveBytes(maxEventBytes, names.maxEventBytes)
+        }),
     keepMessages === undefined && maxTopicBytes === undefined
       ? Layer.empty
       : Layer.succeed(MessageRetention, {

@@ -18,6 +18,7 @@ import {
   ValidationError
 } from "./Validation.ts"
 import {
+  BulkNotFoundError,
   FunctionNotFoundError,
   FunctionTimeoutError,
   NoResultsError,
@@ -119,6 +120,7 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
     InvalidStateError,
     FunctionNotFoundError,
     RunNotFoundError,
+    BulkNotFoundError,
     StepNotFoundError,
     FunctionTimeoutError,
     RunFailedError,
@@ -226,6 +228,7 @@ export const codes: ReadonlyMap<
     INVALID_STATE: [InvalidStateError],
     FUNCTION_NOT_FOUND: [FunctionNotFoundError, "functionId"],
     RUN_NOT_FOUND: [RunNotFoundError, "runId"],
+    BULK_NOT_FOUND: [BulkNotFoundError, "bulkId"],
     STEP_NOT_FOUND: [StepNotFoundError, "runId", "stepId"],
     VERSION_CONFLICT: [VersionConflictError, "entityId", "expectedVersion"],
     STREAM_NOT_FOUND: [StreamNotFoundError, "entityId"],

@@ -27,6 +27,16 @@ export class RunNotFoundError extends NotFoundError {
   }
 }
 
+/** There is no bulk operation of this id, or none that whoever asks may know of. */
+export class BulkNotFoundError extends NotFoundError {
+  declare readonly _tag: "BulkNotFoundError"
+  readonly bulkId: string
+  constructor(bulkId: string, options: CauseOption = {}) {
+    super(`Bulk operation not found: ${bulkId}`, { ...options, code: "BULK_NOT_FOUND", details: { bulkId } })
+    this.bulkId = bulkId
+  }
+}
+
 /** The run has no step of this id. */
 export class StepNotFoundError extends NotFoundError {
   declare readonly _tag: "StepNotFoundError"

@@ -2,6 +2,7 @@
 import type { ConnectionError, TimeoutError } from "./Connection.ts"
 import type { InvalidStateError, ValidationError } from "./Validation.ts"
 import type {
+  BulkNotFoundError,
   FunctionNotFoundError,
   NoResultsError,
   RunCancelledError,
@@ -39,6 +40,7 @@ import type { EndpointUnavailableError, StoreError } from "./Engine.ts"
 export type MissingError =
   | ApiKeyNotFoundError
   | BucketNotFoundError
+  | BulkNotFoundError
   | ConfigNotFoundError
   | ConsumerGroupNotFoundError
   | EventNotFoundError

@@ -107,6 +107,8 @@ const engineKeys = {
   masterKey: true,
   keepRuns: true,
   keepLogs: { lines: true, characters: true },
+  keepEvents: true,
+  maxEventBytes: true,
   keepMessages: true,
   maxTopicBytes: true,
   audit: true,

@@ -4,8 +4,10 @@ import type { EventEntity } from "../Event.ts"
 import { checkIdempotencyKey, checkLimit, checkName } from "../Limits.ts"
 import { checkPattern } from "../Pattern.ts"
 import { show } from "../Show.ts"
+import { type RunStatus, runStatuses } from "../RunStatus.ts"
 import {
   also,
+  among,
   as,
   digits,
   eitherCase,
@@ -51,6 +53,49 @@ export interface LoggedEvent {
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
+
+/** What became of an event: of each function whether it was started by it, and why not. Times are ISO strings. */
+export interface EventExplanation {
+  readonly eventId: string
+  readonly name: string
+  readonly timestamp: string
+  /** Those that were started first, then the others; without those that the key may not see. */
+  readonly functions: Array<EventVerdict>
+}
+
+/**
+ * `STARTED`: it has runs. `NO_TRIGGER`: none of its triggers has the name. `EXPRESSION_FALSE`, `EXPRESSION_FAILED`: the name fits, and the
+ * expression is false for the event, or cannot be evaluated. `OTHER_SCHEDULE`: the event is a fire of another function's schedule.
+ * `REGISTERED_LATER`, `CHANGED_LATER`: the function came, or became as it is, after the event. `DELETED`: it was deleted before. `RUN_GONE`:
+ * it matches, and the run is not kept any more.
+ */
+const eventVerdicts = [
+  "STARTED",
+  "EXPRESSION_FALSE",
+  "EXPRESSION_FAILED",
+  "REGISTERED_LATER",
+  "CHANGED_LATER",
+  "RUN_GONE",
+  "DELETED",
+  "OTHER_SCHEDULE",
+  "NO_TRIGGER"
+] as const
+
+/** What a function has to do with an event. */
+export interface EventVerdict {
+  readonly functionId: string
+  readonly code: (typeof eventVerdicts)[number]
+  /** A sentence for a person. */
+  readonly message: string
+  /** Those that it has started, at most 100; absent when there are none. */
+  readonly runs?: Array<{ readonly runId: string; readonly status: RunStatus }>
+  /** That of the trigger that came closest. */
+  readonly expression?: string
+}
+
+/** From what is of most interest to what is of least. */
+export const byInterest = (a: EventVerdict, b: EventVerdict): number =>
+  eventVerdicts.indexOf(a.code) - eventVerdicts.indexOf(b.code)
 
 /** Which events to list: those for which all of this is so. */
 export interface ListEventsOptions {
@@ -231,6 +276,25 @@ const ListEvents = fields<Omit<ListEventsOptions, "since" | "until"> & { since?:
   cursor: optional(text)
 })
 const EventId = fields<{ id: string }>({ id: text })
+const ExplainedEvent = fields<EventExplanation>({
+  eventId: text,
+  name: text,
+  timestamp: text,
+  functions: unless(
+    [],
+    some(
+      fields<EventVerdict>({
+        functionId: text,
+        code: among(eventVerdicts),
+        message: orElse(text, ""),
+        runs: optional(
+          some(fields<{ runId: string; status: RunStatus }>({ runId: text, status: among(runStatuses) }))
+        ),
+        expression: optional(text)
+      })
+    )
+  )
+})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Calls
@@ -248,6 +312,12 @@ export const getEvent = operation("IronflowService/GetEvent", {
   answer: Logged,
   repeats: true,
   missing: EventNotFoundError
+})
+
+export const explainEvent = operation("GET /api/v1/events/:id/explain", {
+  answer: ExplainedEvent,
+  missing: EventNotFoundError,
+  ours: true
 })
 
 export const rows = {
@@ -281,6 +351,8 @@ export const rows = {
   listEvents: row(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
   /** One event. */
   getEvent: row(getEvent, each("subscription:read", "subscription"), { body: EventId }),
+  /** Which functions an event has started, and why not the others; without functions and runs that may not be read. */
+  explainEvent: row(explainEvent, each("subscription:read", "subscription")),
   /** The events of an environment, newest first, in pages; `name` is a name or a pattern. */
   restEvents: row("GET /api/v1/events", each("subscription:read", "subscription"), {
     query: ["name", "limit", "cursor"],

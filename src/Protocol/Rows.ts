@@ -1,5 +1,6 @@
 /** All that the port answers, by the noun that it is about: what has no row here does not exist. */
 import { rows as Access } from "./Access.ts"
+import { rows as Bulk } from "./Bulk.ts"
 import { rows as Config, watches as configWatches } from "./Config.ts"
 import { rows as ConsumerGroups } from "./ConsumerGroups.ts"
 import { rows as Events } from "./Events.ts"
@@ -25,6 +26,7 @@ export type Nouns = { readonly [noun: string]: { readonly [name: string]: Row } 
 const callsOfNouns = {
   Events,
   Runs: { ...Runs, ...RunForks },
+  Bulk,
   Functions,
   Workers,
   Push,

@@ -61,13 +61,14 @@ const ofEngines = [
   "getCapabilities",
   "health"
 ]
-const ofLog = ["listEvents", "getEvent"]
+const ofBulk = ["bulk", "listBulk", "getBulk", "cancelBulk", "waitForBulk"]
+const ofLog = ["listEvents", "getEvent", "explainEvent"]
 const ofTopics = ["publish", "listTopics", "getTopicStats"]
 
 export const areas: Readonly<Record<string, Area>> = {
   events: {
     methods: Object.keys(clientMethods).filter(
-      (name) => ![...ofRuns, ...ofEngines, ...ofTopics, ...ofLog].includes(name)
+      (name) => ![...ofRuns, ...ofBulk, ...ofEngines, ...ofTopics, ...ofLog].includes(name)
     ),
     about: nouns.events,
     calls: {
@@ -94,7 +95,8 @@ export const areas: Readonly<Record<string, Area>> = {
           order: "oldest",
           limit: 1
         }),
-      getEvent: (client, { event = "" }) => client.getEvent(event)
+      getEvent: (client, { event = "" }) => client.getEvent(event),
+      explainEvent: (client, { event = "" }) => client.explainEvent(event)
     }
   },
   topics: {
@@ -125,6 +127,22 @@ export const areas: Readonly<Record<string, Area>> = {
         client.forkRun(completed, { from: "pack", steps: { charge: { paid: true } }, data }),
       moveRun: (client, { sleeping = "" }) => client.moveRun(sleeping, { version: "2" }),
       patchStep: (client, { sleeping }) => client.patchStep(`${sleeping}:nap:0`, { by: "hand" }, "no time")
+    }
+  },
+  bulk: {
+    methods: rest(Object.keys(clientMethods), ofBulk),
+    about: nouns.bulk,
+    calls: {
+      bulk: (client) =>
+        client.bulk(
+          "cancel",
+          { functionId: "ship-order", status: ["failed", "waiting"], createdFrom: "2026-01-01" },
+          { dryRun: true, reason: "recalled" }
+        ),
+      listBulk: (client) => client.listBulk(),
+      getBulk: (client, given) => client.getBulk(id(given)),
+      cancelBulk: (client, given) => client.cancelBulk(id(given)),
+      waitForBulk: (client, given) => client.waitForBulk(id(given), { timeout: 30_000 })
     }
   },
   functions: {

@@ -114,6 +114,13 @@ export const callsFor = ({
       may: ["run:patch", `run:${run}:charge:0`],
       answers: 404
     },
+    startBulk: {
+      body: { action: "cancel", filters: { functionId: "ship-order", status: "failed" }, dryRun: true },
+      may: ["run:read", "run:*"]
+    },
+    listBulk: { may: ["run:read", "run:*"] },
+    getBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
+    cancelBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
     info: { body: {}, may: ["engine:read", "engine:*"] },
     minutes: { may: ["engine:read", "engine:*"] },
     getCapabilities: { body: {}, may: ["engine:read", "engine:*"] },
@@ -174,6 +181,7 @@ export const callsFor = ({
       body: { name: "order.*", entityType: "order", since: "2026-01-01T00:00:00Z", limit: 5 },
       may: ["subscription:read", "subscription:*"]
     },
+    explainEvent: { variables: { id: event }, may: ["subscription:read", "subscription:*"] },
     getEvent: { body: { id: event }, may: ["subscription:read", "subscription:*"] },
     restEvents: { query: "name=order.*&limit=5", may: ["subscription:read", "subscription:*"] },
     restRuns: { query: "status=completed&limit=5", may: ["run:read", "run:*"] },

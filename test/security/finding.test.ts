@@ -133,3 +133,45 @@ it("a run that is denied itself is not found", async () => {
     assert.include((await find(filter)).ids, salary)
   }
 })
+
+it("an event is explained without the functions and runs that are denied, and not at all to whom it is denied", async () => {
+  const { events } = await keys.ok(keys.rpc("IronflowService/ListEvents", { name: "guest.came" }))
+  const path = `/api/v1/events/${events[0].id}/explain`
+  const explain = async (...policies: ReadonlyArray<PolicyOf>) =>
+    keys.send("GET", path, undefined, { key: await keys.keyThat(...policies) })
+  const { functions } = await keys.ok(explain(allowed))
+  assert.strictEqual(functions.length, 1)
+  const [{ runs }] = functions
+  const deny = (actions: string, resources: string): PolicyOf => ({ effect: "deny", actions, resources })
+  for (const denied of [deny("function:read", "function:pay"), deny("run:read", `run:${runs[0].runId}`)]) {
+    const { text } = await explain(allowed, denied)
+    assert.notInclude(text, "pay")
+    assert.notInclude(text, "run_")
+  }
+  const hidden = deny("subscription:read", "subscription:events:guest.*")
+  assert.strictEqual((await explain(allowed, hidden)).status, 404)
+})
+
+it("a run is shown without the data of an event that is denied by its entity alone, however it is found", async () => {
+  const denials: ReadonlyArray<PolicyOf> = [
+    { effect: "deny", actions: "stream:read", resources: "stream:person-1" },
+    { effect: "deny", actions: "subscription:read", resources: "subscription:entity:person.person-1.*" }
+  ]
+  for (const denied of denials) {
+    const key = await keys.keyThat(allowed, denied)
+    for (const filters of [
+      {},
+      { functionId: "pay" },
+      { createdFrom: "2020-01-01" },
+      { error: "", status: "completed" }
+    ]) {
+      const { text, ids } = await find(filters, key)
+      assert.include(ids, wage)
+      assert.notInclude(text, "Bob", JSON.stringify(filters))
+      assert.include(text, "Ada")
+    }
+    assert.notInclude((await keys.rpc("IronflowService/GetRun", { id: wage }, { key })).text, "Bob")
+    const waited = await keys.send("GET", `/api/v1/runs/${wage}/wait`, undefined, { key })
+    assert.notInclude(waited.text, "Bob")
+  }
+})

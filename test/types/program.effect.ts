@@ -269,6 +269,14 @@ export const useClient = Effect.gen(function* () {
   const receipts = yield* Effect.forEach([output, run.output, ended.output, step?.output], (it) =>
     Schema.decodeUnknownEffect(Receipt)(it)
   )
+  const counted = yield* client.bulk("retry", { status: "failed", error: "declined" }, { dryRun: true })
+  const begun = yield* client.bulk("cancel", { ids: [runId] }, { reason: "no longer needed" })
+  const bulkEnded = yield* client.waitForBulk(begun.id, { timeout: 60_000 })
+  const skipped: number | undefined = bulkEnded.skipped.completed
+  for (const { examples, lookedBackTo, status } of yield* client.listBulk()) {
+    void [examples[0]?.why, lookedBackTo, status === "stopped", skipped]
+  }
+  yield* client.cancelBulk((yield* client.getBulk(counted.id)).id)
   yield* client.cancelRun(runId, "no longer needed")
   yield* client.retryRun(runId, "charge")
   yield* client.resumeRun(runId, "charge")
@@ -287,6 +295,8 @@ export const useClient = Effect.gen(function* () {
   yield* client.deleteFunction("old")
   const found = yield* client.listEvents({ name: "order.*", idempotencyKey: "o-1", order: "oldest" })
   const event = yield* client.getEvent(found.events[0]?.id ?? "")
+  const explained = yield* client.explainEvent(event.id)
+  console.log(explained.functions.map(({ code, runs }) => [code === "STARTED", runs?.[0]?.status]))
   const { sequence } = yield* client.publish("news", { title: "Hello" })
   logger.info(message, {
     runs: runs.length,

@@ -381,6 +381,14 @@ export const useClient = async (): Promise<void> => {
     audited?.type,
     explanation.message
   )
+  const counted = await client.bulk("retry", { status: "failed", error: "declined" }, { dryRun: true })
+  const begun = await client.bulk("cancel", { ids: [runId] }, { reason: "no longer needed" })
+  const bulkEnded = await client.waitForBulk(begun.id, { timeout: 60_000 })
+  const skipped: number | undefined = bulkEnded.skipped.completed
+  for (const { examples, lookedBackTo, status } of await client.listBulk()) {
+    void [examples[0]?.why, lookedBackTo, status === "stopped", skipped]
+  }
+  await client.cancelBulk((await client.getBulk(counted.id)).id)
   await client.cancelRun(runId, "no longer needed")
   await client.retryRun(runId, "charge")
   await client.resumeRun(runId, "charge")
@@ -403,6 +411,8 @@ export const useClient = async (): Promise<void> => {
   await client.deleteFunction("old")
   const found = await client.listEvents({ name: "order.*", entityId: "o-1", since: new Date(0), limit: 10 })
   const event = await client.getEvent(found.events[0]?.id ?? "")
+  const explained = await client.explainEvent(event.id)
+  console.log(explained.functions.map(({ code, runs }) => [code === "STARTED", runs?.[0]?.status]))
   console.log(event.entity?.version, found.nextCursor, found.lookedTo?.position)
   const functions = await client.listFunctions()
   const workers = await client.listWorkers()
@@ -669,6 +679,8 @@ export const runEngine = async (): Promise<void> => {
     maxConcurrentJobs: 20,
     masterKey: "00".repeat(32),
     keepRuns: "30d",
+    keepEvents: "90d",
+    maxEventBytes: "10GiB",
     keepMessages: "forever",
     listen: { port: 0 },
     push: { timeout: "60s" }

@@ -312,6 +312,12 @@ export class AccessService {
     return found.caller
   }
 
+  /** Whoever has the key of this id, as it is now; `undefined` when there is none any more. */
+  callerOf(keyId: string): Caller | undefined {
+    const key = this.keys.get(keyId)
+    return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
+  }
+
   /** What the roles allow and deny. */
   rulesOf(roleIds: ReadonlyArray<string>): ReadonlyArray<PolicyRule> {
     const ids = new Set(roleIds.flatMap((id) => this.roles.get(id)?.policyIds ?? []))

@@ -11,20 +11,23 @@ import { sizeOf } from "../../EntityStream.ts"
 import { type EngineError, EventNotFoundError, LimitExceededError } from "../../Errors.ts"
 import { checkEventName, checkEventVersion } from "../../Event.ts"
 import { encodeJson } from "../../Json.ts"
+import { byInterest, type EventExplanation, type EventVerdict } from "../../Protocol/Events.ts"
 import { inSpan } from "../../OpenTelemetry.ts"
 import * as Limits from "../../Limits.ts"
 import { encodeMetadata } from "../../Metadata.ts"
 import { Runs, type RunsService } from "../Runs/Runs.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import * as Append from "./Append.ts"
+import { polite } from "../Polite.ts"
 import * as EventList from "./EventList.ts"
+import { explainEventFrom } from "./ExplainEvent.ts"
 import { Log, type LogService } from "../Log/Log.ts"
 import type { AppendedEvent, NewEvent } from "../Log/LogRecords.ts"
 
 /** The client's methods about events. */
 type EventsOfEnvironment = Pick<
   Raw<ClientApi<EffectKind>, EngineError>,
-  "emit" | "trigger" | "emitMany" | "emitSync" | "listEvents" | "getEvent"
+  "emit" | "trigger" | "emitMany" | "emitSync" | "listEvents" | "getEvent" | "explainEvent"
 >
 
 export interface EventsService {
@@ -136,9 +139,40 @@ const make = (
               ? Effect.fail(new EventNotFoundError(id))
               : Effect.succeed(EventList.loggedOf(event))
           )
+      ),
+    explainEvent: (eventId) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("event id", eventId)),
+        (id) => explain(store, environment, id)
       )
   }
 }
+
+/** What became of an event, of slice after slice of the functions. */
+const explain = (
+  store: StoreService,
+  environment: string,
+  eventId: string
+): Effect.Effect<EventExplanation, EngineError> =>
+  Effect.gen(function* () {
+    const functions: Array<EventVerdict> = []
+    let from = 0
+    while (true) {
+      const slice = yield* polite(store.read(explainEventFrom(environment, eventId, from)))
+      if (slice === undefined) return yield* new EventNotFoundError(eventId)
+      functions.push(...slice.functions)
+      if (slice.next === undefined) {
+        const { name, timestamp } = slice
+        return {
+          eventId,
+          name,
+          timestamp: new Date(timestamp).toISOString(),
+          functions: functions.sort(byInterest)
+        }
+      }
+      from = slice.next
+    }
+  })
 
 /** The result of an emit, after a word on what its caller should know. */
 const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {

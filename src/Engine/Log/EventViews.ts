@@ -42,7 +42,7 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
 
 const EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
 
-/** The event at a position of the log. Throws a `StoreError` when it is not there: events are never deleted. */
+/** The event at a position of the log. Throws a `StoreError` when it is not there: none is deleted that a run needs. */
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(EVENT_AT, position)
   if (row === undefined) {
@@ -67,6 +67,11 @@ export function* eventText(tx: Transaction, position: number): Program<JsonText>
   if (last?.position === position) return last.text
   const view = yield* eventAt(position)
   return rememberText(tx, position, () => view.toText())
+}
+
+/** The same; `undefined` when the event is not kept any more. */
+export function* eventTextIfKept(tx: Transaction, position: number): Program<JsonText | undefined> {
+  return (yield* get(EVENT_AT, position)) === undefined ? undefined : yield* eventText(tx, position)
 }
 
 /** The same, for an event that is at hand. */

@@ -278,10 +278,16 @@ const TO_INFO = statement(
   "SELECT count(*) AS n FROM dead_letters WHERE projection = ?"
 )
 
+const EVENTS_GONE = statement(
+  "ProjectionInspection.eventsGone",
+  "SELECT events_gone_at AS at FROM environments WHERE key = ? AND events_gone_to > ?"
+)
+
 function* toInfo(row: Row): Program<ProjectionInfo> {
   const letters = yield* get(TO_INFO, row.key!)
   const lag = yield* countAfter(Number(row.environment), "event", eventsOf(row), Number(row.position))
   const isRebuilding = row.rebuild_to !== null
+  const gone = yield* get(EVENTS_GONE, row.environment!, row.position!)
   return {
     name: String(row.name),
     mode: row.mode === "managed" ? "managed" : "external",
@@ -310,6 +316,7 @@ function* toInfo(row: Row): Program<ProjectionInfo> {
           }
         }),
     ...(isRebuilding ? { rebuildTo: Number(row.rebuild_to) } : {}),
+    ...(gone === undefined ? {} : { eventsGoneAt: Number(gone.at) }),
     ...(row.error === null
       ? {}
       : {

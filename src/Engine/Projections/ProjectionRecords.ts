@@ -52,6 +52,8 @@ export interface ProjectionInfo {
   /** The event that is being tried again. */
   readonly failing?: { readonly position: number; readonly failures: number }
   readonly deadLetters: number
+  /** Events are not kept any more that it has not come past: when the newest of them was stored, epoch milliseconds. */
+  readonly eventsGoneAt?: number
   /** Saves that were refused because their worker is not the owner any more. */
   readonly refusedSaves: number
   readonly createdAt: number

@@ -63,9 +63,12 @@ export const explain = (info: ProjectionInfo): string => {
   const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
   const waiting = lag === 1 ? "1 event waits" : `${lag} events wait`
   const letters =
-    deadLetters === 0
+    (deadLetters === 0
       ? ""
-      : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`
+      : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`) +
+    (info.eventsGoneAt === undefined
+      ? ""
+      : ` Events up to ${iso(info.eventsGoneAt)} are not all kept any more: those that are gone are missing in it.`)
   if (paused !== undefined) {
     const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
     return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.${letters}`

@@ -159,6 +159,16 @@ class Connection implements Outlet {
     return this.#byId.size
   }
 
+  /** The position up to which those of its subscriptions have come that are behind the others. */
+  given(): number {
+    let position = Number.MAX_SAFE_INTEGER
+    for (const { subscribed, target } of this.#byId.values()) {
+      const { behindAt } = subscribed
+      if (target.source === "log" && behindAt !== undefined) position = Math.min(position, behindAt)
+    }
+    return position
+  }
+
   consumersOf(topic: string): number {
     let count = 0
     for (const { target } of this.#byId.values()) {

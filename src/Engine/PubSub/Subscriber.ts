@@ -69,6 +69,8 @@ export interface Subscribed {
   readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
+  /** The position to which it has come while it catches up by itself; `undefined` when it is as far as all. Groups keep theirs. */
+  readonly behindAt?: number | undefined
 }
 
 /** Bytes that may wait in a connection before its subscriptions wait themselves. */
@@ -131,6 +133,10 @@ export class Subscriber implements Subscribed, Listener {
 
   start(): void {
     this.#outlet.run(this.#catchUp)
+  }
+
+  get behindAt(): number | undefined {
+    return this.#leave === undefined ? this.#cursor : undefined
   }
 
   offer(item: Item, frame: () => Buffer): void {

@@ -22,6 +22,8 @@ export interface Connected {
   readonly consumersOf: (topic: string) => number
   /** Its live subscriptions. */
   readonly subscriptions: () => number
+  /** The position up to which those of its subscriptions have come that are behind the others. */
+  readonly given: () => number
   /** The engine stops. */
   readonly goAway: () => void
 }
@@ -111,6 +113,18 @@ export class SubscriptionHub {
       groups.set(environment, [...(groups.get(environment) ?? []), key])
     }
     return groups
+  }
+
+  /** By environment: the position up to which all subscriptions to the log have been given what is for them. */
+  get given(): { readonly [environment: string]: number } {
+    const given: { [environment: string]: number } = {}
+    for (const connection of this.#connections) {
+      const { environment } = connection
+      const feed = this.#feeds.get(JSON.stringify(["log", environment]))
+      const position = Math.min(connection.given(), feed?.position ?? this.#head)
+      given[environment] = Math.min(given[environment] ?? position, position)
+    }
+    return given
   }
 
   /** The newest position of what a target is about. */

@@ -11,6 +11,7 @@ import { Counters } from "../Store/Counters.ts"
 import { Store } from "../Store/Store.ts"
 import { connect, type ConnectionOptions } from "./Connection.ts"
 import type { Member } from "./Group.ts"
+import * as EventSweep from "./EventSweep.ts"
 import * as GroupSweep from "./GroupSweep.ts"
 import * as MessageSweep from "./MessageSweep.ts"
 import { SubscriptionHub } from "./SubscriptionHub.ts"
@@ -56,6 +57,7 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
     yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* MessageSweep.make(store)
+    yield* EventSweep.make(store, () => hub.given)
     yield* GroupSweep.make(store, () => hub.activeGroups)
     return {
       connect: (environment, wire, options) => connect(hub, environment, wire, options),

@@ -17,7 +17,7 @@ import {
 import type { AuditEvent } from "../../Client/Client.ts"
 import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
-import { eventText } from "../Log/EventViews.ts"
+import { eventTextIfKept } from "../Log/EventViews.ts"
 import type { RunActivity } from "../Store/Activity.ts"
 import type { RecordingPage } from "./RunRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -104,9 +104,10 @@ export const readRecording = inEnvironment(
       // written by `record`
       const activity = parseStored(text) as RunActivity
       if (isReceived(activity)) {
-        const value = yield* eventText(tx, activity.received)
+        // a record may outlive the run, and what it has received
+        const value = yield* eventTextIfKept(tx, activity.received)
         events.push(auditEvent(at, { ...activity, outcome: { _tag: "Success", value } }))
-        length += value.length
+        length += value?.length ?? 0
       } else events.push(auditEvent(at, activity))
       last = seq
       length += text.length

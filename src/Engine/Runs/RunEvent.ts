@@ -53,7 +53,7 @@ export const checkEvent = (row: Row): void => {
 }
 
 /**
- * What is wrong when the event of a row with `e_id` and `e_data` is not in the log. Events are never deleted, and an invoked
+ * What is wrong when the event of a row with `e_id` and `e_data` is not in the log. No event is deleted while a run of it is kept, and an invoked
  * run has its input instead.
  */
 export const problemWithEvent = (row: Row): string | undefined =>

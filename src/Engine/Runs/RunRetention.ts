@@ -88,7 +88,8 @@ const DELETE_LOGS = statement("RunRetention.deleteLogs", "DELETE FROM run_logs W
 
 const DELETE_RUN = statement("RunRetention.deleteRun", "DELETE FROM runs WHERE key = ?")
 
-function* deleteRun(key: number): Program<void> {
+/** Takes a run away, with its steps, its logs and what it is found by. */
+export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_STEPS, key)
   yield* write(DELETE_SUPERSEDED, key)
   yield* write(DELETE_ATTRIBUTES, key)
@@ -124,6 +125,7 @@ const HAS_OPEN_PARENT = statement(
   "SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL"
 )
 
-function* hasOpenParent(run: Row): Program<boolean> {
+/** Whether the run in a row of `runs` was invoked by one that goes on. */
+export function* hasOpenParent(run: Row): Program<boolean> {
   return run.parent !== null && (yield* get(HAS_OPEN_PARENT, run.parent!)) !== undefined
 }

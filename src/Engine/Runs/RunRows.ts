@@ -23,6 +23,8 @@ import {
   registryOf
 } from "../Functions/Registry.ts"
 import type { JobEvent } from "../../Protocol/Worker.ts"
+import type { EventEntity } from "../../Event.ts"
+import { entityOfRow } from "../Log/EventViews.ts"
 import { holdBack } from "./NewRuns.ts"
 import { NO_PIN, pinsRuns } from "../Functions/Pins.ts"
 import { mark } from "./RunStats.ts"
@@ -142,6 +144,12 @@ export function* startRun(
   return id
 }
 
+/** What a run was started by. */
+export interface StartedBy {
+  readonly name: string
+  readonly entity?: EventEntity
+}
+
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
@@ -173,17 +181,18 @@ function* oneRun(
   return row
 }
 
-const EVENT_NAME_OF = statement(
-  "RunRows.eventNameOf",
-  "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL"
+const STARTED_BY = statement(
+  "RunRows.startedBy",
+  `SELECT e.name, e.entity_id, e.entity_type, e.entity_version FROM runs r JOIN events e ON e.position = r.event
+     WHERE r.id = ? AND r.environment = ? AND r.input IS NULL`
 )
 
-/** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
-export const eventNameOf = inEnvironment(
-  "getEventName",
-  function* (tx: Transaction, environment: string, runId: string): Program<string | undefined> {
-    const row = yield* get(EVENT_NAME_OF, runId, tx.findEnvironment(environment) ?? null)
-    return text(row?.name)
+/** What is known of the event that has started a run besides its data; `undefined` for one that was invoked, or is not there. */
+export const startedBy = inEnvironment(
+  "getStartedBy",
+  function* (tx: Transaction, environment: string, runId: string): Program<StartedBy | undefined> {
+    const row = yield* get(STARTED_BY, runId, tx.findEnvironment(environment) ?? null)
+    return row === undefined ? undefined : { name: String(row.name), ...entityOfRow(row) }
   },
   (_, runId) => `read run ${runId}`
 )

@@ -39,8 +39,7 @@ export const searchFor = (
   Effect.gen(function* () {
     const query = { environment, filters }
     const begin = cursor === undefined ? undefined : yield* readCursor(query, cursor)
-    const where = filters.where === undefined ? undefined : compileExpression(filters.where, whereRoots)
-    const isSeen = seenBy(visible, filters)
+    const isMatch = matcherOf(filters, visible)
     const until = (yield* Clock.currentTimeMillis) + PAGE_MS
     const before = begin?.listed ?? 0
     const runs: Array<Run> = []
@@ -69,19 +68,19 @@ export const searchFor = (
 
     while (true) {
       // an expression may fit few: as many as there is time for; otherwise one more says whether there is another page
-      const most = where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
+      const most = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
       filledBackTo = slice.filledBackTo
       let steps = stepsTaken()
       for (const found of slice.found) {
-        if (isSeen(found) && (where === undefined || fits(where, found))) {
+        if (isMatch(found)) {
           if (runs.length === limit || length > PAGE_LENGTH) return more(reached!)
           runs.push(found.run)
           length += found.length
         }
         reached = found
-        if (where === undefined || stepsTaken() - steps < MAX_STEPS) continue
+        if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
         steps = stepsTaken()
         yield* nextTurn
         if ((yield* Clock.currentTimeMillis) >= until)
@@ -95,6 +94,16 @@ export const searchFor = (
       }
     }
   })
+
+/** Whether a run that was found fits what cannot be asked of the database: what the caller may know, and `where`. */
+export const matcherOf = (
+  filters: CheckedFilters,
+  visible: Visible | undefined
+): ((found: FoundRun) => boolean) => {
+  const isSeen = seenBy(visible, filters)
+  const where = filters.where === undefined ? undefined : compileExpression(filters.where, whereRoots)
+  return (found) => isSeen(found) && (where === undefined || fits(where, found))
+}
 
 /** Filters that say something of an event would tell of events that the caller may not have. */
 const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found: FoundRun) => boolean) => {

@@ -91,8 +91,11 @@ export interface RunsService {
     runId: string,
     giveUp: GiveUp
   ) => Effect.Effect<Run | undefined, EngineError>
-  /** The name of the event that has started a run; `undefined` for one that was invoked. */
-  readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The name and the entity of the event that has started a run; `undefined` for one that was invoked. */
+  readonly startedBy: (
+    environment: string,
+    runId: string
+  ) => Effect.Effect<RunRows.StartedBy | undefined, StoreError>
   /** The environment of a run, whichever it is; `undefined` when there is no such run. */
   readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
@@ -247,7 +250,7 @@ const make = (waiting: Waiting): RunsService => {
     auditPage,
     logsPage,
     awaitEnd: (environment, runId, giveUp) => onRun(runId, awaitEnd(waiting, environment, runId, giveUp)),
-    eventName: (environment, runId) => store.read(RunRows.eventNameOf(environment, runId)),
+    startedBy: (environment, runId) => store.read(RunRows.startedBy(environment, runId)),
     environmentOfRun: (runId) => store.read(RunRows.environmentOfRun(runId)),
     observe: (listener) =>
       store.onCommit(({ activity }) => void (activity.length > 0 && listener(activity)), {

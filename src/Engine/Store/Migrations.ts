@@ -624,5 +624,33 @@ CREATE TABLE hook_calls (
   due_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX hook_calls_due ON hook_calls (hook, due_at);
+`,
+  `
+-- What is done to many runs. asked: JSON of what for, besides ids: JSON of the ids of runs, where it was asked for by those. place: JSON of
+-- how far it has come. progress: JSON of what came of it so far. by_key: the id of the API key that began it, NULL without one.
+CREATE TABLE bulk_operations (
+  key INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  environment INTEGER NOT NULL,
+  action TEXT NOT NULL,
+  status TEXT NOT NULL,
+  asked TEXT NOT NULL,
+  ids TEXT,
+  id_count INTEGER,
+  by_key TEXT,
+  place TEXT,
+  progress TEXT NOT NULL,
+  error TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  ended_at INTEGER
+);
+CREATE INDEX bulk_operations_running ON bulk_operations (key) WHERE ended_at IS NULL;
+CREATE INDEX bulk_operations_environment ON bulk_operations (environment, key);
+`,
+  `
+-- Of the events that are not kept any more the newest: its position, and when it was stored. NULL while all are there.
+ALTER TABLE environments ADD COLUMN events_gone_to INTEGER;
+ALTER TABLE environments ADD COLUMN events_gone_at INTEGER;
 `
 ]

@@ -14,6 +14,7 @@ import { inTurns } from "../Http/PagedReply.ts"
 import { toRegistration } from "./FunctionRequest.ts"
 import { backupRoute } from "./BackupRoute.ts"
 import { healthOf, readinessOf } from "./ServerHealth.ts"
+import { bulkRoutes } from "./BulkRoutes.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, type Route, json, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
@@ -60,6 +61,7 @@ export const clientRoutes = (
     ...eventRoutes(engine, closing),
     ...topicRoutes(engine),
     ...runRoutes(engine, giveUpAfter),
+    ...bulkRoutes(engine),
 
     reading(functionRows.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {

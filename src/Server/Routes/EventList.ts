@@ -1,7 +1,7 @@
 /** The events of an environment, in pages. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../Checked.ts"
-import { mayHaveEvent, mayHaveStream } from "../../Engine/Access/WorkerAccess.ts"
+import { mayKnowEvent } from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { FoundEvent } from "../../Engine/Log/LogRecords.ts"
 import { cursorOf, queryOf } from "../../Engine/Events/EventList.ts"
@@ -9,7 +9,12 @@ import { EventNotFoundError, type IronflowError, ValidationError } from "../../E
 import { isObject } from "../../Json.ts"
 import { checkName } from "../../Limits.ts"
 import { membersOf, otherCase } from "../../Protocol/Codec.ts"
-import { checkListEvents, type ListEventsOptions, rows } from "../../Protocol/Events.ts"
+import {
+  checkListEvents,
+  type EventExplanation,
+  type ListEventsOptions,
+  rows
+} from "../../Protocol/Events.ts"
 import { checkPattern } from "../../Pattern.ts"
 import { readPageQuery } from "../Http/PagedReply.ts"
 import type { Call, Reply } from "../Http/Route.ts"
@@ -67,6 +72,30 @@ export const findEvent = (
       )
   )
 
+/** What became of an event, if the caller may see it: without functions and runs that it may not. */
+export const explainEvent = (
+  engine: EngineService,
+  eventId: string,
+  call: Call
+): Effect.Effect<EventExplanation, IronflowError> =>
+  Effect.gen(function* () {
+    const { caller, environment } = call
+    const id = yield* checked(() => checkName("event id", eventId))
+    const event = yield* engine.log.get(environment, id)
+    if (event === undefined || !showing(call)(event)) return yield* new EventNotFoundError(id)
+    const explanation = yield* engine.client(environment).explainEvent(id)
+    const functions = explanation.functions.flatMap(({ runs, ...verdict }) => {
+      if (caller?.isNotDenied("function:read", `function:${verdict.functionId}`, environment) === false)
+        return []
+      if (runs === undefined) return [verdict]
+      const shown = runs.filter(
+        ({ runId }) => caller?.isNotDenied("run:read", `run:${runId}`, environment) ?? true
+      )
+      return shown.length === 0 ? [] : [{ ...verdict, runs: shown }]
+    })
+    return { ...explanation, functions }
+  })
+
 const members = new Set(
   Object.keys(membersOf(rows.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
@@ -84,9 +113,7 @@ const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Da
 const showing =
   ({ caller, environment, shows }: Call) =>
   ({ entity, name }: FoundEvent): boolean =>
-    shows(`events:${name}`) &&
-    mayHaveEvent(caller, environment, name, entity) &&
-    (entity === undefined || mayHaveStream(caller, environment, entity.id))
+    shows(`events:${name}`) && mayKnowEvent(caller, environment, { name, ...(entity && { entity }) })
 
 const readQuery = (query: URLSearchParams) => {
   const { after, limit } = readPageQuery(query, MAX_LIMIT) ?? { after: "", limit: DEFAULT_LIMIT }

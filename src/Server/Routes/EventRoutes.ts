@@ -4,9 +4,9 @@ import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type EmitBody, type EmitFields, rows } from "../../Protocol/Events.ts"
-import type { Call, Route } from "../Http/Route.ts"
-import { findEvent, findEvents, listEvents } from "./EventList.ts"
-import { reading, replying, withBody } from "./RowRoute.ts"
+import { type Call, type Route, variable } from "../Http/Route.ts"
+import { explainEvent, findEvent, findEvents, listEvents } from "./EventList.ts"
+import { answering, reading, replying, withBody } from "./RowRoute.ts"
 import { readable } from "./RunRoutes.ts"
 import { checked } from "../../Checked.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
@@ -66,6 +66,7 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
       rows.getEvent,
       withBody(rows.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
     ),
+    answering(rows.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
     replying(rows.restEvents, (call) => listEvents(engine, call))
   ]
 }

@@ -6,6 +6,7 @@ import { decoder, encoder } from "../../Protocol/Requests.ts"
 import { accessTo, type Row, statusOf } from "../../Protocol/Row.ts"
 import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
+import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 
@@ -21,7 +22,14 @@ export const replying = (
   access: accessTo(row),
   fromWorker: row.fromWorker === true,
   reads,
-  answer: reply
+  answer:
+    row.query === undefined && row.page === undefined
+      ? reply
+      : (call) =>
+          Effect.andThen(
+            checked(() => checkQuerySpelling(row, call.query)),
+            Effect.suspend(() => reply(call))
+          )
 })
 
 /** Answers with what `ask` gives. */
@@ -53,7 +61,11 @@ export const withBody = <A, B>(
   const read = decoder<B>(row.body as Codec<B>, what)
   return (call) =>
     Effect.flatMap(
-      checked(() => read(call.body)),
+      checked(() => {
+        const body = read(call.body)
+        checkBodySpelling(row, call.body, what)
+        return body
+      }),
       (body) => then(body, call)
     )
 }

@@ -1,7 +1,5 @@
-/** Requests for lists of runs: what they ask for, and what their caller may find. */
+/** Requests for lists of runs: what they ask for. */
 import type { ListRunsOptions } from "../../Client/Client.ts"
-import { mayHaveEvent, mayHaveStream } from "../../Engine/Access/WorkerAccess.ts"
-import type { Visible } from "../../Engine/Runs/RunSearch.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { nearest } from "../../OptionKeys.ts"
@@ -11,9 +9,12 @@ import { listFilters, type ListRuns, ListRunsRequest } from "../../Protocol/RunL
 import { decodeRunStatus } from "../../Protocol/Runs.ts"
 import { checkFilterNames } from "../../RunFilters.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
-import type { Call } from "../Http/Route.ts"
+import { show } from "../../Show.ts"
 
 const readList = decoder(ListRunsRequest, "ListRuns")
+const readFilters = decoder(ListRunsRequest, "Bulk: `filters`")
+
+const firstFilters = ["function_id", "status"] as const
 
 /** Those that may be there several times. */
 const several: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
@@ -44,6 +45,19 @@ const checkMembers = (names: ReadonlyArray<string>): void => {
 export const readListBody = (body: unknown): ListRuns => {
   if (isObject(body)) checkMembers(Object.keys(body))
   return readList(body)
+}
+
+/** The filters of what is to be done to runs, which has no pages: what is not known is refused always. */
+export const readBulkFilters = (filters: unknown): ListRuns => {
+  if (isObject(filters)) {
+    for (const name of Object.keys(filters)) {
+      if (members.has(name) && name !== "limit" && name !== "cursor") continue
+      throw new ValidationError(
+        `Bulk has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
+      )
+    }
+  }
+  return readFilters(filters)
 }
 
 /** The request in the query of a URL. */
@@ -119,11 +133,3 @@ const readStatus = (text: string): RunStatus => {
     `ListRuns: "${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
   )
 }
-
-/** Runs, and events that have started runs, that the caller may find. */
-export const visibleTo = ({ caller, environment, shows }: Call): Visible => ({
-  run: shows,
-  event: ({ entity, name }) =>
-    mayHaveEvent(caller, environment, name, entity) &&
-    (entity === undefined || mayHaveStream(caller, environment, entity.id))
-})

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { checked } from "../../Checked.ts"
+import { mayKnowEvent, visibleTo } from "../../Engine/Access/RunAccess.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
@@ -18,7 +19,7 @@ import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Prot
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
 import { answering, paging, reading, replying, withBody } from "./RowRoute.ts"
-import { listOptionsOf, readListBody, readListQuery, visibleTo } from "./RunListRequest.ts"
+import { listOptionsOf, readListBody, readListQuery } from "./RunListRequest.ts"
 
 type Api = Raw<ClientApi<EffectKind>>
 
@@ -66,7 +67,11 @@ export const runRoutes = (
   const list = (request: ListRuns, call: Call) =>
     Effect.gen(function* () {
       const options = yield* checked(() => listOptionsOf(request))
-      const { damaged = [], ...page } = yield* engine.runs.list(call.environment, options, visibleTo(call))
+      const { damaged = [], ...page } = yield* engine.runs.list(
+        call.environment,
+        options,
+        visibleTo(call.caller, call.environment)
+      )
       const shown = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
       const left = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
@@ -177,11 +182,11 @@ const withoutDeniedIn =
     { caller, environment }: Call,
     runs: ReadonlyArray<Run>
   ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
-    caller?.isDenied("subscription:read") !== true
+    caller === undefined || !(caller.isDenied("subscription:read") || caller.isDenied("stream:read"))
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
-          Effect.map(engine.runs.eventName(environment, run.id), (name) => {
-            if (name === undefined || mayHaveEvent(caller, environment, name)) return run
+          Effect.map(engine.runs.startedBy(environment, run.id), (event) => {
+            if (event === undefined || mayKnowEvent(caller, environment, event)) return run
             const { input: _, ...rest } = run
             return rest
           })

@@ -1,6 +1,7 @@
 /** All endpoints, by what they are about: a file of transcripts for each. */
 import type { Noun } from "../Noun.ts"
 import { apikeys, orgs, policies, roles } from "./Access.ts"
+import { bulk } from "./Bulk.ts"
 import { events, log } from "./Events.ts"
 import { functions } from "./Functions.ts"
 import { groups } from "./Groups.ts"
@@ -14,6 +15,7 @@ import { push, workers } from "./Workers.ts"
 
 export const nouns = {
   apikeys,
+  bulk,
   config,
   events,
   functions,

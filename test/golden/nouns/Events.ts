@@ -77,7 +77,8 @@ export const log: Noun = {
         "one that is not there": () => ({ body: { id: "evt_1" } }),
         "an id that is empty": () => ({ body: { id: "" } })
       }
-    }
+    },
+    explainEvent: { call: ({ event = "" }) => ({ variables: { id: event } }) }
   }
 }
 

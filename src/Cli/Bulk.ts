@@ -1,0 +1,278 @@
+/** `ironflow bulk`, and what `ironflow runs cancel` and others do to many runs: count first, ask, begin, and follow it to its end. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Prompt from "effect/cli/Prompt"
+import { type BulkAction, type BulkOperation, type BulkRuns, Client } from "../Client/Client.ts"
+import { TimeoutError } from "../Errors.ts"
+import { commandsOf } from "./Calling.ts"
+import { CommandError } from "./CommandError.ts"
+import { ironflow } from "./Ironflow.ts"
+import { between, fields, oneLine, print, shown, table } from "./Output.ts"
+import { use } from "./Server.ts"
+
+const clientCommand = commandsOf(Client)
+
+/** What commands on many runs have besides filters. */
+export const bulkFlags = {
+  dryRun: Flag.Boolean("dry-run").pipe(
+    Flag.withDescription("Only count the runs that fit"),
+    Flag.withoutNegation,
+    Flag.withDefault(false)
+  ),
+  yes: Flag.Boolean("yes").pipe(
+    Flag.withAlias("y"),
+    Flag.withDescription("Do it to many runs without a question"),
+    Flag.withoutNegation,
+    Flag.withDefault(false)
+  )
+}
+
+interface Asked {
+  readonly action: BulkAction
+  readonly runs: BulkRuns
+  readonly options: { readonly reason?: string; readonly fromStep?: string }
+  readonly dryRun: boolean
+  readonly yes: boolean
+  /** What standard input is used for besides answers. */
+  readonly isStdinRead: boolean
+}
+
+const EVERY_MS = 1000
+
+const done: { readonly [A in BulkAction]: string } = {
+  cancel: "cancelled",
+  retry: "retried",
+  resume: "resumed",
+  pause: "paused",
+  rerun: "run again",
+  delete: "deleted"
+}
+
+const runsOf = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
+
+/** Counts the runs, asks, and does it to them. Fails with exit code 3 when some were left out, and 4 when it was done to none. */
+export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Asked) =>
+  use(
+    Effect.gen(function* () {
+      const client = yield* Client
+      const { json } = yield* ironflow
+      const canAsk = process.stdin.isTTY && !isStdinRead && !json
+      if (!dryRun && !yes && !canAsk) {
+        return yield* new CommandError(
+          `Nobody can be asked here whether to ${action} the runs: add --yes, or count them first with --dry-run`,
+          { code: "USAGE" }
+        )
+      }
+      const counted = yield* follow(
+        client,
+        yield* client.bulk(action, runs, { ...options, dryRun: true }),
+        "looked at"
+      )
+      if (counted.error !== undefined) return yield* stopped(counted)
+      if (dryRun) return yield* print(counted, () => countOf(counted))
+      if (counted.done === 0) {
+        yield* print(counted, () => countOf(counted))
+        return yield* none(action, counted)
+      }
+      if (!yes) {
+        yield* Console.error(countOf(counted))
+        const isWanted = yield* Prompt.run(
+          Prompt.Confirm({ message: `${capital(action)} ${runsOf(counted.done)}?`, initial: false })
+        )
+        if (!isWanted) {
+          return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
+        }
+      }
+      const begun = yield* client.bulk(action, runs, options)
+      if (!json) {
+        yield* Console.error(
+          `It goes on as ${begun.id}, also without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+        )
+      }
+      const ended = yield* follow(client, begun, done[action])
+      yield* print(ended, () => resultOf(ended))
+      if (ended.status !== "completed") return yield* stopped(ended)
+      if (ended.done === 0) return yield* none(action, ended)
+      if (ended.done < ended.matched) {
+        return yield* new CommandError(
+          `${ended.done} of ${runsOf(ended.matched)} were ${done[action]}: ${whyNot(ended)}`,
+          { code: "SOME_RUNS" }
+        )
+      }
+    })
+  )
+
+const none = (action: BulkAction, { matched, skipped }: BulkOperation) =>
+  new CommandError(
+    matched === 0
+      ? "There are no such runs"
+      : `None of ${runsOf(matched)} can be ${done[action]}: ${whyNot({ skipped })}`,
+    { code: "NO_RUNS" }
+  )
+
+const stopped = ({ action, done: count, error, id, status }: BulkOperation) =>
+  new CommandError(
+    status === "cancelled"
+      ? `${id} was cancelled when ${runsOf(count)} were ${done[action]}`
+      : `${id} has stopped when ${runsOf(count)} were ${done[action]}: ${error ?? status}`,
+    { code: "BULK_STOPPED" }
+  )
+
+/** Waits for the end, and says on a terminal how far it is. */
+const follow = (client: Client["Service"], begun: BulkOperation, doing: string) => {
+  const { isTTY } = process.stderr
+  const wait: Effect.Effect<
+    BulkOperation,
+    Effect.Error<ReturnType<typeof client.waitForBulk>>
+  > = Effect.catchIf(
+    client.waitForBulk(begun.id, { timeout: EVERY_MS }),
+    (error) => error instanceof TimeoutError,
+    () =>
+      Effect.flatMap(client.getBulk(begun.id), (operation) => {
+        const { dryRun, lookedBackTo, matched } = operation
+        const count = dryRun ? matched : operation.done
+        if (isTTY) {
+          process.stderr.write(
+            `\r${runsOf(count)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}\u001B[K`
+          )
+        }
+        return Effect.suspend(() => wait)
+      })
+  )
+  return Effect.tap(wait, () =>
+    Effect.sync(() => {
+      if (isTTY) process.stderr.write("\r\u001B[K")
+    })
+  )
+}
+
+const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
+
+const whyNot = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
+  Object.entries(skipped)
+    .map(([why, count]) => `${count} ${why}`)
+    .join(", ")
+
+const countOf = ({ action, done: count, matched, skipped }: BulkOperation): string =>
+  matched === 0
+    ? "There are no such runs."
+    : `${runsOf(matched)} fit, of which ${count} can be ${done[action]}.${
+        Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
+      }`
+
+const resultOf = (operation: BulkOperation): string => {
+  const { action, examples, matched } = operation
+  const left = matched - operation.done
+  return [
+    `${runsOf(operation.done)} ${done[action]}.`,
+    ...(left === 0 ? [] : [`${runsOf(left)} left as they were: ${whyNot(operation)}.`]),
+    ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
+    ...(left > examples.length && examples.length > 0 ? ["  ..."] : [])
+  ].join("\n")
+}
+
+const bulkId = Argument.String("id").pipe(Argument.withDescription("The id, as `bulk list` shows it"))
+
+const whatOf = ({ filters, ids }: BulkOperation): string =>
+  ids === undefined ? shown(filters, 80) : `${runsOf(ids)} by id`
+
+const list = clientCommand("list", {
+  about: "List the newest bulk operations: those that the key has begun, or all if it may read all runs.",
+  call: (client) => client.listBulk(),
+  json: (operations) => ({ operations }),
+  text: (operations) =>
+    operations.length === 0
+      ? "There are no bulk operations."
+      : table(
+          ["ID", "ACTION", "STATUS", "DONE", "OF", "BY", "BEGUN", "TOOK", "RUNS"],
+          operations.map((operation) => [
+            operation.id,
+            operation.action + (operation.dryRun ? " (dry run)" : ""),
+            operation.status,
+            String(operation.done),
+            String(operation.matched),
+            operation.by,
+            operation.createdAt,
+            between(operation.createdAt, operation.endedAt),
+            whatOf(operation)
+          ])
+        )
+})
+
+const detailsOf = (operation: BulkOperation): string => {
+  const { action, by, createdAt, dryRun, endedAt, error, fromStep, id, lookedBackTo, reason, status } =
+    operation
+  return [
+    fields({
+      id,
+      action: action + (dryRun ? " (dry run)" : ""),
+      status,
+      runs: whatOf(operation),
+      reason: reason === undefined ? undefined : oneLine(reason),
+      "from step": fromStep,
+      by,
+      begun: createdAt,
+      ended: endedAt,
+      took: between(createdAt, endedAt) || undefined,
+      "looked back to": status === "running" ? lookedBackTo : undefined,
+      error
+    }),
+    "",
+    dryRun ? countOf(operation) : resultOf(operation)
+  ].join("\n")
+}
+
+const get = Command.make(
+  "get",
+  {
+    id: bulkId,
+    wait: Flag.Boolean("wait").pipe(
+      Flag.withDescription("Wait for its end"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ id, wait }) {
+    const operation = yield* use(
+      Effect.flatMap(Client, (client) =>
+        Effect.flatMap(client.getBulk(id), (operation) =>
+          wait ? follow(client, operation, done[operation.action]) : Effect.succeed(operation)
+        )
+      )
+    )
+    yield* print(operation, () => detailsOf(operation))
+  })
+).pipe(Command.withDescription("Show a bulk operation: what it does, and how far it has come."))
+
+const cancel = clientCommand("cancel", {
+  about: "End a bulk operation: it touches no more runs. What was done stays done.",
+  takes: { id: bulkId },
+  call: (client, { id }) => client.cancelBulk(id),
+  text: (operation) =>
+    operation.status === "cancelled"
+      ? `${operation.id} touches no more runs. ${resultOf(operation)}`
+      : `${operation.id} had ${operation.status} already. ${resultOf(operation)}`
+})
+
+export const bulk = Command.make("bulk").pipe(
+  Command.withDescription(
+    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun` and `delete` begin it."
+  ),
+  Command.withShortDescription("See and end what is done to many runs"),
+  Command.withSubcommands([list, get, cancel])
+)
+
+/** The ids that a command is given, as arguments or with `-` on standard input. */
+export const idsOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((id) => id !== "")
+
+export const optionsOf = (given: {
+  readonly reason?: Option.Option<string>
+  readonly fromStep?: Option.Option<string>
+}): { readonly reason?: string; readonly fromStep?: string } => ({
+  ...(given.reason === undefined || Option.isNone(given.reason) ? {} : { reason: given.reason.value }),
+  ...(given.fromStep === undefined || Option.isNone(given.fromStep) ? {} : { fromStep: given.fromStep.value })
+})

@@ -1,0 +1,163 @@
+/** `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun` and `delete`: one run by its id, or many by ids or filters. */
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import { bulkFlags, doToMany, idsOf, optionsOf } from "./Bulk.ts"
+import { CommandError } from "./CommandError.ts"
+import { print } from "./Output.ts"
+import { filterFlags, filtersOf } from "./RunList.ts"
+import { ask } from "./Server.ts"
+import { readStdin } from "./Stdin.ts"
+
+const runIds = Argument.String("run-id").pipe(
+  Argument.withDescription("Ids of runs, as `runs list` shows them, or - to read them from standard input"),
+  Argument.variadic()
+)
+
+export const reason = Flag.String("reason").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Why; it is kept with the run"),
+  Flag.optional
+)
+
+const fromStep = Flag.String("from-step").pipe(
+  Flag.withMetavar("STEP"),
+  Flag.withDescription("Run this step (a name or a step id) and those after it again"),
+  Flag.optional
+)
+
+interface One<E> {
+  readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
+  readonly text: (run: Run, options: BulkOptions) => string
+}
+
+interface Given {
+  readonly runIds: ReadonlyArray<string>
+  readonly dryRun: boolean
+  readonly yes: boolean
+  readonly reason?: Option.Option<string>
+  readonly fromStep?: Option.Option<string>
+}
+
+/** `one` is how it is done to a single run that is named, if there is a call for that. */
+const steer = <E>(action: BulkAction, input: Given & Parameters<typeof filtersOf>[0], one?: One<E>) =>
+  Effect.gen(function* () {
+    const filters = yield* filtersOf(input)
+    const hasFilters = Object.keys(filters).length > 0
+    const options = optionsOf(input)
+    const { dryRun, yes } = input
+    const [only] = input.runIds
+    if (input.runIds.length === 0 && !hasFilters) {
+      return yield* new CommandError(
+        `Say which runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
+        { code: "USAGE" }
+      )
+    }
+    if (input.runIds.length > 0 && hasFilters) {
+      return yield* new CommandError("Runs are named by their ids or found by filters, not both", {
+        code: "USAGE"
+      })
+    }
+    if (one !== undefined && input.runIds.length === 1 && only !== undefined && only !== "-" && !dryRun) {
+      const run = yield* ask((client) => one.call(client, only, options))
+      return yield* print(run, () => one.text(run, options))
+    }
+    const isStdinRead = input.runIds.includes("-")
+    const read = isStdinRead ? idsOf(yield* readStdin) : []
+    const ids = [...input.runIds.filter((id) => id !== "-"), ...read]
+    if (!hasFilters && ids.length === 0) {
+      return yield* new CommandError("There are no ids of runs on standard input", { code: "USAGE" })
+    }
+    return yield* doToMany({
+      action,
+      runs: hasFilters ? filters : { ids },
+      options,
+      dryRun,
+      yes,
+      isStdinRead
+    })
+  })
+
+const many =
+  "Or many runs, by ids or by the filters of `runs list`: they are counted first, and a question is asked unless --yes is given."
+const examples = (verb: string, filter: string) => [
+  { command: `ironflow runs ${verb} ${filter} --dry-run` },
+  { command: `ironflow runs ${verb} ${filter} --yes` },
+  { command: `ironflow runs ${verb} - --yes < ids.txt` }
+]
+
+export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("cancel", input, {
+    call: (client, runId, { reason }) => client.cancelRun(runId, reason),
+    text: (run) =>
+      run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
+  })
+).pipe(
+  Command.withDescription(`Cancel a run, and the runs that it waits for. ${many}`),
+  Command.withShortDescription("Cancel a run, or many"),
+  Command.withExamples(examples("cancel", "--function process-order --created-to 7d"))
+)
+
+export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("pause", input, {
+    call: (client, runId, { reason }) => client.pauseRun(runId, reason),
+    text: (run) =>
+      run.status === "paused"
+        ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+        : `Run ${run.id} pauses when the step that it is in has ended.`
+  })
+).pipe(
+  Command.withDescription(`Pause a run: it goes no further until it is resumed. ${many}`),
+  Command.withShortDescription("Pause a run, or many"),
+  Command.withExamples(examples("pause", "--function process-order --status waiting"))
+)
+
+export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("resume", input, {
+    call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
+    text: (run) => `Run ${run.id} goes on.`
+  })
+).pipe(
+  Command.withDescription(`Let a paused run go on. ${many}`),
+  Command.withShortDescription("Let a paused run go on, or many"),
+  Command.withExamples(examples("resume", "--status paused"))
+)
+
+export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("retry", input, {
+    call: (client, runId, { fromStep }) => client.retryRun(runId, fromStep),
+    text: (run, { fromStep }) =>
+      fromStep === undefined
+        ? `Run ${run.id} runs again; its finished steps keep their results.`
+        : `Run ${run.id} runs again from step ${fromStep}; those before it keep their results.`
+  })
+).pipe(
+  Command.withDescription(`Run a failed or cancelled run again from where it failed. ${many}`),
+  Command.withShortDescription("Run a failed run again, or many"),
+  Command.withExamples(examples("retry", '--status failed --error "card declined"'))
+)
+
+export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("rerun", input)
+).pipe(
+  Command.withDescription(
+    "Make a new run of the same function for the same event, of each of the runs: those that have ended, and were not invoked. " +
+      "They are named by ids or found by the filters of `runs list`; they are counted first, and a question is asked unless --yes is given."
+  ),
+  Command.withShortDescription("Make new runs of the same events"),
+  Command.withExamples(examples("rerun", "--status completed --created-from 1h"))
+)
+
+export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
+  steer("delete", input)
+).pipe(
+  Command.withDescription(
+    "Delete runs that have ended, with their steps and logs; their events stay, and so does the newest run of all. " +
+      "They are named by ids or found by the filters of `runs list`; they are counted first, and a question is asked unless --yes is given."
+  ),
+  Command.withShortDescription("Delete runs that have ended"),
+  Command.withExamples(examples("delete", "--function ping --ended-to 1d"))
+)

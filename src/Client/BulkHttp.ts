@@ -1,0 +1,83 @@
+/** Bulk operations of a server elsewhere. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import * as rows from "../Protocol/Bulk.ts"
+import { checkBulkFilterNames } from "../RunFilters.ts"
+import { show, showMs } from "../Show.ts"
+import type { BulkApi } from "./Bulk.ts"
+import type { EffectKind } from "./Kinds.ts"
+import { checked, quote } from "./HttpCalls.ts"
+import type { Connection } from "./HttpConnection.ts"
+import type { Raw } from "./Named.ts"
+import { makeRowCalls } from "./RowCalls.ts"
+import { filtersInBody } from "./RunFilterBody.ts"
+
+/** How long is waited before it is asked again, milliseconds: at first, and at most. */
+const FIRST_MS = 100
+const MOST_MS = 2000
+
+export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
+  const { ask, withoutEndpoint } = makeRowCalls(connection)
+  const orElse = (what: string) => withoutEndpoint(what, "Do it to one run after the other")
+  const getBulk = (id: string) =>
+    ask(rows.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
+
+  return {
+    bulk: (action, runs, options = {}) =>
+      Effect.flatMap(
+        checked(() => {
+          if (!isObject(runs)) {
+            throw new ValidationError(
+              `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
+            )
+          }
+          const { ids, ...filters } = runs
+          const { dryRun, fromStep, reason } = options
+          checkBulkFilterNames(filters)
+          const body = filtersInBody(filters)
+          return {
+            action,
+            ...(Object.keys(filters).length === 0 ? {} : { filters: body }),
+            ids,
+            dryRun,
+            fromStep,
+            reason
+          }
+        }),
+        (body) =>
+          ask(rows.startBulk, "bulk", { about: action, body, orElse: orElse(`bulk(${quote(action)})`) })
+      ),
+    listBulk: () =>
+      Effect.map(
+        ask(rows.listBulk, "listBulk", { orElse: orElse("listBulk()") }),
+        ({ operations }) => operations
+      ),
+    getBulk,
+    cancelBulk: (id) => ask(rows.cancelBulk, "cancelBulk", { variables: { id } }),
+    waitForBulk: (id, { timeout } = {}) =>
+      Effect.gen(function* () {
+        if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
+          return yield* new ValidationError(
+            `The timeout of waitForBulk must be a number of milliseconds, got ${timeout}`
+          )
+        }
+        const clock = yield* Clock.Clock
+        const startedAt = clock.monotonicTimeNanosUnsafe()
+        for (let pauseMs = FIRST_MS; ; pauseMs = Math.min(pauseMs * 1.5, MOST_MS)) {
+          const operation = yield* getBulk(id)
+          if (operation.status !== "running") return operation
+          const leftMs =
+            (timeout ?? Number.POSITIVE_INFINITY) - Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
+          if (leftMs <= 0) return yield* notYet(id, timeout ?? 0)
+          yield* Effect.sleep(Math.min(pauseMs, leftMs))
+        }
+      })
+  }
+}
+
+const notYet = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
+  Effect.fail(
+    new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+  )

@@ -1,0 +1,405 @@
+/**
+ * One thing done to many runs. It is written down first, and then carried on in the background, in small transactions between which
+ * others have their turn; after a restart it goes on where it was. Whoever begins it needs to stay for nothing.
+ *
+ * What it may do is asked of its key for each run, as the key is then: it touches what the key could touch by single calls.
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { BulkApi, BulkOptions, BulkRuns } from "../../Client/Bulk.ts"
+import type { EffectKind, Run } from "../../Client/Client.ts"
+import { checkedInEngine as checked } from "../../Checked.ts"
+import type { Raw } from "../../Client/Named.ts"
+import {
+  BulkNotFoundError,
+  type EngineError,
+  type IronflowError,
+  TimeoutError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import * as Limits from "../../Limits.ts"
+import type { Action } from "../../Policy.ts"
+import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import { showMs } from "../../Show.ts"
+import { Access, type Caller } from "../Access/Access.ts"
+import { visibleTo } from "../Access/RunAccess.ts"
+import { nextTurn, polite } from "../Polite.ts"
+import type { CheckedFilters } from "../Runs/CheckFilters.ts"
+import { matcherOf } from "../Runs/RunSearch.ts"
+import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
+import { Signals } from "../Signals.ts"
+import { isDamage } from "../Store/SqliteErrors.ts"
+import { Store } from "../Store/Store.ts"
+import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
+import * as BulkRows from "./BulkRows.ts"
+import { checkBulk } from "./CheckBulk.ts"
+
+/** Runs that are touched in one transaction; of a dry run those that are looked at. */
+const AT_ONCE = 50
+const COUNTED_AT_ONCE = 256
+/** How often what is looked at in vain is noted, and how long after an error it is tried again, milliseconds; how often in a row. */
+const NOTED_EVERY_MS = 1000
+const AGAIN_MS = 1000
+const TRIES = 10
+
+export interface BulkService {
+  /** As a caller from outside, or as the process of the engine. */
+  readonly in: (environment: string, caller?: Caller) => Raw<BulkApi<EffectKind>, EngineError>
+}
+
+export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
+
+/** What a key needs for each run. A new run of the same event is a retry that keeps the old one. */
+const actionOf: { readonly [A in BulkAction]: Action } = {
+  cancel: "run:cancel",
+  retry: "run:retry",
+  resume: "run:resume",
+  pause: "run:pause",
+  rerun: "run:retry",
+  delete: "run:delete"
+}
+
+export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
+  Bulk,
+  Effect.gen(function* () {
+    const store = yield* Store
+    const access = yield* Access
+    const after = yield* Alarm.makeAfter
+    const scope = yield* Scope.Scope
+    const endings = new Signals()
+
+    const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
+      Effect.matchEffect(
+        store.write(
+          BulkRows.endBulk(record.environment, record.id, "stopped", record.byKey ?? "local", error)
+        ),
+        {
+          onSuccess: () => Effect.sync(() => endings.announce(record.id)),
+          // after a restart it is tried again
+          onFailure: (cause) => Effect.logError(`Bulk operation ${record.id} has stopped: ${error}`, cause)
+        }
+      )
+
+    /** The next slice, which fits what was asked for; a key that does not work any more fails. */
+    const look = (record: BulkRecord, ids: ReadonlyArray<string>): Effect.Effect<BulkSlice, EngineError> =>
+      Effect.gen(function* () {
+        const caller = yield* checked(() => {
+          if (record.byKey === undefined) return undefined
+          const caller = access.callerOf(record.byKey)
+          if (caller === undefined) {
+            throw new UnauthorizedError(`The API key ${record.byKey} that has begun it is there no more`)
+          }
+          caller.checkAlive()
+          return caller
+        })
+        if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
+        const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
+        return yield* search(record, record.asked.filters ?? {}, caller, most)
+      })
+
+    const search = (
+      { action, environment, place }: BulkRecord,
+      filters: CheckedFilters,
+      caller: Caller | undefined,
+      most: number
+    ): Effect.Effect<BulkSlice, EngineError> =>
+      Effect.gen(function* () {
+        const from = place as SearchPlace | undefined
+        const slice = yield* store.read(searchRuns({ environment, filters }, from, COUNTED_AT_ONCE))
+        const isMatch = matcherOf(filters, visibleTo(caller, environment))
+        const items: Array<BulkItem> = []
+        let steps = stepsTaken()
+        let last: FoundRun | undefined
+        for (const found of slice.found) {
+          if (items.length === most) {
+            return {
+              items,
+              notAllowed: [],
+              place: { ...slice.place, event: last!.event, key: last!.key },
+              lookedBackTo: Date.parse(last!.run.createdAt),
+              isLast: false
+            }
+          }
+          last = found
+          if (isMatch(found) && mayDo(caller, action, environment, found.run)) {
+            const { endedAt, id } = found.run
+            items.push({ runId: id, endedAt: endedAt === undefined ? null : Date.parse(endedAt) })
+          }
+          if (stepsTaken() - steps < MAX_STEPS) continue
+          steps = stepsTaken()
+          yield* nextTurn
+        }
+        return {
+          items,
+          notAllowed: [],
+          place: slice.place,
+          ...(slice.isLast ? {} : { lookedBackTo: slice.lookedBackTo }),
+          isLast: slice.isLast
+        }
+      })
+
+    /** Carries an operation on until it has ended. */
+    const carryOn = (environment: string, id: string): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        const found = yield* store.read(BulkRows.getBulk(environment, id))
+        const ids = found?.idCount === undefined ? [] : yield* store.read(BulkRows.idsOfBulk(environment, id))
+        let record = found
+        let notedAt = 0
+        let tries = 0
+        while (record?.status === "running") {
+          const at: BulkRecord = record
+          yield* nextTurn
+          const next: BulkRecord | undefined = yield* Effect.catch(
+            Effect.gen(function* () {
+              const slice = yield* look(at, ids)
+              const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+              if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return { ...at, place: slice.place }
+              notedAt = now
+              const advanced = yield* store.write(BulkRows.advanceBulk(environment, id, slice))
+              tries = 0
+              return advanced
+            }),
+            (error) => {
+              if (isFinal(error) || ++tries === TRIES) return Effect.as(end(at, error.message), undefined)
+              return Effect.andThen(
+                Effect.logWarning(`Bulk operation ${id} could not go on; it is tried again`, error),
+                Effect.delay(Effect.succeed(at), AGAIN_MS)
+              )
+            }
+          )
+          record = next
+        }
+        endings.announce(id)
+      }).pipe(
+        Effect.catch((error) =>
+          Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)
+        )
+      )
+
+    const begin = (environment: string, id: string): Effect.Effect<void> =>
+      Effect.asVoid(Effect.forkIn(carryOn(environment, id), scope))
+
+    yield* Effect.matchEffect(store.read(BulkRows.runningBulk()), {
+      onSuccess: (running) => Effect.forEach(running, ({ environment, id }) => begin(environment, id)),
+      onFailure: (error) => Effect.logError("Bulk operations that go on could not be read", error)
+    })
+
+    return {
+      in: (environment, caller) => {
+        const byKey = caller?.key?.id
+        /** It is known to whoever has begun it, and to those who may read all runs. */
+        const mayKnow = (record: BulkRecord): boolean =>
+          caller?.key === undefined || record.byKey === byKey || caller.mayAll("run:read")
+
+        const get = (id: string): Effect.Effect<BulkRecord, EngineError> =>
+          Effect.flatMap(
+            checked(() => Limits.checkName("bulk operation id", id)),
+            () =>
+              Effect.flatMap(store.read(BulkRows.getBulk(environment, id)), (record) =>
+                record === undefined || !mayKnow(record)
+                  ? Effect.fail(new BulkNotFoundError(id))
+                  : Effect.succeed(record)
+              )
+          )
+
+        const wait = (id: string, isLate: () => boolean, listen: (wake: () => void) => void) => {
+          const again: Effect.Effect<BulkRecord | undefined, EngineError> = Effect.suspend(() => {
+            const woken = Deferred.makeUnsafe<void>()
+            const wake = () => void Deferred.doneUnsafe(woken, Exit.void)
+            listen(wake)
+            // listen first, then look: it may end in between
+            const forget = endings.listen([id], wake)
+            return Effect.ensuring(
+              Effect.flatMap(get(id), (record) =>
+                record.status !== "running"
+                  ? Effect.succeed(record)
+                  : isLate()
+                    ? Effect.undefined
+                    : Effect.andThen(Deferred.await(woken), again)
+              ),
+              Effect.sync(forget)
+            )
+          })
+          return again
+        }
+
+        return {
+          bulk: (action: BulkAction, runs: BulkRuns, options: BulkOptions = {}) =>
+            Effect.gen(function* () {
+              const { asked, ids } = yield* checked(() => {
+                const it = checkBulk(action, runs, options)
+                caller?.checkAny(actionOf[it.action], "run")
+                return it
+              })
+              if (asked.filters !== undefined) {
+                // what cannot be looked for is said at once, and nothing begun
+                yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
+              }
+              const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
+              yield* begin(environment, record.id)
+              return shown(record)
+            }),
+          listBulk: () =>
+            Effect.map(polite(store.read(BulkRows.listBulk(environment, BulkRows.LISTED))), (records) =>
+              records.filter(mayKnow).map(shown)
+            ),
+          getBulk: (id) => Effect.map(polite(get(id)), shown),
+          cancelBulk: (id) =>
+            Effect.gen(function* () {
+              const { action, byKey: owner } = yield* get(id)
+              yield* checked(() => {
+                if (owner !== byKey) caller?.check(actionOf[action], "run:*", environment)
+              })
+              const record = yield* store.write(
+                BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
+              )
+              endings.announce(id)
+              return shown(record)
+            }),
+          waitForBulk: (id, { timeout } = {}) =>
+            Effect.suspend(() => {
+              if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
+                return Effect.fail(
+                  new ValidationError(
+                    `The timeout of waitForBulk must be a number of milliseconds, got ${timeout}`
+                  )
+                )
+              }
+              let isLate = false
+              let wake = () => {}
+              const stay =
+                timeout === undefined
+                  ? () => undefined
+                  : after(timeout, () => {
+                      isLate = true
+                      wake()
+                    })
+              return Effect.ensuring(
+                Effect.flatMap(
+                  wait(
+                    id,
+                    () => isLate,
+                    (next) => (wake = next)
+                  ),
+                  (record) =>
+                    record === undefined
+                      ? Effect.fail(notYet(id, timeout ?? 0))
+                      : Effect.succeed(shown(record))
+                ),
+                Effect.sync(stay)
+              )
+            })
+        }
+      }
+    }
+  })
+)
+
+const notYet = (id: string, timeout: number): TimeoutError =>
+  new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+
+/** Whether nothing was found that is to be noted at once. */
+const isInVain = ({ isLast, items, notAllowed }: BulkSlice): boolean =>
+  !isLast && items.length === 0 && notAllowed.length === 0
+
+/** Whether trying again would come to the same. */
+const isFinal = (error: IronflowError): boolean => error._tag !== "StoreError" || isDamage(error)
+
+/** Whether the key may do to a run what a single call would do. */
+const mayDo = (
+  caller: Caller | undefined,
+  action: BulkAction,
+  environment: string,
+  { id, status }: Pick<Run, "id" | "status">
+): boolean =>
+  caller === undefined ||
+  (caller.may(actionOf[action], `run:${id}`, environment) &&
+    // resuming a failed run is to retry it
+    (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
+
+const sliceOfIds = (
+  { action, asked, environment, place }: BulkRecord,
+  ids: ReadonlyArray<string>,
+  caller: Caller | undefined
+): BulkSlice => {
+  const index = place !== undefined && "index" in place ? place.index : 0
+  const next = index + (asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
+  const some = ids.slice(index, next)
+  const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
+  return {
+    // in which status a run is that is only named is not known here
+    items: some
+      .filter(isAllowed)
+      .map((runId) =>
+        mayDo(caller, action, environment, { id: runId, status: "failed" })
+          ? { runId }
+          : { runId, onlyPaused: true }
+      ),
+    notAllowed: some.filter((id) => !isAllowed(id)),
+    place: { index: next },
+    isLast: next >= ids.length
+  }
+}
+
+/** The operation as clients see it. */
+const shown = (record: BulkRecord): BulkOperation => {
+  const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
+    record
+  const { lookedBackTo, status, updatedAt } = record
+  const { dryRun, filters, fromStep, reason } = asked
+  return {
+    id,
+    action,
+    status,
+    dryRun,
+    ...(filters === undefined ? {} : { filters: filtersShown(filters) }),
+    ...(idCount === undefined ? {} : { ids: idCount }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(fromStep === undefined ? {} : { fromStep }),
+    by: byKey ?? "local",
+    matched,
+    done,
+    skipped,
+    examples: [...examples],
+    ...(lookedBackTo === undefined ? {} : { lookedBackTo: iso(lookedBackTo) }),
+    ...(error === undefined ? {} : { error }),
+    createdAt: iso(createdAt),
+    updatedAt: iso(updatedAt),
+    ...(endedAt === undefined ? {} : { endedAt: iso(endedAt) })
+  }
+}
+
+/** As `listRuns` is given them. */
+const filtersShown = ({
+  createdFrom,
+  createdTo,
+  endedFrom,
+  endedTo,
+  functionIds,
+  statuses,
+  ...others
+}: CheckedFilters): { readonly [name: string]: unknown } =>
+  Object.fromEntries(
+    Object.entries({
+      functionId: oneOrAll(functionIds),
+      status: oneOrAll(statuses),
+      ...Object.fromEntries(
+        Object.entries({ createdFrom, createdTo, endedFrom, endedTo }).map(([name, at]) => [
+          name,
+          at === undefined ? undefined : iso(at)
+        ])
+      ),
+      ...others
+    }).filter(([, value]) => value !== undefined)
+  )
+
+const oneOrAll = (list: ReadonlyArray<string> | undefined) => (list?.length === 1 ? list[0] : list)
+
+const iso = (at: number): string => new Date(at).toISOString()

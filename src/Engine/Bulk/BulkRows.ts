@@ -1,0 +1,345 @@
+/**
+ * Rows of bulk operations, and the programs that carry them on. What is done to a slice of runs and how far the operation has come are
+ * one transaction, so that no run is touched twice, whoever is killed when.
+ */
+import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
+import { BulkNotFoundError, InvalidStateError } from "../../Errors.ts"
+import { log } from "../Access/AccessLog.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import {
+  acrossEnvironments,
+  all,
+  apart,
+  get,
+  inEnvironment,
+  insert,
+  type Program,
+  refuse,
+  statement,
+  write
+} from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { Asked, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } from "./BulkRecords.ts"
+import { steerOne, whyNot } from "./SteerOne.ts"
+
+/** Operations that go on at once, in all environments; those that have ended and are kept; those in a list; runs that are named. */
+const MOST_AT_ONCE = 20
+const KEPT = 1000
+export const LISTED = 100
+const EXAMPLES = 20
+
+const COLUMNS =
+  "id, environment, action, status, asked, id_count, by_key, place, progress, error, created_at, updated_at, ended_at"
+
+const nothing: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
+
+const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
+  // written by this file
+  ...(parseStored(String(row.progress)) as BulkProgress),
+  id: String(row.id),
+  environment: tx.environmentName(Number(row.environment)),
+  action: String(row.action) as BulkAction,
+  status: String(row.status) as BulkStatus,
+  asked: parseStored(String(row.asked)) as Asked,
+  ...(row.id_count == null ? {} : { idCount: Number(row.id_count) }),
+  ...(row.by_key === null ? {} : { byKey: String(row.by_key) }),
+  ...(row.place === null ? {} : { place: parseStored(String(row.place)) as BulkPlace }),
+  ...(row.error === null ? {} : { error: String(row.error) }),
+  createdAt: Number(row.created_at),
+  updatedAt: Number(row.updated_at),
+  ...(row.ended_at === null ? {} : { endedAt: Number(row.ended_at) })
+})
+
+const COUNT_RUNNING = statement(
+  "BulkRows.countRunning",
+  "SELECT count(*) AS count FROM bulk_operations WHERE ended_at IS NULL",
+  { scans: "those that go on, of which there are few" }
+)
+const INSERT = statement(
+  "BulkRows.insert",
+  `INSERT INTO bulk_operations (id, environment, action, status, asked, ids, id_count, by_key, progress, created_at, updated_at)
+     VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)`
+)
+const FORGET = statement(
+  "BulkRows.forget",
+  "DELETE FROM bulk_operations WHERE key <= ? AND ended_at IS NOT NULL"
+)
+
+/** What is asked for is written down; the engine carries it on. */
+export const insertBulk = inEnvironment(
+  "insertBulk",
+  function* (
+    tx: Transaction,
+    environment: string,
+    action: BulkAction,
+    asked: Asked,
+    ids: ReadonlyArray<string> | undefined,
+    byKey: string | undefined
+  ): Program<BulkRecord, InvalidStateError> {
+    if (Number((yield* get(COUNT_RUNNING))?.count) >= MOST_AT_ONCE) {
+      return yield* refuse(
+        new InvalidStateError(
+          `${MOST_AT_ONCE} bulk operations are going on, and more are not begun: wait until one has ended, or cancel one`
+        )
+      )
+    }
+    const now = tx.now()
+    const id = tx.ids.bulk()
+    const key = yield* insert(
+      INSERT,
+      id,
+      tx.environment(environment),
+      action,
+      JSON.stringify(asked),
+      ids === undefined ? null : JSON.stringify(ids),
+      ids?.length ?? null,
+      byKey ?? null,
+      JSON.stringify(nothing),
+      now,
+      now
+    )
+    yield* write(FORGET, key - KEPT)
+    if (!asked.dryRun) {
+      yield* log(tx, byKey ?? "local", `run:${action}`, id, {
+        bulk: "begun",
+        environment,
+        ...asked,
+        ...(ids === undefined ? {} : { ids: ids.length })
+      })
+    }
+    return (yield* findBulk(tx, environment, id))!
+  },
+  (_, action) => `begin to ${action} runs`
+)
+
+const FIND = statement(
+  "BulkRows.find",
+  `SELECT ${COLUMNS} FROM bulk_operations WHERE id = ? AND environment = ?`
+)
+
+function* findBulk(tx: Transaction, environment: string, id: string): Program<BulkRecord | undefined> {
+  const row = yield* get(FIND, id, tx.findEnvironment(environment) ?? null)
+  return row === undefined ? undefined : recordOf(tx, row)
+}
+
+export const getBulk = inEnvironment("getBulk", findBulk, (_, id) => `read bulk operation ${id}`)
+
+const IDS = statement("BulkRows.ids", "SELECT ids FROM bulk_operations WHERE id = ?")
+
+/** The ids that were given. */
+export const idsOfBulk = inEnvironment(
+  "getIdsOfBulk",
+  function* (_tx: Transaction, _environment: string, id: string): Program<ReadonlyArray<string>> {
+    const row = yield* get(IDS, id)
+    return row?.ids == null ? [] : (parseStored(String(row.ids)) as ReadonlyArray<string>)
+  },
+  (_, id) => `read bulk operation ${id}`
+)
+
+const LIST = statement(
+  "BulkRows.list",
+  `SELECT ${COLUMNS} FROM bulk_operations WHERE environment = ? ORDER BY key DESC LIMIT ?`
+)
+
+/** The newest first. */
+export const listBulk = inEnvironment(
+  "listBulk",
+  function* (tx: Transaction, environment: string, limit: number): Program<ReadonlyArray<BulkRecord>> {
+    const rows = yield* all(LIST, tx.findEnvironment(environment) ?? null, limit)
+    return rows.map((row) => recordOf(tx, row))
+  },
+  () => "list bulk operations"
+)
+
+const RUNNING = statement(
+  "BulkRows.running",
+  "SELECT id, environment FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
+  { scans: "those that go on, of which there are few" }
+)
+
+/** Those that go on, of all environments. */
+export const runningBulk = acrossEnvironments(
+  "runningBulk",
+  function* (tx: Transaction): Program<ReadonlyArray<{ readonly environment: string; readonly id: string }>> {
+    return (yield* all(RUNNING)).map(({ environment, id }) => ({
+      environment: tx.environmentName(Number(environment)),
+      id: String(id)
+    }))
+  },
+  () => "read the bulk operations that go on"
+)
+
+const END = statement(
+  "BulkRows.end",
+  "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ? AND ended_at IS NULL"
+)
+
+/** Ends it before it is through; one that has ended stays as it is. */
+export const endBulk = inEnvironment(
+  "endBulk",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    status: "cancelled" | "stopped",
+    by: string,
+    error?: string
+  ): Program<BulkRecord, BulkNotFoundError> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record === undefined) return yield* refuse(new BulkNotFoundError(id))
+    if (record.status !== "running") return record
+    const now = tx.now()
+    yield* write(END, status, error ?? null, now, now, id)
+    const ended: BulkRecord = {
+      ...record,
+      status,
+      ...(error === undefined ? {} : { error }),
+      updatedAt: now,
+      endedAt: now
+    }
+    yield* logEnd(tx, ended, by)
+    return ended
+  },
+  (_, id) => `end bulk operation ${id}`
+)
+
+function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
+  const { action, asked, done, environment, error, id, matched, skipped, status } = record
+  if (asked.dryRun) return
+  yield* log(tx, by, `run:${action}`, id, {
+    bulk: status,
+    environment,
+    matched,
+    done,
+    skipped,
+    ...(error === undefined ? {} : { error })
+  })
+}
+
+const ADVANCE = statement(
+  "BulkRows.advance",
+  "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL"
+)
+
+/** Does a slice, unless the operation has ended, and notes how far it has come with that. */
+export const advanceBulk = inEnvironment(
+  "advanceBulk",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    { isLast, items, lookedBackTo, notAllowed, place }: BulkSlice
+  ): Program<BulkRecord | undefined> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record?.status !== "running") return record
+    const tally = new Tally(record)
+    for (const runId of notAllowed) tally.skip(runId, "not allowed")
+    for (const item of items) {
+      const why = yield* doOne(tx, record, item)
+      if (why === FITS_NO_MORE) continue
+      if (why === undefined) tally.did()
+      else tally.skip(item.runId, why)
+    }
+    const now = tx.now()
+    const progress = tally.progress(lookedBackTo)
+    yield* write(
+      ADVANCE,
+      JSON.stringify(place),
+      JSON.stringify(progress),
+      isLast ? "completed" : "running",
+      now,
+      isLast ? now : null,
+      id
+    )
+    const advanced: BulkRecord = {
+      ...record,
+      ...progress,
+      place,
+      updatedAt: now,
+      ...(isLast ? { status: "completed", endedAt: now } : {})
+    }
+    if (isLast) yield* logEnd(tx, advanced)
+    return advanced
+  },
+  (_, id) => `carry on bulk operation ${id}`
+)
+
+const FITS_NO_MORE = Symbol("fits no more")
+
+const KEY_OF = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
+const RUN = statement(
+  "BulkRows.run",
+  "SELECT key, id, environment, function, event, status, input, parent, pause, lease, ended_at FROM runs WHERE key = ? AND environment = ?"
+)
+
+/** Returns why not. */
+function* doOne(
+  tx: Transaction,
+  { action, asked, environment, id }: BulkRecord,
+  { endedAt, onlyPaused, runId }: BulkItem
+): Program<string | undefined | typeof FITS_NO_MORE> {
+  const key = (yield* get(KEY_OF, runId))?.key
+  if (key == null) return "not found"
+  // an error is put down to this run, and the slice done again without it
+  if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
+  return yield* apart(
+    tx,
+    "run",
+    Number(key),
+    (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
+      const row = yield* get(RUN, key, tx.findEnvironment(environment) ?? null)
+      if (row === undefined) return "not found"
+      if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
+      if (onlyPaused === true && row.ended_at !== null) return "not allowed"
+      const why = yield* whyNot(tx, action, row)
+      if (why !== undefined || asked.dryRun) return why
+      return yield* steerOne(tx, environment, row, {
+        action,
+        reason: asked.reason ?? `By bulk operation ${id}`,
+        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep })
+      })
+    })()
+  )
+}
+
+/** Between the look and this transaction others may have had the run. What else is looked at changes only with its end. */
+const fitsStill = (row: Row, endedAt: number | null, { filters }: Asked): boolean =>
+  (row.ended_at === null ? null : Number(row.ended_at)) === endedAt &&
+  (filters?.statuses === undefined || filters.statuses.includes(statusIn(row)!))
+
+class Tally {
+  readonly #before: BulkProgress
+  readonly #skipped: { [why: string]: number }
+  readonly #examples: Array<BulkProgress["examples"][number]>
+  #done: number
+  #more = 0
+
+  constructor(before: BulkProgress) {
+    this.#before = before
+    this.#skipped = { ...before.skipped }
+    this.#examples = [...before.examples]
+    this.#done = before.done
+  }
+
+  did(): void {
+    this.#done++
+    this.#more++
+  }
+
+  skip(runId: string, why: string): void {
+    this.#skipped[why] = (this.#skipped[why] ?? 0) + 1
+    this.#more++
+    if (this.#examples.length < EXAMPLES) this.#examples.push({ runId, why })
+  }
+
+  progress(lookedBackTo: number | undefined): BulkProgress {
+    return {
+      matched: this.#before.matched + this.#more,
+      done: this.#done,
+      skipped: this.#skipped,
+      examples: this.#examples,
+      ...(lookedBackTo === undefined ? {} : { lookedBackTo })
+    }
+  }
+}

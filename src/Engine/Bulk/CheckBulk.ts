@@ -1,0 +1,98 @@
+/** What a bulk operation is asked for with, checked. */
+import { ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
+import { bulkActions, type BulkAction } from "../../Protocol/Bulk.ts"
+import { checkBulkFilterNames } from "../../RunFilters.ts"
+import { show } from "../../Show.ts"
+import { checkFilters } from "../Runs/CheckFilters.ts"
+import type { Asked } from "./BulkRecords.ts"
+
+interface CheckedBulk {
+  readonly action: BulkAction
+  readonly asked: Asked
+  /** Each once, in the order in which they were given. */
+  readonly ids?: ReadonlyArray<string>
+}
+
+/** What may be given besides. */
+interface Given {
+  readonly dryRun?: boolean
+  readonly reason?: string
+  readonly fromStep?: string
+}
+
+const withReason: ReadonlySet<BulkAction> = new Set<BulkAction>(["cancel", "pause"])
+const withStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume"])
+
+/** Throws `ValidationError` or `LimitExceededError`, which names what is wrong. */
+export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
+  if (!isAction(action)) {
+    throw new ValidationError(`bulk: ${show(action)} is no action: use ${bulkActions.join(", ")}`)
+  }
+  const { dryRun = false, fromStep, reason } = given
+  if (typeof dryRun !== "boolean") {
+    throw new ValidationError(`bulk: \`dryRun\` must be true or false, got ${show(dryRun)}`)
+  }
+  if (!isObject(runs)) {
+    throw new ValidationError(
+      `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
+    )
+  }
+  const { ids, ...filters } = runs
+  const asked = {
+    dryRun,
+    ...textOf(action, "reason", reason, withReason),
+    ...textOf(action, "fromStep", fromStep, withStep)
+  }
+  if (ids !== undefined) {
+    if (Object.values(filters).some((value) => value !== undefined)) {
+      throw new ValidationError("bulk: runs are named by `ids` or found by filters, not both: leave one out")
+    }
+    return { action, asked, ids: idsOf(ids) }
+  }
+  checkBulkFilterNames(filters)
+  const checked = checkFilters(filters)
+  if (Object.keys(checked).length === 0) {
+    throw new ValidationError(
+      `bulk: without a filter this would ${action} all runs that there are: say which, by filters such as { status: "failed" } or by { ids: [...] }`
+    )
+  }
+  return { action, asked: { ...asked, filters: checked } }
+}
+
+const isAction = (action: unknown): action is BulkAction =>
+  (bulkActions as ReadonlyArray<unknown>).includes(action)
+
+const textOf = (
+  action: BulkAction,
+  name: "reason" | "fromStep",
+  value: unknown,
+  actions: ReadonlySet<BulkAction>
+): { readonly [name: string]: string } => {
+  if (value === undefined || value === "") return {}
+  if (typeof value !== "string") {
+    throw new ValidationError(`bulk: \`${name}\` must be a string, got ${show(value)}`)
+  }
+  if (!actions.has(action)) {
+    throw new ValidationError(
+      `bulk: \`${name}\` is for ${[...actions].join(" and ")}, not for ${action}: leave it out`
+    )
+  }
+  checkLength(`bulk: \`${name}\``, value, reasonLength)
+  return { [name]: value }
+}
+
+const idsOf = (ids: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(ids) || ids.length === 0) {
+    throw new ValidationError(
+      `bulk: \`ids\` must be a list of ids of runs that is not empty, got ${show(ids)}`
+    )
+  }
+  if (ids.length > bulkIds) {
+    throw new ValidationError(
+      `bulk: \`ids\` may name ${bulkIds} runs at most, got ${ids.length}: give them in several calls, or use filters`
+    )
+  }
+  return [...new Set(ids.map((id) => checkName("run id", id)))]
+}

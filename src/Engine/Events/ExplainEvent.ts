@@ -1,0 +1,186 @@
+/** Which functions an event has started, and why not the others: by what is stored of its runs, and what the functions are now. */
+import { nextEvent } from "../../ExpressionBudget.ts"
+import { quoteExpression } from "../../Expression.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import type { EventVerdict } from "../../Protocol/Events.ts"
+import type { RunStatus } from "../../RunStatus.ts"
+import { matchTrigger, type Trigger } from "../../Trigger.ts"
+import { type EventView, type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
+import * as EventSearch from "../Log/EventSearch.ts"
+import { viewOfRow } from "../Log/EventViews.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { all, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** Functions that are looked at in one read. */
+const SLICE = 200
+/** Runs that are named of one function: an event starts one of each, and others are made of it by hand. */
+const RUNS = 100
+
+/** A part of what there is to say of an event. */
+interface ExplainedSlice {
+  readonly name: string
+  /** Epoch milliseconds. */
+  readonly timestamp: number
+  readonly functions: ReadonlyArray<EventVerdict>
+  /** Where to go on; absent at the end. */
+  readonly next?: number
+}
+
+const EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
+
+/** What there is to say of the functions from a place in their list on; `undefined` when there is no such event. */
+export const explainEventFrom = inEnvironment(
+  "explainEventFrom",
+  function* (
+    tx: Transaction,
+    environment: string,
+    eventId: string,
+    from: number
+  ): Program<ExplainedSlice | undefined> {
+    const position = yield* EventSearch.findEvent.in(tx, environment, eventId)
+    const row = position === undefined ? undefined : yield* get(EVENT, position)
+    if (position === undefined || row === undefined) return undefined
+    const view = viewOfRow(row)
+    const timestamp = Number(row.timestamp)
+    const registered = registryOf(tx)
+      .all()
+      .filter((fn) => fn.environment === environment)
+    const functions: Array<EventVerdict> = []
+    nextEvent()
+    for (const fn of registered.slice(from, from + SLICE)) {
+      functions.push(yield* verdictOf(fn, { position, timestamp, view }))
+    }
+    const next = from + SLICE
+    return {
+      name: view.name,
+      timestamp,
+      functions,
+      ...(next < registered.length ? { next } : {})
+    }
+  },
+  (_, eventId) => `explain event ${eventId}`
+)
+
+const RUNS_OF = statement(
+  "ExplainEvent.runsOf",
+  `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${RUNS}`
+)
+const TIMES_OF = statement(
+  "ExplainEvent.timesOf",
+  "SELECT created_at, updated_at, deleted_at FROM functions WHERE key = ?"
+)
+
+interface Asked {
+  readonly position: number
+  readonly timestamp: number
+  readonly view: EventView
+}
+
+function* verdictOf(fn: RegisteredFunction, { position, timestamp, view }: Asked): Program<EventVerdict> {
+  const { id: functionId } = fn.registration
+  const runs = (yield* all(RUNS_OF, fn.key, position)).map((run) => ({
+    runId: String(run.id),
+    // written by this engine
+    status: statusIn(run) as RunStatus
+  }))
+  if (runs.length > 0) {
+    return {
+      functionId,
+      code: "STARTED",
+      message: "The event has started it",
+      runs
+    }
+  }
+  const times = yield* get(TIMES_OF, fn.key)
+  const createdAt = Number(times?.created_at)
+  if (createdAt > timestamp) {
+    return {
+      functionId,
+      code: "REGISTERED_LATER",
+      message: `The function was registered at ${iso(createdAt)}, after the event: emit it again to have a run`
+    }
+  }
+  const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
+  if (deletedAt !== undefined && deletedAt <= timestamp) {
+    return {
+      functionId,
+      code: "DELETED",
+      message: `The function was deleted at ${iso(deletedAt)}, before the event; a worker that registers it brings it back`
+    }
+  }
+  const now = judge(fn, view)
+  const updatedAt = Number(times?.updated_at)
+  // what its triggers were at the time is not known any more
+  const since =
+    updatedAt > timestamp
+      ? `. It has been as it is now only since ${iso(updatedAt)}, after the event; what its triggers were before is not known any more`
+      : ""
+  if (now.code !== "MATCHES") return { functionId, ...now, message: now.message + since }
+  return updatedAt > timestamp
+    ? {
+        functionId,
+        code: "CHANGED_LATER",
+        message: `The event matches${since}: emit it again to have a run`
+      }
+    : {
+        functionId,
+        code: "RUN_GONE",
+        message:
+          "The event matches, and its run is not there any more: it was deleted, or ended longer ago than runs are kept"
+      }
+}
+
+type Judged = { readonly message: string } & (
+  Omit<EventVerdict, "functionId" | "runs" | "message"> | { readonly code: "MATCHES" }
+)
+
+/** What the triggers of a function say to an event, as they are now. */
+const judge = ({ registration }: RegisteredFunction, view: EventView): Judged => {
+  const { triggers } = registration
+  const byName = triggers.filter(({ event }) => event !== undefined && matchesPattern(event, view.name))
+  if (byName.length === 0) {
+    return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
+  }
+  // a fire of a schedule starts its own function, and those that listen to its name
+  const those = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
+  if (those.length === 0) {
+    return {
+      code: "OTHER_SCHEDULE",
+      message: "The event is a fire of another function's schedule, which has the same name"
+    }
+  }
+  let failed: Judged | undefined
+  let unfit: Judged | undefined
+  for (const trigger of those) {
+    const { error, matched } = matchTrigger(trigger, view)
+    if (matched) return { code: "MATCHES", message: "" }
+    const expression = trigger.expression ?? ""
+    if (error === undefined) {
+      unfit ??= {
+        code: "EXPRESSION_FALSE",
+        message: `The expression ${quoteExpression(expression)} of its trigger "${trigger.event}" is false for the event`,
+        expression
+      }
+    } else {
+      failed ??= {
+        code: "EXPRESSION_FAILED",
+        message: `The expression ${quoteExpression(expression)} of its trigger "${trigger.event}" cannot be evaluated for the event: ${error}`,
+        expression
+      }
+    }
+  }
+  return failed ?? unfit ?? { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
+}
+
+const listensTo = (triggers: ReadonlyArray<Trigger>): string => {
+  const names = triggers.flatMap(({ cron, event }) =>
+    event === undefined || cron !== undefined ? [] : [event]
+  )
+  const crons = triggers.flatMap(({ cron }) => (cron === undefined ? [] : [cron]))
+  if (names.length > 0) return `listens to ${names.map((name) => `"${name}"`).join(", ")}`
+  if (crons.length > 0) return `is started by its schedule "${crons.join('", "')}"`
+  return "has no trigger: other runs invoke it"
+}
+
+const iso = (at: number): string => new Date(at).toISOString()

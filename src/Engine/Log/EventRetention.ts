@@ -1,0 +1,146 @@
+/**
+ * Events that are not kept for ever. What is not in an entity stream goes when it is old, or when there is too much, and nothing needs
+ * it any more: in each environment all stays that comes after the oldest event which a run, a projection, a consumer group or a
+ * subscription needs. So no run that is kept lacks its event, nor one that it has received, or may still look back to.
+ */
+import { acrossEnvironments, all, get, type Program, statement, visit, write } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import { LogKind } from "./LogRecords.ts"
+
+export interface EventLimits {
+  /** How old events may get, milliseconds. */
+  readonly keepMs: number
+  /** Those before this position are more than there may be. */
+  readonly excessBefore: number
+  /** By environment: the position up to which all live subscriptions have been given what is for them. */
+  readonly given: { readonly [environment: string]: number }
+}
+
+export interface EventsDeleted {
+  readonly deleted: number
+  /** Where to go on; absent at the end. */
+  readonly after?: number
+}
+
+/** Rows of the log that are looked at in one transaction, and deleted. */
+const LOOKED_AT = 2000
+const DELETED = 200
+
+/** What is needed of the log, by the tables that say so: the first is needed itself, after the others all is. */
+const NEEDED = statement(
+  "EventRetention.needed",
+  `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
+     (SELECT min(position) FROM fan_outs WHERE environment = ?1) AS fans,
+     (SELECT min((SELECT min(d.position) FROM dead_letters d WHERE d.projection = p.key)) FROM projections p WHERE p.environment = ?1) AS letters,
+     (SELECT min((SELECT min(d.position) FROM deliveries d WHERE d.consumer_group = g.key)) FROM consumer_groups g WHERE g.environment = ?1) AS deliveries,
+     (SELECT min((SELECT min(d.position) FROM group_dead_letters d WHERE d.consumer_group = g.key)) FROM consumer_groups g WHERE g.environment = ?1) AS given_up,
+     (SELECT min(p.position) + 1 FROM projections p WHERE p.environment = ?1) AS projections,
+     (SELECT min(g.cursor) + 1 FROM consumer_groups g WHERE g.environment = ?1 AND (g.kind IS NULL OR g.kind = 0)) AS groups`
+)
+
+/** The first position that something in the environment needs. */
+function* neededFrom(environment: number, given: number | undefined): Program<number> {
+  const row = yield* get(NEEDED, environment)
+  const positions = Object.values(row ?? {}).flatMap((value) => (value === null ? [] : [Number(value)]))
+  return Math.min(...positions, given === undefined ? Number.MAX_SAFE_INTEGER : given + 1)
+}
+
+const NEWEST = statement("EventRetention.newest", "SELECT max(position) AS position FROM events")
+
+const LOOK = statement(
+  "EventRetention.look",
+  `SELECT position, environment, kind, entity_id, timestamp FROM events NOT INDEXED WHERE position > ? AND position < ? ORDER BY position LIMIT ${LOOKED_AT}`
+)
+
+const DELETE = statement("EventRetention.delete", "DELETE FROM events WHERE position = ? AND environment = ?")
+
+const NOTE = statement(
+  "EventRetention.note",
+  "UPDATE environments SET events_gone_to = ?, events_gone_at = ? WHERE key = ?"
+)
+
+/**
+ * Deletes events after a position, oldest first, some in each call. The newest row of the log stays whatever it is, so that its position
+ * is not given again.
+ */
+export const deleteOldEvents = acrossEnvironments(
+  "deleteOldEvents",
+  function* (
+    tx: Transaction,
+    { excessBefore, given, keepMs }: EventLimits,
+    after: number | undefined = 0
+  ): Program<EventsDeleted> {
+    const storedBefore = tx.settledNow() - keepMs
+    const newest = Number((yield* get(NEWEST))?.position ?? 0)
+    const needed = new Map<number, number>()
+    const gone = new Map<number, { readonly position: number; readonly at: number }>()
+    const rows = yield* all(LOOK, after, newest)
+    let last = after
+    let deleted = 0
+    let isAtEnd = rows.length < LOOKED_AT
+    for (const row of rows) {
+      const position = Number(row.position)
+      const at = Number(row.timestamp)
+      // what was stored under a clock that was ahead says nothing about what comes after it
+      if (position >= excessBefore && at >= storedBefore && at <= tx.now()) {
+        isAtEnd = true
+        break
+      }
+      if (deleted === DELETED) {
+        isAtEnd = false
+        break
+      }
+      last = position
+      if (Number(row.kind) !== LogKind.event || row.entity_id !== null) continue
+      if (position >= excessBefore && at >= storedBefore) continue
+      const environment = Number(row.environment)
+      let first = needed.get(environment)
+      if (first === undefined) {
+        first = yield* neededFrom(environment, given[tx.environmentName(environment)])
+        needed.set(environment, first)
+      }
+      if (position >= first) continue
+      yield* write(DELETE, position, environment)
+      gone.set(environment, { position, at })
+      deleted++
+    }
+    for (const [environment, { at, position }] of gone) yield* write(NOTE, position, at, environment)
+    return { deleted, ...(isAtEnd ? {} : { after: last }) }
+  },
+  () => "delete old events"
+)
+
+const MEASURE = statement(
+  "EventRetention.measure",
+  `SELECT position, CASE WHEN kind = 0 AND entity_id IS NULL THEN octet_length(data) ELSE 0 END AS bytes FROM events NOT INDEXED
+     WHERE position < ? ORDER BY position DESC LIMIT ${LOOKED_AT}`
+)
+
+/**
+ * Looks at a slice of the log before a position, the newest first: how many bytes are left of `left` after its events that may be deleted.
+ * `excessBefore` is given once there are none left: the first position that is still among them.
+ */
+export const measureEvents = acrossEnvironments(
+  "measureEvents",
+  function* (
+    _tx: Transaction,
+    before: number,
+    left: number
+  ): Program<{ readonly left: number; readonly from: number; readonly excessBefore?: number } | undefined> {
+    let rest = left
+    let from = before
+    let excessBefore: number | undefined
+    yield* visit(MEASURE, [before], ([position, bytes]) => {
+      rest -= Number(bytes)
+      if (rest < 0) {
+        excessBefore = from
+        return false
+      }
+      from = Number(position)
+      return true
+    })
+    if (excessBefore !== undefined) return { left: 0, from, excessBefore }
+    return from === before ? undefined : { left: rest, from }
+  },
+  () => "measure the events"
+)

@@ -1,0 +1,60 @@
+/** Deletes events that are too old, or more than there may be, and that nothing needs any more. */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreError } from "../../Errors.ts"
+import { deleteOldEvents, measureEvents } from "../Log/EventRetention.ts"
+import { nextTurn } from "../Polite.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { everyHour, untilEnd } from "../Sweep.ts"
+
+/** How much of the log is kept: all of it by default. */
+export const EventRetention = Context.Reference<{
+  readonly age: Duration.Duration
+  /** Data of all events that are in no entity stream. */
+  readonly bytes: number
+}>("@ironflow/node/EventRetention", {
+  defaultValue: () => ({ age: Duration.infinity, bytes: Number.POSITIVE_INFINITY })
+})
+
+/** Deletes them until the scope ends. `given` says how far live subscriptions have come, by environment. */
+export const make = (
+  store: StoreService,
+  given: () => { readonly [environment: string]: number }
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(EventRetention, ({ age, bytes }) => {
+    const keepMs = Duration.toMillis(age)
+    if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
+    return everyHour(
+      Effect.flatMap(excessBefore(store, bytes), (excessBefore) =>
+        untilEnd((after: number | undefined) =>
+          store.write(
+            deleteOldEvents(
+              // JSON has no infinity
+              { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, given: given() },
+              after
+            )
+          )
+        )
+      )
+    )
+  })
+
+/** The position before which there is more than there may be: the newest are counted first. */
+const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
+  Effect.gen(function* () {
+    if (!Number.isFinite(most)) return 0
+    let left = most
+    let before = Number.MAX_SAFE_INTEGER
+    while (true) {
+      const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, left)
+      if (slice === undefined) return 0
+      if (slice.excessBefore !== undefined) return slice.excessBefore
+      left = slice.left
+      before = slice.from
+      yield* nextTurn
+    }
+  })
+
+const measure = (store: StoreService, before: number, left: number) => store.read(measureEvents(before, left))

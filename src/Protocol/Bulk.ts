@@ -1,0 +1,148 @@
+/** One thing done to many runs: how it travels, and the calls about it. */
+import { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
+import {
+  among,
+  entries,
+  fields,
+  filled,
+  flag,
+  integer,
+  list,
+  object,
+  optional,
+  orElse,
+  some,
+  struct,
+  text,
+  unless
+} from "./Codec.ts"
+import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
+import { each, operation, row } from "./Row.ts"
+
+/** What can be done to many runs. */
+export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "delete"] as const
+
+/**
+ * `cancel`, `retry`, `resume` and `pause` are what the calls of these names do to one run. `rerun` makes a new run of the same function
+ * for the same event, of runs that have ended. `delete` takes runs away that have ended, with their steps and logs.
+ */
+export type BulkAction = (typeof bulkActions)[number]
+
+/**
+ * `running`, then one of: `completed`, when all runs that fit have been looked at; `cancelled`, by `cancelBulk`; `stopped`, when it could
+ * not go on, as `error` says. What was done by then stays done.
+ */
+const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
+export type BulkStatus = (typeof bulkStatuses)[number]
+
+/** A bulk operation, and how far it has come. Times are ISO strings. */
+export interface BulkOperation {
+  /** `bulk_...` */
+  readonly id: string
+  readonly action: BulkAction
+  readonly status: BulkStatus
+  /** It counts and changes nothing. */
+  readonly dryRun: boolean
+  /** What runs were asked for by, as `listRuns` is given it; absent when that was ids. */
+  readonly filters?: { readonly [name: string]: unknown }
+  /** How many ids were given, each once; absent when runs were asked for by filters. */
+  readonly ids?: number
+  readonly reason?: string
+  readonly fromStep?: string
+  /** Who began it: the id of an API key, or `local` without one. */
+  readonly by: string
+  /** Runs that fit so far, without those that whoever began it may not see, or not do this to: `done`, and all of `skipped`. */
+  readonly matched: number
+  /** Runs to which it was done; those to which it would be done, when it is a dry run. */
+  readonly done: number
+  /** How many it was not done to, by why: the status that they are in, `not found`, `not allowed` and others. */
+  readonly skipped: { readonly [why: string]: number }
+  /** The first twenty of those. */
+  readonly examples: Array<BulkExample>
+  /** All runs that were created later have been looked at; absent at the beginning, and for ids. */
+  readonly lookedBackTo?: string
+  /** Why it has stopped. */
+  readonly error?: string
+  readonly createdAt: string
+  readonly updatedAt: string
+  readonly endedAt?: string
+}
+
+/** A run that something was not done to. */
+export interface BulkExample {
+  readonly runId: string
+  readonly why: string
+}
+
+/** What is asked for. */
+interface StartBulk {
+  readonly action: BulkAction
+  readonly filters?: ListRuns
+  readonly ids?: Array<string>
+  readonly reason?: string
+  readonly fromStep?: string
+  readonly dryRun?: boolean
+}
+
+const zero = orElse(integer, 0)
+
+const Operation = fields<BulkOperation>({
+  id: text,
+  action: among(bulkActions),
+  status: among(bulkStatuses),
+  dryRun: orElse(flag, false),
+  filters: optional(object),
+  ids: optional(integer),
+  reason: optional(filled),
+  fromStep: optional(filled),
+  by: orElse(text, ""),
+  matched: zero,
+  done: zero,
+  skipped: orElse(entries(integer), {}),
+  examples: unless([], some(fields<BulkExample>({ runId: text, why: text }))),
+  lookedBackTo: optional(filled),
+  error: optional(filled),
+  createdAt: text,
+  updatedAt: text,
+  endedAt: optional(filled)
+})
+
+const StartBulkRequest = fields<StartBulk>({
+  action: among(bulkActions),
+  filters: optional(ListRunsRequest),
+  ids: optional(list(text)),
+  reason: optional(text),
+  fromStep: optional(text),
+  dryRun: optional(flag)
+})
+
+export const startBulk = operation("POST /api/v1/bulk", { answer: Operation, ours: true })
+export const listBulk = operation("GET /api/v1/bulk", {
+  answer: struct({ operations: unless([], some(Operation)) }),
+  ours: true
+})
+export const getBulk = operation("GET /api/v1/bulk/:id", {
+  answer: Operation,
+  missing: BulkNotFoundError,
+  ours: true
+})
+export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
+  answer: Operation,
+  missing: BulkNotFoundError,
+  repeats: true,
+  ours: true
+})
+
+export const rows = {
+  /** Begins to do something to all runs that fit filters, or have one of the ids; its key needs the action for each of them too. */
+  startBulk: row(startBulk, each("run:read", "run"), {
+    body: StartBulkRequest,
+    errors: { 409: InvalidStateError }
+  }),
+  /** What was begun so, the newest first, at most 100: those of the same key, and all for a key that may read all runs. */
+  listBulk: row(listBulk, each("run:read", "run")),
+  /** One of them, and how far it has come. */
+  getBulk: row(getBulk, each("run:read", "run")),
+  /** Ends one: no more runs are touched. One that has ended stays as it is. */
+  cancelBulk: row(cancelBulk, each("run:read", "run"))
+}

@@ -1,0 +1,184 @@
+/** `runs cancel` and others on many runs, `bulk list|get|cancel`: with a server that is a process of its own, and may be killed. */
+import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
+import { afterAll, assert, beforeAll, it, vi } from "vitest"
+import { freePort, type Running, Terminal } from "./Terminal.ts"
+
+const charge = createFunction(
+  { id: "charge", triggers: [{ event: "order.placed" }], retry: { maxAttempts: 1 } },
+  async ({ event, step }) => {
+    if (event.data.amount > 100) throw Object.assign(new Error("Card declined"), { code: "DECLINED" })
+    if (event.data.amount === 7) await step.waitForEvent("paid", { event: "order.paid", timeout: "1d" })
+    return { charged: event.data.amount }
+  }
+)
+
+const terminal = new Terminal()
+let port: number
+let server: Running
+let env: { readonly IRONFLOW_SERVER_URL: string }
+let client: IronflowClient
+let worker: ReturnType<typeof createWorker>
+let working: Promise<void>
+
+const serve = async () => {
+  server = terminal.start(["serve", "--port", String(port), "--data", "bulk.db"])
+  await server.until("listens")
+}
+
+beforeAll(async () => {
+  port = await freePort()
+  const serverUrl = `http://127.0.0.1:${port}`
+  env = { IRONFLOW_SERVER_URL: serverUrl }
+  await serve()
+  worker = createWorker({ serverUrl, functions: [charge], logger: false })
+  working = worker.start()
+  await worker.ready()
+  client = createClient({ serverUrl })
+}, 60_000)
+afterAll(async () => {
+  await worker.stop()
+  await working
+  await client.close()
+  await terminal[Symbol.asyncDispose]()
+})
+
+let marks = 0
+/** Emits orders of which each run is found by an expression. */
+const ordersOf = async (...amounts: ReadonlyArray<number>) => {
+  const mark = `mark-${++marks}`
+  const ids: Array<string> = []
+  for (let i = 0; i < amounts.length; i += 500) {
+    const events = amounts
+      .slice(i, i + 500)
+      .map((amount) => ({ event: "order.placed", data: { amount, mark } }))
+    for (const { runIds } of await client.emitMany(events)) ids.push(runIds[0]!)
+  }
+  await vi.waitUntil(
+    async () => {
+      const { runs } = await client.listRuns({ status: ["pending", "running"], limit: 1 })
+      return runs.length === 0
+    },
+    { timeout: 60_000 }
+  )
+  return { ids, filter: ["--where", `event.data.mark == '${mark}'`, "--function", "charge"] }
+}
+const run = (args: ReadonlyArray<string>, input?: string) =>
+  terminal.run(args, { env, ...(input === undefined ? {} : { input }) })
+
+it(
+  "counts first, wants to be told when nobody can be asked, and says by its exit code how it went",
+  {
+    timeout: 120_000
+  },
+  async () => {
+    const { filter, ids } = await ordersOf(200, 1, 7)
+    const counted = await run(["runs", "retry", ...filter, "--dry-run"])
+    assert.strictEqual(counted.code, 0)
+    assert.match(counted.stdout, /^3 runs fit, of which 1 can be retried\. The others: /)
+    const refused = await run(["runs", "retry", ...filter])
+    assert.strictEqual(refused.code, 2)
+    assert.match(refused.stderr, /add --yes, or count them first with --dry-run/)
+    assert.strictEqual((await client.getRun(ids[0]!)).status, "failed")
+
+    const some = await run(["runs", "retry", ...filter, "--yes", "--json"])
+    assert.strictEqual(some.code, 3)
+    assert.deepInclude(JSON.parse(some.stdout), {
+      done: 1,
+      matched: 3,
+      skipped: { completed: 1, waiting: 1 }
+    })
+    assert.match(some.stderr, /"code":"SOME_RUNS"/)
+    assert.strictEqual((await client.waitForRun(ids[0]!)).status, "failed")
+
+    const all = await run([
+      "runs",
+      "cancel",
+      ...filter,
+      "--status",
+      "waiting",
+      "--yes",
+      "--reason",
+      "recalled"
+    ])
+    assert.strictEqual(all.code, 0, all.stderr)
+    assert.match(all.stdout, /^1 run cancelled\./)
+    assert.strictEqual((await client.getRun(ids[2]!)).error?.message, "recalled")
+
+    const none = await run(["runs", "cancel", ...filter, "--yes"])
+    assert.strictEqual(none.code, 4)
+    assert.match(none.stderr, /None of 3 runs can be cancelled: /)
+    assert.strictEqual((await run(["runs", "pause", "--entity", "nobody", "--yes"])).code, 4)
+  }
+)
+
+it(
+  "takes ids as arguments and from standard input, and a single one as before",
+  {
+    timeout: 120_000
+  },
+  async () => {
+    const { ids } = await ordersOf(7, 7, 7)
+    const one = await run(["runs", "cancel", ids[0]!])
+    assert.match(one.stdout, new RegExp(`^Run ${ids[0]} is cancelled\\.`))
+    const read = await run(["runs", "cancel", "-", "--yes"], `${ids[1]}\n${ids[2]}\n`)
+    assert.strictEqual(read.code, 0, read.stderr)
+    assert.match(read.stdout, /^2 runs cancelled\./)
+    const again = await run(["runs", "rerun", ids[1]!, ids[2]!, "--yes"])
+    assert.match(again.stdout, /^2 runs run again\./)
+    const deleted = await run(["runs", "delete", ids[1]!, "--yes"])
+    assert.strictEqual(deleted.code, 0, deleted.stderr)
+    assert.match((await run(["runs", "get", ids[1]!])).stderr, /Run not found/)
+  }
+)
+
+it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
+  const before = await client.listBulk()
+  const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [
+    [["runs", "cancel", "--yes"], /Say which runs to cancel/],
+    [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
+    [["runs", "cancel", "-", "--yes"], /no ids of runs on standard input/, "\n"],
+    [["runs", "cancel", "--where", "event.(", "--yes"], /expression/i],
+    [["runs", "delete", "--ended-to", "yesterday", "--yes"], /endedTo/],
+    [["runs", "retry", "--status", "lost", "--yes"], /lost/]
+  ]
+  for (const [args, said, input] of wrong) {
+    const { code, stderr } = await run(args, input)
+    assert.strictEqual(code, 2, args.join(" "))
+    assert.match(stderr, said)
+  }
+  assert.deepStrictEqual(await client.listBulk(), before)
+  assert.strictEqual((await run(["bulk", "get", "bulk_none"])).code, 1)
+})
+
+it(
+  "goes on when the server was killed in the middle, and touches no run twice",
+  {
+    timeout: 180_000
+  },
+  async () => {
+    const { filter } = await ordersOf(...Array.from({ length: 2000 }, () => 1))
+    const { id } = await client.bulk("rerun", { where: filter[1]!, functionId: "charge" })
+    await vi.waitUntil(async () => (await client.getBulk(id)).done > 0, { timeout: 30_000, interval: 1 })
+    server.signal("SIGKILL")
+    await server.ended
+    await serve()
+    const ended = await run(["bulk", "get", id, "--wait", "--json"])
+    assert.deepInclude(JSON.parse(ended.stdout), { done: 2000, matched: 2000, status: "completed" })
+    let count = 0
+    let cursor: string | undefined
+    do {
+      const page = await client.listRuns({
+        where: filter[1]!,
+        functionId: "charge",
+        limit: 1000,
+        ...(cursor === undefined ? {} : { cursor })
+      })
+      count += page.runs.length
+      cursor = page.nextCursor
+    } while (cursor !== undefined)
+    assert.strictEqual(count, 4000)
+    const { operations } = await terminal.json(["bulk", "list"], { env })
+    assert.strictEqual(operations[0].id, id)
+    assert.match((await run(["bulk", "cancel", id])).stdout, /had completed already/)
+  }
+)

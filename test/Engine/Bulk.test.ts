@@ -1,0 +1,383 @@
+/** One thing done to many runs: what fits, what is done, what is not and why; embedded and over HTTP, and over a restart. */
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import {
+  BulkNotFoundError,
+  type BulkOperation,
+  createClient,
+  createFunction,
+  type IronflowClient,
+  TimeoutError,
+  ValidationError
+} from "@ironflow/node"
+import { Client } from "@ironflow/node/effect"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { afterAll, assert, beforeAll, beforeEach, describe, it, vi } from "vitest"
+
+let declines = true
+
+const orders = createFunction(
+  {
+    id: "process-order",
+    triggers: [{ event: "order.placed" }],
+    retry: { maxAttempts: 1 },
+    searchBy: ["event.data.batch"]
+  },
+  async ({ event, step }) => {
+    await step.run("charge", () => {
+      if (event.data.amount > 100 && declines) {
+        throw Object.assign(new Error("Card was declined"), { code: "DECLINED" })
+      }
+    })
+    if (event.data.waits === true) await step.waitForEvent("paid", { event: "order.paid", timeout: "1d" })
+    return { charged: event.data.amount }
+  }
+)
+const parent = createFunction({ id: "parent", triggers: [{ event: "parent.asked" }] }, async ({ step }) => {
+  await step.invoke("child", {})
+  await step.waitForEvent("go on", { event: "parent.told", timeout: "1d" })
+})
+const child = createFunction({ id: "child", triggers: [] }, async () => "done")
+
+const folder = mkdtempSync(join(tmpdir(), "ironflow-bulk-"))
+const start = () =>
+  startEngine({
+    filename: join(folder, "bulk.db"),
+    logger: false,
+    listen: { port: 0 },
+    functions: [orders, parent, child]
+  })
+let engine: IronflowEngine
+let remote: IronflowClient
+
+beforeAll(async () => {
+  engine = await start()
+  remote = createClient({ serverUrl: engine.url ?? "" })
+})
+afterAll(async () => {
+  await remote.close()
+  await engine.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+beforeEach(() => void (declines = true))
+
+let batches = 0
+/** Emits orders of a batch of their own, and waits until their runs have come as far as they get. */
+const batchOf = async (...orders: ReadonlyArray<object>) => {
+  const batch = `batch-${++batches}`
+  const ids: Array<string> = []
+  for (const order of orders) {
+    const { runIds } = await engine.client.emit("order.placed", { batch, amount: 1, ...order })
+    ids.push(runIds[0]!)
+  }
+  await vi.waitFor(async () => {
+    for (const id of ids)
+      assert.include(["completed", "failed", "waiting"], (await engine.client.getRun(id)).status)
+  }, 10_000)
+  return { ids, filter: { attributes: { "event.data.batch": batch } } }
+}
+const failing = { amount: 200 }
+const waiting = { waits: true }
+
+const statusesOf = async (ids: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
+  const statuses: Array<string> = []
+  for (const id of ids) statuses.push((await engine.client.getRun(id)).status)
+  return statuses
+}
+const done = async (client: IronflowClient, operation: Promise<BulkOperation>): Promise<BulkOperation> =>
+  client.waitForBulk((await operation).id, { timeout: 30_000 })
+const countsOf = ({ done, matched, skipped, status }: BulkOperation) => ({ done, matched, skipped, status })
+
+const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+  ["embedded", () => engine.client],
+  ["over HTTP", () => remote]
+]
+
+for (const [face, clientOf] of faces) {
+  describe(`a bulk operation ${face}`, () => {
+    it("counts in a dry run what it would do, and changes nothing", async () => {
+      const { filter, ids } = await batchOf(waiting, waiting, {}, failing)
+      const operation = await done(clientOf(), clientOf().bulk("cancel", filter, { dryRun: true }))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 2,
+        matched: 4,
+        skipped: { completed: 1, failed: 1 },
+        status: "completed"
+      })
+      assert.isTrue(operation.dryRun)
+      assert.deepStrictEqual(await statusesOf(ids), ["waiting", "waiting", "completed", "failed"])
+      const { log } = await auditOf()
+      assert.notInclude(log, operation.id)
+    })
+
+    it("cancels the runs that fit, and says of the others why it did not", async () => {
+      const { filter, ids } = await batchOf(waiting, {}, waiting)
+      const other = await batchOf(waiting)
+      const operation = await done(clientOf(), clientOf().bulk("cancel", filter, { reason: "recalled" }))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 2,
+        matched: 3,
+        skipped: { completed: 1 },
+        status: "completed"
+      })
+      assert.deepStrictEqual(operation.examples, [{ runId: ids[1]!, why: "completed" }])
+      assert.deepStrictEqual(operation.filters, filter)
+      assert.deepStrictEqual(await statusesOf(ids), ["cancelled", "completed", "cancelled"])
+      assert.strictEqual((await engine.client.getRun(ids[0]!)).error?.message, "recalled")
+      assert.deepStrictEqual(await statusesOf(other.ids), ["waiting"])
+    })
+
+    it("retries, pauses and resumes", async () => {
+      const { filter, ids } = await batchOf(failing, waiting)
+      declines = false
+      assert.deepStrictEqual(
+        countsOf(await done(clientOf(), clientOf().bulk("retry", { ...filter, status: "failed" }))),
+        { done: 1, matched: 1, skipped: {}, status: "completed" }
+      )
+      assert.strictEqual((await engine.client.waitForRun(ids[0]!)).status, "completed")
+      const paused = await done(clientOf(), clientOf().bulk("pause", filter, { reason: "look" }))
+      assert.deepStrictEqual(countsOf(paused), {
+        done: 1,
+        matched: 2,
+        skipped: { completed: 1 },
+        status: "completed"
+      })
+      assert.strictEqual((await engine.client.getRun(ids[1]!)).pauseReason, "look")
+      const resumed = await done(clientOf(), clientOf().bulk("resume", filter))
+      assert.deepStrictEqual(resumed.skipped, { completed: 1 })
+      await vi.waitFor(async () => assert.deepStrictEqual(await statusesOf([ids[1]!]), ["waiting"]))
+    })
+
+    it("retries from a step, and says which runs have no such step", async () => {
+      const { filter } = await batchOf(failing)
+      const operation = await done(clientOf(), clientOf().bulk("retry", filter, { fromStep: "pack" }))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 0,
+        matched: 1,
+        skipped: { "no such step": 1 },
+        status: "completed"
+      })
+      assert.strictEqual(operation.fromStep, "pack")
+    })
+
+    it("makes a new run of the same event by rerun, which it does not touch again", async () => {
+      const { filter, ids } = await batchOf({}, failing, waiting)
+      const operation = await done(clientOf(), clientOf().bulk("rerun", filter))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 2,
+        matched: 3,
+        skipped: { waiting: 1 },
+        status: "completed"
+      })
+      const { runs } = await engine.client.listRuns(filter)
+      assert.strictEqual(runs.length, 5)
+      const [first] = await Promise.all(ids.map((id) => engine.client.getRun(id)))
+      assert.strictEqual(runs.filter(({ eventId }) => eventId === first!.eventId).length, 2)
+    })
+
+    it("deletes runs that have ended with all that is kept of them, and leaves their events", async () => {
+      const { filter, ids } = await batchOf({}, waiting, failing)
+      const { eventId } = await engine.client.getRun(ids[0]!)
+      // the newest of all stays, so that its number is not given again
+      await batchOf({})
+      const operation = await done(clientOf(), clientOf().bulk("delete", filter))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 2,
+        matched: 3,
+        skipped: { waiting: 1 },
+        status: "completed"
+      })
+      const { runs } = await engine.client.listRuns(filter)
+      assert.deepStrictEqual(
+        runs.map(({ id }) => id),
+        [ids[1]!]
+      )
+      assert.strictEqual((await engine.client.getEvent(eventId)).id, eventId)
+      const again = await done(clientOf(), clientOf().bulk("delete", { ids: [ids[0]!, ids[1]!] }))
+      assert.deepStrictEqual(again.skipped, { "not found": 1, waiting: 1 })
+    })
+
+    it("is given runs by ids, each once", async () => {
+      const { ids } = await batchOf(waiting, {}, waiting)
+      const named = [ids[0]!, ids[0]!, ids[1]!, "run_none"]
+      const operation = await done(clientOf(), clientOf().bulk("cancel", { ids: named }))
+      assert.deepStrictEqual(countsOf(operation), {
+        done: 1,
+        matched: 3,
+        skipped: { completed: 1, "not found": 1 },
+        status: "completed"
+      })
+      assert.strictEqual(operation.ids, 3)
+      assert.deepStrictEqual(await statusesOf(ids), ["cancelled", "completed", "waiting"])
+    })
+
+    it("finds runs by an expression", async () => {
+      const { filter, ids } = await batchOf({ amount: 3, ...waiting }, { amount: 7, ...waiting })
+      const operation = await done(
+        clientOf(),
+        clientOf().bulk("cancel", { ...filter, where: "event.data.amount > 5" })
+      )
+      assert.strictEqual(operation.matched, 1)
+      assert.deepStrictEqual(await statusesOf(ids), ["waiting", "cancelled"])
+    })
+
+    it("goes past what one transaction takes", async () => {
+      const { filter, ids } = await batchOf(...Array.from({ length: 120 }, () => waiting))
+      const operation = await done(clientOf(), clientOf().bulk("cancel", filter))
+      assert.strictEqual(operation.done, 120)
+      assert.strictEqual(new Set(await statusesOf(ids)).size, 1)
+    })
+
+    it("is listed, and cannot be found under another id", async () => {
+      const { filter } = await batchOf({})
+      const { id } = await done(clientOf(), clientOf().bulk("delete", filter, { dryRun: true }))
+      assert.strictEqual((await clientOf().listBulk())[0]!.id, id)
+      assert.strictEqual((await clientOf().getBulk(id)).id, id)
+      // it has ended
+      assert.strictEqual((await clientOf().cancelBulk(id)).status, "completed")
+      for (const call of ["getBulk", "cancelBulk", "waitForBulk"] as const) {
+        const error = await clientOf()
+          [call]("bulk_none")
+          .catch((error: unknown) => error)
+        assert.instanceOf(error, BulkNotFoundError, call)
+      }
+    })
+
+    const wrong: ReadonlyArray<readonly [string, ReadonlyArray<unknown>, RegExp]> = [
+      ["no filter", ["cancel", {}], /without a filter this would cancel all runs/],
+      ["a filter that is undefined", ["cancel", { status: undefined }], /without a filter/],
+      ["nothing to say which", ["cancel", undefined], /say which runs/],
+      ["an unknown action", ["erase", { status: "failed" }], /action/],
+      ["an unknown filter", ["cancel", { statuses: ["failed"] }], /statuses/],
+      ["pages", ["cancel", { status: "failed", limit: 5 }], /limit/],
+      ["ids and filters", ["cancel", { ids: ["run_1"], status: "failed" }], /not both/],
+      ["no ids", ["cancel", { ids: [] }], /ids/],
+      ["too many ids", ["cancel", { ids: Array.from({ length: 10_001 }, (_, n) => `run_${n}`) }], /10000/],
+      ["a wrong id", ["cancel", { ids: [5] }], /ids|run id/],
+      ["a reason for a retry", ["retry", { status: "failed" }, { reason: "so" }], /reason/],
+      ["a step to cancel from", ["cancel", { status: "failed" }, { fromStep: "charge" }], /fromStep/],
+      ["an expression that is none", ["cancel", { where: "event.data.(" }], /expression|where/i],
+      [
+        "an attribute that nothing has",
+        ["cancel", { attributes: { "event.data.no": 1 } }],
+        /event\.data\.no/
+      ],
+      ["a misspelled option", ["cancel", { status: "failed" }, { dryrun: true }], /dryrun/]
+    ]
+    it("is refused with a word on what is wrong, and nothing is begun", async () => {
+      const before = await clientOf().listBulk()
+      for (const [what, args, message] of wrong) {
+        const error = await Reflect.apply(clientOf().bulk, clientOf(), args).catch((error: unknown) => error)
+        assert.instanceOf(error, ValidationError, what)
+        assert.match(error.message, message, what)
+      }
+      assert.deepStrictEqual(await clientOf().listBulk(), before)
+    })
+
+    it("is not waited for longer than `timeout`", async () => {
+      const { filter } = await batchOf({})
+      const { id } = await clientOf().bulk("cancel", filter, { dryRun: true })
+      // it may have ended by now
+      const ended = await clientOf()
+        .waitForBulk(id, { timeout: 0 })
+        .catch((error: unknown) => error)
+      if (ended instanceof Error) assert.instanceOf(ended, TimeoutError)
+      await clientOf().waitForBulk(id)
+      const error = await clientOf()
+        .waitForBulk(id, { timeout: -1 })
+        .catch((error: unknown) => error)
+      assert.instanceOf(error, ValidationError)
+    })
+  })
+}
+
+const auditOf = async () => {
+  const answer = await fetch(`${engine.url}/api/v1/access-log`)
+  return { log: await answer.text() }
+}
+
+it("a child whose parent goes on is not deleted", async () => {
+  await engine.client.emit("parent.asked", {})
+  await vi.waitFor(async () => {
+    const { runs } = await engine.client.listRuns({ functionId: "child", status: "completed" })
+    assert.isNotEmpty(runs)
+  }, 10_000)
+  await batchOf({})
+  const operation = await done(engine.client, engine.client.bulk("delete", { functionId: "child" }))
+  assert.deepStrictEqual(operation.skipped, { "parent unfinished": 1 })
+  const invoked = await done(engine.client, engine.client.bulk("rerun", { functionId: "child" }))
+  assert.deepStrictEqual(invoked.skipped, { invoked: 1 })
+})
+
+it("what was begun, and what came of it, is in the access log", async () => {
+  const { filter } = await batchOf(waiting)
+  const { id } = await done(engine.client, engine.client.bulk("cancel", filter))
+  const entries = JSON.parse((await auditOf()).log).filter(
+    ({ subject }: { subject: string }) => subject === id
+  )
+  assert.deepStrictEqual(
+    entries.map(({ action, by, details }: { action: string; by: string; details: { bulk: string } }) => [
+      action,
+      by,
+      details.bulk
+    ]),
+    [
+      ["run:cancel", "local", "completed"],
+      ["run:cancel", "local", "begun"]
+    ]
+  )
+  assert.deepInclude(entries[0].details, { matched: 1, done: 1, skipped: {} })
+  assert.deepInclude(entries[1].details, { filters: filter })
+})
+
+it("has the same in Effect programs", async () => {
+  const { filter } = await batchOf(waiting)
+  const program = Effect.gen(function* () {
+    const client = yield* Client.Client
+    const { id } = yield* client.bulk("cancel", filter)
+    const ended = yield* client.waitForBulk(id)
+    const missing = yield* Effect.flip(client.getBulk("bulk_none"))
+    return { ended, missing }
+  })
+  const { ended, missing } = await Effect.runPromise(
+    Effect.provide(
+      program,
+      Client.layerHttp({ serverUrl: engine.url ?? "" }).pipe(Layer.provide(FetchHttpClient.layer))
+    )
+  )
+  assert.strictEqual(ended.done, 1)
+  assert.strictEqual(missing._tag, "BulkNotFoundError")
+})
+
+it("goes on after a restart where it was, and touches no run twice", async () => {
+  const { filter, ids } = await batchOf(...Array.from({ length: 150 }, () => ({})))
+  const { id } = await engine.client.bulk("rerun", filter)
+  await engine.close()
+  engine = await start()
+  await remote.close()
+  remote = createClient({ serverUrl: engine.url ?? "" })
+  const operation = await engine.client.waitForBulk(id, { timeout: 30_000 })
+  assert.deepStrictEqual(countsOf(operation), {
+    done: 150,
+    matched: 150,
+    skipped: {},
+    status: "completed"
+  })
+  assert.strictEqual((await engine.client.listRuns({ ...filter, limit: 1000 })).runs.length, 300)
+  assert.strictEqual(ids.length, 150)
+})
+
+it("touches no more runs when it is cancelled", async () => {
+  const { filter } = await batchOf(...Array.from({ length: 120 }, () => waiting))
+  const { id } = await engine.client.bulk("cancel", filter)
+  const { status } = await engine.client.cancelBulk(id)
+  assert.strictEqual(status, "cancelled")
+  const { done, endedAt } = await engine.client.waitForBulk(id)
+  assert.isDefined(endedAt)
+  const { totalCount } = await engine.client.listRuns({ ...filter, status: "waiting", limit: 1000 })
+  assert.strictEqual(totalCount, 120 - done)
+})

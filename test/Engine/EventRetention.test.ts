@@ -1,0 +1,170 @@
+/** How long events are kept, how many, and what keeps them whatever their age. */
+import { assert, describe, it } from "@effect/vitest"
+import { startEngine } from "@ironflow/node/engine"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import { expect } from "vitest"
+import { Client } from "../../src/Client/Client.ts"
+import { ConsumerGroups } from "../../src/Client/ConsumerGroups.ts"
+import { Projections } from "../../src/Client/Projections.ts"
+import { Streams } from "../../src/Client/Streams.ts"
+import * as Engine from "../../src/Engine/Engine.ts"
+import { EventRetention } from "../../src/Engine/PubSub/EventSweep.ts"
+import { RunRetention } from "../../src/Engine/Runs/RunSweep.ts"
+import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
+import { untilQuiet } from "./Quiet.ts"
+
+const keeping = (age: Duration.Duration, bytes: number) =>
+  Engine.layerClientIn("default").pipe(
+    Layer.provideMerge(Engine.layer),
+    Layer.provide(SqliteStore.layer({ filename: ":memory:" })),
+    Layer.provide(Layer.succeed(EventRetention, { age, bytes })),
+    Layer.provide(Layer.succeed(RunRetention, Duration.hours(2)))
+  )
+
+/** The sweep works in other turns of the event loop. */
+const quiet = Effect.promise(async () => {
+  await untilQuiet()
+})
+const hours = (count: number) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, i) => i),
+    () => Effect.andThen(TestClock.adjust("1 hour"), quiet),
+    { discard: true }
+  )
+const names = Effect.gen(function* () {
+  yield* quiet
+  const { events } = yield* (yield* Client).listEvents({ order: "oldest" })
+  return events.map(({ name }) => name)
+})
+const fn = (id: string, event: string) => ({
+  id,
+  name: id,
+  triggers: [{ event }],
+  retry: { maxAttempts: 1, initialDelayMs: 1000, backoffFactor: 2, maxDelayMs: 1000 },
+  timeoutMs: 30_000,
+  mode: "pull" as const,
+  secrets: [],
+  codeHash: "1"
+})
+
+describe("events", () => {
+  it.effect("go when they are too old, without those of entity streams and without messages", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const streams = yield* Streams
+      yield* client.emit("old", {})
+      yield* streams.append("order-1", { entityType: "order", name: "order.placed", data: {} })
+      yield* client.publish("news", {})
+      yield* TestClock.adjust("20 hours")
+      yield* client.emit("young", {})
+      yield* client.emit("newest", {})
+      assert.deepStrictEqual(yield* names, ["old", "order.placed", "young", "newest"])
+      yield* hours(6)
+      assert.deepStrictEqual(yield* names, ["order.placed", "young", "newest"])
+      assert.strictEqual((yield* streams.read("order-1", {})).events.length, 1)
+      assert.strictEqual((yield* client.getTopicStats("news")).messageCount, 1)
+    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  )
+
+  it.effect("go when they have too much data, the oldest first, and the newest of all stays", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      for (let i = 0; i < 10; i++) yield* client.emit(`event-${i}`, { text: "x".repeat(1000) })
+      yield* hours(1)
+      assert.deepStrictEqual(yield* names, ["event-7", "event-8", "event-9"])
+      yield* client.emit("large", { text: "x".repeat(10_000) })
+      yield* hours(1)
+      assert.deepStrictEqual(yield* names, ["large"])
+    }).pipe(Effect.provide(keeping(Duration.infinity, 3500)))
+  )
+
+  it.effect("stay while a run of them is kept, and all after them that the run may wait for", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine.Engine
+      yield* engine.functions.register("default", [fn("ship", "order.placed")])
+      yield* client.emit("before", {})
+      const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
+      yield* client.emit("after", {})
+      yield* client.emit("newest", {})
+      yield* hours(30)
+      assert.deepStrictEqual(yield* names, ["order.placed", "after", "newest"])
+      assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
+      yield* client.cancelRun(runIds[0]!)
+      yield* client.emit("order.placed", {})
+      // the run goes two hours after its end, and then its event
+      yield* hours(4)
+      assert.deepStrictEqual(yield* names, ["order.placed"])
+    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  )
+
+  it.effect(
+    "stay until every projection has come past them, and one that begins anew says what is gone",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const engine = yield* Engine.Engine
+        const projections = yield* Projections
+        const totals = { name: "totals", events: ["order.*"], mode: "managed" as const }
+        const claim = engine.projections.claim({
+          environment: "default",
+          registration: totals,
+          workerId: "w-1"
+        })
+        const claimed = yield* claim
+        assert.strictEqual(claimed._tag, "Granted")
+        yield* client.emit("order.placed", {})
+        yield* client.emit("order.paid", {})
+        yield* hours(30)
+        assert.deepStrictEqual(yield* names, ["order.placed", "order.paid"])
+        assert.notInclude((yield* projections.status("totals")).message, "not all kept")
+        yield* projections.delete("totals")
+        yield* hours(2)
+        assert.deepStrictEqual(yield* names, ["order.paid"])
+        yield* claim
+        assert.include(
+          (yield* projections.status("totals")).message,
+          "Events up to 1970-01-01T00:00:00.000Z are not all kept"
+        )
+      }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  )
+
+  it.effect("stay until every consumer group has had them", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const groups = yield* ConsumerGroups
+      yield* groups.create({ name: "printers", pattern: "events:order.*" })
+      yield* client.emit("order.placed", {})
+      yield* client.emit("order.paid", {})
+      yield* hours(30)
+      assert.deepStrictEqual(yield* names, ["order.placed", "order.paid"])
+      yield* groups.delete("printers")
+      yield* hours(2)
+      assert.deepStrictEqual(yield* names, ["order.paid"])
+    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  )
+
+  it.effect("all stay unless it is said", () =>
+    Effect.gen(function* () {
+      yield* (yield* Client).emit("old", {})
+      yield* (yield* Client).emit("newest", {})
+      yield* hours(30)
+      assert.deepStrictEqual(yield* names, ["old", "newest"])
+    }).pipe(Effect.provide(keeping(Duration.infinity, Number.POSITIVE_INFINITY)))
+  )
+})
+
+it.each([
+  [{ keepEvents: "soon" }, /keepEvents/],
+  [{ keepEvents: -1 }, /keepEvents/],
+  [{ maxEventBytes: 0 }, /maxEventBytes/],
+  [{ maxEventBytes: "big" }, /maxEventBytes/]
+] as const)("an engine does not start with %j", async (options, complaint) => {
+  await expect(
+    // oxlint-disable-next-line typescript/no-explicit-any -- what the types refuse
+    startEngine({ filename: ":memory:", logger: false, ...(options as any) })
+  ).rejects.toMatchObject({ code: "VALIDATION_ERROR", message: expect.stringMatching(complaint) })
+})

@@ -1,0 +1,58 @@
+import { type Given, type Noun, ok, rpc } from "../Noun.ts"
+import type { Rig } from "../Rig.ts"
+
+/** Runs that wait for a worker. */
+const setUp = async (rig: Rig): Promise<Given> => {
+  await rpc(rig, "RegisterFunction", { id: "ship-order", triggers: [{ event: "order.placed" }] })
+  const started = async () => (await rpc(rig, "Trigger", { event: "order.placed", data: {} })).runIds[0]
+  return { first: await started(), second: await started() }
+}
+
+/** An operation that has ended. */
+const ended = async (rig: Rig, { first = "" }: Given): Promise<Given> => {
+  const body = { action: "pause", ids: [first, "run_none"], reason: "look", dryRun: true }
+  const { id } = await ok(rig, "POST", "/api/v1/bulk", body)
+  // each look is a request, so nothing spins
+  while ((await ok(rig, "GET", `/api/v1/bulk/${id}`)).status === "running");
+  return { id }
+}
+
+export const bulk: Noun = {
+  setUp,
+  endpoints: {
+    startBulk: {
+      call: () => ({
+        body: {
+          action: "cancel",
+          filters: { functionId: "ship-order", status: "failed" },
+          reason: "recalled",
+          dryRun: true
+        }
+      }),
+      more: {
+        "by ids": ({ first }) => ({ body: { action: "retry", ids: [first], fromStep: "charge" } }),
+        "by ids and filters": ({ first }) => ({
+          body: { action: "retry", ids: [first], filters: { status: "failed" } }
+        }),
+        "by several functions and times": () => ({
+          body: {
+            action: "delete",
+            filters: { functionIds: ["ship-order", "nobody"], endedTo: "2026-01-01", error: "declined" },
+            dryRun: true
+          }
+        }),
+        "without a filter": () => ({ body: { action: "cancel", filters: {} } }),
+        "a filter that is none": () => ({ body: { action: "cancel", filters: { state: "failed" } } }),
+        "a page of runs": () => ({ body: { action: "cancel", filters: { status: "failed", limit: 5 } } }),
+        "a member that is none": () => ({
+          body: { action: "cancel", filters: { status: "failed" }, dryrun: true }
+        }),
+        "an action that is none": () => ({ body: { action: "erase", filters: { status: "failed" } } }),
+        "a reason for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], reason: "so" } })
+      }
+    },
+    listBulk: { fresh: ended, call: () => ({}) },
+    getBulk: { fresh: ended, call: ({ id = "" }) => ({ variables: { id } }) },
+    cancelBulk: { fresh: ended, call: ({ id = "" }) => ({ variables: { id } }) }
+  }
+}

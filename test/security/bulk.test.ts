@@ -1,0 +1,148 @@
+/** A bulk operation counts and touches what its key could see and touch by single calls, as the key is when it comes to that. */
+import { createFunction } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { Keys, type PolicyOf } from "./Keys.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bulk-keys-"))
+const filename = path.join(folder, "wages.db")
+let keys: Keys
+let salary = ""
+let wage = ""
+let guest = ""
+
+beforeAll(async () => {
+  const pay = createFunction(
+    {
+      id: "pay",
+      triggers: [{ event: "salary.paid" }, { event: "wage.paid" }, { event: "guest.came" }],
+      searchBy: ["event.data.person"]
+    },
+    async ({ step }) => {
+      await step.waitForEvent("settled", { event: "settled", timeout: "1d" })
+    }
+  )
+  {
+    await using engine = await startEngine({ filename, functions: [pay], logger: false })
+    const { client } = engine
+    salary = (await client.emit("salary.paid", { person: "Ada" })).runIds[0]!
+    await client.streams.append("person-1", {
+      entityType: "person",
+      name: "wage.paid",
+      data: { person: "Bob" }
+    })
+    guest = (await client.emit("guest.came", { person: "Eve" })).runIds[0]!
+    wage = (await client.listRuns({ entityId: "person-1" })).runs[0]!.id
+  }
+  keys = await Keys.start({ filename })
+})
+afterAll(async () => {
+  await keys[Symbol.asyncDispose]()
+  fs.rmSync(folder, { recursive: true, force: true })
+})
+
+const allowed = { actions: "*" }
+
+const begin = async (body: object, key: string) => keys.send("POST", "/api/v1/bulk", body, { key })
+const endOf = async (id: string, key: string) => {
+  for (;;) {
+    const operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key }))
+    // each look is a request, so nothing spins
+    if (operation.status !== "running") return operation
+  }
+}
+const count = async (body: object, key: string) => {
+  const { id } = await keys.ok(begin({ ...body, dryRun: true }, key))
+  return endOf(id, key)
+}
+
+describe("a key", () => {
+  const denials: ReadonlyArray<readonly [string, () => ReadonlyArray<PolicyOf>, object, number]> = [
+    ["that is denied nothing", () => [allowed], { action: "cancel", filters: { functionId: "pay" } }, 3],
+    [
+      "that is denied the action on a run",
+      () => [allowed, { effect: "deny", actions: "run:cancel", resources: `run:${salary}` }],
+      { action: "cancel", filters: { functionId: "pay" } },
+      2
+    ],
+    [
+      "that is denied to read a run",
+      () => [allowed, { effect: "deny", actions: "run:read", resources: `run:${salary}` }],
+      { action: "cancel", filters: { functionId: "pay" } },
+      2
+    ],
+    [
+      "that is denied the events of a name",
+      () => [
+        allowed,
+        { effect: "deny", actions: "subscription:read", resources: "subscription:events:salary.*" }
+      ],
+      { action: "pause", filters: { where: "event.data.person == 'Ada'" } },
+      0
+    ],
+    [
+      "that is denied the stream of an entity",
+      () => [allowed, { effect: "deny", actions: "stream:read", resources: "stream:person-1" }],
+      { action: "pause", filters: { attributes: { "event.data.person": "Bob" } } },
+      0
+    ]
+  ]
+  for (const [what, policies, body, matched] of denials) {
+    it(`${what} has ${matched} runs counted`, async () => {
+      const key = await keys.keyThat(...policies())
+      const operation = await count(body, key)
+      assert.deepInclude(operation, { matched, done: matched, skipped: {} })
+      assert.notProperty(operation, "examples")
+    })
+  }
+
+  it("that may do it to no run is refused, and so is one that may read none", async () => {
+    for (const lacks of ["run:cancel", "run:read"]) {
+      const key = await keys.keyThat(allowed, { effect: "deny", actions: lacks, resources: "run:*" })
+      assert.strictEqual((await begin({ action: "cancel", ids: [salary] }, key)).status, 403, lacks)
+    }
+  })
+
+  it("names runs by id that it may not touch, and they stay as they are", async () => {
+    const key = await keys.keyThat(allowed, {
+      effect: "deny",
+      actions: "run:cancel",
+      resources: `run:${wage}`
+    })
+    const { id } = await keys.ok(begin({ action: "cancel", ids: [wage, guest] }, key))
+    const operation = await endOf(id, key)
+    assert.deepInclude(operation, { done: 1, matched: 2, skipped: { "not allowed": 1 } })
+    const { status } = await keys.ok(keys.rpc("IronflowService/GetRun", { id: wage }))
+    assert.notStrictEqual(status, "RUN_STATUS_CANCELLED")
+  })
+
+  it("that may resume and is denied to retry leaves failed and cancelled runs", async () => {
+    const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:retry", resources: "run:*" })
+    assert.deepInclude(await count({ action: "resume", ids: [guest] }, key), {
+      done: 0,
+      skipped: { "not allowed": 1 }
+    })
+    assert.deepInclude(await count({ action: "resume", filters: { status: "cancelled" } }, key), {
+      matched: 0
+    })
+  })
+
+  it("knows of operations of others only when it may read all runs", async () => {
+    const owner = await keys.keyThat(allowed)
+    const { id } = await keys.ok(begin({ action: "cancel", ids: [salary], dryRun: true }, owner))
+    const other = await keys.keyThat(allowed, {
+      effect: "deny",
+      actions: "run:read",
+      resources: `run:${salary}`
+    })
+    assert.strictEqual((await keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key: other })).status, 404)
+    assert.strictEqual((await keys.send("POST", `/api/v1/bulk/${id}/cancel`, {}, { key: other })).status, 404)
+    const { operations = [] } = await keys.ok(keys.send("GET", "/api/v1/bulk", undefined, { key: other }))
+    assert.notInclude(JSON.stringify(operations), id)
+    const reader = await keys.keyThat({ actions: "run:read" })
+    assert.strictEqual((await keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key: reader })).status, 200)
+  })
+})
