@@ -13,6 +13,7 @@ import { backup, restore } from "./Backup.ts"
 import { config } from "./Config.ts"
 import { migrate } from "./Database.ts"
 import { dev } from "./Dev.ts"
+import { doctor } from "./Doctor.ts"
 import { emit } from "./Emit.ts"
 import { events } from "./Events.ts"
 import { failureOf, report } from "./Failure.ts"
@@ -77,6 +78,7 @@ const main = ironflow.pipe(
     policies,
     backup,
     restore,
+    doctor,
     verify
   ]),
   Command.run({ version: SDK_VERSION })

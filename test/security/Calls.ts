@@ -96,6 +96,7 @@ export const callsFor = ({
     },
     info: { body: {}, may: ["engine:read", "engine:*"] },
     minutes: { may: ["engine:read", "engine:*"] },
+    doctor: { may: ["engine:read", "engine:*"] },
     getCapabilities: { body: {}, may: ["engine:read", "engine:*"] },
     health: { body: {}, may: "public" },
     backup: { body: {}, may: ["engine:backup", "engine:*"] },
