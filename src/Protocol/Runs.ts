@@ -145,7 +145,7 @@ export interface RunLogLine {
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
  * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `DAMAGED`.
+ * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says what to do about each.
  */
 export interface Explanation {
   readonly runId: string
