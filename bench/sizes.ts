@@ -23,7 +23,7 @@ const schema = `sizes_${process.pid}`
 const COUNT = 4000
 const data = { text: "x".repeat(89) }
 
-const functions = [0, 1, 11].map((steps) =>
+const functions = [0, 1, 3, 11].map((steps) =>
   createFunction(
     { id: `steps-${steps}`, triggers: [{ event: `bench.steps.${steps}` }] },
     async ({ step }) => {
@@ -49,6 +49,17 @@ const open = () =>
     logger: false
   })
 
+/** What was written to the log of Postgres since it was made, bytes. */
+const logged = async (): Promise<number> => {
+  if (url === undefined) return 0
+  const { Client } = await loadDriver()
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  const { rows } = await client.query("SELECT pg_current_wal_lsn() - '0/0' AS bytes")
+  await client.end()
+  return Number(rows[0]?.bytes)
+}
+
 /** Of the database once its engine has closed it, so that nothing is left in a log. */
 const bytes = async (): Promise<number> => {
   if (url === undefined) return statSync(filename).size
@@ -66,15 +77,19 @@ const bytes = async (): Promise<number> => {
 
 const grow = async (what: string, make: (engine: IronflowEngine, i: number) => Promise<unknown>) => {
   const before = await bytes()
+  const logBefore = await logged()
   const engine = await open()
+  const began = performance.now()
   let next = 0
   const one = async (): Promise<void> => {
     while (next < COUNT) await make(engine, next++)
   }
   await Promise.all(Array.from({ length: 128 }, one))
+  const perSecond = Math.round((COUNT * 1000) / (performance.now() - began))
   await engine.close()
   const each = Math.round(((await bytes()) - before) / COUNT)
-  console.log(`${what.padEnd(44)} ${each} bytes`)
+  const log = url === undefined ? "" : `, ${Math.round(((await logged()) - logBefore) / COUNT)} in the log`
+  console.log(`${what.padEnd(44)} ${each} bytes${log}; ${perSecond} a second`)
   return each
 }
 
@@ -90,6 +105,7 @@ await grow("an event with an idempotency key", (engine, i) =>
 )
 await grow("a run without steps, and its event", run(0))
 const short = await grow("a run of one step, and its event", run(1))
+await grow("a run of three steps, and its event", run(3))
 const long = await grow("a run of eleven steps, and its event", run(11))
 console.log(`${"a step more".padEnd(44)} ${Math.round((long - short) / 10)} bytes`)
 await grow("a run that waits for an event", (engine, i) =>

@@ -39,6 +39,7 @@ import { serve } from "./Serve.ts"
 import { streams } from "./Streams.ts"
 import { subscribe } from "./Subscribe.ts"
 import { publish, topics } from "./Topics.ts"
+import { exportAll, importAll } from "./Transfer.ts"
 import { verify } from "./Verify.ts"
 import { worker } from "./Worker.ts"
 import { workers } from "./Workers.ts"
@@ -78,6 +79,8 @@ const main = ironflow.pipe(
     policies,
     backup,
     restore,
+    exportAll,
+    importAll,
     doctor,
     verify
   ]),
