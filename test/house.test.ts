@@ -18,6 +18,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the engine", /^Engine\/(?!Polite|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
   ["hooks", /^Engine\/Hooks\//],
+  ["what the doctor looks at", /^Engine\/Doctor\//],
   ["push", /^Engine\/Push\//],
   ["workers' sessions", /^Engine\/Workers\//],
   ["what is audited", /^Engine\/Audit\//],

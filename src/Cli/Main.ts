@@ -14,6 +14,7 @@ import { bulk } from "./Bulk.ts"
 import { config } from "./Config.ts"
 import { migrate } from "./Database.ts"
 import { dev } from "./Dev.ts"
+import { doctor } from "./Doctor.ts"
 import { emit } from "./Emit.ts"
 import { events } from "./Events.ts"
 import { failureOf, report } from "./Failure.ts"
@@ -39,6 +40,7 @@ import { serve } from "./Serve.ts"
 import { streams } from "./Streams.ts"
 import { subscribe } from "./Subscribe.ts"
 import { publish, topics } from "./Topics.ts"
+import { exportAll, importAll } from "./Transfer.ts"
 import { verify } from "./Verify.ts"
 import { worker } from "./Worker.ts"
 import { workers } from "./Workers.ts"
@@ -79,6 +81,9 @@ const main = ironflow.pipe(
     policies,
     backup,
     restore,
+    exportAll,
+    importAll,
+    doctor,
     verify
   ]),
   Command.run({ version: SDK_VERSION })

@@ -189,7 +189,9 @@ const tableOf = (page: ListRunsResult, now: number): string => {
       page.lookedBackTo !== undefined
         ? `Looked back to ${page.lookedBackTo}`
         : page.isTotalExact === false
-          ? "There are more"
+          ? page.totalCount > page.runs.length + 1
+            ? `At least ${page.totalCount} in all`
+            : "There are more"
           : `${page.totalCount} in all`
     lines.push(`${how}; the next page: --cursor ${page.nextCursor}`)
   }

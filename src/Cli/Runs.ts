@@ -6,6 +6,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Client, type Run, type RunStep } from "../Client/Client.ts"
+import { pageOfReason } from "../Protocol/Reasons.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
 import type { ToldError } from "../ToldError.ts"
@@ -50,9 +51,14 @@ const why = clientCommand("why", {
       oneLine(inCommands(explanation.message, runId), 2000),
       ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
     ].join("\n")
-    return facts.length === 0
-      ? message
-      : `${message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
+    const page = pageOfReason(explanation.code)
+    return [
+      message,
+      ...(facts.length === 0
+        ? []
+        : ["", fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))]),
+      ...(page === undefined ? [] : ["", `${explanation.code}: what to do is in ${page} of @ironflow/node.`])
+    ].join("\n")
   }
 })
 

@@ -17,6 +17,7 @@ import type { ReadingOptions } from "../Client/Streams.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { type EngineError, StoreError, type ValidationError } from "../Errors.ts"
+import type { DoctorCheck } from "../Protocol/Server.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables, providedOr } from "../Variables.ts"
 import * as Access from "./Access/Access.ts"
@@ -47,6 +48,7 @@ import * as Secrets from "./Secrets/Secrets.ts"
 import type { BackupInfo } from "./Store/Backup.ts"
 import type { Counts } from "./Store/Changes.ts"
 import * as Auditor from "./Audit/Auditor.ts"
+import * as Doctor from "./Doctor/Doctor.ts"
 import * as Counters from "./Store/Counters.ts"
 import { failWhenLost } from "./Store/Loss.ts"
 import { Store, type StoreHealth } from "./Store/Store.ts"
@@ -101,6 +103,8 @@ export interface EngineService {
    * such a file, with `StoreError` when it cannot be written: then nothing is left of it.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
+  /** Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it. */
+  readonly doctor: Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>
   /** How the database is, after another try to write it if that has failed the last time. */
   readonly checkHealth: Effect.Effect<StoreHealth>
   /** The file of the database, where it is one. */
@@ -197,6 +201,7 @@ const compose = Effect.gen(function* () {
     // `lost` says it; one that cannot be read now is looked at again
     checkOwner: Effect.ignore(store.checkOwner ?? Effect.void),
     ...(store.filename === undefined ? {} : { filename: store.filename }),
+    doctor: yield* Doctor.make,
     backup: store.backup ?? (() => Effect.fail(noBackup()))
   })
 })

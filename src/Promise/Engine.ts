@@ -19,6 +19,7 @@ import { EngineHooks, Failing, failingKeys, type FailingOptions } from "../Engin
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { MasterKey, type SecretsOfEnvironment } from "../Engine/Secrets/Secrets.ts"
 import type { HttpServerOptions } from "../Server/Server.ts"
+import type { DoctorCheck } from "../Protocol/Server.ts"
 import type { SecretInfo } from "../Protocol/Secrets.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { type StoreError, ValidationError } from "../Errors.ts"
@@ -147,6 +148,11 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
    * written: then nothing is left of it.
    */
   backup(filename: string): Promise<BackupInfo>
+  /**
+   * Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it: what
+   * `ironflow doctor` shows. Rejects with `StoreError` when the database cannot be read.
+   */
+  doctor(): Promise<ReadonlyArray<DoctorCheck>>
   /** A worker for this engine; in the engine's environment unless it names another. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
@@ -240,6 +246,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets.in(environment), run),
     backup: (filename) => run(Effect.flatMap(named("the backup's file", filename), service.backup)),
+    doctor: () => run(service.doctor),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
     [Symbol.asyncDispose]: close

@@ -68,11 +68,12 @@ export interface ListRunsResult {
   /** Runs of the page that are damaged in the database; absent when there are none. */
   readonly damaged?: Array<DamagedRun>
   /**
-   * Runs on all pages; with filters besides one function and one status, and a `nextCursor`, those on this page and the pages before:
-   * `isTotalExact` says which it is.
+   * Runs on all pages. Where that would be to count very many, there are at least so many, and `isTotalExact` is `false`: without
+   * filters besides one function and one status those among the newest 5,000 that may fit, with others those on this page and the
+   * pages before.
    */
   readonly totalCount: number
-  /** Absent when all runs are counted always: without filters besides one function and one status. */
+  /** Whether `totalCount` is all; absent where it is, without filters besides one function and one status. */
   readonly isTotalExact?: boolean
   /** Absent on the last page. Goes on in the same list, with the same filters, while runs come and end. */
   readonly nextCursor?: string
@@ -138,7 +139,8 @@ export interface RunLogLine {
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
  * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `DAMAGED`.
+ * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says
+ * what to do about each.
  */
 export interface Explanation {
   readonly runId: string

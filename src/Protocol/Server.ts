@@ -1,6 +1,7 @@
 /** The server itself: what it is, what it can do, and how it is. */
 import { all, operation, row } from "./Row.ts"
 import {
+  among,
   eitherCase,
   entries,
   fields,
@@ -84,11 +85,36 @@ const Minutes = fields<{ minutes: ReadonlyArray<Minute> }>({
     )
   )
 })
+const checkStatuses = ["ok", "warn", "fail"] as const
+
+/** What was looked at, how it is, and what to do about it. */
+export interface DoctorCheck {
+  /** What was looked at: `disk`, `clock`, `keys`. */
+  readonly name: string
+  /** `warn`: somebody should look at it; `fail`: it does harm now, or is about to. */
+  readonly status: (typeof checkStatuses)[number]
+  /** What was found, as sentences. */
+  readonly message: string
+  /** What to do; absent where there is nothing to do. */
+  readonly advice?: string
+}
+
+const Checks = fields<{ checks: ReadonlyArray<DoctorCheck> }>({
+  checks: some(
+    fields<DoctorCheck>({
+      name: text,
+      status: among(checkStatuses),
+      message: text,
+      advice: optional(text)
+    })
+  )
+})
 const Nothing = fields<object>({})
 
 export const restCapabilities = operation("GET /api/v1/capabilities", { answer: Capabilities })
 /** Answered with the bytes of a backup. */
 export const backup = operation("POST /api/v1/backup", { answer: text, ours: true })
+export const doctor = operation("GET /api/v1/doctor", { answer: Checks, ours: true })
 export const health = operation("IronflowService/Health", { answer: HealthAnswer })
 const ready = operation("GET /ready", { answer: RestHealth })
 export const restHealth = operation("GET /health", { answer: RestHealth })
@@ -108,6 +134,8 @@ export const rows = {
   restCapabilities: row(restCapabilities, reads),
   /** What happened in each minute of the last day, oldest first, without those in which nothing did. */
   minutes: row("GET /api/v1/metrics/minutes", reads, { answer: Minutes }),
+  /** Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it. */
+  doctor: row(doctor, reads),
   /** All that the engine has at this moment, of every environment, as the bytes of a database file. */
   backup: row(backup, all("engine:backup", "engine"), {
     body: Nothing,

@@ -195,7 +195,9 @@ describe.concurrent("runs", () => {
     assert.strictEqual(paused.code, 0)
     const why = await json("runs", "why", runId)
     assert.strictEqual(why.code, "PAUSED")
-    assert.include((await run("runs", "why", runId)).stdout, "the bank is down")
+    const told = (await run("runs", "why", runId)).stdout
+    assert.include(told, "the bank is down")
+    assert.include(told, "PAUSED: what to do is in docs/reasons.md#paused of @ironflow/node.")
 
     assert.strictEqual((await run("runs", "resume", runId)).stdout, `Run ${runId} goes on.\n`)
     const cancelled = await run("runs", "cancel", runId)

@@ -35,6 +35,7 @@ export class Names {
       )
       .replace(/(127\.0\.0\.1|localhost)(:|%3A)\d{2,}/g, "$1$29123")
       .replace(/("key_prefix":"ifk_)[^"]*/g, "$1<start>")
+      .replaceAll(`Node.js ${process.versions.node}, @ironflow/node ${SDK_VERSION}`, "<versions>")
       .replaceAll(`"version":"${SDK_VERSION}"`, '"version":"<version>"')
 
   #nameOf(id: string, kind: string): string {

@@ -123,6 +123,7 @@ export const callsFor = ({
     cancelBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
     info: { body: {}, may: ["engine:read", "engine:*"] },
     minutes: { may: ["engine:read", "engine:*"] },
+    doctor: { may: ["engine:read", "engine:*"] },
     getCapabilities: { body: {}, may: ["engine:read", "engine:*"] },
     health: { body: {}, may: "public" },
     backup: { body: {}, may: ["engine:backup", "engine:*"] },

@@ -34,7 +34,7 @@ import {
   defineEvent,
   parseDuration
 } from "@ironflow/node/core"
-import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { type DoctorCheck, type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { createTestClient, createTestEngine, verify } from "@ironflow/node/test"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { z } from "zod"
@@ -693,6 +693,10 @@ export const runEngine = async (): Promise<void> => {
   await subscribe(engine)
   console.log(engine.url, stored[0]?.name, wasThere, await engine.client.health())
   const { bytes } = await engine.backup("orders.backup")
+  const checks: ReadonlyArray<DoctorCheck> = await engine.doctor()
+  console.log(
+    checks.filter(({ status }) => status !== "ok").map(({ advice, message, name }) => [name, message, advice])
+  )
   console.log(bytes)
   await engine.close()
 }

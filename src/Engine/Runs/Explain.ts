@@ -2,6 +2,7 @@
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
+import type { ReasonCode } from "../../Protocol/Reasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
 import type { RunSituation } from "./RunRecords.ts"
@@ -22,7 +23,8 @@ export interface LiveWorker extends Holder {
   readonly leaseMs?: number
 }
 
-type Reason = Omit<Explanation, "runId" | "status">
+/** Every one has a section of its own in the docs. */
+type Reason = Omit<Explanation, "runId" | "status" | "code"> & { readonly code: ReasonCode }
 
 /** `now` is in epoch milliseconds; `workers` are those of the run's environment. */
 export const explain = (

@@ -8,8 +8,13 @@ import type { Transaction } from "../Store/Transaction.ts"
 export interface RunFilter {
   readonly where: string
   readonly values: ReadonlyArray<number>
-  /** What of it an index may help with. */
+  /** What of it an index may help with; its values come after the others. */
   readonly among: string
+  readonly amongValues: ReadonlyArray<number>
+  /** What the order and the bounds go by. */
+  readonly key: "r.key" | "+r.key"
+  /** The function that is asked for. */
+  readonly fn?: number
 }
 
 /** `undefined` when there can be none. */
@@ -33,5 +38,12 @@ export const filterOf = (
       among = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
     } else if (status !== "completed") among = "AND r.ended_at IS NULL"
   }
-  return { where: conditions.join(" AND "), values, among }
+  return {
+    where: conditions.join(" AND "),
+    values,
+    among,
+    amongValues: [],
+    key: "r.key",
+    ...(fn === undefined ? {} : { fn: fn.key })
+  }
 }

@@ -1,9 +1,10 @@
 /**
- * Pages of runs, newest first, and how many runs there are of a kind. Both go through all runs: no index knows of statuses and
- * functions, because every turn of every run would have to keep it. So it is done in slices, between which others go on.
+ * Pages of runs, newest first, and how many runs there are of a kind, as far as that is counted: no index knows of statuses, because
+ * every turn of every run would have to keep it, and to count a million rows takes some tenths of a second. So the newest
+ * {@link SLICE} of those that may fit are counted, and the page is looked for in slices, between which others go on.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
-import { all, get, inEnvironment, type Program, variant } from "../Store/Program.ts"
+import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
@@ -18,8 +19,8 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Runs that are looked at in one slice: some milliseconds. */
-const SLICE = 10_000
+/** Runs that are looked at in one slice, some milliseconds, and of which it is counted how many fit. */
+const SLICE = 5000
 /** Characters of data that are read in one slice, and that are on one page, unless one run alone has more. */
 const SLICE_LENGTH = 1024 * 1024
 const PAGE_LENGTH = 16 * 1024 * 1024
@@ -28,8 +29,8 @@ const PAGE_LENGTH = 16 * 1024 * 1024
 const long = Semaphore.makeUnsafe(1)
 
 /**
- * Lists runs. The database is looked at each time as it is then: the count is of each run as it was when its slice was read, and
- * of none that came later.
+ * Lists runs. The database is looked at each time as it is then. The count is of all that fit where no more than {@link SLICE} may,
+ * and of the newest of them where more may: then it is said that it is not exact.
  */
 export const listRuns = (
   store: StoreService,
@@ -37,18 +38,23 @@ export const listRuns = (
 ): Effect.Effect<ListRunsResult, ValidationError | StoreError> =>
   cursor === undefined
     ? listPage(store, asked)
-    : Effect.flatMap(readCursor(digestible(asked), cursor), ({ key }) =>
-        listPage(store, { ...asked, before: key })
+    : Effect.flatMap(readCursor(digestible(asked), cursor), ({ key, listed }) =>
+        listPage(store, { ...asked, before: key }, listed)
       )
 
 /** What a cursor belongs to: all but the place, and how many runs are wanted. */
 const digestible = ({ environment, functionId, status }: RunsBefore) => ({ environment, functionId, status })
 
 /** The cursor to go on with before a run. */
-const cursorBefore = (query: RunsBefore, key: number): string =>
-  writeCursor(digestible(query), { by: "", event: 0, key, listed: 0 })
+const cursorBefore = (query: RunsBefore, key: number, listed: number): string =>
+  writeCursor(digestible(query), { by: "", event: 0, key, listed })
 
-const listPage = (store: StoreService, query: RunsBefore): Effect.Effect<ListRunsResult, StoreError> =>
+/** `before` is how many runs are on the pages before. */
+const listPage = (
+  store: StoreService,
+  query: RunsBefore,
+  before = 0
+): Effect.Effect<ListRunsResult, StoreError> =>
   Effect.catchIf(
     Effect.gen(function* () {
       const runs: Array<Run> = []
@@ -67,26 +73,35 @@ const listPage = (store: StoreService, query: RunsBefore): Effect.Effect<ListRun
           })
         )
       }
+      const listed = before + runs.length
+      // where not all were counted there are those of the pages at least, and one more where another page follows
+      const isExact = place?.isExact !== false
       return {
         runs,
-        totalCount: place?.total ?? 0,
-        ...(place?.isFull === true ? { nextCursor: cursorBefore(query, place.lastKey) } : {})
+        totalCount: isExact
+          ? (place?.total ?? 0)
+          : Math.max(place?.total ?? 0, listed + (place?.isFull === true ? 1 : 0)),
+        ...(isExact ? {} : { isTotalExact: false }),
+        ...(place?.isFull === true ? { nextCursor: cursorBefore(query, place.lastKey, listed) } : {})
       }
     }),
     isDamage,
     () =>
       Effect.map(store.readApart(listRunsAround(query)), ({ next, ...page }) => ({
         ...page,
-        ...(next === undefined ? {} : { nextCursor: cursorBefore(query, next) })
+        ...(next === undefined ? {} : { nextCursor: cursorBefore(query, next, before + page.runs.length) })
       }))
   )
 
 /** How far a list has come, on its way from the newest run to the oldest. */
 interface Place {
   readonly total: number
-  /** Everything from here on is counted. */
-  readonly counted: number
+  /** Everything from here on was looked at: the newest of it was counted. */
+  readonly looked: number
+  /** Whether the newest slice was counted. */
   readonly isCounted: boolean
+  /** Whether that was all there is. */
+  readonly isExact: boolean
   /** Everything from here on is on the page, or on one before it. */
   readonly paged: number
   readonly isFull: boolean
@@ -105,12 +120,13 @@ interface Slice {
 const readSlice = inEnvironment(
   "readSliceOfRuns",
   function* (tx: Transaction, query: RunsBefore, place: Place | undefined): Program<Slice> {
-    const filter = filterOf(tx, query)
+    const filter = yield* narrowed(tx, query)
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
     const from = place ?? {
       total: 0,
-      counted: Number.MAX_SAFE_INTEGER,
+      looked: Number.MAX_SAFE_INTEGER,
       isCounted: false,
+      isExact: false,
       paged: query.before ?? Number.MAX_SAFE_INTEGER,
       isFull: false,
       lastKey: 0,
@@ -122,6 +138,26 @@ const readSlice = inEnvironment(
   () => "list runs"
 )
 
+const OF_FUNCTION = statement(
+  "RunList.ofFunction",
+  `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE function = ? LIMIT ${SLICE}) AS few`,
+  { scans: "what it has found itself, a slice at most" }
+)
+
+/** The filter, with the index of functions where that leads past few others. */
+function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
+  const filter = filterOf(tx, query)
+  if (filter?.fn === undefined || filter.among !== "") return filter
+  if (Number((yield* get(OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
+  return {
+    ...filter,
+    among: "AND r.function = ?",
+    amongValues: [filter.fn],
+    // not by their number: the few of the function are put in order instead
+    key: "+r.key"
+  }
+}
+
 /** A part of the way from the newest run to the oldest. */
 class Walk {
   readonly #tx: Transaction
@@ -130,74 +166,90 @@ class Walk {
   readonly #count: string
   readonly #page: string
   readonly #values: ReadonlyArray<number>
+  readonly #amongValues: ReadonlyArray<number>
   readonly #runs: Array<Run> = []
   #length: number
   #total: number
-  #counted: number
+  #looked: number
   #isCounted: boolean
+  #isExact: boolean
   #paged: number
   #isFull: boolean
   #lastKey: number
   #taken: number
 
-  constructor(tx: Transaction, { limit }: RunsBefore, { among, values, where }: RunFilter, place: Place) {
+  constructor(
+    tx: Transaction,
+    { limit }: RunsBefore,
+    { among, amongValues, key, values, where }: RunFilter,
+    place: Place
+  ) {
     this.#tx = tx
     this.#limit = limit
     this.#length = place.length
     this.#total = place.total
-    this.#counted = place.counted
+    this.#looked = place.looked
     this.#isCounted = place.isCounted
+    this.#isExact = place.isExact
     this.#paged = place.paged
     this.#isFull = place.isFull
     this.#lastKey = place.lastKey
     this.#taken = place.taken
-    this.#values = values
-    const between = `WHERE ${where} ${among} AND r.key < ? AND r.key >= ?`
-    this.#bound = `SELECT r.key FROM runs r WHERE r.key < ? ${among} ORDER BY r.key DESC LIMIT 1 OFFSET ${SLICE - 1}`
+    this.#values = [...values, ...amongValues]
+    this.#amongValues = amongValues
+    const between = `WHERE ${where} ${among} AND ${key} < ? AND ${key} >= ?`
+    this.#bound = `SELECT r.key FROM runs r WHERE ${key} < ? ${among} ORDER BY ${key} DESC LIMIT 1 OFFSET ${SLICE - 1}`
     this.#count = `SELECT count(*) AS total FROM runs r ${between}`
-    this.#page = `${RUNS_WITH_EVENTS} ${between} ORDER BY r.key DESC LIMIT ?`
+    this.#page = `${RUNS_WITH_EVENTS} ${between} ORDER BY ${key} DESC LIMIT ?`
   }
 
   /** Does a slice. */
   *go(): Program<Slice> {
-    if (this.#isFull || this.#paged <= this.#counted) yield* this.#countOn()
+    if (!this.#isCounted) yield* this.#countNewest()
+    // a page that goes on far back begins there
+    else if (this.#paged <= this.#looked) yield* this.#lookOn(Math.min(this.#looked, this.#paged))
     yield* this.#fill()
     return {
       runs: this.#runs,
       place: {
         total: this.#total,
-        counted: this.#counted,
+        looked: this.#looked,
         isCounted: this.#isCounted,
+        isExact: this.#isExact,
         paged: this.#paged,
         isFull: this.#isFull,
         lastKey: this.#lastKey,
         taken: this.#taken,
         length: this.#length
       },
-      isLast: this.#isCounted && (this.#isFull || this.#paged <= this.#counted)
+      isLast: this.#isFull || (this.#looked === 0 && this.#paged <= 0)
     }
   }
 
-  *#countOn(): Program<void> {
-    if (this.#isCounted) return
-    const bound = Number((yield* get(variant("RunList.countOn", this.#bound), this.#counted))?.key ?? 0)
-    this.#total += Number(
-      (yield* get(variant("RunList.countOn", this.#count), ...this.#values, this.#counted, bound))?.total
-    )
-    this.#isCounted = bound === 0
-    this.#counted = bound
+  *#lookOn(from: number): Program<void> {
+    const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#amongValues)
+    this.#looked = Number(row?.key ?? 0)
+  }
+
+  *#countNewest(): Program<void> {
+    const from = this.#looked
+    yield* this.#lookOn(from)
+    const counted = yield* get(variant("RunList.countOn", this.#count), ...this.#values, from, this.#looked)
+    this.#total = Number(counted?.total)
+    this.#isCounted = true
+    this.#isExact = this.#looked === 0
   }
 
   /** Takes what fits from where the page ends to where is counted. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
-    while (!this.#isFull && this.#paged > this.#counted && gathered < SLICE_LENGTH) {
+    while (!this.#isFull && this.#paged > this.#looked && gathered < SLICE_LENGTH) {
       const found = yield* all(
         variant("RunList.fill", this.#page),
         ...this.#values,
         this.#paged,
-        this.#counted,
+        this.#looked,
         rows
       )
       for (const row of found) {
@@ -212,7 +264,7 @@ class Walk {
         this.#runs.push(yield* readRun(this.#tx, row))
         this.#paged = this.#lastKey = Number(row.key)
       }
-      if (found.length < rows) this.#paged = this.#counted
+      if (found.length < rows) this.#paged = this.#looked
       // as many as there is room for when they are like those before
       rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
     }

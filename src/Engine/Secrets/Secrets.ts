@@ -65,6 +65,10 @@ export class SecretsService {
     this.#key = masterKey === undefined ? undefined : readMasterKey(Redacted.value(masterKey))
   }
 
+  get hasMasterKey(): boolean {
+    return this.#key !== undefined
+  }
+
   /** Managing the secrets of one environment. */
   in(environment: string): SecretsOfEnvironment {
     const changed = (name: string, action: "created" | "updated" | "deleted"): void =>

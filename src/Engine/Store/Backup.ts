@@ -10,7 +10,7 @@ import { type StoreError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
-import { partialName, putNew, refuseExisting, removePartial } from "./PutFile.ts"
+import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkOurs, versionOf } from "./SqliteFile.ts"
 
@@ -105,6 +105,7 @@ const writeNew = async (
     throw new ValidationError("The name of a backup's file must not be empty or blank")
   refuseFolder(filename)
   refuseExisting(filename)
+  removeLeftovers(filename)
   const partial = partialName(filename)
   removePartial(partial)
   try {

@@ -1,5 +1,5 @@
 /** A file that appears under its name when it is whole, and not before: also when the machine stops in between. */
-import { existsSync, linkSync, renameSync, rmSync, unlinkSync } from "node:fs"
+import { existsSync, linkSync, readdirSync, renameSync, rmSync, unlinkSync } from "node:fs"
 import { open } from "node:fs/promises"
 import path from "node:path"
 import { ValidationError } from "../../Errors.ts"
@@ -8,6 +8,38 @@ let partials = 0
 
 /** A name beside `filename` for what is not whole yet, which nobody else has. */
 export const partialName = (filename: string): string => `${filename}.${process.pid}-${++partials}.partial`
+
+const partialNames = /^(.*)\.(\d+)-\d+\.partial(-journal|-wal|-shm)?$/
+
+/** Whether a process of this machine has the id. */
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // it is there, and is somebody else's
+    return error instanceof Error && "code" in error && error.code === "EPERM"
+  }
+}
+
+/**
+ * What processes that are gone have left in a folder, of `names`: all of it, or what was to become the file `of`. That of a process
+ * whose id another one has by now is taken for its own, and left.
+ */
+export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: string): ReadonlyArray<string> =>
+  names.flatMap((name) => {
+    const [, whole, pid] = partialNames.exec(name) ?? []
+    if (whole === undefined || (of !== undefined && whole !== of)) return []
+    return isAlive(Number(pid)) ? [] : [path.join(folder, name)]
+  })
+
+/** Removes what is left of earlier attempts to make the file, by processes that were killed. */
+export const removeLeftovers = (filename: string): void => {
+  const folder = path.dirname(path.resolve(filename))
+  if (!existsSync(folder)) return
+  for (const file of leftovers(folder, readdirSync(folder), path.basename(filename)))
+    rmSync(file, { force: true })
+}
 
 /** Removes what SQLite may have left beside a file. */
 export const removeLogs = (filename: string): void => {

@@ -15,6 +15,7 @@ import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { backUp } from "./Backup.ts"
+import { noteBackup } from "./BackupRows.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { type Found, lookAtNewest, mend } from "./Mending.ts"
@@ -244,7 +245,13 @@ export const make = (
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined
-            ? backUp(isFile ? options.filename : db, filename, now())
+            ? Effect.tap(backUp(isFile ? options.filename : db, filename, now()), ({ bytes, madeAt }) =>
+                // the backup is whole, whether or not this can be noted
+                Effect.catch(
+                  service.write(noteBackup({ at: madeAt === undefined ? now() : Date.parse(madeAt), bytes })),
+                  (error) => Effect.logWarning(`The backup is made, and could not be noted: ${error.message}`)
+                )
+              )
             : Effect.fail(listeners.lost)
         ),
       ...(ownership === undefined

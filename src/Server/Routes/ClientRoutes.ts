@@ -1,6 +1,6 @@
 /** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError, type IronflowError } from "../../Errors.ts"
+import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
 import { type FunctionInfo, rows as functionRows } from "../../Protocol/Functions.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import { rows as serverRows } from "../../Protocol/Server.ts"
@@ -16,7 +16,7 @@ import { backupRoute } from "./BackupRoute.ts"
 import { healthOf, readinessOf } from "./ServerHealth.ts"
 import { bulkRoutes } from "./BulkRoutes.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
-import { type Call, type Route, json, variable } from "../Http/Route.ts"
+import { boundTo, type Call, type Route, json, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
@@ -122,6 +122,15 @@ export const clientRoutes = (
       Effect.map(engine.measured.minutes, (minutes) => ({
         minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
       }))
+    ),
+    answering(serverRows.doctor, (call) =>
+      boundTo(call) === undefined
+        ? Effect.map(engine.doctor, (checks) => ({ checks }))
+        : Effect.fail(
+            new UnauthorizedError(
+              "Not permitted: what the doctor says is about all environments, and this API key works in one only. Use a key of all environments"
+            )
+          )
     ),
     answering(serverRows.getCapabilities, () => Effect.succeed(capabilities)),
     answering(serverRows.restCapabilities, () => Effect.succeed(capabilities)),

@@ -14,6 +14,7 @@ export const server: Noun = {
   endpoints: {
     info: asked,
     minutes: { call: () => ({}) },
+    doctor: { call: () => ({}) },
     getCapabilities: asked,
     health: asked,
     restHealth: { call: () => ({}) },

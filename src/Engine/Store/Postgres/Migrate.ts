@@ -24,18 +24,26 @@ export const migrateDatabase = async (
   return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
 }
 
-/** Whether the tables are those of this version: what every session asks first. Fails when the server is too old. */
+/** Whether the tables are those of this version: what every session asks first. Fails when the server is too old, or a pooler has dropped its settings. */
 export const isMigrated = async (session: Session, settings: Settings): Promise<boolean> => {
   const { rows } = await session.wait(
     session.send(
       {
         name: "",
-        text: "SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server, to_regclass($1) IS NULL AS is_new"
+        text: "SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server, current_setting('plan_cache_mode') AS plans, to_regclass($1) IS NULL AS is_new"
       },
       [`${settings.schema}.engine`]
     )
   )
   checkServer(Number(rows[0]?.server), settings)
+  // what is sent with the connection is the session's: a pooler that drops it gives each transaction a session of others
+  if (rows[0]?.plans !== "force_generic_plan") {
+    throw new StoreError(
+      `The settings of the session did not arrive at ${settings.shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
+        "The engine needs a session of its own, with its settings, locks and prepared statements: give it the URL of Postgres itself, or of a pool in session mode that passes `options` on",
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
   if (rows[0]?.is_new === 1) return false
   const engine = await session.wait(session.send({ name: "", text: "SELECT version FROM engine" }))
   return engine.rows[0]?.version === migrations.length

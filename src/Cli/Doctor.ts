@@ -1,0 +1,187 @@
+/** `ironflow doctor`: whether anything is wrong, and what to do about it. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { ResolvedServer } from "../Client/HttpConfig.ts"
+import { checkApart, fail, ok, warn } from "../Engine/Doctor/Judge.ts"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { InvalidResponseError, type IronflowError } from "../Errors.ts"
+import { safeJsonParse } from "../Json.ts"
+import { reader } from "../Protocol/Codec.ts"
+import { doctor as row, type DoctorCheck, restCapabilities, restHealth } from "../Protocol/Server.ts"
+import { SDK_VERSION } from "../Worker/Version.ts"
+import { CommandError } from "./CommandError.ts"
+import { databaseFlags, databaseOf } from "./Database.ts"
+import { oneLine, print } from "./Output.ts"
+import { send, server } from "./Server.ts"
+
+const WHAT = "The doctor"
+
+/** How long a server may take to say how it is before that is worth a word, milliseconds. */
+const SLOW_MS = 1000
+
+/** What can be seen of a server from here, and what it says of itself. */
+const examineServer = Effect.gen(function* () {
+  const to = yield* server
+  const before = yield* Clock.currentTimeMillis
+  // says what is wrong with the connection, if something is
+  const { text } = yield* send({ method: "GET", path: restHealth.path, what: WHAT })
+  const after = yield* Clock.currentTimeMillis
+  const health = readHealth(safeJsonParse(text))
+  if (health === undefined) {
+    return yield* Effect.fail(
+      new InvalidResponseError(`${WHAT}: ${to.url} does not answer as an Ironflow server does`, {
+        status: 200
+      })
+    )
+  }
+  const took = after - before
+  const answer = `${to.url} answers in ${took}ms and says that it is ${health.status}.`
+  const isOpen = yield* answersAnybody(to)
+  const seen: ReadonlyArray<DoctorCheck> = [
+    health.status === "ok"
+      ? took < SLOW_MS
+        ? ok("server", answer)
+        : warn("server", answer, "Look whether the machine or the network is busy.")
+      : fail("server", answer, "Look at the log of the server."),
+    yield* access(to, isOpen),
+    versions(health.version),
+    // half of the way is there, half of it back
+    { ...checkApart(before + took / 2, Date.parse(health.timestamp), "the server", took), name: "clock here" }
+  ]
+  const own = yield* Effect.catch(asked, (error) =>
+    error.code === "UNAUTHORIZED" || error.code === "UNSUPPORTED"
+      ? Effect.succeed([
+          warn(
+            "engine",
+            `What the engine says of itself could not be asked: ${oneLine(error.message)}`,
+            "Ask with a key that has `engine:read` in all environments, of a server of this version."
+          )
+        ])
+      : Effect.fail(error)
+  )
+  // of the keys it was seen from here how it is
+  return [...seen, ...own.filter(({ name }) => name !== "keys")]
+})
+
+const asked = Effect.flatMap(
+  Effect.suspend(() => send({ method: "GET", path: row.path, what: WHAT })),
+  ({ text }) => {
+    const checks = readChecks(safeJsonParse(text))?.checks
+    return checks === undefined
+      ? Effect.fail(
+          new InvalidResponseError(`${WHAT}: the server answers with what are no checks`, { status: 200 })
+        )
+      : Effect.succeed(checks)
+  }
+)
+
+const readHealth = reader(restHealth.answer!)
+const readChecks = reader(row.answer!)
+
+const versions = (version: string): DoctorCheck =>
+  version === SDK_VERSION || version === ""
+    ? ok("versions", `Server and command are of ${SDK_VERSION}.`)
+    : warn(
+        "versions",
+        `The server is of ${version}, and this command of ${SDK_VERSION}.`,
+        "They work together; what one of them does not know yet fails with UNSUPPORTED."
+      )
+
+/** Whether a call without a key is answered. */
+const answersAnybody = ({ url }: ResolvedServer): Effect.Effect<boolean, IronflowError> =>
+  Effect.promise((signal) =>
+    fetch(url + restCapabilities.path, { signal }).then(
+      async (response) => {
+        await response.body?.cancel()
+        return response.ok
+      },
+      // it has answered before: what it does with this one is not known
+      () => false
+    )
+  )
+
+const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorCheck> =>
+  Effect.map(
+    Effect.promise(() => import("../Server/Http/Gate.ts")),
+    ({ isLoopback }) => {
+      if (!isOpen) return ok("keys", "Calls need an API key.")
+      const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."
+      return isLoopback(new URL(url).hostname)
+        ? warn("keys", "It answers without an API key everybody who reaches it.", advice)
+        : fail("keys", `It answers without an API key everybody who reaches ${url}.`, advice)
+    }
+  )
+
+const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY") !== undefined
+
+const alone = Effect.promise(() => import("../Engine/Doctor/Alone.ts"))
+
+const say = (checks: ReadonlyArray<DoctorCheck>): string => {
+  const width = Math.max(...checks.map(({ name }) => name.length))
+  return checks
+    .map(({ advice, message, name, status }) =>
+      [
+        `${status.padEnd(4)}  ${name.padEnd(width)}  ${oneLine(message, 2000)}`,
+        ...(advice === undefined ? [] : [`${" ".repeat(width + 8)}→ ${oneLine(advice, 1000)}`])
+      ].join("\n")
+    )
+    .join("\n")
+}
+
+export const doctor = Command.make(
+  "doctor",
+  {
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription(
+        "Look at this database file, which is only read; an engine may have it open. By default the server is asked"
+      ),
+      Flag.optional
+    ),
+    ...databaseFlags,
+    check: Flag.Boolean("check").pipe(
+      Flag.withDescription("With --data: read every page and every row of the file"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ check, data, databaseSchema, databaseUrl }) {
+    const database = yield* databaseOf({ data, databaseSchema, databaseUrl })
+    if (check && Option.isNone(data)) {
+      return yield* Effect.fail(
+        new CommandError("--check reads a database file through: name it with --data", { code: "USAGE" })
+      )
+    }
+    const checks = yield* Option.isSome(data)
+      ? Effect.flatMap(alone, ({ examineFile }) =>
+          examineFile({ filename: data.value, all: check, hasMasterKey: hasMasterKey() })
+        )
+      : database !== undefined
+        ? Effect.flatMap(alone, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
+        : examineServer
+    yield* print({ checks }, () => say(checks))
+    const failed = checks.filter(({ status }) => status === "fail")
+    if (failed.length > 0) {
+      return yield* Effect.fail(
+        new CommandError(
+          `${failed.length} of ${checks.length} checks failed: ${failed.map(({ name }) => name).join(", ")}`,
+          { code: "CHECKS_FAILED" }
+        )
+      )
+    }
+  })
+).pipe(
+  Command.withDescription(
+    "Look whether anything is wrong with an engine, its database, its disk, its clock, its keys and its runs, and say what to do. " +
+      "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` where there are keys."
+  ),
+  Command.withShortDescription("Look whether anything is wrong"),
+  Command.withExamples([
+    { command: "ironflow doctor" },
+    { command: "ironflow doctor --data /var/lib/ironflow/ironflow.db --check" },
+    { command: "ironflow doctor --database-url postgres://ironflow@db.internal:5432/ironflow" }
+  ])
+)

@@ -1,0 +1,95 @@
+/** `ironflow export` and `ironflow import`: from a database file to Postgres, and back. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { Place } from "../Engine/Store/Transfer/Transfer.ts"
+import { ValidationError } from "../Errors.ts"
+import { formatSize } from "../Size.ts"
+import { databaseFlags, databaseOf } from "./Database.ts"
+import { print } from "./Output.ts"
+
+const local = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
+
+const file = Argument.String("file")
+
+const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databaseOf>[0]) =>
+  Effect.flatMap(
+    databaseOf({ ...(data === undefined ? {} : { data }), databaseSchema, databaseUrl }),
+    (database): Effect.Effect<Place, ValidationError> =>
+      database !== undefined
+        ? Effect.succeed({ database })
+        : data !== undefined && Option.isSome(data)
+          ? Effect.succeed({ filename: data.value })
+          : Effect.fail(
+              new ValidationError(
+                "Which database? Name its file with --data, or give --database-url or IRONFLOW_DATABASE_URL"
+              )
+            )
+  )
+
+export const exportAll = Command.make(
+  "export",
+  {
+    file,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("The database file; it is only read, and an engine may have it open"),
+      Flag.optional
+    ),
+    ...databaseFlags
+  },
+  Effect.fnUntraced(function* ({ file, ...where }) {
+    const place = yield* placeOf(where)
+    const { exportStore } = yield* local
+    const info = yield* exportStore(place, file)
+    yield* print(
+      { filename: file, ...info },
+      () =>
+        `${file} has everything as it was at ${info.madeAt}: ${info.rows} rows, ${formatSize(info.bytes)}. ` +
+        "Whatever happens in that database from now on is not in it. Keep it as safe as the database."
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Write all that a database has at this moment to a new file of lines, which `ironflow import` reads into another database: from a file to Postgres, and back."
+  ),
+  Command.withShortDescription("Write everything, to move it to another database"),
+  Command.withExamples([
+    { command: "ironflow export orders.jsonl --data ironflow.db" },
+    { command: "ironflow export orders.jsonl --database-url postgres://ironflow@db.internal:5432/ironflow" }
+  ])
+)
+
+export const importAll = Command.make(
+  "import",
+  {
+    file,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("The database file, which must not be there yet"),
+      Flag.optional
+    ),
+    ...databaseFlags
+  },
+  Effect.fnUntraced(function* ({ file, ...where }) {
+    const place = yield* placeOf(where)
+    const { importStore } = yield* local
+    const info = yield* importStore(file, place)
+    yield* print(
+      { filename: file, ...info },
+      () =>
+        `All of ${file} was imported, as it was at ${info.madeAt}: ${info.rows} rows. An engine that is started there goes on with its runs.`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Fill an empty database from a file that `ironflow export` has written, whole or not at all: a new file, or a schema on Postgres without rows."
+  ),
+  Command.withShortDescription("Fill an empty database from an export"),
+  Command.withExamples([
+    { command: "ironflow import orders.jsonl --database-url postgres://ironflow@db.internal:5432/ironflow" },
+    { command: "ironflow import orders.jsonl --data ironflow.db" }
+  ])
+)

@@ -1,0 +1,139 @@
+/** What the tables say of how an engine does: on every database the same. */
+import { DEAD_LETTERS, LOOKED_AT, SAMPLE } from "./Limits.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { Status } from "../Runs/StatusRows.ts"
+import { readLastBackup, type LastBackup } from "../Store/BackupRows.ts"
+import { readClock } from "../Store/ClockRows.ts"
+import { acrossEnvironments, all, get, type Program, type Row, statement } from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+/** A run, by its names. */
+export interface NamedRun {
+  readonly environment: string
+  readonly runId: string
+}
+
+/** Dead letters of a projection or of a consumer group. */
+interface DeadLetters {
+  readonly of: "projection" | "group"
+  readonly environment: string
+  readonly name: string
+  /** {@link DEAD_LETTERS} stands for that many or more. */
+  readonly count: number
+}
+
+export interface Condition {
+  /** What the clock of a database elsewhere shows, epoch milliseconds. */
+  readonly databaseNow?: number
+  /** What the clock of the engine showed when it was last stored. */
+  readonly storedAt?: number
+  readonly apiKeys: number
+  readonly secrets: number
+  readonly deadLetters: ReadonlyArray<DeadLetters>
+  /** {@link LOOKED_AT} stands for that many or more. */
+  readonly unfinished: number
+  /** Those that may have been waiting longest, and some of those that are paused. */
+  readonly runs: ReadonlyArray<NamedRun>
+  readonly lastBackup?: LastBackup
+}
+
+const DATABASE_NOW = statement("Condition.databaseNow", "SELECT NULL AS at", {
+  postgres: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at"
+})
+
+const API_KEYS = statement("Condition.apiKeys", "SELECT count(*) AS n FROM api_keys", {
+  scans: "the keys, of which there are as many as people make"
+})
+
+const SECRETS = statement("Condition.secrets", "SELECT count(*) AS n FROM secrets", {
+  scans: "the secrets, of which there are as many as people make"
+})
+
+const PROJECTIONS = statement(
+  "Condition.projections",
+  `SELECT p.environment, p.name,
+     (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.projection = p.key LIMIT ${DEAD_LETTERS}) AS part) AS n
+   FROM projections p`,
+  { scans: "the projections, of which there are as many as people write" }
+)
+
+const GROUPS = statement(
+  "Condition.groups",
+  `SELECT g.environment, g.name,
+     (SELECT count(*) FROM (SELECT 1 FROM group_dead_letters d WHERE d.consumer_group = g.key LIMIT ${DEAD_LETTERS}) AS part) AS n
+   FROM consumer_groups g WHERE g.given_up > 0`,
+  { scans: "the consumer groups, of which there are as many as people write" }
+)
+
+const UNFINISHED = statement(
+  "Condition.unfinished",
+  `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE ended_at IS NULL LIMIT ${LOOKED_AT}) AS part`,
+  { scans: "the beginning of the index of unfinished runs" }
+)
+
+const OLDEST = statement(
+  "Condition.oldest",
+  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${SAMPLE}`,
+  { scans: "the beginning of the index of unfinished runs" }
+)
+
+const PAUSED = statement(
+  "Condition.paused",
+  `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${LOOKED_AT}) AS newest
+   WHERE status = ${Status.paused} LIMIT ${SAMPLE}`,
+  { scans: "the end of the index of unfinished runs" }
+)
+
+const READY = statement(
+  "Condition.ready",
+  `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
+)
+
+/** Functions whose oldest ready run is looked at. */
+const FUNCTIONS = 200
+
+export const readCondition = acrossEnvironments(
+  "readCondition",
+  function* (tx: Transaction): Program<Condition> {
+    const databaseNow = (yield* get(DATABASE_NOW))?.at
+    const clock = yield* readClock()
+    const lastBackup = yield* readLastBackup()
+    const runs = new Map<string, NamedRun>()
+    const note = (rows: ReadonlyArray<Row>): void => {
+      for (const { environment, id } of rows) {
+        runs.set(String(id), { environment: tx.environmentName(Number(environment)), runId: String(id) })
+      }
+    }
+    note(yield* all(OLDEST))
+    note(yield* all(PAUSED))
+    for (const { key } of registryOf(tx).all().slice(0, FUNCTIONS)) note(yield* all(READY, key))
+    return {
+      ...(databaseNow == null ? {} : { databaseNow: Number(databaseNow) }),
+      ...(clock === undefined ? {} : { storedAt: clock.at }),
+      ...(lastBackup === undefined ? {} : { lastBackup }),
+      apiKeys: Number((yield* get(API_KEYS))?.n),
+      secrets: Number((yield* get(SECRETS))?.n),
+      deadLetters: [
+        ...deadLettersOf(tx, "projection", yield* all(PROJECTIONS)),
+        ...deadLettersOf(tx, "group", yield* all(GROUPS))
+      ],
+      unfinished: Number((yield* get(UNFINISHED))?.n),
+      runs: [...runs.values()]
+    }
+  },
+  () => "look how the engine does"
+)
+
+const deadLettersOf = (
+  tx: Transaction,
+  of: DeadLetters["of"],
+  rows: ReadonlyArray<Row>
+): ReadonlyArray<DeadLetters> =>
+  rows
+    .filter(({ n }) => Number(n) > 0)
+    .map(({ environment, n, name }) => ({
+      of,
+      environment: tx.environmentName(Number(environment)),
+      name: String(name),
+      count: Number(n)
+    }))

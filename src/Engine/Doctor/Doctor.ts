@@ -1,0 +1,104 @@
+/**
+ * Whether anything is wrong with an engine, its database and its runs. What is looked at is bounded, so that to ask costs little,
+ * and nothing is changed.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Explanation } from "../../Client/Client.ts"
+import type { StoreError } from "../../Errors.ts"
+import type { DoctorCheck } from "../../Protocol/Server.ts"
+import { Access } from "../Access/Access.ts"
+import { nextTurn } from "../Polite.ts"
+import { explain, type LiveWorker } from "../Runs/Explain.ts"
+import { LiveWorkers } from "../Runs/LiveWorkers.ts"
+import { getSituation } from "../Runs/RunInspection.ts"
+import { countStuckRuns } from "../Runs/Stuck.ts"
+import { Secrets } from "../Secrets/Secrets.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import { type NamedRun, readCondition } from "./Condition.ts"
+import { checkDisk, checkLeftovers, checkPermissions } from "./FileChecks.ts"
+import {
+  checkApart,
+  checkBackups,
+  checkDeadLetters,
+  checkKeys,
+  checkNode,
+  checkRuns,
+  checkSecrets,
+  checkStored,
+  fail,
+  ok
+} from "./Judge.ts"
+
+/** What programs are read with: a store, or a database that is only read. */
+export type Readable = Pick<StoreService, "readApart">
+
+/** Why each of the runs is where it is; one that is gone by now, or cannot be read, has its own explanation. */
+export const explainRuns = (
+  { readApart }: Readable,
+  runs: ReadonlyArray<NamedRun>,
+  workersOf: (environment: string) => ReadonlyArray<LiveWorker>
+): Effect.Effect<ReadonlyArray<Explanation>> =>
+  Effect.gen(function* () {
+    const explained: Array<Explanation> = []
+    for (const { environment, runId } of runs) {
+      const now = yield* Clock.currentTimeMillis
+      const one = yield* Effect.match(readApart(getSituation(environment, runId)), {
+        onSuccess: (situation) => explain(situation, workersOf(environment), now),
+        onFailure: (error): Explanation | undefined =>
+          error.code === "RUN_NOT_FOUND"
+            ? undefined
+            : {
+                runId,
+                status: "running",
+                code: "DAMAGED",
+                message: `It cannot be read: ${error.message}`,
+                details: {}
+              }
+      })
+      if (one !== undefined) explained.push(one)
+      yield* nextTurn
+    }
+    return explained
+  })
+
+/** The checks of an engine that runs. Fails when the database cannot be read. */
+export const make: Effect.Effect<
+  Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>,
+  never,
+  Store | Access | Secrets | LiveWorkers
+> = Effect.gen(function* () {
+  const store = yield* Store
+  const access = yield* Access
+  const secrets = yield* Secrets
+  const workers = yield* LiveWorkers
+  const { filename } = store
+  return Effect.gen(function* () {
+    const health = store.health()
+    const condition = yield* store.readApart(readCondition())
+    const explained = yield* explainRuns(store, condition.runs, (environment) => workers.workers(environment))
+    const stuck = yield* countStuckRuns(store, (id) => workers.holder(id))
+    const now = yield* Clock.currentTimeMillis
+    return [
+      checkNode(),
+      health.status === "ok"
+        ? ok("database", "It can be read and written, and nothing in it was found damaged since the start.")
+        : fail(
+            "database",
+            `${health.message}.`,
+            "Look at the log of the engine; restore a backup where something is damaged."
+          ),
+      ...(filename === undefined
+        ? []
+        : [checkPermissions(filename), checkDisk(filename), checkLeftovers(filename)]),
+      condition.databaseNow === undefined
+        ? checkStored(now, condition.storedAt)
+        : checkApart(now, condition.databaseNow, "Postgres"),
+      checkKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
+      checkSecrets(condition, secrets.hasMasterKey, "engine"),
+      checkRuns(condition, explained, { hasEngine: true, stuck }),
+      checkDeadLetters(condition),
+      ...(store.backup === undefined || filename === undefined ? [] : [checkBackups(condition, now)])
+    ]
+  })
+})

@@ -1,0 +1,134 @@
+/** What can be seen of a database file without opening it as its engine: nothing is written. */
+import { existsSync, readdirSync, realpathSync, statfsSync, statSync } from "node:fs"
+import path from "node:path"
+import type { DoctorCheck } from "../../Protocol/Server.ts"
+import { StoreError } from "../../Errors.ts"
+import { formatSize } from "../../Size.ts"
+import { checkFiles, DEFAULT_MODE } from "../Store/Files.ts"
+import { isHeld } from "../Store/Lock.ts"
+import { migrations } from "../Store/Migrations.ts"
+import { DatabaseSync } from "../Store/NodeSqlite.ts"
+import { leftovers } from "../Store/PutFile.ts"
+import { checkAll, checkOurs, versionOf } from "../Store/SqliteFile.ts"
+import { count, fail, ok, warn } from "./Judge.ts"
+
+const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
+
+/** Who owns the files, and who may use them. */
+export const checkPermissions = (filename: string): DoctorCheck => {
+  try {
+    const warnings = checkFiles(filename, DEFAULT_MODE)
+    if (warnings.length === 0)
+      return ok("files", `"${filename}" and what is beside it are for their owner alone.`)
+    return warn("files", `${warnings.join(". ")}.`, `\`chmod 0600 ${filename}\`, unless it is meant.`)
+  } catch (error) {
+    return fail("files", `${messageOf(error)}.`, "Run the engine as the user that the files belong to.")
+  }
+}
+
+/** Less than this is not enough for a log to grow by, and a commit to go through. */
+const ROOM_FAIL = 128 * 1024 * 1024
+const ROOM_WARN = 1024 * 1024 * 1024
+
+/** Whether there is room for the database to grow, and for a copy of it. */
+export const checkDisk = (filename: string): DoctorCheck => {
+  const folder = path.dirname(path.resolve(filename))
+  const { bavail, bsize } = statfsSync(folder)
+  const free = bavail * bsize
+  const bytes = sizeOf(filename)
+  const log = sizeOf(`${filename}-wal`)
+  const message =
+    `${formatSize(free)} are free at ${folder}; the database has ${formatSize(bytes)}` +
+    `${log === 0 ? "" : `, its log ${formatSize(log)}`}.`
+  const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
+  if (free < ROOM_FAIL) return fail("disk", message, advice)
+  return free < ROOM_WARN || free < bytes + log
+    ? warn("disk", `${message} A backup through the server needs as much beside the database.`, advice)
+    : ok("disk", message)
+}
+
+/** Files of backups that were killed. */
+export const checkLeftovers = (filename: string): DoctorCheck => {
+  const folder = path.dirname(path.resolve(filename))
+  const found = leftovers(folder, readdirSync(folder))
+  if (found.length === 0) return ok("leftovers", "Nothing is left of backups that were killed.")
+  const bytes = found.reduce((sum, file) => sum + sizeOf(file), 0)
+  return warn(
+    "leftovers",
+    `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups that were killed: ${found.slice(0, 5).join(", ")}.`,
+    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next backup to the same place does, too.`
+  )
+}
+
+/** Who has the file open. */
+export const checkHolder = (filename: string): DoctorCheck => {
+  const holder = isHeld(realpathSync(filename))
+  return holder === undefined
+    ? ok("holder", "No engine has the file open.")
+    : ok(
+        "holder",
+        `An engine has the file open${holder}. Ask it for more: \`ironflow doctor --server-url URL\`.`
+      )
+}
+
+export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => {
+  try {
+    checkOurs(db, filename)
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+    return fail(
+      "tables",
+      `${messageOf(error)}.`,
+      "Use the version of @ironflow/node that wrote them, or a later one."
+    )
+  }
+  const version = versionOf(db)
+  if (version === 0)
+    return fail("tables", `"${filename}" has no tables of Ironflow.`, "Check the name of the file.")
+  return version === migrations.length
+    ? ok("tables", `They are at ${version}, as this version has them.`)
+    : warn(
+        "tables",
+        `They are at ${version}, and this version has them at ${migrations.length}.`,
+        "The next `ironflow serve` of this version brings them up to date, after which older versions do not open the file: make a backup first."
+      )
+}
+
+/** A larger file is read through only when that is asked for: about a second for each 500 MiB. */
+const MOST_BYTES = 1024 * 1024 * 1024
+
+/** Whether the pages of the file are whole; with `all` also whether its rows belong together. */
+export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
+  const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
+  try {
+    if (all) {
+      checkAll(db, filename)
+      return ok("integrity", "Every page and every row was read, and all is whole.")
+    }
+    const bytes = sizeOf(filename)
+    if (bytes > MOST_BYTES) {
+      return ok(
+        "integrity",
+        `It was not read through, as it has ${formatSize(bytes)}: \`ironflow doctor --check\` does that.`
+      )
+    }
+    const [found] = db.prepare("PRAGMA quick_check(1)").all()
+    const problem = String(Object.values(found ?? {})[0])
+    return problem === "ok"
+      ? ok("integrity", "Its pages are whole; `ironflow doctor --check` reads the rows too.")
+      : fail("integrity", `The database is damaged: ${problem}.`, restore)
+  } catch (error) {
+    return fail("integrity", `The database is damaged: ${messageOf(error)}.`, restore)
+  }
+}
+
+/** Opens the file to read it beside its engine. Throws a `StoreError` when there is no such file. */
+export const openBeside = (filename: string): DatabaseSync => {
+  if (!existsSync(filename)) {
+    throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
+  }
+  return new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
+}
+
+export const messageOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).replace(/\.$/, "")

@@ -1,0 +1,86 @@
+/** What Postgres says of itself and of the tables, as checks. */
+import { formatDuration } from "../../Duration.ts"
+import type { DoctorCheck } from "../../Protocol/Server.ts"
+import { formatSize } from "../../Size.ts"
+import type { PostgresFacts } from "../Store/Postgres/Look.ts"
+import { count, fail, ok, warn } from "./Judge.ts"
+
+/** A transaction that is open for longer keeps vacuum from removing what is dead. */
+const LONG_MS = 10 * 60_000
+/** Dead rows of a table, of at least so many, that are more than those that live. */
+const DEAD_ROWS = 100_000
+
+export const judgePostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
+  ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
+  tables(facts),
+  ...(facts.holder === undefined
+    ? [ok("holder", "No engine uses the tables.")]
+    : [
+        ok(
+          "holder",
+          `An engine uses the tables (${facts.holder}). Ask it for more: \`ironflow doctor --server-url URL\`.`
+        )
+      ]),
+  writes(facts),
+  connections(facts),
+  vacuum(facts)
+]
+
+const tables = ({ known, tables: version }: PostgresFacts): DoctorCheck => {
+  if (version === undefined) {
+    return warn(
+      "tables",
+      "The schema has no tables yet.",
+      "`ironflow migrate --database-url URL` makes them, and so does `ironflow serve`."
+    )
+  }
+  if (version === known) return ok("tables", `They are at ${version}, as this version has them.`)
+  return version > known
+    ? fail("tables", `They are at ${version}, and this version knows ${known}.`, "Upgrade @ironflow/node.")
+    : warn(
+        "tables",
+        `They are at ${version}, and this version has them at ${known}.`,
+        "`ironflow migrate` brings them up to date."
+      )
+}
+
+const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorCheck => {
+  if (isStandby)
+    return fail("writes", "The server is a standby, and takes no writes.", "Give the URL of the primary.")
+  if (fsync === "off")
+    return fail("writes", "`fsync` is off: a loss of power may destroy the database.", "Set `fsync = on`.")
+  return synchronousCommit === "off"
+    ? fail(
+        "writes",
+        "`synchronous_commit` is off: what was acknowledged may be lost with the power.",
+        "Set `synchronous_commit = on`, or `remote_write` and more with a standby."
+      )
+    : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
+}
+
+const connections = ({ connections: used, maxConnections }: PostgresFacts): DoctorCheck => {
+  const message = `${used} of ${maxConnections} connections are taken.`
+  const advice = "Raise `max_connections`, or give engines a smaller `poolSize`: each takes 10 by default."
+  if (used >= maxConnections - 3) return fail("connections", message, advice)
+  return used > 0.8 * maxConnections ? warn("connections", message, advice) : ok("connections", message)
+}
+
+const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck => {
+  if (autovacuum === "off")
+    return fail("vacuum", "`autovacuum` is off: the tables only grow.", "Set `autovacuum = on`.")
+  if (longestMs > LONG_MS) {
+    return warn(
+      "vacuum",
+      `A transaction is open since ${formatDuration(Math.floor(longestMs / 1000) * 1000)}: nothing that died since is removed.`,
+      "Look for it in pg_stat_activity (xact_start), and end it."
+    )
+  }
+  const bad = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
+  return bad.length === 0
+    ? ok("vacuum", "No table has more dead rows than live ones.")
+    : warn(
+        "vacuum",
+        `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
+        "Have autovacuum come sooner: see docs/production.md."
+      )
+}

@@ -1,0 +1,141 @@
+/** A look at a database on Postgres without being its engine: what it says of itself, and programs that only read. */
+import * as Effect from "effect/Effect"
+import { type StoreError, toError, type ValidationError } from "../../../Errors.ts"
+import { makeIdGenerator } from "../../../Ids.ts"
+import { type Call, type Program, Refused } from "../Program.ts"
+import type { StoreService } from "../Store.ts"
+import type { Transaction } from "../Transaction.ts"
+import { checkServer, configOf, loadDriver, settingsOf } from "./Driver.ts"
+import { LOCK_CLASS } from "./Migrate.ts"
+import { migrations } from "./Migrations.ts"
+import type { PostgresOptions } from "./Options.ts"
+import { storeError } from "./PostgresErrors.ts"
+import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
+import { Runner, Session } from "./Session.ts"
+
+export interface PostgresFacts {
+  /** The database without its password. */
+  readonly shown: string
+  readonly version: string
+  /** Of the tables and their indexes in the schema. */
+  readonly bytes: number
+  /** How many migrations have run; absent where there are no tables. */
+  readonly tables?: number
+  /** How many this version knows. */
+  readonly known: number
+  /** Who uses the tables now. */
+  readonly holder?: string
+  readonly isStandby: boolean
+  readonly synchronousCommit: string
+  readonly fsync: string
+  readonly autovacuum: string
+  readonly connections: number
+  readonly maxConnections: number
+  /** Of the oldest transaction of the database that is open, milliseconds. */
+  readonly longestMs: number
+  /** The tables with most dead rows. */
+  readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
+}
+
+export interface Looking {
+  readonly facts: PostgresFacts
+  /** Absent unless the tables are those of this version. */
+  readonly readApart?: StoreService["readApart"]
+  readonly close: Effect.Effect<void>
+}
+
+const SERVER = `SELECT current_setting('server_version') AS version, CAST(current_setting('server_version_num') AS INTEGER) AS number,
+  pg_is_in_recovery() AS standby, current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
+  current_setting('autovacuum') AS autovacuum, CAST(current_setting('max_connections') AS INTEGER) AS max_connections,
+  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+  (SELECT CAST(coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0) * 1000 AS BIGINT) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend') AS longest,
+  (SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS BIGINT) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relkind = 'r') AS bytes,
+  to_regclass($2) IS NOT NULL AS is_there`
+
+const BLOATED = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
+  WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
+
+const HOLDER = `SELECT e.version, e.holder_name, EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = CAST(CAST(hashtext($2) AS BIGINT) & 4294967295 AS BIGINT) AND granted) AS held FROM engine e`
+
+/** Fails with `StoreError` when Postgres cannot be reached, or is too old, with `ValidationError` for options that cannot be right. `load` reads what programs remember of a database. */
+export const look = (
+  options: PostgresOptions,
+  now: () => number,
+  load: (tx: Transaction) => Program<void>
+): Effect.Effect<Looking, StoreError | ValidationError> =>
+  Effect.flatMap(
+    // nothing else is thrown for options
+    Effect.try({ try: () => settingsOf(options), catch: (error) => toError(error) as ValidationError }),
+    (settings) =>
+      Effect.tryPromise({
+        try: async (): Promise<Looking> => {
+          const driver = await loadDriver()
+          const client = new driver.Client(configOf(settings))
+          // an error of the connection comes to the statement that is sent
+          client.on("error", () => undefined)
+          const close = Effect.promise(() => client.end().catch(() => undefined))
+          try {
+            await client.connect()
+            const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
+            const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
+              (await session.wait(session.send({ name: "", text }, values))).rows
+            const [server] = await ask(SERVER, [settings.schema, `${settings.schema}.engine`])
+            checkServer(Number(server.number), settings)
+            const [engine] =
+              server.is_there === 1 ? await ask(HOLDER, [LOCK_CLASS, `hold ${settings.schema}`]) : [undefined]
+            const bloated = await ask(BLOATED, [settings.schema])
+            const facts: PostgresFacts = {
+              shown: settings.shown,
+              version: String(server.version),
+              bytes: Number(server.bytes),
+              ...(engine === undefined ? {} : { tables: Number(engine.version) }),
+              known: migrations.length,
+              ...(engine?.held === 1
+                ? { holder: String(engine.holder_name ?? "it does not say which") }
+                : {}),
+              isStandby: server.standby === 1,
+              synchronousCommit: String(server.synchronous_commit),
+              fsync: String(server.fsync),
+              autovacuum: String(server.autovacuum),
+              connections: Number(server.connections),
+              maxConnections: Number(server.max_connections),
+              longestMs: Number(server.longest),
+              bloated: bloated.map(({ dead, live, name }) => ({
+                table: String(name),
+                live: Number(live),
+                dead: Number(dead)
+              }))
+            }
+            if (facts.tables !== migrations.length) return { facts, close }
+            const environments = new Environments()
+            for (const { key, name } of await ask("SELECT key, name FROM environments"))
+              environments.put(name, key)
+            const tx = new PostgresTransaction({
+              environments,
+              now,
+              random: () => 0,
+              ids: makeIdGenerator(now, () => 0)
+            })
+            await new Runner(session, tx).run(load(tx))
+            return { facts, close, readApart: readerOf(session, tx) }
+          } catch (error) {
+            await client.end().catch(() => undefined)
+            throw error
+          }
+        },
+        catch: (cause) => storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+      })
+  )
+
+const readerOf =
+  (session: Session, tx: PostgresTransaction): StoreService["readApart"] =>
+  <A, E>(call: Call<A, E>) =>
+    Effect.flatMap(
+      Effect.tryPromise({
+        try: () => new Runner(session, tx).run(call.run(tx)),
+        catch: (cause) => storeError(`Cannot ${call.what()}`, cause)
+      }),
+      (result) => (result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result))
+    )

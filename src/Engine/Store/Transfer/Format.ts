@@ -1,0 +1,200 @@
+/**
+ * All that a store has, as lines of text that every store reads and writes: JSON, one thing a line. The first line is the
+ * {@link Header}; each table has a line with its name and columns, and then one for each row, as a list of values; the last line
+ * says how many rows there were, and the checksum of all lines before it.
+ */
+import { createHash } from "node:crypto"
+import { createReadStream } from "node:fs"
+import { createInterface } from "node:readline"
+import { StoreError, ValidationError } from "../../../Errors.ts"
+import { isObject, safeJsonParse } from "../../../Json.ts"
+import type { Value } from "../Program.ts"
+
+/** Of the file: one that is read by earlier versions only keeps it. */
+const FORMAT = 1
+
+/** The highest numbers that were given. */
+export interface Numbers {
+  readonly environments: number
+  readonly events: number
+  readonly runs: number
+  readonly seq: number
+}
+
+export interface Header {
+  /** ISO string of the moment whose state it is. */
+  readonly madeAt: string
+  readonly numbers: Numbers
+  /** The last key that was given in tables that give none twice. */
+  readonly sequences: { readonly [table: string]: number }
+}
+
+export interface Table {
+  readonly name: string
+  readonly columns: ReadonlyArray<string>
+}
+
+export type Values = ReadonlyArray<Value>
+
+/** A store that is read as it was at one moment. */
+export interface Source {
+  readonly header: Header
+  readonly tables: ReadonlyArray<Table>
+  /** The rows of a table, some at a time, in an order that is the same in every store. */
+  readonly rows: (table: Table) => AsyncIterable<ReadonlyArray<Values>> | Iterable<ReadonlyArray<Values>>
+}
+
+/** A store that is filled, whole or not at all. */
+export interface Target {
+  readonly tables: ReadonlyArray<Table>
+  readonly write: (table: Table, rows: ReadonlyArray<Values>) => Promise<void> | void
+}
+
+/** Names in `meta` that are of one database, and not of what is in it. */
+export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup"]
+
+const encode = (value: Value): unknown =>
+  value instanceof Uint8Array
+    ? { bytes: Buffer.from(value).toString("base64") }
+    : typeof value === "bigint"
+      ? Number(value)
+      : value
+
+const decode = (value: unknown, where: string): Value => {
+  if (value === null || typeof value === "string" || typeof value === "number") return value
+  if (isObject(value) && typeof value["bytes"] === "string") return Buffer.from(value["bytes"], "base64")
+  throw damaged(`${where} has what is no value`)
+}
+
+/** The lines of a file, each with its line break. */
+export async function* linesOf({ header, rows, tables }: Source): AsyncGenerator<string> {
+  const hash = createHash("sha256")
+  const line = (value: unknown): string => {
+    const text = `${JSON.stringify(value)}\n`
+    hash.update(text)
+    return text
+  }
+  yield line({ ironflow: "export", format: FORMAT, ...header })
+  let count = 0
+  for (const table of tables) {
+    yield line({ table: table.name, columns: table.columns })
+    for await (const some of rows(table)) {
+      count += some.length
+      yield some.map((row) => line(row.map(encode))).join("")
+    }
+  }
+  yield `${JSON.stringify({ end: true, rows: count, sha256: hash.digest("hex") })}\n`
+}
+
+const damaged = (what: string): StoreError =>
+  new StoreError(`${what}: the file is damaged, or is not whole. Export it again; nothing was imported`, {
+    code: "STORE_CORRUPT"
+  })
+
+const isNumbers = (value: unknown): value is { readonly [name: string]: number } =>
+  isObject(value) && Object.values(value).every((one) => Number.isSafeInteger(one) && Number(one) >= 0)
+
+const readHeader = (text: string | undefined, filename: string): Header => {
+  const value = text === undefined ? undefined : safeJsonParse(text)
+  if (!isObject(value) || value["ironflow"] !== "export") {
+    throw new ValidationError(
+      `"${filename}" is no export: \`ironflow export\` makes one. What \`ironflow backup\` has made is restored`
+    )
+  }
+  const { format, madeAt, numbers, sequences } = value
+  if (typeof format !== "number" || format > FORMAT) {
+    throw new StoreError(
+      `"${filename}" was written by a newer version (its format is ${String(format)}, this version knows ${FORMAT}): upgrade @ironflow/node`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  if (typeof madeAt !== "string" || !isNumbers(numbers) || !isNumbers(sequences)) {
+    throw damaged(`The first line of "${filename}" lacks something`)
+  }
+  const { environments = 0, events = 0, runs = 0, seq = 0 } = numbers
+  return { madeAt, sequences, numbers: { environments, events, runs, seq } }
+}
+
+const readTable = (value: unknown, known: ReadonlyArray<Table>, filename: string): Table => {
+  const { columns, table } = value as { readonly columns?: unknown; readonly table?: unknown }
+  const names = Array.isArray(columns) ? (columns as ReadonlyArray<unknown>) : []
+  const here = known.find(({ name }) => name === table)
+  const unknown =
+    here === undefined ? table : names.find((name) => !here.columns.some((column) => column === name))
+  if (here === undefined || unknown !== undefined) {
+    throw new StoreError(
+      `"${filename}" was written by another version: it has ${here === undefined ? "a table" : `in "${here.name}" a column`} "${String(unknown)}", which this version does not know. Upgrade @ironflow/node`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  return { name: here.name, columns: names.map(String) }
+}
+
+/** Rows that are written at once. */
+const BATCH = 500
+
+export interface Imported {
+  readonly header: Header
+  readonly rows: number
+}
+
+/** Fills a store from a file. Throws `ValidationError` or `StoreError`, after which the target has to be abandoned. */
+export const fill = async (
+  filename: string,
+  open: (header: Header) => Promise<Target>
+): Promise<Imported> => {
+  const input = createReadStream(filename)
+  const lines = createInterface({ input, crlfDelay: 0 })
+  const hash = createHash("sha256")
+  let header: Header | undefined
+  let target: Target | undefined
+  let table: Table | undefined
+  let batch: Array<Values> = []
+  let rows = 0
+  let end: { readonly [name: string]: unknown } | undefined
+  let number = 0
+  const flush = async (): Promise<void> => {
+    if (batch.length === 0 || table === undefined || target === undefined) return
+    const some = batch
+    batch = []
+    await target.write(table, some)
+  }
+  try {
+    for await (const text of lines) {
+      number++
+      const where = `Line ${number} of "${filename}"`
+      if (header === undefined) {
+        header = readHeader(text, filename)
+        target = await open(header)
+        hash.update(`${text}\n`)
+        continue
+      }
+      if (end !== undefined) throw damaged(`${where} comes after the last one`)
+      const value = safeJsonParse(text)
+      if (isObject(value) && value["end"] === true) {
+        end = value
+        continue
+      }
+      hash.update(`${text}\n`)
+      if (Array.isArray(value)) {
+        if (table === undefined || value.length !== table.columns.length)
+          throw damaged(`${where} has other columns than its table`)
+        batch.push(value.map((one) => decode(one, where)))
+        rows++
+        if (batch.length === BATCH) await flush()
+      } else if (isObject(value)) {
+        await flush()
+        table = readTable(value, target!.tables, filename)
+      } else throw damaged(`${where} is no JSON`)
+    }
+    await flush()
+  } finally {
+    lines.close()
+    input.destroy()
+  }
+  if (header === undefined) readHeader(undefined, filename)
+  if (end === undefined) throw damaged(`"${filename}" has no last line`)
+  if (end["rows"] !== rows || end["sha256"] !== hash.digest("hex"))
+    throw damaged(`"${filename}" is not what was written: its checksum does not fit`)
+  return { header: header!, rows }
+}

@@ -1,0 +1,187 @@
+/** The tables on Postgres, to be read beside an engine, or to be filled. */
+import type { Client } from "pg"
+import { StoreError, ValidationError } from "../../../Errors.ts"
+import type { Value } from "../Program.ts"
+import { checkServer, configOf, loadDriver, settingsOf } from "../Postgres/Driver.ts"
+import { LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
+import { migrations } from "../Postgres/Migrations.ts"
+import type { PostgresOptions } from "../Postgres/Options.ts"
+import { storeError } from "../Postgres/PostgresErrors.ts"
+import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
+
+/** Of one database, and not of what is in it. */
+const ENGINE = "engine"
+
+const BATCH = 500
+/** Most parameters of a statement, of which Postgres takes 65,535. */
+const PARAMETERS = 30_000
+
+const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
+
+const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
+  const { rows } = await client.query(
+    `SELECT table_name AS name, column_name AS column FROM information_schema.columns
+       WHERE table_schema = $1 AND table_name <> '${ENGINE}' ORDER BY table_name COLLATE "C", column_name COLLATE "C"`,
+    [schema]
+  )
+  const tables = new Map<string, Array<string>>()
+  for (const { column, name } of rows) {
+    const columns = tables.get(String(name)) ?? []
+    columns.push(String(column))
+    tables.set(String(name), columns)
+  }
+  return [...tables].map(([name, columns]) => ({ name, columns }))
+}
+
+const identities = async (client: Client, schema: string) =>
+  (
+    await client.query(
+      `SELECT table_name AS name, column_name AS column, pg_get_serial_sequence(format('%I.%I', table_schema, table_name), column_name) AS sequence
+         FROM information_schema.columns WHERE table_schema = $1 AND is_identity = 'YES' ORDER BY table_name`,
+      [schema]
+    )
+  ).rows.map(({ column, name, sequence }) => ({
+    table: String(name),
+    column: String(column),
+    sequence: String(sequence)
+  }))
+
+const withClient = async <A>(
+  options: PostgresOptions,
+  use: (client: Client, settings: ReturnType<typeof settingsOf>) => Promise<A>
+): Promise<A> => {
+  const settings = settingsOf(options)
+  const driver = await loadDriver()
+  const client = new driver.Client({ ...configOf(settings), pipeline: false })
+  // an error of the connection comes to the statement that is sent
+  client.on("error", () => undefined)
+  try {
+    await client.connect()
+    const { rows } = await client.query("SELECT current_setting('server_version_num') AS version")
+    checkServer(Number(rows[0]?.version), settings)
+    return await use(client, settings)
+  } catch (cause) {
+    if (cause instanceof ValidationError) throw cause
+    throw storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+  } finally {
+    await client.end().catch(() => undefined)
+  }
+}
+
+/** Reads all in one snapshot, beside an engine that may be at work. */
+export const readPostgres = <A>(
+  options: PostgresOptions,
+  now: number,
+  use: (source: Source) => Promise<A>
+): Promise<A> =>
+  withClient(options, async (client, { schema, shown }) => {
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    // to write the file may take longer than a transaction of an engine may stand still
+    await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
+    const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${schema}.${ENGINE}`])
+    const engine =
+      there.rows[0]?.there === 1 ? (await client.query("SELECT * FROM engine")).rows[0] : undefined
+    if (engine?.version !== migrations.length) {
+      throw new StoreError(
+        `The tables at ${shown} are ${engine === undefined ? "not there" : `at ${engine.version}`}, and this version reads ${migrations.length}: \`ironflow migrate\` brings them up to date`,
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    const sequences: Record<string, number> = {}
+    for (const { sequence, table } of await identities(client, schema)) {
+      const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
+      if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
+    }
+    const { environments, events, runs, seq } = engine
+    const keys = new Map<string, Array<string>>()
+    const found = await client.query(
+      `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+         JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
+         WHERE n.nspname = $1 AND i.indisprimary ORDER BY array_position(i.indkey, a.attnum)`,
+      [schema]
+    )
+    for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
+    return await use({
+      header: {
+        madeAt: new Date(now).toISOString(),
+        numbers: { environments, events, runs, seq },
+        sequences
+      },
+      tables: await tablesOf(client, schema),
+      async *rows(table) {
+        const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
+        const values = table.name === "meta" ? [ownMeta] : []
+        await client.query(
+          `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
+          values
+        )
+        while (true) {
+          const { rows } = await client.query({ text: `FETCH ${BATCH} FROM rows`, rowMode: "array" })
+          if (rows.length > 0) yield rows as unknown as ReadonlyArray<Values>
+          if (rows.length < BATCH) break
+        }
+        await client.query("CLOSE rows")
+      }
+    })
+  })
+
+/** Fills empty tables from a file, in one transaction. Tables that are not there are made first. */
+export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
+  withClient(options, async (client, settings) => {
+    const { schema, shown } = settings
+    const imported = await fill(filename, async () => {
+      await migrate(await loadDriver(), settings)
+      await client.query("BEGIN")
+      const { rows } = await client.query("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
+        LOCK_CLASS,
+        `hold ${schema}`
+      ])
+      if (rows[0]?.mine !== 1) {
+        throw new StoreError(
+          `The tables at ${shown} are in use by an engine: stop it first, or name another schema`,
+          {
+            code: "STORE_LOCKED"
+          }
+        )
+      }
+      const tables = await tablesOf(client, schema)
+      for (const { name } of tables) {
+        if (name === "meta") continue
+        const found = await client.query(`SELECT 1 FROM ${name} LIMIT 1`)
+        if (found.rows.length === 0) continue
+        throw new ValidationError(
+          `The tables at ${shown} are not empty ("${name}" has rows): an export is imported into empty ones. Name another schema`
+        )
+      }
+      await client.query("DELETE FROM meta")
+      return {
+        tables,
+        write: async ({ columns, name }, rows) => {
+          const most = Math.max(1, Math.floor(PARAMETERS / columns.length))
+          for (let from = 0; from < rows.length; from += most) {
+            const some = rows.slice(from, from + most)
+            let number = 0
+            const places = some.map(() => `(${columns.map(() => `$${++number}`).join(", ")})`).join(", ")
+            await client
+              .query(`INSERT INTO ${name} (${quoted(columns)}) VALUES ${places}`, some.flat().map(sendable))
+              .catch((cause: unknown) => Promise.reject(storeError(`Cannot import rows of "${name}"`, cause)))
+          }
+        }
+      }
+    })
+    const { numbers, sequences } = imported.header
+    await client.query(
+      `UPDATE engine SET holder = NULL, holder_name = NULL, environments = greatest($1, (SELECT coalesce(max(key), 0) FROM environments)),
+         events = greatest($2, (SELECT coalesce(max(position), 0) FROM events)), runs = greatest($3, (SELECT coalesce(max(key), 0) FROM runs)), seq = $4`,
+      [numbers.environments, numbers.events, numbers.runs, numbers.seq]
+    )
+    for (const { column, sequence, table } of await identities(client, schema)) {
+      const { rows } = await client.query(`SELECT coalesce(max("${column}"), 0) AS last FROM ${table}`)
+      const last = Math.max(sequences[table] ?? 0, Number(rows[0]?.last))
+      if (last > 0) await client.query("SELECT setval($1, $2)", [sequence, last])
+    }
+    await client.query("COMMIT")
+    return imported
+  })
+
+const sendable = (value: Value): Value => (value instanceof Uint8Array ? Buffer.from(value) : value)

@@ -1,0 +1,105 @@
+/** A SQLite database as tables and rows, to be read beside its engine, or to be filled. */
+import { StoreError } from "../../../Errors.ts"
+import type { DatabaseSync } from "../NodeSqlite.ts"
+import { migrations } from "../Migrations.ts"
+import { checkOurs, versionOf } from "../SqliteFile.ts"
+import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
+
+/** What has rows of keys that SQLite gives, which are ordered by them elsewhere. */
+const ROWIDS: ReadonlySet<string> = new Set(["kv_entries"])
+
+const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
+  db
+    .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+    .all()
+    .map((row) => {
+      const name = String(row.name)
+      const columns = db
+        .prepare("SELECT name FROM pragma_table_info(?) ORDER BY name")
+        .all(name)
+        .map((column) => String(column.name))
+      return { name, columns: ROWIDS.has(name) ? [...columns, "rowid"].toSorted() : columns }
+    })
+
+const keyOf = (db: DatabaseSync, { columns, name }: Table): ReadonlyArray<string> => {
+  const key = db
+    .prepare("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk")
+    .all(name)
+    .map((column) => String(column.name))
+  return key.length === 0 ? columns : key
+}
+
+const ownNames = ownMeta.map((name) => `'${name}'`).join(", ")
+const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
+const highest = (db: DatabaseSync, sql: string): number =>
+  Number(Object.values(db.prepare(sql).get() ?? {})[0] ?? 0)
+
+/** Rows that are read at once. */
+const BATCH = 500
+
+/** Reads a database in the view that its connection holds. Throws a `StoreError` when its tables are not those of this version. */
+export const readSqlite = (db: DatabaseSync, filename: string, now: number): Source => {
+  checkOurs(db, filename)
+  if (versionOf(db) !== migrations.length) {
+    throw new StoreError(
+      `The tables of "${filename}" are at ${versionOf(db)} and this version reads ${migrations.length}: start the engine of this version on it once`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  const sequences = db.prepare("SELECT name, seq FROM sqlite_sequence ORDER BY name").all()
+  return {
+    header: {
+      madeAt: new Date(now).toISOString(),
+      numbers: {
+        environments: highest(db, "SELECT max(key) FROM environments"),
+        events: highest(db, "SELECT max(position) FROM events"),
+        runs: highest(db, "SELECT max(key) FROM runs"),
+        seq: highest(db, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'seq'")
+      },
+      sequences: Object.fromEntries(sequences.map(({ name, seq }) => [String(name), Number(seq)]))
+    },
+    tables: tablesOf(db),
+    *rows(table) {
+      const own = table.name === "meta" ? ` WHERE name NOT IN (${ownNames})` : ""
+      const statement = db.prepare(
+        `SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keyOf(db, table))}`
+      )
+      let batch: Array<Values> = []
+      for (const row of statement.iterate()) {
+        batch.push(table.columns.map((name) => row[name] ?? null))
+        if (batch.length < BATCH) continue
+        yield batch
+        batch = []
+      }
+      if (batch.length > 0) yield batch
+    }
+  }
+}
+
+/** Fills a database that has the tables of this version, within the transaction of its connection. */
+export const writeSqlite = (db: DatabaseSync): Target => {
+  const tables = tablesOf(db)
+  for (const { name } of tables) db.exec(`DELETE FROM ${name}`)
+  return {
+    tables,
+    write: ({ columns, name }, rows) => {
+      const insert = db.prepare(
+        `INSERT INTO ${name} (${quoted(columns)}) VALUES (${columns.map(() => "?").join(", ")})`
+      )
+      for (const row of rows) insert.run(...row)
+    }
+  }
+}
+
+/** The numbers to go on after. */
+export const writeNumbers = (db: DatabaseSync, { numbers, sequences }: Header): void => {
+  db.prepare("INSERT INTO meta (name, value) VALUES ('seq', ?)").run(numbers.seq)
+  for (const { name } of db
+    .prepare("SELECT name FROM sqlite_schema WHERE sql LIKE '%AUTOINCREMENT%'")
+    .all()) {
+    const last = sequences[String(name)]
+    if (last === undefined) continue
+    db.prepare("DELETE FROM sqlite_sequence WHERE name = ?").run(name ?? null)
+    db.prepare("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").run(name ?? null, last)
+  }
+}

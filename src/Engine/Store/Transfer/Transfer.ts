@@ -1,0 +1,151 @@
+/** `ironflow export` and `ironflow import`: all that one store has, into another one that is empty. */
+import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { type StoreError, ValidationError } from "../../../Errors.ts"
+import { DEFAULT_MODE, makeFile, refuseFolder } from "../Files.ts"
+import { DatabaseSync } from "../NodeSqlite.ts"
+import type { PostgresOptions } from "../Postgres/Options.ts"
+import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "../PutFile.ts"
+import { storeError } from "../SqliteErrors.ts"
+import { migrate } from "../SqliteFile.ts"
+import { fill, linesOf, type Source } from "./Format.ts"
+import { readSqlite, writeNumbers, writeSqlite } from "./SqliteTables.ts"
+
+/** A database file, or a database on Postgres. */
+export type Place = { readonly filename: string } | { readonly database: PostgresOptions }
+
+export interface Transferred {
+  /** ISO string of the moment whose state it is. */
+  readonly madeAt: string
+  readonly rows: number
+  readonly bytes: number
+}
+
+const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, StoreError | ValidationError> =>
+  Effect.tryPromise({
+    try: run,
+    catch: (cause) => (cause instanceof ValidationError ? cause : storeError(what, cause))
+  })
+
+/**
+ * Writes all that is in a store at this moment to a new file, which only the user of the process may read; its engine may go on.
+ * Fails with `ValidationError` when there is such a file, or no such database, with `StoreError` when one of them cannot be used:
+ * then nothing is left of the file.
+ */
+export const exportStore = (
+  from: Place,
+  filename: string
+): Effect.Effect<Transferred, StoreError | ValidationError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.uninterruptible(
+      attempt(`Cannot write the export "${filename}"`, () => writeExport(from, filename, now))
+    )
+  )
+
+const writeExport = async (from: Place, filename: string, now: number): Promise<Transferred> => {
+  checkNew(filename, "export")
+  removeLeftovers(filename)
+  const partial = partialName(filename)
+  try {
+    makeFile(partial, DEFAULT_MODE)
+    const written = await withSource(from, now, (source) => writeLines(source, partial))
+    await putNew(partial, filename)
+    return { ...written, bytes: statSync(filename).size }
+  } finally {
+    removePartial(partial)
+  }
+}
+
+const checkNew = (filename: string, what: string): void => {
+  if (filename.trim() === "") throw new ValidationError(`The name of the ${what} must not be empty or blank`)
+  refuseFolder(filename)
+  refuseExisting(filename)
+}
+
+const withSource = async <A>(from: Place, now: number, use: (source: Source) => Promise<A>): Promise<A> => {
+  if ("database" in from) {
+    const { readPostgres } = await import("./PostgresTables.ts")
+    return readPostgres(from.database, now, use)
+  }
+  const { filename } = from
+  refuseFolder(filename)
+  if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
+  const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
+  try {
+    // one view, whatever is committed meanwhile
+    db.exec("BEGIN")
+    return await use(readSqlite(db, filename, now))
+  } finally {
+    db.close()
+  }
+}
+
+const writeLines = async (source: Source, file: string) => {
+  const descriptor = openSync(file, "w", DEFAULT_MODE)
+  let rows = 0
+  try {
+    const counted: Source = {
+      ...source,
+      async *rows(table) {
+        for await (const some of source.rows(table)) {
+          rows += some.length
+          yield some
+        }
+      }
+    }
+    for await (const text of linesOf(counted)) {
+      const bytes = Buffer.from(text)
+      for (let at = 0; at < bytes.length;) at += writeSync(descriptor, bytes, at)
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+  return { madeAt: source.header.madeAt, rows }
+}
+
+/**
+ * Fills an empty store from a file that {@link exportStore} has written, whole or not at all: a database file that is not there yet, or
+ * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on it goes on with the
+ * runs. Fails with `ValidationError` for a store that is not empty and a file that is no export, with `StoreError` for one that is
+ * damaged or of a newer version.
+ */
+export const importStore = (
+  filename: string,
+  to: Place
+): Effect.Effect<Transferred, StoreError | ValidationError> =>
+  Effect.uninterruptible(attempt(`Cannot import "${filename}"`, () => readExport(filename, to)))
+
+const readExport = async (filename: string, to: Place): Promise<Transferred> => {
+  const stat = statSync(filename, { throwIfNoEntry: false })
+  if (stat?.isFile() !== true) throw new ValidationError(`There is no file "${filename}"`)
+  const { header, rows } = await ("database" in to
+    ? import("./PostgresTables.ts").then(({ writePostgres }) => writePostgres(to.database, filename))
+    : fillFile(filename, to.filename))
+  return { madeAt: header.madeAt, rows, bytes: stat.size }
+}
+
+const fillFile = async (filename: string, target: string) => {
+  checkNew(target, "database")
+  removeLeftovers(target)
+  const partial = partialName(target)
+  let db: DatabaseSync | undefined
+  try {
+    makeFile(partial, DEFAULT_MODE)
+    const made = (db = new DatabaseSync(partial))
+    // it is nothing before it is whole
+    made.exec("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+    migrate(made)
+    made.exec("BEGIN")
+    const imported = await fill(filename, () => Promise.resolve(writeSqlite(made)))
+    writeNumbers(made, imported.header)
+    made.exec("COMMIT")
+    made.close()
+    db = undefined
+    await putNew(partial, target)
+    return imported
+  } finally {
+    db?.close()
+    removePartial(partial)
+  }
+}

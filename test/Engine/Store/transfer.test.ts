@@ -1,0 +1,247 @@
+/** All that an engine has goes from a file to Postgres and back, and its runs go on there. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { createFunction } from "@ironflow/node"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import * as Effect from "effect/Effect"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { exportStore, importStore, type Place } from "../../../src/Engine/Store/Transfer/Transfer.ts"
+import { isIronflowError } from "../../../src/Errors.ts"
+import { runSql } from "../../postgres/Schemas.ts"
+import { sharedUrl } from "../../postgres/Server.ts"
+
+const functions = [
+  createFunction({ id: "approval", triggers: [{ event: "approval.wanted" }] }, async ({ step }) => {
+    const asked = await step.run("ask", () => ({ asked: "Ann", at: new Date(0) }))
+    const { data } = await step.waitForEvent("approval", {
+      event: "order.approved",
+      match: "data.orderId",
+      timeout: "1h"
+    })
+    return { asked, by: data.by }
+  }),
+  createFunction({ id: "napper", triggers: [{ event: "nap.wanted" }] }, async ({ step }) => {
+    await step.sleep("nap", "30d")
+  }),
+  createFunction({ id: "parent", triggers: [{ event: "parent.wanted" }] }, async ({ step }) =>
+    step.invoke("napper", {})
+  ),
+  createFunction(
+    { id: "failing", triggers: [{ event: "fail.wanted" }], retry: { maxAttempts: 1 } },
+    async () => {
+      throw new Error("the bank is down ✗ 🦊")
+    }
+  )
+]
+
+const schema = `transfer_${process.pid}`
+let folder: string
+let postgres: Place
+const pathOf = (name: string): string => join(folder, name)
+const run = <A, E>(effect: Effect.Effect<A, E>): Promise<A> => Effect.runPromise(effect)
+const failure = async (effect: Effect.Effect<unknown, unknown>): Promise<string> => {
+  const error = await Effect.runPromise(Effect.flip(effect))
+  return isIronflowError(error) ? `${error.code}: ${error.message}` : String(error)
+}
+/** The lines of tables and rows. */
+const linesOf = (name: string): ReadonlyArray<string> =>
+  readFileSync(pathOf(name), "utf8").trim().split("\n").slice(1, -1)
+
+let waiting: string
+const fillUp = async (engine: IronflowEngine): Promise<void> => {
+  const { client } = engine
+  const [first] = (await client.emit("approval.wanted", { orderId: "o-1" })).runIds
+  waiting = first!
+  await client.emit("nap.wanted", {})
+  await client.emit("parent.wanted", {})
+  for (const id of (await client.emit("fail.wanted", { text: "ü" })).runIds) {
+    await client.waitForRun(id).catch(() => undefined)
+  }
+  while ((await client.explain(waiting)).code !== "WAITING_FOR_EVENT") await new Promise(setImmediate)
+  await client.emit("order.placed", { amount: 12.5 }, { idempotencyKey: "once" })
+  await client.streams.append("order-1", { name: "item.added", data: { sku: "A" }, entityType: "order" })
+  await client.kv().createBucket({ name: "carts", history: 3 })
+  const carts = client.kv().bucket("carts")
+  await carts.put("c-1", { items: [1, 2] })
+  await carts.put("c-1", new Uint8Array([0, 1, 255]))
+  await carts.put("empty", new Uint8Array(0))
+  await client.publish("news", { headline: "Opened" })
+  await engine.secrets.set("STRIPE_KEY", "sk_live_1")
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "ironflow-transfer-"))
+  postgres = { database: { url: await sharedUrl(), schema } }
+  const engine = await startEngine({
+    filename: pathOf("first.db"),
+    functions,
+    masterKey: "ab".repeat(32),
+    logger: false
+  })
+  await fillUp(engine)
+  // while it runs
+  await run(exportStore({ filename: pathOf("first.db") }, pathOf("running.jsonl")))
+  await engine.close()
+  await run(exportStore({ filename: pathOf("first.db") }, pathOf("first.jsonl")))
+}, 60_000)
+afterAll(async () => {
+  await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE; DROP SCHEMA IF EXISTS ${schema}_running CASCADE`)
+  rmSync(folder, { recursive: true })
+})
+
+const sorted = (rows: ReadonlyArray<unknown>): ReadonlyArray<unknown> =>
+  rows
+    .map((row) => [JSON.stringify(row), row] as const)
+    .toSorted(([one], [other]) => (one < other ? -1 : 1))
+    .map(([, row]) => row)
+
+const rowsOf = (name: string): { readonly [table: string]: ReadonlyArray<unknown> } => {
+  const db = new DatabaseSync(pathOf(name), { readOnly: true })
+  const tables = db
+    .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    .all()
+    .map((row) => String(row.name))
+  const all = Object.fromEntries(
+    tables.map((table) => [table, sorted(db.prepare(`SELECT * FROM ${table}`).all())])
+  )
+  db.close()
+  return all
+}
+
+describe("an export", () => {
+  it("goes to Postgres and back to a file, where every row is as it was", { timeout: 60_000 }, async () => {
+    const there = await run(importStore(pathOf("first.jsonl"), postgres))
+    const fromPostgres = await run(exportStore(postgres, pathOf("second.jsonl")))
+    await run(importStore(pathOf("second.jsonl"), { filename: pathOf("third.db") }))
+    await run(exportStore({ filename: pathOf("third.db") }, pathOf("third.jsonl")))
+
+    assert.isAbove(there.rows, 30)
+    assert.strictEqual(fromPostgres.rows, there.rows)
+    assert.deepStrictEqual(linesOf("second.jsonl"), linesOf("first.jsonl"))
+    assert.deepStrictEqual(linesOf("third.jsonl"), linesOf("first.jsonl"))
+    assert.deepStrictEqual(rowsOf("third.db"), rowsOf("first.db"))
+    assert.strictEqual(statSync(pathOf("third.db")).mode & 0o777, 0o600)
+    assert.strictEqual(statSync(pathOf("first.jsonl")).mode & 0o777, 0o600)
+  })
+
+  it(
+    "of an engine that runs goes on elsewhere, with its runs and its numbers",
+    { timeout: 60_000 },
+    async () => {
+      const database = { url: await sharedUrl(), schema: `${schema}_running` }
+      await run(importStore(pathOf("running.jsonl"), { database }))
+      const engine = await startEngine({
+        databaseUrl: database.url,
+        databaseSchema: database.schema,
+        functions,
+        masterKey: "ab".repeat(32),
+        logger: false
+      })
+      try {
+        const { client } = engine
+        await client.emit("order.approved", { orderId: "o-1", by: "Bob" })
+        const ended = await client.waitForRun(waiting)
+        const bytes = await client.kv().bucket("carts").get("c-1")
+        const again = await client.emit("order.placed", { amount: 12.5 }, { idempotencyKey: "once" })
+        const { runs } = await client.listRuns({ status: "waiting" })
+        // what is new gets numbers that nothing has
+        await client.kv().createBucket({ name: "more" })
+        await client.emit("nap.wanted", {})
+
+        assert.include(ended.output as object, { by: "Bob" })
+        assert.deepStrictEqual(new Uint8Array(bytes.value as Uint8Array), new Uint8Array([0, 1, 255]))
+        assert.lengthOf(again.runIds, 0)
+        assert.deepStrictEqual(runs.map(({ functionId }) => functionId).toSorted(), [
+          "napper",
+          "napper",
+          "parent"
+        ])
+        assert.deepStrictEqual(
+          (await engine.secrets.list()).map(({ name }) => name),
+          ["STRIPE_KEY"]
+        )
+      } finally {
+        await engine.close()
+      }
+    }
+  )
+})
+
+describe("an import", () => {
+  const into = (name: string, target = "refused.db") =>
+    failure(importStore(pathOf(name), { filename: pathOf(target) }))
+  const write = (name: string, change: (text: string) => string): string => {
+    writeFileSync(pathOf(name), change(readFileSync(pathOf("first.jsonl"), "utf8")))
+    return name
+  }
+
+  it("takes nothing that was changed, cut, or is no export, and leaves nothing behind", async () => {
+    const changed = write("changed.jsonl", (text) => text.replace("o-1", "o-2"))
+    const cut = write("cut.jsonl", (text) => text.slice(0, text.length / 2))
+    const line = write("line.jsonl", (text) =>
+      text
+        .split("\n")
+        .filter((_, i) => i !== 5)
+        .join("\n")
+    )
+    const newer = write("newer.jsonl", (text) => text.replace('"format":1', '"format":2'))
+    const other = write("other.jsonl", (text) => text.replace('{"table":"access_log"', '{"table":"gremlins"'))
+    writeFileSync(pathOf("letter.jsonl"), "Dear Ann\n")
+
+    assert.match(await into(changed), /^STORE_CORRUPT: .* checksum does not fit/)
+    assert.match(await into(cut), /^STORE_CORRUPT: /)
+    assert.match(await into(line), /^STORE_CORRUPT: /)
+    assert.match(await into(newer), /^STORE_UNAVAILABLE: .* newer version/)
+    assert.match(await into(other), /^STORE_UNAVAILABLE: .*a table "gremlins"/)
+    assert.match(await into("letter.jsonl"), /^VALIDATION_ERROR: .* is no export/)
+    assert.match(await into("nowhere.jsonl"), /^VALIDATION_ERROR: There is no file/)
+    assert.match(await into("first.jsonl", "first.db"), /^VALIDATION_ERROR: .*exists/)
+    assert.deepStrictEqual(
+      readdirSync(folder).filter((name) => /partial|refused/.test(name)),
+      []
+    )
+  })
+
+  it("takes nothing into tables that have rows, or that an engine uses", { timeout: 60_000 }, async () => {
+    assert.match(
+      await failure(importStore(pathOf("first.jsonl"), postgres)),
+      /^VALIDATION_ERROR: .*not empty/
+    )
+    const database = { url: await sharedUrl(), schema: `${schema}_running` }
+    const engine = await startEngine({
+      databaseUrl: database.url,
+      databaseSchema: database.schema,
+      logger: false
+    })
+    try {
+      assert.match(await failure(importStore(pathOf("first.jsonl"), { database })), /^STORE_LOCKED: /)
+    } finally {
+      await engine.close()
+    }
+  })
+
+  it("into Postgres of what was changed leaves its tables empty", { timeout: 60_000 }, async () => {
+    const database = { url: await sharedUrl(), schema: `${schema}_cut` }
+    try {
+      assert.match(await failure(importStore(pathOf("cut.jsonl"), { database })), /^STORE_CORRUPT: /)
+      const [runs] = await runSql("SELECT count(*) AS n FROM events", database.schema)
+      assert.strictEqual(Number(runs?.n), 0)
+      await run(importStore(pathOf("first.jsonl"), { database }))
+    } finally {
+      await runSql(`DROP SCHEMA IF EXISTS ${database.schema} CASCADE`)
+    }
+  })
+
+  it("is of what there is: an export of no database is refused", async () => {
+    assert.match(
+      await failure(exportStore({ filename: pathOf("nowhere.db") }, pathOf("x.jsonl"))),
+      /^VALIDATION_ERROR: There is no database/
+    )
+    assert.match(
+      await failure(exportStore({ filename: pathOf("first.db") }, pathOf("first.jsonl"))),
+      /^VALIDATION_ERROR: .*exists/
+    )
+  })
+})
