@@ -271,7 +271,10 @@ describe("toRegistration", () => {
       actorKey: "event.data.customerId",
       recording: true,
       recordingRetention: "30d",
-      metadata: { requires: { region: "eu" } }
+      metadata: { requires: { region: "eu" } },
+      version: "2",
+      versioning: "pin",
+      keepRuns: { completed: 3_600_000, failed: "forever", cancelled: 60_000 }
     })
   })
 
