@@ -50,6 +50,9 @@ const full = {
   stepTimeout: "30s",
   recording: true,
   recordingRetention: "30d",
+  version: "2",
+  versioning: "pin",
+  keepRuns: { completed: "1h", failed: "forever", cancelled: 60_000 },
   metadata: { requires: { region: "eu" } }
 } satisfies FunctionConfig<typeof Order>
 
@@ -150,6 +153,14 @@ describe("createFunction", () => {
       "a step timeout of zero",
       { stepTimeout: "0s" },
       /`stepTimeout` of function "f": "0s" is not a positive/
+    ],
+    ["a version of nothing", { version: " " }, /`version` must be a string of at most 256 characters/],
+    ["an unknown versioning", { versioning: "some" }, /`versioning` must be "latest" or "pin", got "some"/],
+    ["no time to keep", { keepRuns: "soon" }, /`keepRuns`/],
+    [
+      "a way to end that is none",
+      { keepRuns: { done: "1d" } },
+      /has "done", which is no way in which a run ends: use completed, failed, cancelled/
     ],
     ["an unknown retention", { recordingRetention: "1y" }, /one of "7d", "30d", "90d", "forever", got "1y"/],
     [
@@ -260,7 +271,10 @@ describe("toRegistration", () => {
       actorKey: "event.data.customerId",
       recording: true,
       recordingRetention: "30d",
-      metadata: { requires: { region: "eu" } }
+      metadata: { requires: { region: "eu" } },
+      version: "2",
+      versioning: "pin",
+      keepRuns: { completed: 3_600_000, failed: "forever", cancelled: 60_000 }
     })
   })
 

@@ -135,10 +135,11 @@ const drain = clientCommand("drain", {
     const shown = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
     )
+    const unfinished = old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
     const said =
       old.length === 0
         ? "No unfinished run belongs to an old version."
-        : `${old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)} unfinished runs belong to old versions. ` +
+        : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
           "Those of a version without a worker wait: start one, or move them with `ironflow runs move RUN`."
     return shown.length === 0
       ? said

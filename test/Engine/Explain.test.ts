@@ -444,6 +444,61 @@ const cases: ReadonlyArray<Case> = [
     details: { functionId: "charge", liveWorkers: ["worker-1"], ...since }
   },
   {
+    title: "a new run of a function that is paused, whatever workers there are",
+    situation: situation("pending", {
+      ...ready,
+      functionPaused: { at: NOW - 2000, by: "ada", reason: "the bank is down" }
+    }),
+    workers: [],
+    code: "FUNCTION_PAUSED",
+    message: `Function "charge" is paused since ${at(NOW - 2000)}, by ada: the bank is down. Its new runs begin when it is resumed with resumeFunction.`,
+    details: {
+      functionId: "charge",
+      pausedAt: at(NOW - 2000),
+      pausedBy: "ada",
+      reason: "the bank is down",
+      ...since
+    }
+  },
+  {
+    title: "a run that has begun, of a function that is paused",
+    situation: situation("waiting", {
+      ...ready,
+      run: { startedAt: at(0) },
+      functionPaused: { at: NOW - 2000, by: "ada" }
+    }),
+    workers: [],
+    code: "NO_WORKER",
+    message: 'No live worker has function "charge": start one that registers it.',
+    details: { functionId: "charge", liveWorkers: [], ...since }
+  },
+  {
+    title: "a run that is pinned to a version that no worker has",
+    situation: situation("waiting", { ...ready, pin: { version: "0", hasBegun: true } }),
+    workers: [worker("worker-1")],
+    code: "NO_WORKER_OF_VERSION",
+    message:
+      'It began with version "0" of function "charge" and is pinned to that, and no live worker has it (worker-1 has "1"): ' +
+      'start a worker with version "0", or move the run to the latest version with moveRun.',
+    details: {
+      functionId: "charge",
+      codeVersion: "0",
+      workers: [{ id: "worker-1", codeVersion: "1" }],
+      ...since
+    }
+  },
+  {
+    title: "a run that none has begun, where the workers of the latest version are busy",
+    situation: situation("pending", { ...ready, pin: { version: "2", hasBegun: false } }),
+    workers: [
+      worker("worker-1"),
+      worker("worker-2", { codeVersions: new Map([["charge", "2"]]), activeJobs: 10 })
+    ],
+    code: "NO_CAPACITY",
+    message: 'Every worker with function "charge" is busy: worker-2 (10 of 10).',
+    details: { workers: [{ id: "worker-2", activeJobs: 10, maxConcurrentJobs: 10 }], ...since }
+  },
+  {
     title: "a ready run without a worker that has the labels",
     situation: situation("pending", {
       ...ready,

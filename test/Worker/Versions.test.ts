@@ -87,6 +87,24 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopTwo()
   })
 
+  it("an old one that is started again does not become the latest while a new one is there", async () => {
+    await using shop = await open()
+    const { client } = shop
+    const latest = async () => (await client.listFunctions())[0]?.codeVersion
+    const stopOne = await startWorker(shop, "1")
+    const stopTwo = await startWorker(shop, "2")
+    await stopOne()
+    const stopAgain = await startWorker(shop, "1")
+    assert.strictEqual(await latest(), "2")
+    await stopTwo()
+    const runId = await place(client, "o-1")
+    assert.strictEqual((await client.getRun(runId)).codeVersion, "1")
+    await stopAgain()
+    const stopThird = await startWorker(shop, "1")
+    assert.strictEqual(await latest(), "1")
+    await stopThird()
+  })
+
   it("a function is paused, and its runs begin when it is resumed; one is run by hand, and forked", async () => {
     await using shop = await open()
     const { client } = shop

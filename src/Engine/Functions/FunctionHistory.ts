@@ -7,7 +7,7 @@ import { codeVersionOf } from "../../Versioning.ts"
 import { all, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { pinnedRuns } from "./Pins.ts"
+import { type Pinned, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
 /** Versions of a function that are kept. */
@@ -91,7 +91,11 @@ export function* knownVersions(functionKey: number): Program<ReadonlyArray<strin
 /** The unfinished runs of a function by the version that they are pinned to, that of the latest code among them. */
 export const countPinned = inEnvironment(
   "countPinned",
-  function* (tx: Transaction, environment: string, id: string) {
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string
+  ): Program<{ readonly latest: string; readonly pinned: ReadonlyArray<Pinned> } | undefined> {
     const fn = registryOf(tx).get(environment, id)
     if (fn === undefined) return undefined
     return { latest: codeVersionOf(fn.registration), pinned: yield* pinnedRuns(fn) }

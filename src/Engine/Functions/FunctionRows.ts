@@ -17,7 +17,7 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
-import { keepHistory } from "./FunctionHistory.ts"
+import { keepHistory, knownVersions } from "./FunctionHistory.ts"
 import { beginPinning } from "./Pins.ts"
 import { pauseIn } from "./FunctionPause.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
@@ -57,8 +57,9 @@ const REGISTER_FUNCTIONS_5 = statement(
 
 /**
  * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when
- * the program that has them was started: what a program that was started later has registered stands. Returns the ids of
- * those that stand.
+ * the program that has them was started: what a program that was started later has registered stands. `live` are ids of functions
+ * whose latest version a worker has now: of those that pin runs an earlier version that comes back does not take its place. Returns the
+ * ids of those that stand.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -66,7 +67,8 @@ export const registerFunctions = acrossEnvironments(
     tx: Transaction,
     environmentName: string,
     registrations: ReadonlyArray<FunctionRegistration>,
-    startedAt?: number
+    startedAt?: number,
+    live: ReadonlyArray<string> = []
   ): Program<ReadonlyArray<string>> {
     const environment = tx.environment(environmentName)
     const now = tx.now()
@@ -103,7 +105,10 @@ export const registerFunctions = acrossEnvironments(
           yield* write(REGISTER_FUNCTIONS_3, key)
         }
         if (known.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
-          if (since < Number(known.since) && !deleted) {
+          const isOlder =
+            since < Number(known.since) ||
+            (isPinning && live.includes(registration.id) && (yield* isEarlierVersion(tx, key, registration)))
+          if (isOlder && !deleted) {
             standing.push(registration.id)
             continue
           }
@@ -135,6 +140,17 @@ export const registerFunctions = acrossEnvironments(
   },
   () => "register functions"
 )
+
+/** Whether the code is that of a version before the one that is registered now. */
+function* isEarlierVersion(
+  tx: Transaction,
+  key: number,
+  registration: FunctionRegistration
+): Program<boolean> {
+  const now = registryOf(tx).byKey(key)?.registration
+  const version = codeVersionOf(registration)
+  return now !== undefined && codeVersionOf(now) !== version && (yield* knownVersions(key)).includes(version)
+}
 
 const STORED_REGISTRATION = statement(
   "FunctionRows.storedRegistration",

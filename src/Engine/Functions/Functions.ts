@@ -33,12 +33,14 @@ export interface FunctionsService {
   ) => Effect.Effect<void, ValidationError | StoreError>
   /**
    * Stores the functions of a program that was started at `startedAt`, which have been checked, and waits for nobody. What a program
-   * that was started later has registered stands; returns the ids of those.
+   * that was started later has registered stands, and so does the latest version of a function that pins runs, where it is among `live`;
+   * returns the ids of those.
    */
   readonly put: (
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>,
-    startedAt: number | undefined
+    startedAt: number | undefined,
+    live?: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Throws `ValidationError` for functions that are not acceptable, or would be too many, or too large, in their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
@@ -181,22 +183,24 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       checkRegistrations(registrations)
       known.checkRoom(environment, registrations)
     }
-    const put: FunctionsService["put"] = (environment, registrations, startedAt) =>
-      Effect.tap(store.write(FunctionRows.registerFunctions(environment, registrations, startedAt)), () =>
-        Effect.sync(() => {
-          for (const { id, name } of registrations) {
-            system.announce(
-              environment,
-              `system.function.${id}.registered`,
-              () => ({ id, name }),
-              undefined,
-              {
-                action: "function:read",
-                resource: `function:${id}`
-              }
-            )
-          }
-        })
+    const put: FunctionsService["put"] = (environment, registrations, startedAt, live) =>
+      Effect.tap(
+        store.write(FunctionRows.registerFunctions(environment, registrations, startedAt, live)),
+        () =>
+          Effect.sync(() => {
+            for (const { id, name } of registrations) {
+              system.announce(
+                environment,
+                `system.function.${id}.registered`,
+                () => ({ id, name }),
+                undefined,
+                {
+                  action: "function:read",
+                  resource: `function:${id}`
+                }
+              )
+            }
+          })
       )
     const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
     const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))

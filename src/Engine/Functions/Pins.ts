@@ -32,7 +32,7 @@ const PINNED = statement(
 )
 const ID_OF = statement("Pins.idOf", "SELECT id FROM runs WHERE key = ?")
 
-interface Pinned {
+export interface Pinned {
   readonly codeVersion: string
   readonly liveRuns: number
   readonly oldestRunId?: string

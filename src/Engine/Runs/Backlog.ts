@@ -40,7 +40,8 @@ const END_OF_SLICE = statement(
 
 const READY = statement(
   "Backlog.ready",
-  `SELECT function, count(*) AS n, min(ready_at) AS oldest FROM runs
+  `SELECT function, count(*) AS n, min(ready_at) AS oldest, count(started_at) AS begun,
+       min(CASE WHEN started_at IS NULL THEN NULL ELSE ready_at END) AS oldest_begun FROM runs
      WHERE ended_at IS NULL AND key >= ? AND key < ? AND +ready_at IS NOT NULL GROUP BY function`
 )
 
@@ -82,14 +83,16 @@ const readSlice = acrossEnvironments(
 
 const readyOf = (tx: Transaction, row: Row): ReadonlyArray<ReadyRuns> => {
   const fn = registryOf(tx).byKey(Number(row.function))
-  return fn === undefined
+  // new runs of a function that is paused wait for somebody, and for no worker
+  const [count, oldest] = fn?.paused === undefined ? [row.n, row.oldest] : [row.begun, row.oldest_begun]
+  return fn === undefined || Number(count) === 0
     ? []
     : [
         {
           environment: fn.environment,
           functionId: fn.registration.id,
-          count: Number(row.n),
-          oldestAt: Number(row.oldest)
+          count: Number(count),
+          oldestAt: Number(oldest)
         }
       ]
 }

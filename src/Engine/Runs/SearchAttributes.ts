@@ -69,7 +69,7 @@ const FAR = statement(
 )
 const WITHIN = statement(
   "SearchAttributes.within",
-  `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.system_event, r.created_at AS run_created_at, e.* FROM runs r
+  `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.fork_data, r.system_event, r.created_at AS run_created_at, e.* FROM runs r
      LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
 )
 
@@ -144,7 +144,7 @@ function* fillBelow(fn: number, path: string, from: number): Program<number> {
 
 const eventOf = (row: Row): EventView =>
   row.run_input === null && row.id !== null
-    ? viewOfRow(row)
+    ? viewOfRow(row.fork_data === null ? row : { ...row, data: row.fork_data! })
     : invocationView(
         String(row.run_id),
         String(row.run_input ?? "null"),

@@ -291,11 +291,15 @@ const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
 const creditOf = (takers: ReadonlyArray<Taker>): number =>
   takers.reduce((sum, taker) => sum + taker.credit, 0)
 
+/** Of a function that is paused nothing is looked for by its key: what has begun is found by an index of its own. */
+const keyIn = (fn: RegisteredFunction): string =>
+  fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
+
 /** The first concurrency key after another one, in a function or in what of it has begun. */
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
-    `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND concurrency_key ${condition} ORDER BY concurrency_key LIMIT 1`
+    `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND ${keyIn(fn)} ${condition} ORDER BY ${keyIn(fn)} LIMIT 1`
   )
 
 const HELD_OF_KEY = statement(
@@ -328,7 +332,7 @@ function* claimLimited(
     const held = yield* get(HELD_OF_KEY, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
-    const claimed = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key = ?", [after], room)
+    const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
     // the end of a lease of its own key is not what they wait for
     if (claimed === "some are held back") heldBack = true
   }

@@ -101,6 +101,19 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
+  /** Functions that pin runs, and whose latest version a worker has, another one than that with the id. */
+  withLatest(environment: string, except: string): ReadonlyArray<string> {
+    const ids = this.#of(environment)
+      .filter(({ pins, registration }) => pins && registration.workerId !== except)
+      .flatMap(({ functions }) =>
+        [...functions].flatMap(([id, version]) => {
+          const latest = this.#functions.find(environment, id)
+          return latest?.versioning === "pin" && codeVersionOf(latest) === version ? [id] : []
+        })
+      )
+    return [...new Set(ids)]
+  }
+
   /** Those of an environment, as lists show them. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return this.#of(environment).map(infoOf)

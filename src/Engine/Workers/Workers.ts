@@ -103,12 +103,16 @@ export const layer: Layer.Layer<
     // another one may have come while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
     const register = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
-      Effect.flatMap(functions.put(environment, all, startedAt), (standing) =>
-        standing.length === 0
-          ? Effect.void
-          : Effect.logInfo(
-              `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
-            )
+      Effect.flatMap(
+        Effect.suspend(() =>
+          functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
+        ),
+        (standing) =>
+          standing.length === 0
+            ? Effect.void
+            : Effect.logInfo(
+                `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest one; that one stands`
+              )
       )
 
     const connect: WorkersService["connect"] = (registration, handlers) =>

@@ -13,7 +13,7 @@ import { isTerminal, runStatuses } from "../../../src/RunStatus.ts"
 const table = `
                    pending    running       waiting    compensating  paused        completed  failed   cancelled
 claimed            running    -             running    compensating  -             -          -        -
-outgrown           -          -             failed     failed        -             -          -        -
+outgrown           failed     -             failed     failed        -             -          -        -
 completed          -          completed     -          -             -             -          -        -
 failed             -          failed        -          failed        -             -          -        -
 compensationBegan  -          compensating  -          compensating  -             -          -        -

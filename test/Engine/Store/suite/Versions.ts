@@ -3,6 +3,7 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
 import * as FunctionHistory from "../../../../src/Engine/Functions/FunctionHistory.ts"
+import { getFunction, registerFunctions } from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
 import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
@@ -148,6 +149,22 @@ export const versionsSuite = (test: ShopTest): void => {
       const claims = yield* shop.store.write(Claims.claimRuns(environment, [one]))
       assert.strictEqual(claims.length, 1)
       assert.strictEqual((yield* shop.run(claims[0]!.job.runId)).codeVersion, "1")
+    })
+
+    test("an earlier version that comes back does not take the place of one that is live", function* (shop) {
+      yield* shop.register(version("1"))
+      yield* shop.register(version("2"))
+      const register = (fn: ReturnType<typeof version>, live: ReadonlyArray<string>) =>
+        shop.store.write(registerFunctions(environment, [fn], 10, live))
+      const latest = () =>
+        Effect.map(shop.store.read(getFunction(environment, "charge")), (fn) => fn?.codeVersion)
+      assert.deepStrictEqual(yield* register(version("1"), ["charge"]), ["charge"])
+      assert.strictEqual(yield* latest(), "2")
+      assert.deepStrictEqual(yield* register(version("3"), ["charge"]), [])
+      assert.strictEqual(yield* latest(), "3")
+      // nobody has the latest any more: that is a rollback
+      assert.deepStrictEqual(yield* register(version("1"), []), [])
+      assert.strictEqual(yield* latest(), "1")
     })
 
     test("limits hold over all versions", function* (shop) {

@@ -1,0 +1,106 @@
+/** Two versions of a worker side by side, each a process of its own, one of which is killed; and the commands that steer functions. */
+import { afterAll, assert, beforeAll, expect, it, vi } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const functions = `
+import { createFunction } from "@ironflow/node"
+const version = process.env.VERSION ?? "1"
+export const pack = createFunction(
+  { id: "pack", version, versioning: "pin", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    const begun = await step.run("begin", () => version)
+    await step.waitForEvent("paid", { event: "order.paid", match: "data.orderId", timeout: "1d" })
+    return step.run("end", () => [begun, version])
+  }
+)
+export const nightly = createFunction({ id: "nightly", triggers: [{ cron: "0 3 * * *" }] }, ({ event }) => event.data)
+`
+const terminal = new Terminal({ "functions.ts": functions })
+let env: { readonly IRONFLOW_SERVER_URL: string }
+
+const ironflow = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
+const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const startWorker = async (version: string) => {
+  const worker = terminal.start(["worker", "functions.ts", "--worker-id", `w-${version}`], {
+    env: { ...env, VERSION: version }
+  })
+  await worker.until(`Worker w-${version} runs`)
+  return worker
+}
+const reaches = (runId: string, code: string) =>
+  vi.waitFor(async () => assert.strictEqual((await json("runs", "why", runId)).code, code), {
+    timeout: 40_000,
+    interval: 200
+  })
+const ends = async (runId: string) => {
+  await vi.waitFor(async () => assert.strictEqual((await json("runs", "get", runId)).status, "completed"), {
+    timeout: 40_000,
+    interval: 200
+  })
+  return (await json("runs", "get", runId)).output
+}
+
+beforeAll(async () => {
+  const port = await freePort()
+  env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  await terminal
+    .start(["serve", "--port", String(port), "--data", "orders.db", "--lease-term", "5s"])
+    .until("listens")
+}, 40_000)
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+it(
+  "a run stays with its version; when that was killed it waits, and is moved, paused and forked",
+  { timeout: 240_000 },
+  async () => {
+    const one = await startWorker("1")
+    const [left] = (await json("emit", "order.placed", '{"orderId":"o-1"}')).runIds
+    await reaches(left, "WAITING_FOR_EVENT")
+    await startWorker("2")
+    const [newer] = (await json("emit", "order.placed", '{"orderId":"o-2"}')).runIds
+    await json("emit", "order.paid", '{"orderId":"o-2"}')
+    assert.deepStrictEqual(await ends(newer), ["2", "2"])
+    const before = await ironflow("functions", "drain")
+    expect(before.stdout).toMatch(/^pack +1 +1 +run_\w+ +w-1$/m)
+    expect(before.stdout).toContain("1 unfinished run belongs to an old version.")
+
+    one.signal("SIGKILL")
+    await one.ended
+    await json("emit", "order.paid", '{"orderId":"o-1"}')
+    await reaches(left, "NO_WORKER_OF_VERSION")
+    const why = await ironflow("runs", "why", left)
+    expect(why.stdout).toContain(`or move the run to the latest version with \`ironflow runs move ${left}\`.`)
+    assert.deepInclude(await json("functions", "drain", "pack"), { drained: false })
+    const moved = await ironflow("runs", "move", left)
+    assert.strictEqual(moved.stdout, `Run ${left} goes on with version "2" of pack.\n`, moved.stderr)
+    assert.deepStrictEqual(await ends(left), ["1", "2"])
+    assert.deepInclude(await json("functions", "drain", "pack"), { drained: true })
+    const history = await ironflow("functions", "history", "pack")
+    expect(history.stdout).toMatch(/^2 +\S+Z +2 +version *\n1 +\S+Z +1 *$/m)
+
+    const paused = await ironflow("functions", "pause", "pack", "--reason", "the bank is down")
+    expect(paused.stdout).toMatch(/^Function pack is paused since \S+Z, by a client; /)
+    const waiting = await json("functions", "run", "pack", "--data", '{"orderId":"o-3"}')
+    await reaches(waiting.id, "FUNCTION_PAUSED")
+    await ironflow("functions", "resume", "pack")
+    await reaches(waiting.id, "WAITING_FOR_EVENT")
+
+    const fork = await json("runs", "fork", left, "--from", "end", "--patch", 'begin="by hand"')
+    assert.strictEqual(fork.forkedFrom, left)
+    assert.deepStrictEqual(await ends(fork.id), ["by hand", "2"])
+    const now = await json("functions", "run", "nightly")
+    assert.deepInclude(await ends(now.id), { cron: "0 3 * * *", timezone: "UTC" })
+
+    for (const [args, message] of [
+      [["functions", "pause", "nobody"], "Function not found: nobody"],
+      [["runs", "fork", left, "--from", "nothing"], 'has no step "nothing"'],
+      [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
+      [["runs", "move", left], "has completed and cannot be moved"],
+      [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]
+    ] as const) {
+      const { code, stderr } = await ironflow(...args)
+      assert.include(stderr, message)
+      assert.notStrictEqual(code, 0)
+    }
+  }
+)
