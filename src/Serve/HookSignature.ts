@@ -8,7 +8,7 @@ import { type HookCall, hookEvents } from "../Hook.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { isSigned, sign, SIGNATURE_HEADER } from "./Signature.ts"
 
-export const TIMESTAMP_HEADER = "x-ironflow-timestamp"
+const TIMESTAMP_HEADER = "x-ironflow-timestamp"
 
 /** The headers of a request with this body. */
 export const hookHeaders = (
