@@ -103,7 +103,7 @@ const SUFFIX = "/on-failure"
 export const failureHandlerId = (functionId: string): string => functionId + SUFFIX
 
 /** What starts it. */
-export const failureTrigger = (functionId: string): Trigger => ({
+const failureTrigger = (functionId: string): Trigger => ({
   event: "system.run.*.failed",
   expression: `event.data.functionId == ${JSON.stringify(functionId)}`
 })

@@ -1,8 +1,19 @@
 /**
- * What an operator sees of a function that fails: the lines of the engine, the lines of the run, and the metrics. One function is in
- * the Promise API, the other in the Effect API; both are seen alike.
+ * What an operator sees of a function that fails: the lines of the engine, the lines of the run, and the metrics; and what the engine does by
+ * itself: it runs the function's `onFailure`, and calls a hook. One function is in the Promise API, the other in the Effect API; both are
+ * seen alike.
  */
-import { createFunction, type LogFields, type Logger } from "@ironflow/node"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { buffer } from "node:stream/consumers"
+import {
+  createFunction,
+  type FailedRun,
+  type HookCall,
+  type LogFields,
+  type Logger,
+  verifyHook
+} from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
@@ -10,14 +21,22 @@ import * as Effect from "effect/Effect"
 const triggers = [{ event: "order.placed" }]
 const retry = { maxAttempts: 2, initialDelayMs: 100 }
 
-const charge = createFunction({ id: "charge", triggers, retry }, async ({ event, logger, step }) => {
-  logger.info("an order has come", { orderId: event.data.orderId })
-  await step.run("reserve", async () => "reserved")
-  await step.run("pay", async () => {
-    logger.warn("the bank is asked")
-    throw new Error("card declined")
-  })
-})
+const onFailure = ({ event }: { readonly event: { readonly data: FailedRun } }) => {
+  const { error, event: order, steps } = event.data
+  return `order ${order.data.orderId}: ${error.message}, after ${steps.map(({ name }) => name).join(" and ")}`
+}
+
+const charge = createFunction(
+  { id: "charge", triggers, retry, onFailure },
+  async ({ event, logger, step }) => {
+    logger.info("an order has come", { orderId: event.data.orderId })
+    await step.run("reserve", async () => "reserved")
+    await step.run("pay", async () => {
+      logger.warn("the bank is asked")
+      throw new Error("card declined")
+    })
+  }
+)
 
 const ship = IronflowFunction.make({ id: "ship", triggers }, () =>
   Effect.gen(function* () {
@@ -34,11 +53,24 @@ const line =
   }
 const logger: Logger = { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
 
+// another service, which is told of failures
+const secret = "a-secret-of-both-of-them"
+let tell: (call: HookCall) => void = () => undefined
+const called = new Promise<HookCall>((resolve) => (tell = resolve))
+const alarms = createServer(async (request, response) => {
+  tell(verifyHook({ headers: request.headers, body: await buffer(request) }, secret))
+  response.writeHead(204).end()
+})
+await new Promise<void>((resolve) => void alarms.listen(0, "127.0.0.1", resolve))
+const alarmsUrl = `http://127.0.0.1:${(alarms.address() as AddressInfo).port}/`
+
 const engine = await startEngine({
   filename: ":memory:",
   functions: [charge, ship],
   logger,
-  listen: { port: 0 }
+  listen: { port: 0 },
+  hooks: [{ url: alarmsUrl, secret, on: ["run.failed"] }],
+  push: { allowPrivateNetworks: true }
 })
 const { client } = engine
 
@@ -61,4 +93,11 @@ for (const sample of metrics.split("\n")) {
     console.log(`  ${sample}`)
 }
 
+console.log("\nWhat the engine did by itself:")
+const { runs: handlers } = await client.listRuns({ functionId: "charge/on-failure" })
+for (const { id } of handlers) console.log(`  onFailure: ${(await client.waitForRun(id)).output}`)
+const { data, type } = await called
+console.log(`  the hook was told of ${type}: ${data.functionId}, ${data.error?.message}`)
+
 await engine.close()
+alarms.close()

@@ -8,7 +8,7 @@ import { type HookCall, hookEvents } from "../Hook.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { isSigned, sign, SIGNATURE_HEADER } from "./Signature.ts"
 
-export const TIMESTAMP_HEADER = "x-ironflow-timestamp"
+const TIMESTAMP_HEADER = "x-ironflow-timestamp"
 
 /** The headers of a request with this body. */
 export const hookHeaders = (
@@ -50,6 +50,16 @@ export interface VerifyHookOptions {
  * Throws `SignatureError`: `SIGNATURE_MISSING`, `SIGNATURE_INVALID`; `ValidationError` when the body is no call of a hook.
  */
 export const verifyHook = (
+  request: HookRequest,
+  secret: string | ReadonlyArray<string>,
+  options: VerifyHookOptions = {}
+): HookCall =>
+  // a plain function for users, outside of every Effect: there is no Clock to ask
+  verifyHookAt(Date.now(), request, secret, options)
+
+/** The same at a time, epoch milliseconds. */
+export const verifyHookAt = (
+  now: number,
   { body, headers }: HookRequest,
   secret: string | ReadonlyArray<string>,
   { tolerance = "5m" }: VerifyHookOptions = {}
@@ -86,8 +96,7 @@ export const verifyHook = (
       "The signature does not fit: the secret is another one, or the body is not as it came, byte for byte"
     )
   }
-  // a plain function for users, outside of every Effect: there is no Clock to ask
-  const awayMs = Math.abs(Date.now() - Number(time) * 1000)
+  const awayMs = Math.abs(now - Number(time) * 1000)
   if (!(awayMs <= toleranceMs)) {
     throw new SignatureError(
       `The request was signed ${Math.round(awayMs / 1000)} s away from now: it is an old one that comes again, or a clock is wrong`

@@ -1,5 +1,5 @@
 /** `serve --hook`, and `onFailure`, over processes that are killed: what was noted is done, and once. */
-import http from "node:http"
+import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
 import { listen } from "../Serve/Hosts.ts"

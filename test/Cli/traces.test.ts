@@ -2,7 +2,9 @@
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import { afterEach, expect, it, vi } from "vitest"
 import { layerTraces } from "../../src/Cli/Traces.ts"
 
@@ -33,6 +35,57 @@ it.each([
   const { text, url } = await received
   expect(url).toBe("/v1/traces")
   expect(text).toContain('"weigh"')
+})
+
+/** A server that takes connections and requests, and answers none. */
+const silent = async () => {
+  const server = http.createServer(() => undefined)
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const close = () => {
+    server.close()
+    server.closeAllConnections()
+  }
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, close }
+}
+
+it.each([
+  ["takes requests and never answers", silent, /has not answered for 5 s/],
+  ["refuses connections", async () => ({ url: "http://127.0.0.1:1", close: () => undefined }), /./]
+])("to a receiver that %s holds nothing up, is bounded, and is said once", async (_, start, why) => {
+  const receiver = await start()
+  vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+  vi.stubEnv("OTEL_BSP_SCHEDULE_DELAY", "50")
+  const said: Array<string> = []
+  const logger = Logger.make(
+    ({ cause, message }) => void said.push(`${String(message)} ${Cause.pretty(cause)}`)
+  )
+  const spans = (count: number) =>
+    Effect.forEach(Array.from({ length: count }), () => Effect.withSpan(Effect.void, "weigh"), {
+      discard: true
+    })
+
+  await Effect.gen(function* () {
+    // some work while nobody knows that it is away
+    while (said.length === 0) {
+      yield* spans(100)
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+    }
+    const before = process.memoryUsage().heapUsed
+    yield* spans(200_000)
+    // each of them is about a kilobyte
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(128 * 1024 * 1024)
+  }).pipe(
+    Effect.provide(layerTraces),
+    Effect.provide(Logger.layer([logger])),
+    Effect.scoped,
+    Effect.runPromise
+  )
+
+  expect(said).toHaveLength(1)
+  expect(said[0]).toContain("Traces cannot be sent to")
+  expect(said[0]).toMatch(why)
+  receiver.close()
 })
 
 it("nowhere when somebody says so", async () => {

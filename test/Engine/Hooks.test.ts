@@ -1,5 +1,5 @@
 /** Whom an engine tells of runs and functions in trouble: hooks, by signed requests, and functions that listen to system events. */
-import http from "node:http"
+import type http from "node:http"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"

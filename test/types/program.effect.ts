@@ -11,6 +11,7 @@ import {
   Entity,
   Errors,
   Event,
+  Hooks,
   IronflowConfig,
   IronflowFunction,
   IronflowLogger,
@@ -224,8 +225,27 @@ export const Main = Functions.pipe(
   Layer.merge(Server.layer({ port: 9123 })),
   Layer.merge(Engine.layerClient),
   Layer.provide(EngineLive),
-  Layer.provide(Layer.succeed(Push.PushSettings, Push.makeSettings({ maxConcurrent: 5 })))
+  Layer.provide(Layer.succeed(Push.PushSettings, Push.makeSettings({ maxConcurrent: 5 }))),
+  Layer.provide(
+    Layer.succeed(Hooks.EngineHooks, [{ url: "https://alarms.example.com/", secret: "s".repeat(32) }])
+  ),
+  Layer.provide(Layer.succeed(Hooks.Failing, { window: "10m" }))
 )
+
+export const fragile = IronflowFunction.make(
+  {
+    id: "fragile",
+    triggers: [OrderPlaced],
+    onFailure: ({ event }) => Step.run("tell", Effect.logError(event.data.error.message))
+  },
+  ({ event }) => Effect.succeed(event.data.orderId)
+)
+
+export const alarmed = (headers: Record<string, string>, body: string) =>
+  Effect.map(
+    Effect.catchTag(Hooks.verify({ headers, body }, "new"), "SignatureError", (error) => Effect.die(error)),
+    ({ data }) => data.runId
+  )
 
 export const Remote = Layer.mergeAll(
   Client.layerHttp({ serverUrl: "http://localhost:9123" }),

@@ -26,7 +26,8 @@ import {
   StepError,
   type Subscription,
   VersionConflictError,
-  WaitTimeoutError
+  WaitTimeoutError,
+  verifyHook
 } from "@ironflow/node"
 import {
   createEventDefinitionRegistry,
@@ -669,6 +670,28 @@ export const subscribe = async (engine: IronflowEngine): Promise<void> => {
   elsewhere.close()
 }
 
+// -- after a failure -----------------------------------------------------------------------------------------------------
+
+export const fragile = createFunction(
+  {
+    id: "fragile",
+    triggers: [OrderPlaced],
+    onFailure: {
+      retry: { maxAttempts: 5 },
+      handler: async ({ event, step }) => {
+        const { error, event: order, steps } = event.data
+        await step.run("tell", () => [error.code, order.name, steps.map(({ name }) => name)])
+      }
+    }
+  },
+  ({ event }) => event.data.orderId
+)
+
+export const alarmed = (headers: Record<string, string>, body: string): string => {
+  const { data, id, type } = verifyHook({ headers, body }, ["old", "new"], { tolerance: "1m" })
+  return [id, type, data.runId, data.error?.message].join()
+}
+
 // -- the engine, and tests -----------------------------------------------------------------------------------------------
 
 export const runEngine = async (): Promise<void> => {
@@ -683,7 +706,11 @@ export const runEngine = async (): Promise<void> => {
     maxEventBytes: "10GiB",
     keepMessages: "forever",
     listen: { port: 0 },
-    push: { timeout: "60s" }
+    push: { timeout: "60s" },
+    hooks: [
+      { url: "https://alarms.example.com/", secret: "s".repeat(32), on: ["run.failed"], functionId: "pro*" }
+    ],
+    failing: { window: "10m", runs: 3, rate: 0.2 }
   })
   await engine.secrets.set("STRIPE_SECRET_KEY", "sk_1")
   const stored = await engine.secrets.list()
@@ -716,6 +743,7 @@ export const testAlone = async (): Promise<void> => {
     run.error?.message,
     run.steps[0]?.name,
     run.compensationsRan,
+    run.onFailure?.status,
     Receipt.parse(run.stepOutput("charge"))
   )
 }

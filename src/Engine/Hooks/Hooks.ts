@@ -48,8 +48,10 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often it is looked for stuck runs, while somebody wants to know. */
-const STUCK_EVERY_MS = 60_000
+/** How often it is looked for stuck runs, while somebody wants to know, milliseconds. */
+export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
+  defaultValue: () => 60_000
+})
 /** How soon after a failure it is looked which functions are failing, and how often while some are. */
 const FAILING_AFTER_MS = 1000
 const FAILING_EVERY_MS = 15_000
@@ -63,6 +65,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     const runs = yield* Runs
     const given = yield* EngineHooks
     const failingOptions = yield* Failing
+    const stuckEveryMs = yield* StuckEvery
     const { failingIf, hooks } = yield* Effect.try({
       try: () => ({ hooks: checkHooks(given), failingIf: resolveFailing(failingOptions) }),
       // they throw nothing else
@@ -145,7 +148,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       watchesStuck = true
       fork(
         Effect.forever(
-          Effect.andThen(Effect.sleep(STUCK_EVERY_MS), quietly(Effect.asVoid(lookForStuck), undefined))
+          Effect.andThen(Effect.sleep(stuckEveryMs), quietly(Effect.asVoid(lookForStuck), undefined))
         )
       )
     }

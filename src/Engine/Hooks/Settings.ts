@@ -1,9 +1,12 @@
-/** Which hooks an engine has, and when it says that a function is failing. */
+/** Hooks in Effect: which ones an engine has, when it says that a function is failing, and what they are called with. */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import { type Duration, positiveDuration } from "../../Duration.ts"
-import { ValidationError } from "../../Errors.ts"
-import type { HookOptions } from "../../Hook.ts"
+import { type SignatureError, ValidationError } from "../../Errors.ts"
+import type { HookCall, HookOptions } from "../../Hook.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
+import { type HookRequest, verifyHookAt, type VerifyHookOptions } from "../../Serve/HookSignature.ts"
 import { show } from "../../Show.ts"
 
 /** The hooks of an engine, none by default. */
@@ -51,3 +54,20 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
   }
   return { minutes, runs, rate }
 }
+
+/**
+ * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now: `verifyHook` of the
+ * Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is no call of a hook.
+ */
+export const verify = (
+  request: HookRequest,
+  secret: string | ReadonlyArray<string>,
+  options?: VerifyHookOptions
+): Effect.Effect<HookCall, SignatureError | ValidationError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.try({
+      try: () => verifyHookAt(now, request, secret, options),
+      // it throws nothing else
+      catch: (error) => error as SignatureError | ValidationError
+    })
+  )
