@@ -6,6 +6,7 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
+import { rows as eventRows } from "../../Protocol/Events.ts"
 import type { Row } from "../../Protocol/Row.ts"
 import { show } from "../../Show.ts"
 
@@ -42,9 +43,10 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
 const bodies = new WeakMap<Row, Names>()
 const queries = new WeakMap<Row, Names>()
 
-/** Throws `ValidationError` for a member of the body that looks like another one. */
+/** Throws `ValidationError` for a member of the body that looks like another one. Lists of events look at all of theirs. */
 export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
-  if (row.body === undefined || row.fromWorker === true || !isObject(body)) return
+  if (row.body === undefined || row.fromWorker === true || row === eventRows.listEvents || !isObject(body))
+    return
   let names = bodies.get(row)
   if (names === undefined) bodies.set(row, (names = namesOf(row.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
