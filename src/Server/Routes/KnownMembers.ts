@@ -7,6 +7,7 @@ import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
 import { rows as eventRows } from "../../Protocol/Events.ts"
+import { rows as runRows } from "../../Protocol/Runs.ts"
 import type { Row } from "../../Protocol/Row.ts"
 import { show } from "../../Show.ts"
 
@@ -52,8 +53,9 @@ export const checkBodySpelling = (row: Row, body: unknown, what: string): void =
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
-/** The same of the query. */
+/** The same of the query. Lists of runs look at all of theirs. */
 export const checkQuerySpelling = (row: Row, query: URLSearchParams): void => {
+  if (row === runRows.restRuns) return
   let names = queries.get(row)
   if (names === undefined) {
     const all = [...(row.query ?? []), ...(row.page === undefined ? [] : ["limit", "cursor"])]
