@@ -109,11 +109,14 @@ describe("events", () => {
         const engine = yield* Engine.Engine
         const projections = yield* Projections
         const totals = { name: "totals", events: ["order.*"], mode: "managed" as const }
-        const claim = engine.projections.claim({
-          environment: "default",
-          registration: totals,
-          workerId: "w-1"
-        })
+        const claim = engine.projections.claim(
+          {
+            environment: "default",
+            registration: totals,
+            workerId: "w-1"
+          },
+          0
+        )
         const claimed = yield* claim
         assert.strictEqual(claimed._tag, "Granted")
         yield* client.emit("order.placed", {})

@@ -145,4 +145,24 @@ describe("a key", () => {
     const reader = await keys.keyThat({ actions: "run:read" })
     assert.strictEqual((await keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key: reader })).status, 200)
   })
+
+  it("that is deleted ends what it has begun, and says why", async () => {
+    const role = await keys.makeRole()
+    const policy = await keys.makePolicy(allowed)
+    await keys.ok(keys.send("POST", `/api/v1/roles/${role}/policies`, { policy_id: policy }))
+    const { id: keyId, key } = await keys.makeKey({ name: "leaves", role_ids: [role] })
+    const ids = [...Array.from({ length: 9999 }, (_, n) => `run_${n}`), wage]
+    const { id } = await keys.ok(begin({ action: "cancel", ids }, key))
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${keyId}`))
+    for (;;) {
+      const operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${id}`))
+      // each look is a request, so nothing spins
+      if (operation.status === "running") continue
+      assert.deepInclude(operation, { status: "stopped", by: keyId, done: 0 })
+      assert.match(operation.error, /is there no more/)
+      break
+    }
+    const { status } = await keys.ok(keys.rpc("IronflowService/GetRun", { id: wage }))
+    assert.notStrictEqual(status, "RUN_STATUS_CANCELLED")
+  })
 })

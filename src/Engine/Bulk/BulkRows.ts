@@ -172,7 +172,7 @@ export const runningBulk = acrossEnvironments(
 
 const END = statement(
   "BulkRows.end",
-  "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ? AND ended_at IS NULL"
+  "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
 /** Ends it before it is through; one that has ended stays as it is. */
@@ -219,7 +219,7 @@ function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "loca
 
 const ADVANCE = statement(
   "BulkRows.advance",
-  "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL"
+  "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
 /** Does a slice, unless the operation has ended, and notes how far it has come with that. */

@@ -6,6 +6,8 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
+import { rows as eventRows } from "../../Protocol/Events.ts"
+import { rows as runRows } from "../../Protocol/Runs.ts"
 import type { Row } from "../../Protocol/Row.ts"
 import { show } from "../../Show.ts"
 
@@ -42,16 +44,18 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
 const bodies = new WeakMap<Row, Names>()
 const queries = new WeakMap<Row, Names>()
 
-/** Throws `ValidationError` for a member of the body that looks like another one. */
+/** Throws `ValidationError` for a member of the body that looks like another one. Lists of events look at all of theirs. */
 export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
-  if (row.body === undefined || row.fromWorker === true || !isObject(body)) return
+  if (row.body === undefined || row.fromWorker === true || row === eventRows.listEvents || !isObject(body))
+    return
   let names = bodies.get(row)
   if (names === undefined) bodies.set(row, (names = namesOf(row.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
-/** The same of the query. */
+/** The same of the query. Lists of runs look at all of theirs. */
 export const checkQuerySpelling = (row: Row, query: URLSearchParams): void => {
+  if (row === runRows.restRuns) return
   let names = queries.get(row)
   if (names === undefined) {
     const all = [...(row.query ?? []), ...(row.page === undefined ? [] : ["limit", "cursor"])]

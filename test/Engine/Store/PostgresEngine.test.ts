@@ -122,6 +122,63 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
+  it("does one thing to many runs, says why an event has started a function, and keeps no old events", async () => {
+    const greet = createFunction(
+      {
+        id: "greet",
+        triggers: [{ event: "guest.came", expression: "event.data.name != 'Eve'" }],
+        searchBy: ["event.data.name"]
+      },
+      async ({ event, step }) => {
+        if (event.data.waits) await step.waitForEvent("go on", { event: "guest.left", timeout: "1d" })
+      }
+    )
+    const options = {
+      databaseUrl,
+      databaseSchema: `${schema}_many`,
+      functions: [greet],
+      logger: false
+    } as const
+    const first = await startEngine(options)
+    try {
+      const { client } = first
+      const done = async (...asked: Parameters<typeof client.bulk>) =>
+        client.waitForBulk((await client.bulk(...asked)).id, { timeout: 30_000 })
+      await client.emit("unheard", {})
+      for (let i = 0; i < 60; i++) await client.emit("guest.came", { name: "Ada", waits: true })
+      const { eventId } = await client.emit("guest.came", { name: "Eve" })
+      const { eventId: started } = await client.emit("guest.came", { name: "Bob" })
+      const ada = { attributes: { "event.data.name": "Ada" } }
+      assert.deepInclude(await done("cancel", { ...ada, where: "event.data.waits" }, { dryRun: true }), {
+        done: 60
+      })
+      assert.deepInclude(await done("cancel", ada), { done: 60, matched: 60, skipped: {} })
+      assert.deepInclude(await done("rerun", ada), { done: 60, matched: 60 })
+      assert.deepInclude(await done("pause", { ...ada, status: ["pending", "running", "waiting"] }), {
+        skipped: {}
+      })
+      assert.deepInclude(await done("delete", { ...ada, status: "cancelled" }), { done: 60, skipped: {} })
+      assert.strictEqual((await client.listBulk()).length, 5)
+      assert.strictEqual((await client.explainEvent(eventId)).functions[0]?.code, "EXPRESSION_FALSE")
+      assert.strictEqual((await client.explainEvent(started)).functions[0]?.code, "STARTED")
+    } finally {
+      await first.close()
+    }
+    const second = await startEngine({ ...options, maxEventBytes: 1 })
+    try {
+      // the event of the oldest run that is kept, and those after it, stay
+      let names: ReadonlyArray<string> = []
+      do {
+        const { events } = await second.client.listEvents({ order: "oldest", limit: 1000 })
+        names = events.map(({ name }) => name)
+      } while (names.includes("unheard"))
+      assert.strictEqual(names.length, 62)
+    } finally {
+      await second.close()
+      await runSql(`DROP SCHEMA IF EXISTS ${schema}_many CASCADE`)
+    }
+  })
+
   it("shows what its runs have logged, its events and its figures", async () => {
     const greet = createFunction(
       { id: "greet", triggers: [{ event: "guest.came" }] },
