@@ -1,13 +1,13 @@
 /**
- * The connection that writes. Whoever holds the tables has a lock of its session, which is gone with the session, and its name in
- * the row of `engine`, which every transaction that writes updates first: a holder that was replaced writes nothing any more.
+ * The connection of a node that writes. A node is an engine on these tables: it has a row of its own in `nodes`, and a lock of its
+ * session that others can share. One that has the tables alone has the same lock for itself.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
-import { isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
+import { HOLD, isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
 import { Session, type Traffic } from "./Session.ts"
 
 /** How long the end of a session is waited for whose connection was lost, milliseconds. */
@@ -18,8 +18,8 @@ export interface HolderOptions {
   readonly driver: Driver
   readonly settings: Settings
   readonly traffic: Traffic
-  /** This engine's own. */
-  readonly nonce: string
+  /** Whether no other node may use the tables. */
+  readonly isAlone: boolean
 }
 
 interface Open {
@@ -27,18 +27,27 @@ interface Open {
   readonly pid: number
 }
 
+/** The time of the server, epoch milliseconds. */
+export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+
 export class Holder {
   readonly #options: HolderOptions
   #open: Open | undefined
   #opening: Promise<Open> | undefined
   #lastPid: number | undefined
-  #isTaken = false
+  #node: number | undefined
 
   constructor(options: HolderOptions) {
     this.#options = options
   }
 
-  /** The session, which is made anew when it was lost. Fails with `STORE_LOCKED` when another engine holds the tables. */
+  /** The number of this node, which no other one has or had. */
+  get node(): number {
+    if (this.#node === undefined) throw new Error("This node has not been there yet")
+    return this.#node
+  }
+
+  /** The session, which is made anew when it was lost. Fails with `STORE_LOCKED` when the tables are not for this node to use. */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
     this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
@@ -58,8 +67,10 @@ export class Holder {
   /** Whether a transaction was committed whose answer did not come: asked once its session has ended. */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
-    const { rows } = await session.wait(session.send({ name: "", text: "SELECT batch, holder FROM engine" }))
-    return rows[0]?.holder === this.#options.nonce && rows[0]?.batch === batch
+    const { rows } = await session.wait(
+      session.send({ name: "", text: "SELECT batch FROM nodes WHERE id = $1" }, [this.node])
+    )
+    return rows[0]?.batch === batch
   }
 
   async close(): Promise<void> {
@@ -69,10 +80,7 @@ export class Holder {
     const { session } = open
     try {
       await session.wait(
-        session.send(
-          { name: "", text: "UPDATE engine SET holder = NULL, holder_name = NULL WHERE holder = $1" },
-          [this.#options.nonce]
-        )
+        session.send({ name: "", text: "DELETE FROM nodes WHERE id = $1" }, [this.#node ?? null])
       )
     } finally {
       await session.client.end().catch(() => undefined)
@@ -123,33 +131,40 @@ export class Holder {
   }
 
   async #hold(session: Session): Promise<void> {
-    const { nonce, settings } = this.#options
-    const ask = (text: string, values: ReadonlyArray<string | number> = []) =>
-      session.wait(session.send({ name: "", text }, values))
-    const [lock] = (
-      await ask("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
-        LOCK_CLASS,
-        `hold ${settings.schema}`
+    const { isAlone, settings } = this.#options
+    const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
+      (await session.wait(session.send({ name: "", text }, values))).rows
+    const [lock] = await ask(
+      `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
+      [LOCK_CLASS, `${HOLD} ${settings.schema}`]
+    )
+    const others = async (): Promise<string> => {
+      const rows = await ask("SELECT name FROM nodes WHERE id <> $1 ORDER BY last_seen DESC LIMIT 1", [
+        this.#node ?? -1
       ])
-    ).rows
-    const [engine] = (await ask("SELECT holder, holder_name FROM engine")).rows
-    const isMine = engine?.holder === nonce
-    if (lock?.mine !== 1 || (this.#isTaken && !isMine)) {
-      const who = isMine
-        ? "another engine"
-        : `another engine (${engine?.holder_name ?? "it does not say which"})`
-      throw new StoreError(
-        `The tables at ${settings.shown} are in use by ${who}: one engine at a time may use a schema. Stop the other one, or give this one a schema of its own`,
-        { code: "STORE_LOCKED" }
-      )
+      return String(rows[0]?.name ?? "it does not say which")
     }
-    this.#isTaken = true
-    await ask("UPDATE engine SET holder = $1, holder_name = $2", [
-      nonce,
-      `${hostname()}, process ${process.pid}`
-    ])
+    if (lock?.mine !== 1) throw lockedBy(settings, await others())
+    if (this.#node === undefined) {
+      if (isAlone) await ask("DELETE FROM nodes")
+      const [row] = await ask(
+        `INSERT INTO nodes (name, started_at, last_seen, steady_since) VALUES ($1, ${NOW}, ${NOW}, ${NOW}) RETURNING id`,
+        [nodeName()]
+      )
+      this.#node = Number(row?.id)
+    } else if (isAlone && (await ask("SELECT 1 FROM nodes WHERE id = $1", [this.#node])).length === 0) {
+      throw lockedBy(settings, await others())
+    }
   }
 }
+
+const nodeName = (): string => `${hostname()}, process ${process.pid}`
+
+const lockedBy = (settings: Settings, who: string): StoreError =>
+  new StoreError(
+    `The tables at ${settings.shown} are in use by another engine (${who}): one engine at a time may use a schema. Stop the other one, or give this one a schema of its own`,
+    { code: "STORE_LOCKED" }
+  )
 
 /** Ends a connection that may be dead: nobody waits for it. */
 const end = (client: Client): void => {

@@ -43,10 +43,22 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
  */
 export const make = (
   options: PostgresOptions,
-  upkeep: Upkeep
-): Effect.Effect<StoreService, StoreError, Scope.Scope> => open(settingsOf(options), upkeep)
+  upkeep: Upkeep,
+  sharing: Sharing = "alone"
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  open(settingsOf(options), upkeep, sharing === "alone")
 
-const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+/**
+ * Whether other engines may use the tables at the same time. `"shared"` is offered to nobody yet: not all that passes between engines
+ * is there.
+ */
+export type Sharing = "alone" | "shared"
+
+const open = (
+  settings: Settings,
+  upkeep: Upkeep,
+  isAlone: boolean
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
@@ -58,9 +70,8 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
       Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
 
     const driver = yield* attempt(loadDriver)
-    const nonce = [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-")
     const holder = yield* Effect.acquireRelease(
-      Effect.sync(() => new Holder({ driver, settings, traffic, nonce })),
+      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone })),
       (held) =>
         Effect.catch(
           attempt(() => held.close()),
@@ -94,7 +105,6 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
     const writer = new Writer({
       tx,
       holder,
-      nonce,
       traffic,
       max: GROUP,
       isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,

@@ -11,7 +11,7 @@ import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
-import type { Holder } from "./Holder.ts"
+import { type Holder, NOW } from "./Holder.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
@@ -26,7 +26,6 @@ interface Command {
 export interface WriterOptions {
   readonly tx: PostgresTransaction
   readonly holder: Holder
-  readonly nonce: string
   readonly traffic: Traffic
   /** Most programs in one transaction. */
   readonly max: number
@@ -51,13 +50,17 @@ const MOST_LOST = 3
 
 const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
+/** The first statement of every transaction that writes: until it is committed no other one writes. */
 const LOCK = {
   name: "lock",
-  text: "UPDATE engine SET batch = batch + 1 WHERE holder = $1 RETURNING batch, environments, events, runs, seq"
+  text: "UPDATE engine SET sequence = sequence + 1 RETURNING sequence, environments, events, runs, seq"
 }
+/** What is there once the lock is held, which the statement that has waited for it does not see. */
+const LOOK = { name: "look", text: `SELECT ${NOW} AS now, (SELECT id FROM nodes WHERE id = $1) AS node` }
 const SAVE_NUMBERS = {
   name: "numbers",
-  text: "UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4"
+  text: `WITH node AS (UPDATE nodes SET batch = $5, last_seen = ${NOW} WHERE id = $6)
+    UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4`
 }
 
 export class Writer {
@@ -179,7 +182,7 @@ export class Writer {
       if (last !== undefined) await runner.run(last)
       await runner.committing()
       const { environments, events, runs, seq } = tx.numbers
-      runner.put(SAVE_NUMBERS, [environments, events, runs, seq])
+      runner.put(SAVE_NUMBERS, [environments, events, runs, seq, batch, holder.node])
     } catch (error) {
       const cause = runner.cause(error)
       tx.rolledBack()
@@ -198,20 +201,21 @@ export class Writer {
   }
 
   async #begin(session: Session, runner: Runner): Promise<number> {
-    const { nonce, tx } = this.#options
+    const { holder, tx } = this.#options
     runner.put(BEGIN, [])
-    const { rows } = await session.wait(session.send(LOCK, [nonce]))
-    const [row] = rows
-    if (row === undefined) {
+    const [locked, seen] = await session.wait(
+      Promise.all([session.send(LOCK), session.send(LOOK, [holder.node])])
+    )
+    if (seen.rows[0]?.node === null) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
       )
     }
-    const { batch, ...numbers } = row as Numbers & { readonly batch: number }
+    const { sequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     tx.numbers = numbers
     tx.begin()
-    return batch
+    return sequence
   }
 
   /** Leaves programs of the group for the next one when those before them have taken long. */
