@@ -21,11 +21,12 @@ import { isDamage } from "../SqliteErrors.ts"
 import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { Holder } from "./Holder.ts"
+import { Holder, NOW } from "./Holder.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
+import { ServerClock } from "./ServerClock.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 import { Writer } from "./Writer.ts"
 
@@ -62,7 +63,9 @@ const open = (
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
-    const now = () => clock.currentTimeMillisUnsafe()
+    const server = new ServerClock(clock)
+    // one that is alone has always gone by its own clock, and may be moved in time with it
+    const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const what = `Cannot use Postgres at ${settings.shown}`
@@ -86,8 +89,10 @@ const open = (
 
     const reader = new Reader(pool, traffic)
     const start = yield* attempt(() => readStart(first))
+    server.measured(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
+      node: holder.node,
       now,
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
@@ -96,7 +101,7 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     listeners.interest = tx.interest
-    const stored = yield* attempt(() => new Runner(first, tx).run(readClock()))
+    const stored = isAlone ? yield* attempt(() => new Runner(first, tx).run(readClock())) : undefined
     const last = stored instanceof Refused ? undefined : stored
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
@@ -106,9 +111,13 @@ const open = (
       tx,
       holder,
       traffic,
+      load: upkeep.load,
+      ready: upkeep.ready,
+      looked: (serverMs) => server.measured(serverMs),
       max: GROUP,
       isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
       first: () => {
+        if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
         runFork(Effect.logWarning(clockWasSet(jump)))
@@ -121,7 +130,7 @@ const open = (
           )
         ),
       committing: () => {
-        if (monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
+        if (!isAlone || monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
         tx.afterCommit(() => (clockStoredAt = monotonicMs()))
         return storeClock(tx)
       },
@@ -141,7 +150,6 @@ const open = (
         listeners.committed(changes)
       }
     })
-    yield* attempt(() => new Runner(first, tx).run(upkeep.load(tx)))
     yield* Effect.addFinalizer(() =>
       Effect.promise(() =>
         writer.close(
@@ -188,6 +196,7 @@ const open = (
       write,
       read: reading("read"),
       readApart: reading("readApart"),
+      ...(isAlone ? {} : { clock: server.clock }),
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
@@ -223,7 +232,11 @@ const makePool = (driver: Driver, settings: Settings): Pool => {
 
 const readStart = async (
   session: Session
-): Promise<{ readonly environments: Environments; readonly lastId: string | undefined }> => {
+): Promise<{
+  readonly environments: Environments
+  readonly lastId: string | undefined
+  readonly now: number
+}> => {
   const ask = async (text: string) => (await session.wait(session.send({ name: "", text }))).rows
   const environments = new Environments()
   for (const { key, name } of await ask("SELECT key, name FROM environments")) environments.put(name, key)
@@ -231,7 +244,8 @@ const readStart = async (
   const jobs = await ask("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
   const ids = [...events, ...jobs].flatMap(({ id }) => (id === null ? [] : [String(id)]))
   const [lastId] = ids.toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
-  return { environments, lastId }
+  const [time] = await ask(`SELECT ${NOW} AS now`)
+  return { environments, lastId, now: Number(time?.now) }
 }
 
 /** {@link Store} on Postgres, as a layer. */
