@@ -51,6 +51,14 @@ export interface IdGenerator {
   readonly policy: () => string
 }
 
+/** One of several generators that take turns. */
+export interface SharedIds extends IdGenerator {
+  /** The time in the newest id, epoch milliseconds; -1 when there is none. */
+  readonly lastTime: () => number
+  /** Another generator has made ids up to this time: those that this one makes sort after them. */
+  readonly follow: (time: number) => void
+}
+
 const timeWidth = 9
 const countWidth = 4
 const randomWidth = 6
@@ -67,7 +75,7 @@ export const makeIdGenerator = (
   nowMs: () => number,
   randomInt: (below: number) => number,
   after?: string
-): IdGenerator => {
+): SharedIds => {
   let time = after === undefined ? -1 : timeOf(after) + 1
   let count = 0
   let timeText = after === undefined ? "" : base32(time, timeWidth)
@@ -102,7 +110,14 @@ export const makeIdGenerator = (
     apiKey: make("key_"),
     org: make("org_"),
     role: make("role_"),
-    policy: make("policy_")
+    policy: make("policy_"),
+    lastTime: () => time,
+    follow: (other) => {
+      if (other < time) return
+      time = other + 1
+      count = 0
+      timeText = base32(time, timeWidth)
+    }
   }
 }
 

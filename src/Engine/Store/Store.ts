@@ -6,6 +6,7 @@
  * commit. What a commit means for the rest of the engine (a wait of a live turn fired, a run became ready, a run
  * ended, something is due) is told once per commit to the listeners of `onCommit`, before the callers wake.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -39,7 +40,7 @@ export interface StoreService {
   /** Tries to write something, if that has failed the last time: `health` knows then. Absent where writing is what tells. */
   readonly tryAgain?: Effect.Effect<void>
   /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
-  readonly node?: () => number
+  readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it: `make` says what it is.
    * Absent where there are none.
@@ -47,6 +48,8 @@ export interface StoreService {
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
   /** Has other engines look at something again. Absent where there are none. */
   readonly callOthers?: (subject: Subject) => void
+  /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
+  readonly clock?: Clock.Clock
   /** The file of the database, where it is one. */
   readonly filename?: string
   /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */

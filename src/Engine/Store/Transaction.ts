@@ -114,6 +114,10 @@ export class Transaction {
   /** What the last error in the middle of many rows comes from. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
+  /** The number of this engine among those that share the database; absent where it is alone by nature. */
+  readonly node: number | undefined = undefined
+  /** Whether this transaction has changed a lease that another engine may remember. */
+  touchedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
   /** What nouns remember, in the order of their definitions: see `Memory.ts`. */
   readonly memories: Array<unknown> = []
@@ -154,6 +158,7 @@ export class Transaction {
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
+    this.touchedLeases = false
     this.room.begin()
     eachMemory(this.memories, (memory, made) => memory.begin?.(made))
     this.reserve()

@@ -14,6 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
@@ -22,12 +23,14 @@ import { isDamage } from "../SqliteErrors.ts"
 import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { Holder } from "./Holder.ts"
+import { Holder, NOW } from "./Holder.ts"
 import { News } from "./News.ts"
+import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
+import { ServerClock } from "./ServerClock.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 import { Writer } from "./Writer.ts"
 
@@ -64,7 +67,9 @@ const open = (
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
-    const now = () => clock.currentTimeMillisUnsafe()
+    const server = new ServerClock(clock)
+    // one that is alone has always gone by its own clock, and may be moved in time with it
+    const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const what = `Cannot use Postgres at ${settings.shown}`
@@ -90,6 +95,7 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     const after = yield* Alarm.makeAfter
+    let tellOthers: (changes: Changes) => void = () => undefined
     const news = isAlone
       ? undefined
       : yield* Effect.acquireRelease(
@@ -105,7 +111,7 @@ const open = (
                 now: monotonicMs,
                 wants: () => listeners.wants,
                 isHere: (workerId) => listeners.isHere(workerId),
-                tell: (changes) => listeners.committed(changes),
+                tell: (changes) => tellOthers(changes),
                 wanted: (wants) => (listeners.elsewhere = wants),
                 warn: (message) => void runFork(Effect.logWarning(message))
               })
@@ -119,14 +125,16 @@ const open = (
     }
     const reader = new Reader(pool, traffic)
     const start = yield* attempt(() => readStart(first))
+    server.measured(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
+      node: holder.node,
       now,
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
     })
     listeners.interest = tx.interest
-    const stored = yield* attempt(() => new Runner(first, tx).run(readClock()))
+    const stored = isAlone ? yield* attempt(() => new Runner(first, tx).run(readClock())) : undefined
     const last = stored instanceof Refused ? undefined : stored
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
@@ -136,9 +144,13 @@ const open = (
       tx,
       holder,
       traffic,
+      load: upkeep.load,
+      ready: upkeep.ready,
+      looked: (serverMs) => server.measured(serverMs),
       max: GROUP,
       isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
       first: () => {
+        if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
         runFork(Effect.logWarning(clockWasSet(jump)))
@@ -151,7 +163,7 @@ const open = (
           )
         ),
       committing: () => {
-        if (monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
+        if (!isAlone || monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
         tx.afterCommit(() => (clockStoredAt = monotonicMs()))
         return storeClock(tx)
       },
@@ -172,7 +184,15 @@ const open = (
         news?.committed(sequence, changes)
       }
     })
-    yield* attempt(() => new Runner(first, tx).run(upkeep.load(tx)))
+    // functions are remembered, and follow what others have written with the next transaction
+    const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
+    tellOthers = (changes) => {
+      if (!changes.look.has("functions")) return listeners.committed(changes)
+      const look = new Set(changes.look)
+      look.delete("functions")
+      listeners.committed({ ...changes, look })
+      writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+    }
     yield* Effect.addFinalizer(() =>
       Effect.promise(() =>
         writer.close(
@@ -219,13 +239,14 @@ const open = (
       write,
       read: reading("read"),
       readApart: reading("readApart"),
+      ...(isAlone ? {} : { clock: server.clock }),
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
       ...(news === undefined
         ? {}
         : {
-            node: () => holder.node,
+            node: holder.node,
             announce: (what, make) => {
               if (listeners.elsewhere[what]) news.announce(make())
             },
@@ -263,7 +284,11 @@ const makePool = (driver: Driver, settings: Settings): Pool => {
 
 const readStart = async (
   session: Session
-): Promise<{ readonly environments: Environments; readonly lastId: string | undefined }> => {
+): Promise<{
+  readonly environments: Environments
+  readonly lastId: string | undefined
+  readonly now: number
+}> => {
   const ask = async (text: string) => (await session.wait(session.send({ name: "", text }))).rows
   const environments = new Environments()
   for (const { key, name } of await ask("SELECT key, name FROM environments")) environments.put(name, key)
@@ -271,7 +296,8 @@ const readStart = async (
   const jobs = await ask("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
   const ids = [...events, ...jobs].flatMap(({ id }) => (id === null ? [] : [String(id)]))
   const [lastId] = ids.toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
-  return { environments, lastId }
+  const [time] = await ask(`SELECT ${NOW} AS now`)
+  return { environments, lastId, now: Number(time?.now) }
 }
 
 /** {@link Store} on Postgres, as a layer. */

@@ -10,7 +10,9 @@ import { StoreError } from "../../../Errors.ts"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
-import type { Program } from "../Program.ts"
+import type { Others } from "../Memory.ts"
+import type { Program, Row, Statement } from "../Program.ts"
+import type { Prepared } from "./Dialect.ts"
 import { type Holder, NOW } from "./Holder.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -27,6 +29,12 @@ export interface WriterOptions {
   readonly tx: PostgresTransaction
   readonly holder: Holder
   readonly traffic: Traffic
+  /** Reads what is remembered of functions again. */
+  readonly load: (tx: PostgresTransaction) => Program<void>
+  /** Finds the keys of functions that have runs that are ready. */
+  readonly ready: Statement
+  /** Called with the time of the server, epoch milliseconds. */
+  readonly looked: (serverMs: number) => void
   /** Most programs in one transaction. */
   readonly max: number
   readonly isFull: () => boolean
@@ -53,24 +61,37 @@ const COMMIT = { name: "commit", text: "COMMIT" }
 /** The first statement of every transaction that writes: until it is committed no other one writes. */
 const LOCK = {
   name: "lock",
-  text: "UPDATE engine SET sequence = sequence + 1 RETURNING sequence, environments, events, runs, seq"
+  text: `UPDATE engine SET sequence = sequence + 1
+    RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
-const LOOK = { name: "look", text: `SELECT ${NOW} AS now, (SELECT id FROM nodes WHERE id = $1) AS node` }
+const LOOK = {
+  name: "look",
+  text: `SELECT ${NOW} AS now, EXISTS (SELECT 1 FROM nodes WHERE id = $1 AND steady_since IS NOT NULL) AS "isThere"`
+}
+const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 const SAVE_NUMBERS = {
   name: "numbers",
-  text: `WITH node AS (UPDATE nodes SET batch = $5, last_seen = ${NOW} WHERE id = $6)
-    UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4`
+  text: `WITH node AS (UPDATE nodes SET batch = $8, last_seen = ${NOW} WHERE id = $9)
+    UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4, functions = $5, leases = $6, id_time = $7`
 }
 
 export class Writer {
   readonly #options: WriterOptions
   readonly #queue: Array<Command> = []
+  readonly #ready: Prepared
   #isWorking = false
   #closed: unknown
+  /** What there was before the last transaction of this node; at first nothing is known. */
+  #seen = { sequence: -1, functions: -1, leases: -1 }
 
   constructor(options: WriterOptions) {
     this.#options = options
+    const { text } = options.ready
+    this.#ready = {
+      name: "ready",
+      text: `SELECT * FROM (${text}) AS ready WHERE (SELECT sequence FROM engine) <> $1`
+    }
   }
 
   /** Queues a program. One of the callbacks is called after the commit, or when it failed. */
@@ -174,15 +195,26 @@ export class Writer {
       return { error }
     }
     const runner = new Runner(session, tx, doubts)
-    let batch: number | undefined
+    let batch: number
+    let after: Numbers
     try {
       batch = await this.#begin(session, runner)
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
       if (last !== undefined) await runner.run(last)
       await runner.committing()
-      const { environments, events, runs, seq } = tx.numbers
-      runner.put(SAVE_NUMBERS, [environments, events, runs, seq, batch, holder.node])
+      after = tx.numbersAfter(batch)
+      runner.put(SAVE_NUMBERS, [
+        after.environments,
+        after.events,
+        after.runs,
+        after.seq,
+        after.functions,
+        after.leases,
+        after.idTime,
+        batch,
+        holder.node
+      ])
     } catch (error) {
       const cause = runner.cause(error)
       tx.rolledBack()
@@ -194,6 +226,7 @@ export class Writer {
       tx.rolledBack()
       return cause
     }
+    this.#seen = { ...after, sequence: batch }
     this.#options.traffic.commits++
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
@@ -203,10 +236,17 @@ export class Writer {
   async #begin(session: Session, runner: Runner): Promise<number> {
     const { holder, tx } = this.#options
     runner.put(BEGIN, [])
-    const [locked, seen] = await session.wait(
-      Promise.all([session.send(LOCK), session.send(LOOK, [holder.node])])
+    const expected = this.#seen.sequence + 1
+    const [locked, looked, ready] = await session.wait(
+      Promise.all([
+        session.send(LOCK),
+        session.send(LOOK, [holder.node]),
+        session.send(this.#ready, [expected])
+      ])
     )
-    if (seen.rows[0]?.node === null) {
+    const [there] = looked.rows
+    this.#options.looked(Number(there?.now))
+    if (there?.isThere !== 1) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
@@ -215,7 +255,26 @@ export class Writer {
     const { sequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     tx.numbers = numbers
     tx.begin()
+    if (sequence !== expected) await this.#follow(session, runner, ready.rows)
+    this.#seen = { ...numbers, sequence: sequence - 1 }
     return sequence
+  }
+
+  /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
+  async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
+    const { load, tx } = this.#options
+    const { environments, functions, leases } = tx.numbers
+    const others: Others = {
+      ready: ready.map(({ key }) => Number(key)),
+      functions: functions !== this.#seen.functions,
+      leases: leases !== this.#seen.leases
+    }
+    if (environments > tx.environments.last) {
+      const { rows } = await session.wait(session.send(NEW_ENVIRONMENTS, [tx.environments.last]))
+      for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
+    }
+    tx.moved(others)
+    if (others.functions) await runner.run(load(tx))
   }
 
   /** Leaves programs of the group for the next one when those before them have taken long. */
