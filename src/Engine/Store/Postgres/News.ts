@@ -64,9 +64,10 @@ export class News {
   readonly #channel: string
   readonly #others = new Map<number, Other>()
   #commits = new Commits(0)
-  /** Commits up to this one are there, for all that is known, and since when that is. */
+  /** Commits up to this one are there, for all that is known. */
   #seen = 0
-  #seenAt = Number.NEGATIVE_INFINITY
+  /** When this engine has last committed something. */
+  #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
   /** How often news were missed since something was heard. */
   #missed = 0
@@ -119,6 +120,7 @@ export class News {
   /** This engine has committed something. */
   committed(commit: number, changes: Changes): void {
     this.#commits.add([commit, commit])
+    this.#committedAt = this.#options.now()
     this.#saw(commit)
     if (this.#others.size === 0) return
     this.#pending().add(commit, changes, this.#options.isHere)
@@ -292,7 +294,6 @@ export class News {
   /** There are commits up to this one: those of others are told, or looked for in a moment. */
   #saw(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
-    this.#seenAt = this.#options.now()
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
@@ -317,7 +318,7 @@ export class News {
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
     // a commit of this engine says it too
-    if (now - this.#seenAt < LOOK_MS) return
+    if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
     this.#options.pool.query("SELECT sequence FROM engine").then(
       ({ rows }) => {
