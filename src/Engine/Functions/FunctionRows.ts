@@ -19,9 +19,9 @@ import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
 import { putSearchPaths } from "./SearchPaths.ts"
-import type { Transaction } from "../Store/Transaction.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-import type { Changes } from "../Store/Changes.ts"
+import type { Changes, FunctionChange } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { nextTurn } from "../Polite.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
@@ -175,21 +175,25 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
   const rows = yield* all(LOAD_REGISTRATIONS)
   for (const row of rows) {
     readyOf(tx).hot.add(Number(row.key))
-    let registration: FunctionRegistration
-    try {
-      // written by `registerFunctions`
-      registration = parseStored(row.registration) as FunctionRegistration
-    } catch (error) {
-      // its runs wait until a worker registers it again
-      tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
-      continue
-    }
+    const registration = readRegistration(tx, row)
+    if (registration === undefined) continue
     registryOf(tx).put({
       key: Number(row.key),
       environment: String(row.name),
       registration,
       ...(row.deleted_at === null ? {} : { deleted: true })
     })
+  }
+}
+
+const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | undefined => {
+  try {
+    // written by `registerFunctions`
+    return parseStored(row.registration) as FunctionRegistration
+  } catch (error) {
+    // its runs wait until a worker registers it again
+    tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
+    return undefined
   }
 }
 
@@ -207,6 +211,29 @@ export const readFunctions = acrossEnvironments(
   },
   () => "read the functions"
 )
+
+/** The same as it is stored, whatever is remembered of it. */
+export const readStored = acrossEnvironments(
+  "readStoredFunctions",
+  function* (tx: Transaction): Program<Registered> {
+    const functions: Array<FunctionChange> = []
+    for (const row of yield* all(LOAD_REGISTRATIONS)) {
+      const registration = readRegistration(tx, row)
+      if (registration === undefined) continue
+      functions.push({
+        environment: String(row.name),
+        registration,
+        ...(row.deleted_at === null ? {} : { deleted: true })
+      })
+    }
+    return { environments: (yield* all(ENVIRONMENTS)).map(({ name }) => String(name)), functions }
+  },
+  () => "read the functions"
+)
+
+const ENVIRONMENTS = statement("FunctionRows.environments", "SELECT name FROM environments ORDER BY key", {
+  scans: "environments are held in memory"
+})
 
 /** Functions that are looked at in one turn of the event loop. */
 const PART = 1000

@@ -17,6 +17,7 @@ import {
 import * as Limits from "../../Limits.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
+import * as ReadAgain from "../Store/ReadAgain.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistrations } from "./FunctionConfigs.ts"
@@ -169,9 +170,17 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     }
     // what is told while all is read may be newer than what is found
     let early: Array<FunctionRows.Registered> | undefined = []
-    const stop = store.onCommit((changes) =>
-      early === undefined ? learn(changes) : void early.push(changes)
+    const again = yield* ReadAgain.make(
+      "which functions there are",
+      store.read(FunctionRows.readStored()),
+      learn
     )
+    const stop = store.onCommit((changes) => {
+      if (early === undefined) learn(changes)
+      else early.push(changes)
+      if (changes.functions.length > 0) again.changed()
+      if (changes.look.has("functions")) again.look()
+    })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     learn(yield* store.read(FunctionRows.readFunctions()))
     for (const changes of early) learn(changes)

@@ -254,6 +254,7 @@ class Connection implements Outlet {
       request = readRequest(input, {
         environment: this.environment,
         epoch: this.#hub.system.epoch,
+        isShared: this.#hub.system.isShared,
         form: this.#tongue,
         run: this.#hub.run
       })

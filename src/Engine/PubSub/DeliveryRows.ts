@@ -148,11 +148,12 @@ const RELEASE_HOLDER = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 
-/** A member is gone: what it holds is due at once, which counts as no failure. */
+/** A member of a group is gone: what it holds is due at once, which counts as no failure. */
 export const releaseHolder = inEnvironment(
   "releaseHolder",
-  function* (tx: Transaction, _environment: string, holder: string): Program<void> {
+  function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
     yield* write(RELEASE_HOLDER, tx.now(), holder)
+    tx.changes.givenBack.push(group)
   },
   () => "give back deliveries"
 )

@@ -12,6 +12,8 @@ import * as FireDue from "./FireDue.ts"
 export interface Timers {
   /** Something is due at `at` (epoch milliseconds): fire it then. */
   readonly arm: (at: number) => void
+  /** Something may be due at any time: fires what is due now, and looks what is next. */
+  readonly look: () => void
   /** Fires what is due already, and then everything when it is due. */
   readonly start: () => void
 }
@@ -30,8 +32,9 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
     const timers = yield* make(store)
-    const stop = store.onCommit(({ dueAt }) => {
-      if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
+    const stop = store.onCommit(({ dueAt, look }) => {
+      if (look.has("due")) timers.look()
+      else if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     timers.start()
@@ -112,5 +115,5 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
         cancel?.()
       })
     )
-    return { arm, start: ring }
+    return { arm, look: () => arm(clock.currentTimeMillisUnsafe()), start: ring }
   })

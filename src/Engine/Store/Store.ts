@@ -14,7 +14,7 @@ import type { HistogramData } from "../../Histogram.ts"
 
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
-import type { Changes } from "./Changes.ts"
+import type { Announced, Changes, Subject } from "./Changes.ts"
 
 export interface StoreService {
   /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
@@ -41,6 +41,15 @@ export interface StoreService {
   readonly tryAgain?: Effect.Effect<void>
   /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
   readonly clock?: Clock.Clock
+  /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
+  readonly node?: () => number
+  /**
+   * Tells other engines on the same database of something that is not stored, if they want to hear of it: `make` says what it is.
+   * Absent where there are none.
+   */
+  readonly announce?: (what: keyof Wants, make: () => Announced) => void
+  /** Has other engines look at something again. Absent where there are none. */
+  readonly callOthers?: (subject: Subject) => void
   /** The file of the database, where it is one. */
   readonly filename?: string
   /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */
@@ -68,6 +77,16 @@ export interface ListenOptions {
   readonly activity?: "runs" | "steps"
   /** What is saved of projections. */
   readonly states?: boolean
+  /** Says which workers hear of their turns from this listener: of those that nobody names other engines are told. */
+  readonly isHere?: (workerId: string) => boolean
+}
+
+/** What is told while somebody wants to hear of it. */
+export interface Wants {
+  /** What happens to steps, and all else that is announced. */
+  readonly steps: boolean
+  /** What projections save. */
+  readonly states: boolean
 }
 
 export type StoreHealth =

@@ -14,7 +14,8 @@ import {
   type ConfigChange,
   type FunctionChange,
   type KvChange,
-  noCounts
+  noCounts,
+  type Subject
 } from "./Changes.ts"
 import type { Seen, Trouble } from "./Activity.ts"
 import type { RunEnding } from "./RunEnding.ts"
@@ -57,7 +58,14 @@ const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
     : values
 }
 
+const NOTHING: ReadonlySet<Subject> = new Set()
+
 class PendingChanges implements Changes {
+  readonly elsewhere = false
+  readonly look = NOTHING
+  inOrder = true
+  readonly announced = []
+  readonly kvElsewhere = []
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
@@ -69,6 +77,7 @@ class PendingChanges implements Changes {
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
   readonly groups: Array<number> = []
+  readonly givenBack: Array<number> = []
   readonly states: Array<ProjectionChange> = []
   readonly configs: Array<ConfigChange> = []
   readonly access: Array<AccessChange> = []

@@ -10,12 +10,13 @@ import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
-import type { Changes } from "../Store/Changes.ts"
+import type { Changes, Subject } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as Claims from "../Turns/Claims.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
+import * as TellAgain from "../Turns/TellAgain.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type Connected, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
@@ -35,6 +36,8 @@ export class DispatchService {
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
   #again = false
+  #isTelling = false
+  #tellingAgain = false
   #ended = false
   /** Whether a run may be ready, as the last commit has left it; it may be before the first one that is heard of. */
   #mayHaveReady = true
@@ -93,11 +96,57 @@ export class DispatchService {
   }
 
   /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
-  committed({ access, mayHaveReady, notices, ready }: Changes): void {
-    this.#mayHaveReady = mayHaveReady
+  committed({ access, elsewhere, look, mayHaveReady, notices, ready }: Changes): void {
+    if (elsewhere) this.#mayHaveReady ||= mayHaveReady
+    else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
+    if (look.has("turns")) this.#tellAgain()
     // who may have a run may be somebody else now
-    if (ready || access.length > 0) this.poke()
+    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one)))
+      this.poke()
+  }
+
+  /** What turns have to hear may have been said elsewhere, and be lost. */
+  #tellAgain(): void {
+    this.#tellingAgain = true
+    if (this.#isTelling) return
+    this.#isTelling = true
+    const all: Effect.Effect<void> = Effect.suspend(() => {
+      this.#tellingAgain = false
+      return Effect.andThen(
+        Effect.forEach([...this.connected.all()], (worker) => this.#tellWorkerAgain(worker), {
+          discard: true
+        }),
+        Effect.suspend(() => {
+          if (this.#tellingAgain && !this.#ended) return all
+          this.#isTelling = false
+          return Effect.void
+        })
+      )
+    })
+    this.#run(all)
+  }
+
+  #tellWorkerAgain(worker: Connected): Effect.Effect<void> {
+    const { environment, workerId } = worker.registration
+    const jobIds = [...worker.active]
+    if (jobIds.length === 0) return Effect.void
+    return Effect.matchEffect(this.#store.read(TellAgain.tellAgain(environment, workerId, jobIds)), {
+      onSuccess: (notices) =>
+        Effect.sync(() => {
+          if (this.connected.get(workerId) !== worker) return
+          // one that has ended meanwhile has nothing to hear
+          for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
+        }),
+      onFailure: (error) => {
+        if (error.code === "STORE_LOCKED") return Effect.void
+        this.#tellingAgain = true
+        return Effect.andThen(
+          Effect.logWarning(`What worker ${workerId} has to hear cannot be read; trying again`, error),
+          Effect.sleep(RETRY_MS)
+        )
+      }
+    })
   }
 
   /** Something may be ready: hand it out. */
@@ -327,6 +376,9 @@ export class DispatchService {
   }
 }
 
+/** What is looked at to hand out runs. */
+const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
+
 /** What was claimed, and why not all could be. */
 interface Claimed {
   readonly claims: ReadonlyArray<Claim>
@@ -347,7 +399,9 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
         // a claim shares the commit of what caused it
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
-        store.onCommit((changes) => dispatch.committed(changes))
+        store.onCommit((changes) => dispatch.committed(changes), {
+          isHere: (workerId) => dispatch.connected.has(workerId)
+        })
       ]
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {

@@ -13,6 +13,7 @@ import type { Pool } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
+import * as Alarm from "../../../Execution/Alarm.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
@@ -22,6 +23,7 @@ import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder, NOW } from "./Holder.ts"
+import { News } from "./News.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -87,6 +89,37 @@ const open = (
       (made) => Effect.promise(() => made.end().catch(() => undefined))
     )
 
+    const listeners = new Listeners(
+      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
+    )
+    const after = yield* Alarm.makeAfter
+    const news = isAlone
+      ? undefined
+      : yield* Effect.acquireRelease(
+          Effect.sync(
+            () =>
+              new News({
+                driver,
+                settings,
+                traffic,
+                pool,
+                node: () => holder.node,
+                after,
+                now: monotonicMs,
+                wants: () => listeners.wants,
+                isHere: (workerId) => listeners.isHere(workerId),
+                tell: (changes) => listeners.committed(changes),
+                wanted: (wants) => (listeners.elsewhere = wants),
+                warn: (message) => void runFork(Effect.logWarning(message))
+              })
+          ),
+          (made) => Effect.promise(() => made.close())
+        )
+    // before anything is read: what changes after that is told
+    if (news !== undefined) {
+      yield* attempt(() => news.start())
+      listeners.onWants = () => news.wantsChanged()
+    }
     const reader = new Reader(pool, traffic)
     const start = yield* attempt(() => readStart(first))
     server.measured(start.now)
@@ -97,9 +130,6 @@ const open = (
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
     })
-    const listeners = new Listeners(
-      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
-    )
     listeners.interest = tx.interest
     const stored = isAlone ? yield* attempt(() => new Runner(first, tx).run(readClock())) : undefined
     const last = stored instanceof Refused ? undefined : stored
@@ -145,9 +175,10 @@ const open = (
         if (isDamage(error)) tx.damage.wasFound = true
         return Promise.resolve(false)
       },
-      committed: (changes) => {
+      committed: (changes, sequence) => {
         outage = undefined
-        listeners.committed(changes)
+        listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
+        news?.committed(sequence, changes)
       }
     })
     yield* Effect.addFinalizer(() =>
@@ -200,6 +231,15 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
+      ...(news === undefined
+        ? {}
+        : {
+            node: () => holder.node,
+            announce: (what, make) => {
+              if (listeners.elsewhere[what]) news.announce(make())
+            },
+            callOthers: (subject) => news.look(subject)
+          }),
       health: () => {
         if (listeners.lost !== undefined) return { status: "down", message: listeners.lost.message }
         if (outage !== undefined) return { status: "degraded", message: outage.message }
@@ -224,7 +264,7 @@ const open = (
   })
 
 const makePool = (driver: Driver, settings: Settings): Pool => {
-  const pool = new driver.Pool({ ...configOf(settings), max: settings.poolSize - 1 })
+  const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })
   // one that is idle is lost: the next one who asks gets another
   pool.on("error", () => undefined)
   return pool

@@ -49,7 +49,7 @@ export interface WriterOptions {
   /** Called when a transaction was rolled back, with why: whether something was put right, so that it may succeed now. */
   readonly mend: (error: unknown) => Promise<boolean>
   /** Called after every commit, before the callers wake. */
-  readonly committed: (changes: Changes) => void
+  readonly committed: (changes: Changes, sequence: number) => void
 }
 
 /** How often a transaction is begun again because something was put right, or because its connection was lost. */
@@ -228,7 +228,7 @@ export class Writer {
     }
     this.#seen = { ...after, sequence: batch }
     this.#options.traffic.commits++
-    this.#options.committed(tx.committed())
+    this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
   }
