@@ -13,7 +13,7 @@ import type { Announced, Changes, Subject } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
 import { Commits } from "./Commits.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
-import { NOW } from "./Holder.ts"
+import { LOOK_AROUND, NOW } from "./Nodes.ts"
 import { type Hello, lookAtAll, readNotification, readRow, type Told, ToTell } from "./NewsText.ts"
 import type { Traffic } from "./Session.ts"
 
@@ -51,7 +51,21 @@ export interface NewsOptions {
   readonly tell: (changes: Changes) => void
   /** What other engines want to hear has changed. */
   readonly wanted: (wants: Wants) => void
+  /** Called with what was seen of the nodes, and when that was asked for by `now`. */
+  readonly looked: (around: Around, askedAt: number) => void
+  /** Called with every look, before its answer has come. */
+  readonly looking: () => void
   readonly warn: (message: string) => void
+}
+
+/** What {@link LOOK_AROUND} finds. */
+export interface Around {
+  readonly now: number
+  readonly sequence: number
+  /** 1 when there is a node to be taken for dead. */
+  readonly hasLapsed: number
+  /** 0 when this one was. */
+  readonly isThere: number
 }
 
 interface Other {
@@ -64,9 +78,10 @@ export class News {
   readonly #channel: string
   readonly #others = new Map<number, Other>()
   #commits = new Commits(0)
-  /** Commits up to this one are there, for all that is known, and since when that is. */
+  /** Commits up to this one are there, for all that is known. */
   #seen = 0
-  #seenAt = Number.NEGATIVE_INFINITY
+  /** When this engine has committed last. */
+  #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
   /** How often news were missed since something was heard. */
   #missed = 0
@@ -118,6 +133,7 @@ export class News {
 
   /** This engine has committed something. */
   committed(commit: number, changes: Changes): void {
+    this.#committedAt = this.#options.now()
     this.#commits.add([commit, commit])
     this.#saw(commit)
     if (this.#others.size === 0) return
@@ -292,7 +308,6 @@ export class News {
   /** There are commits up to this one: those of others are told, or looked for in a moment. */
   #saw(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
-    this.#seenAt = this.#options.now()
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
@@ -316,12 +331,19 @@ export class News {
       this.#tellWanted()
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
+    this.#options.looking()
     // a commit of this engine says it too
-    if (now - this.#seenAt < LOOK_MS) return
+    if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
-    this.#options.pool.query("SELECT sequence FROM engine").then(
+    const { name, text } = LOOK_AROUND
+    const way = this.#client ?? this.#options.pool
+    way.query({ name, text, values: [this.#options.node()] }).then(
       ({ rows }) => {
-        if (!this.#isClosed) this.#saw(Number(rows[0]?.sequence))
+        if (this.#isClosed) return
+        // as the statement has it
+        const around = rows[0] as Around
+        this.#options.looked(around, now)
+        this.#saw(Number(around.sequence))
       },
       // whoever writes says that Postgres cannot be reached; it is looked at again
       () => undefined
