@@ -357,7 +357,8 @@ class Connection implements Outlet {
       const member = new Member(
         pattern,
         shape,
-        `${this.#id}/${shape.subscriptionId}`,
+        // what an engine delivers comes back when it is gone
+        `${hub.store.node === undefined ? "" : `${hub.store.node}:`}${this.#id}/${shape.subscriptionId}`,
         {
           ackMode,
           settlesItself: resumes,

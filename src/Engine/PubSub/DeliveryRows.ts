@@ -160,10 +160,17 @@ export const releaseHolder = inEnvironment(
 
 const RECOVER_DELIVERIES = statement(
   "DeliveryRows.recoverDeliveries",
-  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL"
+  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL",
+  {
+    scans: "the engines that share a database are few",
+    postgres: `UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL AND NOT EXISTS
+     (SELECT 1 FROM nodes WHERE deliveries.holder LIKE nodes.id || ':%' AND nodes.steady_since IS NOT NULL)`
+  }
 )
 
-/** No connection outlives the process that had the database open before. Global: it is done once, when the database is opened. */
+/**
+ * No connection outlives its process. Global: it is done when the database is opened, and when one of several engines is gone.
+ */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",
   function* (tx: Transaction): Program<void> {

@@ -18,6 +18,7 @@ export class Listeners {
   #elsewhere: Wants = { steps: false, states: false }
   /** Called when what is listened to has changed. */
   onWants: () => void = () => undefined
+  readonly #away = new Set<() => void>()
   readonly #losses = new Set<(error: StoreError) => void>()
   /** Why nothing is read or written any more. */
   #lost: StoreError | undefined
@@ -43,6 +44,11 @@ export class Listeners {
   readonly onReady = (listener: () => void): (() => void) => {
     this.#ready.add(listener)
     return () => void this.#ready.delete(listener)
+  }
+
+  readonly onAway = (listener: () => void): (() => void) => {
+    this.#away.add(listener)
+    return () => void this.#away.delete(listener)
   }
 
   readonly onLost = (listener: (error: StoreError) => void): (() => void) => {
@@ -93,6 +99,11 @@ export class Listeners {
   /** Tells within a transaction that runs have become ready. */
   ready(): void {
     for (const listener of this.#ready) this.#careful("hand out what is ready", listener)
+  }
+
+  /** Tells that others may have what this engine held. */
+  away(): void {
+    for (const listener of this.#away) this.#careful("give up what others may have", listener)
   }
 
   /** Tells that the database is another engine's; says whether that was not known. */

@@ -39,6 +39,13 @@ export interface StoreService {
   readonly checkOwner?: Effect.Effect<void, StoreError>
   /** Tries to write something, if that has failed the last time: `health` knows then. Absent where writing is what tells. */
   readonly tryAgain?: Effect.Effect<void>
+  /**
+   * Calls `listener` when this engine was out of touch with the database for so long that others take back what it held, or have done
+   * so: its turns, and what it was to deliver. Returns the way to stop that. Absent where there are no others.
+   */
+  readonly onAway?: (listener: () => void) => () => void
+  /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
+  readonly clock?: Clock.Clock
   /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
   readonly node?: number
   /**
@@ -48,8 +55,6 @@ export interface StoreService {
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
   /** Has other engines look at something again. Absent where there are none. */
   readonly callOthers?: (subject: Subject) => void
-  /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
-  readonly clock?: Clock.Clock
   /** The file of the database, where it is one. */
   readonly filename?: string
   /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */

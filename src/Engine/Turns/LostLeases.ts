@@ -16,6 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { livesElsewhere, workerLeft } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/Telling.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -91,6 +92,7 @@ export const releaseWorker = inEnvironment(
     if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else for (const row of rows) yield* apart(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
     yield* freeActors(tx, environment, workerId)
+    yield* workerLeft(tx, workerId)
     return rows.length
   },
   (_, workerId) => `release worker ${workerId}`
@@ -129,11 +131,16 @@ const RECOVER_LEASES = statement("LostLeases.recoverLeases", "SELECT key FROM ru
 const RECOVER_LEASES_2 = statement(
   "LostLeases.recoverLeases.2",
   `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
-  { scans: "the runs that are leased, once at the start" }
+  {
+    scans: "the runs that are leased, once at the start",
+    postgres: `SELECT key, function, worker, losses FROM runs
+     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${livesElsewhere("runs.worker")} @sound(run, key)`
+  }
 )
 
 const RECOVER_LEASES_3 = statement("LostLeases.recoverLeases.3", "SELECT DISTINCT worker FROM actors", {
-  scans: "actors that are bound, once at the start"
+  scans: "actors that are bound, once at the start",
+  postgres: `SELECT DISTINCT worker FROM actors WHERE NOT ${livesElsewhere("actors.worker")}`
 })
 
 const RECOVER_LEASES_4 = statement(
@@ -149,8 +156,8 @@ const RECOVER_LEASES_5 = statement(
 const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
 
 /**
- * Takes back the runs whose worker lived in the process that had the database open before. Global: it is done once, when the
- * database is opened.
+ * Takes back the runs whose worker lived in a process that is gone: the one that had the database open before, or one of several. Global:
+ * it is done when the database is opened, and when one of several is gone.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",

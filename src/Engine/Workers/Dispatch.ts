@@ -102,8 +102,7 @@ export class DispatchService {
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (look.has("turns")) this.#tellAgain()
     // who may have a run may be somebody else now
-    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one)))
-      this.poke()
+    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
   }
 
   /** What turns have to hear may have been said elsewhere, and be lost. */

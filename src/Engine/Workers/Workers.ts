@@ -12,12 +12,13 @@ import { ConnectionError, LimitExceededError, type StoreError, ValidationError }
 import * as Limits from "../../Limits.ts"
 import type { WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
+import * as NodeWorkers from "../Runs/NodeWorkers.ts"
 import { Projections } from "../Projections/Projections.ts"
 import { failWhenLost } from "../Store/Loss.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { registrationLength } from "./ConnectedWorker.ts"
+import { loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
@@ -102,7 +103,7 @@ export const layer: Layer.Layer<
       })
     // another one may have come while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
-    const register = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
+    const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.flatMap(functions.put(environment, all, startedAt), (standing) =>
         standing.length === 0
           ? Effect.void
@@ -111,15 +112,32 @@ export const layer: Layer.Layer<
             )
       )
 
+    /** Whatever an engine has of a worker, others know where it is. */
+    const register = (
+      registration: WorkerRegistration,
+      isInProcess: boolean
+    ): Effect.Effect<void, StoreError | ValidationError> =>
+      Effect.andThen(
+        store.node === undefined
+          ? Effect.void
+          : store.write(NodeWorkers.workerCame(registration.workerId, isInProcess)),
+        stored(registration)
+      )
+    // nothing is said of a lease that others have
+    const stopAway = store.onAway?.(() => {
+      for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
+
     const connect: WorkersService["connect"] = (registration, handlers) =>
       Effect.gen(function* () {
         yield* check(registration)
-        yield* Effect.mapError(
-          register(registration),
-          (error) =>
-            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
-              cause: error
-            })
+        yield* Effect.mapError(register(registration, true), (error) =>
+          error instanceof ValidationError
+            ? error
+            : new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+                cause: error
+              })
         )
         yield* Effect.mapError(
           functions.followed,
@@ -166,7 +184,7 @@ export const layer: Layer.Layer<
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
-        yield* register(registration)
+        yield* register(registration, false)
         // what it has registered may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
 import { HOLD, isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
+import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
 /** How long the end of a session is waited for whose connection was lost, milliseconds. */
@@ -26,9 +27,6 @@ interface Open {
   readonly session: Session
   readonly pid: number
 }
-
-/** The time of the server, epoch milliseconds. */
-export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 export class Holder {
   readonly #options: HolderOptions
@@ -55,6 +53,11 @@ export class Holder {
     return this.#open.session
   }
 
+  /** The process of the server that the session has; `undefined` when there is no session. */
+  get pid(): number | undefined {
+    return this.#open?.pid
+  }
+
   /** The connection is of no use any more. */
   drop(): void {
     const open = this.#open
@@ -70,7 +73,14 @@ export class Holder {
     const { rows } = await session.wait(
       session.send({ name: "", text: "SELECT batch FROM nodes WHERE id = $1" }, [this.node])
     )
-    return rows[0]?.batch === batch
+    const [row] = rows
+    if (row === undefined) {
+      throw new StoreError(
+        "Whether a transaction was committed is not known: this engine was away for so long that the others have forgotten it",
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    return row.batch === batch
   }
 
   async close(): Promise<void> {
@@ -80,7 +90,13 @@ export class Holder {
     const { session } = open
     try {
       await session.wait(
-        session.send({ name: "", text: "DELETE FROM nodes WHERE id = $1" }, [this.#node ?? null])
+        session.send(
+          {
+            name: "",
+            text: "WITH gone AS (DELETE FROM nodes WHERE id = $1 RETURNING id) DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)"
+          },
+          [this.#node ?? null]
+        )
       )
     } finally {
       await session.client.end().catch(() => undefined)
@@ -101,7 +117,7 @@ export class Holder {
       const pid = Number(rows[0]?.pid)
       if (!(await isMigrated(session, settings))) await migrate(driver, settings)
       await this.#endLast(session)
-      await this.#hold(session)
+      await this.#hold(session, pid)
       return { session, pid }
     } catch (error) {
       end(client)
@@ -130,7 +146,7 @@ export class Holder {
     this.#lastPid = undefined
   }
 
-  async #hold(session: Session): Promise<void> {
+  async #hold(session: Session, pid: number): Promise<void> {
     const { isAlone, settings } = this.#options
     const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
       (await session.wait(session.send({ name: "", text }, values))).rows
@@ -148,13 +164,14 @@ export class Holder {
     if (this.#node === undefined) {
       if (isAlone) await ask("DELETE FROM nodes")
       const [row] = await ask(
-        `INSERT INTO nodes (name, started_at, last_seen, steady_since) VALUES ($1, ${NOW}, ${NOW}, ${NOW}) RETURNING id`,
-        [nodeName()]
+        `INSERT INTO nodes (name, pid, started_at, last_seen, steady_since) VALUES ($1, $2, ${NOW}, ${NOW}, ${NOW}) RETURNING id`,
+        [nodeName(), pid]
       )
       this.#node = Number(row?.id)
-    } else if (isAlone && (await ask("SELECT 1 FROM nodes WHERE id = $1", [this.#node])).length === 0) {
-      throw lockedBy(settings, await others())
+      return
     }
+    const mine = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
+    if (isAlone && mine.length === 0) throw lockedBy(settings, await others())
   }
 }
 

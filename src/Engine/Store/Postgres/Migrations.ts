@@ -558,6 +558,14 @@ CREATE TABLE nodes (
   batch BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (id)
 ) WITH (fillfactor = 50);
+
+-- The workers that are connected, and to which node.
+CREATE TABLE node_workers (
+  worker TEXT,
+  node BIGINT NOT NULL,
+  PRIMARY KEY (worker)
+);
+CREATE INDEX node_workers_node ON node_workers (node);
 `
 
 /**

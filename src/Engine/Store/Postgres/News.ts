@@ -13,7 +13,7 @@ import type { Announced, Changes, Subject } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
 import { Commits } from "./Commits.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
-import { NOW } from "./Holder.ts"
+import { LOOK_AROUND, NOW } from "./Nodes.ts"
 import { type Hello, lookAtAll, readNotification, readRow, type Told, ToTell } from "./NewsText.ts"
 import type { Traffic } from "./Session.ts"
 
@@ -51,7 +51,21 @@ export interface NewsOptions {
   readonly tell: (changes: Changes) => void
   /** What other engines want to hear has changed. */
   readonly wanted: (wants: Wants) => void
+  /** Called with what was seen of the nodes, and when that was asked for by `now`. */
+  readonly looked: (around: Around, askedAt: number) => void
+  /** Called with every look, before its answer has come. */
+  readonly looking: () => void
   readonly warn: (message: string) => void
+}
+
+/** What {@link LOOK_AROUND} finds. */
+export interface Around {
+  readonly now: number
+  readonly sequence: number
+  /** 1 when there is a node to be taken for dead. */
+  readonly hasLapsed: number
+  /** 0 when this one was. */
+  readonly isThere: number
 }
 
 interface Other {
@@ -66,7 +80,7 @@ export class News {
   #commits = new Commits(0)
   /** Commits up to this one are there, for all that is known. */
   #seen = 0
-  /** When this engine has last committed something. */
+  /** When this engine has committed last. */
   #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
   /** How often news were missed since something was heard. */
@@ -94,6 +108,10 @@ export class News {
     const { rows } = await client.query("SELECT sequence FROM engine")
     this.#commits = new Commits(Number(rows[0]?.sequence))
     this.#saw(this.#commits.upTo)
+  }
+
+  /** Looks from now on whether something was missed. */
+  watch(): void {
     this.#every(LOOK_MS, () => this.#look())
   }
 
@@ -119,8 +137,8 @@ export class News {
 
   /** This engine has committed something. */
   committed(commit: number, changes: Changes): void {
-    this.#commits.add([commit, commit])
     this.#committedAt = this.#options.now()
+    this.#commits.add([commit, commit])
     this.#saw(commit)
     if (this.#others.size === 0) return
     this.#pending().add(commit, changes, this.#options.isHere)
@@ -317,12 +335,19 @@ export class News {
       this.#tellWanted()
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
+    this.#options.looking()
     // a commit of this engine says it too
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
-    this.#options.pool.query("SELECT sequence FROM engine").then(
+    const { name, text } = LOOK_AROUND
+    // not on the connection of the news, which may be dead and seem to be there
+    this.#options.pool.query({ name, text, values: [this.#options.node()] }).then(
       ({ rows }) => {
-        if (!this.#isClosed) this.#saw(Number(rows[0]?.sequence))
+        if (this.#isClosed) return
+        // as the statement has it
+        const around = rows[0] as Around
+        this.#options.looked(around, now)
+        this.#saw(Number(around.sequence))
       },
       // whoever writes says that Postgres cannot be reached; it is looked at again
       () => undefined

@@ -23,7 +23,8 @@ import { isDamage } from "../SqliteErrors.ts"
 import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { Holder, NOW } from "./Holder.ts"
+import { Holder } from "./Holder.ts"
+import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
@@ -36,6 +37,8 @@ import { Writer } from "./Writer.ts"
 
 /** Most programs in one transaction. */
 const GROUP = 512
+/** After how long a wait for the lock it is looked who has it, milliseconds. */
+const MOST_WAIT_MS = 1000
 /** Runs that are started in one transaction; no program is cut. */
 const GROUP_RUNS = 1000
 
@@ -96,6 +99,23 @@ const open = (
     )
     const after = yield* Alarm.makeAfter
     let tellOthers: (changes: Changes) => void = () => undefined
+    /** When the row of this node was renewed last, for all that it knows. */
+    let renewedAt = monotonicMs()
+    const lookAround = (): void => {
+      if (!writer.isAway && isAwayFor(monotonicMs() - renewedAt)) {
+        writer.away()
+        runFork(
+          Effect.logWarning(
+            "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
+          )
+        )
+        listeners.away()
+      }
+      const { pid } = holder
+      if (writer.waitedMs < MOST_WAIT_MS || pid === undefined) return
+      // whoever writes says that it does not go on
+      pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
+    }
     const news = isAlone
       ? undefined
       : yield* Effect.acquireRelease(
@@ -113,6 +133,12 @@ const open = (
                 isHere: (workerId) => listeners.isHere(workerId),
                 tell: (changes) => tellOthers(changes),
                 wanted: (wants) => (listeners.elsewhere = wants),
+                looking: () => lookAround(),
+                looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                  server.measured(Number(serverMs))
+                  if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
+                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway) writer.look()
+                },
                 warn: (message) => void runFork(Effect.logWarning(message))
               })
           ),
@@ -144,6 +170,16 @@ const open = (
       tx,
       holder,
       traffic,
+      isAlone,
+      monotonicMs,
+      renewed: (beganAt) => (renewedAt = beganAt),
+      takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
+      tookOver: (names) => {
+        runFork(Effect.logWarning(`Engines are gone, and what they held goes to others: ${names.join("; ")}`))
+        tellOthers(lookAtAll)
+        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
+      },
+      returned: () => listeners.away(),
       load: upkeep.load,
       ready: upkeep.ready,
       looked: (serverMs) => server.measured(serverMs),
@@ -193,6 +229,7 @@ const open = (
       listeners.committed({ ...changes, look })
       writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
     }
+    news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() =>
         writer.close(
@@ -243,6 +280,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
+      ...(isAlone ? {} : { onAway: listeners.onAway }),
       ...(news === undefined
         ? {}
         : {

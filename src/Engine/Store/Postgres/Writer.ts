@@ -13,7 +13,8 @@ import type { Changes } from "../Changes.ts"
 import type { Others } from "../Memory.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { type Holder, NOW } from "./Holder.ts"
+import type { Holder } from "./Holder.ts"
+import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN, SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
@@ -35,6 +36,18 @@ export interface WriterOptions {
   readonly ready: Statement
   /** Called with the time of the server, epoch milliseconds. */
   readonly looked: (serverMs: number) => void
+  /** Whether no other node may use the tables. */
+  readonly isAlone: boolean
+  /** What takes back what was held by nodes that are gone. */
+  readonly takeOver: () => ReadonlyArray<Program<unknown>>
+  /** Called with the names of nodes that were taken for dead. */
+  readonly tookOver: (nodes: ReadonlyArray<string>) => void
+  /** This node is there again, after others have taken it for dead or may have: nothing that it held is its own any more. */
+  readonly returned: () => void
+  /** A clock that only goes on, milliseconds. */
+  readonly monotonicMs: () => number
+  /** Called with when a transaction was begun that has renewed the row of this node. */
+  readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
   readonly isFull: () => boolean
@@ -67,12 +80,12 @@ const LOCK = {
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
 const LOOK = {
   name: "look",
-  text: `SELECT ${NOW} AS now, EXISTS (SELECT 1 FROM nodes WHERE id = $1 AND steady_since IS NOT NULL) AS "isThere"`
+  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed"`
 }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 const SAVE_NUMBERS = {
   name: "numbers",
-  text: `WITH node AS (UPDATE nodes SET batch = $8, last_seen = ${NOW} WHERE id = $9)
+  text: `WITH node AS (UPDATE nodes SET batch = $8, ${SEEN} WHERE id = $9)
     UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4, functions = $5, leases = $6, id_time = $7`
 }
 
@@ -82,6 +95,13 @@ export class Writer {
   readonly #ready: Prepared
   #isWorking = false
   #closed: unknown
+  /** Since when the lock is waited for. */
+  #asksSince: number | undefined
+  /** Whether others may have taken this node for dead. */
+  #isAway = false
+  /** What has become of nodes in the transaction that runs. */
+  #gone: ReadonlyArray<string> = []
+  #isReturning = false
   /** What there was before the last transaction of this node; at first nothing is known. */
   #seen = { sequence: -1, functions: -1, leases: -1 }
 
@@ -125,6 +145,30 @@ export class Writer {
   /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
   stop(reason: unknown): void {
     this.#closed ??= reason
+  }
+
+  /** How long the lock has been waited for, milliseconds: 0 when it is not. */
+  get waitedMs(): number {
+    return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
+  }
+
+  /** This node could not renew its row, and counts as dead until it has told the others that it is there. */
+  away(): void {
+    this.#isAway = true
+  }
+
+  get isAway(): boolean {
+    return this.#isAway
+  }
+
+  /** Begins a transaction soon: it looks what has become of the nodes. */
+  look(): void {
+    if (this.#isWorking) return
+    this.submit(
+      () => Promise.resolve(),
+      () => undefined,
+      () => undefined
+    )
   }
 
   async #work(): Promise<void> {
@@ -195,6 +239,7 @@ export class Writer {
       return { error }
     }
     const runner = new Runner(session, tx, doubts)
+    const beganAt = this.#options.monotonicMs()
     let batch: number
     let after: Numbers
     try {
@@ -228,6 +273,12 @@ export class Writer {
     }
     this.#seen = { ...after, sequence: batch }
     this.#options.traffic.commits++
+    this.#options.renewed(beganAt)
+    if (this.#gone.length > 0) this.#options.tookOver(this.#gone)
+    if (this.#isReturning) {
+      this.#isAway = false
+      this.#options.returned()
+    }
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
@@ -237,16 +288,16 @@ export class Writer {
     const { holder, tx } = this.#options
     runner.put(BEGIN, [])
     const expected = this.#seen.sequence + 1
-    const [locked, looked, ready] = await session.wait(
-      Promise.all([
-        session.send(LOCK),
-        session.send(LOOK, [holder.node]),
-        session.send(this.#ready, [expected])
-      ])
-    )
+    const asked = Promise.all([
+      session.send(LOCK),
+      session.send(LOOK, [holder.node]),
+      session.send(this.#ready, [expected])
+    ])
+    this.#asksSince = this.#options.monotonicMs()
+    const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
     const [there] = looked.rows
     this.#options.looked(Number(there?.now))
-    if (there?.isThere !== 1) {
+    if (there?.isThere == null || (this.#options.isAlone && there.isThere !== 1)) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
@@ -257,7 +308,24 @@ export class Writer {
     tx.begin()
     if (sequence !== expected) await this.#follow(session, runner, ready.rows)
     this.#seen = { ...numbers, sequence: sequence - 1 }
+    await this.#lookAfter(session, runner, there.isThere === 1, there.hasLapsed === 1)
     return sequence
+  }
+
+  /** Takes back what nodes held that are gone, and what this one held if it was. */
+  async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
+    const { holder, isAlone, takeOver } = this.#options
+    this.#gone = []
+    this.#isReturning = !isAlone && (this.#isAway || !isThere)
+    if (isAlone || (!hasLapsed && !this.#isReturning)) return
+    if (hasLapsed) {
+      const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
+      this.#gone = rows.map(({ name }) => String(name))
+    }
+    if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
+    for (const program of takeOver()) await runner.run(program)
+    if (this.#isReturning) runner.put(RETURN, [holder.node])
+    runner.put(FORGET, [])
   }
 
   /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
