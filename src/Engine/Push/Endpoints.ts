@@ -246,7 +246,10 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
-      workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
+      // each of several engines calls it for the turns that it has itself
+      workerId:
+        `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}` +
+        (store.node === undefined ? "" : `-${store.node}`),
       settings,
       clock,
       intake: this.#intake,
