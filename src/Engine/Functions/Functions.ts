@@ -172,7 +172,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     let early: Array<FunctionRows.Registered> | undefined = []
     const again = yield* ReadAgain.make(
       "which functions there are",
-      store.read(FunctionRows.readStored()),
+      store.read(FunctionRows.readFunctions()),
       learn
     )
     const stop = store.onCommit((changes) => {

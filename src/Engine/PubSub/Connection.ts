@@ -358,7 +358,7 @@ class Connection implements Outlet {
         pattern,
         shape,
         // what an engine delivers comes back when it is gone
-        `${hub.store.node === undefined ? "" : `${hub.store.node()}:`}${this.#id}/${shape.subscriptionId}`,
+        `${hub.store.node === undefined ? "" : `${hub.store.node}:`}${this.#id}/${shape.subscriptionId}`,
         {
           ackMode,
           settlesItself: resumes,

@@ -51,6 +51,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
     let firing = false
+    let isOver = false
     let dueWhileFiring = Number.POSITIVE_INFINITY
 
     const arm = (at: number): void => {
@@ -83,13 +84,16 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     const tryAgain = (error: StoreError): Effect.Effect<void> =>
-      Effect.andThen(
-        outage.failed(error),
-        Effect.sync(() => {
-          // another engine has the database: it fires them
-          if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
-        })
-      )
+      // the store may be closed by now
+      isOver
+        ? Effect.void
+        : Effect.andThen(
+            outage.failed(error),
+            Effect.sync(() => {
+              // another engine has the database: it fires them
+              if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
+            })
+          )
 
     const rearm = (nextDueAt: number): void => {
       const next = Math.min(nextDueAt, dueWhileFiring)
@@ -113,6 +117,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       Effect.sync(() => {
         clearInterval(watch)
         cancel?.()
+        isOver = true
       })
     )
     return { arm, look: () => arm(clock.currentTimeMillisUnsafe()), start: ring }

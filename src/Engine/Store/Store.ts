@@ -47,7 +47,7 @@ export interface StoreService {
   /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
-  readonly node?: () => number
+  readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it: `make` says what it is.
    * Absent where there are none.

@@ -290,7 +290,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
     const { announce: tell, node } = store
     const system = new SystemEventsService(
       () => clock.currentTimeMillisUnsafe(),
-      tell === undefined || node === undefined ? undefined : { node: node(), tell }
+      tell === undefined || node === undefined ? undefined : { node, tell }
     )
     const stop = store.onCommit(
       ({ activity, announced, look }) => {

@@ -193,7 +193,7 @@ const isDead = (schema: string | undefined, node: number) =>
 const until = <E>(condition: Effect.Effect<boolean, E>): Effect.Effect<void, E> =>
   Effect.flatMap(condition, (isSo) => (isSo ? Effect.void : Effect.delay(until(condition), 50)))
 
-const nodeOf = ({ store }: Shop): number => store.node?.() ?? assert.fail("it is one of several")
+const nodeOf = ({ store }: Shop): number => store.node ?? assert.fail("it is one of several")
 
 /** Two engines, the first of which can be cut off from Postgres for good. */
 const oneToCut = Effect.gen(function* () {

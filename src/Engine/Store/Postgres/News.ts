@@ -108,6 +108,10 @@ export class News {
     const { rows } = await client.query("SELECT sequence FROM engine")
     this.#commits = new Commits(Number(rows[0]?.sequence))
     this.#saw(this.#commits.upTo)
+  }
+
+  /** Looks from now on whether something was missed. */
+  watch(): void {
     this.#every(LOOK_MS, () => this.#look())
   }
 
@@ -336,8 +340,8 @@ export class News {
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
     const { name, text } = LOOK_AROUND
-    const way = this.#client ?? this.#options.pool
-    way.query({ name, text, values: [this.#options.node()] }).then(
+    // not on the connection of the news, which may be dead and seem to be there
+    this.#options.pool.query({ name, text, values: [this.#options.node()] }).then(
       ({ rows }) => {
         if (this.#isClosed) return
         // as the statement has it

@@ -14,6 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
@@ -97,6 +98,7 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     const after = yield* Alarm.makeAfter
+    let tellOthers: (changes: Changes) => void = () => undefined
     /** When the row of this node was renewed last, for all that it knows. */
     let renewedAt = monotonicMs()
     const lookAround = (): void => {
@@ -129,7 +131,7 @@ const open = (
                 now: monotonicMs,
                 wants: () => listeners.wants,
                 isHere: (workerId) => listeners.isHere(workerId),
-                tell: (changes) => listeners.committed(changes),
+                tell: (changes) => tellOthers(changes),
                 wanted: (wants) => (listeners.elsewhere = wants),
                 looking: () => lookAround(),
                 looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
@@ -174,8 +176,8 @@ const open = (
       takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
         runFork(Effect.logWarning(`Engines are gone, and what they held goes to others: ${names.join("; ")}`))
-        listeners.committed(lookAtAll)
-        for (const subject of ["ready", "groups", "projections"] as const) news?.look(subject)
+        tellOthers(lookAtAll)
+        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
       },
       returned: () => listeners.away(),
       load: upkeep.load,
@@ -218,6 +220,16 @@ const open = (
         news?.committed(sequence, changes)
       }
     })
+    // functions are remembered, and follow what others have written with the next transaction
+    const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
+    tellOthers = (changes) => {
+      if (!changes.look.has("functions")) return listeners.committed(changes)
+      const look = new Set(changes.look)
+      look.delete("functions")
+      listeners.committed({ ...changes, look })
+      writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+    }
+    news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() =>
         writer.close(
@@ -272,7 +284,7 @@ const open = (
       ...(news === undefined
         ? {}
         : {
-            node: () => holder.node,
+            node: holder.node,
             announce: (what, make) => {
               if (listeners.elsewhere[what]) news.announce(make())
             },
