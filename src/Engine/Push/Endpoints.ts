@@ -246,7 +246,10 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
-      workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
+      workerId:
+        `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}` +
+        // engines that share a database all push, each as a worker of its own
+        (store.node === undefined ? "" : `-${store.node}`),
       settings,
       clock,
       intake: this.#intake,

@@ -92,7 +92,16 @@ export class DispatchService {
     if (early !== undefined) early.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
       this.#early.set(jobId, { workerId, notices: [notice] })
-    else tell(worker, notice)
+    else {
+      tell(worker, notice)
+      if (endsLease(notice)) this.#hasHeard(worker, jobId)
+    }
+  }
+
+  /** A worker of this process is done with a turn as soon as it has heard that it is over: another engine may wait for that. */
+  #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
+    if (leaseMs !== undefined || this.#store.node === undefined) return
+    this.#endRevoked(registration.environment, jobId)
   }
 
   /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
@@ -320,10 +329,14 @@ export class DispatchService {
   }
 
   /** Nobody is at a job that was taken back before it was delivered. */
-  #neverBegan({ environment, jobId, runId }: Job): void {
+  #neverBegan({ environment, jobId }: Job): void {
+    this.#endRevoked(environment, jobId)
+  }
+
+  #endRevoked(environment: string, jobId: string): void {
     this.#run(
       Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
-        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+        Effect.logError(`The run of job ${jobId} waits for the end of its lease`, error)
       )
     )
   }

@@ -16,8 +16,9 @@ import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
 import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
-import { complete, done, environment, handles, Shop, sleep, suspend, waitFor } from "./suite/Shop.ts"
+import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"
 
 const openNode = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   PostgresStore.make({ poolSize: 3, ...options }, "shared")
@@ -249,6 +250,21 @@ describe("a node that is there", () => {
       yield* a.store.write(NodeWorkers.workerCame("till", true))
       const error = yield* Effect.flip(b.store.write(NodeWorkers.workerCame("till", true)))
       assert.include(error.message, 'A worker with id "till" is connected already, to another engine')
+    })
+  )
+
+  live("is told of a run that another takes away, which goes to nobody before that or a term is over", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      const job = yield* takeHere(a, "worker-a")
+      yield* a.report(job, done("charge:0", success(1)))
+      yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
+      assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
+      yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
     })
   )
 

@@ -8,6 +8,7 @@ import { sharedUrl } from "../../postgres/Server.ts"
 import { type Evidence, freePort } from "../Chaos.ts"
 import { type Ack, Customer } from "../Customer.ts"
 import { Actor } from "../matrix/Actor.ts"
+import { longOrders } from "../matrix/Plan.ts"
 import type { WorkerOptions } from "../matrix/worker.ts"
 import { type Item, makeDice, makeItems } from "../Plan.ts"
 import { monotonic, readSideLog } from "../SideLog.ts"
@@ -92,9 +93,11 @@ export const runNodeStorm = async (
     get: (_, name) => Reflect.get(clients[turn++ % clients.length]!, name)
   })
   const customer = new Customer({ client: anywhere, patient: true, signal: over.signal })
-  const items = makeItems(dice, size * (strikes.length + 1), () => dice.between(20, 400))
+  const items: Array<Item> = []
+  const shares = makeItems(dice, size * (strikes.length + 1), () => dice.between(20, 400))
   let asking: Promise<void> = Promise.resolve()
   const ask = (some: ReadonlyArray<Item>): void => {
+    items.push(...some)
     asking = asking.then(() => customer.performAll(some, (ack) => acks.push(ack)))
   }
   const unfinished = async (): Promise<number> =>
@@ -124,9 +127,14 @@ export const runNodeStorm = async (
     await Promise.all(workers.map((worker) => worker.start()))
     const late = setTimeout(() => over.abort(), 240_000)
     for (const [nth, strike] of strikes.entries()) {
-      ask(items.slice(nth * size, (nth + 1) * size))
+      ask(shares.slice(nth * size, (nth + 1) * size))
       const actor = (strike.at === "node" ? nodes : workers)[strike.which]!
-      await until(() => isBusy(actor.record.by), 8000)
+      await until(() => isBusy(actor.record.by), 3000)
+      // others may have taken all
+      for (let more = 0; more < 5 && !isBusy(actor.record.by); more++) {
+        ask(longOrders(dice, `${nth}-${more}`))
+        await until(() => isBusy(actor.record.by), 3000)
+      }
       await delay(dice.between(0, 20))
       if (isBusy(actor.record.by)) hits++
       if (strike.fault === "kill") {
@@ -138,7 +146,7 @@ export const runNodeStorm = async (
         actor.thaw()
       }
     }
-    ask(items.slice(strikes.length * size))
+    ask(shares.slice(strikes.length * size))
     await asking
     clearTimeout(late)
     const calm = monotonic()
