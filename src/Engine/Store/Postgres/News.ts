@@ -130,6 +130,11 @@ export class News {
     end(client)
   }
 
+  /** Whether other engines were heard of lately. */
+  get hasOthers(): boolean {
+    return this.#others.size > 0
+  }
+
   /** Whether all commits before this one have been told. */
   isInOrder(commit: number): boolean {
     return this.#commits.upTo >= commit - 1
