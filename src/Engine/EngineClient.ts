@@ -46,7 +46,7 @@ export const make = Effect.gen(function* () {
               )
         }
       ),
-    listWorkers: () => polite(Effect.sync(() => [...workers.list(environment)])),
+    listWorkers: () => polite(Effect.map(workers.list(environment), (all) => [...all])),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => Effect.map(polite(Effect.void), () => store.health().status)
   })

@@ -162,6 +162,9 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
   function* () {
     const store = yield* Store
     const system = yield* SystemEvents
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
+    const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))
     const known = new Known()
     const learn = ({ environments, functions }: FunctionRows.Registered): void => {
       for (const environment of environments) known.addEnvironment(environment)
@@ -173,7 +176,15 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const again = yield* ReadAgain.make(
       "which functions there are",
       store.read(FunctionRows.readFunctions()),
-      learn
+      (found) => {
+        learn(found)
+        // endpoints that were registered elsewhere are called from here, too
+        runFork(
+          Effect.catch(followed, (error) =>
+            Effect.logWarning("Not all that follows from functions of other engines could be done", error)
+          )
+        )
+      }
     )
     const stop = store.onCommit((changes) => {
       if (early === undefined) learn(changes)
@@ -207,9 +218,6 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
           }
         })
       )
-    const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
-    const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))
-
     return Functions.of({
       register: (environment, registrations) =>
         Effect.gen(function* () {

@@ -246,9 +246,9 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
+      // each of several engines calls it for the turns that it has itself
       workerId:
         `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}` +
-        // engines that share a database all push, each as a worker of its own
         (store.node === undefined ? "" : `-${store.node}`),
       settings,
       clock,

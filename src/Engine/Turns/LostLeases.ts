@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { livesElsewhere, workerLeft } from "../Runs/NodeWorkers.ts"
+import { livesElsewhere, sessionOver } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/Telling.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -74,7 +74,10 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
   return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId, within)
 }
 
-/** Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. */
+/**
+ * Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. Where
+ * several engines use the database, `session` is that of the worker with this one.
+ */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
   function* (
@@ -82,8 +85,11 @@ export const releaseWorker = inEnvironment(
     environment: string,
     workerId: string,
     lost: boolean,
-    left: ReadonlySet<string> = new Set()
+    left: ReadonlySet<string> = new Set(),
+    session: string = ""
   ): Program<number> {
+    // it has come to another engine, with its turns
+    if (!(yield* sessionOver(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
@@ -92,7 +98,6 @@ export const releaseWorker = inEnvironment(
     if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else for (const row of rows) yield* apart(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
     yield* freeActors(tx, environment, workerId)
-    yield* workerLeft(tx, workerId)
     return rows.length
   },
   (_, workerId) => `release worker ${workerId}`

@@ -16,6 +16,10 @@ import type { Holder } from "../Runs/Stuck.ts"
 /** A connected worker. */
 export interface Connected {
   readonly registration: WorkerRegistration
+  /** Of this connection: no other one has it, of this engine or another one on its database. */
+  readonly session: string
+  /** Called when the worker has connected to another engine. */
+  readonly onMoved: ((workerId: string) => void) | undefined
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
   readonly handlers: WorkerHandlers
@@ -31,6 +35,10 @@ export interface Connected {
   readonly active: Set<string>
   /** Jobs of another worker that had its id before, and may be at them. */
   left: ReadonlySet<string>
+  /** Whether other engines on the database know where it is. */
+  isTold: boolean
+  /** Whether it has connected to another one. */
+  hasMoved: boolean
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */

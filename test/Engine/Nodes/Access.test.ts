@@ -27,6 +27,13 @@ const refusal = (node: Node, key?: string): Effect.Effect<string> =>
     }
   })
 
+/** Ends when an engine knows of keys, and of this one. */
+const knows = (node: Node, key: string) =>
+  Effect.andThen(
+    until(refusal(node), (code) => code === "UNAUTHENTICATED"),
+    until(refusal(node, key), (code) => code === "none")
+  )
+
 describe("an engine", () => {
   toldOrNot("that was started before the first key asks for keys once another one has made it", (a, b) =>
     Effect.gen(function* () {
@@ -46,7 +53,7 @@ describe("an engine", () => {
     Effect.gen(function* () {
       yield* createKey(a, "admin")
       const { id, key } = yield* createKey(a, "shop")
-      yield* until(refusal(b, key), (code) => code === "none")
+      yield* knows(b, key)
       const open = yield* Effect.forkChild(
         Effect.flip(b.engine.access.authenticate(key).until(() => undefined))
       )
@@ -73,7 +80,7 @@ describe("an engine", () => {
       const role = yield* roles.create({ org_id: DEFAULT_ORG, name: "emitter" })
       yield* roles.assignPolicy(role.id, policy.id)
       const { key } = yield* createKey(a, "shop", [role.id])
-      yield* until(refusal(b, key), (code) => code === "none")
+      yield* knows(b, key)
       const caller = b.engine.access.authenticate(key)
       const mayEmit = (): boolean => caller.may("emit:event", "event:order.placed", environment)
       yield* until(Effect.sync(mayEmit), (may) => may)

@@ -1,4 +1,5 @@
 /** Several whole engines on one schema of a real Postgres, in this process. */
+import { connect, createServer, type Server, type Socket } from "node:net"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -15,6 +16,7 @@ import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
 import { WorkerTransport } from "../../../src/Protocol/Worker.ts"
+import * as EngineServer from "../../../src/Server/Server.ts"
 import * as Worker from "../../../src/Worker/Worker.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 
@@ -24,6 +26,8 @@ export interface Node {
   readonly engine: Engine.EngineService
   readonly services: Context.Context<ClientServices>
   readonly client: Context.Service.Shape<typeof Client>
+  /** Listens for workers, whose leases hold for so long, until the scope ends; returns the port. */
+  readonly listen: (leaseTerm: number) => Effect.Effect<number, unknown, Scope.Scope>
   /** A worker in the process of this engine, until the scope ends. */
   readonly work: (
     functions: ReadonlyArray<RunnableFunction>,
@@ -46,6 +50,13 @@ export const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown,
       engine,
       services: context,
       client: Context.get(context, Client),
+      listen: (leaseTerm) =>
+        Effect.map(
+          Layer.build(
+            Layer.provide(EngineServer.layer({ port: 0, leaseTerm }), Layer.succeed(Engine.Engine, engine))
+          ),
+          (built) => Context.get(built, EngineServer.HttpServerEngine).port
+        ),
       work: (functions, options = {}) =>
         Effect.map(
           Layer.build(
@@ -112,3 +123,59 @@ export const taking = <A, E>(
     yield* Effect.forkScoped(Stream.runForEach(stream, (one) => Queue.offer(queue, one)))
     return Effect.orDie(Effect.timeout(Queue.take(queue), "20 seconds"))
   })
+
+/** A way to one of several engines, as a load balancer is: who comes next, comes to the one that it was switched to last. */
+export interface Switch {
+  readonly url: string
+  /** Cuts those who are connected: they come again, to the engine at this port. */
+  readonly to: (port: number) => void
+}
+
+export const makeSwitch = (first: number): Effect.Effect<Switch, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(
+        () =>
+          new Promise<{
+            readonly server: Server
+            readonly port: number
+            readonly to: (port: number) => void
+          }>((resolve) => {
+            let target = first
+            const sockets = new Set<Socket>()
+            const server = createServer((client) => {
+              const engine = connect(target, "127.0.0.1")
+              for (const [socket, other] of [
+                [client, engine],
+                [engine, client]
+              ] as const) {
+                sockets.add(socket)
+                socket.on("error", () => other.destroy())
+                socket.on("close", () => {
+                  sockets.delete(socket)
+                  other.destroy()
+                })
+                socket.pipe(other)
+              }
+            })
+            const to = (port: number): void => {
+              target = port
+              for (const socket of sockets) socket.destroy()
+            }
+            server.listen(0, "127.0.0.1", () => {
+              const address = server.address()
+              resolve({ server, port: typeof address === "object" ? (address?.port ?? 0) : 0, to })
+            })
+          })
+      ),
+      ({ server, to }) =>
+        Effect.promise(
+          () =>
+            new Promise<void>((resolve) => {
+              server.close(() => resolve())
+              to(0)
+            })
+        )
+    ),
+    ({ port, to }) => ({ url: `http://127.0.0.1:${port}`, to })
+  )

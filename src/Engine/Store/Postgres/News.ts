@@ -95,6 +95,7 @@ export class News {
   /** The last rows that were written, and when: the oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
+  #isDown = false
   readonly #stops = new Set<() => void>()
 
   constructor(options: NewsOptions) {
@@ -199,7 +200,7 @@ export class News {
     try {
       await this.#notify(client, toTell, hello)
     } catch (error) {
-      this.#options.warn(`Other engines were not told of a commit, and find out themselves: ${String(error)}`)
+      this.#complain(error)
       this.#drop(client)
     } finally {
       giveUp()
@@ -264,6 +265,9 @@ export class News {
     if (told === undefined) return this.#options.tell(lookAtAll)
     if (told.node === this.#options.node()) return
     this.#missed = 0
+    // it works
+    this.#waitMs = FIRST_WAIT_MS
+    this.#isDown = false
     this.#meet(told)
     let changes = told.changes
     if (space > 0) {
@@ -383,7 +387,6 @@ export class News {
     }
     if (this.#isClosed) end(client)
     this.#client = client
-    this.#waitMs = FIRST_WAIT_MS
     this.#asks = true
     this.wantsChanged()
     return client
@@ -396,13 +399,21 @@ export class News {
     this.#connectLater()
   }
 
+  /** Says once that what engines tell each other is lost, until something is heard again. */
+  #complain(error: unknown): void {
+    if (this.#isDown) return
+    this.#isDown = true
+    this.#options.warn(
+      `What engines tell each other is lost for now, and found out by looking, which takes a second: ${String(error)}`
+    )
+  }
+
   #connectLater(): void {
     if (this.#isClosed) return
     this.#later(this.#waitMs, () => {
       this.#waitMs = Math.min(this.#waitMs * 2, LONGEST_WAIT_MS)
       this.#connect().catch((error: unknown) => {
-        if (this.#waitMs === LONGEST_WAIT_MS)
-          this.#options.warn(`Other engines cannot be listened to, and are looked after: ${String(error)}`)
+        this.#complain(error)
         this.#connectLater()
       })
     })

@@ -221,14 +221,18 @@ const open = (
         news?.committed(sequence, changes)
       }
     })
-    // functions are remembered, and follow what others have written with the next transaction
+    // functions and environments are remembered, and follow what others have written with the next transaction
     const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
     tellOthers = (changes) => {
       if (!changes.look.has("functions")) return listeners.committed(changes)
       const look = new Set(changes.look)
       look.delete("functions")
       listeners.committed({ ...changes, look })
-      writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+      const follow = (): void => writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+      // a transaction only for that would have the others look in their turn
+      pool
+        .query("SELECT functions, environments FROM engine")
+        .then(({ rows }) => (writer.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>

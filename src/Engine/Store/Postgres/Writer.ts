@@ -149,6 +149,13 @@ export class Writer {
     this.#closed ??= reason
   }
 
+  /** Whether it has followed what others have written of functions and environments. */
+  knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
+    return (
+      stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
+    )
+  }
+
   /** How long the lock has been waited for, milliseconds: 0 when it is not. */
   get waitedMs(): number {
     return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
