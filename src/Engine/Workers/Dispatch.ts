@@ -2,6 +2,7 @@
  * Hands ready runs to workers with room. Nothing polls: a claim is made when an event comes in, when a worker has room
  * again, or when a commit says that something is ready; the claim shares the commit of what caused it.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -22,6 +23,9 @@ import { type Connected, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
+/** How long a turn of a worker in the process of an engine is safe from others when nothing is heard of the engine, milliseconds. */
+const NODE_LEASE_MS = 15_000
+
 export class DispatchService {
   /** To whom it hands out. */
   readonly connected: ConnectedWorkers
@@ -29,12 +33,14 @@ export class DispatchService {
   readonly #functions: FunctionsService
   readonly #secrets: SecretsService
   readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #monotonicMs: () => number
   readonly #ownerWatch: OwnerWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
   /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
+  #claimedAt = 0
   #again = false
   #isTelling = false
   #tellingAgain = false
@@ -47,8 +53,10 @@ export class DispatchService {
     store: StoreService,
     functions: FunctionsService,
     secrets: SecretsService,
-    run: (effect: Effect.Effect<void>) => void
+    run: (effect: Effect.Effect<void>) => void,
+    monotonicMs: () => number
   ) {
+    this.#monotonicMs = monotonicMs
     this.connected = new ConnectedWorkers(functions)
     this.#store = store
     this.#functions = functions
@@ -92,7 +100,16 @@ export class DispatchService {
     if (early !== undefined) early.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
       this.#early.set(jobId, { workerId, notices: [notice] })
-    else tell(worker, notice)
+    else {
+      tell(worker, notice)
+      if (endsLease(notice)) this.#hasHeard(worker, jobId)
+    }
+  }
+
+  /** A worker of this process is done with a turn as soon as it has heard that it is over: another engine may wait for that. */
+  #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
+    if (leaseMs !== undefined || this.#store.node === undefined) return
+    this.#endRevoked(registration.environment, jobId)
   }
 
   /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
@@ -158,6 +175,7 @@ export class DispatchService {
     const demands = this.#demands()
     if (demands.length === 0) return
     this.#claiming = true
+    this.#claimedAt = this.#monotonicMs()
     this.#run(
       Effect.flatMap(this.#claim(demands), ({ claims, failed }) => {
         if (failed === undefined) {
@@ -259,6 +277,10 @@ export class DispatchService {
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
+    if (this.#isLate(worker)) {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
     if (worker.leaseMs === undefined) this.#ownerWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, job, told)
@@ -276,6 +298,11 @@ export class DispatchService {
         }
       )
     )
+  }
+
+  /** Whether a claim was so long on its way that another engine may have the run by now: this one may have stood still. */
+  #isLate({ leaseMs = NODE_LEASE_MS }: Connected): boolean {
+    return this.#store.node !== undefined && this.#monotonicMs() - this.#claimedAt > leaseMs / 2
   }
 
   /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
@@ -320,10 +347,14 @@ export class DispatchService {
   }
 
   /** Nobody is at a job that was taken back before it was delivered. */
-  #neverBegan({ environment, jobId, runId }: Job): void {
+  #neverBegan({ environment, jobId }: Job): void {
+    this.#endRevoked(environment, jobId)
+  }
+
+  #endRevoked(environment: string, jobId: string): void {
     this.#run(
       Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
-        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+        Effect.logError(`The run of job ${jobId} waits for the end of its lease`, error)
       )
     )
   }
@@ -393,7 +424,14 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
     Effect.gen(function* () {
       const store = yield* Store
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
-      const dispatch = new DispatchService(store, yield* Functions, yield* Secrets, runFork)
+      const clock = yield* Clock.Clock
+      const dispatch = new DispatchService(
+        store,
+        yield* Functions,
+        yield* Secrets,
+        runFork,
+        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      )
       const stops = [
         // a claim shares the commit of what caused it
         store.onReady(() => dispatch.poke()),

@@ -16,8 +16,9 @@ import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
 import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
-import { complete, done, environment, handles, Shop, sleep, suspend, waitFor } from "./suite/Shop.ts"
+import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"
 
 const openNode = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   PostgresStore.make({ poolSize: 3, ...options }, "shared")
@@ -254,6 +255,21 @@ describe("a node that is there", () => {
     })
   )
 
+  live("is told of a run that another takes away, which goes to nobody before that or a term is over", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      const job = yield* takeHere(a, "worker-a")
+      yield* a.report(job, done("charge:0", success(1)))
+      yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
+      assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
+      yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+    })
+  )
+
   live("judges nobody as long as it is new itself: after Postgres was away all come back", () =>
     Effect.gen(function* () {
       const { a, b, cut, options } = yield* oneToCut
@@ -303,6 +319,32 @@ describe("a node that is gone", () => {
     })
   )
 
+  live("gives up what it holds before the others take it, when it is cut off", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => startProxy(options.url)),
+        ({ close }) => Effect.promise(close)
+      )
+      const own = yield* Clock.Clock
+      let passedMs = 0
+      const clock = clockLike(own, { wallMs: () => 0, monotonicMs: () => passedMs })
+      const open = openNode({ ...options, url: proxy.url })
+      const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
+      const b = new Shop(yield* openNode(options))
+      let told = 0
+      a.store.onAway?.(() => void told++)
+      yield* a.register(handles("charge"))
+      // until they have heard of each other
+      yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))
+      yield* Effect.promise(proxy.close)
+      assert.strictEqual(told, 0)
+      passedMs = 13_100
+      yield* until(Effect.sync(() => told > 0))
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "nobody has taken it for dead yet")
+    })
+  )
+
   live("holds nobody up: its transaction is ended when it has the lock and is silent", () =>
     Effect.gen(function* () {
       const { b, options } = yield* oneToCut
@@ -341,21 +383,29 @@ describe("a node that is gone", () => {
   )
 })
 
+/** A clock that is off, by so much now. */
+const clockLike = (
+  own: Clock.Clock,
+  off: { readonly wallMs: () => number; readonly monotonicMs: () => number }
+): Clock.Clock => ({
+  currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + off.wallMs(),
+  currentTimeMillis: Effect.map(own.currentTimeMillis, (now) => now + off.wallMs()),
+  currentTimeNanosUnsafe: () => own.currentTimeNanosUnsafe(),
+  currentTimeNanos: own.currentTimeNanos,
+  monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe() + BigInt(off.monotonicMs()) * 1_000_000n,
+  monotonicTimeNanos: Effect.map(
+    own.monotonicTimeNanos,
+    (now) => now + BigInt(off.monotonicMs()) * 1_000_000n
+  ),
+  sleep: (duration) => own.sleep(duration)
+})
+
 describe("nodes whose clocks are apart", () => {
   live("go by the clock of the server: nothing is due early or late, no lease runs out", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const own = yield* Clock.Clock
-      const shifted = (ms: number): Clock.Clock => ({
-        ...own,
-        currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + ms,
-        currentTimeMillis: Effect.map(own.currentTimeMillis, (now) => now + ms),
-        currentTimeNanosUnsafe: () => own.currentTimeNanosUnsafe(),
-        currentTimeNanos: own.currentTimeNanos,
-        monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe(),
-        monotonicTimeNanos: own.monotonicTimeNanos,
-        sleep: (duration) => own.sleep(duration)
-      })
+      const shifted = (ms: number) => clockLike(own, { wallMs: () => ms, monotonicMs: () => 0 })
       const open = (ms: number) =>
         Effect.map(
           Effect.provideService(openNode(options), Clock.Clock, shifted(ms)),

@@ -131,6 +131,11 @@ export class News {
     end(client)
   }
 
+  /** Whether other engines were heard of lately. */
+  get hasOthers(): boolean {
+    return this.#others.size > 0
+  }
+
   /** Whether all commits before this one have been told. */
   isInOrder(commit: number): boolean {
     return this.#commits.upTo >= commit - 1
@@ -344,8 +349,10 @@ export class News {
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
     const { name, text } = LOOK_AROUND
-    // not on the connection of the news, which may be dead and seem to be there
-    this.#options.pool.query({ name, text, values: [this.#options.node()] }).then(
+    const { pool } = this.#options
+    // the connection of the news may be dead and seem to be there; slow reads may have all others
+    const way = pool.waitingCount > 0 && this.#client !== undefined ? this.#client : pool
+    way.query({ name, text, values: [this.#options.node()] }).then(
       ({ rows }) => {
         if (this.#isClosed) return
         // as the statement has it

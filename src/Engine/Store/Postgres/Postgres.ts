@@ -102,7 +102,8 @@ const open = (
     /** When the row of this node was renewed last, for all that it knows. */
     let renewedAt = monotonicMs()
     const lookAround = (): void => {
-      if (!writer.isAway && isAwayFor(monotonicMs() - renewedAt)) {
+      // where there are no others nobody takes anything
+      if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
         writer.away()
         runFork(
           Effect.logWarning(

@@ -71,6 +71,8 @@ const MOST_LOST = 3
 
 const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
+/** One that is alone remembers what is ready. */
+const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
 /** The first statement of every transaction that writes: until it is committed no other one writes. */
 const LOCK = {
   name: "lock",
@@ -298,7 +300,7 @@ export class Writer {
     const asked = Promise.all([
       session.send(LOCK),
       session.send(LOOK, [holder.node]),
-      session.send(this.#ready, [expected])
+      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
     ])
     this.#asksSince = this.#options.monotonicMs()
     const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
