@@ -55,6 +55,14 @@ export interface IdGenerator {
   readonly bulk: () => string
 }
 
+/** One of several generators that take turns. */
+export interface SharedIds extends IdGenerator {
+  /** The time in the newest id, epoch milliseconds; -1 when there is none. */
+  readonly lastTime: () => number
+  /** Another generator has made ids up to this time: those that this one makes sort after them. */
+  readonly follow: (time: number) => void
+}
+
 const timeWidth = 9
 const countWidth = 4
 const randomWidth = 6
@@ -71,7 +79,7 @@ export const makeIdGenerator = (
   nowMs: () => number,
   randomInt: (below: number) => number,
   after?: string
-): IdGenerator => {
+): SharedIds => {
   let time = after === undefined ? -1 : timeOf(after) + 1
   let count = 0
   let timeText = after === undefined ? "" : base32(time, timeWidth)
@@ -108,7 +116,14 @@ export const makeIdGenerator = (
     role: make("role_"),
     policy: make("policy_"),
     hookCall: make("hook_"),
-    bulk: make("bulk_")
+    bulk: make("bulk_"),
+    lastTime: () => time,
+    follow: (other) => {
+      if (other < time) return
+      time = other + 1
+      count = 0
+      timeText = base32(time, timeWidth)
+    }
   }
 }
 

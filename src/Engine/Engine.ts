@@ -5,6 +5,7 @@
  * serves others.
  */
 import type { Config, ConfigError } from "effect/Config"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -155,9 +156,11 @@ const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
 
 const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
   function* () {
+    const { clock } = yield* Store
     // an engine shares its nouns with no other
-    const context = yield* Layer.buildWithMemoMap(nouns, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
-    return yield* Effect.provide(compose, context)
+    const build = Layer.buildWithMemoMap(nouns, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
+    const made = Effect.flatMap(build, (context) => Effect.provide(compose, context))
+    return yield* clock === undefined ? made : Effect.provideService(made, Clock.Clock, clock)
   }
 )
 

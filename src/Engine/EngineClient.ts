@@ -104,7 +104,7 @@ export const make = Effect.gen(function* () {
         checked(() => (functionId === undefined ? undefined : Limits.checkName("function id", functionId))),
         (id) => liveVersions(environment, id)
       ),
-    listWorkers: () => polite(Effect.sync(() => [...workers.list(environment)])),
+    listWorkers: () => polite(Effect.map(workers.list(environment), (all) => [...all])),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => Effect.map(polite(Effect.void), () => store.health().status)
   })

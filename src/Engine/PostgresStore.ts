@@ -12,8 +12,10 @@ import { upkeep } from "./Upkeep.ts"
  * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the
  * schema has tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or the package `pg` is missing.
  */
-export const make = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  Postgres.make(options, upkeep)
+export const make = (
+  options: PostgresOptions,
+  sharing?: Postgres.Sharing
+): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing)
 
 /** The store on Postgres, as a layer: see {@link make}. */
 export const layer = (options: PostgresOptions): Layer.Layer<Store, StoreError> =>

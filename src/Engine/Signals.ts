@@ -17,6 +17,11 @@ export class Signals<A = void> {
     }
   }
 
+  /** Anything may have happened: everybody goes on. */
+  announceAll(what: A): void {
+    for (const name of [...this.#waiting.keys()]) this.announce(name, what)
+  }
+
   /** It has happened: everybody who waits for it goes on. */
   announce(name: string, what: A): void {
     const waiting = this.#waiting.get(name)

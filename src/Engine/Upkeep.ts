@@ -1,5 +1,6 @@
 /** All that the nouns have to do with a database as such. */
 import { loadRegistrations } from "./Functions/FunctionRows.ts"
+import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"
 import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"
 import { recoverDeliveries } from "./PubSub/DeliveryRows.ts"
 import { lookAtRun } from "./Runs/DamagedRun.ts"
@@ -16,6 +17,7 @@ const LOOK_AT_KEY = statement("Upkeep.lookAtKey", "SELECT * FROM kv_entries WHER
 
 export const upkeep: Upkeep = {
   load: loadRegistrations,
+  ready: READY_FUNCTIONS,
   takeOver: [recoverLeases(), shortenLeases(), recoverProjections(), recoverDeliveries()],
   clockWasSet: moveWithClock,
   clockWasSetBack: setBackBetweenStarts,

@@ -428,11 +428,11 @@ describe("dispatch", () => {
       )
       const stop = engine.functions.follow(Effect.fail(new StoreError("disk full")))
       assert.strictEqual((yield* Effect.flip(register)).message, "disk full")
-      assert.lengthOf(engine.workers.list("default"), 0)
+      assert.lengthOf(yield* engine.workers.list("default"), 0)
       stop()
 
       yield* register
-      assert.lengthOf(engine.workers.list("default"), 1)
+      assert.lengthOf(yield* engine.workers.list("default"), 1)
     })
   )
 

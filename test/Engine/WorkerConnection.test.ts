@@ -18,6 +18,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   credit: () => undefined,
   report,
   late: () => Effect.void,
+  hasMoved: () => false,
   setReachable: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),

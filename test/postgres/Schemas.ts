@@ -39,7 +39,7 @@ const empty = `DO $$ DECLARE t text; BEGIN
   FOR t IN SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() LOOP
     EXECUTE format('ALTER SEQUENCE %I RESTART', t);
   END LOOP;
-  UPDATE engine SET holder = NULL, holder_name = NULL, batch = 0, environments = 0, events = 0, runs = 0, seq = 0;
+  UPDATE engine SET sequence = 0, environments = 0, events = 0, runs = 0, seq = 0, functions = 0, leases = 0, id_time = -1;
 END $$`
 
 /** A schema of its own, which is empty. */

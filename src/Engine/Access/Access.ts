@@ -17,8 +17,9 @@ import {
   UnauthorizedError
 } from "../../Errors.ts"
 import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
-import type { KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import type { AccessChange } from "../Store/Changes.ts"
+import * as ReadAgain from "../Store/ReadAgain.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { keyNeeded } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
@@ -352,6 +353,24 @@ export class AccessService {
     )
   })
 
+  /** All that there is, and nothing else but what is built in. */
+  replace({ keys, orgs, policies, roles }: AccessRecords): void {
+    this.apply([
+      ...changesTo(this.orgs, orgs, BuiltIn.orgs).map((org): AccessChange =>
+        typeof org === "string" ? { _tag: "OrgDeleted", id: org } : { _tag: "Org", org }
+      ),
+      ...changesTo(this.policies, policies, BuiltIn.policies).map((policy): AccessChange =>
+        typeof policy === "string" ? { _tag: "PolicyDeleted", id: policy } : { _tag: "Policy", policy }
+      ),
+      ...changesTo(this.roles, roles, BuiltIn.roles).map((role): AccessChange =>
+        typeof role === "string" ? { _tag: "RoleDeleted", id: role } : { _tag: "Role", role }
+      ),
+      ...changesTo(this.keys, keys, []).map((key): AccessChange =>
+        typeof key === "string" ? { _tag: "KeyDeleted", id: key } : { _tag: "Key", key }
+      )
+    ])
+  }
+
   apply(changes: ReadonlyArray<AccessChange>): void {
     let policiesChanged = false
     for (const change of changes) {
@@ -374,6 +393,7 @@ export class AccessService {
           break
         case "RoleDeleted":
           this.roles.delete(change.id)
+          policiesChanged = true
           break
         case "Policy":
           this.policies.set(change.policy.id, change.policy)
@@ -381,6 +401,7 @@ export class AccessService {
           break
         case "PolicyDeleted":
           this.policies.delete(change.id)
+          policiesChanged = true
           break
       }
     }
@@ -426,6 +447,24 @@ export class AccessService {
   }
 }
 
+/** What makes `known` what is `found`: records as they are, and the ids of those that are gone. */
+const changesTo = <A extends { readonly id: string }>(
+  known: ReadonlyMap<string, A>,
+  found: ReadonlyArray<A>,
+  builtIn: ReadonlyArray<A>
+): ReadonlyArray<A | string> => {
+  const there = new Set([...found, ...builtIn].map(({ id }) => id))
+  return [
+    ...found.filter((record) => !isSame(known.get(record.id), record)),
+    ...[...known.keys()].filter((id) => !there.has(id))
+  ]
+}
+
+/** When a key was last used is told to nobody who waits. */
+const isSame = (one: object | undefined, other: object): boolean =>
+  one !== undefined &&
+  JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })
+
 /** The secrets that a key has, and when each ends. */
 const secretsOf = ({
   expiresAt,
@@ -458,16 +497,17 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       () => clock.currentTimeMillisUnsafe(),
       (effect) => Fiber.runIn(run(effect), scope)
     )
-    const stop = store.onCommit(({ access: changes }) => {
-      if (changes.length > 0) access.apply(changes)
+    const again = yield* ReadAgain.make("who may do what", store.read(AccessRows.readAccess()), (records) =>
+      access.replace(records)
+    )
+    const stop = store.onCommit(({ access: changes, look }) => {
+      if (changes.length > 0) {
+        access.apply(changes)
+        again.changed()
+      }
+      if (look.has("access")) again.look()
     })
     yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), access.flush))
-    const { keys, orgs, roles, policies } = yield* store.read(AccessRows.readAccess())
-    access.apply([
-      ...orgs.map((org) => ({ _tag: "Org", org }) as const),
-      ...policies.map((policy) => ({ _tag: "Policy", policy }) as const),
-      ...roles.map((role) => ({ _tag: "Role", role }) as const),
-      ...keys.map((key) => ({ _tag: "Key", key }) as const)
-    ])
+    access.replace(yield* store.read(AccessRows.readAccess()))
     return access
   })

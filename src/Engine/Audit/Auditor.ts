@@ -151,9 +151,9 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
     }
 
     let changed = Deferred.makeUnsafe<void>()
-    const stop = store.onCommit(({ counts, ended }) => {
-      // other commits leave what it looks at as it was, or are followed by one of these
-      if (counts.events > 0 || ended.length > 0) Deferred.doneUnsafe(changed, Effect.void)
+    const stop = store.onCommit(({ counts, elsewhere, ended }) => {
+      // other commits leave what it looks at as it was, or are followed by one of these; whoever commits looks
+      if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 

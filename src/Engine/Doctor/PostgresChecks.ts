@@ -13,14 +13,12 @@ const DEAD_ROWS = 100_000
 export const judgePostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
   ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
   tables(facts),
-  ...(facts.holder === undefined
-    ? [ok("holder", "No engine uses the tables.")]
-    : [
-        ok(
-          "holder",
-          `An engine uses the tables (${facts.holder}). Ask it for more: \`ironflow doctor --server-url URL\`.`
-        )
-      ]),
+  ok(
+    "holder",
+    facts.engines.length === 0
+      ? "No engine uses the tables."
+      : `${facts.engines.length === 1 ? "An engine uses" : `${facts.engines.length} engines use`} the tables (${facts.engines.join("; ")}). Ask for more: \`ironflow doctor --server-url URL\`.`
+  ),
   writes(facts),
   connections(facts),
   vacuum(facts)

@@ -97,6 +97,8 @@ export function* satisfyWaits(
 /** Names of events that nobody waits for, by environment: most that are emitted are among few names. */
 const unawaited = remembered<Map<number, Set<string>>>({
   make: () => new Map(),
+  // somebody may wait there since
+  moved: (names) => names.clear(),
   // a wait that had gone is there again
   rolledBack: (names) => names.clear()
 })

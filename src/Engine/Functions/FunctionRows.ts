@@ -22,9 +22,9 @@ import { beginPinning } from "./Pins.ts"
 import { pauseIn } from "./FunctionPause.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
 import { putSearchPaths } from "./SearchPaths.ts"
-import type { Transaction } from "../Store/Transaction.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-import type { Changes, StoredPause } from "../Store/Changes.ts"
+import type { Changes, FunctionChange, StoredPause } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { nextTurn } from "../Polite.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
@@ -259,15 +259,8 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
   const rows = yield* all(LOAD_REGISTRATIONS)
   for (const row of rows) {
     readyOf(tx).hot.add(Number(row.key))
-    let registration: FunctionRegistration
-    try {
-      // written by `registerFunctions`
-      registration = parseStored(row.registration) as FunctionRegistration
-    } catch (error) {
-      // its runs wait until a worker registers it again
-      tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
-      continue
-    }
+    const registration = readRegistration(tx, row)
+    if (registration === undefined) continue
     registryOf(tx).put({
       key: Number(row.key),
       environment: String(row.name),
@@ -276,6 +269,17 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
       ...pauseIn(row),
       ...(Number(row.pins) === 1 ? { pins: true } : {})
     })
+  }
+}
+
+const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | undefined => {
+  try {
+    // written by `registerFunctions`
+    return parseStored(row.registration) as FunctionRegistration
+  } catch (error) {
+    // its runs wait until a worker registers it again
+    tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
+    return undefined
   }
 }
 
@@ -293,6 +297,31 @@ export const readFunctions = acrossEnvironments(
   },
   () => "read the functions"
 )
+
+/** The same as it is stored, whatever is remembered of it. */
+export const readStored = acrossEnvironments(
+  "readStoredFunctions",
+  function* (tx: Transaction): Program<Registered> {
+    const functions: Array<FunctionChange> = []
+    for (const row of yield* all(LOAD_REGISTRATIONS)) {
+      const registration = readRegistration(tx, row)
+      if (registration === undefined) continue
+      functions.push({
+        environment: String(row.name),
+        registration,
+        ...(row.deleted_at === null ? {} : { deleted: true }),
+        ...pauseIn(row),
+        ...(Number(row.pins) === 1 ? { pins: true } : {})
+      })
+    }
+    return { environments: (yield* all(ENVIRONMENTS)).map(({ name }) => String(name)), functions }
+  },
+  () => "read the functions"
+)
+
+const ENVIRONMENTS = statement("FunctionRows.environments", "SELECT name FROM environments ORDER BY key", {
+  scans: "environments are held in memory"
+})
 
 /** Functions that are looked at in one turn of the event loop. */
 const PART = 1000

@@ -17,6 +17,7 @@ import {
 import * as Limits from "../../Limits.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
+import * as ReadAgain from "../Store/ReadAgain.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistrations } from "./FunctionConfigs.ts"
@@ -163,6 +164,9 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
   function* () {
     const store = yield* Store
     const system = yield* SystemEvents
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
+    const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))
     const known = new Known()
     const learn = ({ environments, functions }: FunctionRows.Registered): void => {
       for (const environment of environments) known.addEnvironment(environment)
@@ -171,9 +175,25 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     }
     // what is told while all is read may be newer than what is found
     let early: Array<FunctionRows.Registered> | undefined = []
-    const stop = store.onCommit((changes) =>
-      early === undefined ? learn(changes) : void early.push(changes)
+    const again = yield* ReadAgain.make(
+      "which functions there are",
+      store.read(FunctionRows.readFunctions()),
+      (found) => {
+        learn(found)
+        // endpoints that were registered elsewhere are called from here, too
+        runFork(
+          Effect.catch(followed, (error) =>
+            Effect.logWarning("Not all that follows from functions of other engines could be done", error)
+          )
+        )
+      }
     )
+    const stop = store.onCommit((changes) => {
+      if (early === undefined) learn(changes)
+      else early.push(changes)
+      if (changes.functions.length > 0) again.changed()
+      if (changes.look.has("functions")) again.look()
+    })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     learn(yield* store.read(FunctionRows.readFunctions()))
     for (const changes of early) learn(changes)
@@ -202,9 +222,6 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
             }
           })
       )
-    const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
-    const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))
-
     return Functions.of({
       register: (environment, registrations) =>
         Effect.gen(function* () {

@@ -1,6 +1,7 @@
 /** Which functions may have runs that can be claimed. */
 import { registryOf } from "./Registry.ts"
 import { remembered } from "../Store/Memory.ts"
+import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Ready {
@@ -18,6 +19,9 @@ export const readyOf = remembered<Ready>({
     onlyNew.clear()
     for (const key of cooled.splice(0)) hot.add(key)
   },
+  moved: ({ hot }, { ready }) => {
+    for (const key of ready) hot.add(key)
+  },
   committed: ({ cooled, hot }, tx) => {
     cooled.length = 0
     tx.changes.mayHaveReady = hot.size > 0
@@ -25,6 +29,13 @@ export const readyOf = remembered<Ready>({
     tx.changes.ready &&= tx.changes.mayHaveReady
   }
 })
+
+/** The functions that have runs that are ready. */
+export const READY_FUNCTIONS = statement(
+  "ReadyFunctions.readyFunctions",
+  "SELECT key FROM functions WHERE EXISTS (SELECT 1 FROM runs WHERE runs.function = functions.key AND ready_at IS NOT NULL)",
+  { scans: "functions are held in memory, when another engine has written" }
+)
 
 /** Something of a function is ready to be claimed. */
 export const markReady = (tx: Transaction, functionKey: number): void => {

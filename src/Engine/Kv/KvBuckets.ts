@@ -106,6 +106,11 @@ class Buckets {
     this.#changed.clear()
   }
 
+  /** Others have written. */
+  moved(): void {
+    this.#known.clear()
+  }
+
   rolledBack(): void {
     for (const bucket of this.#changed) this.forget(bucket)
     this.#changed.clear()
@@ -114,6 +119,7 @@ class Buckets {
 
 export const bucketsOf = remembered<Buckets>({
   make: () => new Buckets(),
+  moved: (buckets) => buckets.moved(),
   save: (buckets) => buckets.save(),
   committed: (buckets) => buckets.committed(),
   rolledBack: (buckets) => buckets.rolledBack()

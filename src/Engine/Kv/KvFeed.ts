@@ -40,7 +40,9 @@ export class KvFeedService {
   /** Tells of the commits of the store; returns the way to stop that. */
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
-      if (this.#watchers.size === 0 || (changes.kv.length === 0 && changes.kvDeleted.length === 0)) return
+      if (this.#watchers.size === 0) return
+      const { kv, kvDeleted, kvElsewhere, look } = changes
+      if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !look.has("kv")) return
       for (const watcher of this.#watchers) watcher.tell(changes)
     })
   }
@@ -120,11 +122,15 @@ class Watcher {
     this.#behind = false
   }
 
-  tell({ kv, kvDeleted }: Changes): void {
+  tell({ inOrder, kv, kvDeleted, kvElsewhere, look }: Changes): void {
+    // while there is no bucket, the first change of any is a reason to look again
+    const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
+    if (look.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
-      // while there is no bucket, the first change of any is a reason to look again
-      if (this.bucket === 0) this.#behind = true
-      else if (change.bucket === this.bucket) this.#put(change)
+      if (!isMine(change.bucket)) continue
+      // what others have done before it is not told yet
+      if (this.bucket === 0 || !inOrder) this.#behind = true
+      else this.#put(change)
     }
     if (kvDeleted.includes(this.bucket)) this.#deleted = true
     if (this.#aside.length === 0 && !this.#behind && !this.#deleted) return

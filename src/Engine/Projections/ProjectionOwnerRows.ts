@@ -9,6 +9,7 @@ import {
   statement,
   write
 } from "../Store/Program.ts"
+import { livesElsewhere } from "../Runs/NodeWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
@@ -84,7 +85,11 @@ export const claimProjection = inEnvironment(
 const RECOVER_PROJECTIONS = statement(
   "ProjectionOwnerRows.recoverProjections",
   "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
-  { scans: "projections are few, once at the start" }
+  {
+    scans: "projections are few, once at the start",
+    postgres: `UPDATE projections SET token = NULL, owner = NULL
+     WHERE token IS NOT NULL AND lease_until IS NULL AND NOT ${livesElsewhere("projections.owner")}`
+  }
 )
 
 const RECOVER_PROJECTIONS_2 = statement(
@@ -94,8 +99,8 @@ const RECOVER_PROJECTIONS_2 = statement(
 )
 
 /**
- * Owned by a worker of this process when it ended: there is no such worker any more. Global: it is done once, when the database is
- * opened.
+ * Owned by a worker of a process when it ended: there is no such worker any more. Global: it is done when the database is opened, and
+ * when one of several engines is gone.
  */
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",

@@ -49,7 +49,9 @@ export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Laye
     const store = yield* Store
     const system = yield* SystemEvents
     const signals = new Signals()
-    const stop = store.onCommit(({ logEnd, projections, states }) => {
+    const stop = store.onCommit(({ logEnd, look, projections, states }) => {
+      if (look.has("projections")) signals.announceAll()
+      else if (look.has("log")) signals.announce(LOG)
       if (logEnd > 0) signals.announce(LOG)
       for (const key of projections) signals.announce(key)
       for (const change of states) announceStates(system, change)

@@ -264,6 +264,7 @@ class Connection implements Outlet {
       request = readRequest(input, {
         environment: this.environment,
         epoch: this.#hub.system.epoch,
+        isShared: this.#hub.system.isShared,
         form: this.#tongue,
         run: this.#hub.run
       })
@@ -366,7 +367,8 @@ class Connection implements Outlet {
       const member = new Member(
         pattern,
         shape,
-        `${this.#id}/${shape.subscriptionId}`,
+        // what an engine delivers comes back when it is gone
+        `${hub.store.node === undefined ? "" : `${hub.store.node}:`}${this.#id}/${shape.subscriptionId}`,
         {
           ackMode,
           settlesItself: resumes,

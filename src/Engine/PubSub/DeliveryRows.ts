@@ -148,21 +148,29 @@ const RELEASE_HOLDER = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 
-/** A member is gone: what it holds is due at once, which counts as no failure. */
+/** A member of a group is gone: what it holds is due at once, which counts as no failure. */
 export const releaseHolder = inEnvironment(
   "releaseHolder",
-  function* (tx: Transaction, _environment: string, holder: string): Program<void> {
+  function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
     yield* write(RELEASE_HOLDER, tx.now(), holder)
+    tx.changes.givenBack.push(group)
   },
   () => "give back deliveries"
 )
 
 const RECOVER_DELIVERIES = statement(
   "DeliveryRows.recoverDeliveries",
-  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL"
+  "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL",
+  {
+    scans: "the engines that share a database are few",
+    postgres: `UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL AND NOT EXISTS
+     (SELECT 1 FROM nodes WHERE deliveries.holder LIKE nodes.id || ':%' AND nodes.steady_since IS NOT NULL)`
+  }
 )
 
-/** No connection outlives the process that had the database open before. Global: it is done once, when the database is opened. */
+/**
+ * No connection outlives its process. Global: it is done when the database is opened, and when one of several engines is gone.
+ */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",
   function* (tx: Transaction): Program<void> {

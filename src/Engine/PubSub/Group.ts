@@ -165,7 +165,7 @@ export class Group implements Listener {
     }
     // whoever has joined by then is told of what was given back
     this.#run(
-      this.#store.write(DeliveryRows.releaseHolder(this.environment, member.holder)).pipe(
+      this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
           Effect.logWarning("Deliveries could not be given back; they are due at their deadline", error)
         ),
@@ -250,7 +250,7 @@ export class Group implements Listener {
       }
       // they left while the claim was on its way to the database
       for (const holder of gone)
-        yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, holder))
+        yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, holder))
       this.#cancelAlarm?.()
       this.#nextDueAt = claim.nextDueAt
       this.#cancelAlarm =

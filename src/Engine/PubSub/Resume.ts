@@ -21,8 +21,10 @@ const REPLAY_ROWS = 100_000
 
 interface PositionOf {
   readonly source: Target["source"]
-  /** Of the system events: their positions mean nothing to another engine. */
+  /** Of the system events: their positions mean nothing to an engine that was started later. */
   readonly epoch: string
+  /** Whether they mean something to others, which use the same database. */
+  readonly isShared: boolean
 }
 
 /** A position as clients are told it. */
@@ -30,7 +32,7 @@ export const writePosition = (position: number, { epoch, source }: PositionOf): 
   source === "system" ? `${epoch}.${position}` : String(position)
 
 /** The position after which a client asks to go on; `undefined` when it names none. Throws `ValidationError`. */
-export const readPosition = (text: unknown, { epoch, source }: PositionOf): number | undefined => {
+export const readPosition = (text: unknown, { epoch, isShared, source }: PositionOf): number | undefined => {
   const system = source === "system"
   if (typeof text !== "string" || text === "") return undefined
   const [first = "", second] = text.split(".")
@@ -41,7 +43,7 @@ export const readPosition = (text: unknown, { epoch, source }: PositionOf): numb
     )
   }
   // what happened before this engine was started is not remembered: all that it knows is new
-  return system && first !== epoch ? 0 : position
+  return system && first !== epoch && !isShared ? 0 : position
 }
 
 /** The position after which a subscription begins; `undefined` for what comes now. */

@@ -41,6 +41,7 @@ interface RequestContext {
   readonly environment: string
   /** Of the system events. */
   readonly epoch: string
+  readonly isShared: boolean
   readonly form?: Form | undefined
   readonly run: (effect: Effect.Effect<void>) => void
 }
@@ -48,7 +49,7 @@ interface RequestContext {
 /** What a `subscribe` message asks for. Throws `ValidationError`. */
 export const readRequest = (
   input: unknown,
-  { environment, epoch, form, run }: RequestContext
+  { environment, epoch, form, isShared, run }: RequestContext
 ): SubscribeRequest => {
   if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
   const { capacity, options: given = {}, pattern, resume } = input
@@ -64,7 +65,7 @@ export const readRequest = (
   // it has been read as a target
   const text = String(pattern)
   const resumes = isObject(resume)
-  const of = { source: target.source, epoch }
+  const of = { source: target.source, epoch, isShared }
   const shape: Shape = {
     target,
     subscriptionId: idOf(environment, text),

@@ -80,8 +80,9 @@ export class SubscriptionHub {
     this.#connections.delete(connection)
   }
 
-  /** The log goes up to here. */
+  /** The log goes up to here, or further. */
   advance(head: number): void {
+    if (head <= this.#head) return
     this.#head = head
     for (const feed of this.#feeds.values()) feed.wake()
   }
@@ -212,16 +213,16 @@ export class SubscriptionHub {
     return this.#open.get(key)?.members ?? []
   }
 
-  /** Groups were updated, paused, resumed or deleted. */
-  groupsChanged(keys: ReadonlyArray<number>): void {
-    if (keys.length === 0) return
+  /** Groups were updated, paused, resumed or deleted, or were given something back: these, or any. */
+  groupsChanged(keys?: ReadonlyArray<number>): void {
+    if (keys?.length === 0) return
     for (const opening of this.#groups.values()) {
       this.run(
         Effect.matchEffect(Deferred.await(opening), {
           // whoever opens it hears of that
           onFailure: () => Effect.void,
           onSuccess: (group) =>
-            keys.includes(group.key)
+            keys === undefined || keys.includes(group.key)
               ? Effect.catch(group.refresh, (error) =>
                   Effect.logWarning(`Consumer group "${group.name}" goes on as it was set up before`, error)
                 )

@@ -50,9 +50,17 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
       head: yield* readEndOfLog(store),
       countStaleAck: () => counters.count("staleAcks")
     })
-    const stop = store.onCommit(({ groups, logEnd }) => {
-      hub.groupsChanged(groups)
-      if (logEnd > 0) hub.advance(logEnd)
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    // what is told of the log may be lost, and the database knows where it ends
+    const lookAtLog = Effect.matchEffect(readEndOfLog(store), {
+      onSuccess: (head) => Effect.sync(() => hub.advance(head)),
+      onFailure: (error) => Effect.logWarning("It is not known whether there is more for subscribers", error)
+    })
+    const stop = store.onCommit(({ groups, logEnd, look }) => {
+      if (look.has("groups")) hub.groupsChanged()
+      else hub.groupsChanged(groups)
+      if (look.has("log")) runFork(lookAtLog)
+      else if (logEnd > 0) hub.advance(logEnd)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))
     yield* Effect.addFinalizer(() => Effect.sync(stop))

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import {
   EndpointUnavailableError,
@@ -26,6 +27,7 @@ import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
 import type { PushSettings } from "./Settings.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
+import * as TellAgain from "../Turns/TellAgain.ts"
 import type { TurnsService } from "../Turns/Turns.ts"
 
 /** An endpoint as it is shown. */
@@ -230,10 +232,36 @@ export class PushEndpoints {
         const notices = yield* endpoint.notices(jobId, waitMs)
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
+      const told = yield* this.#toldElsewhere(jobId, environment, waitMs)
       return {
         ack,
-        notices: [{ _tag: "LeaseLost", jobId, reason: "the engine does not wait for this turn any more" }]
+        notices: told?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
+          { _tag: "LeaseLost", jobId, reason: "the engine does not wait for this turn any more" }
+        ]
       }
+    })
+  }
+
+  /**
+   * What a turn has to hear that another engine on the same database waits for, once there is something or the time is up; `undefined`
+   * when no engine does.
+   */
+  #toldElsewhere(
+    jobId: string,
+    environment: string | undefined,
+    waitMs: number
+  ): Effect.Effect<ReadonlyArray<Notice> | undefined, StoreError> {
+    const { store } = this.#options
+    if (store.node === undefined) return Effect.succeed(undefined)
+    const look = Effect.gen(function* () {
+      const [of = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
+      return of === undefined ? undefined : yield* store.read(TellAgain.tellJobAgain(of, jobId))
+    })
+    const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / ELSEWHERE_LOOK_MS)
+    return Effect.repeat(look, {
+      schedule: Schedule.spaced(ELSEWHERE_LOOK_MS),
+      times: rounds,
+      until: (notices) => notices === undefined || notices.length > 0
     })
   }
 
@@ -246,7 +274,10 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
-      workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
+      // each of several engines calls it for the turns that it has itself
+      workerId:
+        `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}` +
+        (store.node === undefined ? "" : `-${store.node}`),
       settings,
       clock,
       intake: this.#intake,
@@ -258,6 +289,10 @@ export class PushEndpoints {
     })
   }
 }
+
+/** How often it is looked what a turn has to hear that another engine waits for, and for how long, milliseconds. */
+const ELSEWHERE_LOOK_MS = 1000
+const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 

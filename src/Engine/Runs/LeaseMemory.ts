@@ -38,13 +38,39 @@ interface LeaseMemory {
   readonly byId: Map<string, LeasedRun>
   /** Those of this transaction: they count once they are durable. */
   readonly fresh: Map<number, Lease>
+  /** The runs that this engine has leased, those that it had to forget too: no other engine remembers their leases. */
+  readonly mine: Set<number>
+  /** Those of them whose lease has ended in this transaction. */
+  readonly ended: Set<number>
 }
 
+/** More runs than an engine leases at a time. */
+const MOST_MINE = 20_000
+
 const leasesOf = remembered<LeaseMemory>({
-  make: () => ({ byRun: new Map(), byJob: new Map(), byId: new Map(), fresh: new Map() }),
-  begin: ({ fresh }) => fresh.clear(),
-  committed: ({ byId, byJob, byRun, fresh }) => {
+  make: () => ({
+    byRun: new Map(),
+    byJob: new Map(),
+    byId: new Map(),
+    fresh: new Map(),
+    mine: new Set(),
+    ended: new Set()
+  }),
+  begin: ({ ended, fresh }) => {
+    fresh.clear()
+    ended.clear()
+  },
+  moved: ({ byId, byJob, byRun, mine }, { leases }) => {
+    if (!leases) return
+    // those that others have ended are still among them
+    if (mine.size > MOST_MINE) mine.clear()
+    byRun.clear()
+    byJob.clear()
+    byId.clear()
+  },
+  committed: ({ byId, byJob, byRun, fresh, mine }) => {
     for (const [key, lease] of fresh) {
+      mine.add(key)
       byRun.set(key, lease)
       byJob.set(lease.jobId, lease.run)
       byId.set(lease.run.id, lease.run)
@@ -67,8 +93,11 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
 
 /** The lease of a run ends, or something about the run changes: forgotten at once, which a rollback does not harm. */
 export const forgetLease = (tx: Transaction, run: number): void => {
-  const { byId, byJob, byRun, fresh } = leasesOf(tx)
-  fresh.delete(run)
+  const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
+  const isFresh = fresh.delete(run)
+  if (mine.delete(run) || isFresh) ended.add(run)
+  // another engine has given it, or it has none
+  else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)
   if (lease === undefined) return
   byRun.delete(run)

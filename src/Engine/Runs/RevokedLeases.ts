@@ -6,9 +6,11 @@
  * under a concurrency limit, before the worker is known to be done with it: it says so, it has left, its process has ended, or the
  * term of the lease is over. It is in the row of the run, so this holds over restarts of the engine.
  *
- * A worker in the process of the engine has been told before the next run is handed out: its leases are revoked by ending them.
+ * A worker in the process of the engine has been told before the next run is handed out: its leases are revoked by ending them. One
+ * in the process of another engine hears of it by way of that one, and has a term for that.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
+import { isAtOther } from "./NodeWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Before the job id of a lease that is revoked; no job id begins with it. */
@@ -40,9 +42,17 @@ const KEEP_REVOKED = statement(
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
 
+/** How long a worker in the process of another engine may take to hear that its lease was revoked, milliseconds. */
+const HEARS_WITHIN_MS = 15_000
+
 /** Keeps what was the lease of a run, as `row` has it, as a revoked one. The run itself has none any more. */
 export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
-  const until = handOutFrom(row, tx.now())
+  const isElsewhere =
+    row.lease != null &&
+    row.lease_until == null &&
+    row.worker != null &&
+    (yield* isAtOther(tx, String(row.worker)))
+  const until = isElsewhere ? tx.now() + HEARS_WITHIN_MS : handOutFrom(row, tx.now())
   if (until === undefined) return
   const lease = isRevoked(row) ? String(row.lease) : revoked(String(row.lease))
   yield* write(KEEP_REVOKED, lease, until, row.key!)

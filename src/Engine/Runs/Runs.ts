@@ -114,7 +114,8 @@ export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.e
     const store = yield* Store
     const workers = yield* LiveWorkers
     const waiting: Waiting = { store, workers, after: yield* Alarm.makeAfter, endings: new Signals() }
-    const stop = store.onCommit(({ ended, endings }) => {
+    const stop = store.onCommit(({ ended, endings, look }) => {
+      if (look.has("ends")) waiting.endings.announceAll(undefined)
       for (const runId of ended) waiting.endings.announce(runId, endings.get(runId))
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

@@ -8,7 +8,7 @@
  */
 import { remembered } from "../Store/Memory.ts"
 import { statement, type Program, write, get } from "../Store/Program.ts"
-import type { Row } from "../Store/Transaction.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Losses without a new journal entry that make a run a suspect: after the first one it may have been anything. */
 export const SUSPECT_FROM = 2
@@ -88,6 +88,13 @@ class Suspects {
     return next
   }
 
+  /** Those that others may join, and who holds them. */
+  over(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
+    return [...this.#held].flatMap(([run, held]) =>
+      isOver(held, now) ? [[run, held.workerId] as const] : []
+    )
+  }
+
   *#all(): Iterable<Held> {
     yield* this.#held.values()
     yield* this.#new.values()
@@ -101,6 +108,17 @@ export const suspectsOf = remembered<Suspects>({
   begin: (suspects) => suspects.begin(),
   committed: (suspects) => suspects.committed()
 })
+
+const HOLDER = statement("Suspects.holder", "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL")
+
+/** Another engine may have ended the lease of a suspect whose worker went over to it: forgets those. */
+export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
+  if (tx.node === undefined) return
+  const suspects = suspectsOf(tx)
+  for (const [run, workerId] of suspects.over(tx.now())) {
+    if ((yield* get(HOLDER, run))?.worker !== workerId) suspects.release(run)
+  }
+}
 
 const SUSPICION = statement("Suspects.suspicion", "UPDATE runs SET losses = 0 WHERE key = ?")
 

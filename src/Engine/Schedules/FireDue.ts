@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { mark } from "../Runs/RunStats.ts"
-import { suspectsOf } from "../Runs/Suspects.ts"
+import { forgetSuspectsElsewhere, suspectsOf } from "../Runs/Suspects.ts"
 import type { StoreService } from "../Store/Store.ts"
 import {
   among,
@@ -141,6 +141,7 @@ const nextDueAt = acrossEnvironments(
   "nextDueAt",
   function* (tx: Transaction): Program<number> {
     // others may join a suspect whose time alone is over
+    yield* forgetSuspectsElsewhere(tx)
     if (suspectsOf(tx).hasOver(tx.now())) tx.changes.ready = true
     if ((yield* hasMore()) || (yield* hasCancelled())) return tx.now()
     const { damage } = tx

@@ -12,6 +12,8 @@ import * as FireDue from "./FireDue.ts"
 export interface Timers {
   /** Something is due at `at` (epoch milliseconds): fire it then. */
   readonly arm: (at: number) => void
+  /** Something may be due at any time: fires what is due now, and looks what is next. */
+  readonly look: () => void
   /** Fires what is due already, and then everything when it is due. */
   readonly start: () => void
 }
@@ -30,8 +32,9 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
     const timers = yield* make(store)
-    const stop = store.onCommit(({ dueAt }) => {
-      if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
+    const stop = store.onCommit(({ dueAt, look }) => {
+      if (look.has("due")) timers.look()
+      else if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     timers.start()
@@ -48,6 +51,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
     let firing = false
+    let isOver = false
     let dueWhileFiring = Number.POSITIVE_INFINITY
 
     const arm = (at: number): void => {
@@ -80,13 +84,16 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     const tryAgain = (error: StoreError): Effect.Effect<void> =>
-      Effect.andThen(
-        outage.failed(error),
-        Effect.sync(() => {
-          // another engine has the database: it fires them
-          if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
-        })
-      )
+      // the store may be closed by now
+      isOver
+        ? Effect.void
+        : Effect.andThen(
+            outage.failed(error),
+            Effect.sync(() => {
+              // another engine has the database: it fires them
+              if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
+            })
+          )
 
     const rearm = (nextDueAt: number): void => {
       const next = Math.min(nextDueAt, dueWhileFiring)
@@ -110,7 +117,8 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       Effect.sync(() => {
         clearInterval(watch)
         cancel?.()
+        isOver = true
       })
     )
-    return { arm, start: ring }
+    return { arm, look: () => arm(clock.currentTimeMillisUnsafe()), start: ring }
   })

@@ -4,6 +4,7 @@ import type { Seen, Trouble } from "./Activity.ts"
 import type { RunEnding } from "./RunEnding.ts"
 
 import type { JsonText } from "../../Json.ts"
+import type { Action } from "../../Policy.ts"
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
 import type { ProjectionState } from "../Projections/ProjectionRecords.ts"
@@ -47,8 +48,63 @@ export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
 
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
-/** What a commit changed that somebody may be waiting for. */
+/** What listeners may have to look at again, because it has changed elsewhere and is not told. */
+export const subjects = [
+  /** Runs have ended. */
+  "ends",
+  /** Runs can be claimed. */
+  "ready",
+  /** Something is due. */
+  "due",
+  /** Turns in flight have something to hear. */
+  "turns",
+  "log",
+  "kv",
+  "groups",
+  "projections",
+  /** Functions and environments. */
+  "functions",
+  "access",
+  /** Workers have come or gone. */
+  "workers",
+  /** What was announced. */
+  "announced"
+] as const
+
+export type Subject = (typeof subjects)[number]
+
+/** Something that is announced, and not stored: see `SystemEvents.ts`, which says what is in it. */
+export interface Announced {
+  readonly id: string
+  readonly environment: string
+  readonly topic: string
+  readonly data: JsonText
+  readonly access?: EventAccess
+  /** It says what something is now: what it was before is of no interest any more. */
+  readonly isNewest?: true
+}
+
+export interface EventAccess {
+  readonly action: Action
+  readonly resource: string
+  /** The name of an event whose data is told: not to those to whom a policy denies it. */
+  readonly event?: string
+}
+
+/**
+ * What a commit changed that somebody may be waiting for. What other engines on the same database have committed is told in the same
+ * way, as far as they tell it: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and `functions` are
+ * told, counted and logged where it was done, and what has to be read is named by `look`.
+ */
 export interface Changes {
+  /** Another engine has committed it. Such news come after commits of this engine that were made later, too. */
+  readonly elsewhere: boolean
+  /** What has changed elsewhere and is not told: whoever waits for it looks again. */
+  readonly look: ReadonlySet<Subject>
+  /** Whether all that was committed before it has been told, by others too. */
+  readonly inOrder: boolean
+  /** What other engines have announced, in order. */
+  readonly announced: ReadonlyArray<Announced>
   readonly counts: Readonly<Counts>
   /** Messages for turns in flight. */
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
@@ -62,6 +118,8 @@ export interface Changes {
   readonly troubles: ReadonlyArray<Trouble>
   /** What happened to keys, in the order of their revisions. */
   readonly kv: ReadonlyArray<KvChange>
+  /** Buckets with keys that were changed elsewhere. */
+  readonly kvElsewhere: ReadonlyArray<number>
   /** Buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
   /** What a person should hear of and no caller is told: trigger expressions that failed for an event of a `step.tx`. */
@@ -70,6 +128,8 @@ export interface Changes {
   readonly projections: ReadonlyArray<string>
   /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
   readonly groups: ReadonlyArray<number>
+  /** Groups to which members gave something back: those who listen here have it already, and others are told by `groups`. */
+  readonly givenBack: ReadonlyArray<number>
   /** What was saved of managed projections; empty while nobody observes states. */
   readonly states: ReadonlyArray<ProjectionChange>
   /** Configurations that were written or deleted. */

@@ -23,6 +23,7 @@ export const layer: Layer.Layer<Counters, never, Store> = Layer.effect(
     const counts = noCounts()
     let commits = 0
     const stop = store.onCommit((changes) => {
+      if (changes.elsewhere) return
       commits++
       addCounts(counts, changes.counts)
     })

@@ -1,7 +1,7 @@
 /** Those who listen to the commits of a store. */
 import type { StoreError } from "../../Errors.ts"
 import type { Changes } from "./Changes.ts"
-import type { ListenOptions } from "./Store.ts"
+import type { ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
@@ -14,6 +14,11 @@ export class Listeners {
     readonly wants: ListenOptions
   }>()
   readonly #ready = new Set<() => void>()
+  /** What other engines want to hear of this one. */
+  #elsewhere: Wants = { steps: false, states: false }
+  /** Called when what is listened to has changed. */
+  onWants: () => void = () => undefined
+  readonly #away = new Set<() => void>()
   readonly #losses = new Set<(error: StoreError) => void>()
   /** Why nothing is read or written any more. */
   #lost: StoreError | undefined
@@ -24,11 +29,15 @@ export class Listeners {
 
   readonly onCommit = (listener: (changes: Changes) => void, wants: ListenOptions = {}): (() => void) => {
     const one = { listener, wants }
+    const change = (): void => {
+      this.#ask()
+      if (wants.activity === "steps" || wants.states === true) this.onWants()
+    }
     this.#commits.add(one)
-    this.#ask()
+    change()
     return () => {
       this.#commits.delete(one)
-      this.#ask()
+      change()
     }
   }
 
@@ -37,10 +46,40 @@ export class Listeners {
     return () => void this.#ready.delete(listener)
   }
 
+  readonly onAway = (listener: () => void): (() => void) => {
+    this.#away.add(listener)
+    return () => void this.#away.delete(listener)
+  }
+
   readonly onLost = (listener: (error: StoreError) => void): (() => void) => {
     if (this.#lost === undefined) this.#losses.add(listener)
     else listener(this.#lost)
     return () => void this.#losses.delete(listener)
+  }
+
+  /** What the listeners of this engine want to hear of other ones. */
+  get wants(): Wants {
+    const wanted = [...this.#commits].map(({ wants }) => wants)
+    return {
+      steps: wanted.some(({ activity }) => activity === "steps"),
+      states: wanted.some(({ states }) => states === true)
+    }
+  }
+
+  /** What other engines want to hear of this one. */
+  set elsewhere(wants: Wants) {
+    this.#elsewhere = wants
+    this.#ask()
+  }
+
+  get elsewhere(): Wants {
+    return this.#elsewhere
+  }
+
+  /** Whether a worker hears of its turns from somebody who listens. */
+  isHere(workerId: string): boolean {
+    for (const { wants } of this.#commits) if (wants.isHere?.(workerId) === true) return true
+    return false
   }
 
   get lost(): StoreError | undefined {
@@ -62,6 +101,11 @@ export class Listeners {
     for (const listener of this.#ready) this.#careful("hand out what is ready", listener)
   }
 
+  /** Tells that others may have what this engine held. */
+  away(): void {
+    for (const listener of this.#away) this.#careful("give up what others may have", listener)
+  }
+
   /** Tells that the database is another engine's; says whether that was not known. */
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
@@ -71,10 +115,10 @@ export class Listeners {
   }
 
   #ask(): void {
-    const wanted = [...this.#commits].map(({ wants }) => wants)
-    this.interest.runs = wanted.some(({ activity }) => activity !== undefined)
-    this.interest.steps = wanted.some(({ activity }) => activity === "steps")
-    this.interest.states = wanted.some(({ states }) => states === true)
+    const { states, steps } = this.wants
+    this.interest.runs = [...this.#commits].some(({ wants: { activity } }) => activity !== undefined)
+    this.interest.steps = steps || this.#elsewhere.steps
+    this.interest.states = states || this.#elsewhere.states
   }
 
   #careful(what: string, run: () => void): void {

@@ -5,11 +5,23 @@
 import type { Program } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
+/** What other engines on the same database have done since the last transaction of this one. */
+export interface Others {
+  /** Keys of the functions that have runs that are ready. */
+  readonly ready: ReadonlyArray<number>
+  /** Whether functions were registered or deleted. */
+  readonly functions: boolean
+  /** Whether they have changed leases that they had not given. */
+  readonly leases: boolean
+}
+
 export interface Memory<A> {
   /** Made when it is first asked for. */
   readonly make: (tx: Transaction) => A
   /** A transaction begins: what one that was rolled back has left is gone. */
   readonly begin?: (memory: A) => void
+  /** Others have written since the last transaction of this engine: what they may have changed is forgotten. */
+  readonly moved?: (memory: A, others: Others) => void
   /** Writes what the transaction has changed, before it commits. */
   readonly save?: (memory: A) => Program<void>
   /**

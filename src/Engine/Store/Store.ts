@@ -6,6 +6,7 @@
  * commit. What a commit means for the rest of the engine (a wait of a live turn fired, a run became ready, a run
  * ended, something is due) is told once per commit to the listeners of `onCommit`, before the callers wake.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -13,7 +14,7 @@ import type { HistogramData } from "../../Histogram.ts"
 
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
-import type { Changes } from "./Changes.ts"
+import type { Announced, Changes, Subject } from "./Changes.ts"
 
 export interface StoreService {
   /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
@@ -38,6 +39,22 @@ export interface StoreService {
   readonly checkOwner?: Effect.Effect<void, StoreError>
   /** Tries to write something, if that has failed the last time: `health` knows then. Absent where writing is what tells. */
   readonly tryAgain?: Effect.Effect<void>
+  /**
+   * Calls `listener` when this engine was out of touch with the database for so long that others take back what it held, or have done
+   * so: its turns, and what it was to deliver. Returns the way to stop that. Absent where there are no others.
+   */
+  readonly onAway?: (listener: () => void) => () => void
+  /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
+  readonly clock?: Clock.Clock
+  /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
+  readonly node?: number
+  /**
+   * Tells other engines on the same database of something that is not stored, if they want to hear of it: `make` says what it is.
+   * Absent where there are none.
+   */
+  readonly announce?: (what: keyof Wants, make: () => Announced) => void
+  /** Has other engines look at something again. Absent where there are none. */
+  readonly callOthers?: (subject: Subject) => void
   /** The file of the database, where it is one. */
   readonly filename?: string
   /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */
@@ -65,6 +82,16 @@ export interface ListenOptions {
   readonly activity?: "runs" | "steps"
   /** What is saved of projections. */
   readonly states?: boolean
+  /** Says which workers hear of their turns from this listener: of those that nobody names other engines are told. */
+  readonly isHere?: (workerId: string) => boolean
+}
+
+/** What is told while somebody wants to hear of it. */
+export interface Wants {
+  /** What happens to steps, and all else that is announced. */
+  readonly steps: boolean
+  /** What projections save. */
+  readonly states: boolean
 }
 
 export type StoreHealth =

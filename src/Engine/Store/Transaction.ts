@@ -14,7 +14,8 @@ import {
   type ConfigChange,
   type FunctionChange,
   type KvChange,
-  noCounts
+  noCounts,
+  type Subject
 } from "./Changes.ts"
 import type { Seen, Trouble } from "./Activity.ts"
 import type { RunEnding } from "./RunEnding.ts"
@@ -57,7 +58,14 @@ const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
     : values
 }
 
+const NOTHING: ReadonlySet<Subject> = new Set()
+
 class PendingChanges implements Changes {
+  readonly elsewhere = false
+  readonly look = NOTHING
+  inOrder = true
+  readonly announced = []
+  readonly kvElsewhere = []
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
@@ -69,6 +77,7 @@ class PendingChanges implements Changes {
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
   readonly groups: Array<number> = []
+  readonly givenBack: Array<number> = []
   readonly states: Array<ProjectionChange> = []
   readonly configs: Array<ConfigChange> = []
   readonly access: Array<AccessChange> = []
@@ -105,6 +114,10 @@ export class Transaction {
   /** What the last error in the middle of many rows comes from. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
+  /** The number of this engine among those that share the database; absent where it is alone by nature. */
+  readonly node: number | undefined = undefined
+  /** Whether this transaction has changed a lease that another engine may remember. */
+  touchedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
   /** What nouns remember, in the order of their definitions: see `Memory.ts`. */
   readonly memories: Array<unknown> = []
@@ -145,6 +158,7 @@ export class Transaction {
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
+    this.touchedLeases = false
     this.room.begin()
     eachMemory(this.memories, (memory, made) => memory.begin?.(made))
     this.reserve()

@@ -9,12 +9,12 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Store } from "../Store/Store.ts"
+import { Store, type StoreService } from "../Store/Store.ts"
+import type { Announced, EventAccess } from "../Store/Changes.ts"
 import type { RunActivity, Seen } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../Result.ts"
-import type { Action } from "../../Policy.ts"
 
 export interface SystemEvent {
   /** One more with every event of the engine. */
@@ -30,12 +30,7 @@ export interface SystemEvent {
   readonly access?: EventAccess | undefined
 }
 
-export interface EventAccess {
-  readonly action: Action
-  readonly resource: string
-  /** The name of an event whose data is told: not to those to whom a policy denies it. */
-  readonly event?: string
-}
+export type { EventAccess } from "../Store/Changes.ts"
 
 /** Events that are remembered in each environment, and characters of all their data. */
 export const REMEMBERED = 1000
@@ -54,13 +49,20 @@ interface Memory {
   readonly newest: Map<string, SystemEvent>
   newestLength: number
   newestForgotten: number
-  readonly listeners: Set<(event: SystemEvent) => void>
+  readonly listeners: Set<() => void>
+}
+
+/** Which of several engines on one database this is, and how it tells the others. */
+export interface AmongEngines {
+  readonly node: number
+  readonly tell: NonNullable<StoreService["announce"]>
 }
 
 export class SystemEventsService {
   /** Tells the events of this engine from those of one before it. */
   readonly epoch: string
   readonly #now: () => number
+  readonly #among: AmongEngines | undefined
   readonly #memories = new Map<string, Memory>()
   /** Characters of all that is remembered. */
   #length = 0
@@ -70,9 +72,20 @@ export class SystemEventsService {
   /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
   #newestSince: number | undefined
 
-  constructor(now: () => number) {
+  constructor(now: () => number, among?: AmongEngines) {
     this.#now = now
-    this.epoch = now().toString(36)
+    this.#among = among
+    this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
+  }
+
+  /** Whether positions are of use to other engines too: they are the time, then. */
+  get isShared(): boolean {
+    return this.#among !== undefined
+  }
+
+  #next(): number {
+    const next = this.#sequence + 1
+    return (this.#sequence = this.#among === undefined ? next : Math.max(next, this.#now() * 1000))
   }
 
   /** The newest sequence. */
@@ -102,10 +115,20 @@ export class SystemEventsService {
       length
     }: { readonly access: EventAccess; readonly data: () => string; readonly length: number }
   ): void {
+    this.#among?.tell("states", () => ({ ...this.#told(environment, topic, data()), access, isNewest: true }))
+    this.#rememberNewest(environment, { topic, data, access }, length)
+  }
+
+  #told(environment: string, topic: string, data: string, id?: string): Announced {
+    return { id: id ?? `sys_${this.epoch}_${this.#next()}`, environment, topic, data }
+  }
+
+  #rememberNewest(environment: string, what: Announcement, length: number): void {
     if (this.#newestSince === undefined) return
     const memory = this.#memory(environment)
     const { newest } = memory
-    const event = new Remembered(this.epoch, ++this.#sequence, this.#now(), { topic, data, access }, length)
+    const { topic } = what
+    const event = new Remembered(this.epoch, this.#next(), this.#now(), what, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
     // moves to the end
@@ -114,14 +137,14 @@ export class SystemEventsService {
     forgetNewest(memory, REMEMBERED_LENGTH)
     this.#length += memory.newestLength - before
     this.#makeRoom()
-    for (const listener of memory.listeners) listener(event)
+    for (const listener of memory.listeners) listener()
   }
 
   /** From now on somebody listens to what is announced as the newest, or nobody does. */
   set listensToNewest(listens: boolean) {
     if (listens === (this.#newestSince !== undefined)) return
     // a sequence of its own: whoever was here before has missed what nobody was told
-    this.#newestSince = listens ? ++this.#sequence : undefined
+    this.#newestSince = listens ? this.#next() : undefined
     for (const memory of this.#memories.values()) {
       memory.newest.clear()
       this.#length -= memory.newestLength
@@ -155,7 +178,7 @@ export class SystemEventsService {
     )
   }
 
-  listen(environment: string, listener: (event: SystemEvent) => void): () => void {
+  listen(environment: string, listener: () => void): () => void {
     const { listeners } = this.#memory(environment)
     listeners.add(listener)
     return () => void listeners.delete(listener)
@@ -171,9 +194,34 @@ export class SystemEventsService {
     }
   }
 
+  /** What another engine has announced. */
+  hear({ access, data, environment, id, isNewest, topic }: Announced): void {
+    const what = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
+    if (isNewest === true) this.#rememberNewest(environment, what, data.length)
+    else this.#put(environment, this.#now(), what, 256 + data.length)
+  }
+
+  /** Something that others have announced was lost: those who listen are told that there is a gap. */
+  missed(): void {
+    const sequence = (this.#forgotten = this.#next())
+    if (this.#newestSince !== undefined) this.#newestSince = sequence
+    for (const memory of this.#memories.values()) {
+      memory.forgotten = memory.newestForgotten = sequence
+      for (const listener of memory.listeners) listener()
+    }
+  }
+
   #remember(environment: string, now: number, what: Announcement | RunActivity, length: number): void {
+    const event = this.#put(environment, now, what, length)
+    this.#among?.tell("steps", () => {
+      const { access, data, id, topic } = event
+      return { ...this.#told(environment, topic, data, id), ...(access === undefined ? {} : { access }) }
+    })
+  }
+
+  #put(environment: string, now: number, what: Announcement | RunActivity, length: number): SystemEvent {
     const memory = this.#memory(environment)
-    const event = new Remembered(this.epoch, ++this.#sequence, now, what, length)
+    const event = new Remembered(this.epoch, this.#next(), now, what, length)
     const before = memory.length
     memory.events.push(event)
     memory.length += length
@@ -182,7 +230,8 @@ export class SystemEventsService {
     }
     this.#length += memory.length - before
     this.#makeRoom()
-    for (const listener of memory.listeners) listener(event)
+    for (const listener of memory.listeners) listener()
+    return event
   }
 
   /** Forgets when all environments together have too much: those first that have most, as much as makes it worth the while. */
@@ -238,8 +287,19 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
   Effect.gen(function* () {
     const store = yield* Store
     const clock = yield* Clock.Clock
-    const system = new SystemEventsService(() => clock.currentTimeMillisUnsafe())
-    const stop = store.onCommit(({ activity }) => system.announceRuns(activity), { activity: "runs" })
+    const { announce: tell, node } = store
+    const system = new SystemEventsService(
+      () => clock.currentTimeMillisUnsafe(),
+      tell === undefined || node === undefined ? undefined : { node, tell }
+    )
+    const stop = store.onCommit(
+      ({ activity, announced, look }) => {
+        system.announceRuns(activity)
+        for (const one of announced) system.hear(one)
+        if (look.has("announced")) system.missed()
+      },
+      { activity: "runs" }
+    )
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     return system
   })
@@ -271,6 +331,8 @@ const forgetNewest = (memory: Memory, most: number): void => {
 type Fields = { readonly [name: string]: unknown }
 
 interface Announcement {
+  /** Of one that another engine has announced. */
+  readonly id?: string
   readonly topic: string
   /** Puts together the JSON text. */
   readonly data: () => string
@@ -301,7 +363,8 @@ class Remembered implements SystemEvent {
   }
 
   get id(): string {
-    return `sys_${this.epoch}_${this.sequence}`
+    const { what } = this
+    return ("topic" in what ? what.id : undefined) ?? `sys_${this.epoch}_${this.sequence}`
   }
 
   get topic(): string {

@@ -172,7 +172,7 @@ const ENVIRONMENT_OF_LEASED = statement(
 )
 
 /** Global: whoever asks knows the job alone, and is going to name the environment. */
-const environmentsOfJobs = acrossEnvironments(
+export const environmentsOfJobs = acrossEnvironments(
   "environmentsOfJobs",
   function* (tx: Transaction, jobIds: ReadonlyArray<string>): Program<ReadonlyArray<string | undefined>> {
     return yield* forEach(jobIds, function* (jobId): Program<string | undefined> {

@@ -16,6 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { livesElsewhere, sessionOver } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/Telling.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -73,7 +74,10 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
   return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId, within)
 }
 
-/** Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. */
+/**
+ * Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. Where
+ * several engines use the database, `session` is that of the worker with this one.
+ */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
   function* (
@@ -81,8 +85,11 @@ export const releaseWorker = inEnvironment(
     environment: string,
     workerId: string,
     lost: boolean,
-    left: ReadonlySet<string> = new Set()
+    left: ReadonlySet<string> = new Set(),
+    session: string = ""
   ): Program<number> {
+    // it has come to another engine, with its turns
+    if (!(yield* sessionOver(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
@@ -129,11 +136,16 @@ const RECOVER_LEASES = statement("LostLeases.recoverLeases", "SELECT key FROM ru
 const RECOVER_LEASES_2 = statement(
   "LostLeases.recoverLeases.2",
   `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
-  { scans: "the runs that are leased, once at the start" }
+  {
+    scans: "the runs that are leased, once at the start",
+    postgres: `SELECT key, function, worker, losses FROM runs
+     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${livesElsewhere("runs.worker")} @sound(run, key)`
+  }
 )
 
 const RECOVER_LEASES_3 = statement("LostLeases.recoverLeases.3", "SELECT DISTINCT worker FROM actors", {
-  scans: "actors that are bound, once at the start"
+  scans: "actors that are bound, once at the start",
+  postgres: `SELECT DISTINCT worker FROM actors WHERE NOT ${livesElsewhere("actors.worker")}`
 })
 
 const RECOVER_LEASES_4 = statement(
@@ -149,8 +161,8 @@ const RECOVER_LEASES_5 = statement(
 const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
 
 /**
- * Takes back the runs whose worker lived in the process that had the database open before. Global: it is done once, when the
- * database is opened.
+ * Takes back the runs whose worker lived in a process that is gone: the one that had the database open before, or one of several. Global:
+ * it is done when the database is opened, and when one of several is gone.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",

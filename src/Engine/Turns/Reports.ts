@@ -16,6 +16,7 @@ import { leasedTo, type LeasedRun } from "../Runs/LeaseMemory.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { holdingJob, revoked, keepRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { type Batch, noteBatch } from "../Runs/NodeWorkers.ts"
 import { keepLogs } from "../Runs/RunLogs.ts"
 import { mark } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -53,10 +54,12 @@ const applyAll = inEnvironment(
     tx: Transaction,
     environment: string,
     reports: ReadonlyArray<TurnReport>,
-    callsBack: boolean
+    callsBack: boolean,
+    batch?: Batch
   ): Program<ReadonlyArray<TurnAck>> {
     const acks: Array<TurnAck> = []
     for (const report of reports) acks.push(yield* applyApart(tx, report, environment, callsBack))
+    if (batch !== undefined) yield* noteBatch(tx, batch, acks)
     return acks
   },
   () => "store reports",
@@ -240,15 +243,16 @@ export const applyReports = (
   store: StoreService,
   environment: string,
   reports: ReadonlyArray<TurnReport>,
-  { callsBack = false }: { readonly callsBack?: boolean } = {}
+  { batch, callsBack = false }: { readonly callsBack?: boolean; readonly batch?: Batch } = {}
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
-  const apply = (some: ReadonlyArray<TurnReport>) => store.write(applyAll(environment, some, callsBack))
+  const apply = (some: ReadonlyArray<TurnReport>, whole?: Batch) =>
+    store.write(applyAll(environment, some, callsBack, whole))
   // damage that could not be put down to one run costs only those reports that meet it
   const applyAlone = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
       Effect.succeed([refusedForDamage(report, error.message)])
     )
-  return Effect.catchIf(apply(reports), isDamage, () =>
+  return Effect.catchIf(apply(reports, batch), isDamage, () =>
     Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
   )
 }

@@ -16,6 +16,10 @@ import type { Holder } from "../Runs/Stuck.ts"
 /** A connected worker. */
 export interface Connected {
   readonly registration: WorkerRegistration
+  /** Of this connection: no other one has it, of this engine or another one on its database. */
+  readonly session: string
+  /** Called when the worker has connected to another engine. */
+  readonly onMoved: ((workerId: string) => void) | undefined
   /** What the code of each is called, by the id of the function. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
@@ -34,6 +38,10 @@ export interface Connected {
   readonly active: Set<string>
   /** Jobs of another worker that had its id before, and may be at them. */
   left: ReadonlySet<string>
+  /** Whether other engines on the database know where it is. */
+  isTold: boolean
+  /** Whether it has connected to another one. */
+  hasMoved: boolean
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */
@@ -51,6 +59,14 @@ export const tell = (worker: Connected, notice: Notice): void => {
   if (endsLease(notice)) worker.active.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
+}
+
+/** The engine does not hold the leases of a worker any more: it is told of each turn that it is at. */
+export const loseTurns = (worker: Connected): void => {
+  for (const jobId of [...worker.active]) {
+    const reason = "the engine was out of touch with its database for too long"
+    tell(worker, { _tag: "LeaseLost", jobId, reason })
+  }
 }
 
 export const forgetEnded = (

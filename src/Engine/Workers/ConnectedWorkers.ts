@@ -9,17 +9,21 @@ import type { RunningAt } from "../Runs/RunningNow.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
+import { ElsewhereWorkers } from "./ElsewhereWorkers.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
 
 /** How a worker is connected. */
 export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
   readonly transport: string
   readonly connectedAt: number
+  readonly session: string
 }
 
 export class ConnectedWorkers implements LiveWorkersService {
   readonly #functions: Pick<FunctionsService, "find">
   readonly #workers = new Map<string, Connected>()
+  /** Those of other engines on the same database. */
+  readonly elsewhere = new ElsewhereWorkers()
 
   constructor(functions: Pick<FunctionsService, "find">) {
     this.#functions = functions
@@ -30,6 +34,8 @@ export class ConnectedWorkers implements LiveWorkersService {
     const functions = new Map(registration.functions.map((fn) => [fn.id, codeVersionOf(fn)]))
     const worker: Connected = {
       registration,
+      session: options.session,
+      onMoved: options.onMoved,
       functions,
       functionIds: new Set(functions.keys()),
       pins: registration.functions.some(({ versioning }) => versioning === "pin"),
@@ -45,6 +51,8 @@ export class ConnectedWorkers implements LiveWorkersService {
       length: registrationLength(registration),
       active: new Set(),
       left: new Set(),
+      isTold: false,
+      hasMoved: false,
       credit: 0,
       reachable: true,
       problem: undefined
@@ -73,11 +81,11 @@ export class ConnectedWorkers implements LiveWorkersService {
   /** What is known of a worker that is connected. */
   holder(workerId: string): Holder | undefined {
     const worker = this.#workers.get(workerId)
-    return worker === undefined ? undefined : holderOf(worker)
+    return worker === undefined ? this.elsewhere.get(workerId) : holderOf(worker)
   }
 
   workers(environment: string): ReadonlyArray<LiveWorker> {
-    return this.#of(environment).map((worker) => ({
+    const here = this.#of(environment).map((worker) => ({
       id: worker.registration.workerId,
       functionIds:
         worker.limits?.isLimited() === true
@@ -91,6 +99,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
       activeJobs: worker.active.size
     }))
+    return [...here, ...this.elsewhere.live(environment)]
   }
 
   running(environment: string, runId: string): ReadonlyArray<RunningAt> {
@@ -103,20 +112,25 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** Functions that pin runs, and whose latest version a worker has, another one than that with the id. */
   withLatest(environment: string, except: string): ReadonlyArray<string> {
-    const ids = this.#of(environment)
+    const here = this.#of(environment)
       .filter(({ pins, registration }) => pins && registration.workerId !== except)
-      .flatMap(({ functions }) =>
-        [...functions].flatMap(([id, version]) => {
-          const latest = this.#functions.find(environment, id)
-          return latest?.versioning === "pin" && codeVersionOf(latest) === version ? [id] : []
-        })
-      )
+      .map(({ functions }) => functions)
+    const elsewhere = this.elsewhere
+      .live(environment)
+      .filter(({ id }) => id !== except)
+      .map(({ codeVersions }) => codeVersions)
+    const ids = [...here, ...elsewhere].flatMap((functions) =>
+      [...functions].flatMap(([id, version]) => {
+        const latest = this.#functions.find(environment, id)
+        return latest?.versioning === "pin" && codeVersionOf(latest) === version ? [id] : []
+      })
+    )
     return [...new Set(ids)]
   }
 
   /** Those of an environment, as lists show them. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
-    return this.#of(environment).map(infoOf)
+    return [...this.#of(environment).map(infoOf), ...this.elsewhere.list(environment)]
   }
 
   #of(environment: string): ReadonlyArray<Connected> {

@@ -2,6 +2,7 @@
  * Hands ready runs to workers with room. Nothing polls: a claim is made when an event comes in, when a worker has room
  * again, or when a commit says that something is ready; the claim shares the commit of what caused it.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,16 +11,20 @@ import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
-import type { Changes } from "../Store/Changes.ts"
+import type { Changes, Subject } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as Claims from "../Turns/Claims.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
+import * as TellAgain from "../Turns/TellAgain.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type Connected, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
+
+/** How long a turn of a worker in the process of an engine is safe from others when nothing is heard of the engine, milliseconds. */
+const NODE_LEASE_MS = 15_000
 
 export class DispatchService {
   /** To whom it hands out. */
@@ -28,13 +33,17 @@ export class DispatchService {
   readonly #functions: FunctionsService
   readonly #secrets: SecretsService
   readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #monotonicMs: () => number
   readonly #ownerWatch: OwnerWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
   /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
+  #claimedAt = 0
   #again = false
+  #isTelling = false
+  #tellingAgain = false
   #ended = false
   /** Whether a run may be ready, as the last commit has left it; it may be before the first one that is heard of. */
   #mayHaveReady = true
@@ -44,8 +53,10 @@ export class DispatchService {
     store: StoreService,
     functions: FunctionsService,
     secrets: SecretsService,
-    run: (effect: Effect.Effect<void>) => void
+    run: (effect: Effect.Effect<void>) => void,
+    monotonicMs: () => number
   ) {
+    this.#monotonicMs = monotonicMs
     this.connected = new ConnectedWorkers(functions)
     this.#store = store
     this.#functions = functions
@@ -97,15 +108,69 @@ export class DispatchService {
     if (early !== undefined) early.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
       this.#early.set(jobId, { workerId, notices: [notice] })
-    else tell(worker, notice)
+    else {
+      tell(worker, notice)
+      if (endsLease(notice)) this.#hasHeard(worker, jobId)
+    }
+  }
+
+  /** A worker of this process is done with a turn as soon as it has heard that it is over: another engine may wait for that. */
+  #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
+    if (leaseMs !== undefined || this.#store.node === undefined) return
+    this.#endRevoked(registration.environment, jobId)
   }
 
   /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
-  committed({ access, mayHaveReady, notices, ready }: Changes): void {
-    this.#mayHaveReady = mayHaveReady
+  committed({ access, elsewhere, look, mayHaveReady, notices, ready }: Changes): void {
+    if (elsewhere) this.#mayHaveReady ||= mayHaveReady
+    else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
+    if (look.has("turns")) this.#tellAgain()
     // who may have a run may be somebody else now
-    if (ready || access.length > 0) this.poke()
+    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
+  }
+
+  /** What turns have to hear may have been said elsewhere, and be lost. */
+  #tellAgain(): void {
+    this.#tellingAgain = true
+    if (this.#isTelling) return
+    this.#isTelling = true
+    const all: Effect.Effect<void> = Effect.suspend(() => {
+      this.#tellingAgain = false
+      return Effect.andThen(
+        Effect.forEach([...this.connected.all()], (worker) => this.#tellWorkerAgain(worker), {
+          discard: true
+        }),
+        Effect.suspend(() => {
+          if (this.#tellingAgain && !this.#ended) return all
+          this.#isTelling = false
+          return Effect.void
+        })
+      )
+    })
+    this.#run(all)
+  }
+
+  #tellWorkerAgain(worker: Connected): Effect.Effect<void> {
+    const { environment, workerId } = worker.registration
+    const jobIds = [...worker.active]
+    if (jobIds.length === 0) return Effect.void
+    return Effect.matchEffect(this.#store.read(TellAgain.tellAgain(environment, workerId, jobIds)), {
+      onSuccess: (notices) =>
+        Effect.sync(() => {
+          if (this.connected.get(workerId) !== worker) return
+          // one that has ended meanwhile has nothing to hear
+          for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
+        }),
+      onFailure: (error) => {
+        if (error.code === "STORE_LOCKED") return Effect.void
+        this.#tellingAgain = true
+        return Effect.andThen(
+          Effect.logWarning(`What worker ${workerId} has to hear cannot be read; trying again`, error),
+          Effect.sleep(RETRY_MS)
+        )
+      }
+    })
   }
 
   /** Something may be ready: hand it out. */
@@ -118,6 +183,7 @@ export class DispatchService {
     const demands = this.#demands()
     if (demands.length === 0) return
     this.#claiming = true
+    this.#claimedAt = this.#monotonicMs()
     this.#run(
       Effect.flatMap(this.#claim(demands), ({ claims, failed }) => {
         if (failed === undefined) {
@@ -224,6 +290,10 @@ export class DispatchService {
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
+    if (this.#isLate(worker)) {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
     if (worker.leaseMs === undefined) this.#ownerWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, job, told)
@@ -241,6 +311,11 @@ export class DispatchService {
         }
       )
     )
+  }
+
+  /** Whether a claim was so long on its way that another engine may have the run by now: this one may have stood still. */
+  #isLate({ leaseMs = NODE_LEASE_MS }: Connected): boolean {
+    return this.#store.node !== undefined && this.#monotonicMs() - this.#claimedAt > leaseMs / 2
   }
 
   /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
@@ -285,10 +360,14 @@ export class DispatchService {
   }
 
   /** Nobody is at a job that was taken back before it was delivered. */
-  #neverBegan({ environment, jobId, runId }: Job): void {
+  #neverBegan({ environment, jobId }: Job): void {
+    this.#endRevoked(environment, jobId)
+  }
+
+  #endRevoked(environment: string, jobId: string): void {
     this.#run(
       Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
-        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+        Effect.logError(`The run of job ${jobId} waits for the end of its lease`, error)
       )
     )
   }
@@ -343,6 +422,9 @@ export class DispatchService {
 const isBeside = (one: Connected, other: Connected): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
+/** What is looked at to hand out runs. */
+const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
+
 /** What was claimed, and why not all could be. */
 interface Claimed {
   readonly claims: ReadonlyArray<Claim>
@@ -358,12 +440,21 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
     Effect.gen(function* () {
       const store = yield* Store
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
-      const dispatch = new DispatchService(store, yield* Functions, yield* Secrets, runFork)
+      const clock = yield* Clock.Clock
+      const dispatch = new DispatchService(
+        store,
+        yield* Functions,
+        yield* Secrets,
+        runFork,
+        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      )
       const stops = [
         // a claim shares the commit of what caused it
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
-        store.onCommit((changes) => dispatch.committed(changes))
+        store.onCommit((changes) => dispatch.committed(changes), {
+          isHere: (workerId) => dispatch.connected.has(workerId)
+        })
       ]
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {

@@ -50,6 +50,11 @@ export class LegacyWorker {
     return this.#options.now() - this.#seenAt >= LEGACY_LEASE_MS
   }
 
+  /** Whether it has connected to another engine. */
+  get hasMoved(): boolean {
+    return this.#engine.hasMoved()
+  }
+
   /** At most `n` jobs that are ready now and that such a worker can go on with. */
   take(n: number): Effect.Effect<ReadonlyArray<Job>, StoreError | ConnectionError> {
     const session = this.#engine

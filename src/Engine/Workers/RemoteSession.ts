@@ -1,8 +1,8 @@
 /** How a worker outside this process is connected, and what is said to the engine on its behalf. */
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
-import type { WorkerSession, Job } from "../../Protocol/Worker.ts"
+import type { Job, TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
 import type * as Effect from "effect/Effect"
-import type { StoreError } from "../../Errors.ts"
+import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 
 /** How a worker outside this process is connected. */
@@ -14,10 +14,25 @@ export interface RemoteWorkerOptions {
   readonly endsTurns?: boolean
   /** Absent for one that may run whatever it has. */
   readonly limits?: WorkerLimits
+  /** The process that it is, which keeps its turns when it comes from another engine; absent for one that does not say so. */
+  readonly instance?: string
+  /** Which registration of the instance it is. */
+  readonly number?: number
+  /** Called when it has connected to another engine: nothing is taken from it then. */
+  readonly onMoved?: (workerId: string) => void
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
 export interface RemoteSession extends WorkerSession {
+  /** Its last reports to the engine that it has come from, and how they were answered. */
+  readonly before?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
+  /** Whether it has connected to another engine. */
+  readonly hasMoved: () => boolean
+  /** As of every worker; `batch` is the number of the reports, by which they are known if they come again. */
+  readonly report: (
+    reports: ReadonlyArray<TurnReport>,
+    batch?: number
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /** Whether the worker's credit counts: nothing is handed out while it cannot be reached. It can, at first. */
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */

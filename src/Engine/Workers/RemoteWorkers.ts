@@ -54,6 +54,9 @@ interface Registration {
   readonly lost: ReadonlyArray<string>
 }
 
+/** What stands for the process of an existing worker, which does not say which one it is: it may come to any engine at any time. */
+const LEGACY = "legacy"
+
 /** Instances whose last registration is remembered: what comes twice comes soon. */
 const MAX_REGISTRATIONS = 10_000
 
@@ -73,6 +76,8 @@ export interface RemoteWorkersOptions {
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** Waits, for some time, until no other engine has a worker with the id that is not this instance. */
+  readonly awaitFree: (workerId: string, instance: string) => Effect.Effect<void>
   /** A report was refused before it came to the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
@@ -101,6 +106,7 @@ export class RemoteWorkers {
   // What a worker is given for as long as it lives is made outside of `announce` and `enlist`: a function made in there
   // would hold all that they hold, the worker before this one too, and so every one there ever was.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#bury(dead)
+  readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
   readonly #runsTurnsIn =
     (environment: string) =>
@@ -190,6 +196,9 @@ export class RemoteWorkers {
           transport,
           leaseMs: this.leaseMs,
           endsTurns: true,
+          instance,
+          onMoved: this.#onMoved,
+          ...(number === undefined ? {} : { number }),
           ...(limits === undefined ? {} : { limits })
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
@@ -226,7 +235,10 @@ export class RemoteWorkers {
         return { worker, lost }
       })
     )
-    return Effect.andThen(this.#letSpeak(workerId, instance), announced)
+    return Effect.andThen(
+      this.#letSpeak(workerId, instance),
+      Effect.andThen(this.#options.awaitFree(workerId, instance), announced)
+    )
   }
 
   /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
@@ -250,6 +262,8 @@ export class RemoteWorkers {
         const engine = yield* this.#options.connect(registration, stream ?? deaf, {
           transport: stream?.transport ?? "polling",
           leaseMs: LEGACY_LEASE_MS,
+          instance: LEGACY,
+          onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
         // what is held under its id may be another worker's
@@ -266,7 +280,10 @@ export class RemoteWorkers {
         return { worker, engine }
       })
     )
-    return Effect.andThen(this.#letSpeak(workerId), enlisted)
+    return Effect.andThen(
+      this.#letSpeak(workerId),
+      Effect.andThen(this.#options.awaitFree(workerId, LEGACY), enlisted)
+    )
   }
 
   /** Ends the session of a worker that goes; its leases are given back. */
@@ -385,6 +402,21 @@ export class RemoteWorkers {
         `A worker with id "${earlier.workerId}" is connected already: ids are one worker's own. ` +
           "Give this one another id, or stop the other first"
       )
+    )
+  }
+
+  /** A worker has connected to another engine on the same database. */
+  #moved(workerId: string): Effect.Effect<void> {
+    return this.#one(
+      Effect.suspend(() => {
+        const worker = this.#workers.get(workerId)
+        // it may be here again
+        if (worker?.hasMoved !== true) return Effect.void
+        this.#workers.delete(workerId)
+        if (worker instanceof WorkerConnection) return worker.moved()
+        worker.replace()
+        return Effect.void
+      })
     )
   }
 

@@ -4,7 +4,8 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { type ConnectionError, type IronflowError, StaleRequestError } from "../../Errors.ts"
 import type { ReportsRequest } from "../../Protocol/Http/Turns.ts"
-import type { TurnAck, WorkerSession } from "../../Protocol/Worker.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
+import type { RemoteSession } from "./RemoteSession.ts"
 
 /** The batch that came last, and what it was answered. */
 interface LastBatch {
@@ -26,16 +27,23 @@ export class ReportBatches {
   readonly #options: ReportBatchesOptions
   #last: LastBatch | undefined
 
-  /** `earlier` are those of the session that this one replaces. */
-  constructor(options: ReportBatchesOptions, earlier?: ReportBatches) {
+  /** `earlier` are those of the session that this one replaces, `before` is the last one that another engine has stored. */
+  constructor(options: ReportBatchesOptions, earlier?: ReportBatches, before?: RemoteSession["before"]) {
     this.#options = options
-    if (earlier !== undefined) this.#last = earlier.#last
+    const last = earlier === undefined ? undefined : earlier.#last
+    // what was sent again to the other engine came later
+    if (before === undefined || (last !== undefined && last.number >= before.batch)) this.#last = last
+    else {
+      const answer = Deferred.makeUnsafe<ReadonlyArray<TurnAck>, ConnectionError>()
+      Deferred.doneUnsafe(answer, Effect.succeed(before.acks))
+      this.#last = { number: before.batch, answer, failed: false }
+    }
   }
 
   /** Applies a batch, or finds the answer that it was given before. */
   take(
     { batch: number, reports }: Pick<ReportsRequest, "batch" | "reports">,
-    session: Pick<WorkerSession, "report">
+    session: Pick<RemoteSession, "report">
   ): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
     const last = this.#last
     if (last !== undefined && number === last.number && !last.failed) return Deferred.await(last.answer)
@@ -53,7 +61,7 @@ export class ReportBatches {
     this.#last = batch
     // on a fiber of its own: a worker that hangs up has not taken the batch back
     this.#options.fork(
-      Effect.matchCauseEffect(session.report(reports), {
+      Effect.matchCauseEffect(session.report(reports, number), {
         onSuccess: (acks) => Effect.asVoid(Deferred.succeed(batch.answer, acks)),
         onFailure: (cause) => {
           batch.failed = true

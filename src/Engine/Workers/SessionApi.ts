@@ -1,7 +1,8 @@
 /** What workers say to the engine while they are connected: how much room they have, what their turns have come to. */
 import * as Effect from "effect/Effect"
-import type { StoreError } from "../../Errors.ts"
+import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
+import type { Batch } from "../Runs/NodeWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
@@ -27,17 +28,24 @@ export class Sessions {
         worker.credit += n
         this.#dispatch.pokeIfReady()
       },
-      report: (reports) =>
-        Effect.mapBoth(this.#apply(reports, environment, worker.registration.pauses !== true), {
-          onSuccess: (acks) => {
-            forgetEnded(worker, reports, acks)
-            return acks
-          },
-          onFailure: notStored
-        }),
+      report: (reports) => this.#report(worker, reports),
       late: ({ runId, lingerMs }) =>
         Effect.mapError(this.#store.write(Reports.markLate(environment, runId, lingerMs)), notStored)
     }
+  }
+
+  #report(
+    worker: Connected,
+    reports: ReadonlyArray<TurnReport>,
+    batch?: Batch
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+    return Effect.mapBoth(this.#apply(worker, reports, batch), {
+      onSuccess: (acks) => {
+        forgetEnded(worker, reports, acks)
+        return acks
+      },
+      onFailure: notStored
+    })
   }
 
   /** The session of a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
@@ -83,6 +91,13 @@ export class Sessions {
         ),
       dropped: (jobIds) => this.#store.write(LostLeases.endRevoked(environment, jobIds)),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
+      hasMoved: () => worker.hasMoved,
+      report: (reports, batch) =>
+        this.#report(
+          worker,
+          reports,
+          batch === undefined ? undefined : { workerId, session: worker.session, number: batch }
+        ),
       detach: () => {
         if (isCurrent()) connected.remove(workerId)
       }
@@ -98,7 +113,7 @@ export class Sessions {
       connected.remove(workerId)
       const { environment } = worker.registration
       return Effect.asVoid(
-        this.#store.write(LostLeases.releaseWorker(environment, workerId, lost, worker.left))
+        this.#store.write(LostLeases.releaseWorker(environment, workerId, lost, worker.left, worker.session))
       )
     })
   }
@@ -118,11 +133,12 @@ export class Sessions {
   }
 
   #apply(
+    { registration: { environment, pauses } }: Connected,
     reports: ReadonlyArray<TurnReport>,
-    environment: string,
-    callsBack: boolean
+    batch: Batch | undefined
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
-    return Effect.tap(Reports.applyReports(this.#store, environment, reports, { callsBack }), () =>
+    const options = { callsBack: pauses !== true, ...(batch === undefined ? {} : { batch }) }
+    return Effect.tap(Reports.applyReports(this.#store, environment, reports, options), () =>
       // whoever has ended a turn may have room for what was held back
       Effect.sync(() => this.#dispatch.pokeIfReady())
     )

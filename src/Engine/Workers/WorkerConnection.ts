@@ -130,7 +130,11 @@ export class WorkerConnection {
     this.#deliveries = options.deliveries
     this.#line = options.line
     this.#holding = new Set(options.jobs)
-    this.#batches = new ReportBatches(options, earlier === undefined ? undefined : earlier.#batches)
+    this.#batches = new ReportBatches(
+      options,
+      earlier === undefined ? undefined : earlier.#batches,
+      options.engine.before
+    )
     options.deliveries.running = () => this.#told.now(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.line)
@@ -180,6 +184,11 @@ export class WorkerConnection {
   /** Whether messages between it and the engine are sealed. */
   get seals(): boolean {
     return this.#options.seals
+  }
+
+  /** Whether it has connected to another engine. */
+  get hasMoved(): boolean {
+    return this.#engine.hasMoved()
   }
 
   /** Whether the session is over. */
@@ -371,6 +380,24 @@ export class WorkerConnection {
           error
         )
       ).pipe(Effect.ensuring(Effect.sync(() => this.#saidSomething())))
+    })
+  }
+
+  /** Ends the session of a worker that has connected to another engine, with its turns. What was never sent to it goes to others. */
+  moved(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#ended) return Effect.void
+      const unsent = this.#deliveries.unsent()
+      this.replace()
+      if (unsent.length === 0) return Effect.void
+      return Effect.catch(
+        Effect.asVoid(this.#engine.report(unsent.map((job) => ({ ...job, ops: [{ _tag: "Release" }] })))),
+        (error) =>
+          Effect.logWarning(
+            `Jobs of worker ${this.workerId} could not be given back; their leases run out`,
+            error
+          )
+      )
     })
   }
 

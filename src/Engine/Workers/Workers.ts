@@ -4,22 +4,26 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { annotated } from "../../EffectLogger.ts"
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { checked } from "../../Client/HttpCalls.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
+import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
+import * as NodeWorkers from "../Runs/NodeWorkers.ts"
 import { Projections } from "../Projections/Projections.ts"
+import * as ReadAgain from "../Store/ReadAgain.ts"
 import { failWhenLost } from "../Store/Loss.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { registrationLength } from "./ConnectedWorker.ts"
+import { type Connected, loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
+import { textOf } from "./ElsewhereWorkers.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
@@ -49,7 +53,7 @@ export interface WorkersService {
    */
   readonly atPort: (leaseMs: number) => Effect.Effect<RemoteWorkers, never, Scope.Scope>
   /** Those of an environment, as lists show them. */
-  readonly list: (environment: string) => ReadonlyArray<WorkerInfo>
+  readonly list: (environment: string) => Effect.Effect<ReadonlyArray<WorkerInfo>, StoreError>
   /** Workers and turns of all environments. */
   readonly load: () => { readonly workers: number; readonly activeJobs: number; readonly credit: number }
 }
@@ -102,7 +106,7 @@ export const layer: Layer.Layer<
       })
     // another one may have come while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
-    const register = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
+    const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.flatMap(
         Effect.suspend(() =>
           functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
@@ -115,16 +119,131 @@ export const layer: Layer.Layer<
               )
       )
 
+    let connections = 0
+    const newSession = (): string => `${store.node ?? 0}.${++connections}`
+    const awaitFree = (
+      workerId: string,
+      instance: string | undefined,
+      waitMs: number
+    ): Effect.Effect<void, StoreError> =>
+      store.node === undefined
+        ? Effect.void
+        : Effect.asVoid(
+            Effect.timeoutOption(
+              Effect.repeat(store.read(NodeWorkers.whereElsewhere(workerId, instance)), {
+                schedule: Schedule.spaced(FREE_LOOK_MS),
+                until: (elsewhere) => elsewhere === undefined
+              }),
+              waitMs
+            )
+          )
+    /** It is connected to this engine from now on, and to no other one on the database. */
+    const come = (
+      worker: Connected,
+      { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
+    ): Effect.Effect<Pick<RemoteSession, "before">, StoreError | ValidationError> => {
+      const { registration, session } = worker
+      const { environment, workerId } = registration
+      if (store.node === undefined) return Effect.succeed({})
+      const here = {
+        workerId,
+        environment,
+        session,
+        info: textOf(worker),
+        ...(instance === undefined ? {} : { instance }),
+        ...(number === undefined ? {} : { number })
+      }
+      return Effect.flatMap(
+        store.write(NodeWorkers.workerCame(here)),
+        (coming): Effect.Effect<Pick<RemoteSession, "before">, ValidationError> => {
+          if (coming._tag === "Elsewhere") {
+            return Effect.fail(
+              new ValidationError(
+                coming.environment === environment
+                  ? `A worker with id "${workerId}" is connected already, to another engine (${coming.engine}): ids are one worker's own. ` +
+                      "Give this one another id, or stop the other first"
+                  : `Worker id "${workerId}" is in use in another environment: choose another one`
+              )
+            )
+          }
+          if (coming._tag === "Stale") {
+            return Effect.fail(
+              new ValidationError(
+                `Registration ${number} of worker "${workerId}" comes after registration ${coming.number}, with another engine`
+              )
+            )
+          }
+          worker.isTold = true
+          store.callOthers?.("workers")
+          const { acks, batch } = coming
+          // written by `noteBatch`
+          return Effect.succeed(
+            acks === undefined || batch === undefined
+              ? {}
+              : { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } }
+          )
+        }
+      )
+    }
+    // those that have come elsewhere are not here any more
+    const again = yield* ReadAgain.make(
+      "which workers there are",
+      Effect.suspend(() => {
+        const here = [...connected.all()].filter(({ isTold }) => isTold)
+        return Effect.map(store.read(NodeWorkers.readWorkers()), (workers) => ({ here, workers }))
+      }),
+      ({ here, workers }) => {
+        connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))
+        const sessions = new Map(
+          workers.filter(({ isHere }) => isHere).map(({ session, workerId }) => [workerId, session])
+        )
+        for (const worker of here) {
+          const { workerId } = worker.registration
+          if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
+          worker.hasMoved = true
+          // what was said here meanwhile is said there
+          store.callOthers?.("turns")
+          worker.onMoved?.(workerId)
+        }
+      }
+    )
+    if (store.node !== undefined) {
+      const stopLooking = store.onCommit(({ look }) => {
+        if (look.has("workers")) again.look()
+      })
+      yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
+      again.look()
+    }
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const leave = ({ registration: { workerId }, session }: Connected): void => {
+      if (store.node === undefined) return
+      runFork(
+        Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>
+          Effect.logWarning(`Other engines take worker ${workerId} for connected to this one`, error)
+        )
+      )
+    }
+    // nothing is said of a lease that others have
+    const stopAway = store.onAway?.(() => {
+      for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
+
+    const gone = <A, E>(leaving: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.tap(leaving, () => Effect.sync(() => store.callOthers?.("workers")))
+
     const connect: WorkersService["connect"] = (registration, handlers) =>
       Effect.gen(function* () {
         yield* check(registration)
-        yield* Effect.mapError(
-          register(registration),
-          (error) =>
-            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
-              cause: error
-            })
-        )
+        const notStored = (error: StoreError | ValidationError) =>
+          error instanceof ValidationError
+            ? error
+            : new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+                cause: error
+              })
+        // one of a process that was killed is forgotten in that time
+        yield* Effect.mapError(awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
+        yield* Effect.mapError(stored(registration), notStored)
         yield* Effect.mapError(
           functions.followed,
           (error) => new ConnectionError(error.message, { cause: error })
@@ -132,19 +251,27 @@ export const layer: Layer.Layer<
         const session = yield* Effect.acquireRelease(
           Effect.andThen(
             checkAgain(registration),
-            Effect.sync(() =>
-              sessions.of(
-                connected.add(registration, handlers, {
-                  transport: "memory",
-                  connectedAt: clock.currentTimeMillisUnsafe(),
-                  endsTurns: true
-                })
+            Effect.suspend(() => {
+              const worker = connected.add(registration, handlers, {
+                transport: "memory",
+                connectedAt: clock.currentTimeMillisUnsafe(),
+                session: newSession(),
+                endsTurns: true
+              })
+              return Effect.as(
+                Effect.tapError(come(worker), () =>
+                  Effect.sync(() => connected.remove(registration.workerId))
+                ),
+                sessions.of(worker)
               )
-            ).pipe(Effect.tap(() => announce(registration, "connected", "in this process")))
+            }).pipe(
+              Effect.mapError(notStored),
+              Effect.tap(() => announce(registration, "connected", "in this process"))
+            )
           ),
           () =>
             Effect.andThen(
-              Effect.catch(sessions.disconnect(registration.workerId, false), (error) =>
+              Effect.catch(gone(sessions.disconnect(registration.workerId, false)), (error) =>
                 // nothing is lost: the leases are taken back when the database is opened again
                 Effect.logWarning(
                   `The runs of worker ${registration.workerId} could not be given back`,
@@ -170,23 +297,30 @@ export const layer: Layer.Layer<
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
-        yield* register(registration)
+        yield* stored(registration)
         // what it has registered may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)
-        const session = sessions.ofRemote(
-          connected.add(registration, handlers, {
-            ...options,
-            connectedAt: clock.currentTimeMillisUnsafe()
-          }),
-          options.leaseMs
+        const worker = connected.add(registration, handlers, {
+          ...options,
+          session: newSession(),
+          connectedAt: clock.currentTimeMillisUnsafe()
+        })
+        const before = yield* Effect.tapError(come(worker, options), () =>
+          Effect.sync(() => connected.remove(registration.workerId))
         )
+        const session = sessions.ofRemote(worker, options.leaseMs)
         yield* announce(registration, "connected", "at the port")
         return {
           ...session,
+          ...before,
+          detach: () => {
+            session.detach()
+            leave(worker)
+          },
           close: (lost: boolean) =>
             Effect.andThen(
-              session.close(lost),
+              gone(session.close(lost)),
               announce(registration, "disconnected", lost ? "lost" : "at the port")
             )
         }
@@ -200,10 +334,12 @@ export const layer: Layer.Layer<
       connectEndpoint: (...args) => connectOutside(...args, Effect.void),
       atPort: (leaseMs) =>
         Effect.gen(function* () {
-          const runFork = Effect.runForkWith(yield* Effect.context<never>())
           const scope = yield* Scope.Scope
           const remote = new RemoteWorkers({
             connect: connectRemote,
+            awaitFree: (workerId, instance) =>
+              // it is refused then
+              Effect.ignore(awaitFree(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
             onStale: () => turns.countStale("staleReports"),
             clock: yield* Clock.Clock,
             leaseMs,
@@ -214,11 +350,22 @@ export const layer: Layer.Layer<
           )
           return remote
         }),
-      list: (environment) => connected.list(environment),
+      list: (environment) =>
+        Effect.map(
+          store.node === undefined ? Effect.succeed([]) : store.read(NodeWorkers.readWorkers()),
+          (workers) => {
+            connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))
+            return connected.list(environment)
+          }
+        ),
       load: () => connected.load
     })
   })
 )
+
+/** How often it is looked whether a worker may come whose id another engine has, and for how long, milliseconds. */
+const FREE_LOOK_MS = 250
+const FREE_WAIT_MS = 20_000
 
 /** One line for a worker that comes or goes. One in the engine's own process comes and goes with it. */
 const sayWorker = (

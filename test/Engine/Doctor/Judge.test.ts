@@ -128,6 +128,7 @@ describe("Postgres", () => {
     bytes: 4096,
     tables: 2,
     known: 2,
+    engines: ["one, process 7", "two, process 8"],
     isStandby: false,
     synchronousCommit: "on",
     fsync: "on",
@@ -143,6 +144,14 @@ describe("Postgres", () => {
       judgePostgres(well).filter(({ status }) => status !== "ok"),
       []
     )
+  })
+
+  it("says which engines use it", () => {
+    const said = (engines: ReadonlyArray<string>) =>
+      judgePostgres({ ...well, engines }).find(({ name }) => name === "holder")?.message
+    assert.include(said(well.engines), "2 engines use the tables (one, process 7; two, process 8)")
+    assert.include(said(["one, process 7"]), "An engine uses the tables (one, process 7)")
+    assert.strictEqual(said([]), "No engine uses the tables.")
   })
 
   it.each<[Partial<PostgresFacts>, string, string]>([

@@ -183,7 +183,7 @@ describe("a schema", () => {
       const losses: Array<string> = []
       store.onLost((error) => losses.push(error.code))
       yield* shop.register(handles("charge"))
-      yield* rows(options.schema, "UPDATE engine SET holder = 'another'")
+      yield* rows(options.schema, "DELETE FROM nodes")
       const error = yield* Effect.flip(shop.emit("order.placed"))
       assert.strictEqual((error as StoreError).code, "STORE_LOCKED")
       assert.deepStrictEqual(losses, ["STORE_LOCKED"])

@@ -11,7 +11,7 @@ import type { PostgresOptions } from "./Options.ts"
 const OLDEST = 14
 
 /** How long a transaction may stand still, milliseconds: a frozen process must not hold its locks for ever. */
-const IDLE_MS = 5000
+const IDLE_MS = 4000
 
 const MOST_SCHEMA = 63
 

@@ -1,13 +1,14 @@
 /**
- * The connection that writes. Whoever holds the tables has a lock of its session, which is gone with the session, and its name in
- * the row of `engine`, which every transaction that writes updates first: a holder that was replaced writes nothing any more.
+ * The connection of a node that writes. A node is an engine on these tables: it has a row of its own in `nodes`, and a lock of its
+ * session that others can share. One that has the tables alone has the same lock for itself.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
-import { isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
+import { HOLD, isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
+import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
 /** How long the end of a session is waited for whose connection was lost, milliseconds. */
@@ -18,8 +19,8 @@ export interface HolderOptions {
   readonly driver: Driver
   readonly settings: Settings
   readonly traffic: Traffic
-  /** This engine's own. */
-  readonly nonce: string
+  /** Whether no other node may use the tables. */
+  readonly isAlone: boolean
 }
 
 interface Open {
@@ -32,18 +33,29 @@ export class Holder {
   #open: Open | undefined
   #opening: Promise<Open> | undefined
   #lastPid: number | undefined
-  #isTaken = false
+  #node: number | undefined
 
   constructor(options: HolderOptions) {
     this.#options = options
   }
 
-  /** The session, which is made anew when it was lost. Fails with `STORE_LOCKED` when another engine holds the tables. */
+  /** The number of this node, which no other one has or had. */
+  get node(): number {
+    if (this.#node === undefined) throw new Error("This node has not been there yet")
+    return this.#node
+  }
+
+  /** The session, which is made anew when it was lost. Fails with `STORE_LOCKED` when the tables are not for this node to use. */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
     this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
     this.#open = await this.#opening
     return this.#open.session
+  }
+
+  /** The process of the server that the session has; `undefined` when there is no session. */
+  get pid(): number | undefined {
+    return this.#open?.pid
   }
 
   /** The connection is of no use any more. */
@@ -58,8 +70,17 @@ export class Holder {
   /** Whether a transaction was committed whose answer did not come: asked once its session has ended. */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
-    const { rows } = await session.wait(session.send({ name: "", text: "SELECT batch, holder FROM engine" }))
-    return rows[0]?.holder === this.#options.nonce && rows[0]?.batch === batch
+    const { rows } = await session.wait(
+      session.send({ name: "", text: "SELECT batch FROM nodes WHERE id = $1" }, [this.node])
+    )
+    const [row] = rows
+    if (row === undefined) {
+      throw new StoreError(
+        "Whether a transaction was committed is not known: this engine was away for so long that the others have forgotten it",
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    return row.batch === batch
   }
 
   async close(): Promise<void> {
@@ -70,8 +91,11 @@ export class Holder {
     try {
       await session.wait(
         session.send(
-          { name: "", text: "UPDATE engine SET holder = NULL, holder_name = NULL WHERE holder = $1" },
-          [this.#options.nonce]
+          {
+            name: "",
+            text: "WITH gone AS (DELETE FROM nodes WHERE id = $1 RETURNING id) DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)"
+          },
+          [this.#node ?? null]
         )
       )
     } finally {
@@ -93,7 +117,7 @@ export class Holder {
       const pid = Number(rows[0]?.pid)
       if (!(await isMigrated(session, settings))) await migrate(driver, settings)
       await this.#endLast(session)
-      await this.#hold(session)
+      await this.#hold(session, pid)
       return { session, pid }
     } catch (error) {
       end(client)
@@ -122,34 +146,42 @@ export class Holder {
     this.#lastPid = undefined
   }
 
-  async #hold(session: Session): Promise<void> {
-    const { nonce, settings } = this.#options
-    const ask = (text: string, values: ReadonlyArray<string | number> = []) =>
-      session.wait(session.send({ name: "", text }, values))
-    const [lock] = (
-      await ask("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
-        LOCK_CLASS,
-        `hold ${settings.schema}`
+  async #hold(session: Session, pid: number): Promise<void> {
+    const { isAlone, settings } = this.#options
+    const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
+      (await session.wait(session.send({ name: "", text }, values))).rows
+    const [lock] = await ask(
+      `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
+      [LOCK_CLASS, `${HOLD} ${settings.schema}`]
+    )
+    const others = async (): Promise<string> => {
+      const rows = await ask("SELECT name FROM nodes WHERE id <> $1 ORDER BY last_seen DESC LIMIT 1", [
+        this.#node ?? -1
       ])
-    ).rows
-    const [engine] = (await ask("SELECT holder, holder_name FROM engine")).rows
-    const isMine = engine?.holder === nonce
-    if (lock?.mine !== 1 || (this.#isTaken && !isMine)) {
-      const who = isMine
-        ? "another engine"
-        : `another engine (${engine?.holder_name ?? "it does not say which"})`
-      throw new StoreError(
-        `The tables at ${settings.shown} are in use by ${who}: one engine at a time may use a schema. Stop the other one, or give this one a schema of its own`,
-        { code: "STORE_LOCKED" }
-      )
+      return String(rows[0]?.name ?? "it does not say which")
     }
-    this.#isTaken = true
-    await ask("UPDATE engine SET holder = $1, holder_name = $2", [
-      nonce,
-      `${hostname()}, process ${process.pid}`
-    ])
+    if (lock?.mine !== 1) throw lockedBy(settings, await others())
+    if (this.#node === undefined) {
+      if (isAlone) await ask("DELETE FROM nodes")
+      const [row] = await ask(
+        `INSERT INTO nodes (name, pid, started_at, last_seen, steady_since) VALUES ($1, $2, ${NOW}, ${NOW}, ${NOW}) RETURNING id`,
+        [nodeName(), pid]
+      )
+      this.#node = Number(row?.id)
+      return
+    }
+    const mine = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
+    if (isAlone && mine.length === 0) throw lockedBy(settings, await others())
   }
 }
+
+const nodeName = (): string => `${hostname()}, process ${process.pid}`
+
+const lockedBy = (settings: Settings, who: string): StoreError =>
+  new StoreError(
+    `The tables at ${settings.shown} are in use by another engine (${who}): one engine at a time may use a schema. Stop the other one, or give this one a schema of its own`,
+    { code: "STORE_LOCKED" }
+  )
 
 /** Ends a connection that may be dead: nobody waits for it. */
 const end = (client: Client): void => {

@@ -6,7 +6,6 @@ import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreService } from "../Store.ts"
 import type { Transaction } from "../Transaction.ts"
 import { checkServer, configOf, loadDriver, settingsOf } from "./Driver.ts"
-import { LOCK_CLASS } from "./Migrate.ts"
 import { migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { storeError } from "./PostgresErrors.ts"
@@ -23,8 +22,8 @@ export interface PostgresFacts {
   readonly tables?: number
   /** How many this version knows. */
   readonly known: number
-  /** Who uses the tables now. */
-  readonly holder?: string
+  /** The engines that use the tables now, by name. */
+  readonly engines: ReadonlyArray<string>
   readonly isStandby: boolean
   readonly synchronousCommit: string
   readonly fsync: string
@@ -57,7 +56,11 @@ const SERVER = `SELECT current_setting('server_version') AS version, CAST(curren
 const BLOATED = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-const HOLDER = `SELECT e.version, e.holder_name, EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = CAST(CAST(hashtext($2) AS BIGINT) & 4294967295 AS BIGINT) AND granted) AS held FROM engine e`
+const VERSION = "SELECT version FROM engine"
+
+/** Nodes whose sessions are there: one that was killed has none, though its row is still there. */
+const ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
+  AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'ironflow') ORDER BY id`
 
 /** Fails with `StoreError` when Postgres cannot be reached, or is too old, with `ValidationError` for options that cannot be right. `load` reads what programs remember of a database. */
 export const look = (
@@ -83,8 +86,9 @@ export const look = (
               (await session.wait(session.send({ name: "", text }, values))).rows
             const [server] = await ask(SERVER, [settings.schema, `${settings.schema}.engine`])
             checkServer(Number(server.number), settings)
-            const [engine] =
-              server.is_there === 1 ? await ask(HOLDER, [LOCK_CLASS, `hold ${settings.schema}`]) : [undefined]
+            const [engine] = server.is_there === 1 ? await ask(VERSION) : [undefined]
+            const isCurrent = engine !== undefined && Number(engine.version) === migrations.length
+            const engines = isCurrent ? await ask(ENGINES) : []
             const bloated = await ask(BLOATED, [settings.schema])
             const facts: PostgresFacts = {
               shown: settings.shown,
@@ -92,9 +96,7 @@ export const look = (
               bytes: Number(server.bytes),
               ...(engine === undefined ? {} : { tables: Number(engine.version) }),
               known: migrations.length,
-              ...(engine?.held === 1
-                ? { holder: String(engine.holder_name ?? "it does not say which") }
-                : {}),
+              engines: engines.map(({ name }) => String(name)),
               isStandby: server.standby === 1,
               synchronousCommit: String(server.synchronous_commit),
               fsync: String(server.fsync),
@@ -108,7 +110,7 @@ export const look = (
                 dead: Number(dead)
               }))
             }
-            if (facts.tables !== migrations.length) return { facts, close }
+            if (!isCurrent) return { facts, close }
             const environments = new Environments()
             for (const { key, name } of await ask("SELECT key, name FROM environments"))
               environments.put(name, key)
@@ -116,6 +118,8 @@ export const look = (
               environments,
               now,
               random: () => 0,
+              // it writes nothing
+              node: -1,
               ids: makeIdGenerator(now, () => 0)
             })
             await new Runner(session, tx).run(load(tx))

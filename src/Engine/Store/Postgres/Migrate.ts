@@ -9,6 +9,8 @@ import type { Session } from "./Session.ts"
 
 /** Names our advisory locks: "Iron" in ASCII. */
 export const LOCK_CLASS = 0x49726f6e
+/** Names the one that engines have as long as they use a schema. */
+export const HOLD = "hold"
 
 export interface Migrated {
   /** How many migrations had run before, and have run now. */
@@ -79,6 +81,17 @@ const migrateOn = async (client: Client, settings: Settings): Promise<Migrated> 
     )
   }
   if (from < migrations.length) {
+    // engines of an older version would go on with what is another table now
+    const hold = await client.query("SELECT pg_try_advisory_xact_lock($1, hashtext($2)) AS mine", [
+      LOCK_CLASS,
+      `${HOLD} ${schema}`
+    ])
+    if (hold.rows[0]?.mine !== 1) {
+      throw new StoreError(
+        `The tables at ${settings.shown} are at ${from}, this version makes ${migrations.length} of them, and an engine of an older version uses them: stop it first`,
+        { code: "STORE_LOCKED" }
+      )
+    }
     // a user who may use a schema that is there need not be allowed to create one
     const there = await client.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema])
     if (there.rows.length === 0) await client.query(`CREATE SCHEMA ${schema}`)

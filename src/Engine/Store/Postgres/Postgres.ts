@@ -13,6 +13,8 @@ import type { Pool } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
+import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
@@ -22,15 +24,21 @@ import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder } from "./Holder.ts"
+import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
+import { News } from "./News.ts"
+import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
+import { ServerClock } from "./ServerClock.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 import { Writer } from "./Writer.ts"
 
 /** Most programs in one transaction. */
 const GROUP = 512
+/** After how long a wait for the lock it is looked who has it, milliseconds. */
+const MOST_WAIT_MS = 1000
 /** Runs that are started in one transaction; no program is cut. */
 const GROUP_RUNS = 1000
 
@@ -43,14 +51,28 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
  */
 export const make = (
   options: PostgresOptions,
-  upkeep: Upkeep
-): Effect.Effect<StoreService, StoreError, Scope.Scope> => open(settingsOf(options), upkeep)
+  upkeep: Upkeep,
+  sharing: Sharing = "alone"
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  open(settingsOf(options), upkeep, sharing === "alone")
 
-const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+/**
+ * Whether other engines may use the tables at the same time. `"shared"` is offered to nobody yet: not all that passes between engines
+ * is there.
+ */
+export type Sharing = "alone" | "shared"
+
+const open = (
+  settings: Settings,
+  upkeep: Upkeep,
+  isAlone: boolean
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
-    const now = () => clock.currentTimeMillisUnsafe()
+    const server = new ServerClock(clock)
+    // one that is alone has always gone by its own clock, and may be moved in time with it
+    const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const what = `Cannot use Postgres at ${settings.shown}`
@@ -58,9 +80,8 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
       Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
 
     const driver = yield* attempt(loadDriver)
-    const nonce = [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-")
     const holder = yield* Effect.acquireRelease(
-      Effect.sync(() => new Holder({ driver, settings, traffic, nonce })),
+      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone })),
       (held) =>
         Effect.catch(
           attempt(() => held.close()),
@@ -73,19 +94,74 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
       (made) => Effect.promise(() => made.end().catch(() => undefined))
     )
 
+    const listeners = new Listeners(
+      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
+    )
+    const after = yield* Alarm.makeAfter
+    let tellOthers: (changes: Changes) => void = () => undefined
+    /** When the row of this node was renewed last, for all that it knows. */
+    let renewedAt = monotonicMs()
+    const lookAround = (): void => {
+      // where there are no others nobody takes anything
+      if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
+        writer.away()
+        runFork(
+          Effect.logWarning(
+            "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
+          )
+        )
+        listeners.away()
+      }
+      const { pid } = holder
+      if (writer.waitedMs < MOST_WAIT_MS || pid === undefined) return
+      // whoever writes says that it does not go on
+      pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
+    }
+    const news = isAlone
+      ? undefined
+      : yield* Effect.acquireRelease(
+          Effect.sync(
+            () =>
+              new News({
+                driver,
+                settings,
+                traffic,
+                pool,
+                node: () => holder.node,
+                after,
+                now: monotonicMs,
+                wants: () => listeners.wants,
+                isHere: (workerId) => listeners.isHere(workerId),
+                tell: (changes) => tellOthers(changes),
+                wanted: (wants) => (listeners.elsewhere = wants),
+                looking: () => lookAround(),
+                looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                  server.measured(Number(serverMs))
+                  if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
+                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway) writer.look()
+                },
+                warn: (message) => void runFork(Effect.logWarning(message))
+              })
+          ),
+          (made) => Effect.promise(() => made.close())
+        )
+    // before anything is read: what changes after that is told
+    if (news !== undefined) {
+      yield* attempt(() => news.start())
+      listeners.onWants = () => news.wantsChanged()
+    }
     const reader = new Reader(pool, traffic)
     const start = yield* attempt(() => readStart(first))
+    server.measured(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
+      node: holder.node,
       now,
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
     })
-    const listeners = new Listeners(
-      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
-    )
     listeners.interest = tx.interest
-    const stored = yield* attempt(() => new Runner(first, tx).run(readClock()))
+    const stored = isAlone ? yield* attempt(() => new Runner(first, tx).run(readClock())) : undefined
     const last = stored instanceof Refused ? undefined : stored
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
@@ -94,11 +170,24 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
     const writer = new Writer({
       tx,
       holder,
-      nonce,
       traffic,
+      isAlone,
+      monotonicMs,
+      renewed: (beganAt) => (renewedAt = beganAt),
+      takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
+      tookOver: (names) => {
+        runFork(Effect.logWarning(`Engines are gone, and what they held goes to others: ${names.join("; ")}`))
+        tellOthers(lookAtAll)
+        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
+      },
+      returned: () => listeners.away(),
+      load: upkeep.load,
+      ready: upkeep.ready,
+      looked: (serverMs) => server.measured(serverMs),
       max: GROUP,
       isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
       first: () => {
+        if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
         runFork(Effect.logWarning(clockWasSet(jump)))
@@ -111,7 +200,7 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
           )
         ),
       committing: () => {
-        if (monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
+        if (!isAlone || monotonicMs() - clockStoredAt < STORE_CLOCK_MS) return undefined
         tx.afterCommit(() => (clockStoredAt = monotonicMs()))
         return storeClock(tx)
       },
@@ -126,12 +215,26 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
         if (isDamage(error)) tx.damage.wasFound = true
         return Promise.resolve(false)
       },
-      committed: (changes) => {
+      committed: (changes, sequence) => {
         outage = undefined
-        listeners.committed(changes)
+        listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
+        news?.committed(sequence, changes)
       }
     })
-    yield* attempt(() => new Runner(first, tx).run(upkeep.load(tx)))
+    // functions and environments are remembered, and follow what others have written with the next transaction
+    const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
+    tellOthers = (changes) => {
+      if (!changes.look.has("functions")) return listeners.committed(changes)
+      const look = new Set(changes.look)
+      look.delete("functions")
+      listeners.committed({ ...changes, look })
+      const follow = (): void => writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+      // a transaction only for that would have the others look in their turn
+      pool
+        .query("SELECT functions, environments FROM engine")
+        .then(({ rows }) => (writer.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
+    }
+    news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() =>
         writer.close(
@@ -178,9 +281,20 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
       write,
       read: reading("read"),
       readApart: reading("readApart"),
+      ...(isAlone ? {} : { clock: server.clock }),
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
+      ...(isAlone ? {} : { onAway: listeners.onAway }),
+      ...(news === undefined
+        ? {}
+        : {
+            node: holder.node,
+            announce: (what, make) => {
+              if (listeners.elsewhere[what]) news.announce(make())
+            },
+            callOthers: (subject) => news.look(subject)
+          }),
       health: () => {
         if (listeners.lost !== undefined) return { status: "down", message: listeners.lost.message }
         if (outage !== undefined) return { status: "degraded", message: outage.message }
@@ -205,7 +319,7 @@ const open = (settings: Settings, upkeep: Upkeep): Effect.Effect<StoreService, S
   })
 
 const makePool = (driver: Driver, settings: Settings): Pool => {
-  const pool = new driver.Pool({ ...configOf(settings), max: settings.poolSize - 1 })
+  const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })
   // one that is idle is lost: the next one who asks gets another
   pool.on("error", () => undefined)
   return pool
@@ -213,7 +327,11 @@ const makePool = (driver: Driver, settings: Settings): Pool => {
 
 const readStart = async (
   session: Session
-): Promise<{ readonly environments: Environments; readonly lastId: string | undefined }> => {
+): Promise<{
+  readonly environments: Environments
+  readonly lastId: string | undefined
+  readonly now: number
+}> => {
   const ask = async (text: string) => (await session.wait(session.send({ name: "", text }))).rows
   const environments = new Environments()
   for (const { key, name } of await ask("SELECT key, name FROM environments")) environments.put(name, key)
@@ -221,7 +339,8 @@ const readStart = async (
   const jobs = await ask("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
   const ids = [...events, ...jobs].flatMap(({ id }) => (id === null ? [] : [String(id)]))
   const [lastId] = ids.toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
-  return { environments, lastId }
+  const [time] = await ask(`SELECT ${NOW} AS now`)
+  return { environments, lastId, now: Number(time?.now) }
 }
 
 /** {@link Store} on Postgres, as a layer. */

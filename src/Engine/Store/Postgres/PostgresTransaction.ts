@@ -1,8 +1,8 @@
 /** What programs work with on Postgres: numbers come from the row of `engine`, and whoever reads beside it has a look of its own. */
 import type { DatabaseSync } from "node:sqlite"
-import type { IdGenerator } from "../../../Ids.ts"
+import type { SharedIds } from "../../../Ids.ts"
 import { Damage, type DamagedKind } from "../Damage.ts"
-import { shareMemories } from "../Memory.ts"
+import { eachMemory, type Others, shareMemories } from "../Memory.ts"
 import type { Program } from "../Program.ts"
 import { type Row, Transaction } from "../Transaction.ts"
 
@@ -13,6 +13,11 @@ export interface Numbers {
   runs: number
   /** Of the order of journal entries and fired waits. */
   seq: number
+  /** The transactions that have last changed functions, and leases that several nodes may remember. */
+  functions: number
+  leases: number
+  /** The time in the newest id. */
+  idTime: number
 }
 
 /** Environments by name and by key, as they are committed. */
@@ -36,6 +41,11 @@ export class Environments {
   get names(): ReadonlyArray<string> {
     return [...this.#keys.keys()]
   }
+
+  /** The highest key: they are given without gaps. */
+  get last(): number {
+    return this.#keys.size
+  }
 }
 
 /** Nothing is asked of a database but by programs. */
@@ -47,9 +57,10 @@ const nowhere = {
 
 interface Tools {
   readonly environments: Environments
-  readonly ids: IdGenerator
+  readonly ids: SharedIds
   readonly now: () => number
   readonly random: () => number
+  readonly node: number
 }
 
 export class PostgresTransaction extends Transaction {
@@ -57,11 +68,33 @@ export class PostgresTransaction extends Transaction {
   /** Those that came into being in this transaction. */
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
-  numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0 }
+  numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
+  override readonly node: number
 
   constructor(tools: Tools, damage: NotedDamage = new NotedDamage()) {
     super({ db: nowhere, damage, ids: tools.ids, now: tools.now, random: tools.random })
     this.#tools = tools
+    this.node = tools.node
+  }
+
+  get environments(): Environments {
+    return this.#tools.environments
+  }
+
+  /** Starts a transaction after those of others. */
+  moved(others: Others): void {
+    this.#tools.ids.follow(this.numbers.idTime)
+    eachMemory(this.memories, (memory, made) => memory.moved?.(made, others))
+  }
+
+  /** The numbers to store with transaction `sequence`. */
+  numbersAfter(sequence: number): Numbers {
+    return {
+      ...this.numbers,
+      ...(this.changes.functions.length > 0 ? { functions: sequence } : {}),
+      ...(this.touchedLeases ? { leases: sequence } : {}),
+      idTime: this.#tools.ids.lastTime()
+    }
   }
 
   /** One that reads beside this one: what it remembers is gone with it. */

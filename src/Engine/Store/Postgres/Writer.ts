@@ -10,8 +10,11 @@ import { StoreError } from "../../../Errors.ts"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
-import type { Program } from "../Program.ts"
+import type { Others } from "../Memory.ts"
+import type { Program, Row, Statement } from "../Program.ts"
+import type { Prepared } from "./Dialect.ts"
 import type { Holder } from "./Holder.ts"
+import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN, SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
@@ -26,8 +29,25 @@ interface Command {
 export interface WriterOptions {
   readonly tx: PostgresTransaction
   readonly holder: Holder
-  readonly nonce: string
   readonly traffic: Traffic
+  /** Reads what is remembered of functions again. */
+  readonly load: (tx: PostgresTransaction) => Program<void>
+  /** Finds the keys of functions that have runs that are ready. */
+  readonly ready: Statement
+  /** Called with the time of the server, epoch milliseconds. */
+  readonly looked: (serverMs: number) => void
+  /** Whether no other node may use the tables. */
+  readonly isAlone: boolean
+  /** What takes back what was held by nodes that are gone. */
+  readonly takeOver: () => ReadonlyArray<Program<unknown>>
+  /** Called with the names of nodes that were taken for dead. */
+  readonly tookOver: (nodes: ReadonlyArray<string>) => void
+  /** This node is there again, after others have taken it for dead or may have: nothing that it held is its own any more. */
+  readonly returned: () => void
+  /** A clock that only goes on, milliseconds. */
+  readonly monotonicMs: () => number
+  /** Called with when a transaction was begun that has renewed the row of this node. */
+  readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
   readonly isFull: () => boolean
@@ -42,7 +62,7 @@ export interface WriterOptions {
   /** Called when a transaction was rolled back, with why: whether something was put right, so that it may succeed now. */
   readonly mend: (error: unknown) => Promise<boolean>
   /** Called after every commit, before the callers wake. */
-  readonly committed: (changes: Changes) => void
+  readonly committed: (changes: Changes, sequence: number) => void
 }
 
 /** How often a transaction is begun again because something was put right, or because its connection was lost. */
@@ -51,23 +71,49 @@ const MOST_LOST = 3
 
 const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
+/** One that is alone remembers what is ready. */
+const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
+/** The first statement of every transaction that writes: until it is committed no other one writes. */
 const LOCK = {
   name: "lock",
-  text: "UPDATE engine SET batch = batch + 1 WHERE holder = $1 RETURNING batch, environments, events, runs, seq"
+  text: `UPDATE engine SET sequence = sequence + 1
+    RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
+/** What is there once the lock is held, which the statement that has waited for it does not see. */
+const LOOK = {
+  name: "look",
+  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed"`
+}
+const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 const SAVE_NUMBERS = {
   name: "numbers",
-  text: "UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4"
+  text: `WITH node AS (UPDATE nodes SET batch = $8, ${SEEN} WHERE id = $9)
+    UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4, functions = $5, leases = $6, id_time = $7`
 }
 
 export class Writer {
   readonly #options: WriterOptions
   readonly #queue: Array<Command> = []
+  readonly #ready: Prepared
   #isWorking = false
   #closed: unknown
+  /** Since when the lock is waited for. */
+  #asksSince: number | undefined
+  /** Whether others may have taken this node for dead. */
+  #isAway = false
+  /** What has become of nodes in the transaction that runs. */
+  #gone: ReadonlyArray<string> = []
+  #isReturning = false
+  /** What there was before the last transaction of this node; at first nothing is known. */
+  #seen = { sequence: -1, functions: -1, leases: -1 }
 
   constructor(options: WriterOptions) {
     this.#options = options
+    const { text } = options.ready
+    this.#ready = {
+      name: "ready",
+      text: `SELECT * FROM (${text}) AS ready WHERE (SELECT sequence FROM engine) <> $1`
+    }
   }
 
   /** Queues a program. One of the callbacks is called after the commit, or when it failed. */
@@ -101,6 +147,37 @@ export class Writer {
   /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
   stop(reason: unknown): void {
     this.#closed ??= reason
+  }
+
+  /** Whether it has followed what others have written of functions and environments. */
+  knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
+    return (
+      stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
+    )
+  }
+
+  /** How long the lock has been waited for, milliseconds: 0 when it is not. */
+  get waitedMs(): number {
+    return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
+  }
+
+  /** This node could not renew its row, and counts as dead until it has told the others that it is there. */
+  away(): void {
+    this.#isAway = true
+  }
+
+  get isAway(): boolean {
+    return this.#isAway
+  }
+
+  /** Begins a transaction soon: it looks what has become of the nodes. */
+  look(): void {
+    if (this.#isWorking) return
+    this.submit(
+      () => Promise.resolve(),
+      () => undefined,
+      () => undefined
+    )
   }
 
   async #work(): Promise<void> {
@@ -171,15 +248,27 @@ export class Writer {
       return { error }
     }
     const runner = new Runner(session, tx, doubts)
-    let batch: number | undefined
+    const beganAt = this.#options.monotonicMs()
+    let batch: number
+    let after: Numbers
     try {
       batch = await this.#begin(session, runner)
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
       if (last !== undefined) await runner.run(last)
       await runner.committing()
-      const { environments, events, runs, seq } = tx.numbers
-      runner.put(SAVE_NUMBERS, [environments, events, runs, seq])
+      after = tx.numbersAfter(batch)
+      runner.put(SAVE_NUMBERS, [
+        after.environments,
+        after.events,
+        after.runs,
+        after.seq,
+        after.functions,
+        after.leases,
+        after.idTime,
+        batch,
+        holder.node
+      ])
     } catch (error) {
       const cause = runner.cause(error)
       tx.rolledBack()
@@ -191,27 +280,78 @@ export class Writer {
       tx.rolledBack()
       return cause
     }
+    this.#seen = { ...after, sequence: batch }
     this.#options.traffic.commits++
-    this.#options.committed(tx.committed())
+    this.#options.renewed(beganAt)
+    if (this.#gone.length > 0) this.#options.tookOver(this.#gone)
+    if (this.#isReturning) {
+      this.#isAway = false
+      this.#options.returned()
+    }
+    this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
   }
 
   async #begin(session: Session, runner: Runner): Promise<number> {
-    const { nonce, tx } = this.#options
+    const { holder, tx } = this.#options
     runner.put(BEGIN, [])
-    const { rows } = await session.wait(session.send(LOCK, [nonce]))
-    const [row] = rows
-    if (row === undefined) {
+    const expected = this.#seen.sequence + 1
+    const asked = Promise.all([
+      session.send(LOCK),
+      session.send(LOOK, [holder.node]),
+      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
+    ])
+    this.#asksSince = this.#options.monotonicMs()
+    const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
+    const [there] = looked.rows
+    this.#options.looked(Number(there?.now))
+    if (there?.isThere == null || (this.#options.isAlone && there.isThere !== 1)) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
       )
     }
-    const { batch, ...numbers } = row as Numbers & { readonly batch: number }
+    const { sequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     tx.numbers = numbers
     tx.begin()
-    return batch
+    if (sequence !== expected) await this.#follow(session, runner, ready.rows)
+    this.#seen = { ...numbers, sequence: sequence - 1 }
+    await this.#lookAfter(session, runner, there.isThere === 1, there.hasLapsed === 1)
+    return sequence
+  }
+
+  /** Takes back what nodes held that are gone, and what this one held if it was. */
+  async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
+    const { holder, isAlone, takeOver } = this.#options
+    this.#gone = []
+    this.#isReturning = !isAlone && (this.#isAway || !isThere)
+    if (isAlone || (!hasLapsed && !this.#isReturning)) return
+    if (hasLapsed) {
+      const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
+      this.#gone = rows.map(({ name }) => String(name))
+    }
+    if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
+    for (const program of takeOver()) await runner.run(program)
+    if (this.#isReturning) runner.put(RETURN, [holder.node])
+    runner.put(FORGET, [])
+  }
+
+  /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
+  async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
+    const { load, tx } = this.#options
+    const { environments, functions, leases } = tx.numbers
+    const others: Others = {
+      ready: ready.map(({ key }) => Number(key)),
+      functions: functions !== this.#seen.functions,
+      leases: leases !== this.#seen.leases
+    }
+    if (environments > tx.environments.last) {
+      const { rows } = await session.wait(session.send(NEW_ENVIRONMENTS, [tx.environments.last]))
+      for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
+    }
+    tx.moved(others)
+    if (others.functions) await runner.run(load(tx))
   }
 
   /** Leaves programs of the group for the next one when those before them have taken long. */

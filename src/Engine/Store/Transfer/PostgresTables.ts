@@ -3,14 +3,14 @@ import type { Client } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
 import { checkServer, configOf, loadDriver, settingsOf } from "../Postgres/Driver.ts"
-import { LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
+import { HOLD, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
 import { migrations } from "../Postgres/Migrations.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
 import { storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
-/** Of one database, and not of what is in it. */
-const ENGINE = "engine"
+/** Of one database and the engines that use it, and not of what is in it. */
+const OWN = ["engine", "nodes", "node_workers", "news"]
 
 const BATCH = 500
 /** Most parameters of a statement, of which Postgres takes 65,535. */
@@ -21,8 +21,8 @@ const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) =>
 const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
   const { rows } = await client.query(
     `SELECT table_name AS name, column_name AS column FROM information_schema.columns
-       WHERE table_schema = $1 AND table_name <> '${ENGINE}' ORDER BY table_name COLLATE "C", column_name COLLATE "C"`,
-    [schema]
+       WHERE table_schema = $1 AND table_name <> ALL($2) ORDER BY table_name COLLATE "C", column_name COLLATE "C"`,
+    [schema, OWN]
   )
   const tables = new Map<string, Array<string>>()
   for (const { column, name } of rows) {
@@ -78,7 +78,7 @@ export const readPostgres = <A>(
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     // to write the file may take longer than a transaction of an engine may stand still
     await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
-    const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${schema}.${ENGINE}`])
+    const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${schema}.engine`])
     const engine =
       there.rows[0]?.there === 1 ? (await client.query("SELECT * FROM engine")).rows[0] : undefined
     if (engine?.version !== migrations.length) {
@@ -134,7 +134,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
       await client.query("BEGIN")
       const { rows } = await client.query("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
         LOCK_CLASS,
-        `hold ${schema}`
+        `${HOLD} ${schema}`
       ])
       if (rows[0]?.mine !== 1) {
         throw new StoreError(
@@ -171,7 +171,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
     })
     const { numbers, sequences } = imported.header
     await client.query(
-      `UPDATE engine SET holder = NULL, holder_name = NULL, environments = greatest($1, (SELECT coalesce(max(key), 0) FROM environments)),
+      `UPDATE engine SET environments = greatest($1, (SELECT coalesce(max(key), 0) FROM environments)),
          events = greatest($2, (SELECT coalesce(max(position), 0) FROM events)), runs = greatest($3, (SELECT coalesce(max(key), 0) FROM runs)), seq = $4`,
       [numbers.environments, numbers.events, numbers.runs, numbers.seq]
     )

@@ -89,7 +89,7 @@ export const groupsSuite = (test: ShopTest): void => {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const { position } = yield* shop.emit("order.placed", { i: 1 })
       yield* claim(shop, key, { anna: 1 })
-      yield* shop.store.write(DeliveryRows.releaseHolder(environment, "anna"))
+      yield* shop.store.write(DeliveryRows.releaseHolder(environment, key, "anna"))
       for (let attempt = 1; attempt <= 4; attempt++) {
         assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), [`ben 1 ${attempt}`])
         yield* shop.store.write(

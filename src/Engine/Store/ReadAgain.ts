@@ -1,0 +1,56 @@
+/** What is remembered of the database, and is read again when it has changed elsewhere. */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import type { StoreError } from "../../Errors.ts"
+import { RETRY_MS } from "./StoreOutage.ts"
+
+export interface ReadAgain {
+  /** It has changed elsewhere. */
+  readonly look: () => void
+  /** It was changed here: what is being read may be older. */
+  readonly changed: () => void
+}
+
+/** Reads until it succeeds, one at a time, until the scope ends. `what` is what is read: "who may do what". */
+export const make = <A>(
+  what: string,
+  read: Effect.Effect<A, StoreError>,
+  use: (found: A) => void
+): Effect.Effect<ReadAgain, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.Scope
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    let isReading = false
+    let isOld = false
+    const reading: Effect.Effect<void> = Effect.suspend(() => {
+      isOld = false
+      return Effect.matchEffect(read, {
+        onSuccess: (found) => {
+          if (isOld) return reading
+          isReading = false
+          return Effect.sync(() => use(found))
+        },
+        onFailure: (error) =>
+          // another engine has the database
+          error.code === "STORE_LOCKED"
+            ? Effect.void
+            : Effect.andThen(
+                Effect.logWarning(
+                  `It cannot be read ${what}, which has changed elsewhere; trying again in a second`,
+                  error
+                ),
+                Effect.delay(reading, RETRY_MS)
+              )
+      })
+    })
+    return {
+      look: () => {
+        isOld = true
+        if (isReading) return
+        isReading = true
+        Fiber.runIn(runFork(reading), scope)
+      },
+      changed: () => void (isOld = true)
+    }
+  })

@@ -1,0 +1,92 @@
+/** What turns in flight have to hear is told again, to workers that may have missed it: notices of other engines may be lost. */
+import type { Notice } from "../../Protocol/Worker.ts"
+import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+import { outcomeIn } from "../Runs/Waits.ts"
+import { all, among, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+const HELD = statement("TellAgain.held", "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL")
+
+const HELD_2 = statement(
+  "TellAgain.held.2",
+  `SELECT key, status, lease, pause, error FROM runs WHERE worker = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
+const FIRED = statement(
+  "TellAgain.fired",
+  `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
+)
+
+function* noticesOf(
+  tx: Transaction,
+  environment: string,
+  workerId: string,
+  jobIds: ReadonlyArray<string>
+): Program<ReadonlyArray<Notice>> {
+  const within = tx.findEnvironment(environment)
+  if (within === undefined) return []
+  const notices: Array<Notice> = []
+  const asked = new Set(jobIds)
+  for (const row of yield* among(tx, "run", [HELD, workerId], HELD_2, workerId, within)) {
+    const jobId = jobOf(row)
+    if (!asked.delete(jobId)) continue
+    if (isRevoked(row)) {
+      notices.push(whyRevoked(row, jobId))
+      continue
+    }
+    if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
+    for (const wait of yield* all(FIRED, row.key!)) {
+      notices.push({
+        _tag: "Fired",
+        jobId,
+        stepKey: String(wait.step_key),
+        ...(Number(wait.kind) === WaitKind.retry
+          ? { failures: Number(wait.failures) }
+          : { outcome: yield* outcomeIn(tx, wait, wait.event_position) })
+      })
+    }
+  }
+  for (const jobId of asked) {
+    notices.push({ _tag: "LeaseLost", jobId, reason: "its lease has run out, or the run has ended" })
+  }
+  return notices
+}
+
+/** What there is to say to a worker of an environment about the turns that it is at. */
+export const tellAgain = inEnvironment(
+  "tellAgain",
+  noticesOf,
+  (_, workerId) => `tell worker ${workerId} again what its turns have to hear`
+)
+
+const WORKER_OF = statement(
+  "TellAgain.workerOf",
+  "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
+)
+
+/** The same for whoever knows the job alone; `undefined` when nobody holds it. */
+export const tellJobAgain = inEnvironment(
+  "tellJobAgain",
+  function* (
+    tx: Transaction,
+    environment: string,
+    jobId: string
+  ): Program<ReadonlyArray<Notice> | undefined> {
+    const within = tx.findEnvironment(environment)
+    const row = within === undefined ? undefined : yield* get(WORKER_OF, jobId, within)
+    return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
+  },
+  (_, jobId) => `tell job ${jobId} again what it has to hear`
+)
+
+const whyRevoked = (row: Row, jobId: string): Notice => {
+  if (statusIn(row) !== "cancelled") {
+    return { _tag: "LeaseLost", jobId, reason: "the run was taken back" }
+  }
+  // written by `endRun`
+  const error = parseStored(String(row.error)) as { readonly message?: string } | null
+  return { _tag: "Cancelled", jobId, reason: error?.message ?? "" }
+}

@@ -1,0 +1,181 @@
+/** Several whole engines on one schema of a real Postgres, in this process. */
+import { connect, createServer, type Server, type Socket } from "node:net"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { it } from "@effect/vitest"
+import { Client } from "../../../src/Client/Client.ts"
+import type { ClientServices } from "../../../src/Client/Services.ts"
+import * as Engine from "../../../src/Engine/Engine.ts"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import { channelOf } from "../../../src/Engine/Store/Postgres/News.ts"
+import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import { Store } from "../../../src/Engine/Store/Store.ts"
+import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
+import { WorkerTransport } from "../../../src/Protocol/Worker.ts"
+import * as EngineServer from "../../../src/Server/Server.ts"
+import * as Worker from "../../../src/Worker/Worker.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+
+export const environment = "default"
+
+export interface Node {
+  readonly engine: Engine.EngineService
+  readonly services: Context.Context<ClientServices>
+  readonly client: Context.Service.Shape<typeof Client>
+  /** Listens for workers, whose leases hold for so long, until the scope ends; returns the port. */
+  readonly listen: (leaseTerm: number) => Effect.Effect<number, unknown, Scope.Scope>
+  /** A worker in the process of this engine, until the scope ends. */
+  readonly work: (
+    functions: ReadonlyArray<RunnableFunction>,
+    options?: { readonly workerId?: string; readonly projections?: ReadonlyArray<RunnableProjection> }
+  ) => Effect.Effect<Worker.WorkerService, unknown, Scope.Scope>
+}
+
+/** An engine on the schema, until the scope ends. */
+export const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const store = yield* PostgresStore.make({ poolSize: 4, ...options }, "shared")
+    const context = yield* Layer.build(
+      Layer.provideMerge(
+        Layer.merge(Engine.layerWorkerTransport, Engine.layerClientIn(environment)),
+        Layer.provide(Engine.layer, Layer.succeed(Store, store))
+      )
+    )
+    const engine = Context.get(context, Engine.Engine)
+    return {
+      engine,
+      services: context,
+      client: Context.get(context, Client),
+      listen: (leaseTerm) =>
+        Effect.map(
+          Layer.build(
+            Layer.provide(EngineServer.layer({ port: 0, leaseTerm }), Layer.succeed(Engine.Engine, engine))
+          ),
+          (built) => Context.get(built, EngineServer.HttpServerEngine).port
+        ),
+      work: (functions, options = {}) =>
+        Effect.map(
+          Layer.build(
+            Layer.provide(
+              Worker.layer({ functions, logger: false, ...options }),
+              Layer.succeed(WorkerTransport, Context.get(context, WorkerTransport))
+            )
+          ),
+          (built) => Context.get(built, Worker.Worker)
+        )
+    }
+  })
+
+/** A test with two engines on a schema of its own, which is told its options. */
+export const withTwo = (
+  name: string,
+  test: (a: Node, b: Node, options: PostgresOptions) => Effect.Effect<unknown, unknown, Scope.Scope>
+) =>
+  it.live(name, () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const options = yield* takeSchema
+        const a = yield* openNode(options)
+        const b = yield* openNode(options)
+        yield* test(a, b, options)
+      })
+    )
+  )
+
+/** Cuts the connections on which engines tell each other until the scope ends, as soon as there is one: nothing that is told arrives. */
+const loseNews = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
+  const cut = Effect.promise(() =>
+    runSql(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${channelOf(schema)}'`
+    )
+  )
+  return Effect.andThen(cut, Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep("5 millis"), cut))))
+}
+
+/** The same with what is told, and when all of it is lost. */
+export const toldOrNot = (name: string, test: Parameters<typeof withTwo>[1]): void => {
+  withTwo(name, test)
+  withTwo(`${name}, also when nothing that is told arrives`, (a, b, options) =>
+    Effect.andThen(loseNews(options), test(a, b, options))
+  )
+}
+
+/** Waits for something to be so, which is looked at again and again. */
+export const until = <A, E>(look: Effect.Effect<A, E>, isSo: (value: A) => boolean): Effect.Effect<A, E> =>
+  Effect.gen(function* () {
+    while (true) {
+      const value = yield* look
+      if (isSo(value)) return value
+      yield* Effect.sleep("10 millis")
+    }
+  }).pipe(Effect.timeout("20 seconds"), Effect.orDie) as Effect.Effect<A, E>
+
+/** What a stream brings, to be taken one by one. */
+export const taking = <A, E>(
+  stream: Stream.Stream<A, E>
+): Effect.Effect<Effect.Effect<A>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const queue = yield* Queue.unbounded<A>()
+    yield* Effect.forkScoped(Stream.runForEach(stream, (one) => Queue.offer(queue, one)))
+    return Effect.orDie(Effect.timeout(Queue.take(queue), "20 seconds"))
+  })
+
+/** A way to one of several engines, as a load balancer is: who comes next, comes to the one that it was switched to last. */
+export interface Switch {
+  readonly url: string
+  /** Cuts those who are connected: they come again, to the engine at this port. */
+  readonly to: (port: number) => void
+}
+
+export const makeSwitch = (first: number): Effect.Effect<Switch, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(
+        () =>
+          new Promise<{
+            readonly server: Server
+            readonly port: number
+            readonly to: (port: number) => void
+          }>((resolve) => {
+            let target = first
+            const sockets = new Set<Socket>()
+            const server = createServer((client) => {
+              const engine = connect(target, "127.0.0.1")
+              for (const [socket, other] of [
+                [client, engine],
+                [engine, client]
+              ] as const) {
+                sockets.add(socket)
+                socket.on("error", () => other.destroy())
+                socket.on("close", () => {
+                  sockets.delete(socket)
+                  other.destroy()
+                })
+                socket.pipe(other)
+              }
+            })
+            const to = (port: number): void => {
+              target = port
+              for (const socket of sockets) socket.destroy()
+            }
+            server.listen(0, "127.0.0.1", () => {
+              const address = server.address()
+              resolve({ server, port: typeof address === "object" ? (address?.port ?? 0) : 0, to })
+            })
+          })
+      ),
+      ({ server, to }) =>
+        Effect.promise(
+          () =>
+            new Promise<void>((resolve) => {
+              server.close(() => resolve())
+              to(0)
+            })
+        )
+    ),
+    ({ port, to }) => ({ url: `http://127.0.0.1:${port}`, to })
+  )

@@ -1,0 +1,446 @@
+/** Several engines on one schema: what each of them knows and does when others write too. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import pg from "pg"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import type { StoreService } from "../../../src/Engine/Store/Store.ts"
+import type { StoreError } from "../../../src/Errors.ts"
+import { startProxy } from "../../postgres/Proxy.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
+import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
+import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
+import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
+import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
+import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
+import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"
+
+const openNode = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  PostgresStore.make({ poolSize: 3, ...options }, "shared")
+
+const rows = (schema: string | undefined, sql: string) => Effect.promise(() => runSql(sql, schema))
+
+const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test()))
+
+describe("nodes", () => {
+  live("share a schema: each has a row of its own, and the sequence counts the commits of all", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = new Shop(yield* openNode(options))
+      yield* a.register(handles("charge"))
+      const b = new Shop(yield* openNode(options))
+      yield* b.emit("order.placed")
+      yield* a.emit("order.placed")
+      const [engine] = yield* rows(options.schema, "SELECT sequence FROM engine")
+      const nodes = yield* rows(options.schema, "SELECT id, name, batch FROM nodes ORDER BY batch DESC")
+      assert.lengthOf(new Set(nodes.map(({ id }) => id)), 2)
+      assert.deepStrictEqual(
+        nodes.map(({ batch }) => Number(batch)),
+        [Number(engine?.sequence), Number(engine?.sequence) - 1]
+      )
+    })
+  )
+
+  live("that are closed have no row any more", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(openNode(options))
+      assert.deepStrictEqual(yield* rows(options.schema, "SELECT id FROM nodes"), [])
+    })
+  )
+})
+
+/** Two engines on one schema, which have begun when there was nothing. */
+const twoShops = Effect.gen(function* () {
+  const options = yield* takeSchema
+  const a = new Shop(yield* openNode(options))
+  const b = new Shop(yield* openNode(options))
+  return { a, b, options }
+})
+
+describe("what a node remembers", () => {
+  live("of functions and environments is what others have registered", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      const first = yield* b.emit("order.placed")
+      assert.lengthOf(first.runIds, 1, "the other node starts the function")
+      yield* b.register(handles("charge", { on: ["order.paid"] }))
+      assert.lengthOf((yield* a.emit("order.placed")).runIds, 0, "the trigger is gone on the other node")
+      yield* a.store.write(FunctionRows.deleteFunction(environment, "charge"))
+      assert.lengthOf((yield* b.emit("order.paid")).runIds, 0, "the function is gone on the other node")
+    })
+  )
+
+  live("of runs that are ready includes those of others", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      yield* a.emit("order.placed")
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ credit: 5 }), 0)
+    })
+  )
+
+  live("of names that nobody waits for is forgotten", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      yield* a.emit("order.paid")
+      const job = yield* b.start()
+      yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
+      yield* a.emit("order.paid", { amount: 3 })
+      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+    })
+  )
+
+  live("of leases is forgotten when another has ended them, and kept when it has not touched them", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* twoShops
+      yield* a.register(handles("charge"))
+      const version = () => rows(options.schema, "SELECT leases FROM engine")
+      const before = yield* version()
+      const kept = yield* a.start()
+      yield* b.emit("order.placed")
+      const taken = yield* a.claimOne()
+      yield* a.report(kept, done("charge:0"), complete())
+      assert.deepStrictEqual(yield* version(), before, "a lease that its own node ends concerns no other")
+      yield* b.store.write(Steering.cancelRun(environment, taken.runId, "too late"))
+      assert.strictEqual(yield* a.refused(taken, done("charge:0"), complete()), "CANCELLED")
+      assert.strictEqual(yield* b.status(taken.runId), "cancelled")
+    })
+  )
+
+  live("of buckets is what others have written", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.store.write(
+        KvBuckets.createBucket(environment, { name: "cart", history: 1, maxValueBytes: 1000 })
+      )
+      const put = (shop: Shop, text: string) =>
+        shop.store.write(
+          KvWrites.writeEntries(environment, "cart", [
+            { key: "k", value: { type: "text", bytes: Buffer.from(text) } }
+          ])
+        )
+      yield* put(a, "1")
+      yield* put(b, "2")
+      assert.deepStrictEqual(yield* put(a, "3"), [3])
+      assert.strictEqual((yield* a.store.read(KvBuckets.readBucket(environment, "cart"))).revision, 3)
+    })
+  )
+
+  live("does not give an id, a position or a place in the order twice, or out of turn", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      for (let i = 0; i < 10; i++) {
+        yield* Effect.all(
+          [a, b, b, a].map((shop) => shop.emit("order.placed")),
+          { concurrency: "unbounded" }
+        )
+      }
+      const events = yield* rows(options.schema, "SELECT id FROM events ORDER BY position")
+      assert.lengthOf(events, 40)
+      const ids = events.map(({ id }) => String(id))
+      assert.deepStrictEqual(ids.toSorted(), ids, "ids are in the order of positions")
+      const jobs = [...(yield* a.claim({ credit: 20 })), ...(yield* b.claim({ credit: 20 }))]
+      assert.lengthOf(new Set(jobs.map(({ runId }) => runId)), 40)
+      const jobIds = jobs.map(({ jobId }) => jobId)
+      assert.deepStrictEqual(jobIds.toSorted(), jobIds, "jobs are in the order of their commits")
+    })
+  )
+
+  live("costs nothing more when others write between: three round trips", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      yield* a.emit("order.placed")
+      yield* b.emit("order.placed")
+      const jobs = yield* a.claim({ credit: 5 })
+      yield* b.emit("order.placed")
+      const before = { ...traffic }
+      yield* Effect.all(
+        jobs.map((job) => a.report(job, done("charge:0"), complete())),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(traffic.commits - before.commits, 1)
+      assert.isAtMost(traffic.roundTrips - before.roundTrips, 3)
+    })
+  )
+})
+
+/** Says that a node was there all the time, so that it judges others, or was not seen for a minute. */
+const backdate = (schema: string | undefined, column: "steady_since" | "last_seen", node: number) =>
+  rows(schema, `UPDATE nodes SET ${column} = ${column} - 60000 WHERE id = ${node}`)
+
+const isDead = (schema: string | undefined, node: number) =>
+  Effect.map(
+    rows(schema, `SELECT steady_since FROM nodes WHERE id = ${node}`),
+    ([row]) => row?.steady_since === null
+  )
+
+const until = <E>(condition: Effect.Effect<boolean, E>): Effect.Effect<void, E> =>
+  Effect.flatMap(condition, (isSo) => (isSo ? Effect.void : Effect.delay(until(condition), 50)))
+
+const nodeOf = ({ store }: Shop): number => store.node ?? assert.fail("it is one of several")
+
+/** Two engines, the first of which can be cut off from Postgres for good. */
+const oneToCut = Effect.gen(function* () {
+  const options = yield* takeSchema
+  const proxy = yield* Effect.acquireRelease(
+    Effect.promise(() => startProxy(options.url)),
+    ({ close }) => Effect.promise(close)
+  )
+  const a = new Shop(yield* openNode({ ...options, url: proxy.url }))
+  const b = new Shop(yield* openNode(options))
+  yield* a.register(handles("charge"))
+  yield* b.register(handles("charge"))
+  const cut = Effect.promise(proxy.close)
+  return { a, b, cut, options, proxy }
+})
+
+/** A worker connects to an engine in its process. */
+const cameHere = (shop: Shop, workerId: string) =>
+  shop.store.write(
+    NodeWorkers.workerCame({ workerId, environment, session: `${shop.store.node}.${workerId}`, info: "{}" })
+  )
+
+/** A worker in the process of an engine takes a run. */
+const takeHere = (shop: Shop, worker: string) =>
+  Effect.andThen(cameHere(shop, worker), shop.start("order.placed", {}, { worker }))
+
+const claimProjection = (shop: Shop, workerId: string) =>
+  shop.store.write(
+    ProjectionOwnerRows.claimProjection({
+      environment,
+      workerId,
+      registration: { name: "sales", mode: "managed", events: ["order.placed"] }
+    })
+  )
+
+describe("a node that is there", () => {
+  live("keeps what it holds when others are started", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = new Shop(yield* openNode(options))
+      yield* a.register(handles("charge"))
+      const job = yield* takeHere(a, "worker-a")
+      assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
+      const b = new Shop(yield* openNode(options))
+      yield* b.register(handles("charge"))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.strictEqual((yield* claimProjection(b, "worker-b"))._tag, "Busy")
+      yield* a.report(job, done("charge:0"), complete())
+      assert.strictEqual(yield* b.status(job.runId), "completed")
+    })
+  )
+
+  live("has its workers for itself: one in another process may not have the id of one of them", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* cameHere(a, "till")
+      assert.strictEqual((yield* cameHere(b, "till"))._tag, "Elsewhere")
+    })
+  )
+
+  live("is told of a run that another takes away, which goes to nobody before that or a term is over", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* twoShops
+      yield* a.register(handles("charge"))
+      yield* b.register(handles("charge"))
+      const job = yield* takeHere(a, "worker-a")
+      yield* a.report(job, done("charge:0", success(1)))
+      yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
+      assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
+      yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+    })
+  )
+
+  live("judges nobody as long as it is new itself: after Postgres was away all come back", () =>
+    Effect.gen(function* () {
+      const { a, b, cut, options } = yield* oneToCut
+      yield* cut
+      yield* backdate(options.schema, "last_seen", nodeOf(a))
+      yield* b.emit("order.placed")
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)))
+    })
+  )
+})
+
+describe("a node that is gone", () => {
+  live("loses what it held to the others, once, without anybody asking", () =>
+    Effect.gen(function* () {
+      const { a, b, cut, options } = yield* oneToCut
+      const job = yield* takeHere(a, "worker-a")
+      assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
+      yield* cut
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      yield* backdate(options.schema, "last_seen", nodeOf(a))
+      yield* backdate(options.schema, "steady_since", nodeOf(b))
+      yield* until(isDead(options.schema, nodeOf(a)))
+      const again = yield* b.claimOne({ worker: "worker-b" })
+      assert.strictEqual(again.runId, job.runId)
+      assert.strictEqual((yield* claimProjection(b, "worker-b"))._tag, "Granted")
+      yield* b.emit("order.placed")
+      const [run] = yield* rows(options.schema, `SELECT losses FROM runs WHERE id = '${job.runId}'`)
+      assert.strictEqual(Number(run?.losses), 1, "it was lost once")
+      yield* b.report(again, done("charge:0"), complete())
+    })
+  )
+
+  live("has nothing of what it held when it comes back, and is told so", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* oneToCut
+      const job = yield* takeHere(a, "worker-a")
+      let told = 0
+      a.store.onAway?.(() => void told++)
+      yield* rows(options.schema, `UPDATE nodes SET steady_since = NULL WHERE id = ${nodeOf(a)}`)
+      assert.strictEqual(yield* a.refused(job, done("charge:0"), complete()), "LEASE_LOST")
+      assert.strictEqual(told, 1)
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "it is there again")
+      const again = yield* a.claimOne({ worker: "worker-a" })
+      yield* b.emit("order.placed")
+      yield* a.report(again, done("charge:0"), complete())
+      assert.strictEqual(told, 1)
+    })
+  )
+
+  live("gives up what it holds before the others take it, when it is cut off", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => startProxy(options.url)),
+        ({ close }) => Effect.promise(close)
+      )
+      const own = yield* Clock.Clock
+      let passedMs = 0
+      const clock = clockLike(own, { wallMs: () => 0, monotonicMs: () => passedMs })
+      const open = openNode({ ...options, url: proxy.url })
+      const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
+      const b = new Shop(yield* openNode(options))
+      let told = 0
+      a.store.onAway?.(() => void told++)
+      yield* a.register(handles("charge"))
+      // until they have heard of each other
+      yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))
+      yield* Effect.promise(proxy.close)
+      assert.strictEqual(told, 0)
+      passedMs = 13_100
+      yield* until(Effect.sync(() => told > 0))
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "nobody has taken it for dead yet")
+    })
+  )
+
+  live("holds nobody up: its transaction is ended when it has the lock and is silent", () =>
+    Effect.gen(function* () {
+      const { b, options } = yield* oneToCut
+      const frozen = new pg.Client({ connectionString: options.url })
+      const ended = new Promise<string>((resolve) => frozen.on("error", ({ message }) => resolve(message)))
+      yield* Effect.promise(async () => {
+        await frozen.connect()
+        await frozen.query(`SET search_path = ${options.schema}`)
+        await frozen.query(
+          `INSERT INTO nodes (name, pid, started_at, last_seen, steady_since)
+            SELECT 'frozen', pg_backend_pid(), last_seen, last_seen - 5000, last_seen - 5000 FROM nodes LIMIT 1`
+        )
+        await frozen.query("BEGIN")
+        await frozen.query("UPDATE engine SET sequence = sequence + 1")
+      })
+      yield* b.emit("order.placed")
+      assert.include(
+        yield* Effect.promise(() => ended),
+        "terminating connection due to administrator command"
+      )
+    })
+  )
+
+  live("whose commit went unanswered knows whether it was made, whatever others have committed since", () =>
+    Effect.gen(function* () {
+      const { a, b, options, proxy } = yield* oneToCut
+      for (const cut of [proxy.cutAfterCommit, proxy.cutBeforeCommit]) {
+        cut()
+        yield* Effect.all([a.emit("order.paid"), ...[1, 2, 3, 4].map(() => b.emit("order.paid"))], {
+          concurrency: "unbounded"
+        })
+      }
+      const [events] = yield* rows(options.schema, "SELECT count(*) AS n FROM events")
+      assert.strictEqual(Number(events?.n), 10)
+    })
+  )
+})
+
+/** A clock that is off, by so much now. */
+const clockLike = (
+  own: Clock.Clock,
+  off: { readonly wallMs: () => number; readonly monotonicMs: () => number }
+): Clock.Clock => ({
+  currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + off.wallMs(),
+  currentTimeMillis: Effect.map(own.currentTimeMillis, (now) => now + off.wallMs()),
+  currentTimeNanosUnsafe: () => own.currentTimeNanosUnsafe(),
+  currentTimeNanos: own.currentTimeNanos,
+  monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe() + BigInt(off.monotonicMs()) * 1_000_000n,
+  monotonicTimeNanos: Effect.map(
+    own.monotonicTimeNanos,
+    (now) => now + BigInt(off.monotonicMs()) * 1_000_000n
+  ),
+  sleep: (duration) => own.sleep(duration)
+})
+
+describe("nodes whose clocks are apart", () => {
+  live("go by the clock of the server: nothing is due early or late, no lease runs out", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const own = yield* Clock.Clock
+      const shifted = (ms: number) => clockLike(own, { wallMs: () => ms, monotonicMs: () => 0 })
+      const open = (ms: number) =>
+        Effect.map(
+          Effect.provideService(openNode(options), Clock.Clock, shifted(ms)),
+          (store) => new Shop(store)
+        )
+      const ahead = yield* open(600_000)
+      const behind = yield* open(-600_000)
+      yield* ahead.register(handles("charge"))
+      yield* behind.register(handles("charge"))
+      const held = yield* behind.start("order.placed", {}, { leaseMs: 60_000 })
+      yield* ahead.fire()
+      yield* behind.report(held, sleep("rest:0", 60_000), suspend("rest:0"))
+      assert.strictEqual(yield* ahead.fire(), 0, "it sleeps for a minute yet")
+      const short = yield* ahead.start()
+      yield* ahead.report(short, sleep("rest:0", 1), suspend("rest:0"))
+      yield* until(Effect.map(behind.fire(), (count) => count > 0))
+      const clock = ahead.store.clock ?? assert.fail("it has the clock of the server")
+      const [server] = yield* rows(undefined, "SELECT extract(epoch FROM clock_timestamp()) * 1000 AS now")
+      assert.isBelow(Math.abs(Number(server?.now) - clock.currentTimeMillisUnsafe()), 10_000)
+    })
+  )
+})
+
+describe("a schedule", () => {
+  live("fires once over all nodes, also where its function was not known", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* twoShops
+      yield* a.register(
+        handles("bill", { on: [], triggers: [{ event: "month.ended", cron: "0 0 1 * *", timezone: "UTC" }] })
+      )
+      yield* rows(options.schema, "UPDATE schedules SET next_at = 1000")
+      yield* Effect.all([b.fire(), a.fire(), b.fire()], { concurrency: "unbounded" })
+      const fired = yield* rows(options.schema, "SELECT id FROM events WHERE source = 'cron'")
+      assert.lengthOf(fired, 1)
+      assert.lengthOf(yield* rows(options.schema, "SELECT id FROM runs"), 1)
+    })
+  )
+})
