@@ -24,7 +24,7 @@ import { putSchedules } from "./FunctionSchedules.ts"
 import { putSearchPaths } from "./SearchPaths.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-import type { Changes, FunctionChange, StoredPause } from "../Store/Changes.ts"
+import type { Changes, StoredPause } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { nextTurn } from "../Polite.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
@@ -297,31 +297,6 @@ export const readFunctions = acrossEnvironments(
   },
   () => "read the functions"
 )
-
-/** The same as it is stored, whatever is remembered of it. */
-export const readStored = acrossEnvironments(
-  "readStoredFunctions",
-  function* (tx: Transaction): Program<Registered> {
-    const functions: Array<FunctionChange> = []
-    for (const row of yield* all(LOAD_REGISTRATIONS)) {
-      const registration = readRegistration(tx, row)
-      if (registration === undefined) continue
-      functions.push({
-        environment: String(row.name),
-        registration,
-        ...(row.deleted_at === null ? {} : { deleted: true }),
-        ...pauseIn(row),
-        ...(Number(row.pins) === 1 ? { pins: true } : {})
-      })
-    }
-    return { environments: (yield* all(ENVIRONMENTS)).map(({ name }) => String(name)), functions }
-  },
-  () => "read the functions"
-)
-
-const ENVIRONMENTS = statement("FunctionRows.environments", "SELECT name FROM environments ORDER BY key", {
-  scans: "environments are held in memory"
-})
 
 /** Functions that are looked at in one turn of the event loop. */
 const PART = 1000
