@@ -19,7 +19,7 @@ export class Signals<A = void> {
 
   /** Anything may have happened: everybody goes on. */
   announceAll(what: A): void {
-    for (const name of [...this.#waiting.keys()]) this.announce(name, what)
+    for (const name of Array.from(this.#waiting.keys())) this.announce(name, what)
   }
 
   /** It has happened: everybody who waits for it goes on. */

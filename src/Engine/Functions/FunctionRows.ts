@@ -212,29 +212,6 @@ export const readFunctions = acrossEnvironments(
   () => "read the functions"
 )
 
-/** The same as it is stored, whatever is remembered of it. */
-export const readStored = acrossEnvironments(
-  "readStoredFunctions",
-  function* (tx: Transaction): Program<Registered> {
-    const functions: Array<FunctionChange> = []
-    for (const row of yield* all(LOAD_REGISTRATIONS)) {
-      const registration = readRegistration(tx, row)
-      if (registration === undefined) continue
-      functions.push({
-        environment: String(row.name),
-        registration,
-        ...(row.deleted_at === null ? {} : { deleted: true })
-      })
-    }
-    return { environments: (yield* all(ENVIRONMENTS)).map(({ name }) => String(name)), functions }
-  },
-  () => "read the functions"
-)
-
-const ENVIRONMENTS = statement("FunctionRows.environments", "SELECT name FROM environments ORDER BY key", {
-  scans: "environments are held in memory"
-})
-
 /** Functions that are looked at in one turn of the event loop. */
 const PART = 1000
 

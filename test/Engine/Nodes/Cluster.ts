@@ -36,7 +36,7 @@ export interface Node {
 }
 
 /** An engine on the schema, until the scope ends. */
-export const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const store = yield* PostgresStore.make({ poolSize: 4, ...options }, "shared")
     const context = yield* Layer.build(

@@ -18,7 +18,7 @@ import { type Hello, lookAtAll, readNotification, readRow, type Told, ToTell } f
 import type { Traffic } from "./Session.ts"
 
 /** How often it is looked up to which number there are commits, unless it is known, milliseconds. */
-export const LOOK_MS = 1000
+const LOOK_MS = 1000
 /** How long news of a commit may be on their way before they count as lost. */
 const GRACE_MS = 150
 /** How long an answer may take before the connection counts as lost. */
@@ -59,7 +59,7 @@ export interface NewsOptions {
 }
 
 /** What {@link LOOK_AROUND} finds. */
-export interface Around {
+interface Around {
   readonly now: number
   readonly sequence: number
   /** 1 when there is a node to be taken for dead. */

@@ -1,5 +1,5 @@
 /** The clock of the server, which all nodes go by: their own may be minutes apart. It is read with everything that is written. */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 export class ServerClock {
