@@ -24,7 +24,8 @@ export type Nouns = { readonly [noun: string]: { readonly [name: string]: Row } 
 
 const callsOfNouns = {
   Events,
-  Runs: { ...Runs, ...RunForks },
+  Runs,
+  RunForks,
   Functions,
   Workers,
   Push,
