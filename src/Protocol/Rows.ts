@@ -25,7 +25,8 @@ export type Nouns = { readonly [noun: string]: { readonly [name: string]: Row } 
 
 const callsOfNouns = {
   Events,
-  Runs: { ...Runs, ...RunForks },
+  Runs,
+  RunForks,
   Bulk,
   Functions,
   Workers,

@@ -7,6 +7,7 @@ import { defaults } from "../../src/Server/Server.ts"
 import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
 import { makeSettings } from "../../src/Engine/Push/Settings.ts"
 import { LOGGED } from "../../src/Engine/Access/AccessLog.ts"
+import { KEPT } from "../../src/Engine/Functions/FunctionHistory.ts"
 import { MOST } from "../../src/Engine/Access/AccessLimits.ts"
 import { MAX_DEAD_LETTERS } from "../../src/Engine/PubSub/DeliveryRows.ts"
 import { MAX_BACKLOG } from "../../src/Engine/PubSub/Connection.ts"
@@ -61,6 +62,8 @@ const stated: Readonly<Record<string, string>> = {
   "policies of a role, and all that they say": `${Limits.policiesOfRole}, ${Limits.roleLength / KiB} Ki characters`,
   "roles of a key": String(Limits.rolesOfKey),
   "entries of the access log": count(LOGGED),
+  "entries of the access log about functions and runs": count(LOGGED),
+  "versions of a function that are kept": String(KEPT),
   "dead letters of a consumer group": count(MAX_DEAD_LETTERS),
   "subscriptions of a connection, and characters of their filters": `${MAX_SUBSCRIPTIONS}, ${MAX_FILTERS / KiB} Ki`,
   "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,

@@ -11,7 +11,7 @@ import { type Pinned, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
 /** Versions of a function that are kept. */
-const KEPT = 50
+export const KEPT = 50
 
 const KEEP_HISTORY = statement(
   "FunctionHistory.keepHistory",

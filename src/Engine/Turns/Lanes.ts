@@ -52,11 +52,14 @@ export const lanesOf = (
   ]
 }
 
-/** Runs of one version, those of the index of pins; of a function that is paused those that have begun, which have their own. */
+/**
+ * Runs of one version, those of the index of pins. Of a function that is paused those that have begun have an index of their own, and so
+ * have those of a concurrency key: then it must not be that of the pins.
+ */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined
     ? ""
-    : fn.paused === undefined
+    : fn.paused === undefined && fn.registration.concurrency === undefined
       ? "AND r.pin = ? AND r.pin IS NOT NULL AND r.ended_at IS NULL"
       : "AND r.pin = ?"
 
