@@ -9,6 +9,7 @@ import type { PageQuery } from "../../Engine/Pages.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import { isFailureHandlerId } from "../../OnFailure.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
@@ -156,11 +157,24 @@ const withoutDeniedIn =
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
           Effect.map(engine.runs.eventName(environment, run.id), (name) => {
-            if (name === undefined || mayHaveEvent(caller, environment, name)) return run
+            const names = [...(name === undefined ? [] : [name]), ...eventsOfFailure(run)]
+            if (names.every((one) => mayHaveEvent(caller, environment, one))) return run
             const { input: _, ...rest } = run
             return rest
           })
         )
+
+/** The events in what the handler of a failure was given: that of the run which has failed, and those that it had waited for. */
+const eventsOfFailure = ({ functionId, input }: Run): ReadonlyArray<string> => {
+  if (!isFailureHandlerId(functionId) || !isObject(input)) return []
+  const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
+  const received = steps.flatMap((step) =>
+    isObject(step) && step.kind === "waitForEvent" ? [step.output] : []
+  )
+  return [input.event, ...received].flatMap((event) =>
+    isObject(event) && typeof event.name === "string" ? [event.name] : []
+  )
+}
 
 /** Nor by way of a step that has waited for it. */
 const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
