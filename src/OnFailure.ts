@@ -102,6 +102,9 @@ const SUFFIX = "/on-failure"
 /** The id of the function that runs after runs of a function have failed: `charge/on-failure`. */
 export const failureHandlerId = (functionId: string): string => functionId + SUFFIX
 
+/** Whether a function may be one of those, by its id. */
+export const isFailureHandlerId = (functionId: string): boolean => functionId.endsWith(SUFFIX)
+
 /** What starts it. */
 const failureTrigger = (functionId: string): Trigger => ({
   event: "system.run.*.failed",
@@ -117,7 +120,7 @@ export const handlesFailuresOf = ({
   readonly triggers: ReadonlyArray<Trigger>
 }): string | undefined => {
   const [trigger] = triggers
-  if (!id.endsWith(SUFFIX) || trigger === undefined || triggers.length > 1) return undefined
+  if (!isFailureHandlerId(id) || trigger === undefined || triggers.length > 1) return undefined
   const functionId = id.slice(0, -SUFFIX.length)
   const { event, expression } = failureTrigger(functionId)
   return trigger.event === event && trigger.expression === expression ? functionId : undefined

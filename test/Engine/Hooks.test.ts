@@ -450,7 +450,7 @@ describe("verifyHook", () => {
     expect(() => verifyHook({ headers: later, body }, SECRET)).toThrow("does not fit")
     vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 600_000 })
     try {
-      expect(() => verifyHook({ headers, body }, SECRET)).toThrow("was signed 600 s away")
+      expect(() => verifyHook({ headers, body }, SECRET)).toThrow(/was signed 6\d\d s away/)
       expect(verifyHook({ headers, body }, SECRET, { tolerance: "1h" })).toEqual(call)
     } finally {
       vi.useRealTimers()

@@ -333,6 +333,30 @@ const waited = async (): Promise<string> => {
   return runId
 }
 
+/** The run that handles the failure of one which such an event has started. */
+const failed = async (): Promise<string> => {
+  const id = nextWorker()
+  const name = `fails-${++turns.number}`
+  const call = (path: string, body: object) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${id}/${path}`, body))
+  const { session } = await call("register", turnsBody(id, { id: name, event: "salary.paid" }))
+  const expression = `event.data.functionId == "${name}"`
+  await keys.ok(
+    keys.rpc("IronflowService/RegisterFunction", {
+      id: `${name}/on-failure`,
+      triggers: [{ event: "system.run.*.failed", expression }]
+    })
+  )
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "salary.paid", data: { MARK } }))
+  const poll = { session, asked: 1, seen: 0, waitMs: 5000 }
+  const { jobId, runId } = (await call("turns/poll", poll)).deliveries[0].job
+  const ops = [{ _tag: "Fail", error: { name: "Error", message: "no" } }]
+  const { acks } = await call("turns/reports", { session, batch: 1, reports: [{ jobId, runId, ops }] })
+  assert.strictEqual(acks[0]._tag, "Accepted", JSON.stringify(acks))
+  const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: `${name}/on-failure` }))
+  return runs[0].id
+}
+
 const waitOp = {
   _tag: "WaitForEvent",
   scope: "",
@@ -415,6 +439,11 @@ const effects: ReadonlyArray<Effect> = [
     ways: registering({ id: "pay", event: "order.placed" })
   },
   {
+    effect: "hearing of runs",
+    denied: { actions: "run:read", resources: "*" },
+    ways: registering({ id: "spy", event: "system.run.*.failed" })
+  },
+  {
     effect: "the data of events",
     denied: { actions: "subscription:read", resources: "subscription:events:salary.*" },
     given: salary,
@@ -444,6 +473,8 @@ const effects: ReadonlyArray<Effect> = [
       ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
       "the history of a stream": get("/api/v1/streams/p-1/history"),
       GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
+      "the handler of the failure of such a run": async (key) =>
+        rpc("IronflowService/GetRun", { id: await failed() })(key),
       "a run that it has started": async (key) => {
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
         return rpc("IronflowService/GetRun", { id: runs[0].id })(key)

@@ -3,6 +3,7 @@
  * round what these say by running a function: not when it registers, not when a run is handed out, not when it reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
+import { handlesFailuresOf } from "../../OnFailure.ts"
 import type {
   FunctionRegistration,
   TurnAck,
@@ -42,6 +43,9 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
+    // it is told of runs of all functions; what handles the failures of one is told of that one's
+    if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
+      caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
       caller.checkNotDenied("emit:event", `event:${cronEventName(id, trigger)}`, environment)
     }

@@ -10,6 +10,7 @@ import type { PageQuery } from "../../Engine/Pages.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import { isFailureHandlerId } from "../../OnFailure.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
@@ -186,11 +187,26 @@ const withoutDeniedIn =
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
           Effect.map(engine.runs.startedBy(environment, run.id), (event) => {
-            if (event === undefined || mayKnowEvent(caller, environment, event)) return run
+            const mayKnow =
+              (event === undefined || mayKnowEvent(caller, environment, event)) &&
+              eventsOfFailure(run).every((name) => mayHaveEvent(caller, environment, name))
+            if (mayKnow) return run
             const { input: _, ...rest } = run
             return rest
           })
         )
+
+/** The events in what the handler of a failure was given: that of the run which has failed, and those that it had waited for. */
+const eventsOfFailure = ({ functionId, input }: Run): ReadonlyArray<string> => {
+  if (!isFailureHandlerId(functionId) || !isObject(input)) return []
+  const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
+  const received = steps.flatMap((step) =>
+    isObject(step) && step.kind === "waitForEvent" ? [step.output] : []
+  )
+  return [input.event, ...received].flatMap((event) =>
+    isObject(event) && typeof event.name === "string" ? [event.name] : []
+  )
+}
 
 /** Nor by way of a step that has waited for it. */
 const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
