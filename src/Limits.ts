@@ -56,6 +56,8 @@ export const searchPaths = 10
 export const searchValueLength = 256
 /** Functions that one list of runs may name. */
 export const functionsOfList = 100
+/** Turns that one worker may hold at a time. */
+export const turnsOfWorker = 100_000
 /** Runs or events on one page of a list. */
 export const listLimit = 1000
 /** Characters of what a function says about itself. */
@@ -185,4 +187,13 @@ export const checkSize = <Text extends string | undefined>(
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
   return text
+}
+
+/** Throws `ValidationError` for what cannot be how many turns a worker holds at a time. */
+export const checkMaxConcurrentJobs = (value: unknown): number => {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= turnsOfWorker)
+    return value
+  throw new ValidationError(
+    `Worker: \`maxConcurrentJobs\` must be an integer of at least 1 and at most ${turnsOfWorker}, got ${show(value)}`
+  )
 }

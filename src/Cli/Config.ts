@@ -13,6 +13,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
+import { whileRead } from "./Process.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./Calling.ts"
@@ -110,15 +111,17 @@ const watch = Command.make(
   Effect.fnUntraced(function* ({ from, name }) {
     const { json } = yield* ironflow
     yield* use(
-      Effect.flatMap(Config, (config) =>
-        Stream.runForEach(
-          config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),
-          (event) =>
-            Console.log(
-              json
-                ? JSON.stringify(event)
-                : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
-            )
+      whileRead(
+        Effect.flatMap(Config, (config) =>
+          Stream.runForEach(
+            config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),
+            (event) =>
+              Console.log(
+                json
+                  ? JSON.stringify(event)
+                  : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
+              )
+          )
         )
       )
     )
