@@ -13,7 +13,6 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./Calling.ts"
@@ -111,17 +110,15 @@ const watch = Command.make(
   Effect.fnUntraced(function* ({ from, name }) {
     const { json } = yield* ironflow
     yield* use(
-      whileRead(
-        Effect.flatMap(Config, (config) =>
-          Stream.runForEach(
-            config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),
-            (event) =>
-              Console.log(
-                json
-                  ? JSON.stringify(event)
-                  : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
-              )
-          )
+      Effect.flatMap(Config, (config) =>
+        Stream.runForEach(
+          config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),
+          (event) =>
+            Console.log(
+              json
+                ? JSON.stringify(event)
+                : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
+            )
         )
       )
     )

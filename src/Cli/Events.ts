@@ -12,7 +12,6 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { fields, oneLine, shown, table, toJson } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { commandsOf, given } from "./Calling.ts"
 
 const clientCommand = commandsOf(Client)
@@ -151,7 +150,7 @@ const tail = Command.make(
         Stream.buffer({ capacity: 1, strategy: "sliding" }),
         Stream.runForEach(() => goOn)
       )
-    }).pipe(whileRead, Effect.provide(services), Effect.provide(FetchHttpClient.layer))
+    }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })
 ).pipe(
   Command.withDescription("Print events as they are stored, after the last that there are. Ctrl-C ends it."),

@@ -12,7 +12,6 @@ import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf, given } from "./Calling.ts"
@@ -204,14 +203,12 @@ const watch = Command.make(
   Effect.fnUntraced(function* ({ bucket, filter, from }) {
     const { json } = yield* ironflow
     yield* use(
-      whileRead(
-        Effect.flatMap(Kv, (kv) =>
-          Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
-            Console.log(
-              json
-                ? JSON.stringify(jsonOf(event))
-                : `${event.revision}  ${event.operation}  ${oneLine(event.key)}  ${valueText(event.value)}`.trimEnd()
-            )
+      Effect.flatMap(Kv, (kv) =>
+        Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
+          Console.log(
+            json
+              ? JSON.stringify(jsonOf(event))
+              : `${event.revision}  ${event.operation}  ${oneLine(event.key)}  ${valueText(event.value)}`.trimEnd()
           )
         )
       )

@@ -1,5 +1,4 @@
 /** The process that the command runs in: its Node, its warnings, and the signals that end it. */
-import { closeSync, constants, fstatSync, openSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type IronflowError, NodeVersionError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
@@ -84,46 +83,7 @@ export const endWhenNobodyReads = (): void => {
   })
 }
 
-/**
- * For what may have nothing to print for hours: ends the command as soon as whoever read its output is gone, where the system
- * tells (pipes on Linux), and not with the next line only.
- */
-export const whileRead = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => {
-      if (process.platform !== "linux" || !isPipe(process.stdout.fd)) return undefined
-      const look = setInterval(() => {
-        if (hasReader(process.stdout.fd)) return
-        clearInterval(look)
-        process.emit("SIGTERM", "SIGTERM")
-      }, LOOK_MS)
-      look.unref()
-      return look
-    }),
-    () => self,
-    (look) => Effect.sync(() => clearInterval(look))
-  )
-
-const isPipe = (descriptor: number): boolean => {
-  try {
-    return fstatSync(descriptor).isFIFO()
-  } catch {
-    // it is closed: the next line says so
-    return false
-  }
-}
-
-/** A pipe that nobody reads cannot be opened to write without waiting. */
-const hasReader = (descriptor: number): boolean => {
-  try {
-    closeSync(openSync(`/proc/self/fd/${descriptor}`, constants.O_WRONLY | constants.O_NONBLOCK))
-    return true
-  } catch (error) {
-    return !(error instanceof Error && "code" in error && error.code === "ENXIO")
-  }
-}
-
-/** How often the process that started the command, and whoever reads it, are looked for, milliseconds. */
+/** How often the process that started the command is looked for, milliseconds. */
 const LOOK_MS = 250
 
 /**

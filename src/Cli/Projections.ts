@@ -11,7 +11,6 @@ import type { EffectKind } from "../Client/Client.ts"
 import { Projections, type ProjectionsApi, type ProjectionStatusInfo } from "../Client/Projections.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { use } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
 
@@ -100,20 +99,18 @@ const watch = Command.make(
   Effect.fnUntraced(function* ({ current, name, partition }) {
     const { json } = yield* ironflow
     yield* use(
-      whileRead(
-        Effect.flatMap(Projections, (projections) =>
-          Stream.runForEach(
-            projections.subscribe(name, {
-              includeCurrent: current,
-              ...given({ partition })
-            }),
-            (result) =>
-              Console.log(
-                json
-                  ? JSON.stringify(result)
-                  : `${result.updatedAt}  ${oneLine(result.partition)}  ${result.lastEventSeq}  ${shown(result.state, 1000)}`
-              )
-          )
+      Effect.flatMap(Projections, (projections) =>
+        Stream.runForEach(
+          projections.subscribe(name, {
+            includeCurrent: current,
+            ...given({ partition })
+          }),
+          (result) =>
+            Console.log(
+              json
+                ? JSON.stringify(result)
+                : `${result.updatedAt}  ${oneLine(result.partition)}  ${result.lastEventSeq}  ${shown(result.state, 1000)}`
+            )
         )
       )
     )

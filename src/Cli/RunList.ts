@@ -10,7 +10,6 @@ import { ValidationError } from "../Errors.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { ask, use } from "./Server.ts"
 
 const text = (name: string, metavar: string, description: string) =>
@@ -145,9 +144,7 @@ export const list = Command.make(
         return yield* new ValidationError("--follow begins with the newest runs: leave --cursor out")
       }
       const { json } = yield* ironflow
-      return yield* use(
-        whileRead(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
-      )
+      return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
     }
     const page = yield* ask((client) =>
       client.listRuns({

@@ -11,7 +11,6 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { oneLine, shown } from "./Output.ts"
-import { whileRead } from "./Process.ts"
 import { given } from "./Calling.ts"
 
 export const subscribe = Command.make(
@@ -40,7 +39,7 @@ export const subscribe = Command.make(
     const { json } = yield* ironflow
     const options = yield* serverOptions
     const { stream } = yield* Effect.provide(Subscriptions, ClientHttp.layer(options))
-    const printing = Stream.runForEach(
+    yield* Stream.runForEach(
       stream(pattern, {
         replay,
         includeMetadata: true,
@@ -53,7 +52,6 @@ export const subscribe = Command.make(
       }),
       (event) => Console.log(json ? JSON.stringify(plain(event)) : line(event))
     )
-    yield* whileRead(printing)
   }, Effect.provide(FetchHttpClient.layer))
 ).pipe(
   Command.withDescription("Print events as they happen. Ctrl-C ends it."),

@@ -78,8 +78,7 @@ const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo
   try {
     await copyFile(backup, partial)
     await chmod(partial, isThere ? statSync(target).mode & 0o777 : DEFAULT_MODE)
-    await checkSum(partial, backup)
-    const info = prepare(partial, backup, filename)
+    const info = await prepare(partial, backup, filename)
     const lock = acquireLock(target, DEFAULT_MODE, now)
     try {
       if (!isThere) await putNew(partial, target)
@@ -122,7 +121,7 @@ const checkInUse = (target: string): void => {
 }
 
 /** Looks at the copy, and makes it a database that was closed. */
-const prepare = (partial: string, backup: string, filename: string): BackupInfo => {
+const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
   const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
   try {
@@ -136,6 +135,8 @@ const prepare = (partial: string, backup: string, filename: string): BackupInfo 
       )
     }
     checkAll(db, backup)
+    // before anything of it is changed
+    await checkSum(partial, backup)
     const madeAt = madeAtOf(db)
     removeMark(db)
     db.exec("PRAGMA journal_mode=DELETE")
