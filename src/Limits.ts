@@ -57,7 +57,7 @@ export const searchValueLength = 256
 /** Functions that one list of runs may name. */
 export const functionsOfList = 100
 /** Turns that one worker may hold at a time. */
-export const turnsOfWorker = 100_000
+const turnsOfWorker = 100_000
 /** Runs or events on one page of a list. */
 export const listLimit = 1000
 /** Characters of what a function says about itself. */
