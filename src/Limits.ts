@@ -60,6 +60,8 @@ export const functionsOfList = 100
 export const bulkIds = 10_000
 /** Characters of what somebody says why. */
 export const reasonLength = 4096
+/** Turns that one worker may hold at a time. */
+const turnsOfWorker = 100_000
 /** Runs or events on one page of a list. */
 export const listLimit = 1000
 /** Characters of what a function says about itself. */
@@ -189,4 +191,13 @@ export const checkSize = <Text extends string | undefined>(
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
   return text
+}
+
+/** Throws `ValidationError` for what cannot be how many turns a worker holds at a time. */
+export const checkMaxConcurrentJobs = (value: unknown): number => {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= turnsOfWorker)
+    return value
+  throw new ValidationError(
+    `Worker: \`maxConcurrentJobs\` must be an integer of at least 1 and at most ${turnsOfWorker}, got ${show(value)}`
+  )
 }

@@ -53,7 +53,7 @@ import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
-import { makeRowCalls } from "./RowCalls.ts"
+import { checkVariable, makeRowCalls } from "./RowCalls.ts"
 import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
 import { showMs } from "../Show.ts"
 
@@ -133,7 +133,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const getRun = (runId: string) => askRun(runs.getRun, "getRun", runId, { id: runId })
 
   const explain = (runId: string) =>
-    withId(runId, () =>
+    withId("explain", runId, () =>
       ask(
         runs.explainRun,
         "explain",
@@ -171,7 +171,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     runId: string,
     { timeout }: WaitForRunOptions = {}
   ): Effect.Effect<Run, IronflowError> =>
-    withId(runId, () =>
+    withId("waitForRun", runId, () =>
       Effect.gen(function* () {
         if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
           return yield* new ValidationError(
@@ -294,7 +294,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           })
       ),
     getRunAudit: (runId) =>
-      withId(runId, () =>
+      withId("getRunAudit", runId, () =>
         callPages<AuditEvent>(calls, {
           endpoint: runs.runAudit,
           variables: { id: runId },
@@ -307,7 +307,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         })
       ),
     getRunLogs: (runId) =>
-      withId(runId, () =>
+      withId("getRunLogs", runId, () =>
         callPages<RunLogLine>(calls, {
           endpoint: runs.runLogs,
           variables: { id: runId },
@@ -458,11 +458,13 @@ interface Ended {
 
 /** In a path an empty id would ask for something else. */
 const withId = <A>(
+  what: string,
   runId: string,
   then: () => Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, IronflowError> =>
-  Effect.suspend(() =>
-    typeof runId === "string" && runId !== "" ? then() : Effect.fail(new RunNotFoundError(String(runId)))
+  Effect.andThen(
+    checked(() => checkVariable(what, runId)),
+    Effect.suspend(then)
   )
 
 const stopwatch = (clock: Clock.Clock): (() => number) => {

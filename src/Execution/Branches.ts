@@ -8,6 +8,7 @@ import { BranchGroup, Scope } from "./Scope.ts"
 import { StepCall } from "./StepCall.ts"
 import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
+import { errorWithoutSecrets } from "./SecretsInText.ts"
 
 /** How a branch ended. `cause` is the failure in the words of the face that ran it. */
 export type BranchExit =
@@ -86,7 +87,8 @@ export const runBranches = (
   const recordVerdict = (): void => {
     const [first] = failures
     if (cancelled || first === undefined) return
-    turn.steps.outcomes.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
+    const error = errorWithoutSecrets(turn.job, serializeError(first.error))
+    turn.steps.outcomes.record(verdict, { _tag: "Failure", error }, 1, startedAt)
   }
 
   const decided = failFast && turn.steps.askRecorded(verdict, entry)

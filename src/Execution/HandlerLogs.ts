@@ -12,6 +12,7 @@ import type { LineLevel, LogFields } from "../LogFields.ts"
 import { dataText, NO_TEXT } from "../LogFormat.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type { Job, LogLine } from "../Protocol/Worker.ts"
+import { withoutSecrets } from "./SecretsInText.ts"
 import { bodyOf, type TurnToken } from "./Nesting.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
@@ -124,19 +125,3 @@ const isFlatEnough = (json: string): boolean => {
 }
 
 const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most)}…` : text)
-
-/** Shorter ones would be found where nobody meant them. */
-const SECRET_LENGTH = 6
-
-const withoutSecrets = ({ secrets }: Job, text: string): string => {
-  if (secrets === undefined) return text
-  let shown = text
-  for (const [name, value] of Object.entries(secrets)) {
-    if (value.length < SECRET_LENGTH) continue
-    shown = shown.replaceAll(value, `[secret ${name}]`)
-    // as it stands in JSON text
-    const escaped = JSON.stringify(value).slice(1, -1)
-    if (escaped !== value) shown = shown.replaceAll(escaped, `[secret ${name}]`)
-  }
-  return shown
-}

@@ -35,6 +35,7 @@ import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
 import { lateWarning, runningWarning, sleepsWarning, type Subject, unaskedWarning } from "./TurnWarnings.ts"
 import { handlerVerdict } from "./Verdict.ts"
+import { errorWithoutSecrets } from "./SecretsInText.ts"
 
 type Phase =
   /** The handler runs. */
@@ -278,7 +279,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   }
 
   #conclude(thrown: unknown, encoded?: unknown): void {
-    const error = withEncoding(serializeError(thrown), encoded)
+    const error = errorWithoutSecrets(this.job, withEncoding(serializeError(thrown), encoded))
     const { attempt, runId } = this.job
     const { functionId, retry } = this.plan
     const verdict = handlerVerdict({

@@ -6,6 +6,7 @@
  * what they need. How the turn ends is the business of `TurnMachine`.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
+import { errorWithoutSecrets } from "./SecretsInText.ts"
 import { stepsPerRun } from "../Limits.ts"
 import type { Job, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
 import type { JsonText } from "../Json.ts"
@@ -378,7 +379,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
       this.#shelveStopped(call)
       return
     }
-    const stored = storedFailure(failed, callSiteOf(this.#plan, call.kind, call.name))
+    const stored = errorWithoutSecrets(
+      this.#job,
+      storedFailure(failed, callSiteOf(this.#plan, call.kind, call.name))
+    )
     if (verdict === "failed") {
       this.#recordAttempt(attempt, { _tag: "Failure", error: stored })
       return

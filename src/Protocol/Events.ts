@@ -189,9 +189,13 @@ const FoundEvents = fields<ListEventsResult>({
 })
 
 const timeText = (name: string, time: Date | string): string => {
-  const date = new Date(time)
+  // a number is a time for JavaScript, and not on the wire
+  const isTime = typeof time === "string" || (time as unknown) instanceof Date
+  const date = new Date(isTime ? time : Number.NaN)
   if (Number.isFinite(date.getTime())) return date.toISOString()
-  throw new ValidationError(`\`${name}\` must be a time, such as 2026-11-29T10:00:00Z; got ${show(time)}`)
+  throw new ValidationError(
+    `\`${name}\` must be a \`Date\` or a text with a time, such as 2026-11-29T10:00:00Z; got ${show(time)}`
+  )
 }
 
 /** What is asked for, as it travels. Throws `ValidationError` for what cannot be, and for filters that there are not. */

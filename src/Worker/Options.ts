@@ -8,11 +8,10 @@ import {
 } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
-import { checkName } from "../Limits.ts"
+import { checkMaxConcurrentJobs, checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
-import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
 export interface WorkerOptions<
@@ -74,11 +73,7 @@ export const resolveWorkerOptions = (
 ): ResolvedWorkerOptions => {
   checkKeys(options, workerKeys, "Worker", options.logger)
   const { maxConcurrentJobs = 10 } = options
-  if (!Number.isInteger(maxConcurrentJobs) || maxConcurrentJobs < 1) {
-    throw new ValidationError(
-      `Worker: \`maxConcurrentJobs\` must be an integer of at least 1, got ${show(maxConcurrentJobs)}`
-    )
-  }
+  checkMaxConcurrentJobs(maxConcurrentJobs)
   if (options.workerId !== undefined) checkName("worker id", options.workerId)
   return {
     functions: functionsById(options.functions, "Worker"),

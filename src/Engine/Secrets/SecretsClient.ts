@@ -3,13 +3,14 @@ import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretsApi } from "../../Client/Secrets.ts"
 import type { SecretInfo } from "../../Protocol/Secrets.ts"
-import { type EngineError, SecretNotFoundError } from "../../Errors.ts"
+import { type EngineError, SecretNotFoundError, ValidationError } from "../../Errors.ts"
+import { show } from "../../Show.ts"
 import type { Raw } from "../../Client/Named.ts"
 import type { SecretsOfEnvironment } from "./Secrets.ts"
 
 export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>, EngineError> => {
   const get = (name: string): Effect.Effect<SecretInfo, EngineError> =>
-    Effect.flatMap(secrets.find(name), (found) =>
+    Effect.flatMap(Effect.andThen(named(name), secrets.find(name)), (found) =>
       found === undefined ? Effect.fail(new SecretNotFoundError(name)) : Effect.succeed(found)
     )
   return {
@@ -17,8 +18,16 @@ export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>,
     get,
     list: () => secrets.list,
     delete: (name) =>
-      Effect.flatMap(secrets.delete(name), (existed) =>
+      Effect.flatMap(Effect.andThen(named(name), secrets.delete(name)), (existed) =>
         existed ? Effect.void : Effect.fail(new SecretNotFoundError(name))
       )
   }
 }
+
+/** What was left out would be looked for by another name. */
+const named = (name: unknown): Effect.Effect<void, EngineError> =>
+  typeof name === "string" && name.trim() !== ""
+    ? Effect.void
+    : Effect.fail(
+        new ValidationError(`The name of a secret must be a string that is not blank, got ${show(name)}`)
+      )

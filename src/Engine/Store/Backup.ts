@@ -7,7 +7,7 @@
 import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
-import { safeJsonParse } from "../../Json.ts"
+import { checkSum, type Mark, MARK, markOf, placeholder, sign } from "./Checksum.ts"
 import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
@@ -28,13 +28,8 @@ export interface BackupInfo {
 /** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
 const STEP_PAGES = 256
 
-const MARK = "backup"
-
 /** When the backup in this database was made, if it is one. */
-export const madeAtOf = (db: DatabaseSync): string | undefined => {
-  const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(MARK)?.value
-  return value === undefined ? undefined : safeJsonParse<{ madeAt: string }>(String(value))?.madeAt
-}
+export const madeAtOf = (db: DatabaseSync): string | undefined => markOf(db)?.madeAt
 
 /** Makes the database in a copy that of an engine: it is no backup any more. */
 export const removeMark = (db: DatabaseSync): void => {
@@ -59,7 +54,9 @@ export const backUp = (
       // the view that is copied: without it every commit in between would have the copying begin anew
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, { rate: STEP_PAGES, progress: () => signal.throwIfAborted() })
-      finish(partial, new Date(now).toISOString())
+      const sha256 = placeholder()
+      finish(partial, { madeAt: new Date(now).toISOString(), sha256 })
+      await sign(partial, sha256)
     } finally {
       if (reader !== source) reader.close()
     }
@@ -70,7 +67,15 @@ export const takeBackup = <E>(
   filename: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isOther: (error: unknown) => error is E
-): Effect.Effect<BackupInfo, StoreError | ValidationError | E> => intoNew(filename, fill, isOther)
+): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
+  intoNew(
+    filename,
+    async (partial, signal) => {
+      await fill(partial, signal)
+      await checkSum(partial, filename)
+    },
+    isOther
+  )
 
 const isNoOther = (_error: unknown): _error is never => false
 
@@ -150,14 +155,11 @@ const openToRead = (filename: string): DatabaseSync => {
 }
 
 /** What is copied has an owner, who has the other file, and a write-ahead log, of which nothing is left over here. */
-const finish = (partial: string, madeAt: string): void => {
+const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)
   try {
     db.exec("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; DELETE FROM meta WHERE name = 'owner'")
-    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(
-      MARK,
-      JSON.stringify({ madeAt })
-    )
+    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(MARK, JSON.stringify(mark))
   } finally {
     db.close()
   }

@@ -8,9 +8,10 @@ import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { type BackupInfo, madeAtOf, removeMark } from "./Backup.ts"
 import { checkFiles, DEFAULT_MODE, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
+import { checkSum } from "./Checksum.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, isOwned } from "./Ownership.ts"
-import { partialName, putInPlace, putNew, removeLogs, removePartial } from "./PutFile.ts"
+import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 
@@ -61,31 +62,38 @@ const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo
   if (isThere && realpathSync(backup) === target) {
     throw new ValidationError(`"${backup}" is the database itself: a backup is restored to another file`)
   }
-  const lock = acquireLock(target, DEFAULT_MODE, now)
+  // one that is there is looked at; none is made for what is refused
+  if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
+  if (isThere) {
+    // one that is open under another name
+    checkInUse(target)
+    if (!replace) {
+      throw new ValidationError(
+        `"${filename}" exists, and is not replaced without being told so: add --replace (\`replace: true\`), or restore to another file`
+      )
+    }
+  }
+  removeLeftovers(target)
   const partial = partialName(target)
   try {
-    if (isThere) {
-      // one that is open under another name
-      checkInUse(target)
-      if (!replace) {
-        throw new ValidationError(
-          `"${filename}" exists, and is not replaced without being told so: add --replace (\`replace: true\`), or restore to another file`
-        )
-      }
-    }
-    removePartial(partial)
     await copyFile(backup, partial)
     await chmod(partial, isThere ? statSync(target).mode & 0o777 : DEFAULT_MODE)
-    const info = prepare(partial, backup, filename)
-    if (!isThere) await putNew(partial, target)
-    else {
-      closeLog(target)
-      await putInPlace(partial, target)
+    const info = await prepare(partial, backup, filename)
+    const lock = acquireLock(target, DEFAULT_MODE, now)
+    try {
+      if (!isThere) await putNew(partial, target)
+      else {
+        // an engine may have come in the meantime
+        checkInUse(target)
+        closeLog(target)
+        await putInPlace(partial, target)
+      }
+    } finally {
+      lock.release()
     }
     return info
   } finally {
     removePartial(partial)
-    lock.release()
   }
 }
 
@@ -113,7 +121,7 @@ const checkInUse = (target: string): void => {
 }
 
 /** Looks at the copy, and makes it a database that was closed. */
-const prepare = (partial: string, backup: string, filename: string): BackupInfo => {
+const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
   const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
   try {
@@ -127,6 +135,8 @@ const prepare = (partial: string, backup: string, filename: string): BackupInfo 
       )
     }
     checkAll(db, backup)
+    // before anything of it is changed
+    await checkSum(partial, backup)
     const madeAt = madeAtOf(db)
     removeMark(db)
     db.exec("PRAGMA journal_mode=DELETE")

@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkName, listLength } from "../../Limits.ts"
+import { checkMaxConcurrentJobs, checkName, listLength } from "../../Limits.ts"
 import type { Data } from "../../Protocol/Connect/Wire.ts"
 import type { Job, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
@@ -300,7 +300,8 @@ const readRegistration = (
     environment,
     hostname: String(hostname ?? "unknown"),
     functions: functionsOf(engine.functions, environment, ids),
-    maxConcurrentJobs: Number(maxConcurrentJobs) > 0 ? Number(maxConcurrentJobs) : 10,
+    // such workers send 0 where nothing was said
+    maxConcurrentJobs: checkMaxConcurrentJobs(Number(maxConcurrentJobs) || 10),
     labels: Object.fromEntries(pairs),
     version: { sdk: "unknown", runtime: "unknown" }
   }

@@ -1,7 +1,7 @@
 /** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
 import * as Effect from "effect/Effect"
 import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
-import { checkName } from "../../Limits.ts"
+import { checkMaxConcurrentJobs, checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { decoder, encoder } from "../../Protocol/Requests.ts"
@@ -80,7 +80,8 @@ export const workerRoutes = (
         environment: call.environment,
         hostname: request.hostname ?? "unknown",
         functions: functionsOf(engine.functions, call.environment, request.functionIds ?? []),
-        maxConcurrentJobs: request.maxConcurrentJobs || 10,
+        // such workers send 0 where nothing was said
+        maxConcurrentJobs: yield* checked(() => checkMaxConcurrentJobs(request.maxConcurrentJobs || 10)),
         labels: request.labels ?? {},
         version: { sdk: "unknown", runtime: "unknown" }
       }

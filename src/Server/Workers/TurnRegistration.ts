@@ -2,7 +2,7 @@
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
-import { checkFunctionCount, checkName, keyLength } from "../../Limits.ts"
+import { checkFunctionCount, checkMaxConcurrentJobs, checkName, keyLength } from "../../Limits.ts"
 import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { damaged } from "../../Protocol/Seal.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
@@ -96,6 +96,7 @@ const readAnnouncement = (
   const isOther = environment !== undefined && environment !== registration.environment
   if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)
+  checkMaxConcurrentJobs(registration.maxConcurrentJobs)
   const checkedRegistration: WorkerRegistration = {
     ...registration,
     environment: environment ?? checkName("environment", registration.environment),

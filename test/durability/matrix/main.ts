@@ -12,6 +12,7 @@
  * - `--parallel`: storms at once; 2 by default
  * - `--lease`: the term of a lease in milliseconds; 5000 by default
  * - `--settle`: seconds after a storm in which all runs have to end; 60 by default
+ * - `--help`: prints this
  * - `--keep`: keeps what storms with violations leave behind, and says where
  */
 import fs from "node:fs"
@@ -36,9 +37,22 @@ const { values } = parseArgs({
     parallel: { type: "string", default: "2" },
     lease: { type: "string", default: "5000" },
     settle: { type: "string", default: "60" },
-    keep: { type: "boolean", default: false }
+    keep: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false }
   }
 })
+
+if (values.help) {
+  const [comment = ""] = /\/\*\*\n([^]*?)\n \*\//.exec(fs.readFileSync(import.meta.filename, "utf8")) ?? []
+  console.log(
+    comment
+      .split("\n")
+      .slice(1, -1)
+      .map((line) => line.replace(/^ \* ?/, ""))
+      .join("\n")
+  )
+  process.exit(0)
+}
 
 interface Task {
   readonly transport: Transport

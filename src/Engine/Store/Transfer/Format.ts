@@ -14,7 +14,7 @@ import type { Value } from "../Program.ts"
 const FORMAT = 1
 
 /** The highest numbers that were given. */
-export interface Numbers {
+interface Numbers {
   readonly environments: number
   readonly events: number
   readonly runs: number

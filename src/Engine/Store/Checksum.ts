@@ -1,0 +1,103 @@
+/**
+ * The checksum of a backup, which stands in the backup itself: it is that of the file with zeros in its place. Damage that leaves sound
+ * JSON and sound pages nobody would see otherwise.
+ */
+import { createHash, randomBytes } from "node:crypto"
+import { createReadStream } from "node:fs"
+import { open } from "node:fs/promises"
+import { StoreError } from "../../Errors.ts"
+import { safeJsonParse } from "../../Json.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
+import { isDamage } from "./SqliteErrors.ts"
+
+/** Digits of a checksum. */
+const LENGTH = 64
+const ZEROS = Buffer.from("0".repeat(LENGTH))
+
+export const MARK = "backup"
+
+/** What a backup says of itself. */
+export interface Mark {
+  /** ISO string. */
+  readonly madeAt: string
+  /** SHA-256 in hex; absent in those of earlier versions. */
+  readonly sha256?: string
+}
+
+export const markOf = (db: DatabaseSync): Mark | undefined => {
+  const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(MARK)?.value
+  return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
+}
+
+/** A place for a checksum, which stands nowhere else. */
+export const placeholder = (): string => randomBytes(LENGTH / 2).toString("hex")
+
+/** The checksum of a file with zeros wherever `text` stands, and where that is. */
+const digest = async (
+  filename: string,
+  text: string
+): Promise<{ readonly sha256: string; readonly places: ReadonlyArray<number> }> => {
+  const hash = createHash("sha256")
+  const wanted = Buffer.from(text)
+  const places: Array<number> = []
+  let held: Buffer = Buffer.alloc(0)
+  let at = 0
+  const take = (length: number): void => {
+    hash.update(held.subarray(0, length))
+    held = held.subarray(length)
+    at += length
+  }
+  for await (const piece of createReadStream(filename, { highWaterMark: 256 * 1024 })) {
+    held = Buffer.concat([held, piece as Buffer])
+    for (let found = held.indexOf(wanted); found >= 0; found = held.indexOf(wanted)) {
+      take(found)
+      places.push(at)
+      hash.update(ZEROS)
+      held = held.subarray(LENGTH)
+      at += LENGTH
+    }
+    // its beginning may stand at the end of this piece
+    take(Math.max(0, held.length - LENGTH + 1))
+  }
+  take(held.length)
+  return { sha256: hash.digest("hex"), places }
+}
+
+/** Writes the checksum of a file where its placeholder stands. */
+export const sign = async (filename: string, place: string): Promise<void> => {
+  const { places, sha256 } = await digest(filename, place)
+  if (places.length === 0) throw new StoreError("The backup has no place for its checksum")
+  const file = await open(filename, "r+")
+  try {
+    for (const at of places) await file.write(Buffer.from(sha256), 0, LENGTH, at)
+  } finally {
+    await file.close()
+  }
+}
+
+/** Throws a `StoreError` when the file is not what was written; `shown` is what it is called. One without a checksum is let through. */
+export const checkSum = async (filename: string, shown: string): Promise<void> => {
+  const expected = expectedOf(filename)
+  if (expected === undefined) return
+  const { sha256 } = await digest(filename, expected)
+  if (sha256 === expected) return
+  throw new StoreError(
+    `"${shown}" is not what was written: it was changed since, or is damaged, and its checksum does not fit. Take another backup`,
+    { code: "STORE_CORRUPT" }
+  )
+}
+
+const expectedOf = (filename: string): string | undefined => {
+  let db: DatabaseSync | undefined
+  try {
+    db = new DatabaseSync(filename, { readOnly: true })
+    const sha256 = markOf(db)?.sha256
+    return typeof sha256 === "string" && sha256.length === LENGTH ? sha256 : undefined
+  } catch (error) {
+    // what is wrong with it is said by whoever looks at all of it
+    if (isDamage(error) || (error instanceof Error && "errcode" in error)) return undefined
+    throw error
+  } finally {
+    db?.close()
+  }
+}

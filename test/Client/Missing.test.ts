@@ -1,0 +1,72 @@
+/** What is missing is named: an id that was left out is not looked for, here as over HTTP. */
+import { createClient, type IronflowClient } from "@ironflow/node"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+
+let engine: IronflowEngine
+let clients: ReadonlyArray<readonly [string, IronflowClient]>
+beforeAll(async () => {
+  engine = await startEngine({ filename: ":memory:", listen: { port: 0 }, logger: false })
+  clients = [
+    ["in process", engine.client],
+    ["over HTTP", createClient({ serverUrl: engine.url! })]
+  ]
+})
+afterAll(async () => {
+  await Promise.all(clients.slice(1).map(([, client]) => client.close()))
+  await engine.close()
+})
+
+const said = (call: Promise<unknown>): Promise<string> =>
+  call.then(
+    (value) => `it answered ${JSON.stringify(value)}`,
+    (error: { readonly code: string; readonly message: string }) => `${error.code}: ${error.message}`
+  )
+
+const calls: { readonly [name: string]: (client: IronflowClient, id: never) => Promise<unknown> } = {
+  getEvent: (client, id) => client.getEvent(id),
+  getRun: (client, id) => client.getRun(id),
+  getRunSteps: (client, id) => client.getRunSteps(id),
+  getRunAudit: (client, id) => client.getRunAudit(id),
+  getRunLogs: (client, id) => client.getRunLogs(id),
+  explain: (client, id) => client.explain(id),
+  waitForRun: (client, id) => client.waitForRun(id),
+  cancelRun: (client, id) => client.cancelRun(id),
+  pauseRun: (client, id) => client.pauseRun(id),
+  resumeRun: (client, id) => client.resumeRun(id),
+  retryRun: (client, id) => client.retryRun(id),
+  patchStep: (client, id) => client.patchStep(id, 1),
+  deleteFunction: (client, id) => client.deleteFunction(id),
+  "secrets.get": (client, name) => client.secrets.get(name),
+  "secrets.delete": (client, name) => client.secrets.delete(name),
+  "streams.read": (client, id) => client.streams.read(id),
+  "projections.get": (client, name) => client.projections.get(name),
+  "consumerGroups.get": (client, name) => client.consumerGroups.get(name),
+  "apiKeys.get": (client, id) => client.apiKeys.get(id),
+  "kv.bucket": (client, name) => client.kv().bucket(name).get("key"),
+  "config.get": (client, name) => client.config().get(name)
+}
+
+describe("a call without the id that it is about", () => {
+  it.each(Object.entries(calls))("%s says so", async (_, call) => {
+    for (const [, client] of clients) {
+      for (const id of [undefined, "", 5] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        assert.match(await said(Promise.resolve().then(() => call(client, id))), /^VALIDATION_ERROR: /)
+      }
+    }
+  })
+})
+
+describe("a time", () => {
+  it.each([5, Number.NaN, true, {}, "soon"])("that is %o is refused alike", async (since) => {
+    for (const [, client] of clients) {
+      assert.match(await said(client.listEvents({ since: since as never })), /^VALIDATION_ERROR: .*`since`/)
+    }
+  })
+
+  it("that is a date or a text is taken", async () => {
+    for (const [, client] of clients) {
+      for (const since of [new Date(0), "2026-01-31T12:00:00Z"]) await client.listEvents({ since })
+    }
+  })
+})
