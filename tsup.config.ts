@@ -1,12 +1,14 @@
 import { mkdirSync, rmSync } from "node:fs"
-import { readdir, readFile, writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { isBuiltin } from "node:module"
 import path from "node:path"
 import { defineConfig, type Options } from "tsup"
+import { buildConsole, licencesOf, pureFunctions } from "./console.config.ts"
 
 // both builds write to it, so neither may empty it
 rmSync("dist", { recursive: true, force: true })
 mkdirSync("dist")
+await buildConsole("dist/console")
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number]
 
@@ -84,21 +86,6 @@ const fewFiles: Plugin = {
 }
 
 /**
- * Calls of what the contract declares to have no side effects. esbuild believes it within the file of the declaration alone: said of
- * each call, bundles of a client have none of the rows and codecs that they do not use.
- */
-const pureFunctions = async (): Promise<RegExp> => {
-  const files = await readdir("src/Protocol", { recursive: true })
-  const sources = files
-    .filter((file) => file.endsWith(".ts"))
-    .map((file) => readFile(`src/Protocol/${file}`, "utf8"))
-  const names = (await Promise.all(sources)).flatMap((source) =>
-    [...source.matchAll(/@__NO_SIDE_EFFECTS__ \*\/\n(?:export )?function (\w+)/g)].map(([, name]) => name)
-  )
-  return new RegExp(`(?<![\\w.$]|function )(?:${names.join("|")})(?=[<(])`, "g")
-}
-
-/**
  * Imports of a part for nothing but its sake have done their work, and bundlers would warn of them: no module of ours does
  * anything by being loaded, as package.json says.
  */
@@ -152,23 +139,9 @@ const licences: Plugin = {
   name: "licences",
   setup: (build) => {
     build.initialOptions.metafile = true
-    build.onEnd(async ({ metafile }) => {
-      const folders = new Set(
-        Object.keys(metafile?.inputs ?? {}).flatMap(
-          (input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? []
-        )
-      )
-      const texts = [...folders].sort().map(async (folder) => {
-        const { name, version, license } = JSON.parse(await readFile(`${folder}/package.json`, "utf8"))
-        const file = (await readdir(folder)).find((it) => /^licen[cs]e/i.test(it))
-        const text = file === undefined ? `Licence: ${license}` : await readFile(`${folder}/${file}`, "utf8")
-        return `${name} ${version}\n\n${text.trim()}\n`
-      })
-      await writeFile(
-        "dist/THIRD_PARTY_LICENSES.txt",
-        (await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`)
-      )
-    })
+    build.onEnd(async ({ metafile }) =>
+      writeFile("dist/THIRD_PARTY_LICENSES.txt", await licencesOf(metafile))
+    )
   }
 }
 

@@ -1,6 +1,7 @@
 /** All that the port answers, by the noun that it is about: what has no row here does not exist. */
 import { rows as Access } from "./Access.ts"
 import { rows as Config, watches as configWatches } from "./Config.ts"
+import { pages, sessions } from "./Console.ts"
 import { rows as ConsumerGroups } from "./ConsumerGroups.ts"
 import { rows as Events } from "./Events.ts"
 import { rows as Functions } from "./Functions.ts"
@@ -55,8 +56,8 @@ const upgradesOfNouns = {
 /** Requests that become WebSockets. */
 export const upgrades: Nouns = upgradesOfNouns
 
-/** What else is answered: to programs that know nothing of Ironflow, and by HTTP/2 alone. */
-export const others = { Server: descriptions, Workers: workerStreams }
+/** What else is answered: to programs that know nothing of Ironflow, by HTTP/2 alone, and to browsers. */
+export const others = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
 
 type Names<N> = { [Noun in keyof N]: keyof N[Noun] }[keyof N]
 

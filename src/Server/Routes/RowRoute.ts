@@ -9,19 +9,20 @@ import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedRe
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 
-type Options = Partial<Pick<Route, "reads">>
+type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /** Answers as `reply` does. */
 export const replying = (
   row: Row,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
-  { reads = "json" }: Options = {}
+  { reads = "json", ...more }: Options = {}
 ): Route => ({
   endpoint: row,
   access: accessTo(row),
   fromWorker: row.fromWorker === true,
   reads,
-  answer: reply
+  answer: reply,
+  ...more
 })
 
 /** Answers with what `ask` gives. */
