@@ -290,7 +290,10 @@ const consoleBytes = consoleFiles
   .map((file) => gzipSync(fs.readFileSync(path.join(consoleFolder, file))).length)
   .reduce((sum, bytes) => sum + bytes, 0)
 console.log(`console: ${consoleFiles.length} files, gzip ${kilobytes(consoleBytes)}`)
-assert(consoleBytes < 120 * 1024, `the console is ${kilobytes(consoleBytes)} compressed; its budget is 120 kB`)
+assert(
+  consoleBytes < 120 * 1024,
+  `the console is ${kilobytes(consoleBytes)} compressed; its budget is 120 kB`
+)
 
 const peers = Object.keys(peerDependencies ?? {})
 const packages = [...Object.keys(dependencies), ...peers]

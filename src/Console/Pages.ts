@@ -1,5 +1,6 @@
 /** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
 import type { ComponentType } from "preact"
+import { Run } from "./Pages/Run.tsx"
 import { Runs } from "./Pages/Runs.tsx"
 import type { Variables } from "./Parts/Router.ts"
 
@@ -15,7 +16,8 @@ export interface Page {
 }
 
 export const pages: ReadonlyArray<Page> = [
-  { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs }
+  { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
+  { path: "runs/:id", title: "Run", component: Run }
 ]
 
 export interface FoundPage {

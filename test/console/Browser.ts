@@ -25,6 +25,8 @@ interface Look {
   readonly press: (name: string) => Promise<void>
   /** Enters a text into the field with that label. */
   readonly enter: (label: string, text: string) => Promise<void>
+  /** Fills the form of the dialog that is open by the names of its fields, and presses the button. */
+  readonly submit: (button: string, entered: { readonly [name: string]: string }) => Promise<void>
   readonly text: () => Promise<string>
   /** What axe has against the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
@@ -142,6 +144,13 @@ const lookAt = (page: Page, url: string): Look => {
     enter: async (label, text) => {
       await element(`aria/${label}`).fill(text)
       await page.keyboard.press("Enter")
+    },
+    submit: async (button, entered) => {
+      await element("dialog[open]").wait()
+      for (const [name, value] of Object.entries(entered)) {
+        await element(`dialog[open] [name="${name}"]`).fill(value)
+      }
+      await element(`dialog[open] ::-p-aria(${button}[role="button"])`).click()
     },
     text,
     accessibility: async () => {
