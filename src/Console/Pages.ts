@@ -1,5 +1,6 @@
 /** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
 import type { ComponentType } from "preact"
+import { Overview } from "./Pages/Overview.tsx"
 import { Run } from "./Pages/Run.tsx"
 import { Runs } from "./Pages/Runs.tsx"
 import type { Variables } from "./Parts/Router.ts"
@@ -16,6 +17,7 @@ export interface Page {
 }
 
 export const pages: ReadonlyArray<Page> = [
+  { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
   { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
   { path: "runs/:id", title: "Run", component: Run }
 ]

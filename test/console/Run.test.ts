@@ -5,7 +5,7 @@ import path from "node:path"
 import process from "node:process"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
-import { openShop } from "./Shop.ts"
+import { openShop, ship } from "./Shop.ts"
 
 const kit = useConsole()
 
@@ -99,6 +99,7 @@ describe("the page of a run", () => {
         await look.sees("The recorded values stand in")
         assert.deepStrictEqual(await look.accessibility(), [])
         const copied = String(await look.page.evaluate('document.querySelector("dialog pre").textContent'))
+        assert.include(copied, ship.config.id)
         writeFileSync(
           path.join(folder, "copied.ts"),
           copied.replace("./functions.ts", "../Shop.ts").replace("{ shipOrder }", "{ ship as shipOrder }")

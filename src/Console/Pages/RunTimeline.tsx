@@ -17,14 +17,14 @@ const msOf = (time: string | undefined): number | undefined => {
 }
 
 /** The branches that a step is in, from its id, such as `both 1`. */
-export const branchOf = ({ id, name }: WireStep, runId: string): string => {
+const branchOf = ({ id, name }: WireStep, runId: string): string => {
   const key = id.startsWith(`${runId}:`) ? id.slice(runId.length + 1) : id
   const around = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
   return around.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
 }
 
 /** The address of the page with this step open, or closed when it is the one. */
-export const stepQuery = (id: string): Query => ({
+const stepQuery = (id: string): Query => ({
   ...Object.fromEntries([...place.value.query].map(([name, value]) => [name, value])),
   step: place.value.query.get("step") === id ? undefined : id
 })

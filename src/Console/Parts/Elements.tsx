@@ -211,7 +211,7 @@ const said = signal<Said | undefined>(undefined)
 let saidTimer: ReturnType<typeof setTimeout> | undefined
 
 /** Tells what an action has come to, for some seconds. */
-export const say = (text: string, look: Said["look"] = "good"): void => {
+const say = (text: string, look: Said["look"] = "good"): void => {
   said.value = { text, look }
   clearTimeout(saidTimer)
   saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)
