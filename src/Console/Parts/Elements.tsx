@@ -90,7 +90,7 @@ export const Failure = ({ error, again }: { readonly error: CallError; readonly 
 
 const titleOf = ({ status }: CallError): string => {
   if (status === 0) return "No answer."
-  if (status === 403) return "You may not see this."
+  if (status === 403) return "You may not do this."
   if (status === 404) return "It is not there."
   if (status === 400) return "That cannot be asked."
   if (status === 409 || status === 412) return "Not now."
