@@ -23,7 +23,7 @@ interface Row {
   readonly endedAt: string | undefined
 }
 
-const PAGE = 100
+const PAGE = 50
 /** Runs that are read at once further down, where one comes by scrolling. */
 const MORE = 500
 /** Rows that a list has at most; what is older is found by filters. */
