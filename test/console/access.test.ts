@@ -220,6 +220,7 @@ describe("an open page", () => {
     await ended
     await look.sees("The engine does not answer")
     await look.sees("There are no runs")
+    await look.seesNoMore("Try again")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("engine-gone")
 

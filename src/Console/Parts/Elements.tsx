@@ -73,20 +73,32 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
   )
 }
 
-/** A call that has failed, and what to do. `again` tries once more. */
-export const Failure = ({ error, again }: { readonly error: CallError; readonly again?: () => void }) => (
-  <div class="failure" role="alert">
-    <p>
-      <strong>{titleOf(error)}</strong> {error.message}
-    </p>
-    {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
-    {again !== undefined && error.status !== 403 && error.status !== 404 && (
-      <button type="button" onClick={again}>
-        Try again
-      </button>
-    )}
-  </div>
-)
+/** The code of an error of calls that nobody has answered: what is above every page says so. */
+const NO_ANSWER = "NO_ANSWER"
+
+/** A call that has failed, and what to do. `again` tries once more. In a dialog what is above the page is not seen. */
+export const Failure = ({
+  again,
+  error,
+  isInDialog = false
+}: {
+  readonly error: CallError
+  readonly again?: () => void
+  readonly isInDialog?: boolean
+}) =>
+  error.code === NO_ANSWER && !isInDialog ? null : (
+    <div class="failure" role="alert">
+      <p>
+        <strong>{titleOf(error)}</strong> {error.message}
+      </p>
+      {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
+      {again !== undefined && error.status !== 403 && error.status !== 404 && (
+        <button type="button" onClick={again}>
+          Try again
+        </button>
+      )}
+    </div>
+  )
 
 const titleOf = ({ status }: CallError): string => {
   if (status === 0) return "No answer."
@@ -309,7 +321,7 @@ export const Action = ({
           >
             <p>{confirm}</p>
             {fields}
-            {error !== undefined && <Failure error={error} />}
+            {error !== undefined && <Failure error={error} isInDialog />}
             <div class="actions">
               <button type="submit" class={isDangerous ? "danger primary" : "primary"} disabled={isBusy}>
                 {label}
