@@ -1,12 +1,14 @@
 import { mkdirSync, rmSync } from "node:fs"
-import { readdir, readFile, writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { isBuiltin } from "node:module"
 import path from "node:path"
 import { defineConfig, type Options } from "tsup"
+import { buildConsole, callsMarked, licencesOf, pureFunctions } from "./console.config.ts"
 
 // both builds write to it, so neither may empty it
 rmSync("dist", { recursive: true, force: true })
 mkdirSync("dist")
+await buildConsole("dist/console")
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number]
 
@@ -83,38 +85,6 @@ const fewFiles: Plugin = {
   }
 }
 
-/** The functions that the contract declares to have no side effects. */
-const pureFunctions = async (): Promise<ReadonlyArray<string>> => {
-  const files = await readdir("src/Protocol", { recursive: true })
-  const sources = files
-    .filter((file) => file.endsWith(".ts"))
-    .map((file) => readFile(`src/Protocol/${file}`, "utf8"))
-  return (await Promise.all(sources)).flatMap((source) =>
-    [...source.matchAll(/@__NO_SIDE_EFFECTS__ \*\/\n(?:export )?function (\w+)/g)].flatMap(
-      ([, name]) => name ?? []
-    )
-  )
-}
-
-/**
- * A module in which each call of a pure function is said to be pure. esbuild believes a declaration within its own file alone: said of
- * each call, bundles of a client have none of the rows and codecs that they do not use. Only what the module imports or declares counts:
- * a parameter of the same name may do anything, and bundlers would leave out the call of it.
- */
-const callsMarked = (source: string, pure: ReadonlyArray<string>): string => {
-  const imported = [...source.matchAll(/^import \{([^}]*)\} from/gm)].flatMap(([, names = ""]) =>
-    names.split(",")
-  )
-  const declared = [...source.matchAll(/^(?:export )?function (\w+)/gm)].map(([, name]) => name)
-  const known = new Set([...imported.map((name) => name.trim()), ...declared])
-  const names = pure.filter((name) => known.has(name))
-  if (names.length === 0) return source
-  return source.replace(
-    new RegExp(`(?<![\\w.$]|function )(?:${names.join("|")})(?=[<(])`, "g"),
-    "/* @__PURE__ */ $&"
-  )
-}
-
 /**
  * Imports of a part for nothing but its sake have done their work, and bundlers would warn of them: no module of ours does
  * anything by being loaded, as package.json says.
@@ -169,23 +139,9 @@ const licences: Plugin = {
   name: "licences",
   setup: (build) => {
     build.initialOptions.metafile = true
-    build.onEnd(async ({ metafile }) => {
-      const folders = new Set(
-        Object.keys(metafile?.inputs ?? {}).flatMap(
-          (input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? []
-        )
-      )
-      const texts = [...folders].sort().map(async (folder) => {
-        const { name, version, license } = JSON.parse(await readFile(`${folder}/package.json`, "utf8"))
-        const file = (await readdir(folder)).find((it) => /^licen[cs]e/i.test(it))
-        const text = file === undefined ? `Licence: ${license}` : await readFile(`${folder}/${file}`, "utf8")
-        return `${name} ${version}\n\n${text.trim()}\n`
-      })
-      await writeFile(
-        "dist/THIRD_PARTY_LICENSES.txt",
-        (await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`)
-      )
-    })
+    build.onEnd(async ({ metafile }) =>
+      writeFile("dist/THIRD_PARTY_LICENSES.txt", await licencesOf(metafile))
+    )
   }
 }
 

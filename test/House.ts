@@ -30,7 +30,7 @@ export interface Module {
 /** Every module in `src`. */
 export const readHouse = (): ReadonlyArray<Module> =>
   readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".ts"))
+    .filter((file) => /\.tsx?$/.test(file))
     .sort()
     .map((file) => readModule(file, readFileSync(path.join(root, "src", file), "utf8")))
 

@@ -12,6 +12,7 @@ import { circles, type Module, readHouse } from "./House.ts"
 const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["entry points", /^(index|core|effect|engine|protocol|serve|test|worker|worker-streaming|bin)\.ts$/],
   ["the command", /^Cli\//],
+  ["the console, in browsers", /^Console\//],
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
@@ -255,6 +256,8 @@ describe("the house", () => {
     // the others are words as well, as in what is told to people
     const begins = [/\/(api\/v1\/|ironflow\.v1\.)/]
     for (const { path } of paths) {
+      // the root is the beginning of every path
+      if (path === "/") continue
       if (!begins[0]!.test(path)) begins.push(new RegExp(`(^|[^.\\w\\s])${path.replaceAll(".", "\\.")}\\b`))
     }
     const said = house

@@ -20,7 +20,7 @@ import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { jsonOf, lineOf } from "./Live.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { port } from "./Serve.ts"
+import { consoleFlags, consoleOf, port } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
@@ -46,6 +46,7 @@ export const dev = Command.make(
       ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     ),
+    ...consoleFlags,
     ...logFlags
   },
   Effect.fnUntraced(function* (input) {
@@ -60,6 +61,7 @@ export const dev = Command.make(
       masterKey,
       // an app under development is on this machine
       allowPrivateEndpoints: true,
+      console: consoleOf(input),
       // what happens to runs is printed
       logs: logChoice(input, "warn"),
       showsRuns: Option.isNone(input.logLevel)
@@ -69,8 +71,14 @@ export const dev = Command.make(
         const { server, engine } = local
         yield* Console.log(
           json
-            ? JSON.stringify({ url: server.url, data: input.data, pid: process.pid })
-            : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.`
+            ? JSON.stringify({
+                url: server.url,
+                ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
+                data: input.data,
+                pid: process.pid
+              })
+            : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${server.consoleUrl}`)
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))

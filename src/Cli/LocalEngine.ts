@@ -37,6 +37,8 @@ export interface LocalEngineOptions {
   readonly corsOrigins?: ReadonlyArray<string>
   /** Names under which browsers reach it. */
   readonly allowedHosts?: ReadonlyArray<string>
+  /** Whether the port has the console, and where a proxy has it. */
+  readonly console?: boolean | { readonly base?: string }
   /** Of the database file when it is made. */
   readonly fileMode?: number
   /** How long a worker may be silent before its runs go to others: `15s`. */

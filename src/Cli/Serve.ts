@@ -22,6 +22,29 @@ export const port = Flag.Int("port").pipe(
   Flag.withDefault(DEFAULT_PORT)
 )
 
+/** Of commands that listen. */
+export const consoleFlags = {
+  noConsole: Flag.Boolean("no-console").pipe(
+    Flag.withDescription("Do not serve the pages under /console/"),
+    Flag.withoutNegation,
+    Flag.withDefault(false)
+  ),
+  consoleBase: Flag.String("console-base").pipe(
+    Flag.withMetavar("PATH"),
+    Flag.withDescription(
+      "The path under which a proxy has the engine: with /ironflow the console is at /ironflow/console/"
+    ),
+    Flag.optional
+  )
+}
+
+/** What the flags say of the console. */
+export const consoleOf = (flags: {
+  readonly noConsole: boolean
+  readonly consoleBase: Option.Option<string>
+}): boolean | { readonly base: string } =>
+  !flags.noConsole && Option.isSome(flags.consoleBase) ? { base: flags.consoleBase.value } : !flags.noConsole
+
 const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined, ValidationError> =>
   Effect.suspend(() => {
     if (Option.isNone(text)) return Effect.undefined
@@ -133,6 +156,7 @@ export const serve = Command.make(
       ),
       Flag.atLeast(0)
     ),
+    ...consoleFlags,
     fileMode: Flag.String("file-mode").pipe(
       Flag.withMetavar("MODE"),
       Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
@@ -141,6 +165,7 @@ export const serve = Command.make(
     ...logFlags
   },
   Effect.fnUntraced(function* ({
+    consoleBase,
     data,
     databaseSchema,
     databaseUrl,
@@ -157,6 +182,7 @@ export const serve = Command.make(
     logLevel,
     maxEventsSize,
     maxTopicSize,
+    noConsole,
     ...options
   }) {
     const { json } = yield* ironflow
@@ -176,6 +202,7 @@ export const serve = Command.make(
     const input = {
       ...options,
       hooks,
+      console: consoleOf({ consoleBase, noConsole }),
       keep,
       logs: logChoice({ logFormat, logLevel }),
       data: Option.getOrElse(data, () => "ironflow.db"),
@@ -192,9 +219,11 @@ export const serve = Command.make(
                 url: server.url,
                 data: where,
                 pid: process.pid,
+                ...(server.consoleUrl === undefined ? {} : { console: server.consoleUrl }),
                 keysRequired: engine.access.required
               })
             : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
+                (server.consoleUrl === undefined ? "" : `Its console: ${server.consoleUrl}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
                   : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")

@@ -386,7 +386,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           )
       ),
     forkRun: (runId, { data, from, steps } = {}) =>
-      withId(runId, () =>
+      withId("forkRun", runId, () =>
         Effect.flatMap(
           checked(() =>
             object({
@@ -409,7 +409,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         )
       ),
     moveRun: (runId, { version } = {}) =>
-      withId(runId, () =>
+      withId("moveRun", runId, () =>
         ask(
           runForks.moveRun,
           "moveRun",

@@ -2,6 +2,7 @@
 import { rows as Access } from "./Access.ts"
 import { rows as Bulk } from "./Bulk.ts"
 import { rows as Config, watches as configWatches } from "./Config.ts"
+import { pages, sessions } from "./Console.ts"
 import { rows as ConsumerGroups } from "./ConsumerGroups.ts"
 import { rows as Events } from "./Events.ts"
 import { rows as Functions } from "./Functions.ts"
@@ -59,8 +60,8 @@ const upgradesOfNouns = {
 /** Requests that become WebSockets. */
 export const upgrades: Nouns = upgradesOfNouns
 
-/** What else is answered: to programs that know nothing of Ironflow, and by HTTP/2 alone. */
-export const others = { Server: descriptions, Workers: workerStreams }
+/** What else is answered: to programs that know nothing of Ironflow, by HTTP/2 alone, and to browsers. */
+export const others = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
 
 type Names<N> = { [Noun in keyof N]: keyof N[Noun] }[keyof N]
 

@@ -16,7 +16,7 @@ import { cut } from "./NodeServer.ts"
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
-  { body, status, text, type = "application/json", headers }: Reply,
+  { body, bytes, status, text, type = "application/json", headers }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -29,6 +29,9 @@ export const respond = (
   }
   if (body !== undefined) {
     return HttpServerResponse.raw(body, { status, contentType: type, headers: all })
+  }
+  if (bytes !== undefined) {
+    return HttpServerResponse.uint8Array(bytes, { status, contentType: type, headers: all })
   }
   return text === undefined
     ? HttpServerResponse.empty({ status, headers: all })
@@ -64,8 +67,8 @@ export const overHttp = (request: HttpRequest, response: Http.ServerResponse, in
 }
 
 /** What an answer takes until it is read. Characters that are not of Latin-1 take several bytes. */
-export const bytesOf = ({ text = "" }: Reply): number =>
-  text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
+export const bytesOf = ({ bytes, text = "" }: Reply): number =>
+  bytes !== undefined ? bytes.length : text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
 
 /** Sees to it that an answer is read: within a time, and within the memory that there is for all. */
 export const whileUnread = (

@@ -44,9 +44,11 @@ import { Gate, isLoopback } from "./Http/Gate.ts"
 import { BothVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
 import { noRoom, Unread } from "./Http/Unread.ts"
+import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
 import { clientRoutes } from "./Routes/ClientRoutes.ts"
+import { consolePath, consoleRoutes } from "./Routes/ConsoleRoutes.ts"
 import { workerRoutes } from "./Routes/WorkerRoutes.ts"
 import * as WorkerRpcServer from "./Rpc/WorkerRpcServer.ts"
 import { checkHost, defaults as usual, type HttpServerOptions, resolveOptions } from "./ServerOptions.ts"
@@ -68,6 +70,8 @@ export class HttpServerEngine extends Context.Service<
     readonly port: number
     /** `http://127.0.0.1:9123` */
     readonly url: string
+    /** Where browsers find the console, unless a proxy is in between; `undefined` when there is none. */
+    readonly consoleUrl: string | undefined
     /** From now on `/ready` says that the server is about to stop. It goes on answering. */
     readonly drain: Effect.Effect<void>
   }
@@ -122,7 +126,16 @@ export const make = (
       return () => leaving.delete(listener)
     }
     const workers = yield* engine.workers.atPort(resolved.leaseTerm)
+    const { consoleBase } = resolved
+    const consoleFolder = yield* ConsoleFolder
     const app = makeApp(resolved, gate, [
+      ...(consoleBase === undefined
+        ? []
+        : consoleRoutes({
+            access: engine.access,
+            base: consoleBase,
+            read: () => readConsole(consoleFolder, consolePath(consoleBase))
+          })),
       ...descriptions(Metrics.make(engine.measured, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...subscribeRoutes(engine, unread, onClosing),
@@ -257,11 +270,13 @@ export const make = (
     const { address } = listening
     const actualPort = "port" in address ? address.port : port
     const shownHost = host.includes(":") ? `[${host}]` : host
+    const url = `${tls === undefined ? "http" : "https"}://${shownHost}:${actualPort}`
     return HttpServerEngine.of({
       host,
       port: actualPort,
       drain,
-      url: `${tls === undefined ? "http" : "https"}://${shownHost}:${actualPort}`
+      url,
+      consoleUrl: consoleBase === undefined ? undefined : url + consolePath("")
     })
   })
 

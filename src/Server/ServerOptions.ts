@@ -38,6 +38,11 @@ export interface HttpServerOptions {
    * them itself two seconds earlier.
    */
   readonly leaseTerm?: Duration
+  /**
+   * The pages under `/console/`; `true` by default. `false` leaves them out. With `base` a proxy has the engine under that path:
+   * with `{ base: "/ironflow" }` the console is at `/ironflow/console/` for browsers.
+   */
+  readonly console?: boolean | { readonly base?: string }
 }
 
 const serverKeys = {
@@ -52,11 +57,16 @@ const serverKeys = {
   maxHeaderBytes: true,
   bodyTimeoutMs: true,
   maxConnections: true,
-  leaseTerm: true
+  leaseTerm: true,
+  console: { base: true } satisfies Keys<Exclude<NonNullable<HttpServerOptions["console"]>, boolean>>
 } satisfies Keys<HttpServerOptions>
 
-export type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm">> &
-  Pick<HttpServerOptions, "tls"> & { readonly leaseTerm: number }
+export type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm" | "console">> &
+  Pick<HttpServerOptions, "tls"> & {
+    readonly leaseTerm: number
+    /** The path under which a proxy has the engine, or nothing; `undefined` when there is no console. */
+    readonly consoleBase: string | undefined
+  }
 
 const MIN_LEASE_MS = 3000
 const MAX_LEASE_MS = 3_600_000
@@ -71,8 +81,8 @@ export const defaults = {
   maxConnections: 10_000
 }
 
-export const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
-  checkKeys(options, serverKeys, "The HTTP server")
+export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions): ResolvedOptions => {
+  checkKeys({ ...options, console: pages }, serverKeys, "The HTTP server")
   const resolved: ResolvedOptions = {
     port: DEFAULT_PORT,
     host: "127.0.0.1",
@@ -81,7 +91,8 @@ export const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
     allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),
-    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine")
+    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine"),
+    consoleBase: consoleBaseOf(pages)
   }
   const { leaseTerm, port } = resolved
   if (leaseTerm < MIN_LEASE_MS || leaseTerm > MAX_LEASE_MS) {
@@ -109,6 +120,15 @@ export const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     )
   }
   return resolved
+}
+
+const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | undefined => {
+  if (typeof pages === "boolean") return pages ? "" : undefined
+  const { base = "" } = pages
+  if (typeof base === "string" && /^(\/[\w.~-]+)*\/?$/.test(base)) return base.replace(/\/$/, "")
+  throw new ValidationError(
+    `The \`base\` of the console must be the path under which a proxy has the engine, like "/ironflow", got ${show(base)}`
+  )
 }
 
 export const checkHost = ({ host, insecure }: ResolvedOptions, hasKeys: boolean): void => {

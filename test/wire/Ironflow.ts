@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
 import { BootstrapKey } from "../../src/Engine/Access/BootstrapKey.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
+import { ConsoleFolder } from "../../src/Server/Http/ConsoleFiles.ts"
 import * as HttpServer from "../../src/Server/Server.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 
@@ -19,6 +20,8 @@ export interface StartOptions extends HttpServer.HttpServerOptions {
   readonly virtualTime?: boolean
   /** The operator's own key: as soon as there is one, every call needs a key. */
   readonly bootstrapKey?: string
+  /** Where the files of the console are; where a build puts them otherwise. */
+  readonly consoleFolder?: string
 }
 
 export interface Ironflow extends AsyncDisposable {
@@ -34,6 +37,7 @@ export interface Ironflow extends AsyncDisposable {
 
 export const start = async ({
   bootstrapKey,
+  consoleFolder,
   filename,
   virtualTime,
   ...options
@@ -43,7 +47,8 @@ export const start = async ({
     Layer.provide(SqliteStore.layer({ filename: filename ?? ":memory:" })),
     Layer.provide(
       Layer.succeed(BootstrapKey, bootstrapKey === undefined ? undefined : Redacted.make(bootstrapKey))
-    )
+    ),
+    Layer.provide(consoleFolder === undefined ? Layer.empty : Layer.succeed(ConsoleFolder, consoleFolder))
   )
   const quiet = Logger.layer([])
   const runtime = ManagedRuntime.make(

@@ -320,6 +320,11 @@ export class AccessService {
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
   }
 
+  /** The hash of a secret that works, by its {@link placeOf}. */
+  hashAt(place: string): string | undefined {
+    return this.#callers.get(place)?.hash.toString("hex")
+  }
+
   /** What the roles allow and deny. */
   rulesOf(roleIds: ReadonlyArray<string>): ReadonlyArray<PolicyRule> {
     const ids = new Set(roleIds.flatMap((id) => this.roles.get(id)?.policyIds ?? []))
@@ -447,7 +452,8 @@ const secretsOf = ({
     : [{ hash: previous.hash, endsAt: Math.min(previous.endsAt, expiresAt ?? Number.POSITIVE_INFINITY) }])
 ]
 
-const placeOf = (hash: string): string => hash.slice(0, 32)
+/** The first half of a hash: by that it is found, and it tells nobody anything about the key. */
+export const placeOf = (hash: string): string => hash.slice(0, 32)
 
 export class Access extends Context.Service<Access, AccessService>()("@ironflow/node/Engine/Access") {}
 

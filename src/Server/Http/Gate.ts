@@ -22,6 +22,7 @@ import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { isObject } from "../../Json.ts"
 import { show } from "../../Show.ts"
 import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
+import { type BrowserSession, BrowserSessions } from "./BrowserSession.ts"
 import type { Reply } from "./Route.ts"
 
 export interface GateOptions {
@@ -40,6 +41,8 @@ export interface GateOptions {
 export interface Visitor {
   readonly caller: Caller
   readonly environment: string
+  /** How long the session of a browser lasts that it comes with, milliseconds from now. */
+  readonly sessionMs?: number
 }
 
 /** What is looked at of a request, of HTTP/1.1 or HTTP/2. */
@@ -53,10 +56,12 @@ export interface Arrival {
 export class Gate {
   readonly #access: AccessService
   readonly #options: GateOptions
+  readonly #sessions: BrowserSessions
 
   constructor(access: AccessService, options: GateOptions) {
     this.#access = access
     this.#options = options
+    this.#sessions = new BrowserSessions(access)
   }
 
   /**
@@ -110,14 +115,15 @@ export class Gate {
 
   /**
    * Who sends a request, and for which environment. The key is in the header `Authorization`, or for a socket in `token` of
-   * the query, where a browser can put it. Throws `UnauthenticatedError` without a key that works, `UnauthorizedError` when the
+   * the query, where a browser can put it; without either the cookie of a session stands for one, for pages of ours. Throws `UnauthenticatedError` without a key that works, `UnauthorizedError` when the
    * request names another environment than that of the key.
    */
   admit(request: Arrival, query?: URLSearchParams): Visitor {
     const { headers } = request
-    const caller = this.#access.authenticate(
-      bearer(headers.authorization) ?? query?.get("token") ?? undefined
-    )
+    const key = bearer(headers.authorization) ?? query?.get("token") ?? undefined
+    const session = key === undefined && this.#access.required ? this.#sessionOf(request) : undefined
+    const caller = this.#access.authenticate(key ?? session?.key)
+    const ends = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
       throw new UnauthenticatedError(
         "This engine has no API keys any more, and listens where others reach it: make one with `ironflow apikeys create` on its machine"
@@ -125,7 +131,7 @@ export class Gate {
     }
     const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
     const bound = caller.key?.environment
-    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT }
+    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT, ...ends }
     const environment = checkName("environment in the header X-Ironflow-Environment", named)
     this.#options.checkEnvironment(environment)
     if (bound !== undefined && environment !== bound) {
@@ -134,7 +140,34 @@ export class Gate {
           "Name that environment, or use a key of the other"
       )
     }
-    return { caller, environment }
+    return { caller, environment, ...ends }
+  }
+
+  /**
+   * The session that a request comes with. Cookies go wherever the name of the host is the same, whatever the port: only pages of
+   * this engine use one. Throws `UnauthorizedError` for another page.
+   */
+  #sessionOf(arrival: Arrival): BrowserSession | undefined {
+    const { headers, method = "GET" } = arrival
+    const session = this.#sessions.find(headers.cookie)
+    if (session === undefined) return undefined
+    const { origin } = headers
+    const site = headers["sec-fetch-site"]
+    const host = oneHost(arrival)
+    const url = origin === undefined ? null : URL.parse(origin)
+    const isOwn =
+      site === "same-origin" ||
+      (site === undefined && url !== null && host !== undefined && isSameHost(url.host, host, url.protocol))
+    // an address that somebody has typed; one without TLS says nothing of where a page reads from
+    const isLook =
+      (method === "GET" || method === "HEAD") &&
+      headers.upgrade === undefined &&
+      origin === undefined &&
+      (site === undefined || site === "none")
+    if (isOwn || isLook) return session
+    throw new UnauthorizedError(
+      "The session of a browser is for pages of this engine only: another page, or a program, needs an API key of its own"
+    )
   }
 
   /** The answer to a browser that asks whether a page may send a request; `undefined` when that is not the question. */
@@ -292,7 +325,7 @@ const namesIn = (
   return [...different]
 }
 
-const bearer = (authorization: string | undefined): string | undefined =>
+export const bearer = (authorization: string | undefined): string | undefined =>
   authorization === undefined ? undefined : (/^Bearer +([^ ]+) *$/i.exec(authorization)?.[1] ?? "malformed")
 
 export const isLoopback = (host: string): boolean =>

@@ -23,10 +23,11 @@ export interface Call {
   readonly request: IncomingMessage
 }
 
-/** A response: JSON text, or another text with its type, or a body that is sent as it comes; with neither it is 204. */
+/** A response: JSON text, or another text or bytes with their type, or a body that is sent as it comes; with none of them it is empty. */
 export interface Reply {
   readonly status: number
   readonly text?: string
+  readonly bytes?: Uint8Array
   readonly body?: Readable
   readonly type?: string
   readonly headers?: { readonly [name: string]: string }
@@ -40,6 +41,8 @@ export interface Route {
   readonly fromWorker: boolean
   /** How `Call.body` comes: as JSON, as the `Buffer` that was sent, or as the JSON of the message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
+  /** Whether it is for browsers: HEAD is answered too. */
+  readonly isPage?: true
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
 }
 
@@ -109,6 +112,8 @@ const noVariables = {}
 export class Routes {
   readonly #fixed = new Map<string, Found>()
   readonly #patterns = new Map<string, Array<Pattern>>()
+  /** Those that take whatever comes behind a first segment, such as `/console/:path*`. */
+  readonly #folders: Array<Pattern> = []
 
   constructor(routes: ReadonlyArray<Route>) {
     for (const route of routes) {
@@ -118,6 +123,10 @@ export class Routes {
         continue
       }
       const segments = path.split("/")
+      if (segments.length === 3) {
+        this.#folders.push({ route, segments })
+        continue
+      }
       const place = placeOf(method, segments)
       const patterns = this.#patterns.get(place)
       if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
@@ -134,7 +143,18 @@ export class Routes {
       const variables = matchPath(pattern.segments, segments)
       if (variables !== undefined) return { route: pattern.route, variables }
     }
-    return undefined
+    for (const { route, segments: pattern } of this.#folders) {
+      if (segments[1] !== pattern[1] || method !== route.endpoint.method) continue
+      const variables = matchPath(pattern, segments)
+      if (variables !== undefined) return { route, variables }
+    }
+    // files and pages are looked at without being read
+    return method === "HEAD" ? this.#page(path) : undefined
+  }
+
+  #page(path: string): Found | undefined {
+    const found = this.find("GET", path)
+    return found?.route.isPage === true ? found : undefined
   }
 }
 

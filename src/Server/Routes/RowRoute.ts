@@ -10,13 +10,13 @@ import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 
-type Options = Partial<Pick<Route, "reads">>
+type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /** Answers as `reply` does. */
 export const replying = (
   row: Row,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
-  { reads = "json" }: Options = {}
+  { reads = "json", ...more }: Options = {}
 ): Route => ({
   endpoint: row,
   access: accessTo(row),
@@ -29,7 +29,8 @@ export const replying = (
           Effect.andThen(
             checked(() => checkQuerySpelling(row, call.query)),
             Effect.suspend(() => reply(call))
-          )
+          ),
+  ...more
 })
 
 /** Answers with what `ask` gives. */

@@ -124,6 +124,7 @@ export class Upgrades {
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
         webSocket.once("close", closeWithKey(webSocket, call, route))
+        this.#closeWithSession(webSocket, call)
         const flow = new Flow(webSocket, socket, this.#flow, route.maxUnreadBytes)
         this.#guard(webSocket, route, () => {
           const hear = route.open(webSocket, { ...call, flow })
@@ -139,6 +140,15 @@ export class Upgrades {
       this.#onBug("A request for a WebSocket failed", error)
       lastWords(socket, defectResponse("rest"))
     }
+  }
+
+  /** Closes the socket when the session of its browser ends. */
+  #closeWithSession(socket: WebSocket, { visitor: { sessionMs } }: Omit<SocketCall, "flow">): void {
+    if (sessionMs === undefined) return
+    const cancel = this.#flow.after(sessionMs, () =>
+      closeFor(socket, POLICY_VIOLATION, "the session has ended")
+    )
+    socket.once("close", cancel)
   }
 
   /** Nothing that a client sends gets further than this: at worst it ends its connection. */

@@ -1,0 +1,54 @@
+/** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
+import type { ComponentType } from "preact"
+import { Overview } from "./Pages/Overview.tsx"
+import { Run } from "./Pages/Run.tsx"
+import { Runs } from "./Pages/Runs.tsx"
+import type { Variables } from "./Parts/Router.ts"
+
+export interface Page {
+  /** Segments behind the base; one that begins with a colon is given to the page. */
+  readonly path: string
+  readonly title: string
+  /** The heading in the navigation that it stands under; a page without one is reached from others. */
+  readonly group?: "Work" | "Data" | "Engine"
+  /** The second key behind `g`. */
+  readonly key?: string
+  readonly component: ComponentType<{ readonly variables: Variables }>
+}
+
+export const pages: ReadonlyArray<Page> = [
+  { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
+  { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
+  { path: "runs/:id", title: "Run", component: Run }
+]
+
+export interface FoundPage {
+  readonly page: Page
+  readonly variables: Variables
+}
+
+/** The page of a path. */
+export const findPage = (path: string): FoundPage | undefined => {
+  const segments = path.replace(/\/$/, "").split("/")
+  for (const page of pages) {
+    const pattern = page.path.split("/")
+    if (pattern.length !== segments.length) continue
+    const variables: Record<string, string> = {}
+    const fits = pattern.every((part, i) => {
+      const segment = decode(segments[i]!)
+      if (!part.startsWith(":")) return part === segment
+      variables[part.slice(1)] = segment
+      return segment !== ""
+    })
+    if (fits) return { page, variables }
+  }
+  return undefined
+}
+
+const decode = (segment: string): string => {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
+}

@@ -1,0 +1,116 @@
+/** The calls of any client, by the rows of the contract: what goes out, what comes back, and what a failure means to people. */
+import { signal } from "@preact/signals"
+import { type Codec, json, reader } from "../../Protocol/Codec.ts"
+import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
+import type { Operation } from "../../Protocol/Row.ts"
+import { engineBase, environment } from "./Router.ts"
+
+export interface Input {
+  /** Of the path. */
+  readonly variables?: { readonly [name: string]: string }
+  /** Members that are `undefined` are left out; of lists each goes by itself. */
+  readonly query?: { readonly [name: string]: string | number | ReadonlyArray<string> | undefined }
+  readonly body?: object
+  readonly headers?: { readonly [name: string]: string }
+  readonly signal?: AbortSignal
+}
+
+/** Why a call has failed. `status` is 0 when nobody has answered. */
+export class CallError extends Error {
+  readonly status: number
+  readonly code: string
+  readonly details: unknown
+
+  constructor(message: string, status: number, code: string, details?: unknown) {
+    super(message)
+    this.status = status
+    this.code = code
+    this.details = details
+  }
+}
+
+/** Whether the engine answers; `undefined` until the first call. */
+export const isConnected = signal<boolean | undefined>(undefined)
+/** Whether it wants a key: the page to sign in is shown. */
+export const isSignedOut = signal(false)
+
+/** Longer than anything that a page asks for takes, milliseconds. */
+const TIMEOUT_MS = 30_000
+
+/** Makes a call. Fails with a {@link CallError}. */
+export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promise<A> => {
+  const text = await send(operation, input)
+  // there is nothing to read of 204, and `A` is undefined
+  if (operation.answer === undefined || text === "") return undefined as A
+  const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
+  if (value !== undefined) return value
+  throw new CallError(
+    "The engine has answered something that this page does not understand: load it again",
+    200,
+    "INVALID_ANSWER"
+  )
+}
+
+/** The text that answers a call. */
+export const send = async (
+  operation: Operation,
+  { body, headers, query, signal, variables }: Input
+): Promise<string> => {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries(query ?? {})) {
+    for (const one of Array.isArray(value) ? value : value === undefined ? [] : [value]) {
+      search.append(name, String(one))
+    }
+  }
+  const path = pathOf(operation, variables).slice(1)
+  let response: Response
+  let text: string
+  try {
+    response = await fetch(`${engineBase}${path}${search.size === 0 ? "" : `?${search}`}`, {
+      method: operation.method,
+      headers: {
+        [ENVIRONMENT_HEADER]: environment.peek(),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal === undefined ? [] : [signal])])
+    })
+    text = await response.text()
+  } catch (cause) {
+    if (signal?.aborted === true) throw new CallError("The page has moved on", 0, "ABORTED")
+    isConnected.value = false
+    throw new CallError(
+      cause instanceof DOMException && cause.name === "TimeoutError"
+        ? "The engine has not answered in 30 seconds"
+        : "The engine does not answer: it may have stopped. This page tries again by itself",
+      0,
+      "NO_ANSWER"
+    )
+  }
+  isConnected.value = true
+  if (response.ok) return text
+  const failure = parse(text)
+  const said = (name: string): string | undefined => {
+    const value = isRecord(failure) ? failure[name] : undefined
+    return typeof value === "string" ? value : undefined
+  }
+  if (response.status === 401) isSignedOut.value = true
+  throw new CallError(
+    said("message") ?? said("error") ?? `The engine has answered with status ${response.status}`,
+    response.status,
+    said("code") ?? "UNKNOWN",
+    isRecord(failure) ? failure["details"] : undefined
+  )
+}
+
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+export const isRecord = (value: unknown): value is { readonly [name: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)

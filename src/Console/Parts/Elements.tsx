@@ -1,0 +1,338 @@
+/** What pages are made of: links, states, values, errors, and what is shown where there is nothing. */
+import { signal } from "@preact/signals"
+import type { ComponentChildren } from "preact"
+import { useEffect, useRef, useState } from "preact/hooks"
+import { CallError } from "./Calls.ts"
+import { hrefOf, type Query } from "./Router.ts"
+
+/** A link to a page of the console, in the same environment. */
+export const Link = ({
+  children,
+  query,
+  title,
+  to,
+  ...more
+}: {
+  readonly to: string
+  readonly query?: Query
+  readonly title?: string | undefined
+  readonly class?: string
+  readonly children: ComponentChildren
+}) => (
+  <a href={hrefOf(to, query)} title={title} {...more}>
+    {children}
+  </a>
+)
+
+/** Shapes of states, for those to whom colours say nothing. Drawn in a square of 12. */
+const shapes: { readonly [look: string]: string } = {
+  good: "M2 6.5 5 9.5 10 3",
+  bad: "M2.5 2.5 9.5 9.5M9.5 2.5 2.5 9.5",
+  busy: "M3 2 10 6 3 10Z",
+  wait: "M3 2h6L3 10h6Z",
+  held: "M4 2.5v7M8 2.5v7",
+  back: "M10 9.5V6a2 2 0 0 0-2-2H2.5M5 1.5 2.5 4 5 6.5",
+  off: "M2.5 6h7",
+  open: "M6 2a4 4 0 1 0 .01 0Z"
+}
+
+/** The look of each word for a state: those of runs, steps and whatever else has one. */
+const looks: { readonly [word: string]: keyof typeof shapes } = {
+  completed: "good",
+  ready: "good",
+  ok: "good",
+  up: "good",
+  connected: "good",
+  active: "good",
+  failed: "bad",
+  dead: "bad",
+  down: "bad",
+  damaged: "bad",
+  unavailable: "bad",
+  running: "busy",
+  rebuilding: "busy",
+  waiting: "wait",
+  sleeping: "wait",
+  draining: "wait",
+  paused: "held",
+  compensating: "back",
+  cancelled: "off",
+  pending: "open"
+}
+
+/** A state, as a shape and a word. */
+export const Status = ({ of, children }: { readonly of: string; readonly children?: ComponentChildren }) => {
+  const look = looks[of] ?? "open"
+  return (
+    <span class={`status ${look}`}>
+      <svg viewBox="0 0 12 12" aria-hidden="true">
+        <path d={shapes[look]} />
+      </svg>
+      {children ?? of}
+    </span>
+  )
+}
+
+/** The code of an error of calls that nobody has answered: what is above every page says so. */
+const NO_ANSWER = "NO_ANSWER"
+
+/** A call that has failed, and what to do. `again` tries once more. In a dialog what is above the page is not seen. */
+export const Failure = ({
+  again,
+  error,
+  isInDialog = false
+}: {
+  readonly error: CallError
+  readonly again?: () => void
+  readonly isInDialog?: boolean
+}) =>
+  error.code === NO_ANSWER && !isInDialog ? null : (
+    <div class="failure" role="alert">
+      <p>
+        <strong>{titleOf(error)}</strong> {error.message}
+      </p>
+      {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
+      {again !== undefined && error.status !== 403 && error.status !== 404 && (
+        <button type="button" onClick={again}>
+          Try again
+        </button>
+      )}
+    </div>
+  )
+
+const titleOf = ({ status }: CallError): string => {
+  if (status === 0) return "No answer."
+  if (status === 403) return "You may not do this."
+  if (status === 404) return "It is not there."
+  if (status === 400) return "That cannot be asked."
+  if (status === 409 || status === 412) return "Not now."
+  return "That has failed."
+}
+
+/** Where there is nothing: why, and the command that makes something. */
+export const Empty = ({
+  children,
+  command
+}: {
+  readonly children: ComponentChildren
+  readonly command?: string
+}) => (
+  <div class="empty">
+    <p>{children}</p>
+    {command !== undefined && (
+      <p>
+        <code>{command}</code> <Copy text={command} />
+      </p>
+    )}
+  </div>
+)
+
+/** While the first answer is awaited. Nothing flickers when it comes at once. */
+export const Loading = () => (
+  <p class="loading" role="status">
+    Asking the engine
+  </p>
+)
+
+/** Copies a text. */
+export const Copy = ({
+  text,
+  label = "Copy"
+}: {
+  readonly text: string | (() => string)
+  readonly label?: string
+}) => {
+  const [isDone, setDone] = useState(false)
+  const copy = async (): Promise<void> => {
+    if (!(await toClipboard(typeof text === "string" ? text : text()))) {
+      return say("The browser does not let this page copy", "bad")
+    }
+    setDone(true)
+    setTimeout(() => setDone(false), 1500)
+  }
+  return (
+    <button type="button" class="small" onClick={() => void copy()}>
+      {isDone ? "Copied" : label}
+    </button>
+  )
+}
+
+/** Whether the text is in the clipboard now. Over http from elsewhere browsers have none but the old one. */
+const toClipboard = async (text: string): Promise<boolean> => {
+  if (isSecureContext) {
+    return navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false
+    )
+  }
+  const area = document.createElement("textarea")
+  area.value = text
+  area.className = "unseen"
+  // a dialog takes the focus from all that is outside of it
+  const place = document.querySelector("dialog[open]") ?? document.body
+  place.append(area)
+  area.select()
+  const isDone = document.execCommand("copy")
+  area.remove()
+  return isDone
+}
+
+/** Texts that are longer are shown in part: a browser stands still over some megabytes. */
+const SHOWN_CHARACTERS = 20_000
+
+/** A value as JSON, of which a long one is shown in part at first. `name` says what it is to those who do not see it. */
+export const Value = ({ of, name }: { readonly of: unknown; readonly name: string }) => {
+  const [isWhole, setWhole] = useState(false)
+  if (of === undefined) return <p class="quiet">none</p>
+  const text = typeof of === "string" && of.includes("\n") ? of : JSON.stringify(of, null, 2)
+  const isLong = text.length > SHOWN_CHARACTERS
+  return (
+    <div class="value">
+      <pre tabIndex={0} aria-label={name}>
+        {isLong && !isWhole ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text}
+      </pre>
+      <div class="actions">
+        <Copy text={text} />
+        {isLong && (
+          <button type="button" class="small" onClick={() => setWhole(!isWhole)}>
+            {isWhole ? "Show less" : `Show all ${bytes(text.length)}`}
+          </button>
+        )}
+      </div>
+    </div>
+  )
+}
+
+/** `340 B`, `12 kB`, `4.2 MB`. */
+export const bytes = (count: number): string =>
+  count < 1000
+    ? `${count} B`
+    : count < 1_000_000
+      ? `${Math.round(count / 1000)} kB`
+      : `${(count / 1_000_000).toFixed(1)} MB`
+
+/** `1,234`. */
+export const count = (value: number): string => value.toLocaleString("en-US")
+
+interface Said {
+  readonly text: string
+  readonly look: "good" | "bad"
+}
+
+const said = signal<Said | undefined>(undefined)
+let saidTimer: ReturnType<typeof setTimeout> | undefined
+
+/** Tells what an action has come to, for some seconds. */
+const say = (text: string, look: Said["look"] = "good"): void => {
+  said.value = { text, look }
+  clearTimeout(saidTimer)
+  saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)
+}
+
+/** Where that is shown. */
+export const Sayings = () => (
+  <div class="sayings" role="status" aria-live="polite">
+    {said.value !== undefined && (
+      <p class={said.value.look}>
+        {said.value.text}
+        <button type="button" class="small" aria-label="Dismiss" onClick={() => (said.value = undefined)}>
+          ×
+        </button>
+      </p>
+    )}
+  </div>
+)
+
+/** A dialog over the page, which Escape closes. */
+export const Dialog = ({
+  children,
+  onClose,
+  title
+}: {
+  readonly title: string
+  readonly onClose: () => void
+  readonly children: ComponentChildren
+}) => {
+  const ref = useRef<HTMLDialogElement>(null)
+  useEffect(() => {
+    ref.current?.showModal()
+  }, [])
+  return (
+    <dialog ref={ref} aria-labelledby="dialog-title" onClose={onClose}>
+      <h2 id="dialog-title">{title}</h2>
+      {children}
+    </dialog>
+  )
+}
+
+/**
+ * A button that does something to the engine. With `confirm` it asks first; `act` says what it has come to. What fails is shown
+ * where it was asked for.
+ */
+export const Action = ({
+  act,
+  confirm,
+  fields,
+  isDangerous = false,
+  label
+}: {
+  readonly label: string
+  /** The question, as a whole sentence, of a dialog that `fields` are in as well. */
+  readonly confirm?: string
+  readonly fields?: ComponentChildren
+  readonly isDangerous?: boolean
+  /** Does it, with what was entered into the fields by their names. */
+  readonly act: (entered: FormData) => Promise<string>
+}) => {
+  const [isOpen, setOpen] = useState(false)
+  const [isBusy, setBusy] = useState(false)
+  const [error, setError] = useState<CallError | undefined>(undefined)
+  const run = async (entered: FormData): Promise<void> => {
+    setBusy(true)
+    setError(undefined)
+    try {
+      say(await act(entered))
+      setOpen(false)
+    } catch (cause) {
+      const failure = cause instanceof CallError ? cause : new CallError(String(cause), 0, "BUG")
+      if (confirm === undefined) say(failure.message, "bad")
+      else setError(failure)
+    } finally {
+      setBusy(false)
+    }
+  }
+  return (
+    <>
+      <button
+        type="button"
+        class={isDangerous ? "danger" : ""}
+        disabled={isBusy}
+        onClick={() => (confirm === undefined ? void run(new FormData()) : setOpen(true))}
+      >
+        {label}
+      </button>
+      {isOpen && (
+        <Dialog title={label} onClose={() => setOpen(false)}>
+          <form
+            onSubmit={(event) => {
+              event.preventDefault()
+              void run(new FormData(event.currentTarget))
+            }}
+          >
+            <p>{confirm}</p>
+            {fields}
+            {error !== undefined && <Failure error={error} isInDialog />}
+            <div class="actions">
+              <button type="submit" class={isDangerous ? "danger primary" : "primary"} disabled={isBusy}>
+                {label}
+              </button>
+              <button type="button" onClick={() => setOpen(false)}>
+                Leave it
+              </button>
+            </div>
+          </form>
+        </Dialog>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,62 @@
+/** Keys: `/` searches, `g r` goes to runs, `?` shows them all. None of them works while somebody types. */
+import { signal } from "@preact/signals"
+
+export interface KeyDoc {
+  readonly keys: string
+  readonly what: string
+}
+
+export const isHelpShown = signal(false)
+
+const actions = new Map<string, { readonly what: string; readonly act: () => void }>()
+
+/** The keys that there are now, for `?`. */
+export const keyDocs = (): ReadonlyArray<KeyDoc> => [
+  { keys: "?", what: "show these keys" },
+  { keys: "/", what: "search on this page" },
+  ...[...actions].map(([keys, { what }]) => ({ keys, what }))
+]
+
+/** Adds keys, such as `g r`. Returns what takes them away. */
+export const onKeys = (keys: string, what: string, act: () => void): (() => void) => {
+  actions.set(keys, { what, act })
+  return () => actions.delete(keys)
+}
+
+/** How long the second key may take, milliseconds. */
+const SECOND_KEY_MS = 1500
+
+const isTyping = (target: EventTarget | null): boolean =>
+  target instanceof HTMLElement &&
+  (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+
+/** Listens. Called once. */
+export const listenToKeys = (): void => {
+  let first = ""
+  let firstAt = 0
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      isHelpShown.value = false
+      if (isTyping(event.target)) (event.target as HTMLElement).blur()
+      return
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return
+    if (document.querySelector("dialog[open]") !== null && event.key !== "?") return
+    if (event.key === "?") return void (isHelpShown.value = !isHelpShown.peek())
+    if (event.key === "/") {
+      const search = document.querySelector<HTMLElement>("[data-search]")
+      if (search === null) return
+      event.preventDefault()
+      return search.focus()
+    }
+    const isSecond = first !== "" && event.timeStamp - firstAt < SECOND_KEY_MS
+    const keys = isSecond ? `${first} ${event.key}` : event.key
+    const action = actions.get(keys)
+    first = isSecond ? "" : event.key
+    firstAt = event.timeStamp
+    if (action === undefined) return
+    first = ""
+    event.preventDefault()
+    action.act()
+  })
+}

@@ -1,0 +1,71 @@
+/** Which page is shown, and with which filters: both are in the address, so that it can be sent to somebody. */
+import { computed, signal } from "@preact/signals"
+
+/** Where the console is, such as `/console/`: the engine writes it into the page. */
+const base = new URL(document.baseURI).pathname
+
+/** Where the engine is, such as `/`. */
+export const engineBase = base.replace(/[^/]+\/$/, "")
+
+interface Place {
+  /** Behind the base, such as `runs/run_1`. */
+  readonly path: string
+  readonly query: URLSearchParams
+}
+
+const read = (): Place => ({
+  path: location.pathname.startsWith(base) ? location.pathname.slice(base.length) : "",
+  query: new URLSearchParams(location.search)
+})
+
+/** What the path of a page has in place of its variables, decoded. */
+export type Variables = { readonly [name: string]: string }
+
+export const place = signal<Place>(read())
+
+/** The environment whose things are shown. */
+export const environment = computed(() => place.value.query.get("env") ?? "default")
+
+export type Query = { readonly [name: string]: string | ReadonlyArray<string> | undefined }
+
+/** The address of a page, in the same environment unless `query` says another. */
+export const hrefOf = (path: string, query: Query = {}): string => {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries({ env: environment.value, ...query })) {
+    for (const text of typeof value === "string" ? [value] : (value ?? [])) {
+      if (text !== "" && !(name === "env" && text === "default")) search.append(name, text)
+    }
+  }
+  return base + path + (search.size === 0 ? "" : `?${search}`)
+}
+
+/** Goes to an address of the console; with `replace` there is no way back to this one. */
+export const go = (href: string, replace = false): void => {
+  history[replace ? "replaceState" : "pushState"](null, "", href)
+  const before = place.peek().path
+  place.value = read()
+  if (place.peek().path !== before) scrollTo(0, 0)
+}
+
+/** Changes filters of the page that is shown. */
+export const setQuery = (changes: Query, replace = true): void => {
+  const { path, query } = place.peek()
+  const all: Record<string, ReadonlyArray<string>> = {}
+  for (const name of query.keys()) all[name] = query.getAll(name)
+  go(hrefOf(path, { ...all, ...changes }), replace)
+}
+
+/** Follows the address of the browser, and links to pages of the console. Called once. */
+export const followAddress = (): void => {
+  addEventListener("popstate", () => (place.value = read()))
+  addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button !== 0) return
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
+    const link = event.target instanceof Element ? event.target.closest("a") : null
+    if (link === null || link.target !== "" || link.hasAttribute("download")) return
+    const url = new URL(link.href)
+    if (url.origin !== location.origin || !url.pathname.startsWith(base)) return
+    event.preventDefault()
+    go(url.pathname + url.search)
+  })
+}

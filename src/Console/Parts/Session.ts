@@ -1,0 +1,29 @@
+/** Whoever looks: the key that a browser has traded for its session. */
+import { signal } from "@preact/signals"
+import { type ConsoleSession, endSession, getSession, startSession } from "../../Protocol/Console.ts"
+import { ask, isSignedOut } from "./Calls.ts"
+import { environment, hrefOf, go, place } from "./Router.ts"
+
+export const session = signal<ConsoleSession | undefined>(undefined)
+
+const take = (found: ConsoleSession): void => {
+  session.value = found
+  isSignedOut.value = false
+  // a key of one environment sees no other
+  const bound = found.key?.environment
+  if (bound !== undefined && bound !== environment.peek()) go(hrefOf(place.peek().path, { env: bound }), true)
+}
+
+/** Asks who that is. Whether somebody has to sign in is known afterwards. */
+export const readSession = async (): Promise<void> => take(await ask(getSession))
+
+/** Trades a key. Fails with a `CallError` for one that does not work. */
+export const signIn = async (key: string): Promise<void> =>
+  // nothing but a key goes into a header
+  take(await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` } }))
+
+export const signOut = async (): Promise<void> => {
+  await ask(endSession)
+  session.value = undefined
+  isSignedOut.value = true
+}

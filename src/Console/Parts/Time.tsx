@@ -1,0 +1,71 @@
+/** Points in time and durations, for people. */
+import { signal } from "@preact/signals"
+import { keep, kept } from "./Kept.ts"
+
+/** Whether times are those of UTC; of the browser otherwise. */
+export const isUtc = signal(kept("utc") === "yes")
+isUtc.subscribe((utc) => keep("utc", utc ? "yes" : ""))
+
+/** Now, once a second. */
+export const now = signal(Date.now())
+setInterval(() => {
+  if (!document.hidden) now.value = Date.now()
+}, 1000)
+
+const UNITS = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["m", 60_000],
+  ["s", 1000]
+] as const
+
+/** `340 ms`, `4.2 s`, `3 m 5 s`, `2 d 4 h`. */
+export const duration = (ms: number): string => {
+  const abs = Math.abs(ms)
+  if (abs < 1000) return `${Math.round(abs)} ms`
+  if (abs < 10_000) return `${(abs / 1000).toFixed(1)} s`
+  const at = UNITS.findIndex(([, size]) => abs >= size)
+  const [unit, size] = UNITS[at]!
+  const next = UNITS[at + 1]
+  const rest = next === undefined ? 0 : Math.floor((abs % size) / next[1])
+  return `${Math.floor(abs / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${next![0]}`}`
+}
+
+/** `just now`, `3 m ago`, `in 2 h`. */
+const relative = (at: number, from: number): string => {
+  const ms = from - at
+  if (Math.abs(ms) < 1500) return "just now"
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(ms) >= size) ?? UNITS.at(-1)!
+  const text = `${Math.floor(Math.abs(ms) / size)} ${unit}`
+  return ms > 0 ? `${text} ago` : `in ${text}`
+}
+
+/** The exact time, in the zone that was chosen. */
+export const exact = (at: number): string => {
+  const date = new Date(at)
+  if (isUtc.value) return date.toISOString().replace("T", " ").replace("Z", " UTC")
+  const two = (value: number, length = 2): string => String(value).padStart(length, "0")
+  const offset = -date.getTimezoneOffset()
+  const zone = `${offset < 0 ? "-" : "+"}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`
+  return (
+    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
+    `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)} ${zone}`
+  )
+}
+
+/** A point in time: how long ago, the exact one when the pointer is there. `exactly` shows that at once. */
+export const Time = ({
+  at,
+  exactly = false
+}: {
+  readonly at: string | undefined
+  readonly exactly?: boolean
+}) => {
+  const ms = at === undefined ? Number.NaN : Date.parse(at)
+  if (Number.isNaN(ms)) return <span class="quiet">–</span>
+  return (
+    <time dateTime={new Date(ms).toISOString()} title={exact(ms)}>
+      {exactly ? exact(ms) : relative(ms, now.value)}
+    </time>
+  )
+}

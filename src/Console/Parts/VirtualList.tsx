@@ -1,0 +1,106 @@
+/** A table of which only the rows exist that are seen: a hundred thousand of them scroll like ten. */
+import type { ComponentChildren } from "preact"
+import { useEffect, useRef, useState } from "preact/hooks"
+
+export interface Column<A> {
+  readonly title: string
+  /** Width in a grid, such as `1fr` or `8rem`. */
+  readonly width: string
+  /** Left out where there is little room. */
+  readonly isExtra?: boolean
+  readonly cell: (item: A) => ComponentChildren
+}
+
+const ROW_PX = 36
+/** Rows beyond the edges, for fast fingers. */
+const BEYOND = 12
+
+/** `onEnd` is called when the last row is near: there may be more. `onTop` says whether the first row is seen. */
+export const VirtualList = <A,>({
+  columns,
+  items,
+  keyOf,
+  label,
+  onEnd,
+  onTop,
+  total
+}: {
+  readonly label: string
+  readonly items: ReadonlyArray<A>
+  readonly keyOf: (item: A) => string
+  readonly columns: ReadonlyArray<Column<A>>
+  /** How many there are in all, where that is known. */
+  readonly total?: number | undefined
+  readonly onEnd?: () => void
+  readonly onTop?: (isTop: boolean) => void
+}) => {
+  const ref = useRef<HTMLDivElement>(null)
+  const [{ height, top }, setView] = useState({ top: 0, height: 800 })
+  const told = useRef({ onEnd, onTop })
+  told.current = { onEnd, onTop }
+
+  useEffect(() => {
+    const element = ref.current
+    if (element === null) return
+    let frame = 0
+    const look = (): void => {
+      frame = 0
+      setView({ top: element.scrollTop, height: element.clientHeight })
+      told.current.onTop?.(element.scrollTop < ROW_PX)
+    }
+    const soon = (): void => {
+      if (frame === 0) frame = requestAnimationFrame(look)
+    }
+    element.addEventListener("scroll", soon, { passive: true })
+    const observer = new ResizeObserver(soon)
+    observer.observe(element)
+    look()
+    return () => {
+      element.removeEventListener("scroll", soon)
+      observer.disconnect()
+      cancelAnimationFrame(frame)
+    }
+  }, [])
+
+  const first = Math.max(0, Math.floor(top / ROW_PX) - BEYOND)
+  const last = Math.min(items.length, Math.ceil((top + height) / ROW_PX) + BEYOND)
+  useEffect(() => {
+    if (last >= items.length - BEYOND) told.current.onEnd?.()
+  }, [last, items.length])
+
+  const wide = columns.map(({ width }) => width).join(" ")
+  const narrow = columns.flatMap(({ isExtra, width }) => (isExtra === true ? [] : [width])).join(" ")
+  return (
+    <div class="list" style={{ "--columns": wide, "--columns-narrow": narrow }}>
+      <div
+        class="rows"
+        role="table"
+        aria-label={label}
+        aria-rowcount={(total ?? items.length) + 1}
+        ref={ref}
+        tabIndex={0}
+      >
+        <div class="row head" role="row">
+          {columns.map(({ isExtra, title }) => (
+            <span role="columnheader" key={title} class={isExtra === true ? "extra" : ""}>
+              {title}
+            </span>
+          ))}
+        </div>
+        <div style={{ height: `${items.length * ROW_PX}px` }} role="rowgroup">
+          <div role="presentation" style={{ transform: `translateY(${first * ROW_PX}px)` }}>
+            {items.slice(first, last).map((item, i) => (
+              <div class="row" role="row" key={keyOf(item)} aria-rowindex={first + i + 2}>
+                {columns.map(({ cell, isExtra, title }) => (
+                  <span role="cell" key={title} class={isExtra === true ? "extra" : ""}>
+                    {cell(item)}
+                  </span>
+                ))}
+              </div>
+            ))}
+          </div>
+        </div>
+      </div>
+    </div>
+  )
+}

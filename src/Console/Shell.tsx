@@ -1,0 +1,210 @@
+/** What is around every page: where one can go, in which environment, and whether the engine answers. */
+import { useEffect, useErrorBoundary, useState } from "preact/hooks"
+import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
+import { keep, kept } from "./Parts/Kept.ts"
+import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
+import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
+import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
+import { readMetrics } from "./Parts/Metrics.ts"
+import { environment, go, hrefOf, place } from "./Parts/Router.ts"
+import { session, signOut } from "./Parts/Session.ts"
+import { SignIn } from "./SignIn.tsx"
+import { isUtc } from "./Parts/Time.tsx"
+
+export const Shell = () => {
+  const found = findPage(place.value.path)
+  useEffect(() => {
+    const name = found?.page.title ?? "Not found"
+    const about = Object.values(found?.variables ?? {}).join(" ")
+    document.title = `${[name, about].filter((part) => part !== "").join(" ")} · Ironflow`
+  }, [place.value.path])
+  useEffect(() => {
+    const stops = pages.map(({ key, path, title }) =>
+      key === undefined ? () => {} : onKeys(`g ${key}`, `go to ${title}`, () => go(hrefOf(path)))
+    )
+    return () => {
+      for (const stop of stops) stop()
+    }
+  }, [])
+  if (isSignedOut.value) return <SignIn />
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
+        Skip to the page
+      </button>
+      <header class="top">
+        <Link to="" class="brand">
+          Ironflow
+        </Link>
+        <Environments />
+        <span class="space" />
+        <button
+          type="button"
+          class="small"
+          title="Times of this browser or UTC"
+          onClick={() => (isUtc.value = !isUtc.peek())}
+        >
+          {isUtc.value ? "UTC" : "Local time"}
+        </button>
+        <button type="button" class="small" aria-label="Keys" onClick={() => (isHelpShown.value = true)}>
+          ?
+        </button>
+        {session.value?.key !== undefined && (
+          <span class="who">
+            <span class="quiet" title={`The API key ${session.value.key.id}`}>
+              {session.value.key.name}
+            </span>
+            <button type="button" class="small" onClick={() => void signOut()}>
+              Sign out
+            </button>
+          </span>
+        )}
+      </header>
+      {isConnected.value === false && (
+        <p class="banner" role="alert">
+          The engine does not answer. What you see is what it was; this page goes on by itself when the engine
+          is back.
+        </p>
+      )}
+      <div class="frame">
+        <Navigation current={found?.page} />
+        <main id="main" tabIndex={-1}>
+          {found === undefined ? <NotFound /> : <Shown key={place.value.path} found={found} />}
+        </main>
+      </div>
+      <Sayings />
+      {isHelpShown.value && <Keys />}
+    </>
+  )
+}
+
+/** The page itself. One that fails because of a bug takes nothing else with it. */
+const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
+  const [error, forget] = useErrorBoundary((cause) => reportError(cause))
+  if (error === undefined) return <page.component variables={variables} />
+  return (
+    <Failure
+      error={new CallError(`This page has failed because of a bug: ${String(error)}`, 500, "BUG")}
+      again={forget}
+    />
+  )
+}
+
+const Navigation = ({ current }: { readonly current: Page | undefined }) => {
+  const groups = [...new Set(pages.flatMap(({ group }) => group ?? []))]
+  const isIn = (page: Page): boolean =>
+    page === current || (page.path !== "" && current?.path.startsWith(`${page.path}/`) === true)
+  return (
+    <nav aria-label="Pages">
+      {groups.map((group) => (
+        <div key={group}>
+          <h2>{group}</h2>
+          <ul>
+            {pages
+              .filter((page) => page.group === group)
+              .map((page) => (
+                <li key={page.path}>
+                  <a href={hrefOf(page.path)} aria-current={isIn(page) ? "page" : undefined}>
+                    {page.title}
+                  </a>
+                </li>
+              ))}
+          </ul>
+        </div>
+      ))}
+    </nav>
+  )
+}
+
+/** Environments come to be when something is in them: those that have figures, and those that were looked at in this browser. */
+const Environments = () => {
+  const bound = session.value?.key?.environment
+  const current = environment.value
+  const [isOther, setOther] = useState(false)
+  const known = (kept("environments") ?? "").split(" ").filter((name) => name !== "")
+  const [found, setFound] = useState<ReadonlyArray<string>>([])
+  const names = [...new Set(["default", ...found, ...known, current])]
+  useEffect(() => {
+    if (!known.includes(current)) keep("environments", [...known, current].slice(-20).join(" "))
+    // whoever may not see figures has those that they know of
+    void readMetrics().then(
+      (samples) =>
+        setFound([...new Set(samples.flatMap(({ labels }) => labels["environment"] ?? []))].sort()),
+      () => undefined
+    )
+  }, [current])
+  if (bound !== undefined) return <span class="environment">{bound}</span>
+  const show = (name: string): void => {
+    setOther(false)
+    // what the path names is of the other environment
+    const { path } = place.peek()
+    go(hrefOf(findPage(path)?.page.group === undefined ? "" : path, { env: name }))
+  }
+  if (isOther)
+    return (
+      <form
+        onSubmit={(event) => {
+          event.preventDefault()
+          const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
+          if (name !== "") show(name)
+        }}
+      >
+        <input
+          name="name"
+          aria-label="Name of the environment"
+          placeholder="staging"
+          autoFocus
+          onBlur={() => setOther(false)}
+        />
+      </form>
+    )
+  return (
+    <select
+      aria-label="Environment"
+      value={current}
+      onChange={(event) => {
+        const { value } = event.currentTarget
+        if (value === "+") setOther(true)
+        else show(value)
+      }}
+    >
+      {names.map((name) => (
+        <option key={name} value={name}>
+          {name}
+        </option>
+      ))}
+      <option value="+">another …</option>
+    </select>
+  )
+}
+
+const Keys = () => (
+  <Dialog title="Keys" onClose={() => (isHelpShown.value = false)}>
+    <dl class="keys">
+      {keyDocs().map(({ keys, what }) => (
+        <div key={keys}>
+          <dt>
+            {keys.split(" ").map((key) => (
+              <kbd key={key}>{key}</kbd>
+            ))}
+          </dt>
+          <dd>{what}</dd>
+        </div>
+      ))}
+    </dl>
+    <div class="actions">
+      <button type="button" onClick={() => (isHelpShown.value = false)}>
+        Close
+      </button>
+    </div>
+  </Dialog>
+)
+
+const NotFound = () => (
+  <>
+    <h1>There is no such page</h1>
+    <p>
+      The address names nothing that this console has. <Link to="">To the overview</Link>
+    </p>
+  </>
+)

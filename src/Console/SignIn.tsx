@@ -1,0 +1,63 @@
+/** The page of those who have no session, or none any more: a key is traded for one. */
+import { useState } from "preact/hooks"
+import { CallError } from "./Parts/Calls.ts"
+import { signIn } from "./Parts/Session.ts"
+
+export const SignIn = () => {
+  const [problem, setProblem] = useState("")
+  const [isBusy, setBusy] = useState(false)
+  const submit = async (key: string): Promise<void> => {
+    // a header holds no others
+    if (!/^[\x21-\x7e]+$/.test(key))
+      return setProblem("Paste the whole key: it has no spaces and no other letters than a to z.")
+    setBusy(true)
+    try {
+      await signIn(key)
+    } catch (cause) {
+      const isWrong = cause instanceof CallError && cause.status === 401
+      setProblem(
+        isWrong
+          ? "This key does not work: it is wrong, was deleted, or has expired."
+          : cause instanceof Error
+            ? cause.message
+            : String(cause)
+      )
+    } finally {
+      setBusy(false)
+    }
+  }
+  return (
+    <main class="sign-in">
+      <h1>Ironflow</h1>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault()
+          void submit(String(new FormData(event.currentTarget).get("key") ?? "").trim())
+        }}
+      >
+        <label for="key">API key</label>
+        <input
+          id="key"
+          name="key"
+          type="password"
+          autoComplete="off"
+          autoFocus
+          required
+          aria-describedby="key-hint"
+        />
+        <p id="key-hint" class="quiet">
+          You see and do what the key may. It stays in this browser for 12 hours, out of reach of pages, and
+          ends with the key. To make one: <code>ironflow apikeys create</code>
+        </p>
+        {problem !== "" && (
+          <p class="failure" role="alert">
+            {problem}
+          </p>
+        )}
+        <button type="submit" class="primary" disabled={isBusy}>
+          Sign in
+        </button>
+      </form>
+    </main>
+  )
+}

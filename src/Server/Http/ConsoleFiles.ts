@@ -1,0 +1,74 @@
+/** The files of the console, which the build puts beside the engine: read once, and never looked for by what a request names. */
+import { hash } from "node:crypto"
+import { readdir, readFile } from "node:fs/promises"
+import path from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { gzip } from "node:zlib"
+import * as Context from "effect/Context"
+
+/** A file, as it is sent. */
+export interface ConsoleFile {
+  readonly bytes: Uint8Array
+  readonly gzipped: Uint8Array
+  readonly type: string
+  /** With its quotes. */
+  readonly etag: string
+}
+
+/** Its page, and the other files by name; `undefined` when it has not been built. */
+export type ConsoleFiles = {
+  readonly page: ConsoleFile
+  readonly files: ReadonlyMap<string, ConsoleFile>
+}
+
+const PAGE = "index.html"
+
+/** Beside the modules of a build, which may be one folder deeper; of a checkout the last build. */
+const folderOf = (url: string): string => {
+  const file = fileURLToPath(url)
+  if (file.endsWith(".ts")) return path.join(file, "../../../../dist/console")
+  const folder = path.dirname(file)
+  return path.join(path.basename(folder) === "cli" ? path.dirname(folder) : folder, "console")
+}
+
+/** Where the files are. */
+export const ConsoleFolder = Context.Reference<string>("@ironflow/node/Server/Http/ConsoleFolder", {
+  defaultValue: () => folderOf(import.meta.url)
+})
+
+const types: { readonly [extension: string]: string } = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml",
+  ".txt": "text/plain; charset=utf-8"
+}
+
+/** Reads the folder. In the page relative addresses begin with `base`, such as `/console/`. */
+export const readConsole = async (folder: string, base: string): Promise<ConsoleFiles | undefined> => {
+  const names = await readdir(folder).catch((): Array<string> => [])
+  if (!names.includes(PAGE)) return undefined
+  const files = new Map<string, ConsoleFile>()
+  for (const name of names) {
+    const type = types[path.extname(name)]
+    if (type === undefined) continue
+    const bytes = await readFile(path.join(folder, name))
+    files.set(name, await fileOf(name === PAGE ? Buffer.from(withBase(bytes.toString(), base)) : bytes, type))
+  }
+  const page = files.get(PAGE)
+  files.delete(PAGE)
+  return page === undefined ? undefined : { page, files }
+}
+
+const compress = promisify(gzip)
+
+const fileOf = async (bytes: Buffer, type: string): Promise<ConsoleFile> => ({
+  bytes,
+  gzipped: await compress(bytes),
+  type,
+  etag: `"${hash("sha256", bytes, "base64url").slice(0, 22)}"`
+})
+
+const withBase = (page: string, base: string): string =>
+  page.replace("<head>", `<head><base href="${base.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}">`)

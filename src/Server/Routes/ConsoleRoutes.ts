@@ -1,0 +1,178 @@
+/**
+ * The console to browsers: its page and its files, and the session that a key is traded for. Files are for anybody, as they are in
+ * the package that anybody may read; what they show is asked for by calls, each with the key of whoever looks.
+ */
+import type { IncomingMessage } from "node:http"
+import type { TLSSocket } from "node:tls"
+import * as Effect from "effect/Effect"
+import { keyNeeded } from "../../Engine/Access/KeyErrors.ts"
+import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
+import { UnsupportedError } from "../../Errors.ts"
+import { CONSOLE_PATH, type ConsoleSession, pages, sessions } from "../../Protocol/Console.ts"
+import { encoder } from "../../Protocol/Requests.ts"
+import { SDK_VERSION } from "../../Worker/Version.ts"
+import { checked } from "../../Checked.ts"
+import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
+import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
+import { bearer } from "../Http/Gate.ts"
+import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
+import { replying } from "./RowRoute.ts"
+
+export interface ConsoleOptions {
+  readonly access: AccessService
+  /** The path under which a proxy has the engine, such as `/ironflow`; empty without one. */
+  readonly base: string
+  readonly read: () => Promise<ConsoleFiles | undefined>
+}
+
+/** Where the console is, for browsers. */
+export const consolePath = (base: string): string => base + CONSOLE_PATH
+
+export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
+  const cookies = new BrowserSessions(access)
+  let reading: Promise<ConsoleFiles | undefined> | undefined
+  // until it is there: somebody may be building it
+  const files = Effect.promise(async () => {
+    reading ??= read()
+    const found = await reading
+    if (found === undefined) reading = undefined
+    return found
+  })
+  const toConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>
+    isBrowser(call.request)
+      ? Effect.succeed({ status: 302, headers: { location: consolePath(base), "cache-control": "no-store" } })
+      : Effect.fail(nothingAt(call.request.url))
+
+  return [
+    replying(pages.root, toConsole, { isPage: true }),
+    replying(
+      pages.consoleRoot,
+      () => Effect.succeed({ status: 302, headers: { location: consolePath(base) } }),
+      { isPage: true }
+    ),
+    replying(
+      pages.console,
+      (call) =>
+        Effect.flatMap(files, (found) => {
+          if (found === undefined) return Effect.succeed(notBuilt)
+          const name = variable(call, "path")
+          const file = found.files.get(name)
+          if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
+          // every other path is one of a page, which finds out for itself what there is
+          return /\.(js|css|map|svg|txt)$/.test(name)
+            ? Effect.fail(nothingAt(call.request.url))
+            : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
+        }),
+      { isPage: true }
+    ),
+    replying(sessions.getSession, ({ caller, request }) =>
+      Effect.succeed(
+        sessionReply(
+          access,
+          caller,
+          bearer(request.headers.authorization) === undefined
+            ? cookies.find(request.headers.cookie)?.endsAt
+            : undefined
+        )
+      )
+    ),
+    replying(sessions.startSession, ({ caller, request }) =>
+      checked(() => {
+        const key = bearer(request.headers.authorization)
+        if (caller?.key === undefined) return sessionReply(access, caller, undefined)
+        // a session begins with a key, and never with another session
+        if (key === undefined) throw keyNeeded()
+        const now = access.now()
+        const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
+        const { name, value } = cookies.start(key, endsAt)
+        const seconds = Math.max(0, Math.floor((endsAt - now) / 1000))
+        const reply = sessionReply(access, caller, endsAt)
+        const cookie = `${name}=${value}; ${attributesOf(request, base)}; Max-Age=${seconds}`
+        return { ...reply, headers: { ...reply.headers, "set-cookie": cookie } }
+      })
+    ),
+    replying(sessions.endSession, ({ request }) => {
+      const [name] = cookies.names(request.headers.cookie)
+      const gone = `${name}=; ${attributesOf(request, base)}; Max-Age=0`
+      return Effect.succeed(
+        name === undefined ? noContent : { ...noContent, headers: { "set-cookie": gone } }
+      )
+    })
+  ]
+}
+
+const encodeSession = encoder(sessions.getSession.answer!)
+
+const sessionReply = (
+  access: AccessService,
+  caller: Caller | undefined,
+  endsAt: number | undefined
+): Reply => {
+  const key = caller?.key
+  const session: ConsoleSession = {
+    keysRequired: access.required,
+    ...(key === undefined
+      ? {}
+      : {
+          key: {
+            id: key.id,
+            name: key.name,
+            ...(key.environment === undefined ? {} : { environment: key.environment })
+          }
+        }),
+    ...(endsAt === undefined ? {} : { expiresAt: new Date(endsAt).toISOString() }),
+    version: SDK_VERSION
+  }
+  return { ...json(encodeSession(session)), headers: { "cache-control": "no-store" } }
+}
+
+/** Names of files are made of what is in them. */
+const FOREVER = "public, max-age=31536000, immutable"
+
+const guards: { readonly [name: string]: string } = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "base-uri 'self'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "same-origin",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY"
+}
+
+const fileReply = (file: ConsoleFile, { headers }: IncomingMessage, cache: string): Reply => {
+  const about = { ...guards, "cache-control": cache, etag: file.etag, vary: "Accept-Encoding" }
+  if (isKnown(headers["if-none-match"], file.etag)) return { status: 304, headers: about }
+  return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(String(headers["accept-encoding"] ?? ""))
+    ? {
+        status: 200,
+        bytes: file.gzipped,
+        type: file.type,
+        headers: { ...about, "content-encoding": "gzip" }
+      }
+    : { status: 200, bytes: file.bytes, type: file.type, headers: about }
+}
+
+const isKnown = (known: string | undefined, etag: string): boolean =>
+  known !== undefined &&
+  known.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag)
+
+const notBuilt: Reply = {
+  status: 503,
+  type: "text/html; charset=utf-8",
+  text:
+    "<!doctype html><html lang=en><title>Ironflow</title><h1>The console is not built</h1>" +
+    "<p>This engine runs from a checkout, or was bundled without the folder <code>console</code> of the package. " +
+    "In a checkout <code>npm run console</code> builds it: then load this page again. Everything else works as it does.</p>",
+  headers: { ...guards, "cache-control": "no-store" }
+}
+
+const isBrowser = ({ headers }: IncomingMessage): boolean => headers.accept?.includes("text/html") === true
+
+const nothingAt = (url = "/"): UnsupportedError =>
+  new UnsupportedError(`There is nothing at GET ${url.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+
+const attributesOf = ({ headers, socket }: IncomingMessage, base: string): string => {
+  // a socket of HTTPS says so
+  const isSecure = (socket as TLSSocket).encrypted === true || headers["x-forwarded-proto"] === "https"
+  return `Path=${base}/; HttpOnly; SameSite=Strict${isSecure ? "; Secure" : ""}`
+}

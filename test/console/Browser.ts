@@ -1,0 +1,187 @@
+/** A real engine with its console, and pages of a real browser that look at it. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
+import path from "node:path"
+import type { Browser, BrowserContext, Page } from "puppeteer-core"
+import { afterAll, afterEach, assert, beforeAll } from "vitest"
+import { buildConsole } from "../../console.config.ts"
+import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
+import { launch } from "./Chromium.ts"
+
+const axeFile = createRequire(import.meta.url).resolve("axe-core/axe.min.js")
+
+/** How long a page may take to show something, milliseconds. */
+const PATIENCE_MS = 20_000
+
+interface Look {
+  readonly page: Page
+  /** Goes to a page of the console, such as `runs?status=failed`. */
+  readonly open: (place: string) => Promise<void>
+  /** Waits until the page says that. Its text is in the error when it never does. */
+  readonly sees: (text: string | RegExp) => Promise<void>
+  readonly seesNoMore: (text: string | RegExp) => Promise<void>
+  /** Presses the button, or follows the link, with that name. */
+  readonly press: (name: string) => Promise<void>
+  /** Enters a text into the field with that label. */
+  readonly enter: (label: string, text: string) => Promise<void>
+  /** Fills the form of the dialog that is open by the names of its fields, and presses the button. */
+  readonly submit: (button: string, entered: { readonly [name: string]: string }) => Promise<void>
+  readonly text: () => Promise<string>
+  /** What axe has against the page. */
+  readonly accessibility: () => Promise<ReadonlyArray<string>>
+  /** Makes a picture for people, into a folder that is not committed. */
+  readonly picture: (name: string) => Promise<void>
+  /** What the browser complained of: violations of the policy, errors of scripts. */
+  readonly complaints: Array<string>
+}
+
+interface LookOptions {
+  readonly scheme?: "light" | "dark"
+  readonly width?: number
+  readonly height?: number
+}
+
+interface Kit {
+  /** An engine that serves the console. */
+  readonly serve: (options?: StartOptions) => Promise<Ironflow>
+  /** The folder of the built console, for engines in processes of their own. */
+  readonly folder: () => string
+  readonly browser: () => Browser
+  /** A page in a browser of its own, as of somebody who has never been there. */
+  readonly look: (url: string, options?: LookOptions) => Promise<Look>
+}
+
+/** Builds the console and starts the browser, for the tests of a file. Afterwards no page may have complained. */
+export const useConsole = (): Kit => {
+  let folder = ""
+  let browser: Browser
+  const servers: Array<Ironflow> = []
+  const contexts: Array<BrowserContext> = []
+  const looks: Array<Look> = []
+
+  beforeAll(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), "ironflow-console-"))
+    await buildConsole(folder)
+    browser = await launch()
+  })
+  afterEach(async () => {
+    const complaints = looks.splice(0).flatMap((look) => look.complaints)
+    for (const context of contexts.splice(0)) await context.close()
+    for (const server of servers.splice(0)) await server.close()
+    assert.deepStrictEqual(complaints, [])
+  })
+  afterAll(async () => {
+    await browser?.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const lookIn = async (
+    context: BrowserContext,
+    url: string,
+    { height = 900, scheme = "light", width = 1280 }: LookOptions
+  ): Promise<Look> => {
+    const page = await context.newPage()
+    await page.setViewport({ width, height })
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }])
+    const look = lookAt(page, url)
+    looks.push(look)
+    return look
+  }
+
+  return {
+    folder: () => folder,
+    browser: () => browser,
+    serve: async (options = {}) => {
+      const server = await start({ consoleFolder: folder, ...options })
+      servers.push(server)
+      return server
+    },
+    look: async (url, options = {}) => {
+      const context = await browser.createBrowserContext()
+      contexts.push(context)
+      return lookIn(context, url, options)
+    }
+  }
+}
+
+const lookAt = (page: Page, url: string): Look => {
+  const complaints: Array<string> = []
+  page.on("pageerror", (error) => complaints.push(`error: ${String(error)}`))
+  page.on("console", (message) => {
+    // answers that are no success are what some tests are about; the page shows them
+    if (message.type() !== "error" || message.text().startsWith("Failed to load resource")) return
+    complaints.push(`console: ${message.text()}`)
+  })
+  const text = async (): Promise<string> => String(await page.evaluate("document.body.innerText"))
+  const says = async (what: string | RegExp, isThere: boolean): Promise<void> => {
+    const { flags, source } = what instanceof RegExp ? what : { source: quoted(what), flags: "" }
+    const pattern = `new RegExp(${JSON.stringify(source)}, ${JSON.stringify(flags)})`
+    try {
+      await page.waitForFunction(`${pattern}.test(document.body.innerText) === ${isThere}`, {
+        timeout: PATIENCE_MS,
+        polling: 100
+      })
+    } catch (cause) {
+      const shown = await text().catch(String)
+      const problem = `The page ${isThere ? "does not say" : "still says"} ${String(what)}:\n${shown}`
+      throw new Error(`${problem}\n${complaints.join("\n")}`, { cause })
+    }
+  }
+  const element = (selector: string) => page.locator(selector).setTimeout(PATIENCE_MS)
+  return {
+    page,
+    complaints,
+    open: async (place) => {
+      await page.goto(`${url}/console/${place}`, { waitUntil: "load" })
+    },
+    sees: (text) => says(text, true),
+    seesNoMore: (text) => says(text, false),
+    press: (name) => element(`aria/${name}`).click(),
+    enter: async (label, text) => {
+      await element(`aria/${label}`).fill(text)
+      await page.keyboard.press("Enter")
+    },
+    submit: async (button, entered) => {
+      await element("dialog[open]").wait()
+      for (const [name, value] of Object.entries(entered)) {
+        await element(`dialog[open] [name="${name}"]`).fill(value)
+      }
+      await element(`dialog[open] ::-p-aria(${button}[role="button"])`).click()
+    },
+    text,
+    accessibility: async () => {
+      // not into the page, whose policy refuses it: beside it, where tools of browsers are
+      const client = await page.createCDPSession()
+      try {
+        const { frameTree } = await client.send("Page.getFrameTree")
+        const { executionContextId } = await client.send("Page.createIsolatedWorld", {
+          frameId: frameTree.frame.id,
+          worldName: "axe"
+        })
+        await client.send("Runtime.evaluate", {
+          expression: readFileSync(axeFile, "utf8"),
+          contextId: executionContextId
+        })
+        const { exceptionDetails, result } = await client.send("Runtime.evaluate", {
+          expression:
+            "axe.run(document).then((it) => it.violations.map((one) => one.id + ': ' + one.help + ' ' + one.nodes.map((node) => node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join('; ')))",
+          contextId: executionContextId,
+          awaitPromise: true,
+          returnByValue: true
+        })
+        if (exceptionDetails !== undefined) throw new Error(`axe: ${exceptionDetails.exception?.description}`)
+        return result.value as ReadonlyArray<string> // what the expression maps to
+      } finally {
+        await client.detach()
+      }
+    },
+    picture: async (name) => {
+      const pictures = path.join(import.meta.dirname, "../../node_modules/.cache/console-pictures")
+      mkdirSync(pictures, { recursive: true })
+      await page.screenshot({ path: path.join(pictures, `${name}.png`) })
+    }
+  }
+}
+
+const quoted = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
