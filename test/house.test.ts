@@ -105,6 +105,7 @@ const asked: { readonly [place: string]: string } = {
     "the function, for room under its limit, and a pause that was asked for: only when a turn ends and its run does not",
   "Runs/EndLease.ts END_REVOKED_LEASE":
     "the function, for room under its limit: once a lease that was revoked",
+  "Runs/NodeWorkers.ts LEAVE": "whether the worker is still connected here: once a session",
   "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
   "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
   "Runs/Steering.ts Steering.pauseRun": "a status that was not there",

@@ -18,6 +18,7 @@ import {
 } from "../../Errors.ts"
 import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import { changesTo } from "./AccessChanges.ts"
 import type { AccessChange } from "../Store/Changes.ts"
 import * as ReadAgain from "../Store/ReadAgain.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -348,21 +349,8 @@ export class AccessService {
   })
 
   /** All that there is, and nothing else but what is built in. */
-  replace({ keys, orgs, policies, roles }: AccessRecords): void {
-    this.apply([
-      ...changesTo(this.orgs, orgs, BuiltIn.orgs).map((org): AccessChange =>
-        typeof org === "string" ? { _tag: "OrgDeleted", id: org } : { _tag: "Org", org }
-      ),
-      ...changesTo(this.policies, policies, BuiltIn.policies).map((policy): AccessChange =>
-        typeof policy === "string" ? { _tag: "PolicyDeleted", id: policy } : { _tag: "Policy", policy }
-      ),
-      ...changesTo(this.roles, roles, BuiltIn.roles).map((role): AccessChange =>
-        typeof role === "string" ? { _tag: "RoleDeleted", id: role } : { _tag: "Role", role }
-      ),
-      ...changesTo(this.keys, keys, []).map((key): AccessChange =>
-        typeof key === "string" ? { _tag: "KeyDeleted", id: key } : { _tag: "Key", key }
-      )
-    ])
+  replace(found: AccessRecords): void {
+    this.apply(changesTo(this, found))
   }
 
   apply(changes: ReadonlyArray<AccessChange>): void {
@@ -440,24 +428,6 @@ export class AccessService {
     this.#callers.delete(place)
   }
 }
-
-/** What makes `known` what is `found`: records as they are, and the ids of those that are gone. */
-const changesTo = <A extends { readonly id: string }>(
-  known: ReadonlyMap<string, A>,
-  found: ReadonlyArray<A>,
-  builtIn: ReadonlyArray<A>
-): ReadonlyArray<A | string> => {
-  const there = new Set([...found, ...builtIn].map(({ id }) => id))
-  return [
-    ...found.filter((record) => !isSame(known.get(record.id), record)),
-    ...[...known.keys()].filter((id) => !there.has(id))
-  ]
-}
-
-/** When a key was last used is told to nobody who waits. */
-const isSame = (one: object | undefined, other: object): boolean =>
-  one !== undefined &&
-  JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })
 
 /** The secrets that a key has, and when each ends. */
 const secretsOf = ({

@@ -366,6 +366,15 @@ export class WorkerConnection {
 
   /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */
   end(lost: boolean): Effect.Effect<void> {
+    return this.#end(Effect.suspend(() => this.#engine.close(lost)))
+  }
+
+  /** Ends the session of a worker that has connected to another engine, with its turns: all but what was never sent to it. */
+  moved(): Effect.Effect<void> {
+    return this.#end(Effect.sync(() => this.#engine.detach()))
+  }
+
+  #end(ending: Effect.Effect<void, StoreError>): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#ended) return Effect.void
       this.#stop()
@@ -374,30 +383,12 @@ export class WorkerConnection {
         unsent.length === 0
           ? Effect.void
           : this.#engine.report(unsent.map((job) => ({ ...job, ops: [{ _tag: "Release" }] })))
-      return Effect.catch(Effect.andThen(released, this.#engine.close(lost)), (error) =>
+      return Effect.catch(Effect.andThen(released, ending), (error) =>
         Effect.logWarning(
           `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
           error
         )
       ).pipe(Effect.ensuring(Effect.sync(() => this.#saidSomething())))
-    })
-  }
-
-  /** Ends the session of a worker that has connected to another engine, with its turns. What was never sent to it goes to others. */
-  moved(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.#ended) return Effect.void
-      const unsent = this.#deliveries.unsent()
-      this.replace()
-      if (unsent.length === 0) return Effect.void
-      return Effect.catch(
-        Effect.asVoid(this.#engine.report(unsent.map((job) => ({ ...job, ops: [{ _tag: "Release" }] })))),
-        (error) =>
-          Effect.logWarning(
-            `Jobs of worker ${this.workerId} could not be given back; their leases run out`,
-            error
-          )
-      )
     })
   }
 

@@ -1,0 +1,46 @@
+/** What has changed of who may do what, where all of it was read again. */
+import type { AccessChange } from "../Store/Changes.ts"
+import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
+import * as BuiltIn from "./BuiltIn.ts"
+
+/** What an engine knows, by id: what is built in is part of it. */
+interface Known {
+  readonly keys: ReadonlyMap<string, KeyRecord>
+  readonly orgs: ReadonlyMap<string, OrgRecord>
+  readonly roles: ReadonlyMap<string, RoleRecord>
+  readonly policies: ReadonlyMap<string, PolicyRecord>
+}
+
+/** What makes of what is known what was found. */
+export const changesTo = (known: Known, found: AccessRecords): ReadonlyArray<AccessChange> => [
+  ...compare(known.orgs, found.orgs, BuiltIn.orgs).map((org): AccessChange =>
+    typeof org === "string" ? { _tag: "OrgDeleted", id: org } : { _tag: "Org", org }
+  ),
+  ...compare(known.policies, found.policies, BuiltIn.policies).map((policy): AccessChange =>
+    typeof policy === "string" ? { _tag: "PolicyDeleted", id: policy } : { _tag: "Policy", policy }
+  ),
+  ...compare(known.roles, found.roles, BuiltIn.roles).map((role): AccessChange =>
+    typeof role === "string" ? { _tag: "RoleDeleted", id: role } : { _tag: "Role", role }
+  ),
+  ...compare(known.keys, found.keys, []).map((key): AccessChange =>
+    typeof key === "string" ? { _tag: "KeyDeleted", id: key } : { _tag: "Key", key }
+  )
+]
+
+/** Records that are new or another than before, and the ids of those that are gone. */
+const compare = <A extends { readonly id: string }>(
+  known: ReadonlyMap<string, A>,
+  found: ReadonlyArray<A>,
+  builtIn: ReadonlyArray<A>
+): ReadonlyArray<A | string> => {
+  const there = new Set([...found, ...builtIn].map(({ id }) => id))
+  return [
+    ...found.filter((record) => !isSame(known.get(record.id), record)),
+    ...[...known.keys()].filter((id) => !there.has(id))
+  ]
+}
+
+/** When a key was last used is told to nobody who waits. */
+const isSame = (one: object | undefined, other: object): boolean =>
+  one !== undefined &&
+  JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })
