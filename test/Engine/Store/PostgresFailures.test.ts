@@ -141,6 +141,18 @@ describe("a schema", () => {
     })
   )
 
+  live("is not changed while an engine of an older version uses it", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* open(options)
+      const at = (version: number) => rows(options.schema, `UPDATE engine SET version = ${version}`)
+      yield* Effect.acquireRelease(at(migrations.length - 1), () => at(migrations.length))
+      const error = yield* failsToOpen(options)
+      assert.strictEqual(error.code, "STORE_LOCKED")
+      assert.include(error.message, "an engine of an older version uses them: stop it first")
+    })
+  )
+
   live("with tables of something else is left alone", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
