@@ -1,6 +1,10 @@
 /** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
 import type { ComponentType } from "preact"
+import { Event, Events } from "./Pages/Events.tsx"
+import { Functions, OneFunction } from "./Pages/Functions.tsx"
 import { Runs } from "./Pages/Runs.tsx"
+import { Schedules } from "./Pages/Schedules.tsx"
+import { Worker, Workers } from "./Pages/Workers.tsx"
 import type { Variables } from "./Parts/Router.ts"
 
 export interface Page {
@@ -15,7 +19,14 @@ export interface Page {
 }
 
 export const pages: ReadonlyArray<Page> = [
-  { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs }
+  { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
+  { path: "events", title: "Events", group: "Work", key: "e", component: Events },
+  { path: "events/:id", title: "Event", component: Event },
+  { path: "functions", title: "Functions", group: "Work", key: "f", component: Functions },
+  { path: "functions/:id", title: "Function", component: OneFunction },
+  { path: "schedules", title: "Schedules", group: "Work", key: "d", component: Schedules },
+  { path: "workers", title: "Workers", group: "Work", key: "w", component: Workers },
+  { path: "workers/:id", title: "Worker", component: Worker }
 ]
 
 export interface FoundPage {

@@ -23,8 +23,12 @@ interface Look {
   readonly seesNoMore: (text: string | RegExp) => Promise<void>
   /** Presses the button, or follows the link, with that name. */
   readonly press: (name: string) => Promise<void>
+  /** Follows the link with that name, also in a cell that has the same. */
+  readonly follow: (name: string) => Promise<void>
   /** Enters a text into the field with that label. */
   readonly enter: (label: string, text: string) => Promise<void>
+  /** The same without the key that sends it. */
+  readonly fill: (label: string, text: string) => Promise<void>
   readonly text: () => Promise<string>
   /** What axe has against the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
@@ -139,10 +143,12 @@ const lookAt = (page: Page, url: string): Look => {
     sees: (text) => says(text, true),
     seesNoMore: (text) => says(text, false),
     press: (name) => element(`aria/${name}`).click(),
+    follow: (name) => element(`aria/${name}[role="link"]`).click(),
     enter: async (label, text) => {
       await element(`aria/${label}`).fill(text)
       await page.keyboard.press("Enter")
     },
+    fill: (label, text) => element(`aria/${label}`).fill(text),
     text,
     accessibility: async () => {
       // not into the page, whose policy refuses it: beside it, where tools of browsers are
