@@ -2,6 +2,7 @@
 import type { ComponentType } from "preact"
 import { Event, Events } from "./Pages/Events.tsx"
 import { Functions, OneFunction } from "./Pages/Functions.tsx"
+import { OneProjection, Projections } from "./Pages/Projections.tsx"
 import { Runs } from "./Pages/Runs.tsx"
 import { Schedules } from "./Pages/Schedules.tsx"
 import { Worker, Workers } from "./Pages/Workers.tsx"
@@ -26,7 +27,9 @@ export const pages: ReadonlyArray<Page> = [
   { path: "functions/:id", title: "Function", component: OneFunction },
   { path: "schedules", title: "Schedules", group: "Work", key: "d", component: Schedules },
   { path: "workers", title: "Workers", group: "Work", key: "w", component: Workers },
-  { path: "workers/:id", title: "Worker", component: Worker }
+  { path: "workers/:id", title: "Worker", component: Worker },
+  { path: "projections", title: "Projections", group: "Data", key: "p", component: Projections },
+  { path: "projections/:name", title: "Projection", component: OneProjection }
 ]
 
 export interface FoundPage {

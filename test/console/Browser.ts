@@ -23,8 +23,6 @@ interface Look {
   readonly seesNoMore: (text: string | RegExp) => Promise<void>
   /** Presses the button, or follows the link, with that name. */
   readonly press: (name: string) => Promise<void>
-  /** Follows the link with that name, also in a cell that has the same. */
-  readonly follow: (name: string) => Promise<void>
   /** Enters a text into the field with that label. */
   readonly enter: (label: string, text: string) => Promise<void>
   /** The same without the key that sends it. */
@@ -142,8 +140,13 @@ const lookAt = (page: Page, url: string): Look => {
     },
     sees: (text) => says(text, true),
     seesNoMore: (text) => says(text, false),
-    press: (name) => element(`aria/${name}`).click(),
-    follow: (name) => element(`aria/${name}[role="link"]`).click(),
+    // cells are named after what is in them
+    press: (name) =>
+      element(
+        ["button", "link"]
+          .map((role) => `::-p-aria([name=${JSON.stringify(name)}][role="${role}"])`)
+          .join(", ")
+      ).click(),
     enter: async (label, text) => {
       await element(`aria/${label}`).fill(text)
       await page.keyboard.press("Enter")

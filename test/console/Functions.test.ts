@@ -47,7 +47,7 @@ describe("the pages of functions", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("functions-light")
 
-    await look.follow("ship-order")
+    await look.press("ship-order")
     await look.sees(`Ship ${script}`)
     await look.sees("Failures (1)")
     await look.sees(`shelf ${script} is empty`)
@@ -135,7 +135,7 @@ describe("the page of schedules", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("schedules-narrow")
 
-    await look.follow("report")
+    await look.press("report")
     await look.sees("Next fires")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("function-narrow")
@@ -157,7 +157,7 @@ describe("the page of workers", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("workers-light")
     const [worker] = await it.client.listWorkers()
-    await look.follow(worker!.id)
+    await look.press(worker!.id)
     await look.sees("Runs that it holds")
     await look.sees(runIds[0]!)
     assert.deepStrictEqual(await look.accessibility(), [])

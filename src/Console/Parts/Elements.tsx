@@ -45,6 +45,8 @@ const looks: { readonly [word: string]: keyof typeof shapes } = {
   connected: "good",
   active: "good",
   failed: "bad",
+  error: "bad",
+  degraded: "bad",
   dead: "bad",
   down: "bad",
   damaged: "bad",
