@@ -5,6 +5,7 @@ import { Functions, OneFunction } from "./Pages/Functions.tsx"
 import { OneProjection, Projections } from "./Pages/Projections.tsx"
 import { Runs } from "./Pages/Runs.tsx"
 import { Schedules } from "./Pages/Schedules.tsx"
+import { Group, Topic, Topics } from "./Pages/Topics.tsx"
 import { Worker, Workers } from "./Pages/Workers.tsx"
 import type { Variables } from "./Parts/Router.ts"
 
@@ -29,7 +30,10 @@ export const pages: ReadonlyArray<Page> = [
   { path: "workers", title: "Workers", group: "Work", key: "w", component: Workers },
   { path: "workers/:id", title: "Worker", component: Worker },
   { path: "projections", title: "Projections", group: "Data", key: "p", component: Projections },
-  { path: "projections/:name", title: "Projection", component: OneProjection }
+  { path: "projections/:name", title: "Projection", component: OneProjection },
+  { path: "topics", title: "Topics and groups", group: "Data", key: "t", component: Topics },
+  { path: "topics/:name", title: "Topic", component: Topic },
+  { path: "topics/groups/:name", title: "Consumer group", component: Group }
 ]
 
 export interface FoundPage {

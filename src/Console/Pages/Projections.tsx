@@ -1,6 +1,5 @@
 /** Projections: how far each is, what went wrong, and its state. */
 import {
-  type DeadLetter,
   deadLetters,
   deleteProjection,
   listProjections,
@@ -14,13 +13,14 @@ import {
   retryDeadLetters
 } from "../../Protocol/Projections.ts"
 import { ask } from "../Parts/Calls.ts"
+import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { entry, Field } from "../Parts/Fields.tsx"
 import { useGrowing } from "../Parts/Growing.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/Pages.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
+import { Cut, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { whoIs } from "../Parts/Session.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
@@ -221,72 +221,23 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
 }
 
 const Letters = ({ many, name }: { readonly name: string; readonly many: number }) => {
-  const { error, refresh, value } = useLive(`dead letters of ${name} ${many}`, async (signal) => {
+  const letters = useLive(`dead letters of ${name} ${many}`, async (signal) => {
     const page = await ask(deadLetters, { variables: { name }, query: { limit: 100 }, signal })
-    return page.deadLetters
+    return page.deadLetters.map(({ attempts, error, event, failedAt, position, retrying }) => ({
+      position,
+      attempts,
+      failedAt,
+      eventId: event.id,
+      eventName: event.name,
+      why: error.message,
+      isRetrying: retrying
+    }))
   })
-  const retry = async (position?: number): Promise<string> => {
-    const { retrying } = await ask(retryDeadLetters, {
-      variables: { name },
-      body: position === undefined ? {} : { position }
-    })
-    refreshAll()
-    return retrying === 1 ? "It is tried once more." : `${count(retrying)} are tried once more.`
+  const retry = async (position?: number): Promise<number> => {
+    const body = position === undefined ? {} : { position }
+    return (await ask(retryDeadLetters, { variables: { name }, body })).retrying
   }
-  const columns: ReadonlyArray<Column<DeadLetter>> = [
-    {
-      title: "Event",
-      width: "",
-      cell: ({ event, position }) => (
-        <Link to={pathTo("events", event.id)} title={`position ${position}`}>
-          {event.name}
-        </Link>
-      )
-    },
-    { title: "Error", width: "", cell: ({ error }) => error.message },
-    { title: "Attempts", width: "", isExtra: true, cell: ({ attempts }) => count(attempts) },
-    { title: "Given up", width: "", isExtra: true, cell: ({ failedAt }) => <Time at={failedAt} /> },
-    {
-      title: "Try again",
-      width: "",
-      cell: ({ position, retrying }) =>
-        retrying ? (
-          <Status of="waiting">waits for its turn</Status>
-        ) : (
-          <Action label="Retry" act={() => retry(position)} />
-        )
-    }
-  ]
-  return (
-    <section>
-      <div class="title">
-        <h2>Dead letters{many > 0 ? ` (${count(many)})` : ""}</h2>
-        {many > 1 && (
-          <div class="actions">
-            <Action
-              label="Retry all"
-              confirm={`All ${count(many)} are tried once more, oldest first.`}
-              act={() => retry()}
-            />
-          </div>
-        )}
-      </div>
-      {error !== undefined && <Failure error={error} again={refresh} />}
-      {value === undefined ? null : value.length === 0 ? (
-        <p class="quiet">It has given up no event.</p>
-      ) : (
-        <>
-          <Table
-            label="Dead letters"
-            items={value}
-            keyOf={({ position }) => String(position)}
-            columns={columns}
-          />
-          {value.length < many && <p class="quiet">The oldest {count(value.length)} are shown.</p>}
-        </>
-      )}
-    </section>
-  )
+  return <DeadLetters letters={letters} many={many} retry={retry} />
 }
 
 const State = ({ name, partition }: { readonly name: string; readonly partition?: string }) => {
@@ -304,8 +255,7 @@ const State = ({ name, partition }: { readonly name: string; readonly partition?
           <>
             <Value of={value.state.state} name="State" />
             <p class="quiet">
-              Saved {count(value.state.version)} times, last <Time at={value.state.updatedAt} />, with
-              everything up to position {count(value.state.lastEventSeq)}.
+              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with everything up to position {count(value.state.lastEventSeq)}.
             </p>
           </>
         ))}

@@ -246,6 +246,7 @@ export const Action = ({
   confirm,
   fields,
   isDangerous = false,
+  isSmall = false,
   label
 }: {
   readonly label: string
@@ -253,6 +254,8 @@ export const Action = ({
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
+  /** In a row of a table. */
+  readonly isSmall?: boolean
   /** Does it, with what was entered into the fields by their names. */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
@@ -277,7 +280,7 @@ export const Action = ({
     <>
       <button
         type="button"
-        class={isDangerous ? "danger" : ""}
+        class={`${isDangerous ? "danger" : ""} ${isSmall ? "small" : ""}`}
         disabled={isBusy}
         onClick={() => (confirm === undefined ? void run(new FormData()) : setOpen(true))}
       >
