@@ -238,6 +238,9 @@ const [server, [, url = ""]] = await start(
   [command, "serve", "--port", "0", "--data", "served.db"],
   /(http:\S+?),/
 )
+const page = await (await fetch(`${url}/console/runs`)).text()
+const [, script = ""] = /src="(console-[^"]+\.js)"/.exec(page) ?? []
+assert.equal((await fetch(`${url}/console/${script}`)).status, 200, "the packed command serves the console")
 const [worker] = await start([command, "worker", "functions.ts", "--server-url", url], /greet/)
 const emitted = run(process.execPath, [
   command,
@@ -278,9 +281,22 @@ for (const child of [worker, server]) {
   assert.equal(await ended, 0)
 }
 
+const kilobytes = (bytes: number): string => `${(bytes / 1024).toFixed(0)} kB`
+
+// the console: what a browser loads of it, and nothing that is asked of others
+const consoleFolder = path.join(installed, "dist/console")
+const consoleFiles = fs.readdirSync(consoleFolder)
+const consoleBytes = consoleFiles
+  .map((file) => gzipSync(fs.readFileSync(path.join(consoleFolder, file))).length)
+  .reduce((sum, bytes) => sum + bytes, 0)
+console.log(`console: ${consoleFiles.length} files, gzip ${kilobytes(consoleBytes)}`)
+assert(
+  consoleBytes < 120 * 1024,
+  `the console is ${kilobytes(consoleBytes)} compressed; its budget is 120 kB`
+)
+
 const peers = Object.keys(peerDependencies ?? {})
 const packages = [...Object.keys(dependencies), ...peers]
-const kilobytes = (bytes: number): string => `${(bytes / 1024).toFixed(0)} kB`
 
 for (const [entry, addedMs] of importMs()) {
   const own = await bundled(`export * from "${entry}"`, packages)

@@ -3,6 +3,8 @@ import type { ComponentType } from "preact"
 import { Event, Events } from "./Pages/Events.tsx"
 import { Functions, OneFunction } from "./Pages/Functions.tsx"
 import { OneProjection, Projections } from "./Pages/Projections.tsx"
+import { Overview } from "./Pages/Overview.tsx"
+import { Run } from "./Pages/Run.tsx"
 import { Runs } from "./Pages/Runs.tsx"
 import { Schedules } from "./Pages/Schedules.tsx"
 import { Group, Topic, Topics } from "./Pages/Topics.tsx"
@@ -21,7 +23,9 @@ export interface Page {
 }
 
 export const pages: ReadonlyArray<Page> = [
+  { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
   { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
+  { path: "runs/:id", title: "Run", component: Run },
   { path: "events", title: "Events", group: "Work", key: "e", component: Events },
   { path: "events/:id", title: "Event", component: Event },
   { path: "functions", title: "Functions", group: "Work", key: "f", component: Functions },

@@ -126,6 +126,6 @@ export const openApiDocument = (summaries: { readonly [name: string]: string }) 
     },
     security: [{ apiKey: [] }],
     paths,
-    tags: Object.keys(calls).map((name) => ({ name }))
+    tags: [...new Set([...Object.keys(calls), ...Object.keys(others)])].map((name) => ({ name }))
   }
 }

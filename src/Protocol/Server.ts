@@ -42,7 +42,7 @@ const InfoAnswer = struct({
   connectedWorkers: unless(0, integer)
 })
 /** What happened in a minute, over all environments. */
-interface Minute {
+export interface Minute {
   /** ISO string of when it began. */
   readonly at: string
   /** Runs that were created, and that ended. */
@@ -90,6 +90,7 @@ export const restCapabilities = operation("GET /api/v1/capabilities", { answer: 
 /** Answered with the bytes of a backup. */
 export const backup = operation("POST /api/v1/backup", { answer: text, ours: true })
 export const health = operation("IronflowService/Health", { answer: HealthAnswer })
+export const minutes = operation("GET /api/v1/metrics/minutes", { answer: Minutes })
 const ready = operation("GET /ready", { answer: RestHealth })
 export const restHealth = operation("GET /health", { answer: RestHealth })
 
@@ -107,7 +108,7 @@ export const rows = {
   /** What the server can do. */
   restCapabilities: row(restCapabilities, reads),
   /** What happened in each minute of the last day, oldest first, without those in which nothing did. */
-  minutes: row("GET /api/v1/metrics/minutes", reads, { answer: Minutes }),
+  minutes: row(minutes, reads),
   /** All that the engine has at this moment, of every environment, as the bytes of a database file. */
   backup: row(backup, all("engine:backup", "engine"), {
     body: Nothing,

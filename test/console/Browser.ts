@@ -27,6 +27,8 @@ interface Look {
   readonly enter: (label: string, text: string) => Promise<void>
   /** The same without the key that sends it. */
   readonly fill: (label: string, text: string) => Promise<void>
+  /** Fills the form of the dialog that is open by the names of its fields, and presses the button. */
+  readonly submit: (button: string, entered: { readonly [name: string]: string }) => Promise<void>
   readonly text: () => Promise<string>
   /** What axe has against the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
@@ -152,6 +154,13 @@ const lookAt = (page: Page, url: string): Look => {
       await page.keyboard.press("Enter")
     },
     fill: (label, text) => element(`aria/${label}`).fill(text),
+    submit: async (button, entered) => {
+      await element("dialog[open]").wait()
+      for (const [name, value] of Object.entries(entered)) {
+        await element(`dialog[open] [name="${name}"]`).fill(value)
+      }
+      await element(`dialog[open] ::-p-aria(${button}[role="button"])`).click()
+    },
     text,
     accessibility: async () => {
       // not into the page, whose policy refuses it: beside it, where tools of browsers are

@@ -46,6 +46,11 @@ export const launch = (): Promise<Browser> => {
       // a name that others made to point here
       "--host-resolver-rules=MAP evil.example.com 127.0.0.1"
     ],
-    env: { ...process.env, FONTCONFIG_FILE: path.join(folder, "fonts.conf") }
+    env: {
+      ...process.env,
+      FONTCONFIG_FILE: path.join(folder, "fonts.conf"),
+      LANG: "en_US.UTF-8",
+      LC_ALL: "en_US.UTF-8"
+    }
   })
 }

@@ -11,10 +11,13 @@ import {
 } from "../../src/Protocol/Row.ts"
 import { calls, others, upgrades } from "../../src/Protocol/Rows.ts"
 
+/** All that have rows: there are pages of which nothing is called. */
+const nouns = [...new Set([...Object.keys(calls), ...Object.keys(others)])]
+
 /** The comment above each row, by the name of the row. */
 const summaries = (): Readonly<Record<string, string>> =>
   Object.fromEntries(
-    Object.keys(calls).flatMap((noun) => {
+    nouns.flatMap((noun) => {
       const source = readFileSync(new URL(`../../src/Protocol/${noun}.ts`, import.meta.url), "utf8")
       return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) row\(/g)].map(
         ([, said = "", name = ""]) => [name, said]
@@ -52,13 +55,13 @@ export const callsPage = (): string => {
   const line = (name: string, row: Row, kind: string, statuses: ReadonlyArray<number>): string =>
     `| \`${row.method} ${row.path}\`${kind} | ${said[name] ?? ""} | ${needs(accessTo(row))} | ` +
     `${statuses.join(", ")} | ${isRepeatable(row) ? "yes" : "no"} |`
-  const tables = Object.entries(calls).map(([noun, rows]) =>
+  const tables = nouns.map((noun) =>
     [
       `## ${noun}`,
       "",
       "| call | what it does | what its key needs | answers | again |",
       "| --- | --- | --- | --- | --- |",
-      ...inOrder(Object.entries<Row>(rows), said).map(([name, row]) =>
+      ...inOrder(rowsIn(calls, noun), said).map(([name, row]) =>
         line(name, row, "", [statusOf(row), ...failuresOf(row)])
       ),
       ...rowsIn(upgrades, noun).map(([name, row]) =>

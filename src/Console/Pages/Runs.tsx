@@ -7,6 +7,7 @@ import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { useLive } from "../Parts/Live.ts"
 import { Copy, count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
 import { environment, place, setQuery } from "../Parts/Router.ts"
+import { command, shellQuoted } from "../Parts/Shell.ts"
 import { duration, now, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
@@ -403,13 +404,9 @@ const filterNames: ReadonlyArray<string> = [
 
 /** The command that lists the same. */
 const commandOf = (query: URLSearchParams): string =>
-  [
-    "npx ironflow runs list",
+  command(
+    "runs list",
     ...[...query].flatMap(([name, value]) =>
       filterNames.includes(name) ? [`--${name} ${shellQuoted(value)}`] : []
-    ),
-    ...(environment.value === "default" ? [] : [`--environment ${shellQuoted(environment.value)}`])
-  ].join(" ")
-
-const shellQuoted = (text: string): string =>
-  /^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+    )
+  )

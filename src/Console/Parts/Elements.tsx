@@ -134,19 +134,37 @@ export const Copy = ({
 }) => {
   const [isDone, setDone] = useState(false)
   const copy = async (): Promise<void> => {
-    try {
-      await navigator.clipboard.writeText(typeof text === "string" ? text : text())
-      setDone(true)
-      setTimeout(() => setDone(false), 1500)
-    } catch {
-      say("The browser does not let this page copy: over http it does so on this machine only", "bad")
+    if (!(await toClipboard(typeof text === "string" ? text : text()))) {
+      return say("The browser does not let this page copy", "bad")
     }
+    setDone(true)
+    setTimeout(() => setDone(false), 1500)
   }
   return (
     <button type="button" class="small" onClick={() => void copy()}>
       {isDone ? "Copied" : label}
     </button>
   )
+}
+
+/** Whether the text is in the clipboard now. Over http from elsewhere browsers have none but the old one. */
+const toClipboard = async (text: string): Promise<boolean> => {
+  if (isSecureContext) {
+    return navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false
+    )
+  }
+  const area = document.createElement("textarea")
+  area.value = text
+  area.className = "unseen"
+  // a dialog takes the focus from all that is outside of it
+  const place = document.querySelector("dialog[open]") ?? document.body
+  place.append(area)
+  area.select()
+  const isDone = document.execCommand("copy")
+  area.remove()
+  return isDone
 }
 
 /** Texts that are longer are shown in part: a browser stands still over some megabytes. */
@@ -195,7 +213,7 @@ const said = signal<Said | undefined>(undefined)
 let saidTimer: ReturnType<typeof setTimeout> | undefined
 
 /** Tells what an action has come to, for some seconds. */
-export const say = (text: string, look: Said["look"] = "good"): void => {
+const say = (text: string, look: Said["look"] = "good"): void => {
   said.value = { text, look }
   clearTimeout(saidTimer)
   saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)

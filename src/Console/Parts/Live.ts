@@ -3,7 +3,7 @@
  * page is seen. What takes the engine long is asked for less often, and a page in a tab behind asks for nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { CallError, isConnected, isSignedOut } from "./Calls.ts"
+import { CallError, isSignedOut } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
@@ -111,6 +111,3 @@ export const useLive = <A>(
     refresh: () => refresh.current()
   }
 }
-
-/** Whether what is shown may be old, since nobody answers. */
-export const isStale = (): boolean => isConnected.value === false

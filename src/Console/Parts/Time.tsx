@@ -32,7 +32,7 @@ export const duration = (ms: number): string => {
 }
 
 /** `just now`, `3 m ago`, `in 2 h`. */
-export const relative = (at: number, from: number): string => {
+const relative = (at: number, from: number): string => {
   const ms = from - at
   if (Math.abs(ms) < 1500) return "just now"
   const [unit, size] = UNITS.find(([, size]) => Math.abs(ms) >= size) ?? UNITS.at(-1)!

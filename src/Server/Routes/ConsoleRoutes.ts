@@ -82,9 +82,10 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
         // a session begins with a key, and never with another session
         if (key === undefined) throw keyNeeded()
-        const endsAt = Math.min(access.now() + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
+        const now = access.now()
+        const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
         const { name, value } = cookies.start(key, endsAt)
-        const seconds = Math.max(0, Math.floor((endsAt - access.now()) / 1000))
+        const seconds = Math.max(0, Math.floor((endsAt - now) / 1000))
         const reply = sessionReply(access, caller, endsAt)
         const cookie = `${name}=${value}; ${attributesOf(request, base)}; Max-Age=${seconds}`
         return { ...reply, headers: { ...reply.headers, "set-cookie": cookie } }

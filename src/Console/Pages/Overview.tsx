@@ -1,0 +1,403 @@
+/** How the engine does: what it did in the last hour or day, what waits, and what needs somebody's attention. */
+import type { ComponentChildren } from "preact"
+import { listRuns } from "../../Protocol/Runs.ts"
+import { type Minute, minutes as readMinutes } from "../../Protocol/Server.ts"
+import { restWorkers, type WorkerInfo } from "../../Protocol/Workers.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Chart } from "../Parts/Chart.tsx"
+import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { toldError } from "../Parts/ErrorView.tsx"
+import { useLive } from "../Parts/Live.ts"
+import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
+import { environment, place, type Query, setQuery } from "../Parts/Router.ts"
+import { duration, now } from "../Parts/Time.tsx"
+import { thrownBy } from "../../ToldError.ts"
+
+/** How the two spans are drawn: so many points of so many minutes. */
+const spans = {
+  hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },
+  day: { points: 144, minutes: 10, title: "Last day", ago: "24h" }
+} as const
+type Span = keyof typeof spans
+
+/** Failed runs that are looked at to say which functions fail. */
+const FAILURES = 200
+
+export const Overview = () => {
+  const span: Span = place.value.query.get("span") === "day" ? "day" : "hour"
+  const figures = useLive(
+    "overview",
+    async (signal) => {
+      const [{ minutes }, samples] = await Promise.all([ask(readMinutes, { signal }), readMetrics(signal)])
+      return { minutes, samples: samples.filter(({ name }) => shown.has(name)) }
+    },
+    { everyMs: 2000 }
+  )
+  return (
+    <>
+      <div class="title">
+        <h1>Overview</h1>
+        <div class="actions" role="group" aria-label="Span">
+          {(Object.keys(spans) as Array<Span>).map((name) => (
+            <button
+              type="button"
+              key={name}
+              aria-pressed={name === span}
+              onClick={() => setQuery({ span: name === "hour" ? undefined : name })}
+            >
+              {spans[name].title}
+            </button>
+          ))}
+        </div>
+      </div>
+      {figures.error !== undefined && figures.error.status !== 0 && (
+        <Failure error={figures.error} again={figures.refresh} />
+      )}
+      {figures.value === undefined ? (
+        figures.error === undefined && <Loading />
+      ) : (
+        <Figures minutes={figures.value.minutes} samples={figures.value.samples} span={span} />
+      )}
+      <Attention samples={figures.value?.samples ?? []} span={span} />
+      <Workers />
+    </>
+  )
+}
+
+/** The figures that are shown: the others are not worth a comparison every second. */
+const shown: ReadonlySet<string> = new Set([
+  "ironflow_runs_ready",
+  "ironflow_runs_ready_oldest_age_seconds",
+  "ironflow_runs_running",
+  "ironflow_runs_paused",
+  "ironflow_runs_waiting",
+  "ironflow_runs_stuck",
+  "ironflow_dead_letters",
+  "ironflow_workers"
+])
+
+const Figures = ({
+  minutes,
+  samples,
+  span
+}: {
+  readonly minutes: ReadonlyArray<Minute>
+  readonly samples: ReadonlyArray<Sample>
+  readonly span: Span
+}) => {
+  const points = pointsOf(minutes, span, now.value)
+  const times = points.map(({ at }) => at)
+  const sum = (of: (point: Point) => number): number => points.reduce((all, point) => all + of(point), 0)
+  const oldest = Math.max(
+    0,
+    ...samples
+      .filter(({ name }) => name === "ironflow_runs_ready_oldest_age_seconds")
+      .map(({ value }) => value)
+  )
+  const unit = spans[span].minutes === 1 ? "a minute" : `in ${spans[span].minutes} minutes`
+  return (
+    <>
+      <dl class="tiles">
+        <Tile
+          name="Ready"
+          value={count(sumOf(samples, "ironflow_runs_ready"))}
+          also={oldest > 0 ? `oldest since ${duration(oldest * 1000)}` : ""}
+        />
+        <Tile
+          name="Running"
+          value={count(sumOf(samples, "ironflow_runs_running"))}
+          to="runs"
+          query={{ status: "running" }}
+        />
+        <Tile
+          name="Waiting"
+          value={count(sumOf(samples, "ironflow_runs_waiting"))}
+          to="runs"
+          query={{ status: "waiting" }}
+        />
+        <Tile
+          name="Completed"
+          value={count(sum(({ completed }) => completed))}
+          also={spans[span].title.toLowerCase()}
+        />
+        <Tile
+          name="Failed"
+          value={count(sum(({ failed }) => failed))}
+          also={spans[span].title.toLowerCase()}
+          to="runs"
+          query={{ status: "failed", "ended-from": spans[span].ago }}
+        />
+        <Tile
+          name="Tried again"
+          value={count(sum(({ retried }) => retried))}
+          also={spans[span].title.toLowerCase()}
+        />
+      </dl>
+      <div class="two">
+        <Chart
+          label={`Runs ${unit}`}
+          times={times}
+          format={(value) => count(Math.round(value * 10) / 10)}
+          lines={[
+            {
+              title: "started",
+              color: "--quiet",
+              isDashed: true,
+              values: points.map(({ started }) => started)
+            },
+            { title: "completed", color: "--accent", values: points.map(({ completed }) => completed) },
+            { title: "failed", color: "--bad", values: points.map(({ failed }) => failed) }
+          ]}
+        />
+        <Chart
+          label="Longest wait for a worker, and longest run"
+          times={times}
+          format={(value) => (value === 0 ? "0" : duration(value))}
+          lines={[
+            {
+              title: "wait",
+              color: "--wait",
+              isDashed: true,
+              values: points.map(({ longestWaitMs }) => longestWaitMs)
+            },
+            { title: "run", color: "--accent", values: points.map(({ longestRunMs }) => longestRunMs) }
+          ]}
+        />
+      </div>
+      <p class="quiet">Figures are those of all environments together.</p>
+    </>
+  )
+}
+
+interface Point {
+  readonly at: number
+  readonly started: number
+  readonly completed: number
+  readonly failed: number
+  readonly retried: number
+  readonly longestWaitMs: number
+  readonly longestRunMs: number
+}
+
+/** Every point of the span, those in which nothing happened too. */
+const pointsOf = (minutes: ReadonlyArray<Minute>, span: Span, until: number): ReadonlyArray<Point> => {
+  const { minutes: size, points } = spans[span]
+  const widthMs = size * 60_000
+  const last = Math.floor(until / widthMs) * widthMs
+  const found = new Map<number, Array<Minute>>()
+  for (const minute of minutes) {
+    const at = Math.floor(Date.parse(minute.at) / widthMs) * widthMs
+    found.set(at, [...(found.get(at) ?? []), minute])
+  }
+  return Array.from({ length: points }, (_, i) => {
+    const at = last - (points - 1 - i) * widthMs
+    const inside = found.get(at) ?? []
+    const sum = (of: (minute: Minute) => number): number =>
+      inside.reduce((all, minute) => all + of(minute), 0)
+    return {
+      at,
+      started: sum(({ started }) => started),
+      completed: sum(({ completed }) => completed),
+      failed: sum(({ failed }) => failed),
+      retried: sum(({ retried }) => retried),
+      longestWaitMs: Math.max(0, ...inside.map(({ longestWaitMs }) => longestWaitMs)),
+      longestRunMs: Math.max(0, ...inside.map(({ longestRunMs }) => longestRunMs))
+    }
+  })
+}
+
+const Tile = ({
+  also = "",
+  name,
+  query,
+  to,
+  value
+}: {
+  readonly name: string
+  readonly value: string
+  readonly also?: string
+  readonly to?: string
+  readonly query?: Query
+}) => (
+  <div>
+    <dt>{name}</dt>
+    <dd>
+      {to === undefined ? (
+        <span class="big">{value}</span>
+      ) : (
+        <Link to={to} class="big" {...(query === undefined ? {} : { query })}>
+          {value}
+        </Link>
+      )}
+      {also !== "" && <span class="quiet"> {also}</span>}
+    </dd>
+  </div>
+)
+
+interface Failing {
+  readonly functionId: string
+  readonly runs: number
+  /** What the newest of them says. */
+  readonly message: string
+}
+
+/** What somebody should look at, in this environment. */
+const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>; readonly span: Span }) => {
+  const { ago, title } = spans[span]
+  const live = useLive(
+    `failing ${span}`,
+    async (signal) => {
+      const since = new Date(
+        Math.floor(Date.now() / 60_000) * 60_000 - spans[span].points * spans[span].minutes * 60_000
+      )
+      const [failed, paused] = await Promise.all([
+        ask(listRuns, {
+          body: { statuses: ["failed"], endedFrom: since.toISOString(), limit: FAILURES },
+          signal
+        }),
+        ask(listRuns, { body: { status: "paused", limit: 1 }, signal })
+      ])
+      const byFunction = new Map<string, Failing>()
+      for (const { error, functionId } of failed.runs) {
+        const told = toldError(error)
+        const before = byFunction.get(functionId)
+        byFunction.set(functionId, {
+          functionId,
+          runs: (before?.runs ?? 0) + 1,
+          message: before?.message ?? (told === undefined ? "" : thrownBy(told).message.slice(0, 300))
+        })
+      }
+      return {
+        failing: [...byFunction.values()].sort((one, other) => other.runs - one.runs),
+        isMore: failed.nextCursor !== undefined,
+        paused: paused.totalCount
+      }
+    },
+    { everyMs: 5000 }
+  )
+  const stuck = sumOf(samples, "ironflow_runs_stuck")
+  const old = samples.filter(
+    ({ labels, name, value }) =>
+      name === "ironflow_runs_ready_oldest_age_seconds" &&
+      value > OLD_SECONDS &&
+      labels["environment"] === environment.value
+  )
+  const nothing =
+    live.value !== undefined &&
+    live.value.failing.length === 0 &&
+    live.value.paused === 0 &&
+    stuck === 0 &&
+    old.length === 0
+  return (
+    <section aria-label="What needs attention">
+      <h2>Needs attention</h2>
+      {live.error !== undefined && live.error.status !== 0 && (
+        <Failure error={live.error} again={live.refresh} />
+      )}
+      {live.value === undefined && live.error === undefined && <Loading />}
+      {nothing && (
+        <Empty>
+          Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none waits for long.
+        </Empty>
+      )}
+      {live.value !== undefined && !nothing && (
+        <ul class="attention">
+          {stuck > 0 && (
+            <li>
+              <Status of="failed">{count(stuck)} runs are stuck</Status> <code>npx ironflow doctor</code>
+            </li>
+          )}
+          {old.map(({ labels, value }) => (
+            <li key={labels["function"]}>
+              <Status of="waiting">
+                <Link to="runs" query={{ function: labels["function"], status: "pending" }}>
+                  {labels["function"]}
+                </Link>
+              </Status>{" "}
+              has runs that wait for a worker since {duration(value * 1000)}
+            </li>
+          ))}
+          {live.value.failing.map(({ functionId, message, runs }) => (
+            <li key={functionId}>
+              <Status of="failed">
+                <Link to="runs" query={{ function: functionId, status: "failed", "ended-from": ago }}>
+                  {functionId}
+                </Link>
+              </Status>{" "}
+              <span class="number">
+                {count(runs)}
+                {live.value?.isMore === true ? " or more" : ""} failed
+              </span>{" "}
+              <span class="quiet">{message}</span>
+            </li>
+          ))}
+          {live.value.paused > 0 && (
+            <li>
+              <Status of="paused">
+                <Link to="runs" query={{ status: "paused" }}>
+                  {count(live.value.paused)} paused
+                </Link>
+              </Status>{" "}
+              until somebody resumes them
+            </li>
+          )}
+        </ul>
+      )}
+    </section>
+  )
+}
+
+/** Whoever waits longer than that for a worker waits too long, seconds. */
+const OLD_SECONDS = 30
+
+const Workers = () => {
+  const live = useLive("overview workers", (signal) => ask(restWorkers, { signal }), { everyMs: 3000 })
+  return (
+    <section aria-label="Workers">
+      <h2>Workers</h2>
+      {live.error !== undefined && live.error.status !== 0 && (
+        <Failure error={live.error} again={live.refresh} />
+      )}
+      {live.value !== undefined && <WorkerList workers={live.value.workers} />}
+    </section>
+  )
+}
+
+const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }): ComponentChildren =>
+  workers.length === 0 ? (
+    <Empty command="npx ironflow worker ./functions.ts">
+      No worker is connected: runs wait until one is.
+    </Empty>
+  ) : (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th>Worker</th>
+            <th>Host</th>
+            <th class="number">Turns</th>
+            <th class="number">Functions</th>
+          </tr>
+        </thead>
+        <tbody>
+          {workers
+            .slice(0, MOST_WORKERS)
+            .map(({ activeJobs, functionIds, hostname, id, maxConcurrentJobs }) => (
+              <tr key={id}>
+                <td class="mono">{id}</td>
+                <td>{hostname}</td>
+                <td class="number">
+                  {activeJobs} of {maxConcurrentJobs}
+                </td>
+                <td class="number" title={functionIds.join(", ")}>
+                  {functionIds.length}
+                </td>
+              </tr>
+            ))}
+        </tbody>
+      </table>
+      {workers.length > MOST_WORKERS && <p class="quiet">and {workers.length - MOST_WORKERS} more</p>}
+    </div>
+  )
+
+const MOST_WORKERS = 20

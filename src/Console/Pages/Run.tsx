@@ -1,0 +1,333 @@
+/** One run: why it does not move, what it did when, and with which values. */
+import type { ComponentChildren } from "preact"
+import { useState } from "preact/hooks"
+import { getEvent } from "../../Protocol/Events.ts"
+import {
+  explainRun,
+  getRun,
+  getRunSteps,
+  runAudit,
+  runLogs,
+  type WireRun,
+  type WireStep
+} from "../../Protocol/Runs.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { bytes, Copy, Dialog, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import { ErrorView } from "../Parts/ErrorView.tsx"
+import { useLive } from "../Parts/Live.ts"
+import { place, setQuery, type Variables } from "../Parts/Router.ts"
+import { command } from "../Parts/Shell.ts"
+import { duration, Time } from "../Parts/Time.tsx"
+import { PatchStep, RunActions } from "./RunActions.tsx"
+import { testOf } from "./RunTest.ts"
+import { RunTimeline } from "./RunTimeline.tsx"
+
+/** Of a run that has ended nothing changes but by somebody's hand. */
+const ENDED_MS = 10_000
+/** Steps that are shown: a browser stands still over many thousands. */
+const MOST_STEPS = 500
+
+export const Run = ({ variables }: { readonly variables: Variables }) => {
+  const id = variables["id"] ?? ""
+  const [hasEnded, setEnded] = useState(false)
+  const often = hasEnded ? { everyMs: ENDED_MS } : {}
+  const live = useLive(
+    `run ${id}`,
+    async (signal) => {
+      // the run last: what it says of its end is then so for the steps as well
+      const { steps } = await ask(getRunSteps, { body: { id }, signal })
+      const [run, why] = await Promise.all([
+        ask(getRun, { body: { id }, signal }),
+        ask(explainRun, { variables: { id }, signal })
+      ])
+      setEnded(run.endedAt !== undefined)
+      return { run, steps, why }
+    },
+    often
+  )
+  const audit = useLive(
+    `audit ${id}`,
+    (signal) =>
+      ask(runAudit, { variables: { id }, query: { limit: 1000 }, signal }).then(({ events }) => events),
+    often
+  )
+  if (live.value === undefined) {
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+  }
+  const { run, steps, why } = live.value
+  const opened = place.value.query.get("step") ?? undefined
+  const step = steps.find((one) => one.id === opened)
+  const events = audit.value ?? []
+  return (
+    <>
+      <div class="title">
+        <h1>
+          <Link to={`functions/${encodeURIComponent(run.functionId)}`}>{run.functionId}</Link>{" "}
+          <Status of={run.state ?? run.status} />
+        </h1>
+        <span class="mono quiet">
+          {id} <Copy text={id} />
+        </span>
+      </div>
+      {live.error !== undefined && live.error.status !== 0 && (
+        <Failure error={live.error} again={live.refresh} />
+      )}
+      <p class="why">{why.message}</p>
+      <WhyDetails details={why.details} />
+      {run.error !== undefined && <ErrorView of={run.error} />}
+      <RunActions run={run} steps={steps} />
+      <Facts run={run} />
+
+      <h2>Timeline</h2>
+      {steps.length === 0 && run.startedAt === undefined ? (
+        <Empty>No worker has begun it yet.</Empty>
+      ) : (
+        <RunTimeline run={run} steps={steps.slice(0, MOST_STEPS)} audit={events} opened={opened} />
+      )}
+      {steps.length > MOST_STEPS && (
+        <p class="quiet">
+          The first {MOST_STEPS} of {steps.length} steps. All of them:{" "}
+          <code>{command("runs", "steps", id)}</code>
+        </p>
+      )}
+      {step !== undefined && <StepDetails step={step} />}
+
+      <Values run={run} />
+      <Logs id={id} everyMs={hasEnded ? ENDED_MS : undefined} step={step?.name} />
+
+      <h2>Audit</h2>
+      {audit.error !== undefined && <Failure error={audit.error} again={audit.refresh} />}
+      {audit.value !== undefined && events.length === 0 && (
+        <Empty>
+          Nothing was recorded. A function with <code>recording: true</code> keeps what happened to its runs.
+        </Empty>
+      )}
+      {events.length > 0 && (
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th>When</th>
+                <th>What</th>
+                <th>Step</th>
+                <th>Details</th>
+              </tr>
+            </thead>
+            <tbody>
+              {events.map(({ at, details, stepName, type }, i) => (
+                <tr key={i}>
+                  <td>
+                    <Time at={at} exactly />
+                  </td>
+                  <td>{type}</td>
+                  <td>{stepName}</td>
+                  <td>
+                    {Object.keys(details).length > 0 && (
+                      <details>
+                        <summary>{bytes(JSON.stringify(details).length)}</summary>
+                        <Value of={details} name={`Details of ${type}`} />
+                      </details>
+                    )}
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+
+      <h2>Elsewhere</h2>
+      <div class="actions">
+        <Copy text={command("runs", "why", id)} label="Copy as CLI" />
+        <AsTest run={run} steps={steps} />
+        <Copy text={() => JSON.stringify({ run, steps }, null, 2)} label="Copy as JSON" />
+      </div>
+      <details>
+        <summary>As JSON</summary>
+        <Value of={run} name="The run" />
+        <Value of={steps} name="Its steps" />
+      </details>
+    </>
+  )
+}
+
+/** What the sentence is made of, as far as it can be followed. */
+const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
+  const child = details["childRunId"]
+  const rest = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
+  if (rest.length === 0) return null
+  return (
+    <>
+      {typeof child === "string" && (
+        <p>
+          <Link to={`runs/${encodeURIComponent(child)}`}>To the run that it waits for</Link>
+        </p>
+      )}
+      <details>
+        <summary>The facts behind that</summary>
+        <Value of={details} name="The facts behind that" />
+      </details>
+    </>
+  )
+}
+
+const Facts = ({ run }: { readonly run: WireRun }) => {
+  const facts: ReadonlyArray<readonly [string, ComponentChildren]> = [
+    ["Created", <Time at={run.createdAt} />],
+    ["Started", <Time at={run.startedAt} />],
+    ...(run.endedAt === undefined ? [] : ([["Ended", <Time at={run.endedAt} />]] as const)),
+    ...(run.startedAt !== undefined && run.endedAt !== undefined
+      ? ([["Took", duration(Date.parse(run.endedAt) - Date.parse(run.startedAt))]] as const)
+      : []),
+    ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
+    ["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>],
+    ...(run.parentRunId === undefined
+      ? []
+      : ([
+          ["Invoked by", <Link to={`runs/${encodeURIComponent(run.parentRunId)}`}>{run.parentRunId}</Link>]
+        ] as const)),
+    ...(run.workerId === undefined ? [] : ([["Worker", run.workerId]] as const)),
+    ...(run.actorId === undefined ? [] : ([["Actor", run.actorId]] as const))
+  ]
+  return (
+    <dl class="facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  )
+}
+
+const StepDetails = ({ step }: { readonly step: WireStep }) => (
+  <section class="details" aria-label={`Step ${step.name}`}>
+    <h3>
+      {step.name} <Status of={step.status} />
+    </h3>
+    <dl class="facts">
+      {(
+        [
+          ["Kind", step.kind],
+          ["Attempt", String(step.attempt)],
+          ["Started", <Time at={step.startedAt} exactly />],
+          ["Ended", <Time at={step.endedAt} exactly />],
+          ...(step.dueAt === undefined ? [] : [["Due", <Time at={step.dueAt} exactly />] as const]),
+          ...(step.workerId === undefined ? [] : [["Worker", step.workerId] as const]),
+          ...(step.progress === undefined
+            ? []
+            : [
+                [
+                  "Progress",
+                  `${step.progress.fraction === undefined ? "" : `${Math.round(step.progress.fraction * 100)} % `}${step.progress.text ?? ""}`
+                ] as const
+              ])
+        ] as ReadonlyArray<readonly [string, ComponentChildren]>
+      ).map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+    {step.error !== undefined && <ErrorView of={step.error} />}
+    {step.status === "completed" && <Value of={step.output} name={`Value of ${step.name}`} />}
+    <div class="actions">
+      {(step.status === "completed" || step.status === "failed") && <PatchStep step={step} />}
+      <button type="button" onClick={() => setQuery({ step: undefined })}>
+        Close
+      </button>
+    </div>
+  </section>
+)
+
+const Values = ({ run }: { readonly run: WireRun }) => (
+  <div class="two">
+    <section aria-label="Input">
+      <h2>Input</h2>
+      <Value of={run.input} name="Input" />
+    </section>
+    <section aria-label="Output">
+      <h2>Output</h2>
+      <Value of={run.output} name="Output" />
+    </section>
+  </div>
+)
+
+const Logs = ({
+  everyMs,
+  id,
+  step
+}: {
+  readonly id: string
+  readonly everyMs: number | undefined
+  readonly step: string | undefined
+}) => {
+  const live = useLive(
+    `logs ${id}`,
+    (signal) => ask(runLogs, { variables: { id }, query: { limit: 500 }, signal }).then(({ lines }) => lines),
+    everyMs === undefined ? {} : { everyMs }
+  )
+  const lines = (live.value ?? []).filter((line) => step === undefined || line.step === step)
+  return (
+    <>
+      <h2>Logs{step === undefined ? "" : ` of step ${step}`}</h2>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {live.value !== undefined && lines.length === 0 && (
+        <Empty>
+          Its code has logged nothing{step === undefined ? "" : " in this step"}.{" "}
+          <code>logger.info("…")</code> in a handler shows here.
+        </Empty>
+      )}
+      {lines.length > 0 && (
+        <ol class="logs" tabIndex={0} aria-label="Lines">
+          {lines.map(({ at, data, level, message, number, step: of }) => (
+            <li key={number} class={level}>
+              <Time at={at} exactly /> <span class="level">{level}</span>{" "}
+              {of !== undefined && <span class="quiet">{of}</span>} {message}
+              {data !== undefined && (
+                <span class="quiet mono">
+                  {" "}
+                  {typeof data === "object" ? JSON.stringify(data).slice(0, 2000) : String(data)}
+                </span>
+              )}
+            </li>
+          ))}
+        </ol>
+      )}
+    </>
+  )
+}
+
+/** The event is asked for when somebody wants the test: whoever may not see it gets the run's input instead. */
+const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
+  const [test, setTest] = useState<string | undefined>(undefined)
+  const make = async (): Promise<void> => {
+    const event = await ask(getEvent, { body: { id: run.eventId } }).catch((cause: unknown) => {
+      if (cause instanceof CallError) return undefined
+      throw cause
+    })
+    setTest(testOf(run, steps, event))
+  }
+  return (
+    <>
+      <button type="button" class="small" onClick={() => void make()}>
+        As a test
+      </button>
+      {test !== undefined && (
+        <Dialog title="A test that does what it did" onClose={() => setTest(undefined)}>
+          <p class="quiet">
+            The recorded values stand in for the code of its steps. It needs the import of your function.
+          </p>
+          <Value of={test} name="The test" />
+          <div class="actions">
+            <button type="button" onClick={() => setTest(undefined)}>
+              Close
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </>
+  )
+}

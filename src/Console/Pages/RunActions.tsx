@@ -1,0 +1,142 @@
+/** What can be done to a run, as far as its status lets it. Whoever may not do it is told so by the engine. */
+import {
+  cancelRun,
+  pauseRun,
+  restPatchStep,
+  restResumeRun,
+  retryRun,
+  type WireRun,
+  type WireStep
+} from "../../Protocol/Runs.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { Action } from "../Parts/Elements.tsx"
+import { refreshAll } from "../Parts/Live.ts"
+
+const reason = (
+  <label>
+    Reason, which is kept with the run
+    <input name="reason" autoComplete="off" />
+  </label>
+)
+
+const reasonIn = (entered: FormData): { readonly reason?: string } => {
+  const text = String(entered.get("reason") ?? "").trim()
+  return text === "" ? {} : { reason: text }
+}
+
+/** Does it, and shows what has become of it. */
+const done = async (call: Promise<unknown>, text: string): Promise<string> => {
+  await call
+  refreshAll()
+  return text
+}
+
+export const RunActions = ({
+  run,
+  steps
+}: {
+  readonly run: WireRun
+  readonly steps: ReadonlyArray<WireStep>
+}) => {
+  const status = run.state ?? run.status
+  const hasEnded = run.endedAt !== undefined
+  const { id } = run
+  return (
+    <div class="actions" role="group" aria-label="Actions">
+      {!hasEnded && status !== "paused" && status !== "compensating" && (
+        <Action
+          label="Pause"
+          confirm="It stops before its next step, until somebody resumes it. A step that runs now is not interrupted."
+          fields={reason}
+          act={(entered) =>
+            done(ask(pauseRun, { body: { id, ...reasonIn(entered) } }), "It pauses before its next step.")
+          }
+        />
+      )}
+      {status === "paused" && (
+        <Action label="Resume" act={() => done(ask(restResumeRun, { body: { runId: id } }), "It goes on.")} />
+      )}
+      {(status === "failed" || status === "cancelled") && (
+        <Action
+          label="Retry"
+          confirm="It runs again. Steps that have finished keep their results, up to the one that you name."
+          fields={<FromStep steps={steps} />}
+          act={(entered) => {
+            const fromStep = String(entered.get("fromStep") ?? "")
+            return done(
+              ask(retryRun, { body: { id, ...(fromStep === "" ? {} : { fromStep }) } }),
+              "It is tried again."
+            )
+          }}
+        />
+      )}
+      {!hasEnded && (
+        <Action
+          label="Cancel"
+          isDangerous
+          confirm="It ends, and its compensations run. A run that was cancelled can be retried."
+          fields={reason}
+          act={(entered) => done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "It is cancelled.")}
+        />
+      )}
+    </div>
+  )
+}
+
+const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
+  <label>
+    From
+    <select name="fromStep">
+      <option value="">where it failed</option>
+      {steps
+        .filter(({ status }) => status === "completed" || status === "failed")
+        .map(({ id, name }) => (
+          <option key={id} value={id}>
+            {name}
+          </option>
+        ))}
+    </select>
+  </label>
+)
+
+/** Gives a step another result. What is entered has to be JSON. */
+export const PatchStep = ({ step }: { readonly step: WireStep }) => (
+  <Action
+    label="Patch its value"
+    confirm="The step gets this value in place of its own, as if its code had returned it. Resume or retry the run afterwards."
+    fields={
+      <>
+        <label>
+          Value, as JSON
+          <textarea name="output" spellcheck={false}>
+            {JSON.stringify(step.output ?? null, null, 2)}
+          </textarea>
+        </label>
+        <details>
+          <summary>The value that it has</summary>
+          <pre tabIndex={0}>{JSON.stringify(step.output ?? null, null, 2)}</pre>
+        </details>
+        {reason}
+      </>
+    }
+    act={(entered) => {
+      const output = readJson(String(entered.get("output") ?? ""))
+      return done(
+        ask(restPatchStep, { body: { stepId: step.id, output, ...reasonIn(entered) } }),
+        "The step has this value now."
+      )
+    }}
+  />
+)
+
+const readJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new CallError(
+      `This is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`,
+      400,
+      "NOT_JSON"
+    )
+  }
+}

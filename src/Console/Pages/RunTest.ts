@@ -1,0 +1,102 @@
+/** A test that does what a run did: the recorded values stand in for the code of its steps. */
+import type { LoggedEvent } from "../../Protocol/Events.ts"
+import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
+import { thrownBy } from "../../ToldError.ts"
+import { isRecord } from "../Parts/Calls.ts"
+import { toldError } from "../Parts/ErrorView.tsx"
+
+export const testOf = (
+  run: WireRun,
+  steps: ReadonlyArray<WireStep>,
+  event: LoggedEvent | undefined
+): string => {
+  const name = camelCase(run.functionId)
+  const byName = new Map<string, Array<WireStep>>()
+  for (const step of steps) {
+    if (step.status !== "completed" && step.status !== "failed") continue
+    const key = `${step.kind === "invokeAsync" ? "invoke" : step.kind} ${step.name}`
+    byName.set(key, [...(byName.get(key) ?? []), step])
+  }
+  const standIns = [...byName.values()].flatMap((same) => standIn(same))
+  const throws = steps.some(({ status }) => status === "failed")
+  const hasFailed = run.state === "failed"
+  const ending = hasFailed
+    ? [
+        `  assert.equal(run.status, "failed")`,
+        `  assert.match(String(run.error), /${escaped(messageOf(run.error))}/)`
+      ]
+    : [`  assert.equal(run.status, "completed")`, `  assert.deepEqual(run.output, ${code(run.output)})`]
+  return [
+    `import assert from "node:assert/strict"`,
+    `import { test } from "node:test"`,
+    ...(throws ? [`import { NonRetryableError } from "@ironflow/node"`] : []),
+    `import { createTestClient } from "@ironflow/node/test"`,
+    `// wherever the function "${run.functionId}" is`,
+    `import { ${name} } from "./functions.ts"`,
+    ``,
+    `test(${JSON.stringify(`${run.functionId} does what it did in ${run.id}`)}, async () => {`,
+    `  const t = createTestClient({ functions: [${name}] })`,
+    ...standIns.map((line) => `  ${line}`),
+    ``,
+    `  const run = await t.emit(${JSON.stringify(event?.name ?? "the.event")}, ${code(event?.data ?? run.input ?? {})})`,
+    ``,
+    ...ending,
+    `})`,
+    ``
+  ].join("\n")
+}
+
+/** The lines that answer steps of one name, one after the other. */
+const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
+  const [{ kind, name } = { kind: "", name: "" }] = same
+  const quoted = JSON.stringify(name)
+  switch (kind) {
+    case "run":
+    case "invoke":
+    case "invokeAsync": {
+      const mock = kind === "run" ? "mockStep" : "mockInvoke"
+      const results = same.map(resultOf)
+      if (new Set(results).size === 1) return [`t.${mock}(${quoted}, () => ${results[0]})`]
+      const list = camelCase(`results of ${name}`)
+      return [
+        `const ${list} = [${results.map((result) => `() => ${result}`).join(", ")}]`,
+        `t.${mock}(${quoted}, () => ${list}.shift()!())`
+      ]
+    }
+    case "waitForEvent":
+      return same.flatMap(({ output }) =>
+        isRecord(output) && typeof output["name"] === "string"
+          ? [`t.sendEvent(${JSON.stringify(output["name"])}, ${code(output["data"])})`]
+          : []
+      )
+    default:
+      // sleeps take no time, transactions collect, compensations run
+      return []
+  }
+}
+
+const resultOf = ({ error, output, status }: WireStep): string =>
+  status === "failed"
+    ? `{ throw new NonRetryableError(${JSON.stringify(messageOf(error))}) }`
+    : typeof output === "object" && output !== null && !Array.isArray(output)
+      ? `(${code(output)})`
+      : code(output)
+
+const messageOf = (error: unknown): string => {
+  const told = toldError(error)
+  return told === undefined ? "" : thrownBy(told).message
+}
+
+const code = (value: unknown): string =>
+  value === undefined ? "undefined" : JSON.stringify(value, null, 2).replaceAll("\n", "\n  ")
+
+const escaped = (text: string): string =>
+  text
+    .slice(0, 120)
+    .replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")
+    .replaceAll("\n", "\\n")
+
+const camelCase = (text: string): string => {
+  const name = text.replace(/[^A-Za-z\d]+(.)?/g, (_, letter: string = "") => letter.toUpperCase())
+  return /^[A-Za-z]/.test(name) ? name : `fn${name}`
+}

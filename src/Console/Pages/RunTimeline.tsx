@@ -1,0 +1,145 @@
+/** What a run did when, to scale: one line for each step, those that wait and those that run included. */
+import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
+import { Link, Status } from "../Parts/Elements.tsx"
+import { place, type Query } from "../Parts/Router.ts"
+import { duration, exact, now } from "../Parts/Time.tsx"
+
+interface Bar {
+  readonly from: number
+  readonly to: number
+  /** Until when it waits, where that is known and not yet over. */
+  readonly dueAt: number | undefined
+}
+
+const msOf = (time: string | undefined): number | undefined => {
+  const ms = time === undefined ? Number.NaN : Date.parse(time)
+  return Number.isNaN(ms) ? undefined : ms
+}
+
+/** The branches that a step is in, from its id, such as `both 1`. */
+const branchOf = ({ id, name }: WireStep, runId: string): string => {
+  const key = id.startsWith(`${runId}:`) ? id.slice(runId.length + 1) : id
+  const around = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
+  return around.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
+}
+
+/** The address of the page with this step open, or closed when it is the one. */
+const stepQuery = (id: string): Query => ({
+  ...Object.fromEntries([...place.value.query].map(([name, value]) => [name, value])),
+  step: place.value.query.get("step") === id ? undefined : id
+})
+
+export const RunTimeline = ({
+  audit,
+  run,
+  steps,
+  opened
+}: {
+  readonly run: WireRun
+  readonly steps: ReadonlyArray<WireStep>
+  readonly audit: ReadonlyArray<AuditEvent>
+  readonly opened: string | undefined
+}) => {
+  const begun = msOf(run.createdAt) ?? now.value
+  const started = msOf(run.startedAt)
+  const ended = msOf(run.endedAt)
+  const bars = steps.map((step): Bar => {
+    const from = msOf(step.startedAt) ?? msOf(step.endedAt) ?? ended ?? now.value
+    const to = msOf(step.endedAt) ?? ended ?? now.value
+    const due = ended === undefined && step.status === "waiting" ? msOf(step.dueAt) : undefined
+    return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
+  })
+  // clocks of workers are their own: what began before the run was made is shown from its beginning
+  const end = Math.max(begun + 1, ended ?? now.value, ...bars.map(({ to }) => to))
+  const at = (ms: number): string =>
+    `${(Math.min(1, Math.max(0, (ms - begun) / (end - begun))) * 100).toFixed(3)}%`
+  const width = (from: number, to: number): string =>
+    `${((Math.max(0, to - Math.max(from, begun)) / (end - begun)) * 100).toFixed(3)}%`
+  const retries = audit.filter(({ type }) => type === "step.retrying")
+  return (
+    <div class="timeline" role="table" aria-label="Timeline">
+      <div class="line head" role="row">
+        <span role="columnheader">Step</span>
+        <span role="columnheader" class="track">
+          <span class="ticks" aria-hidden="true">
+            {[0, 0.25, 0.5, 0.75].map((part) => (
+              <span key={part} style={{ left: `${part * 100}%` }}>
+                {part === 0 ? "0" : duration((end - begun) * part)}
+              </span>
+            ))}
+          </span>
+          <span class="unseen">When</span>
+        </span>
+        <span role="columnheader" class="number">
+          Took
+        </span>
+      </div>
+      <div class="line" role="row">
+        <span role="cell" class="quiet">
+          waits for a worker
+        </span>
+        <span role="cell" class="track" title={`Created ${exact(begun)}`}>
+          <span class="bar queue" style={{ left: at(begun), width: width(begun, started ?? end) }} />
+        </span>
+        <span role="cell" class="number">
+          {duration((started ?? end) - begun)}
+        </span>
+      </div>
+      {steps.map((step, i) => {
+        const bar = bars[i]!
+        const branch = branchOf(step, run.id)
+        const told = `${step.name}: ${step.kind}, ${step.status}, from ${exact(bar.from)}`
+        return (
+          <div class={`line ${step.id === opened ? "open" : ""}`} role="row" key={step.id}>
+            <span role="cell" class="name">
+              <Link
+                to={`runs/${encodeURIComponent(run.id)}`}
+                query={stepQuery(step.id)}
+                title={`${step.kind} ${step.id}`}
+              >
+                <Status of={step.status}>
+                  {branch !== "" && <span class="quiet">{branch} /</span>}
+                  <span class="step-name">{step.name}</span>
+                </Status>
+              </Link>
+              {step.kind !== "run" && <span class="kind">{step.kind}</span>}
+              {step.attempt > 1 && <span class="kind">attempt {step.attempt}</span>}
+            </span>
+            <span role="cell" class="track" title={told}>
+              <span
+                class={`bar ${lookOf(step)}`}
+                style={{ left: at(bar.from), width: width(bar.from, bar.to) }}
+              />
+              {retries
+                .filter(({ stepName }) => stepName === step.name)
+                .map((retry) => (
+                  <span
+                    key={retry.at}
+                    class="mark"
+                    style={{ left: at(Date.parse(retry.at)) }}
+                    title={`an attempt failed ${exact(Date.parse(retry.at))}`}
+                  />
+                ))}
+              <span class="unseen">{told}</span>
+            </span>
+            <span role="cell" class="number">
+              {duration(bar.to - bar.from)}
+              {bar.dueAt !== undefined && <span class="quiet"> of {duration(bar.dueAt - bar.from)}</span>}
+            </span>
+          </div>
+        )
+      })}
+    </div>
+  )
+}
+
+const lookOf = ({ kind, status }: WireStep): string =>
+  status === "failed"
+    ? "bad"
+    : kind === "compensate"
+      ? "back"
+      : kind === "sleep" || kind === "waitForEvent"
+        ? "idle"
+        : status === "completed"
+          ? "done"
+          : "busy"

@@ -1,0 +1,61 @@
+/** An error as it was thrown: what it says, where in the user's own code, and what it came from. */
+import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
+import { isRecord } from "./Calls.ts"
+
+/** Causes that are shown. */
+const MOST_CAUSES = 5
+
+/** The error of an answer; `undefined` when it is none. */
+export const toldError = (error: unknown): ToldError | undefined =>
+  isRecord(error) && typeof error["message"] === "string"
+    ? // what else it has is of the types that the engine writes
+      (error as unknown as ToldError)
+    : typeof error === "string"
+      ? { message: error }
+      : undefined
+
+/** Lines of one's own code that are shown of one error, as the command does. */
+const MOST_LINES = 4
+
+/** Whether the line of a stack names a place in the user's own code. */
+const isOwn = (line: string): boolean =>
+  /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
+
+/** An error, with its stack behind a button. */
+export const ErrorView = ({ of }: { readonly of: unknown }) => {
+  const error = toldError(of)
+  if (error === undefined) return null
+  const chain: Array<ToldError> = []
+  for (let one: ToldError | undefined = error; one !== undefined && chain.length < MOST_CAUSES;) {
+    chain.push(one)
+    one = thrownBy(one).cause
+  }
+  return (
+    <div class="failure">
+      {chain.map((one, i) => (
+        <ErrorLines key={i} error={one} isCause={i > 0} />
+      ))}
+    </div>
+  )
+}
+
+const ErrorLines = ({ error, isCause }: { readonly error: ToldError; readonly isCause: boolean }) => {
+  const { code, stack = "" } = thrownBy(error)
+  const own = stack.split("\n").filter(isOwn).slice(0, MOST_LINES)
+  return (
+    <div>
+      <p>
+        {isCause ? <span class="quiet">caused by </span> : null}
+        <strong>{tell(error)}</strong>
+        {code !== undefined && stepOf(error) === undefined && <span class="quiet"> {code}</span>}
+      </p>
+      {own.length > 0 && <pre>{own.map((line) => line.trim()).join("\n")}</pre>}
+      {stack !== "" && (
+        <details>
+          <summary>Whole stack</summary>
+          <pre tabIndex={0}>{stack}</pre>
+        </details>
+      )}
+    </div>
+  )
+}

@@ -1,0 +1,33 @@
+/** The figures of the engine, which it gives in the text format of Prometheus. */
+import { descriptions } from "../../Protocol/Server.ts"
+import { send } from "./Calls.ts"
+
+export interface Sample {
+  readonly name: string
+  readonly labels: { readonly [name: string]: string }
+  readonly value: number
+}
+
+/** Asks for all of them. Fails with a `CallError`. */
+export const readMetrics = async (signal?: AbortSignal): Promise<ReadonlyArray<Sample>> =>
+  samplesIn(await send(descriptions.metrics, signal === undefined ? {} : { signal }))
+
+const samplesIn = (text: string): ReadonlyArray<Sample> =>
+  text.split("\n").flatMap((line) => {
+    const [, name, inside = "", value] = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
+    if (name === undefined) return []
+    const labels = [...inside.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = "", said = ""]) => [
+      label,
+      said.replace(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter))
+    ])
+    return [{ name, labels: Object.fromEntries(labels), value: Number(value) }]
+  })
+
+/** The sum of a figure, over the samples whose labels are these. */
+export const sumOf = (samples: ReadonlyArray<Sample>, name: string, labels: Sample["labels"] = {}): number =>
+  samples
+    .filter(
+      (one) =>
+        one.name === name && Object.entries(labels).every(([label, value]) => one.labels[label] === value)
+    )
+    .reduce((sum, { value }) => sum + value, 0)

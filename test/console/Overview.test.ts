@@ -1,0 +1,59 @@
+/** The first page, in a browser. */
+import { assert, describe, it } from "vitest"
+import { useConsole } from "./Browser.ts"
+import { openShop } from "./Shop.ts"
+
+const kit = useConsole()
+
+describe("the overview", () => {
+  it("shows what was done, what needs attention, and who works", async () => {
+    await using shop = await openShop(await kit.serve())
+    for (const orderId of ["o-1", "o-2", "o-3"]) await shop.order({ orderId })
+    await shop.order({ orderId: "o-4", customerId: "c-7", fails: true })
+    const waiting = await shop.order({ orderId: "o-5", waits: true })
+    await shop.client.pauseRun(waiting)
+    const look = await kit.look(shop.url)
+
+    await look.open("")
+    await look.sees("1 failed no van for c-7 <script>alert(1)</script>")
+    await look.sees("1 paused")
+    await look.sees(/worker-\S+/)
+    await look.sees(/Completed\s+\d/)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("overview-light")
+
+    await look.press("Last day")
+    await look.sees(/in 10 minutes/)
+    assert.include(look.page.url(), "span=day")
+    await look.press("ship-order")
+    await look.sees("1 of 1")
+    assert.include(look.page.url(), "status=failed")
+  })
+
+  it.each([
+    ["dark", 1280],
+    ["light", 400]
+  ] as const)("fits, %s and %i pixels wide", async (scheme, width) => {
+    await using shop = await openShop(await kit.serve())
+    await shop.order({ orderId: "o-1" })
+    const look = await kit.look(shop.url, { scheme, width })
+
+    await look.open("")
+    await look.sees("Nothing: no run failed")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    assert.strictEqual(
+      await look.page.evaluate("document.documentElement.scrollWidth <= innerWidth"),
+      true,
+      "nothing sticks out to the side"
+    )
+    await look.picture(`overview-${scheme}-${width}`)
+  })
+
+  it("says how work is done where nobody does any", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+
+    await look.open("")
+    await look.sees("npx ironflow worker")
+  })
+})

@@ -1,0 +1,129 @@
+/** The page of one run: why it does not move, what it did, and what can be done to it. */
+import { execFileSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import path from "node:path"
+import process from "node:process"
+import { assert, describe, it } from "vitest"
+import { useConsole } from "./Browser.ts"
+import { openShop, ship } from "./Shop.ts"
+
+const kit = useConsole()
+
+describe("the page of a run", () => {
+  it("shows what it did when, and with which values", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", customerId: "c-7" })
+    const look = await kit.look(shop.url)
+
+    await look.open(`runs/${id}`)
+    await look.sees("It completed at")
+    for (const step of ["charge", "prepare 2 /", "pack", "cool off", "print-label"]) await look.sees(step)
+    await look.sees("attempt 2")
+    await look.sees('"receipt": "r-o-1"')
+    await look.sees("begun")
+    await look.sees("step.retrying")
+    await look.press("charge")
+    await look.sees("Patch its value")
+
+    assert.include(look.page.url(), "step=")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("run-light")
+  })
+
+  it("shows an error with the lines of one's own code, and what it says as a text", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", customerId: "c-7", fails: true })
+    const look = await kit.look(shop.url, { scheme: "dark" })
+
+    await look.open(`runs/${id}`)
+    await look.sees("TypeError: no van for c-7 <script>alert(1)</script>")
+    await look.sees(/Shop\.ts:\d+/)
+    await look.sees("Retry")
+
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("run-failed-dark")
+  })
+
+  it("says why it does not move, and is paused, resumed and cancelled by hand", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", waits: true })
+    const look = await kit.look(shop.url, { width: 400 })
+
+    await look.open(`runs/${id}`)
+    await look.sees(/waits for event "?order\.approved/)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("run-waiting-narrow")
+
+    await look.press("Pause")
+    await look.sees("until somebody resumes it")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.submit("Pause", { reason: "stock-taking" })
+    await look.sees("stock-taking")
+    await look.press("Resume")
+    await look.sees("It goes on.")
+    await look.press("Cancel")
+    await look.submit("Cancel", { reason: "customer <b>left</b>" })
+    await look.sees("customer <b>left</b>")
+    await look.sees("cancelled")
+    assert.strictEqual((await shop.client.getRun(id)).status, "cancelled")
+  })
+
+  it("is tried again, with another value of a step", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", fails: true })
+    const look = await kit.look(shop.url)
+    const broken = (await shop.client.getRunSteps(id)).find(({ name }) => name === "hand over")
+
+    await look.open(`runs/${id}?step=${encodeURIComponent(broken?.id ?? "")}`)
+    await look.press("Patch its value")
+    await look.submit("Patch its value", { output: "{ not JSON" })
+    await look.sees("This is not JSON")
+    await look.submit("Patch its value", { output: '"by bike"', reason: "no van" })
+    await look.sees("The step has this value now")
+    await look.press("Retry")
+    await look.submit("Retry", {})
+    await look.sees("It completed at")
+
+    assert.strictEqual((await shop.client.getRun(id)).status, "completed")
+  })
+
+  it("gives a test that does what it did", async () => {
+    await using shop = await openShop(await kit.serve())
+    const folder = mkdtempSync(path.join(import.meta.dirname, "copied-"))
+    try {
+      for (const fails of [false, true]) {
+        const id = await shop.order({ orderId: "o-1", customerId: "c-7", fails })
+        const look = await kit.look(shop.url)
+        await look.open(`runs/${id}`)
+        await look.press("As a test")
+        await look.sees("The recorded values stand in")
+        assert.deepStrictEqual(await look.accessibility(), [])
+        const copied = String(await look.page.evaluate('document.querySelector("dialog pre").textContent'))
+        assert.include(copied, ship.config.id)
+        writeFileSync(
+          path.join(folder, "copied.ts"),
+          copied.replace("./functions.ts", "../Shop.ts").replace("{ shipOrder }", "{ ship as shipOrder }")
+        )
+
+        const said = execFileSync(
+          process.execPath,
+          ["--conditions=@ironflow/source", "--test", path.join(folder, "copied.ts")],
+          { encoding: "utf8", cwd: folder, env: { ...process.env, NODE_TEST_CONTEXT: undefined } }
+        )
+        assert.match(said, /pass 1\b/)
+      }
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
+
+  it("says that there is no such run", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+
+    await look.open("runs/run_nobody")
+    await look.sees("It is not there.")
+    await look.open("no/such/page")
+    await look.sees("There is no such page")
+  })
+})
