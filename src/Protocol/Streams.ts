@@ -318,6 +318,11 @@ export const getStreamInfo = operation("EntityStreamService/GetStreamInfo", {
   repeats: true,
   missing: StreamNotFoundError
 })
+export const getEntityHistory = operation("EntityStreamService/GetEntityHistory", {
+  answer: EntityHistory,
+  repeats: true,
+  missing: StreamNotFoundError
+})
 export const restStreams = operation("GET /api/v1/streams", { answer: Summaries })
 export const createSnapshot = operation("EntityStreamService/CreateSnapshot", {
   answer: SnapshotId,
@@ -349,12 +354,7 @@ export const rows = {
   /** How far a stream is. */
   getStreamInfo: row(getStreamInfo, reads, { body: OneStream }),
   /** The events of a stream with the runs that they have started. `nextCursor` is the `fromVersion` of the next page. */
-  getEntityHistory: row("EntityStreamService/GetEntityHistory", reads, {
-    body: ReadStream,
-    answer: EntityHistory,
-    repeats: true,
-    missing: StreamNotFoundError
-  }),
+  getEntityHistory: row(getEntityHistory, reads, { body: ReadStream }),
   /** The streams, by entity id. */
   listStreams: row("EntityStreamService/ListStreams", each("stream:read", "stream"), {
     body: ListStreams,

@@ -58,8 +58,7 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
     title: "Worker",
     width: "minmax(6rem, 1fr)",
     isExtra: true,
-    cell: ({ owner }) =>
-      owner === undefined ? <span class="quiet">none</span> : <Cut>{owner}</Cut>
+    cell: ({ owner }) => (owner === undefined ? <span class="quiet">none</span> : <Cut>{owner}</Cut>)
   }
 ]
 
@@ -147,8 +146,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
         <section>
           <h2>What went wrong last</h2>
           <p>
-            At position {count(it.lastError.position)}, <Time at={it.lastError.at} />:{" "}
-            {it.lastError.message}
+            At position {count(it.lastError.position)}, <Time at={it.lastError.at} />: {it.lastError.message}
           </p>
           {it.lastError.stack !== undefined && (
             <Value of={it.lastError.stack} name="Stack of the last error" />
@@ -255,7 +253,8 @@ const State = ({ name, partition }: { readonly name: string; readonly partition?
           <>
             <Value of={value.state.state} name="State" />
             <p class="quiet">
-              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with everything up to position {count(value.state.lastEventSeq)}.
+              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with
+              everything up to position {count(value.state.lastEventSeq)}.
             </p>
           </>
         ))}

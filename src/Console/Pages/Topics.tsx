@@ -36,7 +36,12 @@ const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
     width: "6rem",
     cell: ({ consumerCount }) => <span class="number">{count(consumerCount)}</span>
   },
-  { title: "Oldest", width: "7rem", isExtra: true, cell: ({ firstMessageAt }) => <Time at={firstMessageAt} /> },
+  {
+    title: "Oldest",
+    width: "7rem",
+    isExtra: true,
+    cell: ({ firstMessageAt }) => <Time at={firstMessageAt} />
+  },
   { title: "Newest", width: "7rem", isExtra: true, cell: ({ lastMessageAt }) => <Time at={lastMessageAt} /> }
 ]
 
@@ -253,7 +258,8 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
               {
                 title: "Keeps up",
                 width: "",
-                cell: ({ isSlow }) => (isSlow ? <Status of="waiting">no</Status> : <Status of="ok">yes</Status>)
+                cell: ({ isSlow }) =>
+                  isSlow ? <Status of="waiting">no</Status> : <Status of="ok">yes</Status>
               },
               { title: "Joined", width: "", isExtra: true, cell: ({ joinedAt }) => <Time at={joinedAt} /> }
             ]}

@@ -1,5 +1,12 @@
 /** What is entered into the dialogs of actions. */
+import type { ComponentChildren } from "preact"
+import { useRef } from "preact/hooks"
 import { CallError } from "./Calls.ts"
+
+/** Stays what it was at first, however the page goes on around it: somebody changes what he has seen. */
+export const Still = ({ children }: { readonly children: ComponentChildren }) => (
+  <>{useRef(children).current}</>
+)
 
 /** A field with its name. */
 export const Field = ({
