@@ -7,10 +7,14 @@ type Kit = ReturnType<typeof useConsole>
 const OPERATOR = `ifkey_${"a".repeat(64)}`
 
 /** An engine whose calls need a key, with a page at which somebody has signed in with one that has these roles. */
-export const visitor = async (kit: Kit, roles: NonNullable<CreateAPIKeyInput["role_ids"]>) => {
+export const visitor = async (
+  kit: Kit,
+  roles: NonNullable<CreateAPIKeyInput["role_ids"]>,
+  environment = "default"
+) => {
   const server = await kit.serve({ bootstrapKey: OPERATOR })
   const client = createClient({ serverUrl: server.url, apiKey: OPERATOR })
-  const { secret } = await client.apiKeys.create({ name: "visitor", role_ids: roles })
+  const { secret } = await client.apiKeys.create({ name: "visitor", envId: environment, role_ids: roles })
   const look = await kit.look(server.url)
   await look.open("runs")
   await look.enter("API key", secret)
