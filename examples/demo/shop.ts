@@ -46,7 +46,7 @@ const processOrder = createFunction(
     }
     await step.sleep("until the van comes", "3s")
     return step.run("ship", async () => {
-      if (customerId === "c-3" && isEvery(2, orderId)) {
+      if (customerId === "c-3" && isEvery(9, orderId)) {
         throw new NonRetryableError(`no van goes to ${customerId}`)
       }
       return { parcel, paid }

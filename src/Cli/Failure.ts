@@ -80,6 +80,7 @@ const inFlags = (message: string): string =>
     .replace("set `insecure: true`", "add --insecure")
     .replace("`corsOrigins`", "--cors-origin")
     .replace("`allowedHosts`", "--allowed-host")
+    .replace("The `base` of the console", "--console-base")
     .replace("`leaseTerm`", "--lease-term")
     .replace("`maxConcurrentJobs`", "--concurrency")
 

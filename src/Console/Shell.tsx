@@ -1,10 +1,11 @@
 /** What is around every page: where one can go, in which environment, and whether the engine answers. */
-import { useEffect, useState } from "preact/hooks"
-import { isConnected, isSignedOut } from "./Parts/Calls.ts"
+import { useEffect, useErrorBoundary, useState } from "preact/hooks"
+import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
 import { keep, kept } from "./Parts/Kept.ts"
 import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
-import { findPage, type Page, pages } from "./Pages.ts"
-import { Dialog, Link, Sayings } from "./Parts/Elements.tsx"
+import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
+import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
+import { readMetrics } from "./Parts/Metrics.ts"
 import { environment, go, hrefOf, place } from "./Parts/Router.ts"
 import { session, signOut } from "./Parts/Session.ts"
 import { SignIn } from "./SignIn.tsx"
@@ -68,16 +69,24 @@ export const Shell = () => {
       <div class="frame">
         <Navigation current={found?.page} />
         <main id="main" tabIndex={-1}>
-          {found === undefined ? (
-            <NotFound />
-          ) : (
-            <found.page.component key={place.value.path} variables={found.variables} />
-          )}
+          {found === undefined ? <NotFound /> : <Shown key={place.value.path} found={found} />}
         </main>
       </div>
       <Sayings />
       {isHelpShown.value && <Keys />}
     </>
+  )
+}
+
+/** The page itself. One that fails because of a bug takes nothing else with it. */
+const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
+  const [error, forget] = useErrorBoundary((cause) => reportError(cause))
+  if (error === undefined) return <page.component variables={variables} />
+  return (
+    <Failure
+      error={new CallError(`This page has failed because of a bug: ${String(error)}`, 500, "BUG")}
+      again={forget}
+    />
   )
 }
 
@@ -107,15 +116,22 @@ const Navigation = ({ current }: { readonly current: Page | undefined }) => {
   )
 }
 
-/** Environments come to be when something is in them: those that were looked at in this browser are remembered. */
+/** Environments come to be when something is in them: those that have figures, and those that were looked at in this browser. */
 const Environments = () => {
   const bound = session.value?.key?.environment
   const current = environment.value
   const [isOther, setOther] = useState(false)
   const known = (kept("environments") ?? "").split(" ").filter((name) => name !== "")
-  const names = [...new Set(["default", ...known, current])]
+  const [found, setFound] = useState<ReadonlyArray<string>>([])
+  const names = [...new Set(["default", ...found, ...known, current])]
   useEffect(() => {
     if (!known.includes(current)) keep("environments", [...known, current].slice(-20).join(" "))
+    // whoever may not see figures has those that they know of
+    void readMetrics().then(
+      (samples) =>
+        setFound([...new Set(samples.flatMap(({ labels }) => labels["environment"] ?? []))].sort()),
+      () => undefined
+    )
   }, [current])
   if (bound !== undefined) return <span class="environment">{bound}</span>
   const show = (name: string): void => {

@@ -52,8 +52,6 @@ interface Kit {
   readonly browser: () => Browser
   /** A page in a browser of its own, as of somebody who has never been there. */
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
-  /** Another page in the same browser. */
-  readonly beside: (look: Look, url: string) => Promise<Look>
 }
 
 /** Builds the console and starts the browser, for the tests of a file. Afterwards no page may have complained. */
@@ -105,8 +103,7 @@ export const useConsole = (): Kit => {
       const context = await browser.createBrowserContext()
       contexts.push(context)
       return lookIn(context, url, options)
-    },
-    beside: ({ page }, url) => lookIn(page.browserContext(), url, {})
+    }
   }
 }
 

@@ -201,7 +201,7 @@ describe("the pages of what is kept", () => {
       "configurations/a"
     ]) {
       await it.look.open(page)
-      await it.look.sees("You may not see this.")
+      await it.look.sees("You may not do this.")
     }
     await it.look.open("configurations")
     await it.look.press("Set a configuration")

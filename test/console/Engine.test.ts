@@ -178,7 +178,7 @@ describe("the pages of the engine", () => {
     await using it = await visitor(kit, [])
     for (const page of ["push", "secrets", "access", "system"]) {
       await it.look.open(page)
-      await it.look.sees("You may not see this.")
+      await it.look.sees("You may not do this.")
     }
     await it.look.open("secrets")
     await it.look.press("Set a secret")

@@ -112,9 +112,9 @@ describe("the page of events", () => {
     const { eventId } = await it.client.emit("order.placed", { orderId: "o-1" })
 
     await it.look.open("events")
-    await it.look.sees("You may not see this.")
+    await it.look.sees("You may not do this.")
     await it.look.open(`events/${eventId}`)
-    await it.look.sees("You may not see this.")
+    await it.look.sees("You may not do this.")
     await it.look.open("events")
     await it.look.press("Emit an event")
     await it.look.fill("Name", "order.placed")

@@ -111,7 +111,7 @@ describe("the pages of functions", () => {
 
     for (const page of ["functions", "functions/ship-order", "schedules", "workers"]) {
       await it.look.open(page)
-      await it.look.sees("You may not see this.")
+      await it.look.sees("You may not do this.")
     }
   })
 })

@@ -132,8 +132,8 @@ describe("the pages of projections", () => {
   it("refuses a key that may not", async () => {
     await using it = await visitor(kit, [])
     await it.look.open("projections")
-    await it.look.sees("You may not see this.")
+    await it.look.sees("You may not do this.")
     await it.look.open("projections/order-totals")
-    await it.look.sees("You may not see this.")
+    await it.look.sees("You may not do this.")
   })
 })

@@ -50,9 +50,10 @@ export interface Shop extends AsyncDisposable {
 }
 
 /** A worker and a client at the engine. */
-export const openShop = async (server: Ironflow): Promise<Shop> => {
-  const client = createClient({ serverUrl: server.url })
-  const worker = createWorker({ serverUrl: server.url, functions: [print, ship], logger: false })
+export const openShop = async (server: Ironflow, apiKey?: string): Promise<Shop> => {
+  const config = { serverUrl: server.url, ...(apiKey === undefined ? {} : { apiKey }) }
+  const client = createClient(config)
+  const worker = createWorker({ ...config, functions: [print, ship], logger: false })
   const stopped = worker.start()
   await worker.ready()
   return {

@@ -50,9 +50,7 @@ export const Overview = () => {
           ))}
         </div>
       </div>
-      {figures.error !== undefined && figures.error.status !== 0 && (
-        <Failure error={figures.error} again={figures.refresh} />
-      )}
+      {figures.error !== undefined && <Failure error={figures.error} again={figures.refresh} />}
       {figures.value === undefined ? (
         figures.error === undefined && <Loading />
       ) : (
@@ -291,9 +289,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
   return (
     <section aria-label="What needs attention">
       <h2>Needs attention</h2>
-      {live.error !== undefined && live.error.status !== 0 && (
-        <Failure error={live.error} again={live.refresh} />
-      )}
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {live.value === undefined && live.error === undefined && <Loading />}
       {nothing && (
         <Empty>
@@ -355,9 +351,7 @@ const Workers = () => {
   return (
     <section aria-label="Workers">
       <h2>Workers</h2>
-      {live.error !== undefined && live.error.status !== 0 && (
-        <Failure error={live.error} again={live.refresh} />
-      )}
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {live.value !== undefined && <WorkerList workers={live.value.workers} />}
     </section>
   )

@@ -69,9 +69,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
           {id} <Copy text={id} />
         </span>
       </div>
-      {live.error !== undefined && live.error.status !== 0 && (
-        <Failure error={live.error} again={live.refresh} />
-      )}
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       <p class="why">{why.message}</p>
       <WhyDetails details={why.details} />
       {run.error !== undefined && <ErrorView of={run.error} />}

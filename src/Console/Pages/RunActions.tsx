@@ -1,4 +1,5 @@
 /** What can be done to a run, as far as its status lets it. Whoever may not do it is told so by the engine. */
+import { useState } from "preact/hooks"
 import {
   cancelRun,
   pauseRun,
@@ -9,6 +10,7 @@ import {
   type WireStep
 } from "../../Protocol/Runs.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
+import { Diff } from "../Parts/Diff.tsx"
 import { Action } from "../Parts/Elements.tsx"
 import { refreshAll } from "../Parts/Live.ts"
 
@@ -106,16 +108,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
     confirm="The step gets this value in place of its own, as if its code had returned it. Resume or retry the run afterwards."
     fields={
       <>
-        <label>
-          Value, as JSON
-          <textarea name="output" spellcheck={false}>
-            {JSON.stringify(step.output ?? null, null, 2)}
-          </textarea>
-        </label>
-        <details>
-          <summary>The value that it has</summary>
-          <pre tabIndex={0}>{JSON.stringify(step.output ?? null, null, 2)}</pre>
-        </details>
+        <NewValue before={JSON.stringify(step.output ?? null, null, 2)} />
         {reason}
       </>
     }
@@ -128,6 +121,25 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
     }}
   />
 )
+
+/** A value to be changed, and beneath it what is. */
+const NewValue = ({ before }: { readonly before: string }) => {
+  const [after, setAfter] = useState(before)
+  return (
+    <>
+      <label>
+        Value, as JSON
+        <textarea
+          name="output"
+          spellcheck={false}
+          value={after}
+          onInput={(event) => setAfter(event.currentTarget.value)}
+        />
+      </label>
+      <Diff before={before} after={after} />
+    </>
+  )
+}
 
 const readJson = (text: string): unknown => {
   try {

@@ -23,7 +23,9 @@ interface Row {
   readonly endedAt: string | undefined
 }
 
-const PAGE = 100
+const PAGE = 50
+/** Runs that are read at once further down, where one comes by scrolling. */
+const MORE = 500
 /** Rows that a list has at most; what is older is found by filters. */
 const MOST = 100_000
 
@@ -283,7 +285,11 @@ const useRunList = (key: string, filters: ListRuns) => {
 
 const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: AbortSignal) => {
   const page = await ask(listRuns, {
-    body: { ...filters, limit: PAGE, ...(cursor === undefined ? {} : { cursor }) },
+    body: {
+      ...filters,
+      limit: cursor === undefined ? PAGE : MORE,
+      ...(cursor === undefined ? {} : { cursor })
+    },
     ...(signal === undefined ? {} : { signal })
   })
   return {

@@ -75,24 +75,36 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
   )
 }
 
-/** A call that has failed, and what to do. `again` tries once more. */
-export const Failure = ({ error, again }: { readonly error: CallError; readonly again?: () => void }) => (
-  <div class="failure" role="alert">
-    <p>
-      <strong>{titleOf(error)}</strong> {error.message}
-    </p>
-    {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
-    {again !== undefined && error.status !== 403 && error.status !== 404 && (
-      <button type="button" onClick={again}>
-        Try again
-      </button>
-    )}
-  </div>
-)
+/** The code of an error of calls that nobody has answered: what is above every page says so. */
+const NO_ANSWER = "NO_ANSWER"
+
+/** A call that has failed, and what to do. `again` tries once more. In a dialog what is above the page is not seen. */
+export const Failure = ({
+  again,
+  error,
+  isInDialog = false
+}: {
+  readonly error: CallError
+  readonly again?: () => void
+  readonly isInDialog?: boolean
+}) =>
+  error.code === NO_ANSWER && !isInDialog ? null : (
+    <div class="failure" role="alert">
+      <p>
+        <strong>{titleOf(error)}</strong> {error.message}
+      </p>
+      {error.code !== "" && error.status !== 0 && <p class="quiet">{error.code}</p>}
+      {again !== undefined && error.status !== 403 && error.status !== 404 && (
+        <button type="button" onClick={again}>
+          Try again
+        </button>
+      )}
+    </div>
+  )
 
 const titleOf = ({ status }: CallError): string => {
   if (status === 0) return "No answer."
-  if (status === 403) return "You may not see this."
+  if (status === 403) return "You may not do this."
   if (status === 404) return "It is not there."
   if (status === 400) return "That cannot be asked."
   if (status === 409 || status === 412) return "Not now."
@@ -314,7 +326,7 @@ export const Action = ({
           >
             <p>{confirm}</p>
             {fields}
-            {error !== undefined && <Failure error={error} />}
+            {error !== undefined && <Failure error={error} isInDialog />}
             <div class="actions">
               <button type="submit" class={isDangerous ? "danger primary" : "primary"} disabled={isBusy}>
                 {label}

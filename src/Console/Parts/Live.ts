@@ -1,6 +1,6 @@
 /**
  * What is shown stays what is: each thing that a page shows is asked for again once a second, all of them in one turn, as long as the
- * page is seen. What takes the engine long is asked for less often, and a page in a tab behind asks for nothing.
+ * page is seen. What takes the engine long, or does not change, is asked for less often, and a page in a tab behind asks for nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError, isSignedOut } from "./Calls.ts"
@@ -16,6 +16,8 @@ export interface Live<A> {
 }
 
 const TICK_MS = 1000
+/** Where nothing has changed for so many times, it is asked half as often until something does. */
+const QUIET = 5
 /** After a call that took so long nothing is asked for until so many times that is over. */
 const REST = 4
 
@@ -62,6 +64,7 @@ export const useLive = <A>(
     let notBefore = 0
     let hasAnswer = false
     let lastText = ""
+    let unchanged = 0
     const look = async (force: boolean): Promise<void> => {
       if (isAsking) {
         again ||= force
@@ -77,6 +80,7 @@ export const useLive = <A>(
         const text = JSON.stringify(value) ?? ""
         if (text !== lastText) setState({ key: whole, text, value })
         else setState((before) => (before.error === undefined ? before : { key: whole, text, value }))
+        unchanged = text === lastText ? unchanged + 1 : 0
         lastText = text
       } catch (cause) {
         if (abort.signal.aborted) return
@@ -87,7 +91,8 @@ export const useLive = <A>(
         isAsking = false
         const now = performance.now()
         // the clock ticks as often, and not to the millisecond
-        notBefore = now + Math.max((now - begun) * REST, everyMs - TICK_MS / 2 - (now - begun))
+        const next = unchanged < QUIET ? everyMs : everyMs * 2
+        notBefore = now + Math.max((now - begun) * REST, next - TICK_MS / 2 - (now - begun))
         if (again && !abort.signal.aborted) {
           again = false
           void look(true)

@@ -1,0 +1,69 @@
+/** What `serve` and `dev` say of the console, and the flags about it. */
+import { afterAll, assert, describe, it } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const terminal = new Terminal({
+  "functions.ts": `
+import { createFunction } from "@ironflow/node"
+export const ship = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async () => "shipped")
+`
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+const look = (port: number, path: string): Promise<Response> =>
+  fetch(`http://127.0.0.1:${port}${path}`, { headers: { accept: "text/html" }, redirect: "manual" })
+
+describe("the console", () => {
+  it("is served, and its address is printed", async () => {
+    const port = await freePort()
+    const server = terminal.start(["serve", "--port", String(port), "--data", "served.db"])
+
+    await server.until(`Its console: http://127.0.0.1:${port}/console/`)
+
+    assert.strictEqual((await look(port, "/")).headers.get("location"), "/console/")
+    server.signal("SIGTERM")
+    await server.ended
+  })
+
+  it("is printed by dev, too", async () => {
+    const port = await freePort()
+    const dev = terminal.start(["dev", "functions.ts", "--port", String(port)])
+
+    await dev.until(`Its console: http://127.0.0.1:${port}/console/`)
+
+    dev.signal("SIGTERM")
+    await dev.ended
+  })
+
+  it("is where a proxy has it", async () => {
+    const port = await freePort()
+    const flags = ["--port", String(port), "--data", "proxied.db", "--console-base", "/ironflow"]
+    const server = terminal.start(["serve", ...flags])
+
+    await server.until("Its console")
+
+    assert.strictEqual((await look(port, "/")).headers.get("location"), "/ironflow/console/")
+    server.signal("SIGTERM")
+    await server.ended
+  })
+
+  it("is left out", async () => {
+    const port = await freePort()
+    const flags = ["--port", String(port), "--data", "without.db", "--no-console", "--json"]
+    const server = terminal.start(["serve", ...flags])
+
+    await server.until("keysRequired")
+
+    assert.notInclude(server.output(), "console")
+    assert.strictEqual((await look(port, "/")).status, 404)
+    server.signal("SIGTERM")
+    await server.ended
+  })
+
+  it("has no base that is no path", async () => {
+    const { code, stderr } = await terminal.run(["serve", "--port", "0", "--console-base", "ironflow?"])
+
+    assert.strictEqual(code, 2)
+    assert.include(stderr, "--console-base must be the path under which a proxy has the engine")
+  })
+})

@@ -1,0 +1,137 @@
+/** What is around every page: keys, environments, times, and the path under which a proxy has it. */
+import { once } from "node:events"
+import http from "node:http"
+import type { AddressInfo } from "node:net"
+import { afterEach, assert, describe, it } from "vitest"
+import { useConsole } from "./Browser.ts"
+import { openShop } from "./Shop.ts"
+
+const kit = useConsole()
+const proxies: Array<http.Server> = []
+afterEach(() => {
+  for (const proxy of proxies.splice(0)) {
+    proxy.closeAllConnections()
+    proxy.close()
+  }
+})
+
+describe("around every page", () => {
+  it("keys lead to pages and to the search, and are shown", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+    const { keyboard } = look.page
+    await look.open("")
+    await look.sees("Needs attention")
+
+    await keyboard.type("gr")
+    await look.sees("More filters")
+    await keyboard.press("/")
+    await keyboard.type("ship-order?")
+    await keyboard.press("Enter")
+    await look.sees("No run fits these filters")
+    assert.include(look.page.url(), "function=ship-order%3F")
+    await keyboard.press("Escape")
+    await keyboard.type("?")
+    await look.sees("go to Runs")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await keyboard.press("Escape")
+    await look.seesNoMore("go to Runs")
+    await keyboard.type("go")
+    await look.sees("Needs attention")
+  })
+
+  it("the environment is chosen, is in the address, and is that of every call", async () => {
+    const server = await kit.serve()
+    await using shop = await openShop(server)
+    const id = await shop.order({ orderId: "o-1" })
+    const look = await kit.look(server.url)
+    await look.open("runs")
+    await look.sees(id)
+
+    await look.page.select('select[aria-label="Environment"]', "+")
+    await look.enter("Name of the environment", "staging")
+    await look.sees("There are no runs in this environment yet")
+
+    assert.include(look.page.url(), "env=staging")
+    await look.press("Overview")
+    await look.sees("Needs attention")
+    assert.include(look.page.url(), "env=staging")
+    await look.page.select('select[aria-label="Environment"]', "default")
+    await look.press("Runs")
+    await look.sees(id)
+    // whoever goes back sees what was there
+    await look.page.goBack()
+    await look.sees("Needs attention")
+  })
+
+  it("times are those of the browser or UTC, exact ones on hover", async () => {
+    const server = await kit.serve()
+    await using shop = await openShop(server)
+    const id = await shop.order({ orderId: "o-1" })
+    const { createdAt } = await shop.client.getRun(id)
+    const look = await kit.look(server.url)
+    await look.page.emulateTimezone("Asia/Kathmandu")
+    await look.open("runs")
+    await look.sees(id)
+    const title = () =>
+      look.page.evaluate(
+        `document.querySelector('a[href*="${id}"]').closest(".row").querySelector("time").title`
+      )
+
+    assert.match(String(await title()), /\+05:45$/)
+    await look.press("Local time")
+    await look.sees("UTC")
+    assert.strictEqual(await title(), createdAt.replace("T", " ").replace("Z", " UTC"))
+    await look.page.reload()
+    await look.sees("UTC")
+  })
+
+  it("a proxy may have it under a path", async () => {
+    const server = await kit.serve({ console: { base: "/ironflow" } })
+    const proxy = http.createServer((request, response) => {
+      if (!request.url?.startsWith("/ironflow/")) return response.writeHead(404).end("not here")
+      const asked = http.request(
+        {
+          host: "127.0.0.1",
+          port: server.port,
+          path: request.url.slice("/ironflow".length),
+          method: request.method,
+          headers: request.headers
+        },
+        (answer) => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers)
+          answer.pipe(response)
+        }
+      )
+      asked.on("error", () => response.destroy())
+      return request.pipe(asked)
+    })
+    proxies.push(proxy.listen(0, "127.0.0.1"))
+    await once(proxy, "listening")
+    const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/ironflow`
+    const look = await kit.look(url)
+
+    await look.open("runs")
+    await look.sees("There are no runs")
+    await look.press("Overview")
+    await look.sees("Needs attention")
+    assert.strictEqual(look.page.url(), `${url}/console/`)
+    await look.page.reload()
+    await look.sees("Needs attention")
+  })
+
+  it("is there at once", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+    const loaded: Array<string> = []
+    look.page.on("response", (response) => {
+      if (response.url().includes("/console/")) loaded.push(new URL(response.url()).pathname)
+    })
+
+    await look.open("runs")
+    await look.sees("There are no runs")
+
+    // the page, a script, a style sheet, an icon, and who that is
+    assert.isAtMost(loaded.length, 5, loaded.join(" "))
+  })
+})

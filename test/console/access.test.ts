@@ -1,0 +1,234 @@
+/** Who gets in with a browser, what they see, and what pages of others can do: nothing. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import http from "node:http"
+import type { AddressInfo } from "node:net"
+import path from "node:path"
+import process from "node:process"
+import { createClient } from "@ironflow/node"
+import { afterEach, assert, describe, it } from "vitest"
+import { BOOTSTRAP } from "../security/Keys.ts"
+import { temporaryDatabase } from "../wire/Ironflow.ts"
+import { useConsole } from "./Browser.ts"
+import { openShop } from "./Shop.ts"
+
+const kit = useConsole()
+
+describe("whoever comes without a session", () => {
+  it("signs in with a key, sees the page of the address, and signs out", async () => {
+    const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
+    const look = await kit.look(server.url)
+
+    await look.open("runs?status=failed")
+    await look.sees("ironflow apikeys create")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("sign-in")
+    await look.enter("API key", "wrong-key-0123456789")
+    await look.sees("This key does not work")
+    await look.enter("API key", BOOTSTRAP)
+    await look.sees("No run fits these filters")
+    assert.strictEqual(await look.page.evaluate("document.cookie"), "", "no script sees the cookie")
+
+    await look.open("runs")
+    await look.sees("There are no runs")
+    await look.press("Sign out")
+    await look.sees("ironflow apikeys create")
+    await look.open("runs")
+    await look.sees("ironflow apikeys create")
+  })
+
+  it("is asked for a key again when theirs is deleted under the open page", async () => {
+    const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
+    const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
+    const { id, key } = await client.apiKeys.create({ name: "visitor" })
+    const look = await kit.look(server.url)
+    await look.open("runs")
+    await look.enter("API key", key)
+    await look.sees("There are no runs")
+    await look.sees("visitor")
+
+    await client.apiKeys.delete(id)
+
+    await look.sees("ironflow apikeys create")
+    await client.close()
+  })
+
+  it("sees and does what the roles of the key allow, and is told what they do not", async () => {
+    const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
+    await using shop = await openShop(server, BOOTSTRAP)
+    const run = await shop.order({ orderId: "o-1", waits: true })
+    const { key } = await shop.client.apiKeys.create({ name: "reader", role_ids: ["role_viewer"] })
+    const look = await kit.look(server.url)
+    await look.open(`runs/${run}`)
+    await look.enter("API key", key)
+    await look.sees("waits for event")
+
+    await look.press("Cancel")
+    await look.submit("Cancel", { reason: "I may not" })
+    await look.sees("You may not do this.")
+
+    assert.strictEqual((await shop.client.getRun(run)).status, "waiting")
+  })
+})
+
+/** A page of somebody else, with the rules of browsers for it. */
+const evil: Array<http.Server> = []
+afterEach(() => {
+  for (const server of evil.splice(0)) server.close()
+})
+const evilSite = async (): Promise<number> => {
+  const server = http.createServer((_, response) => {
+    response.setHeader("content-type", "text/html")
+    response.end("<!doctype html><title>prizes</title><p>prizes")
+  })
+  evil.push(server.listen(0, "127.0.0.1"))
+  await once(server, "listening")
+  return (server.address() as AddressInfo).port
+}
+
+describe("a page of somebody else in the same browser", () => {
+  it.each<readonly [string, { readonly bootstrapKey?: string }]>([
+    ["with a session", { bootstrapKey: BOOTSTRAP }],
+    ["where no key is needed", {}]
+  ])("changes nothing, reads nothing and shows nothing of an engine %s", async (_, options) => {
+    const server = await kit.serve(options)
+    const key = options.bootstrapKey
+    const client = createClient({ serverUrl: server.url, ...(key === undefined ? {} : { apiKey: key }) })
+    const look = await kit.look(server.url)
+    await look.open("runs")
+    if (key !== undefined) await look.enter("API key", key)
+    await look.sees("There are no runs")
+
+    const page = await look.page.browserContext().newPage()
+    const port = await evilSite()
+    await page.goto(`http://evil.example.com:${port}/`)
+    const attack = `(async () => {
+      const call = async (url, init) => {
+        try {
+          const answer = await fetch(url, { credentials: "include", ...init })
+          return answer.type === "opaque" ? "sent" : "read " + (await answer.text())
+        } catch (error) { return "refused" }
+      }
+      const emit = JSON.stringify({ event: "order.placed", data: {} })
+      const at = ${JSON.stringify(server.url)}
+      const found = [
+        await call(at + "/api/v1/functions"),
+        await call(at + "/console/session"),
+        await call(at + "/api/v1/events", { method: "POST", body: emit, headers: { "content-type": "application/json" } }),
+        await call(at + "/api/v1/events", { method: "POST", body: emit, mode: "no-cors" }),
+        await call(at + "/console/session", { method: "DELETE" })
+      ]
+      found.push(await new Promise((resolve) => {
+        const socket = new WebSocket(at.replace("http", "ws") + "/ws")
+        socket.onopen = () => resolve("open")
+        socket.onerror = () => resolve("refused")
+      }))
+      const frame = document.createElement("iframe")
+      frame.src = at + "/console/"
+      document.body.append(frame)
+      await new Promise((resolve) => { frame.onload = resolve; setTimeout(resolve, 3000) })
+      // of a page that is not shown one sees an error page, of another origin too
+      return found
+    })()`
+    assert.deepStrictEqual(await page.evaluate(attack), [
+      "refused",
+      "refused",
+      "refused",
+      "sent",
+      "refused",
+      "refused"
+    ])
+    // the name of somebody else that points to the engine itself: at most it sees the files of the package
+    await page.goto(`http://evil.example.com:${server.port}/console/`)
+    const rebound = await page.evaluate(`(async () => {
+      const emit = JSON.stringify({ event: "order.placed", data: {} })
+      const init = { method: "POST", body: emit, headers: { "content-type": "application/json" } }
+      return [(await fetch("/api/v1/events", init)).status, (await fetch("/api/v1/functions")).status]
+    })()`)
+    assert.deepStrictEqual(rebound, [403, 403])
+
+    assert.deepStrictEqual((await client.listEvents()).events, [])
+    await look.page.reload()
+    await look.sees("There are no runs")
+    await client.close()
+  })
+
+  it("on another port of the same machine has no use for the session, though it has the cookie", async () => {
+    const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
+    const look = await kit.look(server.url)
+    await look.open("runs")
+    await look.enter("API key", BOOTSTRAP)
+    await look.sees("There are no runs")
+    const page = await look.page.browserContext().newPage()
+    await page.goto(`http://127.0.0.1:${await evilSite()}/`)
+
+    const found = await page.evaluate(`(async () => {
+      const emit = JSON.stringify({ event: "order.placed", data: {} })
+      await fetch("${server.url}/api/v1/events", { method: "POST", body: emit, mode: "no-cors", credentials: "include" })
+      return new Promise((resolve) => {
+        const socket = new WebSocket("${server.url.replace("http", "ws")}/ws")
+        socket.onopen = () => resolve("open")
+        socket.onerror = () => resolve("refused")
+      })
+    })()`)
+
+    assert.strictEqual(found, "refused")
+    const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
+    assert.deepStrictEqual((await client.listEvents()).events, [])
+    await client.close()
+  })
+})
+
+describe("an open page", () => {
+  const children = new Set<ChildProcess>()
+  afterEach(() => {
+    for (const child of children) child.kill("SIGKILL")
+    children.clear()
+  })
+  const startEngine = async (
+    port: number,
+    filename: string
+  ): Promise<{ child: ChildProcess; url: string }> => {
+    const program = path.join(import.meta.dirname, "engine.ts")
+    const child = spawn(
+      process.execPath,
+      [
+        "--conditions=@ironflow/source",
+        "--disable-warning=ExperimentalWarning",
+        program,
+        String(port),
+        filename,
+        kit.folder()
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] }
+    )
+    children.add(child)
+    const [said] = (await once(child.stdout!.setEncoding("utf8"), "data")) as [string]
+    return { child, url: /http:\S+/.exec(said)?.[0] ?? said }
+  }
+
+  it("says that the engine is gone, keeps what it shows, and goes on when it is back", async () => {
+    using database = temporaryDatabase()
+    const { child, url } = await startEngine(0, database.filename)
+    const client = createClient({ serverUrl: url })
+    const look = await kit.look(url)
+    await look.open("runs")
+    await look.sees("There are no runs")
+
+    const ended = once(child, "exit")
+    child.kill("SIGKILL")
+    await ended
+    await look.sees("The engine does not answer")
+    await look.sees("There are no runs")
+    await look.seesNoMore("Try again")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("engine-gone")
+
+    await startEngine(Number(new URL(url).port), database.filename)
+    await look.seesNoMore("The engine does not answer")
+    await client.emit("order.placed", { orderId: "o-1" })
+    await look.press("Overview")
+    await look.sees("Needs attention")
+    await client.close()
+  })
+})
