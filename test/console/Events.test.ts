@@ -11,7 +11,12 @@ const ship = createFunction(
   async ({ event, step }) => step.run("pick", async () => ({ picked: event.data.orderId }))
 )
 
-const shop = () => staffed(kit, [ship])
+const wrap = createFunction(
+  { id: "wrap-gift", triggers: [{ event: "order.*", expression: "event.data.isGift == true" }] },
+  async () => "wrapped"
+)
+
+const shop = () => staffed(kit, [ship, wrap])
 
 describe("the page of events", () => {
   it("shows what is stored, what comes while one looks, and what one event has started", async () => {
@@ -41,6 +46,7 @@ describe("the page of events", () => {
     await look.sees("Runs that it has started")
     await look.sees(runIds[0]!)
     assert.notInclude(await look.text(), "o-other")
+    await look.sees("wrap-gift: for this event it is not true that event.data.isGift == true.")
     await look.sees(script)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("event-light")

@@ -1,10 +1,10 @@
 /** Functions: what starts each, what its runs come to, and who has its code. */
 import { listEvents } from "../../Protocol/Events.ts"
-import { deleteFunction, type FunctionInfo, getFunction, restFunctions } from "../../Protocol/Functions.ts"
-import { restWorkers } from "../../Protocol/Workers.ts"
+import { deleteFunction, type FunctionInfo, getFunction } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { nextFires, schedulesOf, triggerText } from "../Parts/Cron.ts"
 import { Action, count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { useFunctions, useWorkers } from "../Parts/Known.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
@@ -12,12 +12,6 @@ import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { now, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 import { Emit } from "./Events.tsx"
-
-export const useFunctions = () =>
-  useLive("functions", async (signal) => (await ask(restFunctions, { signal })).functions, { everyMs: 3000 })
-
-export const useWorkers = () =>
-  useLive("workers", async (signal) => (await ask(restWorkers, { signal })).workers)
 
 const triggersOf = ({ triggers }: FunctionInfo): string =>
   triggers.map(triggerText).join(", ") || "invoked only"

@@ -28,7 +28,7 @@ import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
   {
     title: "Status",
-    width: "7.5rem",
+    width: "6.5rem",
     cell: ({ message, status }) => (
       <span title={message}>
         <Status of={status} />
@@ -37,13 +37,17 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
   },
   {
     title: "Projection",
-    width: "minmax(7rem, 1fr)",
-    cell: ({ name }) => <Link to={pathTo("projections", name)}>{name}</Link>
+    width: "minmax(5rem, 1fr)",
+    cell: ({ name }) => (
+      <Link to={pathTo("projections", name)} title={name}>
+        {name}
+      </Link>
+    )
   },
-  { title: "Lag", width: "5rem", cell: ({ lag }) => <span class="number">{count(lag)}</span> },
+  { title: "Lag", width: "3.5rem", cell: ({ lag }) => <span class="number">{count(lag)}</span> },
   {
     title: "Dead letters",
-    width: "6rem",
+    width: "5.75rem",
     cell: ({ deadLetters }) =>
       deadLetters === 0 ? <span class="quiet">0</span> : <Status of="dead">{count(deadLetters)}</Status>
   },

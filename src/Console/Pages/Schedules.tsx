@@ -1,13 +1,13 @@
 /** Schedules: the cron triggers of functions, and when each fires next. */
 import { Empty, Link } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
+import { useFunctions } from "../Parts/Known.ts"
 import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
 import { now, Time } from "../Parts/Time.tsx"
-import { useFunctions } from "./Functions.tsx"
 
 interface Row extends ScheduleOf {
   readonly next: string | undefined
-  readonly then: string | undefined
+  readonly afterNext: string | undefined
 }
 
 export const Schedules = () => {
@@ -17,8 +17,8 @@ export const Schedules = () => {
   const rows = functions.value
     ?.flatMap(schedulesOf)
     .map((schedule): Row => {
-      const [next, then] = nextFires(schedule, second, 2)
-      return { ...schedule, next, then }
+      const [next, afterNext] = nextFires(schedule, second, 2)
+      return { ...schedule, next, afterNext }
     })
     .sort((one, other) => ((one.next ?? "9") < (other.next ?? "9") ? -1 : 1))
   return (
@@ -51,7 +51,7 @@ export const Schedules = () => {
             isExtra: true,
             cell: ({ next }) => <Time at={next} exactly />
           },
-          { title: "Then", width: "6.5rem", isExtra: true, cell: ({ then }) => <Time at={then} /> },
+          { title: "Then", width: "6.5rem", isExtra: true, cell: ({ afterNext }) => <Time at={afterNext} /> },
           {
             title: "Fires",
             width: "minmax(5rem, 0.8fr)",

@@ -2,11 +2,11 @@
 import type { WorkerInfo } from "../../Protocol/Workers.ts"
 import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import type { Variables } from "../Parts/Router.ts"
+import { useWorkers } from "../Parts/Known.ts"
 import { Cut, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
-import { useWorkers } from "./Functions.tsx"
 
 const labelsOf = ({ labels }: WorkerInfo): string =>
   Object.entries(labels)
