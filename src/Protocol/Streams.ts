@@ -323,6 +323,10 @@ export const getEntityHistory = operation("EntityStreamService/GetEntityHistory"
   repeats: true,
   missing: StreamNotFoundError
 })
+export const listStreams = operation("EntityStreamService/ListStreams", {
+  answer: ConnectSummaries,
+  repeats: true
+})
 export const restStreams = operation("GET /api/v1/streams", { answer: Summaries })
 export const createSnapshot = operation("EntityStreamService/CreateSnapshot", {
   answer: SnapshotId,
@@ -356,11 +360,7 @@ export const rows = {
   /** The events of a stream with the runs that they have started. `nextCursor` is the `fromVersion` of the next page. */
   getEntityHistory: row(getEntityHistory, reads, { body: ReadStream }),
   /** The streams, by entity id. */
-  listStreams: row("EntityStreamService/ListStreams", each("stream:read", "stream"), {
-    body: ListStreams,
-    answer: ConnectSummaries,
-    repeats: true
-  }),
+  listStreams: row(listStreams, each("stream:read", "stream"), { body: ListStreams }),
   /** Keeps the state of an entity at a version. Another one for the same version replaces it. */
   createSnapshot: row(createSnapshot, appends, { body: CreateSnapshot, errors: { 400: InvalidStateError } }),
   /** The newest snapshot of an entity, or the newest below `beforeVersion`. */

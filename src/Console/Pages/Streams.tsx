@@ -1,5 +1,5 @@
 /** Streams of entities: what happened to each, version by version, and the runs that it has started. */
-import { getEntityHistory, getSnapshot, restStreams, type StreamSummary } from "../../Protocol/Streams.ts"
+import { getEntityHistory, getSnapshot, listStreams, type StreamSummary } from "../../Protocol/Streams.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { useGrowing } from "../Parts/Growing.ts"
@@ -34,8 +34,8 @@ export const Streams = () => {
     key,
     async (offset, signal) => {
       const from = Number(offset ?? 0)
-      const page = await ask(restStreams, {
-        query: { entity_type: entityType, limit: PAGE, offset: from },
+      const page = await ask(listStreams, {
+        body: { entityType, limit: PAGE, offset: from },
         ...(signal === undefined ? {} : { signal })
       })
       const end = from + page.streams.length
