@@ -37,7 +37,7 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
   if (other === undefined) return
   const meant = nearest(other, all)
   throw new ValidationError(
-    `${what} has no member ${show(other)}${meant === undefined ? "" : `: did you mean ${show(meant)}?`}. Use ${all.join(", ")}`
+    `${what} has no member ${show(other)}${meant === undefined ? "." : `: did you mean ${show(meant)}?`} Use ${all.join(", ")}`
   )
 }
 
