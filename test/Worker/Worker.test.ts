@@ -389,7 +389,11 @@ describe("Worker", () => {
 
   const bad = [
     ["two functions of one id", { functions: [quick, quick] }, /two functions have the id "quick"/],
-    ["no room", { functions: [quick], maxConcurrentJobs: 0 }, /`maxConcurrentJobs`.*at least 1, got 0/],
+    [
+      "no room",
+      { functions: [quick], maxConcurrentJobs: 0 },
+      /`maxConcurrentJobs`.*at least 1 and at most 100000, got 0/
+    ],
     ["half a job", { functions: [quick], maxConcurrentJobs: 1.5 }, /`maxConcurrentJobs`.*got 1.5/],
     [
       "something that is no function",

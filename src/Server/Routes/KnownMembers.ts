@@ -7,6 +7,7 @@ import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
 import { rows as eventRows } from "../../Protocol/Events.ts"
+import { rows as functionRows } from "../../Protocol/Functions.ts"
 import { rows as runRows } from "../../Protocol/Runs.ts"
 import type { Row } from "../../Protocol/Row.ts"
 import { show } from "../../Show.ts"
@@ -44,10 +45,12 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
 const bodies = new WeakMap<Row, Names>()
 const queries = new WeakMap<Row, Names>()
 
-/** Throws `ValidationError` for a member of the body that looks like another one. Lists of events look at all of theirs. */
+/** Lists of events look at all of their members, and workers register what they have, of whatever version they are. */
+const taken = new Set<Row>([eventRows.listEvents, functionRows.registerFunction])
+
+/** Throws `ValidationError` for a member of the body that looks like another one. */
 export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
-  if (row.body === undefined || row.fromWorker === true || row === eventRows.listEvents || !isObject(body))
-    return
+  if (row.body === undefined || row.fromWorker === true || taken.has(row) || !isObject(body)) return
   let names = bodies.get(row)
   if (names === undefined) bodies.set(row, (names = namesOf(row.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
