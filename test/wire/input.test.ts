@@ -167,7 +167,7 @@ describe("a request", () => {
     ["ListRuns", { cursor: "?" }, 400, /Cursor "\?"/],
     ["ListEvents", { limit: 0 }, 400, /limit of listEvents must be an integer from 1 to 1000/],
     ["ListEvents", { cursor: "?" }, 400, /Cursor "\?" is not one that listEvents returned/],
-    ["ListEvents", { since: "soon" }, 400, /`since` must be a time/],
+    ["ListEvents", { since: "soon" }, 400, /`since` must be a `Date` or a text with a time/],
     ["ListEvents", { nmae: "order.placed" }, 400, /listEvents has no filter "nmae": use name/],
     ["GetEvent", { id: "evt_1" }, 404, /There is no event evt_1/],
     ["PatchStep", { stepId: "x", output: {} }, 400, /"x" is not a step id/],
