@@ -91,6 +91,12 @@ const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) =>
 }
 
 const Navigation = ({ current }: { readonly current: Page | undefined }) => {
+  useEffect(() => {
+    // where there is little room the pages are beside one another
+    document
+      .querySelector('nav [aria-current="page"]')
+      ?.scrollIntoView({ block: "nearest", inline: "nearest" })
+  }, [current])
   const groups = [...new Set(pages.flatMap(({ group }) => group ?? []))]
   const isIn = (page: Page): boolean =>
     page === current || (page.path !== "" && current?.path.startsWith(`${page.path}/`) === true)

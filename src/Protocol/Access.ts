@@ -242,6 +242,8 @@ export const rotateApiKey = operation("POST /api/v1/apikeys/:id/rotate", {
   missing: ApiKeyNotFoundError
 })
 
+export const accessLog = operation("GET /api/v1/access-log", { answer: AccessLog })
+
 export const listOrgs = operation("GET /api/v1/orgs", { answer: list(Org), page: "orgs" })
 export const createOrg = operation("POST /api/v1/orgs", { answer: Org })
 export const getOrg = operation("GET /api/v1/orgs/:id", { answer: Org, missing: OrgNotFoundError })
@@ -292,7 +294,7 @@ export const rows = {
   /** Gives the key another secret. The one before ends at once, or after `overlap`. */
   rotateApiKey: row(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
   /** Who changed keys, organizations, roles and policies; newest first. */
-  accessLog: row("GET /api/v1/access-log", all("audit:read", "engine"), { answer: AccessLog }),
+  accessLog: row(accessLog, all("audit:read", "engine")),
 
   /** The organizations. */
   listOrgs: row(listOrgs, "org:read"),

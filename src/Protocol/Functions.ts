@@ -247,6 +247,11 @@ const Start = struct({ data: optional(json), idempotencyKey: optional(text) })
 
 export const registerFunction = operation("IronflowService/RegisterFunction", { answer: Registered })
 export const restFunctions = operation("GET /api/v1/functions", { answer: Functions, page: "functions" })
+export const getFunction = operation("IronflowService/GetFunction", {
+  answer: Function,
+  repeats: true,
+  missing: FunctionNotFoundError
+})
 export const deleteFunction = operation("DELETE /api/v1/functions/:id", {
   answer: Nothing,
   ours: true,
@@ -286,12 +291,7 @@ export const rows = {
     body: RegisterFunction
   }),
   /** One function. */
-  getFunction: row("IronflowService/GetFunction", inBody("function:read", "function", "id"), {
-    body: OneFunction,
-    answer: Function,
-    repeats: true,
-    missing: FunctionNotFoundError
-  }),
+  getFunction: row(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
   /** The functions. */
   listFunctions: row("IronflowService/ListFunctions", each("function:read", "function"), {
     body: Nothing,

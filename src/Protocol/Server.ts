@@ -117,14 +117,15 @@ export const backup = operation("POST /api/v1/backup", { answer: text, ours: tru
 export const doctor = operation("GET /api/v1/doctor", { answer: Checks, ours: true })
 export const health = operation("IronflowService/Health", { answer: HealthAnswer })
 export const minutes = operation("GET /api/v1/metrics/minutes", { answer: Minutes })
-const ready = operation("GET /ready", { answer: RestHealth })
+export const info = operation("IronflowService/Info", { answer: InfoAnswer, repeats: true })
+export const ready = operation("GET /ready", { answer: RestHealth })
 export const restHealth = operation("GET /health", { answer: RestHealth })
 
 const reads = all("engine:read", "engine")
 
 export const rows = {
   /** What the server is, since when, and how much it has to do. */
-  info: row("IronflowService/Info", reads, { body: Nothing, answer: InfoAnswer, repeats: true }),
+  info: row(info, reads, { body: Nothing }),
   /** What the server can do. */
   getCapabilities: row("IronflowService/GetCapabilities", reads, {
     body: Nothing,

@@ -318,6 +318,15 @@ export const getStreamInfo = operation("EntityStreamService/GetStreamInfo", {
   repeats: true,
   missing: StreamNotFoundError
 })
+export const getEntityHistory = operation("EntityStreamService/GetEntityHistory", {
+  answer: EntityHistory,
+  repeats: true,
+  missing: StreamNotFoundError
+})
+export const listStreams = operation("EntityStreamService/ListStreams", {
+  answer: ConnectSummaries,
+  repeats: true
+})
 export const restStreams = operation("GET /api/v1/streams", { answer: Summaries })
 export const createSnapshot = operation("EntityStreamService/CreateSnapshot", {
   answer: SnapshotId,
@@ -349,18 +358,9 @@ export const rows = {
   /** How far a stream is. */
   getStreamInfo: row(getStreamInfo, reads, { body: OneStream }),
   /** The events of a stream with the runs that they have started. `nextCursor` is the `fromVersion` of the next page. */
-  getEntityHistory: row("EntityStreamService/GetEntityHistory", reads, {
-    body: ReadStream,
-    answer: EntityHistory,
-    repeats: true,
-    missing: StreamNotFoundError
-  }),
+  getEntityHistory: row(getEntityHistory, reads, { body: ReadStream }),
   /** The streams, by entity id. */
-  listStreams: row("EntityStreamService/ListStreams", each("stream:read", "stream"), {
-    body: ListStreams,
-    answer: ConnectSummaries,
-    repeats: true
-  }),
+  listStreams: row(listStreams, each("stream:read", "stream"), { body: ListStreams }),
   /** Keeps the state of an entity at a version. Another one for the same version replaces it. */
   createSnapshot: row(createSnapshot, appends, { body: CreateSnapshot, errors: { 400: InvalidStateError } }),
   /** The newest snapshot of an entity, or the newest below `beforeVersion`. */

@@ -51,7 +51,7 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 
 it(
   "a run stays with its version; when that was killed it waits, and is moved, paused and forked",
-  { timeout: 240_000 },
+  { timeout: 600_000 },
   async () => {
     const one = await startWorker("1")
     const [left] = (await json("emit", "order.placed", '{"orderId":"o-1"}')).runIds

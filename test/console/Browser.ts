@@ -25,6 +25,8 @@ interface Look {
   readonly press: (name: string) => Promise<void>
   /** Enters a text into the field with that label. */
   readonly enter: (label: string, text: string) => Promise<void>
+  /** The same without the key that sends it. */
+  readonly fill: (label: string, text: string) => Promise<void>
   /** Fills the form of the dialog that is open by the names of its fields, and presses the button. */
   readonly submit: (button: string, entered: { readonly [name: string]: string }) => Promise<void>
   readonly text: () => Promise<string>
@@ -137,11 +139,18 @@ const lookAt = (page: Page, url: string): Look => {
     },
     sees: (text) => says(text, true),
     seesNoMore: (text) => says(text, false),
-    press: (name) => element(`aria/${name}`).click(),
+    // cells are named after what is in them
+    press: (name) =>
+      element(
+        ["button", "link"]
+          .map((role) => `::-p-aria([name=${JSON.stringify(name)}][role="${role}"])`)
+          .join(", ")
+      ).click(),
     enter: async (label, text) => {
       await element(`aria/${label}`).fill(text)
       await page.keyboard.press("Enter")
     },
+    fill: (label, text) => element(`aria/${label}`).fill(text),
     submit: async (button, entered) => {
       await element("dialog[open]").wait()
       for (const [name, value] of Object.entries(entered)) {

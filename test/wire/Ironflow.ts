@@ -10,6 +10,8 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
 import { BootstrapKey } from "../../src/Engine/Access/BootstrapKey.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
+import { makeSettings, PushSettings } from "../../src/Engine/Push/Settings.ts"
+import { MasterKey } from "../../src/Engine/Secrets/Secrets.ts"
 import { ConsoleFolder } from "../../src/Server/Http/ConsoleFiles.ts"
 import * as HttpServer from "../../src/Server/Server.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
@@ -20,6 +22,10 @@ export interface StartOptions extends HttpServer.HttpServerOptions {
   readonly virtualTime?: boolean
   /** The operator's own key: as soon as there is one, every call needs a key. */
   readonly bootstrapKey?: string
+  /** What secrets are sealed with. */
+  readonly masterKey?: string
+  /** Push endpoints of this machine may be called, with requests that this signs. */
+  readonly signingKey?: string
   /** Where the files of the console are; where a build puts them otherwise. */
   readonly consoleFolder?: string
 }
@@ -39,6 +45,8 @@ export const start = async ({
   bootstrapKey,
   consoleFolder,
   filename,
+  masterKey,
+  signingKey,
   virtualTime,
   ...options
 }: StartOptions = {}): Promise<Ironflow> => {
@@ -47,6 +55,15 @@ export const start = async ({
     Layer.provide(SqliteStore.layer({ filename: filename ?? ":memory:" })),
     Layer.provide(
       Layer.succeed(BootstrapKey, bootstrapKey === undefined ? undefined : Redacted.make(bootstrapKey))
+    ),
+    Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
+    Layer.provide(
+      signingKey === undefined
+        ? Layer.empty
+        : Layer.succeed(
+            PushSettings,
+            makeSettings({ allowPrivateNetworks: true, signingKey: Redacted.make(signingKey) })
+          )
     ),
     Layer.provide(consoleFolder === undefined ? Layer.empty : Layer.succeed(ConsoleFolder, consoleFolder))
   )

@@ -45,6 +45,8 @@ const looks: { readonly [word: string]: keyof typeof shapes } = {
   connected: "good",
   active: "good",
   failed: "bad",
+  error: "bad",
+  degraded: "bad",
   dead: "bad",
   down: "bad",
   damaged: "bad",
@@ -274,6 +276,7 @@ export const Action = ({
   confirm,
   fields,
   isDangerous = false,
+  isSmall = false,
   label
 }: {
   readonly label: string
@@ -281,6 +284,8 @@ export const Action = ({
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
+  /** In a row of a table. */
+  readonly isSmall?: boolean
   /** Does it, with what was entered into the fields by their names. */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
@@ -305,7 +310,7 @@ export const Action = ({
     <>
       <button
         type="button"
-        class={isDangerous ? "danger" : ""}
+        class={`${isDangerous ? "danger" : ""} ${isSmall ? "small" : ""}`}
         disabled={isBusy}
         onClick={() => (confirm === undefined ? void run(new FormData()) : setOpen(true))}
       >

@@ -14,6 +14,9 @@ const take = (found: ConsoleSession): void => {
   if (bound !== undefined && bound !== environment.peek()) go(hrefOf(place.peek().path, { env: bound }), true)
 }
 
+/** Who does what is done here, for those who read of it later. */
+export const whoIs = (): string => session.peek()?.key?.name ?? "console"
+
 /** Asks who that is. Whether somebody has to sign in is known afterwards. */
 export const readSession = async (): Promise<void> => take(await ask(getSession))
 

@@ -162,7 +162,6 @@ const RECOVER_DELIVERIES = statement(
   "DeliveryRows.recoverDeliveries",
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL",
   {
-    scans: "the engines that share a database are few",
     postgres: `UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL AND NOT EXISTS
      (SELECT 1 FROM nodes WHERE deliveries.holder LIKE nodes.id || ':%' AND nodes.steady_since IS NOT NULL)`
   }

@@ -86,10 +86,10 @@ export const releaseWorker = inEnvironment(
     workerId: string,
     lost: boolean,
     left: ReadonlySet<string> = new Set(),
-    session: string = ""
+    session?: string
   ): Program<number> {
     // it has come to another engine, with its turns
-    if (!(yield* sessionOver(tx, workerId, session))) return 0
+    if (session !== undefined && !(yield* sessionOver(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))

@@ -63,7 +63,7 @@ export const tell = (worker: Connected, notice: Notice): void => {
 
 /** The engine does not hold the leases of a worker any more: it is told of each turn that it is at. */
 export const loseTurns = (worker: Connected): void => {
-  for (const jobId of Array.from(worker.active)) {
+  for (const jobId of worker.active) {
     const reason = "the engine was out of touch with its database for too long"
     tell(worker, { _tag: "LeaseLost", jobId, reason })
   }

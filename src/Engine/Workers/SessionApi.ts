@@ -96,7 +96,9 @@ export class Sessions {
         this.#report(
           worker,
           reports,
-          batch === undefined ? undefined : { workerId, session: worker.session, number: batch }
+          batch === undefined || !worker.isTold
+            ? undefined
+            : { workerId, session: worker.session, number: batch }
         ),
       detach: () => {
         if (isCurrent()) connected.remove(workerId)
@@ -113,7 +115,15 @@ export class Sessions {
       connected.remove(workerId)
       const { environment } = worker.registration
       return Effect.asVoid(
-        this.#store.write(LostLeases.releaseWorker(environment, workerId, lost, worker.left, worker.session))
+        this.#store.write(
+          LostLeases.releaseWorker(
+            environment,
+            workerId,
+            lost,
+            worker.left,
+            worker.isTold ? worker.session : undefined
+          )
+        )
       )
     })
   }

@@ -10,8 +10,8 @@ import "../../../src/engine.ts"
 import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 
-/** As many as functions, roles, projections and buckets: nothing that goes on makes them more. */
-const small = new Set(["environments", "functions", "meta", "engine"])
+/** As many as functions, roles, projections, buckets and engines: nothing that goes on makes them more. */
+const small = new Set(["environments", "functions", "meta", "engine", "nodes"])
 
 interface Node {
   readonly "Node Type": string

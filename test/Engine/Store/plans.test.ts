@@ -46,7 +46,10 @@ describe("the plans of the statements", () => {
     const idle = found
       .filter(
         ({ plan, statement }) =>
-          statement.scans !== undefined && !plan.some((line) => line.startsWith("SCAN "))
+          // one with another text for Postgres may have its reason there
+          statement.scans !== undefined &&
+          statement.postgres === undefined &&
+          !plan.some((line) => line.startsWith("SCAN "))
       )
       .map(({ statement }) => statement.name)
     assert.deepStrictEqual(idle, [])

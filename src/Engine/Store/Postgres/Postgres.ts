@@ -155,7 +155,8 @@ const open = (
     server.measured(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
-      node: holder.node,
+      // who is where is of no interest to one that is alone
+      node: isAlone ? undefined : holder.node,
       now,
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)

@@ -60,7 +60,7 @@ interface Tools {
   readonly ids: SharedIds
   readonly now: () => number
   readonly random: () => number
-  readonly node: number
+  readonly node: number | undefined
 }
 
 export class PostgresTransaction extends Transaction {
@@ -69,7 +69,7 @@ export class PostgresTransaction extends Transaction {
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
   numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
-  override readonly node: number
+  override readonly node: number | undefined
 
   constructor(tools: Tools, damage: NotedDamage = new NotedDamage()) {
     super({ db: nowhere, damage, ids: tools.ids, now: tools.now, random: tools.random })

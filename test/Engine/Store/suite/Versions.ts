@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
 import * as FunctionHistory from "../../../../src/Engine/Functions/FunctionHistory.ts"
 import { getFunction, registerFunctions } from "../../../../src/Engine/Functions/FunctionRows.ts"
+import { countBacklog } from "../../../../src/Engine/Runs/Backlog.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
 import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
@@ -46,7 +47,11 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* pause(shop)
       const { runIds } = yield* shop.emit("order.placed")
       assert.deepStrictEqual(yield* shop.claim(), [])
+      assert.deepStrictEqual((yield* countBacklog(shop.store)).ready, [])
       yield* shop.pass(1000)
+      assert.deepStrictEqual((yield* countBacklog(shop.store)).ready, [
+        { environment, functionId: "charge", count: 1, oldestAt: 1000 }
+      ])
       const again = yield* shop.claimOne()
       assert.strictEqual(again.runId, begun.runId)
       yield* shop.report(again, complete())

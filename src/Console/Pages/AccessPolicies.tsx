@@ -1,0 +1,149 @@
+/** Policies: what is allowed and denied, on the page of access. */
+import { createPolicy, deletePolicy, type Policy, type Role, updatePolicy } from "../../Protocol/Access.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Action, Status } from "../Parts/Elements.tsx"
+import { Choice, entry, Field, needed, Still } from "../Parts/Fields.tsx"
+import { type Live, refreshAll } from "../Parts/Live.ts"
+import { Cut, Listing } from "../Parts/Rows.tsx"
+
+const policyFields = (policy?: Policy) => (
+  <Still>
+    <Field name="name" label="Name" placeholder="retry-orders" value={policy?.name} isRequired />
+    <Choice
+      name="effect"
+      label="Effect"
+      {...(policy === undefined ? {} : { value: policy.effect })}
+      of={[
+        ["allow", "allow"],
+        ["deny", "deny: it wins over all that allow"]
+      ]}
+    />
+    <Field
+      name="actions"
+      label="Actions"
+      placeholder="run:read, run:retry"
+      value={policy?.actions}
+      isRequired
+    />
+    <Field name="resources" label="Resources" placeholder="*" value={policy?.resources} isRequired />
+    <Field
+      name="condition"
+      label="Condition (CEL)"
+      placeholder={'request.environment == "staging"'}
+      value={policy?.condition}
+      hint="The policy applies where it is true; always, when this is empty."
+    />
+  </Still>
+)
+
+const policyIn = (entered: FormData) => ({
+  name: needed(entered, "name", "the name of the policy"),
+  effect: entry(entered, "effect") ?? "allow",
+  actions: needed(entered, "actions", "the actions"),
+  resources: needed(entered, "resources", "the resources"),
+  condition: entry(entered, "condition") ?? ""
+})
+
+export const Policies = ({
+  policies,
+  roles
+}: {
+  readonly policies: Live<ReadonlyArray<Policy>>
+  readonly roles: ReadonlyArray<Role>
+}) => (
+  <section>
+    <div class="title">
+      <h2>Policies</h2>
+      <div class="actions">
+        <Action
+          label="Create a policy"
+          confirm="A policy does nothing until a role has it."
+          fields={policyFields()}
+          act={async (entered) => {
+            const { condition, ...policy } = policyIn(entered)
+            await ask(createPolicy, { body: { ...policy, ...(condition === "" ? {} : { condition }) } })
+            refreshAll()
+            return `The policy ${policy.name} is made.`
+          }}
+        />
+      </div>
+    </div>
+    <Listing
+      label="Policies"
+      name="policy"
+      live={policies}
+      keyOf={({ id }) => id}
+      textOf={({ actions, condition = "", id, name, resources }) =>
+        `${name} ${id} ${actions} ${resources} ${condition}`
+      }
+      columns={[
+        {
+          title: "Policy",
+          width: "minmax(6rem, 1fr)",
+          cell: ({ id, name }) => <Cut title={`${name} (${id})`}>{name}</Cut>
+        },
+        {
+          title: "Effect",
+          width: "5rem",
+          cell: ({ effect }) => <Status of={effect === "allow" ? "ok" : "failed"}>{effect}</Status>
+        },
+        {
+          title: "Actions",
+          width: "minmax(6rem, 1.4fr)",
+          isExtra: true,
+          cell: ({ actions }) => <Cut>{actions}</Cut>
+        },
+        {
+          title: "Resources",
+          width: "minmax(5rem, 1fr)",
+          isExtra: true,
+          cell: ({ resources }) => <Cut>{resources}</Cut>
+        },
+        {
+          title: "If",
+          width: "minmax(4rem, 1fr)",
+          isExtra: true,
+          cell: ({ condition = "" }) => <Cut>{condition}</Cut>
+        },
+        {
+          title: "Change",
+          width: "8rem",
+          cell: (policy) =>
+            isBuiltIn(policy, roles) ? (
+              <span class="quiet">built in</span>
+            ) : (
+              <>
+                <Action
+                  label="Edit"
+                  isSmall
+                  confirm="It changes at once, for all keys that it is about."
+                  fields={policyFields(policy)}
+                  act={async (entered) => {
+                    await ask(updatePolicy, { variables: { id: policy.id }, body: policyIn(entered) })
+                    refreshAll()
+                    return `The policy ${policy.name} is changed.`
+                  }}
+                />{" "}
+                <Action
+                  label="Delete"
+                  isSmall
+                  isDangerous
+                  confirm={`The policy ${policy.name} is deleted, if no role has it.`}
+                  act={async () => {
+                    await ask(deletePolicy, { variables: { id: policy.id } })
+                    refreshAll()
+                    return `The policy ${policy.name} is deleted.`
+                  }}
+                />
+              </>
+            )
+        }
+      ]}
+      empty={<p class="quiet">There are no policies.</p>}
+    />
+  </section>
+)
+
+/** Policies of built-in roles are built in too. */
+const isBuiltIn = ({ id }: Policy, roles: ReadonlyArray<Role>): boolean =>
+  roles.some((role) => role.is_default && role.policy_ids?.includes(id) === true)

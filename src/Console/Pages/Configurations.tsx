@@ -1,0 +1,175 @@
+/** Configurations: what functions go by, and can be changed while they run. */
+import {
+  type ConfigEntry,
+  deleteConfig,
+  getConfig,
+  listConfigs,
+  patchConfig,
+  setConfig
+} from "../../Protocol/Config.ts"
+import { ask, CallError, isRecord } from "../Parts/Calls.ts"
+import { Action, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
+import { Field, jsonEntry, needed, Still } from "../Parts/Fields.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { go, hrefOf, type Variables } from "../Parts/Router.ts"
+import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { Time } from "../Parts/Time.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+
+const columns: ReadonlyArray<Column<ConfigEntry>> = [
+  {
+    title: "Configuration",
+    width: "minmax(7rem, 1fr)",
+    cell: ({ name }) => <Link to={pathTo("configurations", name)}>{name}</Link>
+  },
+  {
+    title: "Data",
+    width: "minmax(6rem, 2.5fr)",
+    cell: ({ data }) => (
+      <span class="mono quiet" title={oneLine(data)}>
+        {oneLine(data)}
+      </span>
+    )
+  },
+  {
+    title: "Revision",
+    width: "5rem",
+    isExtra: true,
+    cell: ({ revision }) => <span class="number">{count(revision)}</span>
+  },
+  { title: "Changed", width: "6rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> }
+]
+
+const dataIn = (entered: FormData): { readonly [name: string]: unknown } => {
+  const data = jsonEntry(entered, "data", "The data")
+  if (isRecord(data)) return data
+  throw new CallError('A configuration is a JSON object, such as { "limit": 3 }.', 400, "")
+}
+
+export const Configurations = () => (
+  <>
+    <div class="title">
+      <h1>Configurations</h1>
+      <div class="actions">
+        <Action
+          label="Set a configuration"
+          confirm="It is made, or replaced where there is one of that name."
+          fields={
+            <>
+              <Field name="name" label="Name" placeholder="shipping" isRequired />
+              <Field name="data" label="Data, as a JSON object" lines={8} placeholder={'{ "limit": 3 }'} />
+            </>
+          }
+          act={async (entered) => {
+            const name = needed(entered, "name", "the name of the configuration")
+            await ask(setConfig, { variables: { name }, body: dataIn(entered) })
+            refreshAll()
+            go(hrefOf(pathTo("configurations", name)))
+            return `${name} is set.`
+          }}
+        />
+      </div>
+    </div>
+    <Listing
+      label="Configurations"
+      live={useLive("configurations", async (signal) => (await ask(listConfigs, { signal })).configs)}
+      keyOf={({ name }) => name}
+      textOf={({ data, name }) => `${name} ${oneLine(data)}`}
+      columns={columns}
+      empty={
+        <Empty command={`npx ironflow config set shipping '{"limit":3}'`}>
+          There are no configurations in this environment yet. To set one:
+        </Empty>
+      }
+    />
+  </>
+)
+
+export const Configuration = ({ variables: { name = "" } }: { readonly variables: Variables }) => {
+  const { error, refresh, value } = useLive(`configuration ${name}`, (signal) =>
+    ask(getConfig, { variables: { name }, signal })
+  )
+  const config = error?.status === 404 ? undefined : value
+  return (
+    <>
+      <div class="title">
+        <h1>{name}</h1>
+        {config !== undefined && (
+          <div class="actions">
+            <Action
+              label="Change members"
+              confirm="The members that you write are replaced, and the others stay: what somebody else changes meanwhile is not lost."
+              fields={
+                <Field
+                  name="data"
+                  label="Members, as a JSON object"
+                  lines={6}
+                  placeholder={'{ "limit": 3 }'}
+                />
+              }
+              act={async (entered) => {
+                await ask(patchConfig, { variables: { name }, body: dataIn(entered) })
+                refreshAll()
+                return `${name} is changed.`
+              }}
+            />
+            <Action
+              label="Replace"
+              confirm="All of it is replaced by what you write."
+              fields={
+                <Still>
+                  <input type="hidden" name="revision" defaultValue={String(config.revision)} />
+                  <Field
+                    name="data"
+                    label="Data, as a JSON object"
+                    lines={12}
+                    value={JSON.stringify(config.data, null, 2)}
+                  />
+                </Still>
+              }
+              act={async (entered) => {
+                const data = dataIn(entered)
+                const now = await ask(getConfig, { variables: { name } })
+                if (String(now.revision) !== entered.get("revision")) {
+                  throw new CallError(
+                    "Somebody has changed it since you have opened this. Copy what you have written, close this, and look at the newest data.",
+                    412,
+                    ""
+                  )
+                }
+                await ask(setConfig, { variables: { name }, body: data })
+                refreshAll()
+                return `${name} is replaced.`
+              }}
+            />
+            <Action
+              label="Delete"
+              isDangerous
+              confirm="The configuration is deleted. What reads it finds none."
+              act={async () => {
+                await ask(deleteConfig, { variables: { name } })
+                refreshAll()
+                go(hrefOf("configurations"))
+                return `${name} is deleted.`
+              }}
+            />
+          </div>
+        )}
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {config === undefined ? (
+        error === undefined && <Loading />
+      ) : (
+        <>
+          <Facts
+            of={[
+              ["Revision", count(config.revision)],
+              ["Changed", <Time at={config.updatedAt} />]
+            ]}
+          />
+          <Value of={config.data} name="Data" />
+        </>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,337 @@
+/** Events, newest first: those that fit filters which are in the address, and what comes while one looks. */
+import { getEvent, listEvents, type LoggedEvent, trigger } from "../../Protocol/Events.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
+import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
+import { useGrowing } from "../Parts/Growing.ts"
+import { useFunctions } from "../Parts/Known.ts"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
+import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { RunTable, useRuns } from "../Parts/RunRows.tsx"
+import { Time } from "../Parts/Time.tsx"
+import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
+
+/** What a row shows: the data of thousands of events has no place in a browser. */
+interface Row extends Pick<LoggedEvent, "id" | "name" | "timestamp" | "position"> {
+  readonly data: string
+  readonly entity: string
+}
+
+const PAGE = 100
+
+const columns: ReadonlyArray<Column<Row>> = [
+  { title: "Stored", width: "6rem", cell: ({ timestamp }) => <Time at={timestamp} /> },
+  {
+    title: "Event",
+    width: "minmax(7rem, 1fr)",
+    cell: ({ id, name }) => (
+      <Link to={pathTo("events", id)} title={id}>
+        {name}
+      </Link>
+    )
+  },
+  {
+    title: "Data",
+    width: "minmax(6rem, 2.5fr)",
+    cell: ({ data }) => (
+      <span class="mono quiet" title={data}>
+        {data}
+      </span>
+    )
+  },
+  { title: "Entity", width: "minmax(4rem, 0.8fr)", isExtra: true, cell: ({ entity }) => <Cut>{entity}</Cut> },
+  {
+    title: "Position",
+    width: "6rem",
+    isExtra: true,
+    cell: ({ position }) => <span class="number">{count(position)}</span>
+  }
+]
+
+/** The names of filters in the address, which are those of the command, and of the call. */
+const filters = [
+  { name: "name", as: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
+  { name: "entity", as: "entityId", label: "Entity", placeholder: "o-1" },
+  { name: "entity-type", as: "entityType", label: "Entity type", placeholder: "order" },
+  { name: "idempotency-key", as: "idempotencyKey", label: "Idempotency key", placeholder: "o-1" },
+  { name: "since", as: "since", label: "Since", placeholder: "2026-11-29T10:00:00Z" },
+  { name: "until", as: "until", label: "Until", placeholder: "2026-11-29T11:00:00Z" }
+] as const
+
+export const Events = () => {
+  const { query } = place.value
+  const body = Object.fromEntries(
+    filters.flatMap(({ as, name }) => {
+      const value = query.get(name)
+      return value === null ? [] : [[as, value]]
+    })
+  )
+  const key = `events ${environment.value} ${JSON.stringify(body)}`
+  const list = useGrowing(
+    key,
+    async (cursor, signal) => {
+      const page = await ask(listEvents, {
+        body: { ...body, limit: PAGE, ...(cursor === undefined ? {} : { cursor }) },
+        ...(signal === undefined ? {} : { signal })
+      })
+      return { items: page.events.map(toRow), next: page.nextCursor }
+    },
+    ({ id }: Row) => id
+  )
+  const hasFilters = Object.keys(body).length > 0
+  return (
+    <>
+      <div class="title">
+        <h1>Events</h1>
+        <div class="actions">
+          <Emit label="Emit an event" name={query.get("name") ?? undefined} />
+        </div>
+      </div>
+      <form class="filters" role="search" aria-label="Events" onSubmit={(event) => event.preventDefault()}>
+        {filters.map(({ label, name, placeholder, ...more }) => (
+          <label key={name}>
+            {label}
+            <input
+              type="search"
+              size={14}
+              placeholder={placeholder}
+              value={query.get(name) ?? ""}
+              onChange={(event) => setQuery({ [name]: event.currentTarget.value.trim() })}
+              {...("isSearch" in more ? { "data-search": "" } : {})}
+            />
+          </label>
+        ))}
+        {hasFilters && (
+          <button
+            type="button"
+            onClick={() => setQuery(Object.fromEntries(filters.map(({ name }) => [name, []])))}
+          >
+            Clear
+          </button>
+        )}
+      </form>
+      {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+      {list.items === undefined ? (
+        list.error === undefined && <Loading />
+      ) : list.items.length === 0 ? (
+        hasFilters ? (
+          <Empty>
+            No event fits these filters{list.hasMore ? " among those that were looked at so far" : ""}.{" "}
+            {list.hasMore && (
+              <button type="button" onClick={list.more}>
+                Look further back
+              </button>
+            )}
+          </Empty>
+        ) : (
+          <Empty command={`npx ironflow emit order.placed '{"orderId":"o-1"}'`}>
+            There are no events in this environment yet. To emit one:
+          </Empty>
+        )
+      ) : (
+        <>
+          <VirtualList
+            key={key}
+            label="Events"
+            items={list.items}
+            keyOf={({ id }) => id}
+            columns={columns}
+            onEnd={list.more}
+            onTop={list.setTop}
+          />
+          <div class="below" role="status">
+            <span>{count(list.items.length)} shown, newest first</span>
+            {list.hasMore && (
+              <button type="button" class="small" onClick={list.more}>
+                Look further back
+              </button>
+            )}
+            {list.newer > 0 && (
+              <button type="button" class="small" onClick={list.showNewer}>
+                {count(list.newer)} newer: show
+              </button>
+            )}
+          </div>
+        </>
+      )}
+    </>
+  )
+}
+
+const toRow = ({ data, entity, id, name, position, timestamp }: LoggedEvent): Row => ({
+  id,
+  name,
+  timestamp,
+  position,
+  data: oneLine(data),
+  entity: entity === undefined ? "" : `${entity.type} ${entity.id}`
+})
+
+/** Emits an event, and goes to it. */
+export const Emit = ({
+  data,
+  label,
+  name
+}: {
+  readonly label: string
+  readonly name?: string | undefined
+  readonly data?: unknown
+}) => (
+  <Action
+    label={label}
+    confirm="The event is stored, and starts a run of every function whose trigger it fits."
+    fields={
+      <>
+        <Field name="name" label="Name" placeholder="order.placed" value={name} isRequired />
+        <Field
+          name="data"
+          label="Data, as JSON"
+          lines={8}
+          placeholder={'{ "orderId": "o-1" }'}
+          value={data === undefined ? "" : JSON.stringify(data, null, 2)}
+        />
+        <Field
+          name="key"
+          label="Idempotency key"
+          hint="With the same key an event is stored once in 24 hours."
+        />
+      </>
+    }
+    act={async (entered) => {
+      const event = needed(entered, "name", "the name of the event")
+      const key = entry(entered, "key")
+      const { eventId, runIds } = await ask(trigger, {
+        body: {
+          event,
+          data: jsonEntry(entered, "data", "The data") ?? {},
+          ...(key === undefined ? {} : { idempotencyKey: key })
+        }
+      })
+      refreshAll()
+      go(hrefOf(pathTo("events", eventId)))
+      return `${event} is stored, and has started ${runIds.length === 1 ? "1 run" : `${runIds.length} runs`}.`
+    }}
+  />
+)
+
+/** Runs are created with their event: a second is more than enough to find them by. */
+const NEAR_MS = 1000
+
+export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
+  const {
+    error,
+    refresh,
+    value: event
+  } = useLive(`event ${id}`, (signal) => ask(getEvent, { body: { id }, signal }), { once: true })
+  if (event === undefined)
+    return (
+      <>
+        <h1>Event {id}</h1>
+        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+      </>
+    )
+  return (
+    <>
+      <div class="title">
+        <h1>{event.name}</h1>
+        <div class="actions">
+          <Emit label="Emit another like it" name={event.name} data={event.data} />
+          <Copy text={`npx ironflow events get ${event.id}`} label="Copy as CLI" />
+        </div>
+      </div>
+      <Facts
+        of={[
+          ["Event", <span class="mono">{event.id}</span>],
+          ["Stored", <Time at={event.timestamp} exactly />],
+          ["Position in the log", count(event.position)],
+          ["Version of its data", String(event.version)],
+          ["Source", event.source],
+          ["Idempotency key", event.idempotencyKey],
+          [
+            "Entity",
+            event.entity === undefined ? undefined : (
+              <Link to={pathTo("streams", event.entity.id)}>
+                {event.entity.type} {event.entity.id}, version {event.entity.version}
+              </Link>
+            )
+          ]
+        ]}
+      />
+      <Started event={event} />
+      <section>
+        <h2>Data</h2>
+        <Value of={event.data} name="Data of the event" />
+      </section>
+      {event.metadata !== undefined && (
+        <section>
+          <h2>Metadata</h2>
+          <Value of={event.metadata} name="Metadata of the event" />
+        </section>
+      )}
+    </>
+  )
+}
+
+const Started = ({ event }: { readonly event: LoggedEvent }) => {
+  const at = Date.parse(event.timestamp)
+  const runs = useRuns(`of event ${event.id}`, {
+    eventName: event.name,
+    createdFrom: new Date(at - NEAR_MS).toISOString(),
+    createdTo: new Date(at + NEAR_MS).toISOString(),
+    where: `event.id == ${JSON.stringify(event.id)}`,
+    limit: 100
+  })
+  return (
+    <section>
+      <h2>Runs that it has started</h2>
+      <RunTable label="Runs that the event has started" live={runs}>
+        It has started none.
+      </RunTable>
+      {runs.value !== undefined && (
+        <NotStarted event={event} started={runs.value.runs.map(({ functionId }) => functionId)} />
+      )}
+    </section>
+  )
+}
+
+/** Functions that listen for events of its name, and why each has no run of this one. */
+const NotStarted = ({
+  event,
+  started
+}: {
+  readonly event: LoggedEvent
+  readonly started: ReadonlyArray<string>
+}) => {
+  const functions = useFunctions()
+  const others = (functions.value ?? []).flatMap(({ createdAt, id, triggers, updatedAt }) => {
+    const fitting = triggers.filter(
+      (trigger) => trigger.event !== undefined && matchesPattern(trigger.event, event.name)
+    )
+    if (fitting.length === 0 || started.includes(id)) return []
+    const expressions = fitting.flatMap(({ expression }) => expression ?? [])
+    const why =
+      createdAt > event.timestamp
+        ? "it was registered later."
+        : expressions.length === fitting.length
+          ? `for this event it is not true that ${expressions.join(", or ")}.`
+          : updatedAt > event.timestamp
+            ? "it has changed since, and may have had another trigger."
+            : "its run is not kept any more, or you may not see it."
+    return [{ id, why }]
+  })
+  if (others.length === 0) return null
+  return (
+    <>
+      <h3>Functions that listen for such events, and have no run of this one</h3>
+      <ul>
+        {others.map(({ id, why }) => (
+          <li key={id}>
+            <Link to={pathTo("functions", id)}>{id}</Link>: {why}
+          </li>
+        ))}
+      </ul>
+    </>
+  )
+}

@@ -1,0 +1,269 @@
+/** Functions: what starts each, what its runs come to, and who has its code. */
+import { listEvents } from "../../Protocol/Events.ts"
+import { deleteFunction, type FunctionInfo, getFunction } from "../../Protocol/Functions.ts"
+import { ask } from "../Parts/Calls.ts"
+import { nextFires, schedulesOf, triggerText } from "../Parts/Cron.ts"
+import { Action, count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { useFunctions, useWorkers } from "../Parts/Known.ts"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { go, hrefOf, type Variables } from "../Parts/Router.ts"
+import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
+import { RunTable, useRuns } from "../Parts/RunRows.tsx"
+import { now, Time } from "../Parts/Time.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+import { Emit } from "./Events.tsx"
+
+const triggersOf = ({ triggers }: FunctionInfo): string =>
+  triggers.map(triggerText).join(", ") || "invoked only"
+
+export const Functions = () => {
+  const functions = useFunctions()
+  const workers = useWorkers()
+  const columns: ReadonlyArray<Column<FunctionInfo>> = [
+    {
+      title: "Function",
+      width: "minmax(7rem, 1fr)",
+      cell: ({ id, name }) => (
+        <Link to={pathTo("functions", id)} title={name}>
+          {id}
+        </Link>
+      )
+    },
+    {
+      title: "Workers",
+      width: "8rem",
+      cell: ({ id }) => {
+        if (workers.value === undefined) return <span class="quiet">–</span>
+        const having = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
+        return having === 0 ? (
+          <Status of="pending">none now</Status>
+        ) : (
+          <Status of="connected">{having === 1 ? "1 worker" : `${having} workers`}</Status>
+        )
+      }
+    },
+    {
+      title: "Started by",
+      width: "minmax(6rem, 2fr)",
+      isExtra: true,
+      cell: (fn) => <Cut>{triggersOf(fn)}</Cut>
+    },
+    {
+      title: "Version",
+      width: "5rem",
+      isExtra: true,
+      cell: ({ version }) => <span class="number">{count(version)}</span>
+    },
+    { title: "Changed", width: "6rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> }
+  ]
+  return (
+    <>
+      <h1>Functions</h1>
+      <Listing
+        label="Functions"
+        live={functions}
+        keyOf={({ id }) => id}
+        textOf={(fn) => `${fn.id} ${fn.name} ${triggersOf(fn)}`}
+        columns={columns}
+        empty={
+          <Empty command="npx ironflow dev">
+            There are no functions in this environment yet. A worker brings those in its code; to run one from
+            a file:
+          </Empty>
+        }
+      />
+    </>
+  )
+}
+
+export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
+  const {
+    error,
+    refresh,
+    value: fn
+  } = useLive(`function ${id}`, (signal) => ask(getFunction, { body: { id }, signal }), { everyMs: 3000 })
+  if (fn === undefined)
+    return (
+      <>
+        <h1>{id}</h1>
+        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+      </>
+    )
+  const event = fn.triggers.find(
+    (trigger) => trigger.event !== undefined && !/[*>]/.test(trigger.event)
+  )?.event
+  return (
+    <>
+      <div class="title">
+        <h1>{fn.name}</h1>
+        <div class="actions">
+          {event !== undefined && <EmitLatest name={event} />}
+          <Action
+            label="Forget"
+            isDangerous
+            confirm={`Events and schedules start "${id}" no more. Its runs stay, and a worker that has it brings it back.`}
+            act={async () => {
+              await ask(deleteFunction, { variables: { id } })
+              refreshAll()
+              go(hrefOf("functions"))
+              return `Nothing starts ${id} any more.`
+            }}
+          />
+        </div>
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      <Facts
+        of={[
+          ["Function", <span class="mono">{fn.id}</span>],
+          ["Version", count(fn.version)],
+          ["Hash of its code", fn.codeHash === "" ? undefined : <span class="mono">{fn.codeHash}</span>],
+          ["Changed", <Time at={fn.updatedAt} />],
+          ["Registered first", <Time at={fn.createdAt} />]
+        ]}
+      />
+      <Triggers fn={fn} />
+      <Failures id={id} />
+      <Recent id={id} />
+      <WorkersOf id={id} />
+    </>
+  )
+}
+
+/** Begins with the data of the last such event: people know what one looks like. */
+const EmitLatest = ({ name }: { readonly name: string }) => {
+  const { error, value } = useLive(
+    `latest ${name}`,
+    async (signal) => {
+      const { events } = await ask(listEvents, { body: { name, limit: 1 }, signal })
+      return events.map(({ data }) => ({ data: data as unknown }))
+    },
+    { once: true }
+  )
+  // the fields are there once
+  if (value === undefined && error === undefined) return null
+  return <Emit label={`Emit ${name}`} name={name} data={value?.[0]?.data} />
+}
+
+const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
+  const schedules = schedulesOf(fn)
+  // as long as the minute is the same, so are they
+  const minute = Math.floor(now.value / 60_000) * 60_000
+  return (
+    <section>
+      <h2>What starts it</h2>
+      {fn.triggers.length === 0 ? (
+        <p class="quiet">Nothing but other functions, which invoke it.</p>
+      ) : (
+        <Table
+          label="Triggers"
+          items={fn.triggers}
+          keyOf={(trigger) => JSON.stringify(trigger)}
+          columns={[
+            {
+              title: "Event or schedule",
+              width: "",
+              cell: ({ cron, event, timezone }) =>
+                cron === undefined ? (
+                  <Link to="events" query={{ name: event }}>
+                    {event}
+                  </Link>
+                ) : (
+                  <>
+                    <span class="mono">{cron}</span> {timezone ?? "UTC"}
+                  </>
+                )
+            },
+            {
+              title: "If",
+              width: "",
+              cell: ({ expression }) => <span class="mono">{expression}</span>
+            },
+            {
+              title: "While a run goes on",
+              width: "",
+              isExtra: true,
+              cell: ({ cron, overlap }) =>
+                cron === undefined
+                  ? ""
+                  : overlap === "skip"
+                    ? "it is left out"
+                    : overlap === "queue"
+                      ? "it waits"
+                      : "another begins"
+            }
+          ]}
+        />
+      )}
+      {schedules.length > 0 && (
+        <>
+          <h3>Next fires</h3>
+          <ul>
+            {schedules
+              .flatMap((schedule) => nextFires(schedule, minute, 3))
+              .sort()
+              .slice(0, 5)
+              .map((at) => (
+                <li key={at}>
+                  <Time at={at} exactly /> <span class="quiet">(</span>
+                  <Time at={at} />
+                  <span class="quiet">)</span>
+                </li>
+              ))}
+          </ul>
+        </>
+      )}
+    </section>
+  )
+}
+
+const Failures = ({ id }: { readonly id: string }) => {
+  const failed = useRuns(`failed ${id}`, { functionIds: [id], statuses: ["failed"], limit: 5 })
+  const many = failed.value?.total ?? 0
+  return (
+    <section>
+      <h2>Failures{many > 0 ? ` (${count(many)})` : ""}</h2>
+      <RunTable label="Failed runs" live={failed} isOfOneFunction all={{ function: id, status: "failed" }}>
+        None of its runs has failed for good.
+      </RunTable>
+    </section>
+  )
+}
+
+const Recent = ({ id }: { readonly id: string }) => {
+  const recent = useRuns(`recent ${id}`, { functionIds: [id], limit: 10 })
+  const many = recent.value?.total ?? 0
+  return (
+    <section>
+      <h2>Newest runs{many > 0 ? ` (${count(many)} in all)` : ""}</h2>
+      <RunTable label="Newest runs" live={recent} isOfOneFunction all={{ function: id }}>
+        It has had no run yet.
+      </RunTable>
+    </section>
+  )
+}
+
+const WorkersOf = ({ id }: { readonly id: string }) => {
+  const { error, refresh, value } = useWorkers()
+  const having = value?.filter(({ functionIds }) => functionIds.includes(id))
+  return (
+    <section>
+      <h2>Workers that have it</h2>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {having !== undefined &&
+        (having.length === 0 ? (
+          <p class="quiet">None now: its runs wait until one comes, unless a push endpoint has it.</p>
+        ) : (
+          <ul>
+            {having.map((worker) => (
+              <li key={worker.id}>
+                <Link to={pathTo("workers", worker.id)} class="mono">
+                  {worker.id}
+                </Link>{" "}
+                at {worker.hostname}, {worker.activeJobs} of {worker.maxConcurrentJobs} jobs
+              </li>
+            ))}
+          </ul>
+        ))}
+    </section>
+  )
+}

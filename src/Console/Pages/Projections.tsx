@@ -1,0 +1,353 @@
+/** Projections: how far each is, what went wrong, and its state. */
+import {
+  deadLetters,
+  deleteProjection,
+  listProjections,
+  pauseProjection,
+  projectionChanges,
+  projectionStatus,
+  type ProjectionStatusInfo,
+  rebuildProjection,
+  restGetProjection,
+  resumeProjection,
+  retryDeadLetters
+} from "../../Protocol/Projections.ts"
+import { ask } from "../Parts/Calls.ts"
+import { DeadLetters } from "../Parts/DeadLetters.tsx"
+import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import { entry, Field } from "../Parts/Fields.tsx"
+import { useGrowing } from "../Parts/Growing.ts"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { askAll } from "../Parts/Pages.ts"
+import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
+import { Cut, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { whoIs } from "../Parts/Session.ts"
+import { Time } from "../Parts/Time.tsx"
+import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
+
+const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
+  {
+    title: "Status",
+    width: "6.5rem",
+    cell: ({ message, status }) => (
+      <span title={message}>
+        <Status of={status} />
+      </span>
+    )
+  },
+  {
+    title: "Projection",
+    width: "minmax(5rem, 1fr)",
+    cell: ({ name }) => (
+      <Link to={pathTo("projections", name)} title={name}>
+        {name}
+      </Link>
+    )
+  },
+  { title: "Lag", width: "3.5rem", cell: ({ lag }) => <span class="number">{count(lag)}</span> },
+  {
+    title: "Dead letters",
+    width: "5.75rem",
+    cell: ({ deadLetters }) =>
+      deadLetters === 0 ? <span class="quiet">0</span> : <Status of="dead">{count(deadLetters)}</Status>
+  },
+  { title: "Mode", width: "5.5rem", isExtra: true, cell: ({ mode }) => mode },
+  {
+    title: "Events",
+    width: "minmax(6rem, 1.2fr)",
+    isExtra: true,
+    cell: ({ events }) => <Cut>{events.join(", ")}</Cut>
+  },
+  {
+    title: "Worker",
+    width: "minmax(6rem, 1fr)",
+    isExtra: true,
+    cell: ({ owner }) => (owner === undefined ? <span class="quiet">none</span> : <Cut>{owner}</Cut>)
+  }
+]
+
+export const Projections = () => (
+  <>
+    <h1>Projections</h1>
+    <Listing
+      label="Projections"
+      live={useLive("projections", (signal) => askAll(listProjections, { signal }))}
+      keyOf={({ name }) => name}
+      textOf={({ events, name, owner = "", status }) => `${name} ${status} ${owner} ${events.join(" ")}`}
+      columns={columns}
+      empty={
+        <Empty command={`createProjection({ name: "order-totals", events: ["order.*"], … })`}>
+          No worker has brought a projection into this environment yet. It is one of those that a worker runs:
+        </Empty>
+      }
+    />
+  </>
+)
+
+export const OneProjection = ({ variables: { name = "" } }: { readonly variables: Variables }) => {
+  const {
+    error,
+    refresh,
+    value: it
+  } = useLive(`projection ${name}`, (signal) => ask(projectionStatus, { variables: { name }, signal }))
+  if (it === undefined)
+    return (
+      <>
+        <h1>{name}</h1>
+        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+      </>
+    )
+  return (
+    <>
+      <div class="title">
+        <h1>{name}</h1>
+        <Status of={it.status} />
+        <Steering of={it} />
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      <p>{it.message}</p>
+      {it.status === "rebuilding" && it.rebuildTo !== undefined && (
+        <p>
+          <progress
+            value={Math.min(it.lastEventSeq, it.rebuildTo)}
+            max={Math.max(1, it.rebuildTo)}
+            aria-label="Rebuilt"
+          />{" "}
+          {count(it.lastEventSeq)} of {count(it.rebuildTo)}
+        </p>
+      )}
+      <Facts
+        of={[
+          ["Lag", `${count(it.lag)} ${it.lag === 1 ? "event" : "events"}`],
+          ["Position", count(it.lastEventSeq)],
+          ["Mode", it.mode],
+          ["Events", it.events.join(", ")],
+          ["Partition key", it.partitionKey],
+          [
+            "Worker",
+            it.owner === undefined ? (
+              "none"
+            ) : (
+              <Link to={pathTo("workers", it.owner)} class="mono">
+                {it.owner}
+              </Link>
+            )
+          ],
+          ["Paused", it.pausedAt === undefined ? undefined : <Time at={it.pausedAt} />],
+          ["Paused by", it.pausedBy],
+          ["Why paused", it.pauseReason],
+          [
+            "Tried again",
+            it.failing === undefined
+              ? undefined
+              : `the event at ${count(it.failing.position)}, which has failed ${it.failing.failures} times`
+          ],
+          ["Saves that were refused", it.refusedSaves === 0 ? undefined : count(it.refusedSaves)],
+          ["Changed", <Time at={it.updatedAt} />]
+        ]}
+      />
+      {it.lastError !== undefined && (
+        <section>
+          <h2>What went wrong last</h2>
+          <p>
+            At position {count(it.lastError.position)}, <Time at={it.lastError.at} />: {it.lastError.message}
+          </p>
+          {it.lastError.stack !== undefined && (
+            <Value of={it.lastError.stack} name="Stack of the last error" />
+          )}
+        </section>
+      )}
+      <Letters name={name} many={it.deadLetters} />
+      {it.mode === "managed" &&
+        (it.partitionKey === undefined ? <State name={name} /> : <States name={name} />)}
+    </>
+  )
+}
+
+const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
+  const variables = { name: it.name }
+  return (
+    <div class="actions">
+      {it.status === "paused" ? (
+        <Action
+          label="Resume"
+          act={async () => {
+            await ask(resumeProjection, { variables })
+            refreshAll()
+            return `${it.name} goes on where it was.`
+          }}
+        />
+      ) : (
+        <Action
+          label="Pause"
+          confirm="It gets no more events until it is resumed. What its worker has in hand is still saved."
+          fields={<Field name="reason" label="Why" placeholder="the warehouse moves" />}
+          act={async (entered) => {
+            const reason = entry(entered, "reason")
+            await ask(pauseProjection, {
+              variables,
+              body: { by: whoIs(), ...(reason === undefined ? {} : { reason }) }
+            })
+            refreshAll()
+            return `${it.name} is paused.`
+          }}
+        />
+      )}
+      <Action
+        label="Rebuild"
+        isDangerous
+        confirm={
+          it.mode === "managed"
+            ? "Its states and dead letters are forgotten, and everything in the log is projected again from the beginning. Until that is done readers see the states as they come to be."
+            : "It begins again at the beginning of the log: its handler is called once more for every event, with whatever it does outside."
+        }
+        act={async () => {
+          const { remainingEvents } = await ask(rebuildProjection, { variables, body: {} })
+          refreshAll()
+          return `${it.name} is rebuilt: ${count(remainingEvents)} events to go.`
+        }}
+      />
+      <Action
+        label="Delete"
+        isDangerous
+        confirm="The projection and its states are deleted. A worker that still runs it begins anew."
+        act={async () => {
+          await ask(deleteProjection, { variables })
+          refreshAll()
+          go(hrefOf("projections"))
+          return `${it.name} is deleted.`
+        }}
+      />
+    </div>
+  )
+}
+
+const Letters = ({ many, name }: { readonly name: string; readonly many: number }) => {
+  const letters = useLive(`dead letters of ${name} ${many}`, async (signal) => {
+    const page = await ask(deadLetters, { variables: { name }, query: { limit: 100 }, signal })
+    return page.deadLetters.map(({ attempts, error, event, failedAt, position, retrying }) => ({
+      position,
+      attempts,
+      failedAt,
+      eventId: event.id,
+      eventName: event.name,
+      why: error.message,
+      isRetrying: retrying
+    }))
+  })
+  const retry = async (position?: number): Promise<number> => {
+    const body = position === undefined ? {} : { position }
+    return (await ask(retryDeadLetters, { variables: { name }, body })).retrying
+  }
+  return <DeadLetters letters={letters} many={many} retry={retry} />
+}
+
+const State = ({ name, partition }: { readonly name: string; readonly partition?: string }) => {
+  const { error, refresh, value } = useLive(`state of ${name} ${partition ?? ""}`, (signal) =>
+    ask(restGetProjection, { variables: { name }, query: { partition }, signal })
+  )
+  return (
+    <section>
+      <h2>{partition === undefined ? "State" : `State of ${partition}`}</h2>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {value !== undefined &&
+        (value.state === undefined ? (
+          <p class="quiet">Nothing was projected {partition === undefined ? "" : "into it "}yet.</p>
+        ) : (
+          <>
+            <Value of={value.state.state} name="State" />
+            <p class="quiet">
+              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with
+              everything up to position {count(value.state.lastEventSeq)}.
+            </p>
+          </>
+        ))}
+    </section>
+  )
+}
+
+interface StateRow {
+  readonly partition: string
+  readonly state: string
+  readonly updatedAt: string
+}
+
+const States = ({ name }: { readonly name: string }) => {
+  const partition = place.value.query.get("partition") ?? undefined
+  const list = useGrowing(
+    `states of ${name}`,
+    async (after, signal) => {
+      const page = await ask(projectionChanges, {
+        variables: { name },
+        query: { limit: 100, after },
+        ...(signal === undefined ? {} : { signal })
+      })
+      return {
+        next: page.next,
+        items: page.states.map(({ partitionKey, state, updatedAt }) => ({
+          partition: partitionKey,
+          state: oneLine(state),
+          updatedAt
+        }))
+      }
+    },
+    ({ partition }: StateRow) => partition
+  )
+  return (
+    <>
+      {partition !== undefined && <State name={name} partition={partition} />}
+      <section>
+        <h2>States</h2>
+        <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+          <label>
+            Partition
+            <input
+              type="search"
+              data-search=""
+              value={partition ?? ""}
+              onChange={(event) => setQuery({ partition: event.currentTarget.value })}
+            />
+          </label>
+        </form>
+        {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
+        {list.items === undefined ? null : list.items.length === 0 ? (
+          <p class="quiet">There are none yet.</p>
+        ) : (
+          <VirtualList
+            label="States"
+            items={list.items}
+            keyOf={({ partition }) => partition}
+            onEnd={list.more}
+            onTop={list.setTop}
+            columns={[
+              {
+                title: "Partition",
+                width: "minmax(6rem, 1fr)",
+                cell: ({ partition }) => (
+                  <Link to={pathTo("projections", name)} query={{ partition }}>
+                    {partition}
+                  </Link>
+                )
+              },
+              {
+                title: "State",
+                width: "minmax(6rem, 3fr)",
+                cell: ({ state }) => (
+                  <span class="mono quiet" title={state}>
+                    {state}
+                  </span>
+                )
+              },
+              {
+                title: "Changed",
+                width: "6rem",
+                isExtra: true,
+                cell: ({ updatedAt }) => <Time at={updatedAt} />
+              }
+            ]}
+          />
+        )}
+      </section>
+    </>
+  )
+}

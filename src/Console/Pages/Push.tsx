@@ -1,0 +1,102 @@
+/** Push endpoints: handlers that the engine calls for the turns of their functions. */
+import {
+  listPushEndpoints,
+  type PushEndpoint,
+  registerPushEndpoint,
+  removePushEndpoint
+} from "../../Protocol/Push.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Action, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { Field, needed } from "../Parts/Fields.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { pathTo, Table } from "../Parts/Rows.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+
+const columns: ReadonlyArray<Column<PushEndpoint>> = [
+  {
+    title: "State",
+    width: "",
+    cell: ({ available, problem }) => (
+      <>
+        <Status of={available ? "up" : "down"}>{available ? "available" : "not available"}</Status>
+        {problem !== undefined && <div class="quiet">{problem}</div>}
+      </>
+    )
+  },
+  { title: "Endpoint", width: "", cell: ({ url }) => <span class="mono">{url}</span> },
+  {
+    title: "Functions",
+    width: "",
+    isExtra: true,
+    cell: ({ functionIds }) =>
+      functionIds.map((id, i) => (
+        <span key={id}>
+          {i > 0 && ", "}
+          <Link to={pathTo("functions", id)}>{id}</Link>
+        </span>
+      ))
+  },
+  {
+    title: "Remove",
+    width: "",
+    cell: ({ url }) => (
+      <Action
+        label="Remove"
+        isSmall
+        isDangerous
+        confirm={`Nothing is pushed to ${url} any more. Its functions stay, and their runs wait until a worker or another endpoint has them.`}
+        act={async () => {
+          await ask(removePushEndpoint, { query: { url } })
+          refreshAll()
+          return `Nothing is pushed to ${url} any more.`
+        }}
+      />
+    )
+  }
+]
+
+export const PushEndpoints = () => {
+  const { error, refresh, value } = useLive(
+    "push endpoints",
+    async (signal) => (await ask(listPushEndpoints, { signal })).endpoints
+  )
+  return (
+    <>
+      <div class="title">
+        <h1>Push endpoints</h1>
+        <div class="actions">
+          <Action
+            label="Register an endpoint"
+            confirm="The handler at the address is asked for its functions. From then on the engine calls it for their turns, with the signing key of the engine."
+            fields={
+              <Field
+                name="url"
+                label="Address"
+                placeholder="https://shop.example.com/api/ironflow"
+                isRequired
+              />
+            }
+            act={async (entered) => {
+              const url = needed(entered, "url", "the address of the handler")
+              const { functions } = await ask(registerPushEndpoint, { body: { url } })
+              refreshAll()
+              return functions.length === 0
+                ? `The handler at ${url} has no functions.`
+                : `Registered: ${functions.map(({ id }) => id).join(", ")}.`
+            }}
+          />
+        </div>
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {value === undefined ? (
+        error === undefined && <Loading />
+      ) : value.length === 0 ? (
+        <Empty command="npx ironflow functions register https://shop.example.com/api/ironflow">
+          The engine calls no handler: all turns are taken by workers. To register the handler of an app:
+        </Empty>
+      ) : (
+        <Table label="Push endpoints" items={value} keyOf={({ url }) => url} columns={columns} />
+      )}
+    </>
+  )
+}

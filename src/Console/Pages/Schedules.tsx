@@ -1,0 +1,74 @@
+/** Schedules: the cron triggers of functions, and when each fires next. */
+import { Empty, Link } from "../Parts/Elements.tsx"
+import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
+import { useFunctions } from "../Parts/Known.ts"
+import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
+import { now, Time } from "../Parts/Time.tsx"
+
+interface Row extends ScheduleOf {
+  readonly next: string | undefined
+  readonly afterNext: string | undefined
+}
+
+export const Schedules = () => {
+  const functions = useFunctions()
+  // the next one may be within the minute
+  const second = Math.floor(now.value / 5000) * 5000
+  const rows = functions.value
+    ?.flatMap(schedulesOf)
+    .map((schedule): Row => {
+      const [next, afterNext] = nextFires(schedule, second, 2)
+      return { ...schedule, next, afterNext }
+    })
+    .sort((one, other) => ((one.next ?? "9") < (other.next ?? "9") ? -1 : 1))
+  return (
+    <>
+      <h1>Schedules</h1>
+      <Listing
+        label="Schedules"
+        live={{ ...functions, value: rows }}
+        keyOf={(row) => JSON.stringify([row.functionId, row.cron, row.timezone])}
+        textOf={({ cron, event = "", functionId, timezone = "UTC" }) =>
+          `${functionId} ${cron} ${timezone} ${event}`
+        }
+        columns={[
+          {
+            title: "Function",
+            width: "minmax(7rem, 1fr)",
+            cell: ({ functionId }) => <Link to={pathTo("functions", functionId)}>{functionId}</Link>
+          },
+          { title: "Schedule", width: "8rem", cell: ({ cron }) => <span class="mono">{cron}</span> },
+          {
+            title: "Zone",
+            width: "minmax(5rem, 0.7fr)",
+            isExtra: true,
+            cell: ({ timezone = "UTC" }) => <Cut>{timezone}</Cut>
+          },
+          { title: "Next fire", width: "6.5rem", cell: ({ next }) => <Time at={next} /> },
+          {
+            title: "At",
+            width: "minmax(8rem, 1fr)",
+            isExtra: true,
+            cell: ({ next }) => <Time at={next} exactly />
+          },
+          { title: "Then", width: "6.5rem", isExtra: true, cell: ({ afterNext }) => <Time at={afterNext} /> },
+          {
+            title: "Fires",
+            width: "minmax(5rem, 0.8fr)",
+            isExtra: true,
+            cell: ({ event, functionId }) => (
+              <Link to="events" query={{ name: event ?? `cron.${functionId}` }}>
+                its events
+              </Link>
+            )
+          }
+        ]}
+        empty={
+          <Empty command={`createFunction({ id: "report", triggers: [{ cron: "0 9 * * 1-5" }] }, …)`}>
+            No function of this environment has a schedule. One is a trigger of a function:
+          </Empty>
+        }
+      />
+    </>
+  )
+}

@@ -1,0 +1,93 @@
+/** Secrets: their names, and when each was set. Values go in and never come out. */
+import { deleteSecret, listSecrets, type SecretInfo, setSecret } from "../../Protocol/Secrets.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { Action, Empty } from "../Parts/Elements.tsx"
+import { Field, needed } from "../Parts/Fields.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { askAll } from "../Parts/Pages.ts"
+import { Listing } from "../Parts/Rows.tsx"
+import { Time } from "../Parts/Time.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+
+const Set = ({ name }: { readonly name?: string }) => (
+  <Action
+    label={name === undefined ? "Set a secret" : "Replace"}
+    isSmall={name !== undefined}
+    confirm={
+      name === undefined
+        ? "The value is stored sealed. Functions that name the secret get it, and nobody can read it here."
+        : `Functions get the new value of ${name} from their next turn on. Nobody can read the one before any more.`
+    }
+    fields={
+      <>
+        {name === undefined && <Field name="name" label="Name" placeholder="STRIPE_KEY" isRequired />}
+        <Field name="value" label="Value" isSecret isRequired />
+      </>
+    }
+    act={async (entered) => {
+      const secret = name ?? needed(entered, "name", "the name of the secret")
+      const value = entered.get("value")
+      if (typeof value !== "string" || value === "") throw new CallError("Enter the value.", 400, "")
+      await ask(setSecret, { body: { name: secret, value } })
+      refreshAll()
+      return `${secret} is set.`
+    }}
+  />
+)
+
+const columns: ReadonlyArray<Column<SecretInfo>> = [
+  {
+    title: "Secret",
+    width: "minmax(8rem, 2fr)",
+    cell: ({ name }) => (
+      <span class="mono" title={name}>
+        {name}
+      </span>
+    )
+  },
+  { title: "Value set", width: "7rem", cell: ({ updatedAt }) => <Time at={updatedAt} /> },
+  { title: "Created", width: "7rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
+  {
+    title: "Change",
+    width: "10rem",
+    cell: ({ name }) => (
+      <>
+        <Set name={name} />{" "}
+        <Action
+          label="Delete"
+          isSmall
+          isDangerous
+          confirm={`Functions that name ${name} fail without it.`}
+          act={async () => {
+            await ask(deleteSecret, { variables: { name } })
+            refreshAll()
+            return `${name} is deleted.`
+          }}
+        />
+      </>
+    )
+  }
+]
+
+export const Secrets = () => (
+  <>
+    <div class="title">
+      <h1>Secrets</h1>
+      <div class="actions">
+        <Set />
+      </div>
+    </div>
+    <Listing
+      label="Secrets"
+      live={useLive("secrets", (signal) => askAll(listSecrets, { signal }), { everyMs: 3000 })}
+      keyOf={({ name }) => name}
+      textOf={({ name }) => name}
+      columns={columns}
+      empty={
+        <Empty command="npx ironflow secrets set STRIPE_KEY < key.txt">
+          There are no secrets in this environment yet. To set one:
+        </Empty>
+      }
+    />
+  </>
+)

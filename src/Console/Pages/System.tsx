@@ -1,0 +1,230 @@
+/** The system: whether the engine is well, what it stores, how long things take, and all of its figures. */
+import { health, info, ready, restCapabilities } from "../../Protocol/Server.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { bytes, count, Empty, Failure, Loading, Status } from "../Parts/Elements.tsx"
+import { useLive } from "../Parts/Live.ts"
+import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
+import { Facts, Listing, Table } from "../Parts/Rows.tsx"
+import { duration, Time } from "../Parts/Time.tsx"
+
+export const System = () => {
+  const metrics = useLive("metrics", readMetrics, { everyMs: 2000 })
+  return (
+    <>
+      <h1>System</h1>
+      <About />
+      {metrics.error !== undefined && <Failure error={metrics.error} again={metrics.refresh} />}
+      {metrics.value === undefined ? (
+        metrics.error === undefined && <Loading />
+      ) : (
+        <>
+          <Store samples={metrics.value} />
+          <Auditor samples={metrics.value} />
+          <Durations samples={metrics.value} />
+          <section>
+            <h2>All figures</h2>
+            <Listing
+              label="Figures"
+              live={{
+                ...metrics,
+                value: metrics.value.filter(({ name }) => !name.endsWith("_bucket"))
+              }}
+              keyOf={nameOf}
+              textOf={nameOf}
+              columns={[
+                {
+                  title: "Figure",
+                  width: "minmax(10rem, 2fr)",
+                  cell: ({ name }) => (
+                    <span class="mono" title={name}>
+                      {name}
+                    </span>
+                  )
+                },
+                {
+                  title: "Of",
+                  width: "minmax(6rem, 1.5fr)",
+                  isExtra: true,
+                  cell: ({ labels }) => <span title={labelsOf(labels)}>{labelsOf(labels)}</span>
+                },
+                {
+                  title: "Value",
+                  width: "8rem",
+                  cell: ({ value }) => (
+                    <span class="number">
+                      {Number.isInteger(value) ? count(value) : value.toPrecision(4)}
+                    </span>
+                  )
+                }
+              ]}
+              empty={<p class="quiet">The engine gives no figures.</p>}
+            />
+          </section>
+        </>
+      )}
+    </>
+  )
+}
+
+const labelsOf = (labels: Sample["labels"]): string =>
+  Object.entries(labels)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(", ")
+
+const nameOf = ({ labels, name }: Sample): string => `${name} ${labelsOf(labels)}`
+
+const About = () => {
+  const about = useLive("about", (signal) => ask(info, { body: {}, signal }), { everyMs: 2000 })
+  const state = useLive("health", (signal) => ask(health, { body: {}, signal }), { everyMs: 2000 })
+  const takes = useLive(
+    "ready",
+    async (signal) => {
+      try {
+        return (await ask(ready, { signal })).status
+      } catch (cause) {
+        // that is how it says so
+        if (cause instanceof CallError && cause.status === 503) return "not ready"
+        throw cause
+      }
+    },
+    { everyMs: 5000 }
+  )
+  const can = useLive("capabilities", (signal) => ask(restCapabilities, { signal }), { once: true })
+  const problems = Object.entries(state.value?.components ?? {})
+  return (
+    <section>
+      {about.error !== undefined && <Failure error={about.error} again={about.refresh} />}
+      <Facts
+        of={[
+          ["Health", state.value === undefined ? undefined : <Status of={state.value.status} />],
+          [
+            "Takes calls",
+            takes.value === undefined ? undefined : (
+              <Status of={takes.value === "ready" ? "ready" : "unavailable"}>{takes.value}</Status>
+            )
+          ],
+          ["Version", about.value?.version],
+          ["Running since", about.value === undefined ? undefined : <Time at={about.value.startedAt} />],
+          [
+            "Functions in this environment",
+            about.value === undefined ? undefined : count(about.value.functionCount)
+          ],
+          ["Workers", about.value === undefined ? undefined : count(about.value.connectedWorkers)],
+          ["Turns at work", about.value === undefined ? undefined : count(about.value.activeRuns)],
+          ["Transports", can.value?.transports.join(", ")]
+        ]}
+      />
+      {problems.map(([name, { message, status }]) => (
+        <p key={name} class="failure">
+          <strong>
+            {name} is {status}.
+          </strong>{" "}
+          {message}
+        </p>
+      ))}
+    </section>
+  )
+}
+
+const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
+  const commits = sumOf(samples, "ironflow_store_commit_seconds_count")
+  const seconds = sumOf(samples, "ironflow_store_commit_seconds_sum")
+  return (
+    <section>
+      <h2>Store</h2>
+      <Facts
+        of={[
+          ["Size of the database", bytes(sumOf(samples, "ironflow_database_bytes"))],
+          ["Commits", count(commits)],
+          ["One takes", commits === 0 ? undefined : duration((seconds / commits) * 1000)],
+          ["Operations", count(sumOf(samples, "ironflow_store_operations_total"))]
+        ]}
+      />
+      <Empty command="npx ironflow backup ironflow-backup.db">
+        A backup is taken while the engine runs, and has all environments:
+      </Empty>
+    </section>
+  )
+}
+
+const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
+  const violations = sumOf(samples, "ironflow_invariant_violations_total")
+  const refused = samples.filter(({ name }) => name === "ironflow_stale_writes_refused_total")
+  const conditions = sumOf(samples, "ironflow_policy_condition_failures_total")
+  return (
+    <section>
+      <h2>Auditor</h2>
+      <p>
+        {violations === 0 ? (
+          <Status of="ok">It has found nothing that a guarantee rules out.</Status>
+        ) : (
+          <Status of="damaged">
+            It has found {count(violations)} {violations === 1 ? "thing" : "things"} that a guarantee rules
+            out: the log of the engine says which.
+          </Status>
+        )}
+      </p>
+      <Facts
+        of={[
+          ...refused.map(
+            ({ labels, value }) => [`Late writes refused: ${labels["kind"] ?? ""}`, count(value)] as const
+          ),
+          ["Policy conditions that failed", count(conditions)]
+        ]}
+      />
+    </section>
+  )
+}
+
+/** What is measured, and what it is called here. */
+const measured = [
+  ["ironflow_run_wait_to_start_seconds", "A run waits for its first turn"],
+  ["ironflow_turn_duration_seconds", "A turn"],
+  ["ironflow_step_duration_seconds", "The last attempt of a step"],
+  ["ironflow_run_duration_seconds", "A run, from its creation to its end"],
+  ["ironflow_timer_lateness_seconds", "A timer fires late by"],
+  ["ironflow_store_commit_seconds", "A commit"]
+] as const
+
+const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
+  const rows = measured.flatMap(([name, what]) => {
+    const many = sumOf(samples, `${name}_count`)
+    if (many === 0) return []
+    const share = shareOf(samples, name, many)
+    return [{ what, many, mean: sumOf(samples, `${name}_sum`) / many, half: share(0.5), most: share(0.95) }]
+  })
+  if (rows.length === 0) return null
+  return (
+    <section>
+      <h2>How long things take, since the engine was started</h2>
+      <Table
+        label="Durations"
+        items={rows}
+        keyOf={({ what }) => what}
+        columns={[
+          { title: "What", width: "", cell: ({ what }) => what },
+          { title: "On average", width: "", cell: ({ mean }) => seconds(mean) },
+          { title: "Half take less than", width: "", isExtra: true, cell: ({ half }) => seconds(half) },
+          { title: "95 % take less than", width: "", cell: ({ most }) => seconds(most) },
+          { title: "Measured", width: "", isExtra: true, cell: ({ many }) => count(many) }
+        ]}
+      />
+    </section>
+  )
+}
+
+const seconds = (value: number): string => (Number.isFinite(value) ? duration(value * 1000) : "–")
+
+/** The end of the bucket that a share of all of them is in or below. */
+const shareOf =
+  (samples: ReadonlyArray<Sample>, name: string, many: number) =>
+  (share: number): number => {
+    const buckets = new Map<number, number>()
+    for (const sample of samples) {
+      if (sample.name !== `${name}_bucket`) continue
+      const end = Number(sample.labels["le"] === "+Inf" ? Number.POSITIVE_INFINITY : sample.labels["le"])
+      buckets.set(end, (buckets.get(end) ?? 0) + sample.value)
+    }
+    const ends = [...buckets].sort(([one], [other]) => one - other)
+    return ends.find(([, below]) => below >= share * many)?.[0] ?? Number.POSITIVE_INFINITY
+  }

@@ -1,0 +1,356 @@
+/** Topics, whose messages whoever subscribes gets, and groups, whose members share what they subscribe to. */
+import {
+  type ConsumerGroup,
+  deleteConsumerGroup,
+  getConsumerGroup,
+  groupDeadLetters,
+  listConsumerGroups,
+  retryGroupDeadLetters,
+  updateConsumerGroup
+} from "../../Protocol/ConsumerGroups.ts"
+import { getTopicStats, listTopics, publish, type TopicInfo } from "../../Protocol/Topics.ts"
+import { ask } from "../Parts/Calls.ts"
+import { DeadLetters } from "../Parts/DeadLetters.tsx"
+import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
+import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
+import { whoIs } from "../Parts/Session.ts"
+import { Time } from "../Parts/Time.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+
+const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
+  {
+    title: "Topic",
+    width: "minmax(7rem, 2fr)",
+    cell: ({ name }) => <Link to={pathTo("topics", name)}>{name}</Link>
+  },
+  {
+    title: "Messages",
+    width: "6rem",
+    cell: ({ messageCount }) => <span class="number">{count(messageCount)}</span>
+  },
+  {
+    title: "Subscribers",
+    width: "6rem",
+    cell: ({ consumerCount }) => <span class="number">{count(consumerCount)}</span>
+  },
+  {
+    title: "Oldest",
+    width: "7rem",
+    isExtra: true,
+    cell: ({ firstMessageAt }) => <Time at={firstMessageAt} />
+  },
+  { title: "Newest", width: "7rem", isExtra: true, cell: ({ lastMessageAt }) => <Time at={lastMessageAt} /> }
+]
+
+/** What tells groups of one name apart is in the query. */
+const GroupLink = ({ group: { name, namespace, pattern } }: { readonly group: ConsumerGroup }) => (
+  <Link to={pathTo("topics", "groups", name)} query={{ namespace, pattern }}>
+    {name}
+  </Link>
+)
+
+const number = (value: number) => <span class="number">{count(value)}</span>
+
+const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
+  {
+    title: "Status",
+    width: "6rem",
+    cell: ({ message, status }) => (
+      <span title={message}>
+        <Status of={status} />
+      </span>
+    )
+  },
+  { title: "Group", width: "minmax(6rem, 1.2fr)", cell: (group) => <GroupLink group={group} /> },
+  { title: "Lag", width: "4rem", cell: ({ lag }) => number(lag) },
+  {
+    title: "Dead letters",
+    width: "6rem",
+    cell: ({ deadLetters }) =>
+      deadLetters === 0 ? <span class="quiet">0</span> : <Status of="dead">{count(deadLetters)}</Status>
+  },
+  { title: "In flight", width: "5rem", isExtra: true, cell: ({ inFlight }) => number(inFlight) },
+  { title: "Retrying", width: "5rem", isExtra: true, cell: ({ retrying }) => number(retrying) },
+  { title: "Members", width: "5rem", isExtra: true, cell: ({ memberCount }) => number(memberCount) },
+  {
+    title: "Pattern",
+    width: "minmax(6rem, 1fr)",
+    isExtra: true,
+    cell: ({ pattern }) => <Cut>{pattern}</Cut>
+  },
+  {
+    title: "Namespace",
+    width: "minmax(5rem, 0.6fr)",
+    isExtra: true,
+    cell: ({ namespace }) => <Cut>{namespace}</Cut>
+  }
+]
+
+const Publish = ({ topic }: { readonly topic?: string }) => (
+  <Action
+    label="Publish a message"
+    confirm="Those who subscribe to the topic get it. It starts no function."
+    fields={
+      <>
+        <Field name="topic" label="Topic" placeholder="news" value={topic} isRequired />
+        <Field name="data" label="Message, as JSON" lines={6} placeholder={'{ "title": "We have moved" }'} />
+      </>
+    }
+    act={async (entered) => {
+      const topic = needed(entered, "topic", "the topic")
+      await ask(publish, { body: { topic, data: jsonEntry(entered, "data", "The message") ?? {} } })
+      refreshAll()
+      return `The message is published on ${topic}.`
+    }}
+  />
+)
+
+export const Topics = () => {
+  const groups = useLive(
+    "groups",
+    async (signal) => (await ask(listConsumerGroups, { body: { limit: 1000 }, signal })).groups
+  )
+  const topics = useLive("topics", async (signal) => (await ask(listTopics, { body: {}, signal })).topics)
+  return (
+    <>
+      <div class="title">
+        <h1>Topics and groups</h1>
+        <div class="actions">
+          <Publish />
+        </div>
+      </div>
+      <section>
+        <h2>Consumer groups</h2>
+        <Listing
+          label="Consumer groups"
+          name="group"
+          live={groups}
+          keyOf={({ id }) => id}
+          textOf={({ name, namespace, pattern, status }) => `${name} ${namespace} ${pattern} ${status}`}
+          columns={groupColumns}
+          empty={
+            <Empty command="npx ironflow subscribe 'events:order.*' --group order-processors">
+              There are no consumer groups: one comes with its first member.
+            </Empty>
+          }
+        />
+      </section>
+      <section>
+        <h2>Topics</h2>
+        <Listing
+          label="Topics"
+          name="topic"
+          live={topics}
+          keyOf={({ name }) => name}
+          textOf={({ name }) => name}
+          columns={topicColumns}
+          empty={
+            <Empty command={`npx ironflow publish news '{"title":"We have moved"}'`}>
+              There are no topics: one is there while it holds messages or somebody subscribes.
+            </Empty>
+          }
+        />
+      </section>
+    </>
+  )
+}
+
+export const Topic = ({ variables: { name = "" } }: { readonly variables: Variables }) => {
+  const { error, refresh, value } = useLive(`topic ${name}`, (signal) =>
+    ask(getTopicStats, { body: { topic: name }, signal })
+  )
+  return (
+    <>
+      <div class="title">
+        <h1>{name}</h1>
+        <div class="actions">
+          <Publish topic={name} />
+        </div>
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {value === undefined ? (
+        error === undefined && <Loading />
+      ) : (
+        <>
+          <Facts
+            of={[
+              ["Messages that are kept", count(value.messageCount)],
+              ["Subscribers now", count(value.consumerCount)],
+              ["Lag of the group furthest behind", count(value.lag)],
+              ["Position of the oldest", value.firstSeq === 0 ? "–" : count(value.firstSeq)],
+              ["Position of the newest", value.lastSeq === 0 ? "–" : count(value.lastSeq)]
+            ]}
+          />
+          <Empty command={`npx ironflow subscribe 'topic:${name}' --replay 10`}>
+            Messages go to those who subscribe. To see the last ten, and those that come:
+          </Empty>
+        </>
+      )}
+    </>
+  )
+}
+
+export const Group = ({ variables: { name = "" } }: { readonly variables: Variables }) => {
+  const { query } = place.value
+  const choice = {
+    name,
+    ...Object.fromEntries([...query].filter(([key]) => key === "namespace" || key === "pattern"))
+  }
+  const key = JSON.stringify(choice)
+  const {
+    error,
+    refresh,
+    value: it
+  } = useLive(`group ${key}`, (signal) => ask(getConsumerGroup, { body: choice, signal }))
+  if (it === undefined)
+    return (
+      <>
+        <h1>{name}</h1>
+        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+      </>
+    )
+  const { namespace, pattern } = it
+  return (
+    <>
+      <div class="title">
+        <h1>{name}</h1>
+        <Status of={it.status} />
+        <Steering of={it} />
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      <p>{it.message}</p>
+      <Facts
+        of={[
+          ["Lag", count(it.lag)],
+          ["In flight", count(it.inFlight)],
+          ["Retrying", count(it.retrying)],
+          ["Next try", it.nextRetryAt === undefined ? undefined : <Time at={it.nextRetryAt} />],
+          ["Given up since it began", count(it.givenUp)],
+          ["Position", count(it.position)],
+          ["Pattern", it.pattern],
+          ["Filter", it.filter === undefined ? undefined : <span class="mono">{it.filter}</span>],
+          ["Namespace", namespace],
+          ["Acknowledged", it.ackMode],
+          ["When members do not keep up", it.backpressure],
+          ["Buffer", it.buffer.maxBytes === undefined ? undefined : bytes(it.buffer.maxBytes)],
+          ["In flight at most", count(it.maxInflight)],
+          ["Redelivered at most", count(it.maxRedeliveries)],
+          ["Created", <Time at={it.createdAt} />],
+          ["Used", <Time at={it.usedAt} />],
+          ["Deleted if nobody joins", it.expiresAt === undefined ? undefined : <Time at={it.expiresAt} />]
+        ]}
+      />
+      <section>
+        <h2>Members</h2>
+        {it.members.length === 0 ? (
+          <p class="quiet">Nobody is connected.</p>
+        ) : (
+          <Table
+            label="Members"
+            items={it.members}
+            keyOf={({ id }) => id}
+            columns={[
+              { title: "Member", width: "", cell: ({ id }) => <span class="mono">{id}</span> },
+              { title: "In flight", width: "", cell: ({ inFlight }) => count(inFlight) },
+              {
+                title: "Keeps up",
+                width: "",
+                cell: ({ isSlow }) =>
+                  isSlow ? <Status of="waiting">no</Status> : <Status of="ok">yes</Status>
+              },
+              { title: "Joined", width: "", isExtra: true, cell: ({ joinedAt }) => <Time at={joinedAt} /> }
+            ]}
+          />
+        )}
+      </section>
+      <Letters name={name} namespace={namespace} pattern={pattern} many={it.deadLetters} />
+      {it.metadata !== undefined && (
+        <section>
+          <h2>Metadata</h2>
+          <Value of={it.metadata} name="Metadata of the group" />
+        </section>
+      )}
+    </>
+  )
+}
+
+const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: ConsumerGroup }) => {
+  const group = { name, namespace, pattern }
+  return (
+    <div class="actions">
+      {status === "paused" ? (
+        <Action
+          label="Resume"
+          act={async () => {
+            await ask(updateConsumerGroup, { body: { group: { ...group, status: "active" } } })
+            refreshAll()
+            return `${name} goes on where it was.`
+          }}
+        />
+      ) : (
+        <Action
+          label="Pause"
+          confirm="It hands out nothing more until it is resumed. What members hold they may still settle."
+          fields={<Field name="reason" label="Why" placeholder="the printer is broken" />}
+          act={async (entered) => {
+            const reason = entry(entered, "reason")
+            await ask(updateConsumerGroup, {
+              body: {
+                group: { ...group, status: "paused" },
+                by: whoIs(),
+                ...(reason === undefined ? {} : { reason })
+              }
+            })
+            refreshAll()
+            return `${name} is paused.`
+          }}
+        />
+      )}
+      <Action
+        label="Delete"
+        isDangerous
+        confirm="The group is deleted with all that it has handed out. One of the same name begins at the end of the log."
+        act={async () => {
+          await ask(deleteConsumerGroup, { body: group })
+          refreshAll()
+          go(hrefOf("topics"))
+          return `${name} is deleted.`
+        }}
+      />
+    </div>
+  )
+}
+
+const Letters = ({
+  many,
+  name,
+  namespace,
+  pattern
+}: {
+  readonly name: string
+  readonly namespace: string
+  readonly pattern: string
+  readonly many: number
+}) => {
+  const which = { variables: { name }, query: { namespace, pattern } }
+  const letters = useLive(`dead letters of ${namespace} ${name} ${pattern} ${many}`, async (signal) => {
+    const page = await ask(groupDeadLetters, { ...which, query: { ...which.query, limit: 100 }, signal })
+    return page.deadLetters.map(({ attempts, event, failedAt, position, reason }) => ({
+      position,
+      attempts,
+      failedAt,
+      eventId: event.id,
+      eventName: event.name,
+      why: reason ?? "its member has not said why",
+      isRetrying: false
+    }))
+  })
+  const retry = async (position?: number): Promise<number> => {
+    const body = position === undefined ? {} : { position }
+    return (await ask(retryGroupDeadLetters, { ...which, body })).retrying
+  }
+  return <DeadLetters letters={letters} many={many} retry={retry} />
+}

@@ -1,0 +1,88 @@
+/** Events that somebody has given up: why, and another try. */
+import { Action, count, Failure, Link, Status } from "./Elements.tsx"
+import { type Live, refreshAll } from "./Live.ts"
+import { pathTo, Table } from "./Rows.tsx"
+import { Time } from "./Time.tsx"
+
+/** What is the same of those of projections and groups. */
+export interface Letter {
+  readonly position: number
+  readonly eventId: string
+  readonly eventName: string
+  readonly why: string
+  readonly attempts: number
+  readonly failedAt: string
+  /** It was asked to be tried again, and waits for that. */
+  readonly isRetrying: boolean
+}
+
+/** `retry` tries the letter at a position once more, or all of them, and gives how many those are. */
+export const DeadLetters = ({
+  letters,
+  many,
+  retry
+}: {
+  readonly letters: Live<ReadonlyArray<Letter>>
+  readonly many: number
+  readonly retry: (position?: number) => Promise<number>
+}) => {
+  const act = async (position?: number): Promise<string> => {
+    const retrying = await retry(position)
+    refreshAll()
+    return retrying === 1 ? "It is tried once more." : `${count(retrying)} are tried once more.`
+  }
+  const { error, refresh, value } = letters
+  return (
+    <section>
+      <div class="title">
+        <h2>Dead letters{many > 0 ? ` (${count(many)})` : ""}</h2>
+        {many > 1 && (
+          <div class="actions">
+            <Action
+              label="Retry all"
+              confirm={`All ${count(many)} are tried once more, oldest first.`}
+              act={() => act()}
+            />
+          </div>
+        )}
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {value === undefined ? null : value.length === 0 ? (
+        <p class="quiet">It has given up no event.</p>
+      ) : (
+        <>
+          <Table
+            label="Dead letters"
+            items={value}
+            keyOf={({ position }) => String(position)}
+            columns={[
+              {
+                title: "Event",
+                width: "",
+                cell: ({ eventId, eventName, position }) => (
+                  <Link to={pathTo("events", eventId)} title={`position ${position}`}>
+                    {eventName}
+                  </Link>
+                )
+              },
+              { title: "Why", width: "", cell: ({ why }) => why },
+              { title: "Attempts", width: "", isExtra: true, cell: ({ attempts }) => count(attempts) },
+              { title: "Given up", width: "", isExtra: true, cell: ({ failedAt }) => <Time at={failedAt} /> },
+              {
+                title: "Try again",
+                width: "",
+                cell: ({ isRetrying, position }) =>
+                  isRetrying ? (
+                    <Status of="waiting">waits for its turn</Status>
+                  ) : (
+                    <Action label="Retry" isSmall act={() => act(position)} />
+                  )
+              }
+            ]}
+          />
+          {value.length < many && <p class="quiet">The oldest {count(value.length)} are shown.</p>}
+        </>
+      )}
+    </section>
+  )
+}

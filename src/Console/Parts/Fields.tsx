@@ -1,0 +1,102 @@
+/** What is entered into the dialogs of actions. */
+import type { ComponentChildren } from "preact"
+import { useRef } from "preact/hooks"
+import { CallError } from "./Calls.ts"
+
+/** Stays what it was at first, however the page goes on around it: somebody changes what he has seen. */
+export const Still = ({ children }: { readonly children: ComponentChildren }) => (
+  <>{useRef(children).current}</>
+)
+
+/** A field with its name. */
+export const Field = ({
+  hint,
+  isRequired = false,
+  label,
+  lines = 1,
+  name,
+  placeholder,
+  isSecret = false,
+  value
+}: {
+  readonly name: string
+  readonly label: string
+  readonly placeholder?: string | undefined
+  readonly value?: string | undefined
+  readonly hint?: string
+  readonly lines?: number
+  readonly isRequired?: boolean
+  readonly isSecret?: boolean
+}) => (
+  <label>
+    {label}
+    {lines === 1 ? (
+      <input
+        name={name}
+        {...(isSecret ? { type: "password" } : { type: "text" })}
+        placeholder={placeholder}
+        defaultValue={value ?? ""}
+        required={isRequired}
+        autoComplete="off"
+      />
+    ) : (
+      <textarea
+        name={name}
+        rows={lines}
+        placeholder={placeholder}
+        defaultValue={value ?? ""}
+        required={isRequired}
+        spellcheck={false}
+      />
+    )}
+    {hint !== undefined && <span class="quiet">{hint}</span>}
+  </label>
+)
+
+/** One of several. */
+export const Choice = ({
+  label,
+  name,
+  of,
+  value
+}: {
+  readonly name: string
+  readonly label: string
+  readonly of: ReadonlyArray<readonly [value: string, text: string]>
+  readonly value?: string
+}) => (
+  <label>
+    {label}
+    <select name={name}>
+      {of.map(([one, text]) => (
+        <option key={one} value={one} selected={one === value}>
+          {text}
+        </option>
+      ))}
+    </select>
+  </label>
+)
+
+/** What was entered, without spaces around it; `undefined` for nothing. */
+export const entry = (entered: FormData, name: string): string | undefined => {
+  const value = entered.get(name)
+  return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined
+}
+
+/** The same, which has to be there. */
+export const needed = (entered: FormData, name: string, what: string): string => {
+  const value = entry(entered, name)
+  if (value === undefined) throw new CallError(`Enter ${what}.`, 400, "")
+  return value
+}
+
+/** What was entered as JSON; `undefined` for nothing. */
+export const jsonEntry = (entered: FormData, name: string, what: string): unknown => {
+  const text = entry(entered, name)
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new CallError(`${what} is no JSON: ${cause instanceof Error ? cause.message : ""}`, 400, "")
+  }
+}

@@ -1,0 +1,36 @@
+/** Lists that are asked for whole, page after page. */
+import { type Codec, reader } from "../../Protocol/Codec.ts"
+import type { Operation } from "../../Protocol/Row.ts"
+import { CallError, type Input, isRecord, send } from "./Calls.ts"
+
+const PAGE = 1000
+/** More than that is no list for people. */
+const MOST_PAGES = 20
+
+/** All items of a list whose operation says what its pages call them. Fails with a `CallError`. */
+export const askAll = async <A>(
+  operation: Operation<Array<A>>,
+  input: Input = {}
+): Promise<ReadonlyArray<A>> => {
+  const all: Array<A> = []
+  let cursor: string | undefined
+  for (let i = 0; i < MOST_PAGES; i++) {
+    const text = await send(operation, { ...input, query: { ...input.query, limit: PAGE, cursor } })
+    const page: unknown = JSON.parse(text)
+    const items = isRecord(page)
+      ? reader(operation.answer as Codec<Array<A>>)(page[operation.page ?? ""])
+      : undefined
+    if (items === undefined) {
+      throw new CallError(
+        "The engine has answered something that this page does not understand: load it again",
+        200,
+        "INVALID_ANSWER"
+      )
+    }
+    all.push(...items)
+    const next = isRecord(page) ? page["nextCursor"] : undefined
+    if (typeof next !== "string" || next === "") return all
+    cursor = next
+  }
+  return all
+}

@@ -1,0 +1,143 @@
+/** What there is several of: short tables, lists that come whole, and facts by their names. */
+import type { ComponentChildren } from "preact"
+import type { Live } from "./Live.ts"
+import { count, Failure, Loading } from "./Elements.tsx"
+import { place, setQuery } from "./Router.ts"
+import { type Column, VirtualList } from "./VirtualList.tsx"
+
+/** The path of a page about something: names may have any letters. */
+export const pathTo = (...segments: ReadonlyArray<string>): string =>
+  segments.map(encodeURIComponent).join("/")
+
+/** A value on one line, and no more of it than a line shows. */
+export const oneLine = (value: unknown): string =>
+  value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
+
+/** A text that is cut where there is no room, and whole when the pointer is there. */
+export const Cut = ({ children, title }: { readonly children: string; readonly title?: string }) => (
+  <span title={title ?? children}>{children}</span>
+)
+
+/** Names with what they are; those without a value are left out. */
+export const Facts = ({
+  of
+}: {
+  readonly of: ReadonlyArray<readonly [name: string, value: ComponentChildren]>
+}) => (
+  <dl class="facts">
+    {of
+      .filter(([, value]) => value !== undefined && value !== "")
+      .map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+  </dl>
+)
+
+/** A table of a few rows. */
+export const Table = <A,>({
+  columns,
+  items,
+  keyOf,
+  label
+}: {
+  readonly label: string
+  readonly items: ReadonlyArray<A>
+  readonly keyOf: (item: A) => string
+  readonly columns: ReadonlyArray<Column<A>>
+}) => (
+  <div class="scroll" role="region" aria-label={label} tabIndex={0}>
+    <table>
+      <thead>
+        <tr>
+          {columns.map(({ isExtra, title }) => (
+            <th key={title} scope="col" class={isExtra === true ? "extra" : ""}>
+              {title}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {items.map((item) => (
+          <tr key={keyOf(item)}>
+            {columns.map(({ cell, isExtra, title }) => (
+              <td key={title} class={isExtra === true ? "extra" : ""}>
+                {cell(item)}
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  </div>
+)
+
+/** Rows of a list from which on it can be narrowed. */
+const MANY = 8
+
+/** A list that comes whole. With more than a few rows it has a field to find some, whose text is in the address. */
+export const Listing = <A,>({
+  columns,
+  empty,
+  keyOf,
+  label,
+  live,
+  name = "q",
+  textOf
+}: {
+  readonly label: string
+  readonly live: Live<ReadonlyArray<A>>
+  readonly keyOf: (item: A) => string
+  /** What is searched. */
+  readonly textOf: (item: A) => string
+  readonly columns: ReadonlyArray<Column<A>>
+  /** What is shown where there is nothing. */
+  readonly empty: ComponentChildren
+  /** Of the parameter in the address. */
+  readonly name?: string
+}) => {
+  const all = live.value
+  const words = (place.value.query.get(name) ?? "").toLowerCase().split(/\s+/).filter(Boolean)
+  const items = all?.filter((item) => {
+    const text = textOf(item).toLowerCase()
+    return words.every((word) => text.includes(word))
+  })
+  return (
+    <>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {all === undefined || items === undefined ? (
+        live.error === undefined && <Loading />
+      ) : all.length === 0 ? (
+        empty
+      ) : (
+        <>
+          {(all.length > MANY || words.length > 0) && (
+            <form
+              class="filters"
+              role="search"
+              aria-label={label}
+              onSubmit={(event) => event.preventDefault()}
+            >
+              <label>
+                Find
+                <input
+                  type="search"
+                  data-search=""
+                  value={place.value.query.get(name) ?? ""}
+                  onInput={(event) => setQuery({ [name]: event.currentTarget.value })}
+                />
+              </label>
+            </form>
+          )}
+          {items.length === 0 ? (
+            <p class="quiet">None of the {count(all.length)} has these words.</p>
+          ) : (
+            <VirtualList label={label} items={items} keyOf={keyOf} columns={columns} total={items.length} />
+          )}
+        </>
+      )}
+    </>
+  )
+}

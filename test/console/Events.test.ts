@@ -1,0 +1,130 @@
+/** The pages of events, in a browser. */
+import { createFunction } from "@ironflow/node"
+import { assert, describe, it } from "vitest"
+import { useConsole } from "./Browser.ts"
+import { script, staffed, visitor } from "./Visitors.ts"
+
+const kit = useConsole()
+
+const ship = createFunction(
+  { id: "ship-order", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => step.run("pick", async () => ({ picked: event.data.orderId }))
+)
+
+const wrap = createFunction(
+  { id: "wrap-gift", triggers: [{ event: "order.*", expression: "event.data.isGift == true" }] },
+  async () => "wrapped"
+)
+
+const shop = () => staffed(kit, [ship, wrap])
+
+describe("the page of events", () => {
+  it("shows what is stored, what comes while one looks, and what one event has started", async () => {
+    await using it = await shop()
+    const { eventId, runIds } = await it.client.emit(
+      "order.placed",
+      { orderId: "o-1", note: script },
+      { idempotencyKey: script, metadata: { from: script } }
+    )
+    await it.client.emit("order.placed", { orderId: "o-other" })
+    const look = await kit.look(it.url)
+
+    await look.open("events")
+    await look.sees("order.placed")
+    await look.sees(`"note":"<img src=x`)
+    await it.client.streams.append("c-7", {
+      entityType: "customer",
+      name: "customer.moved",
+      data: { city: "Ulm" }
+    })
+    await look.sees("customer.moved")
+    await look.sees("customer c-7")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-light")
+
+    await look.open(`events/${eventId}`)
+    await look.sees("Runs that it has started")
+    await look.sees(runIds[0]!)
+    assert.notInclude(await look.text(), "o-other")
+    await look.sees("wrap-gift: for this event it is not true that event.data.isGift == true.")
+    await look.sees(script)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("event-light")
+  })
+
+  it("has filters that are in the address", async () => {
+    await using it = await shop()
+    await it.client.emit("order.placed", { orderId: "o-1" })
+    await it.client.emit("invoice.sent", { invoice: "i-1" })
+    const look = await kit.look(it.url, { scheme: "dark" })
+
+    await look.open("events?name=invoice.*")
+    await look.sees("i-1")
+    assert.notInclude(await look.text(), "o-1")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-dark")
+
+    await look.press("Clear")
+    await look.sees("o-1")
+    await look.enter("Entity", "nobody")
+    await look.sees("No event fits these filters")
+    assert.include(look.page.url(), "entity=nobody")
+    await look.enter("Since", "yesterday")
+    await look.sees("That cannot be asked.")
+  })
+
+  it("emits an event, and says what it has started", async () => {
+    await using it = await shop()
+    const look = await kit.look(it.url)
+
+    await look.open("events")
+    await look.press("Emit an event")
+    await look.fill("Name", "order.placed")
+    await look.fill("Data, as JSON", "{ orderId }")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-emit")
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.sees("The data is no JSON")
+    await look.fill("Data, as JSON", '{ "orderId": "o-9" }')
+    await look.page.locator("dialog button[type=submit]").click()
+
+    await look.sees("has started 1 run.")
+    await look.sees("Runs that it has started")
+    const { events } = await it.client.listEvents({ name: "order.placed" })
+    assert.deepStrictEqual(
+      events.map(({ data }) => data),
+      [{ orderId: "o-9" }]
+    )
+    await look.press("Emit another like it")
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.seesNoMore(events[0]!.id)
+    assert.lengthOf((await it.client.listEvents({ name: "order.placed" })).events, 2)
+  })
+
+  it("says what to try where there is nothing, and that an event is not there", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url, { width: 400 })
+
+    await look.open("events")
+    await look.sees("npx ironflow emit")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-narrow")
+    await look.open("events/evt_nothing")
+    await look.sees("It is not there.")
+  })
+
+  it("shows nothing to a key that may see nothing", async () => {
+    await using it = await visitor(kit, [])
+    const { eventId } = await it.client.emit("order.placed", { orderId: "o-1" })
+
+    await it.look.open("events")
+    await it.look.sees("You may not do this.")
+    await it.look.open(`events/${eventId}`)
+    await it.look.sees("You may not do this.")
+    await it.look.open("events")
+    await it.look.press("Emit an event")
+    await it.look.fill("Name", "order.placed")
+    await it.look.page.locator("dialog button[type=submit]").click()
+    await it.look.sees("You may not")
+  })
+})

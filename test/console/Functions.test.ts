@@ -1,0 +1,168 @@
+/** The pages of functions, schedules and workers, in a browser. */
+import { createClient, createFunction, createWorker } from "@ironflow/node"
+import { assert, describe, it } from "vitest"
+import { useConsole } from "./Browser.ts"
+import { script, staffed, visitor } from "./Visitors.ts"
+
+const kit = useConsole()
+
+const ship = createFunction(
+  {
+    id: "ship-order",
+    name: `Ship ${script}`,
+    triggers: [{ event: "order.placed", expression: "event.data.total > 10" }],
+    retry: { maxAttempts: 1 }
+  },
+  async ({ event, step }) =>
+    step.run("pick", async () => {
+      if (event.data.isBroken === true) throw new Error(`shelf ${script} is empty`)
+      return { picked: event.data.orderId }
+    })
+)
+const report = createFunction(
+  { id: "report", triggers: [{ cron: "0 9 * * 1-5", timezone: "Europe/Berlin", overlap: "skip" }] },
+  async () => "done"
+)
+const nap = createFunction({ id: "nap", triggers: [{ event: "nap.asked" }] }, async ({ step }) =>
+  step.run("nap", ({ signal }) => new Promise((resolve) => signal.addEventListener("abort", resolve)))
+)
+
+describe("the pages of functions", () => {
+  it("shows what starts a function, its failures and newest runs, and who has it", async () => {
+    await using it = await staffed(kit, [ship, report])
+    const { runIds: good } = await it.client.emit("order.placed", { orderId: "o-1", total: 20 })
+    const { runIds: bad } = await it.client.emit("order.placed", {
+      orderId: "o-2",
+      total: 20,
+      isBroken: true
+    })
+    await it.client.waitForRun(good[0]!)
+    await it.client.waitForRun(bad[0]!).catch(() => undefined)
+    const look = await kit.look(it.url)
+
+    await look.open("functions")
+    await look.sees("ship-order")
+    await look.sees("1 worker")
+    await look.sees("order.placed if event.data.total > 10")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("functions-light")
+
+    await look.press("ship-order")
+    await look.sees(`Ship ${script}`)
+    await look.sees("Failures (1)")
+    await look.sees(`shelf ${script} is empty`)
+    await look.sees("Newest runs (2 in all)")
+    await look.sees(good[0]!)
+    await look.sees("0 of ")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("function-light")
+
+    await look.press("Emit order.placed")
+    await look.sees("Data, as JSON")
+    assert.include(
+      String(await look.page.evaluate("document.querySelector('dialog textarea').value")),
+      '"orderId": "o-2"'
+    )
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.sees("has started 1 run.")
+  })
+
+  it("forgets a function that nobody has", async () => {
+    const server = await kit.serve()
+    await using client = createClient({ serverUrl: server.url })
+    const worker = createWorker({ serverUrl: server.url, functions: [ship], logger: false })
+    const stopped = worker.start()
+    await worker.ready()
+    await worker.stop()
+    await stopped
+    const look = await kit.look(server.url, { scheme: "dark" })
+
+    await look.open("functions/ship-order")
+    await look.sees("None now")
+    await look.picture("function-dark")
+    await look.press("Forget")
+    await look.sees("brings it back")
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.sees("Nothing starts ship-order any more.")
+    await look.sees("There are no functions in this environment yet.")
+    assert.deepStrictEqual(await client.listFunctions(), [])
+  })
+
+  it("says what to try where there is nothing, and that a function is not there", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url, { width: 400 })
+
+    await look.open("functions")
+    await look.sees("npx ironflow dev")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.open("functions/none")
+    await look.sees("It is not there.")
+    await look.open("schedules")
+    await look.sees("No function of this environment has a schedule.")
+    await look.open("workers")
+    await look.sees("npx ironflow worker")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.open("workers/none")
+    await look.sees("This worker is not connected.")
+  })
+
+  it("shows nothing to a key that may see nothing", async () => {
+    await using it = await visitor(kit, [])
+
+    for (const page of ["functions", "functions/ship-order", "schedules", "workers"]) {
+      await it.look.open(page)
+      await it.look.sees("You may not do this.")
+    }
+  })
+})
+
+describe("the page of schedules", () => {
+  it("says when each fires next", async () => {
+    await using it = await staffed(kit, [ship, report])
+    const look = await kit.look(it.url, { width: 400 })
+    const time = new Intl.DateTimeFormat("en-GB", {
+      timeZone: "Europe/Berlin",
+      hour: "2-digit",
+      minute: "2-digit",
+      weekday: "short"
+    })
+
+    await look.open("schedules")
+    await look.sees("0 9 * * 1-5")
+    const [next = ""] = await look.page.$$eval("time", (all) => all.map(({ dateTime }) => dateTime))
+    assert.match(time.format(new Date(next)), /^(Mon|Tue|Wed|Thu|Fri),? 09:00$/)
+    assert.isAbove(Date.parse(next), Date.now())
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("schedules-narrow")
+
+    await look.press("report")
+    await look.sees("Next fires")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("function-narrow")
+    await look.page.setViewport({ width: 1280, height: 900 })
+    await look.sees("it is left out")
+    assert.deepStrictEqual(await look.accessibility(), [])
+  })
+})
+
+describe("the page of workers", () => {
+  it("shows who is there, and what each holds", async () => {
+    await using it = await staffed(kit, [ship, nap])
+    const { runIds } = await it.client.emit("nap.asked", {})
+    const look = await kit.look(it.url)
+
+    await look.open("workers")
+    await look.sees("zone=a")
+    await look.sees("1/")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("workers-light")
+    const [worker] = await it.client.listWorkers()
+    await look.press(worker!.id)
+    await look.sees("Runs that it holds")
+    await look.sees(runIds[0]!)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("worker-light")
+    await it.client.cancelRun(runIds[0]!)
+    await look.sees("None at this moment.")
+  })
+})
