@@ -29,7 +29,7 @@ export class Delivery {
 }
 
 /** The span in which somebody has an event. */
-export interface DeliverySpan {
+interface DeliverySpan {
   /** Calls `f` where code that is traced finds the span as the active one. */
   readonly within: <A>(f: () => A) => A
   /** What the effect spans is below the span. */
