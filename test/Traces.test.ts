@@ -5,12 +5,23 @@ import type { AddressInfo } from "node:net"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
-import { Client, IronflowFunction, Projection, Step, Worker, WorkerTransport } from "@ironflow/node/effect"
+import {
+  Client,
+  IronflowFunction,
+  Projection,
+  Step,
+  Subscriptions,
+  Worker,
+  WorkerTransport
+} from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Otlp from "effect/observability/Otlp"
+import * as Stream from "effect/Stream"
 import { assert, describe, it, vi } from "vitest"
 import { NonRetryableError } from "../src/Errors.ts"
 import { parseTrace } from "../src/Trace.ts"
@@ -146,6 +157,90 @@ describe("a trace with Effect's tracer", () => {
   }, 30_000)
 })
 
+describe("what subscribers do, with Effect's tracer", () => {
+  it("is below what has emitted or published, in groups and without", async () => {
+    await using collector = await Collector.open()
+    const engine = await open()
+    const traced = (serviceName: string) =>
+      Client.layerHttp({ serverUrl: engine.url! }).pipe(
+        Layer.provide(FetchHttpClient.layer),
+        Layer.provideMerge(layerOtlp(collector, serviceName))
+      )
+    const calls = Effect.gen(function* () {
+      const client = yield* Client.Client
+      yield* client.emit("order.placed", { n: 1 }).pipe(Effect.withSpan("checkout"))
+      yield* client.publish("orders", { n: 2 }).pipe(Effect.withSpan("tell"))
+    })
+    await Effect.runPromise(Effect.provide(calls, traced("web")))
+    await engine.client.emit("order.untraced", {})
+    const first = (pattern: string, inside: string, options: Subscriptions.StreamOptions) =>
+      Effect.flatMap(Subscriptions.Subscriptions, ({ stream }) =>
+        stream(pattern, { replay: 10, ...options }).pipe(
+          Stream.take(1),
+          Stream.runForEach((event) => event.within(Effect.withSpan(Effect.void, inside)))
+        )
+      )
+    const receives = Effect.all([
+      first("events:order.placed", "mail", {}),
+      first("topic:orders", "pack", { consumerGroup: "packers" }),
+      first("events:order.untraced", "look", {})
+    ])
+    await Effect.runPromise(Effect.provide(receives, traced("warehouse")))
+    await vi.waitFor(() => collector.named("look"), 5000)
+    await engine.close()
+
+    const trees = ["checkout", "tell"].map((name) => collector.tree(collector.named(name)))
+    assert.deepStrictEqual(trees, ["handle order.placed\n  mail\n", "handle orders\n  pack\n"])
+    assert.isUndefined(collector.named("look").parentSpanId)
+    const told = collector
+      .named("handle orders")
+      .attributes.map(({ key, value }) => [key, Object.values(value)[0]])
+      .filter(([key]) => key !== "ironflow.event.id")
+    assert.deepStrictEqual(told, [
+      ["ironflow.subscription", "topic:orders"],
+      ["ironflow.group", "packers"],
+      ["ironflow.event.name", "orders"],
+      ["ironflow.delivery.attempt", 1]
+    ])
+  }, 30_000)
+
+  it("ends where a stream is interrupted or fails", async () => {
+    await using collector = await Collector.open()
+    const engine = await open()
+    const layer = Client.layerHttp({ serverUrl: engine.url! }).pipe(
+      Layer.provide(FetchHttpClient.layer),
+      Layer.provideMerge(layerOtlp(collector, "shop"))
+    )
+    const each = (body: Effect.Effect<unknown, Error>) =>
+      Effect.flatMap(Subscriptions.Subscriptions, ({ stream }) =>
+        Stream.runForEach(stream("events:order.placed", { replay: 1 }), () => body)
+      )
+    const program = Effect.gen(function* () {
+      const client = yield* Client.Client
+      yield* client.emit("order.placed", {}).pipe(Effect.withSpan("checkout"))
+      const begun = yield* Deferred.make<void>()
+      const endless = yield* Effect.forkChild(
+        each(Effect.andThen(Deferred.succeed(begun, undefined), Effect.never))
+      )
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(endless)
+      yield* Effect.flip(each(Effect.fail(new Error("no stamps"))))
+    })
+    await Effect.runPromise(Effect.provide(program, layer))
+    await engine.close()
+
+    const handled = collector.spans.filter(({ name }) => name === "handle order.placed")
+    const checkout = collector.named("checkout")
+    assert.deepStrictEqual(
+      handled.map(({ parentSpanId, status }) => [parentSpanId, status.code]),
+      [
+        [checkout.spanId, 0],
+        [checkout.spanId, 2]
+      ]
+    )
+  }, 30_000)
+})
+
 describe("a trace with @opentelemetry/api", () => {
   it("goes from an HTTP request over the run to spans that a library makes in a step", async () => {
     // in a process of its own: a provider is registered for all of one
@@ -159,6 +254,18 @@ describe("a trace with @opentelemetry/api", () => {
       return span
     }
     const idOf = (name: string) => named(name).spanId
+    const all = spans.filter(({ name }) => name === "handle order.placed")
+    const handled = all.filter(({ group }) => group === "packers")
+    const handledInProcess = all.find(({ group }) => group === undefined)
+    // the first one has asked to come again
+    assert.deepStrictEqual(
+      handled.map(({ attempt, failed, parentSpanId }) => ({ attempt, failed, parentSpanId })),
+      [
+        { attempt: 1, failed: true, parentSpanId: idOf("emit order.placed") },
+        { attempt: 2, failed: false, parentSpanId: idOf("emit order.placed") }
+      ]
+    )
+    assert.strictEqual(handledInProcess?.parentSpanId, idOf("emit order.placed"))
 
     const chain = [
       ["POST /orders", "b7ad6b7169203331"],
@@ -170,7 +277,9 @@ describe("a trace with @opentelemetry/api", () => {
       ["step charge", idOf("turn order")],
       ["ask the bank", idOf("step charge")],
       ["step mail", idOf("turn order")],
-      ["send", idOf("step mail")]
+      ["send", idOf("step mail")],
+      ["pack", handled.find(({ failed }) => !failed)?.spanId],
+      ["list", handledInProcess?.spanId]
     ] as const
     assert.deepStrictEqual(
       chain.map(([name]) => [name, named(name).parentSpanId]),
@@ -185,6 +294,9 @@ interface Span {
   readonly traceId: string
   readonly spanId: string
   readonly parentSpanId?: string
+  readonly failed: boolean
+  readonly group?: string
+  readonly attempt?: number
 }
 
 describe("what nobody traces", () => {

@@ -2,6 +2,7 @@
  * An event that a subscription holds: one of a group, or of a subscription with acks of its own. Until it is settled the client
  * tells the server that somebody works on it.
  */
+import type * as Effect from "effect/Effect"
 
 /**
  * What has the event: nobody yet; a body; the ack that follows it; nobody any more, when the acks are the user's, which the server
@@ -27,12 +28,24 @@ export class Delivery {
   }
 }
 
+/** The span in which somebody has an event. */
+interface DeliverySpan {
+  /** Calls `f` where code that is traced finds the span as the active one. */
+  readonly within: <A>(f: () => A) => A
+  /** What the effect spans is below the span. */
+  readonly provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** The event is not worked on any more, and whether it was done is not known. */
+  readonly interrupted: () => void
+}
+
 /** What takes an event: a handler, or the body of a loop over a stream. */
 export interface Body {
   /** Begins; `false` when the event is no longer held, and comes again to somebody. */
   readonly take: () => boolean
   readonly done: () => void
   readonly failed: (error: unknown) => void
+  /** What it is traced in, once it has taken the event. */
+  readonly span?: DeliverySpan
 }
 
 /** Of events that nobody waits for. */

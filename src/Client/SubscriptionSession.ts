@@ -15,6 +15,7 @@ import {
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { Delivery, free, loseAll } from "./Delivery.ts"
+import { type SubscriptionTracing, traced } from "./DeliverySpan.ts"
 import { HeldEvents } from "./HeldEvents.ts"
 import { closed, type Dial, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
@@ -39,6 +40,7 @@ export class SubscriptionSession {
   readonly #now: () => number
   readonly #eventDefinitions: EventDefinitionRegistry | undefined
   readonly #onClose: () => void
+  readonly #tracing: SubscriptionTracing
   readonly #subscriptions = new Map<string, SubscriptionState>()
   readonly #byId = new Map<string, SubscriptionState>()
   readonly #acks = new Map<number, PendingAck>()
@@ -51,8 +53,10 @@ export class SubscriptionSession {
     alarm: Alarm,
     now: () => number,
     options: SessionOptions,
+    tracing: SubscriptionTracing,
     onClose: () => void = () => undefined
   ) {
+    this.#tracing = tracing
     this.#onClose = onClose
     this.#now = now
     this.#eventDefinitions = options.eventDefinitions
@@ -397,7 +401,8 @@ export class SubscriptionSession {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
-    const body = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
+    const untraced = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
+    const body = traced(subscription, message, untraced, this.#tracing)
     const onError = (error: unknown): void => {
       this.#report(
         {
@@ -429,7 +434,8 @@ export class SubscriptionSession {
       subscription.lastEvent = event
       if (callbacks.onBody !== undefined) return callbacks.onBody(event, body)
       if (!body.take()) return
-      const result = callbacks.onEvent?.(event)
+      const handle = () => callbacks.onEvent?.(event)
+      const result = body.span === undefined ? handle() : body.span.within(handle)
       if (isThenable(result)) return void Promise.resolve(result).then(body.done, onError)
     } catch (error) {
       return onError(error)

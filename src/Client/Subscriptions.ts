@@ -10,12 +10,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type ClosedError, isIronflowError, SubscriptionError } from "../Errors.ts"
 import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
+import { tracerIn } from "../OpenTelemetry.ts"
 import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
@@ -39,6 +41,11 @@ export interface Delivered<T = any> extends SubscriptionEvent<T> {
   readonly term: Effect.Effect<void, SubscribeError>
   /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
   readonly inProgress: Effect.Effect<void, SubscribeError>
+  /**
+   * Runs an effect as part of the event's trace: its spans are below the span of this delivery. Where the event or the subscriber
+   * is not traced, it is the effect alone.
+   */
+  readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
 export interface StreamOptions extends SubscribeOptions {
@@ -83,6 +90,7 @@ const session = (
 ): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
+    const context = yield* Effect.context<never>()
     const alarm = yield* Alarm.make
     const dial: Dial =
       "dial" in source
@@ -91,7 +99,14 @@ const session = (
             opened(source.wire())
             return () => undefined
           }
-    return new SubscriptionSession(dial, alarm, () => clock.currentTimeMillisUnsafe(), options, onClose)
+    return new SubscriptionSession(
+      dial,
+      alarm,
+      () => clock.currentTimeMillisUnsafe(),
+      options,
+      { tracer: () => tracerIn(context), nanos: () => clock.currentTimeNanosUnsafe() },
+      onClose
+    )
   })
 
 /** A session for as long as it is not closed, outside every scope: its owner closes it. */
@@ -123,7 +138,8 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         yield* Effect.addFinalizer((exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit)) current?.done()
-            else if (!Cause.hasInterruptsOnly(exit.cause)) current?.failed(Cause.squash(exit.cause))
+            else if (Cause.hasInterruptsOnly(exit.cause)) current?.span?.interrupted()
+            else current?.failed(Cause.squash(exit.cause))
           })
         )
         yield* attempt(() => it.connect())
@@ -161,7 +177,8 @@ export const make = (source: Source): Subscriptions["Service"] => ({
               ack: settle(event, "ack"),
               nak: (delayMs?: number) => settle(event, "nak", delayMs),
               term: settle(event, "term"),
-              inProgress: attempt(() => it.inProgress(subscription, event.eventId ?? ""))
+              inProgress: attempt(() => it.inProgress(subscription, event.eventId ?? "")),
+              within: body.span?.provide ?? identity
             })
           })
         })

@@ -104,6 +104,11 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   term(): Promise<void>
   /** With `ackMode: "manual"`, after the body: the event is held for another `ackWait`. */
   inProgress(): Promise<void>
+  /**
+   * Calls `f` as part of the event's trace: spans that it makes are below the span of this delivery. Where the event or the program
+   * is not traced, it calls `f` alone.
+   */
+  within<A>(f: () => A): A
 }
 
 /** Events that wait in a stream before the connection is paused, and after which it goes on. */
@@ -258,7 +263,8 @@ export class SubscriptionClient implements Disposable {
             ack: () => settle(event, "ack"),
             nak: (delay) => settle(event, "nak", delay),
             term: () => settle(event, "term"),
-            inProgress: () => session.inProgress(subscription, event.eventId ?? "")
+            inProgress: () => session.inProgress(subscription, event.eventId ?? ""),
+            within: (f) => (body.span === undefined ? f() : body.span.within(f))
           }
           current = undefined
           body.done()

@@ -166,6 +166,8 @@ export interface WSEventMessage {
   readonly version?: number
   /** Ours: 2 and more for a redelivery. */
   readonly attempt?: number
+  /** Ours: the W3C `traceparent` of what has caused it, if that was traced. */
+  readonly traceparent?: string
   /** Ours, with an `entity:` pattern. For existing clients `data` is the whole event then. */
   readonly entity?: EventEntity
   readonly metadata?: Record<string, unknown>
@@ -367,6 +369,7 @@ const ServerMessage = anyOf(
     position: optional(text),
     version: optional(integer),
     attempt: optional(integer),
+    traceparent: optional(text),
     entity: optional(fields<EventEntity>({ id: text, type: text, version: integer })),
     metadata: optional(object)
   }),

@@ -159,6 +159,25 @@ describe("/metrics", () => {
     expect(valueOf(text, "ironflow_runs_ready_oldest_age_seconds", of)).toBeGreaterThanOrEqual(0)
   })
 
+  it("has the series of a function at 0 before its first run, so that the first failure is an increase", async () => {
+    const charge = createFunction({ id: "charge", triggers, retry: { maxAttempts: 1 } }, async () => {
+      throw new Error("declined")
+    })
+    const engine = await start({ functions: [charge] })
+    const failures = async () =>
+      valueOf(await read(engine), "ironflow_function_runs_total", {
+        environment: "default",
+        function: "charge",
+        what: "failed"
+      })
+
+    const before = await failures()
+    const { runIds } = await engine.client.emit("order.placed", {})
+    await engine.client.waitForRun(runIds[0]!)
+
+    expect([before, await failures()]).toEqual([0, 1])
+  })
+
   it("has series of so many functions at most, and counts the others together", async () => {
     const engine = await start()
     const many = FUNCTIONS + 20

@@ -1,7 +1,14 @@
 /** A program that is traced with `@opentelemetry/api`: an HTTP request starts a run. It prints the spans that it has made. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { createClient, createFunction, createProjection, createWorker } from "@ironflow/node"
+import {
+  createClient,
+  createFunction,
+  createProjection,
+  createSubscriptionClient,
+  createWorker,
+  RetryAfterError
+} from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api"
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-node"
@@ -33,6 +40,25 @@ const worker = createWorker({
 const stopped = worker.start()
 await worker.ready()
 const client = createClient({ serverUrl: engine.url! })
+const subscriptions = createSubscriptionClient({ serverUrl: engine.url! })
+await subscriptions.connect()
+let tries = 0
+await subscriptions.subscribe("events:order.placed", {
+  consumerGroup: "packers",
+  onEvent: async () => {
+    if (++tries === 1) throw new RetryAfterError("the box is too small", "1ms")
+    await new Promise(setImmediate)
+    tracer.startActiveSpan("pack", (span) => span.end())
+  }
+})
+const inProcess = createSubscriptionClient({ engine })
+await inProcess.connect()
+const listed = (async () => {
+  for await (const event of inProcess.stream("events:order.placed", { replay: 1 })) {
+    event.within(() => tracer.startActiveSpan("list", (span) => span.end()))
+    break
+  }
+})()
 const web = createServer((request, response) => {
   context.with(propagation.extract(ROOT_CONTEXT, request.headers), () =>
     tracer.startActiveSpan("POST /orders", async (span) => {
@@ -50,10 +76,13 @@ const answer = await fetch(`http://127.0.0.1:${(web.address() as AddressInfo).po
   headers: { traceparent: `00-${traceId}-b7ad6b7169203331-01` }
 })
 await client.waitForRun(await answer.text())
-const awaited = ["run order", "project totals"]
+await listed
+const awaited = ["run order", "project totals", "pack", "list"]
 const isThere = (name: string) => exporter.getFinishedSpans().some((span) => span.name === name)
 while (!awaited.every(isThere)) await new Promise((resolve) => setTimeout(resolve, 20))
 
+subscriptions.close()
+inProcess.close()
 await worker.stop()
 await stopped
 web.close()
@@ -63,6 +92,9 @@ await engine.close()
 const spans = exporter.getFinishedSpans().map((span) => ({
   name: span.name,
   ...span.spanContext(),
-  parentSpanId: span.parentSpanContext?.spanId
+  parentSpanId: span.parentSpanContext?.spanId,
+  failed: span.status.code === 2,
+  group: span.attributes["ironflow.group"],
+  attempt: span.attributes["ironflow.delivery.attempt"]
 }))
 process.stdout.write(JSON.stringify({ traceId, spans }))

@@ -510,7 +510,7 @@ export const subscribe = Effect.flatMap(Subscriptions.Subscriptions, ({ stream }
       yield* event.nak(5000)
       yield* event.term
       yield* event.ack
-      yield* Effect.log(event.topic, event.data.amount)
+      yield* event.within(Effect.log(event.topic, event.data.amount))
     })
   )
 )

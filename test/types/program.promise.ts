@@ -659,7 +659,7 @@ export const subscribe = async (engine: IronflowEngine): Promise<void> => {
     }
   })
   for await (const event of client.stream("topic:news", { replay: 1 })) {
-    console.log(event.topic, event.eventId)
+    event.within(() => console.log(event.topic, event.eventId))
     break
   }
   console.log(plain.id, plain.pattern, plain.connectionState, plain.lastEvent?.topic, client.isConnected)

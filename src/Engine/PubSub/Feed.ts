@@ -8,6 +8,7 @@ import type { StoreError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { type JsonText, isObject } from "../../Json.ts"
 import { eventView } from "../Functions/Registry.ts"
+import { TRACEPARENT } from "../../Trace.ts"
 import type { LogEntry } from "../Log/LogRecords.ts"
 import type { Filter } from "./Filter.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
@@ -256,6 +257,7 @@ export const encodeItem = (
       : `,"position":${JSON.stringify(writePosition(item.position))}` +
         (item.kind === "event" ? `,"version":${item.version}` : "") +
         (attempt === 1 ? "" : `,"attempt":${attempt}`) +
+        (item.trace === undefined ? "" : `,"${TRACEPARENT}":${JSON.stringify(item.trace)}`) +
         (isWhole ? `,"entity":${JSON.stringify(item.entity)}` : "") +
         (isWhole && item.metadata !== undefined ? `,"metadata":${item.metadata}` : "")) +
     "}"

@@ -4,7 +4,7 @@
  * back is not counted.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
-import { registryOf } from "../Functions/Registry.ts"
+import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import { remembered } from "../Store/Memory.ts"
 import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -143,14 +143,23 @@ export const readRunStats = acrossEnvironments(
   "readRunStats",
   function* (tx: Transaction): Program<RunStats> {
     const { durations, functions } = statsOf(tx)
+    const registry = registryOf(tx)
+    const nameOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
+      of: { environment, functionId: id }
+    })
+    // those of which nothing was counted yet: what begins with 1 has not increased for whoever watches a series
+    const idle = registry
+      .all()
+      .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
+      .slice(0, Math.max(0, FUNCTIONS - functions.size))
     return yield* now({
-      functions: Array.from(functions, ([key, counts]) => {
-        const fn = registryOf(tx).byKey(key)
-        return {
-          ...counts,
-          ...(fn === undefined ? {} : { of: { environment: fn.environment, functionId: fn.registration.id } })
-        }
-      }),
+      functions: [
+        ...Array.from(functions, ([key, counts]) => {
+          const fn = registry.byKey(key)
+          return { ...counts, ...(fn === undefined ? {} : nameOf(fn)) }
+        }),
+        ...idle.map((fn) => ({ ...noCounts(), ...nameOf(fn) }))
+      ],
       durations: {
         waitToStart: durations.waitToStart.data(),
         turn: durations.turn.data(),
