@@ -284,6 +284,8 @@ describe("the client of a server", () => {
           ],
           version: 2,
           codeHash: "abc",
+          codeVersion: "abc",
+          versioning: "latest",
           createdAt: "t1",
           updatedAt: "t2"
         }
