@@ -4,7 +4,7 @@ import { capital, countOf, does, done, resultOf, runsOf } from "../Parts/BulkWor
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
-import type { Variables } from "../Parts/Router.ts"
+import { place, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { duration, Time } from "../Parts/Time.tsx"
@@ -81,6 +81,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
     )
   const { action, dryRun, filters, matched, status } = operation
   const isRunning = status === "running"
+  const of = Number(place.value.query.get("of") ?? 0)
   return (
     <>
       <div class="title">
@@ -122,7 +123,11 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       </p>
       {isRunning && (
         <>
-          <progress aria-label="It goes on" />
+          {/* how many were counted before it was begun here */}
+          <progress
+            aria-label="How far it has come"
+            {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
+          />
           <p class="quiet">
             The engine goes on with it when this page is closed, and after a restart.
             {operation.lookedBackTo !== undefined && (

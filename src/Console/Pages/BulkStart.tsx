@@ -98,7 +98,7 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
       }
       setCounted(operation)
     })
-  const begin = (what: Wanted, { createdAt }: BulkOperation): Promise<void> =>
+  const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
       // those that were counted, and none that have come since
       const { id } = await ask(startBulk, {
@@ -106,7 +106,7 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
       })
       close()
       refreshAll()
-      go(hrefOf(pathTo("bulk", id)))
+      go(hrefOf(pathTo("bulk", id), { of: String(matched) }))
     })
 
   if (wanted !== undefined && counted !== undefined && counted.status !== "running") {
