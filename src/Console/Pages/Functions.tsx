@@ -214,7 +214,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
           ]}
         />
       )}
-      {schedules.length > 0 && (
+      {schedules.length > 0 && fn.paused === undefined && (
         <>
           <h3>Next fires</h3>
           <ul>
