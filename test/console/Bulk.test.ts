@@ -41,6 +41,7 @@ const shop = async () => {
   return {
     url: server.url,
     client,
+    place,
     failed,
     good,
     waiting,
@@ -115,20 +116,29 @@ describe("what is done to many runs", () => {
 
     await look.open("runs?status=failed")
     await look.press("Do to all")
-    await look.submit("Count them", { action: "delete" })
+    await look.submit("Count them", { action: "retry" })
     await look.sees("2 runs fit")
-    const [late = ""] = (await it.client.emit("order.placed", { orderId: "o-5", isBroken: true })).runIds
-    await it.client.waitForRun(late).catch(() => undefined)
-    await look.press("Delete 2 runs")
-    await look.sees("2 runs deleted.")
+    const late = [
+      await it.place({ orderId: "o-5", isBroken: true }),
+      await it.place({ orderId: "o-6", isBroken: true })
+    ]
+    for (const id of late) await it.client.waitForRun(id).catch(() => undefined)
+    isOpen = true
+    await look.press("Retry 2 runs")
+    await look.sees("2 runs retried.")
+    assert.notInclude(await look.text(), "left as")
+    for (const id of late) assert.strictEqual((await it.client.getRun(id)).status, "failed")
+    for (const id of it.failed) await it.client.waitForRun(id)
 
-    assert.strictEqual((await it.client.getRun(late)).status, "failed")
-    assert.strictEqual(
-      await it.client.getRun(it.failed[0]!).then(
-        () => "there",
-        () => "gone"
-      ),
-      "gone"
+    await look.open("runs?status=failed")
+    await look.press("Do to all")
+    await look.submit("Count them", { action: "delete" })
+    await look.sees("2 runs fit, of which 1 can be deleted. The others: 1 newest.")
+    await look.press("Delete 1 run")
+    await look.sees("1 run deleted. 1 run left as it was: 1 newest.")
+    assert.deepStrictEqual(
+      (await it.client.listRuns({ status: "failed" })).runs.map(({ id }) => id),
+      [late[1]!]
     )
   })
 
@@ -171,6 +181,16 @@ describe("what is done to many runs", () => {
     await look.sees(/It touches no more runs|It had completed already/)
     await look.sees(/[\d,]+ runs paused\./)
     assert.include(["cancelled", "completed"], (await client.getBulk(id)).status)
+
+    await look.open("runs?function=ship-order")
+    await look.press("Do to all")
+    await look.submit("Count them", { action: "cancel" })
+    await look.sees("10,000 runs fit, of which 10,000 can be cancelled.")
+    await look.press("Cancel 10,000 runs")
+    await look.sees(/looked at so far|runs cancelled\./)
+    await look.page.goto("about:blank")
+    const [begun] = await client.listBulk()
+    assert.deepInclude(await client.waitForBulk(begun?.id ?? ""), { status: "completed", done: 10_000 })
   })
 
   it("says to a key what it may not do, and that an operation is not there", async () => {

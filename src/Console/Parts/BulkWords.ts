@@ -46,5 +46,7 @@ export const countOf = (operation: BulkOperation): string => {
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many
-  return `${runsOf(many)} ${done[action]}.${left === 0 ? "" : ` ${runsOf(left)} left as they were: ${whyNot(operation)}.`}`
+  return `${runsOf(many)} ${done[action]}.${
+    left === 0 ? "" : ` ${runsOf(left)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
+  }`
 }
