@@ -111,15 +111,16 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
 
   if (wanted !== undefined && counted !== undefined && counted.status !== "running") {
     const hasCount = counted.status === "completed"
+    const canBegin = hasCount && counted.done > 0
     return (
       <>
         <p>{hasCount ? countOf(counted) : `They could not be counted: ${counted.error ?? counted.status}`}</p>
-        {hasCount && <p class="quiet">{does[counted.action]}</p>}
+        {canBegin && <p class="quiet">{does[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
-        <p class="quiet">It goes on when this page is closed, and can be cancelled.</p>
+        {canBegin && <p class="quiet">It goes on when this page is closed, and can be cancelled.</p>}
         <div class="actions">
-          {hasCount && counted.done > 0 && (
+          {canBegin && (
             <button
               type="button"
               class={isDangerous(counted.action) ? "danger primary" : "primary"}

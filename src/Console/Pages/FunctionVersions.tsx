@@ -1,5 +1,10 @@
 /** Versions of a function: what is left of old ones, and how it was registered before. */
-import { functionHistory, type FunctionVersion, liveVersions } from "../../Protocol/Functions.ts"
+import {
+  functionHistory,
+  type FunctionVersion,
+  liveVersions,
+  liveVersionsOf
+} from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Diff } from "../Parts/Diff.tsx"
 import { count, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
@@ -10,7 +15,7 @@ import { Time } from "../Parts/Time.tsx"
 export const LiveVersions = ({ id }: { readonly id: string }) => {
   const live = useLive(
     `live versions ${id}`,
-    async (signal) => (await ask(liveVersions, { query: { function_id: id }, signal })).versions,
+    async (signal) => (await ask(liveVersions, { query: liveVersionsOf(id), signal })).versions,
     { everyMs: 3000 }
   )
   const versions = live.value
