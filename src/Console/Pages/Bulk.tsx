@@ -188,7 +188,11 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
 export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>
-      <summary>{examples.length === 1 ? "The one" : `The first ${examples.length}`} of those left</summary>
+      <summary>
+        {examples.length === 1
+          ? "A run that is left as it is"
+          : `${examples.length} runs that are left as they are`}
+      </summary>
       <Table
         label="Runs that are left as they were"
         items={examples}
