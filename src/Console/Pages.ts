@@ -1,6 +1,7 @@
 /** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
 import type { ComponentType } from "preact"
 import { Access } from "./Pages/Access.tsx"
+import { BulkOperations, OneBulk } from "./Pages/Bulk.tsx"
 import { Configuration, Configurations } from "./Pages/Configurations.tsx"
 import { Event, Events } from "./Pages/Events.tsx"
 import { Functions, OneFunction } from "./Pages/Functions.tsx"
@@ -33,6 +34,8 @@ export const pages: ReadonlyArray<Page> = [
   { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
   { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
   { path: "runs/:id", title: "Run", component: Run },
+  { path: "bulk", title: "Bulk operations", component: BulkOperations },
+  { path: "bulk/:id", title: "Bulk operation", component: OneBulk },
   { path: "events", title: "Events", group: "Work", key: "e", component: Events },
   { path: "events/:id", title: "Event", component: Event },
   { path: "functions", title: "Functions", group: "Work", key: "f", component: Functions },

@@ -284,6 +284,8 @@ export const liveVersions = operation("GET /api/v1/function-versions", {
   ours: true,
   missing: FunctionNotFoundError
 })
+/** What asks for the live versions of one function. */
+export const liveVersionsOf = (functionId: string) => ({ function_id: functionId })
 
 export const rows = {
   /** Registers a function, or changes what it is. */

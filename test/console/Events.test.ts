@@ -16,7 +16,9 @@ const wrap = createFunction(
   async () => "wrapped"
 )
 
-const shop = () => staffed(kit, [ship, wrap])
+const bill = createFunction({ id: "send-bill", triggers: [{ event: "invoice.asked" }] }, async () => "sent")
+
+const shop = () => staffed(kit, [ship, wrap, bill])
 
 describe("the page of events", () => {
   it("shows what is stored, what comes while one looks, and what one event has started", async () => {
@@ -46,10 +48,18 @@ describe("the page of events", () => {
     await look.sees("Runs that it has started")
     await look.sees(runIds[0]!)
     assert.notInclude(await look.text(), "o-other")
-    await look.sees("wrap-gift: for this event it is not true that event.data.isGift == true.")
+    await look.sees(
+      /wrap-gift: The expression .*event\.data\.isGift == true.* cannot be evaluated for the event: No such key: isGift\./
+    )
+    await look.page.locator("summary").click()
+    await look.sees('send-bill: The function listens to "invoice.asked".')
+    assert.notInclude(await look.text(), "ship-order: ")
     await look.sees(script)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("event-light")
+    await look.page.setViewport({ width: 400, height: 900 })
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("event-narrow")
   })
 
   it("has filters that are in the address", async () => {

@@ -88,6 +88,93 @@ describe("the pages of functions", () => {
     assert.deepStrictEqual(await client.listFunctions(), [])
   })
 
+  it("is paused with a reason, resumed, and run now", async () => {
+    await using it = await staffed(kit, [ship, report])
+    const look = await kit.look(it.url)
+
+    await look.open("functions/report")
+    await look.press("Pause")
+    await look.sees("New runs are stored and wait")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("function-pause")
+    await look.submit("Pause", { reason: `stock-taking ${script}` })
+    await look.sees("New runs of report wait.")
+    await look.sees(`by console: stock-taking ${script}`)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("function-paused")
+    assert.strictEqual(
+      (await it.client.listFunctions()).find(({ id }) => id === "report")?.paused?.by,
+      "console"
+    )
+
+    await look.open("functions")
+    await look.sees("paused")
+    await look.picture("functions-paused")
+    await look.open("schedules")
+    await look.sees("paused")
+
+    await look.page.setViewport({ width: 400, height: 900 })
+    await look.open("functions/report")
+    await look.press("Resume")
+    await look.sees("Runs of report begin again.")
+    await look.seesNoMore("stock-taking")
+
+    await look.open("functions/ship-order")
+    await look.press("Run now")
+    await look.submit("Run now", { data: "{ orderId" })
+    await look.sees("The data is no JSON")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("function-run-narrow")
+    await look.submit("Run now", { data: '{ "orderId": "o-17" }' })
+    await look.sees("is a run of ship-order.")
+    await look.sees('"picked": "o-17"')
+    assert.lengthOf((await it.client.listRuns({ functionId: "ship-order" })).runs, 1)
+  })
+
+  it("shows its versions: what changed, and what is left of old ones", async () => {
+    const version = (name: string, maxAttempts: number) =>
+      createFunction(
+        {
+          id: "approve",
+          version: name,
+          versioning: "pin",
+          triggers: [{ event: "approval.asked" }],
+          retry: { maxAttempts }
+        },
+        ({ step }) => step.waitForEvent("answer", { event: "approval.given", timeout: "1h" })
+      )
+    await using it = await staffed(kit, [version("1.0", 2)])
+    const [id = ""] = (await it.client.emit("approval.asked", {})).runIds
+    const look = await kit.look(it.url)
+    await look.open(`runs/${id}`)
+    await look.sees("Pinned to version")
+    const worker = createWorker({ serverUrl: it.url, functions: [version("2.0", 7)], logger: false })
+    const stopped = worker.start()
+    await worker.ready()
+
+    await look.open("functions/approve")
+    await look.sees("the version that they began with")
+    await look.sees(/2\.0 the latest/)
+    await look.sees(/1\s+the oldest/)
+    await look.sees("Keep the workers of old versions")
+    await look.sees("the first that is kept")
+    await look.page.locator("summary").click()
+    await look.sees(/-\s+"maxAttempts": 2/)
+    await look.sees(/\+\s+"maxAttempts": 7/)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.page.evaluate("document.querySelector('summary').scrollIntoView({ block: 'center' })")
+    await look.picture("function-versions")
+    await look.page.setViewport({ width: 400, height: 900 })
+    await look.page.evaluate("document.querySelector('summary').scrollIntoView({ block: 'center' })")
+    await look.picture("function-versions-narrow")
+    assert.deepStrictEqual(await look.accessibility(), [])
+
+    await it.client.emit("approval.given", {})
+    await look.sees("their workers can go")
+    await worker.stop()
+    await stopped
+  })
+
   it("says what to try where there is nothing, and that a function is not there", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })

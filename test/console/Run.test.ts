@@ -3,9 +3,11 @@ import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import path from "node:path"
 import process from "node:process"
+import { createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
 import { openShop, ship } from "./Shop.ts"
+import { OPERATOR, staffed, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -88,6 +90,88 @@ describe("the page of a run", () => {
     await look.sees("It completed at")
 
     assert.strictEqual((await shop.client.getRun(id)).status, "completed")
+  })
+
+  it("is forked from a step, with another result and other data", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", customerId: "c-7" })
+    const steps = await shop.client.getRunSteps(id)
+    const stepOf = (wanted: string): string => steps.find(({ name }) => name === wanted)?.id ?? ""
+    const look = await kit.look(shop.url)
+
+    await look.open(`runs/${id}`)
+    await look.press("Fork")
+    await look.sees("This run stays as it is.")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("fork")
+    await look.submit("Fork", { result: '"r-2"' })
+    await look.sees("Choose the step that has this result.")
+    await look.submit("Fork", {
+      from: stepOf("print-label"),
+      patched: stepOf("charge"),
+      result: '{ "receipt": "r-2" }',
+      data: '{ "orderId": "o-1", "customerId": "c-8" }'
+    })
+    await look.sees(`is forked from ${id}.`)
+    await look.sees("It completed at")
+    await look.sees('"receipt": "r-2"')
+
+    const [fork] = (await shop.client.listRuns({ functionId: "ship-order" })).runs
+    assert.deepInclude(fork?.output, { receipt: { receipt: "r-2" }, customerId: "c-8" })
+    assert.deepInclude((await shop.client.getRun(id)).output, { receipt: { receipt: "r-o-1" } })
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("forked")
+    await look.page.setViewport({ width: 400, height: 900 })
+    await look.press("Fork")
+    await look.sees("This run stays as it is.")
+    await look.picture("fork-narrow")
+    await look.submit("Leave it", {})
+    await look.press(id)
+    await look.seesNoMore("Forked from")
+  })
+
+  it("is moved to another version of its function when it is pinned to one", async () => {
+    const version = (name: string) =>
+      createFunction(
+        { id: "approve", version: name, versioning: "pin", triggers: [{ event: "approval.asked" }] },
+        async ({ step }) => {
+          await step.waitForEvent("answer", { event: "approval.given", timeout: "1h" })
+          return step.run("note", () => `noted by ${name}`)
+        }
+      )
+    await using old = await staffed(kit, [version("1.0")])
+    const [id = ""] = (await old.client.emit("approval.asked", {})).runIds
+    const look = await kit.look(old.url, { width: 400 })
+    await look.open(`runs/${id}`)
+    await look.sees("Pinned to version")
+    await look.sees("1.0")
+    const worker = createWorker({ serverUrl: old.url, functions: [version("2.0")], logger: false })
+    const stopped = worker.start()
+    await worker.ready()
+
+    await look.open(`runs/${id}`)
+    await look.press("Move")
+    await look.sees("It is pinned to version 1.0.")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("move-narrow")
+    await look.submit("Move", { version: "2.0" })
+    await look.sees("It goes on with version 2.0.")
+    await old.client.emit("approval.given", {})
+    assert.strictEqual((await old.client.waitForRun(id)).output, "noted by 2.0")
+    await worker.stop()
+    await stopped
+  })
+
+  it("says to a key that it may not fork", async () => {
+    await using it = await visitor(kit, ["role_viewer"])
+    await using shop = await openShop(it, OPERATOR)
+    const id = await shop.order({ orderId: "o-1" })
+
+    await it.look.open(`runs/${id}`)
+    await it.look.press("Fork")
+    await it.look.submit("Fork", {})
+    await it.look.sees("You may not do this.")
+    await it.look.sees("run:fork")
   })
 
   it("gives a test that does what it did", async () => {

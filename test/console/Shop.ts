@@ -50,7 +50,7 @@ export interface Shop extends AsyncDisposable {
 }
 
 /** A worker and a client at the engine. */
-export const openShop = async (server: Ironflow, apiKey?: string): Promise<Shop> => {
+export const openShop = async (server: Pick<Ironflow, "url">, apiKey?: string): Promise<Shop> => {
   const config = { serverUrl: server.url, ...(apiKey === undefined ? {} : { apiKey }) }
   const client = createClient(config)
   const worker = createWorker({ ...config, functions: [print, ship], logger: false })

@@ -4,7 +4,8 @@ import type { useConsole } from "./Browser.ts"
 
 type Kit = ReturnType<typeof useConsole>
 
-const OPERATOR = `ifkey_${"a".repeat(64)}`
+/** A key that may do everything. */
+export const OPERATOR = `ifkey_${"a".repeat(64)}`
 
 /** An engine whose calls need a key, with a page at which somebody has signed in with one that has these roles. */
 export const visitor = async (

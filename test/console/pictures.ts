@@ -44,6 +44,7 @@ const { close, url } = given === undefined ? await openShop() : { url: given, cl
 const places = [
   { place: "", name: "overview" },
   { place: "runs", name: "runs", one: "run" },
+  { place: "bulk", name: "bulk", one: "bulk-operation" },
   { place: "events", name: "events", one: "event" },
   { place: "functions", name: "functions", one: "function" },
   { place: "schedules", name: "schedules" },

@@ -1,11 +1,16 @@
 /** Events, newest first: those that fit filters which are in the address, and what comes while one looks. */
-import { getEvent, listEvents, type LoggedEvent, trigger } from "../../Protocol/Events.ts"
-import { matchesPattern } from "../../Pattern.ts"
+import {
+  type EventVerdict,
+  explainEvent,
+  getEvent,
+  listEvents,
+  type LoggedEvent,
+  trigger
+} from "../../Protocol/Events.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
 import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
 import { useGrowing } from "../Parts/Growing.ts"
-import { useFunctions } from "../Parts/Known.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -289,49 +294,51 @@ const Started = ({ event }: { readonly event: LoggedEvent }) => {
       <RunTable label="Runs that the event has started" live={runs}>
         It has started none.
       </RunTable>
-      {runs.value !== undefined && (
-        <NotStarted event={event} started={runs.value.runs.map(({ functionId }) => functionId)} />
-      )}
+      <NotStarted id={event.id} />
     </section>
   )
 }
 
-/** Functions that listen for events of its name, and why each has no run of this one. */
-const NotStarted = ({
-  event,
-  started
-}: {
-  readonly event: LoggedEvent
-  readonly started: ReadonlyArray<string>
-}) => {
-  const functions = useFunctions()
-  const others = (functions.value ?? []).flatMap(({ createdAt, id, triggers, updatedAt }) => {
-    const fitting = triggers.filter(
-      (trigger) => trigger.event !== undefined && matchesPattern(trigger.event, event.name)
-    )
-    if (fitting.length === 0 || started.includes(id)) return []
-    const expressions = fitting.flatMap(({ expression }) => expression ?? [])
-    const why =
-      createdAt > event.timestamp
-        ? "it was registered later."
-        : expressions.length === fitting.length
-          ? `for this event it is not true that ${expressions.join(", or ")}.`
-          : updatedAt > event.timestamp
-            ? "it has changed since, and may have had another trigger."
-            : "its run is not kept any more, or you may not see it."
-    return [{ id, why }]
-  })
-  if (others.length === 0) return null
+/** Functions that it has not started, and why. */
+const NotStarted = ({ id }: { readonly id: string }) => {
+  const { error, refresh, value } = useLive(
+    `why not ${id}`,
+    async (signal) => (await ask(explainEvent, { variables: { id }, signal })).functions,
+    { everyMs: 5000 }
+  )
+  const others = value?.filter(({ code }) => code !== "STARTED") ?? []
+  // those that the name fits are what people ask about
+  const near = others.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
+  const far = others.filter((one) => !near.includes(one))
   return (
     <>
-      <h3>Functions that listen for such events, and have no run of this one</h3>
-      <ul>
-        {others.map(({ id, why }) => (
-          <li key={id}>
-            <Link to={pathTo("functions", id)}>{id}</Link>: {why}
-          </li>
-        ))}
-      </ul>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {near.length > 0 && (
+        <>
+          <h3>Functions that it has not started, and why</h3>
+          <Verdicts of={near} />
+        </>
+      )}
+      {far.length > 0 && (
+        <details>
+          <summary>
+            {far.length === 1
+              ? "1 function that does not listen to it"
+              : `${count(far.length)} functions that do not listen to it`}
+          </summary>
+          <Verdicts of={far} />
+        </details>
+      )}
     </>
   )
 }
+
+const Verdicts = ({ of }: { readonly of: ReadonlyArray<EventVerdict> }) => (
+  <ul>
+    {of.map(({ functionId, message }) => (
+      <li key={functionId}>
+        <Link to={pathTo("functions", functionId)}>{functionId}</Link>: {message}.
+      </li>
+    ))}
+  </ul>
+)

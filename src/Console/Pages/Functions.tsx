@@ -12,6 +12,8 @@ import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { now, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 import { Emit } from "./Events.tsx"
+import { FunctionActions, Paused } from "./FunctionActions.tsx"
+import { History, LiveVersions } from "./FunctionVersions.tsx"
 
 const triggersOf = ({ triggers }: FunctionInfo): string =>
   triggers.map(triggerText).join(", ") || "invoked only"
@@ -30,9 +32,10 @@ export const Functions = () => {
       )
     },
     {
-      title: "Workers",
+      title: "State",
       width: "8rem",
-      cell: ({ id }) => {
+      cell: ({ id, paused }) => {
+        if (paused !== undefined) return <Status of="paused" />
         if (workers.value === undefined) return <span class="quiet">–</span>
         const having = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
         return having === 0 ? (
@@ -50,9 +53,9 @@ export const Functions = () => {
     },
     {
       title: "Version",
-      width: "5rem",
+      width: "8rem",
       isExtra: true,
-      cell: ({ version }) => <span class="number">{count(version)}</span>
+      cell: ({ codeVersion, version }) => <Cut title={`registration ${version}`}>{codeVersion}</Cut>
     },
     { title: "Changed", width: "6rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> }
   ]
@@ -97,6 +100,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
       <div class="title">
         <h1>{fn.name}</h1>
         <div class="actions">
+          <FunctionActions fn={fn} />
           {event !== undefined && <EmitLatest name={event} />}
           <Action
             label="Forget"
@@ -112,11 +116,25 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
         </div>
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
+      <Paused fn={fn} />
       <Facts
         of={[
           ["Function", <span class="mono">{fn.id}</span>],
-          ["Version", count(fn.version)],
-          ["Hash of its code", fn.codeHash === "" ? undefined : <span class="mono">{fn.codeHash}</span>],
+          ["Registration", `no. ${count(fn.version)}`],
+          [
+            "Version of its code",
+            fn.codeVersion === "" ? undefined : <span class="mono">{fn.codeVersion}</span>
+          ],
+          [
+            "Runs go on with",
+            fn.versioning === "pin" ? "the version that they began with" : "the latest version"
+          ],
+          [
+            "Hash of its code",
+            fn.codeHash === "" || fn.codeHash === fn.codeVersion ? undefined : (
+              <span class="mono">{fn.codeHash}</span>
+            )
+          ],
           ["Changed", <Time at={fn.updatedAt} />],
           ["Registered first", <Time at={fn.createdAt} />]
         ]}
@@ -125,6 +143,8 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
       <Failures id={id} />
       <Recent id={id} />
       <WorkersOf id={id} />
+      <LiveVersions id={id} />
+      <History id={id} />
     </>
   )
 }
@@ -194,7 +214,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
           ]}
         />
       )}
-      {schedules.length > 0 && (
+      {schedules.length > 0 && fn.paused === undefined && (
         <>
           <h3>Next fires</h3>
           <ul>

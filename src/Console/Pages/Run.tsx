@@ -184,6 +184,14 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       : ([
           ["Invoked by", <Link to={`runs/${encodeURIComponent(run.parentRunId)}`}>{run.parentRunId}</Link>]
         ] as const)),
+    ...(run.forkedFrom === undefined
+      ? []
+      : ([
+          ["Forked from", <Link to={`runs/${encodeURIComponent(run.forkedFrom)}`}>{run.forkedFrom}</Link>]
+        ] as const)),
+    ...(run.codeVersion === undefined
+      ? []
+      : ([["Pinned to version", <span class="mono">{run.codeVersion}</span>]] as const)),
     ...(run.workerId === undefined ? [] : ([["Worker", run.workerId]] as const)),
     ...(run.actorId === undefined ? [] : ([["Actor", run.actorId]] as const))
   ]

@@ -13,6 +13,7 @@ import { ask, CallError } from "../Parts/Calls.ts"
 import { Diff } from "../Parts/Diff.tsx"
 import { Action } from "../Parts/Elements.tsx"
 import { refreshAll } from "../Parts/Live.ts"
+import { Fork, Move } from "./RunForks.tsx"
 
 const reason = (
   <label>
@@ -72,6 +73,8 @@ export const RunActions = ({
           }}
         />
       )}
+      <Fork run={run} steps={steps} />
+      {!hasEnded && run.codeVersion !== undefined && <Move run={run} />}
       {!hasEnded && (
         <Action
           label="Cancel"

@@ -10,6 +10,7 @@ import { environment, place, setQuery } from "../Parts/Router.ts"
 import { command, shellQuoted } from "../Parts/Shell.ts"
 import { duration, now, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
+import { BulkStart } from "./BulkStart.tsx"
 
 /** What a row shows: the payloads of a hundred thousand runs have no place in a browser. */
 interface Row {
@@ -131,12 +132,17 @@ export const Runs = () => {
   const { query } = place.value
   const filterText = JSON.stringify(filtersIn(query))
   const key = `${environment.value} ${filterText}`
-  const list = useRunList(key, JSON.parse(filterText) as ListRuns)
+  const filters = JSON.parse(filterText) as ListRuns
+  const list = useRunList(key, filters)
   const hasFilters = filterText !== "{}"
   return (
     <>
       <div class="title">
         <h1>Runs</h1>
+        <div class="actions">
+          <BulkStart filters={filters} />
+          <Link to="bulk">Bulk operations</Link>
+        </div>
       </div>
       <Filters />
       {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}

@@ -1,5 +1,5 @@
 /** Schedules: the cron triggers of functions, and when each fires next. */
-import { Empty, Link } from "../Parts/Elements.tsx"
+import { Empty, Link, Status } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
 import { useFunctions } from "../Parts/Known.ts"
 import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
@@ -44,7 +44,11 @@ export const Schedules = () => {
             isExtra: true,
             cell: ({ timezone = "UTC" }) => <Cut>{timezone}</Cut>
           },
-          { title: "Next fire", width: "6.5rem", cell: ({ next }) => <Time at={next} /> },
+          {
+            title: "Next fire",
+            width: "6.5rem",
+            cell: ({ isPaused, next }) => (isPaused ? <Status of="paused" /> : <Time at={next} />)
+          },
           {
             title: "At",
             width: "minmax(8rem, 1fr)",

@@ -5,13 +5,15 @@ import { nextFire, parseSchedule } from "../../Schedule.ts"
 export interface ScheduleOf extends FunctionTrigger {
   readonly functionId: string
   readonly cron: string
+  /** Whether its fires are left out, because the function is paused. */
+  readonly isPaused: boolean
 }
 
 /** The schedules of a function. */
-export const schedulesOf = ({ id, triggers }: FunctionInfo): ReadonlyArray<ScheduleOf> =>
+export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArray<ScheduleOf> =>
   triggers.flatMap((trigger) => {
     const { cron } = trigger
-    return cron === undefined ? [] : [{ ...trigger, functionId: id, cron }]
+    return cron === undefined ? [] : [{ ...trigger, functionId: id, cron, isPaused: paused !== undefined }]
   })
 
 /** The next times, as ISO strings; none of a schedule that cannot be read, or never comes. */

@@ -1,0 +1,214 @@
+/** Bulk operations: what is being done to many runs, how far it has come, and why some were left as they were. */
+import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
+import { capital, countOf, does, done, resultOf, runsOf } from "../Parts/BulkWords.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { place, type Variables } from "../Parts/Router.ts"
+import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
+import { duration, Time } from "../Parts/Time.tsx"
+
+const whatOf = ({ filters, ids }: BulkOperation): string =>
+  ids === undefined ? oneLine(filters) : `${runsOf(ids)} by id`
+
+const titleOf = ({ action, dryRun }: BulkOperation): string =>
+  `${capital(action)}${dryRun ? " (dry run)" : ""}`
+
+export const BulkOperations = () => {
+  const live = useLive("bulk operations", async (signal) => (await ask(listBulk, { signal })).operations, {
+    everyMs: 2000
+  })
+  return (
+    <>
+      <h1>Bulk operations</h1>
+      <Listing
+        label="Bulk operations"
+        live={live}
+        keyOf={({ id }) => id}
+        textOf={(one) => `${one.id} ${one.action} ${one.status} ${one.by} ${whatOf(one)}`}
+        columns={[
+          {
+            title: "Operation",
+            width: "minmax(7rem, 0.8fr)",
+            cell: (one) => <Link to={pathTo("bulk", one.id)}>{titleOf(one)}</Link>
+          },
+          { title: "Status", width: "7.5rem", cell: ({ status }) => <BulkStatus of={status} /> },
+          {
+            title: "Done",
+            width: "8rem",
+            cell: ({ done: many, matched }) => (
+              <span class="number">
+                {count(many)} of {count(matched)}
+              </span>
+            )
+          },
+          {
+            title: "Runs",
+            width: "minmax(6rem, 2fr)",
+            isExtra: true,
+            cell: (one) => <Cut>{whatOf(one)}</Cut>
+          },
+          { title: "By", width: "minmax(5rem, 0.7fr)", isExtra: true, cell: ({ by }) => <Cut>{by}</Cut> },
+          { title: "Begun", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> }
+        ]}
+        empty={
+          <Empty command='npx ironflow runs retry --status failed --error "card declined"'>
+            Nothing was done to many runs yet. The page of runs does it to all that its filters find, and so
+            does the command:
+          </Empty>
+        }
+      />
+    </>
+  )
+}
+
+const BulkStatus = ({ of }: { readonly of: BulkOperation["status"] }) =>
+  of === "stopped" ? <Status of="failed">stopped</Status> : <Status of={of} />
+
+export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
+  const {
+    error,
+    refresh,
+    value: operation
+  } = useLive(`bulk ${id}`, (signal) => ask(getBulk, { variables: { id }, signal }))
+  if (operation === undefined)
+    return (
+      <>
+        <h1>Bulk operation</h1>
+        {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
+      </>
+    )
+  const { action, dryRun, filters, matched, status } = operation
+  const isRunning = status === "running"
+  const of = Number(place.value.query.get("of") ?? 0)
+  return (
+    <>
+      <div class="title">
+        <h1>
+          {titleOf(operation)} <BulkStatus of={status} />
+        </h1>
+        <div class="actions">
+          {isRunning && (
+            <Action
+              label="Cancel the operation"
+              isDangerous
+              confirm="It touches no more runs. What was done stays done."
+              act={async () => {
+                const ended = await ask(cancelBulk, { variables: { id } })
+                refreshAll()
+                return ended.status === "cancelled"
+                  ? "It touches no more runs."
+                  : `It had ${ended.status} already.`
+              }}
+            />
+          )}
+          <Copy text={command("bulk", "get", id)} label="Copy as CLI" />
+        </div>
+      </div>
+      {error !== undefined && <Failure error={error} again={refresh} />}
+      {operation.error !== undefined && (
+        <div class="failure" role="alert">
+          <p>
+            <strong>It could not go on.</strong> {operation.error}
+          </p>
+        </div>
+      )}
+      <p class="why" role="status">
+        {isRunning
+          ? `${runsOf(matched)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${done[action]}.`
+          : dryRun
+            ? countOf(operation)
+            : resultOf(operation)}
+      </p>
+      {isRunning && (
+        <>
+          {/* how many were counted before it was begun here */}
+          <progress
+            aria-label="How far it has come"
+            {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
+          />
+          <p class="quiet">
+            The engine goes on with it when this page is closed, and after a restart.
+            {operation.lookedBackTo !== undefined && (
+              <>
+                {" "}
+                It has looked back to <Time at={operation.lookedBackTo} exactly />.
+              </>
+            )}
+          </p>
+        </>
+      )}
+      <p class="quiet">{does[action]}</p>
+      <Facts
+        of={[
+          ["Operation", <span class="mono">{id}</span>],
+          ["Begun", <Time at={operation.createdAt} exactly />],
+          ["Ended", operation.endedAt === undefined ? undefined : <Time at={operation.endedAt} exactly />],
+          [
+            "Took",
+            operation.endedAt === undefined
+              ? undefined
+              : duration(Date.parse(operation.endedAt) - Date.parse(operation.createdAt))
+          ],
+          ["By", operation.by],
+          ["Reason", operation.reason],
+          ["From step", operation.fromStep],
+          ["Runs", operation.ids === undefined ? undefined : `${runsOf(operation.ids)} by id`]
+        ]}
+      />
+      {matched > operation.done && <Skipped of={operation} />}
+      <Examples of={operation} />
+      {filters !== undefined && (
+        <section>
+          <h2>Runs that fit</h2>
+          <Value of={filters} name="Filters" />
+        </section>
+      )}
+    </>
+  )
+}
+
+const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
+  <section>
+    <h2>Left as they were</h2>
+    <Table
+      label="Left as they were, by why"
+      items={Object.entries(skipped)}
+      keyOf={([why]) => why}
+      columns={[
+        { title: "Why", width: "", cell: ([why]) => why },
+        { title: "Runs", width: "", cell: ([, many]) => <span class="number">{count(many)}</span> }
+      ]}
+    />
+  </section>
+)
+
+/** Some of the runs that something is not done to. */
+export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
+  examples.length === 0 ? null : (
+    <details>
+      <summary>
+        {examples.length === 1
+          ? "A run that is left as it is"
+          : `${examples.length} runs that are left as they are`}
+      </summary>
+      <Table
+        label="Runs that are left as they were"
+        items={examples}
+        keyOf={({ runId }) => runId}
+        columns={[
+          {
+            title: "Run",
+            width: "",
+            cell: ({ runId }) => (
+              <Link to={pathTo("runs", runId)} class="mono">
+                {runId}
+              </Link>
+            )
+          },
+          { title: "Why", width: "", cell: ({ why }) => why }
+        ]}
+      />
+    </details>
+  )

@@ -1,0 +1,205 @@
+/** Does something to all runs that filters find: counts them first, then asks, and goes to the page that follows it. */
+import { useEffect, useRef, useState } from "preact/hooks"
+import {
+  type BulkAction,
+  bulkActions,
+  type BulkOperation,
+  cancelBulk,
+  getBulk,
+  startBulk
+} from "../../Protocol/Bulk.ts"
+import type { ListRuns } from "../../Protocol/RunLists.ts"
+import { capital, countOf, does, runsOf } from "../Parts/BulkWords.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { Dialog, Failure, Link } from "../Parts/Elements.tsx"
+import { entry, Field } from "../Parts/Fields.tsx"
+import { refreshAll } from "../Parts/Live.ts"
+import { go, hrefOf } from "../Parts/Router.ts"
+import { pathTo } from "../Parts/Rows.tsx"
+import { Examples } from "./Bulk.tsx"
+
+/** How often a count is looked at, milliseconds. */
+const LOOK_MS = 400
+
+export const BulkStart = ({ filters }: { readonly filters: ListRuns }) => {
+  const [asked, setAsked] = useState<ListRuns | undefined>(undefined)
+  const close = (): void => setAsked(undefined)
+  return (
+    <>
+      {/* points in time such as 12h stay what they were when somebody began */}
+      <button type="button" onClick={() => setAsked(filters)}>
+        Do to all
+      </button>
+      {asked !== undefined && (
+        <Dialog title="Do something to all of them" onClose={close}>
+          {Object.keys(asked).length === 0 ? (
+            <NoFilters close={close} />
+          ) : (
+            <Ask filters={asked} close={close} />
+          )}
+        </Dialog>
+      )}
+    </>
+  )
+}
+
+const NoFilters = ({ close }: { readonly close: () => void }) => (
+  <>
+    <p>
+      Set a filter first: this is done to the runs that the filters find, and without one it would be done to
+      all runs that there are.
+    </p>
+    <div class="actions">
+      <button type="button" onClick={close}>
+        Close
+      </button>
+    </div>
+  </>
+)
+
+/** What is to be done. */
+interface Wanted {
+  readonly action: BulkAction
+  readonly reason?: string
+  readonly fromStep?: string
+}
+
+const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: () => void }) => {
+  const [action, setAction] = useState<BulkAction>("retry")
+  const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
+  const [counted, setCounted] = useState<BulkOperation | undefined>(undefined)
+  const [error, setError] = useState<CallError | undefined>(undefined)
+  const [isBusy, setBusy] = useState(false)
+  const isGone = useRef(false)
+  useEffect(() => () => void (isGone.current = true), [])
+
+  const trying = async (act: () => Promise<void>): Promise<void> => {
+    setBusy(true)
+    setError(undefined)
+    try {
+      await act()
+    } catch (cause) {
+      setError(cause instanceof CallError ? cause : new CallError(String(cause), 0, "BUG"))
+    } finally {
+      setBusy(false)
+    }
+  }
+  const countThem = (what: Wanted): Promise<void> =>
+    trying(async () => {
+      setCounted(undefined)
+      setWanted(what)
+      let operation = await ask(startBulk, { body: { ...what, filters, dryRun: true } })
+      while (operation.status === "running") {
+        // who has left it does not want the count either
+        if (isGone.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
+        setCounted(operation)
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+        operation = await ask(getBulk, { variables: { id: operation.id } })
+      }
+      setCounted(operation)
+    })
+  const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
+    trying(async () => {
+      // those that were counted, and none that have come since
+      const { id } = await ask(startBulk, {
+        body: { ...what, filters: { createdTo: createdAt, ...filters } }
+      })
+      close()
+      refreshAll()
+      go(hrefOf(pathTo("bulk", id), { of: String(matched) }))
+    })
+
+  if (wanted !== undefined && counted !== undefined && counted.status !== "running") {
+    const hasCount = counted.status === "completed"
+    const canBegin = hasCount && counted.done > 0
+    return (
+      <>
+        <p>{hasCount ? countOf(counted) : `They could not be counted: ${counted.error ?? counted.status}`}</p>
+        {canBegin && <p class="quiet">{does[counted.action]}</p>}
+        <Examples of={counted} />
+        {error !== undefined && <Failure error={error} isInDialog />}
+        {canBegin && <p class="quiet">It goes on when this page is closed, and can be cancelled.</p>}
+        <div class="actions">
+          {canBegin && (
+            <button
+              type="button"
+              class={isDangerous(counted.action) ? "danger primary" : "primary"}
+              disabled={isBusy}
+              onClick={() => void begin(wanted, counted)}
+            >
+              {capital(counted.action)} {runsOf(counted.done)}
+            </button>
+          )}
+          <button type="button" onClick={() => setCounted(undefined)}>
+            Back
+          </button>
+          <button type="button" onClick={close}>
+            Leave it
+          </button>
+        </div>
+      </>
+    )
+  }
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault()
+        const entered = new FormData(event.currentTarget)
+        const reason = entry(entered, "reason")
+        const fromStep = entry(entered, "fromStep")
+        void countThem({
+          action,
+          ...(reason === undefined ? {} : { reason }),
+          ...(fromStep === undefined ? {} : { fromStep })
+        })
+      }}
+    >
+      <label>
+        What
+        <select
+          name="action"
+          value={action}
+          onChange={({ currentTarget: { value } }) =>
+            setAction(bulkActions.find((one) => one === value) ?? "retry")
+          }
+        >
+          {bulkActions.map((one) => (
+            <option key={one} value={one}>
+              {one}
+            </option>
+          ))}
+        </select>
+      </label>
+      <p>{does[action]}</p>
+      {(action === "cancel" || action === "pause") && (
+        <Field name="reason" label="Reason, which is kept with the runs" value={wanted?.reason} />
+      )}
+      {(action === "retry" || action === "resume") && (
+        <Field
+          name="fromStep"
+          label="From the step"
+          placeholder="where each has failed"
+          value={wanted?.fromStep}
+        />
+      )}
+      <p class="quiet">They are counted first. Nothing is changed by that.</p>
+      {isBusy && (
+        <p role="status">
+          {counted === undefined ? "Counting" : `${runsOf(counted.matched)} looked at so far`}
+        </p>
+      )}
+      {error !== undefined && <Failure error={error} isInDialog />}
+      <div class="actions">
+        <button type="submit" class="primary" disabled={isBusy}>
+          Count them
+        </button>
+        <button type="button" onClick={close}>
+          Leave it
+        </button>
+        <Link to="bulk">Bulk operations</Link>
+      </div>
+    </form>
+  )
+}
+
+const isDangerous = (action: BulkAction): boolean => action === "cancel" || action === "delete"

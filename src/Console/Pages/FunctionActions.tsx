@@ -1,0 +1,73 @@
+/** What can be done to a function: pause it, let it go on, and run it now. */
+import { type FunctionInfo, pauseFunction, resumeFunction, runFunction } from "../../Protocol/Functions.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Action, Status } from "../Parts/Elements.tsx"
+import { entry, Field, jsonEntry } from "../Parts/Fields.tsx"
+import { refreshAll } from "../Parts/Live.ts"
+import { go, hrefOf } from "../Parts/Router.ts"
+import { pathTo } from "../Parts/Rows.tsx"
+import { whoIs } from "../Parts/Session.ts"
+import { Time } from "../Parts/Time.tsx"
+
+export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionInfo }) => (
+  <>
+    <Action
+      label="Run now"
+      confirm="One run of this function and of no other begins, without an event."
+      fields={
+        <Field
+          name="data"
+          label="Data, as JSON"
+          lines={6}
+          placeholder={'{ "orderId": "o-1" }'}
+          hint="Without data a function with a schedule gets what a fire of it has, others get null."
+        />
+      }
+      act={async (entered) => {
+        const data = jsonEntry(entered, "data", "The data")
+        const run = await ask(runFunction, {
+          variables: { id },
+          body: data === undefined ? {} : { data }
+        })
+        refreshAll()
+        go(hrefOf(pathTo("runs", run.id)))
+        return `${run.id} is a run of ${id}.`
+      }}
+    />
+    {paused === undefined ? (
+      <Action
+        label="Pause"
+        confirm="New runs are stored and wait, and fires of its schedules are left out. Runs that have begun go on to their end."
+        fields={<Field name="reason" label="Reason, which others see" placeholder="the bank is down" />}
+        act={async (entered) => {
+          const reason = entry(entered, "reason")
+          await ask(pauseFunction, {
+            variables: { id },
+            body: { by: whoIs(), ...(reason === undefined ? {} : { reason }) }
+          })
+          refreshAll()
+          return `New runs of ${id} wait.`
+        }}
+      />
+    ) : (
+      <Action
+        label="Resume"
+        act={async () => {
+          await ask(resumeFunction, { variables: { id } })
+          refreshAll()
+          return `Runs of ${id} begin again.`
+        }}
+      />
+    )}
+  </>
+)
+
+/** Since when it is paused, by whom and why. */
+export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
+  paused === undefined ? null : (
+    <p class="why">
+      <Status of="paused" /> since <Time at={paused.at} exactly /> by {paused.by}
+      {paused.reason === undefined ? "." : `: ${paused.reason}`}{" "}
+      <span class="quiet">New runs wait, and fires of its schedules are left out.</span>
+    </p>
+  )

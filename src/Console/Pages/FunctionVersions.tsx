@@ -1,0 +1,156 @@
+/** Versions of a function: what is left of old ones, and how it was registered before. */
+import {
+  functionHistory,
+  type FunctionVersion,
+  liveVersions,
+  liveVersionsOf
+} from "../../Protocol/Functions.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Diff } from "../Parts/Diff.tsx"
+import { count, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import { useLive } from "../Parts/Live.ts"
+import { pathTo, Table } from "../Parts/Rows.tsx"
+import { Time } from "../Parts/Time.tsx"
+
+export const LiveVersions = ({ id }: { readonly id: string }) => {
+  const live = useLive(
+    `live versions ${id}`,
+    async (signal) => (await ask(liveVersions, { query: liveVersionsOf(id), signal })).versions,
+    { everyMs: 3000 }
+  )
+  const versions = live.value
+  const old = versions?.filter(({ isLatest }) => !isLatest) ?? []
+  const gone = old.filter(({ liveRuns }) => liveRuns === 0)
+  return (
+    <section>
+      <h2>Versions at work</h2>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {versions === undefined ? (
+        live.error === undefined && <Loading />
+      ) : versions.length === 0 ? (
+        <p class="quiet">No worker has it now, and no unfinished run is pinned to a version of it.</p>
+      ) : (
+        <>
+          <Table
+            label="Versions at work"
+            items={versions}
+            keyOf={({ codeVersion }) => codeVersion}
+            columns={[
+              {
+                title: "Version",
+                width: "",
+                cell: ({ codeVersion, isLatest }) => (
+                  <>
+                    <span class="mono">{codeVersion}</span>
+                    {isLatest && <span class="quiet"> the latest</span>}
+                  </>
+                )
+              },
+              {
+                title: "Unfinished runs pinned to it",
+                width: "",
+                cell: ({ liveRuns, oldestRunId }) => (
+                  <>
+                    <span class="number">{count(liveRuns)}</span>
+                    {oldestRunId !== undefined && (
+                      <>
+                        {" "}
+                        <Link to={pathTo("runs", oldestRunId)}>the oldest</Link>
+                      </>
+                    )}
+                  </>
+                )
+              },
+              {
+                title: "Workers",
+                width: "",
+                cell: ({ workerIds }) =>
+                  workerIds.length === 0 ? (
+                    <Status of="pending">none now</Status>
+                  ) : (
+                    <ul class="plain">
+                      {workerIds.map((worker) => (
+                        <li key={worker}>
+                          <Link to={pathTo("workers", worker)} class="mono">
+                            {worker}
+                          </Link>
+                        </li>
+                      ))}
+                    </ul>
+                  )
+              }
+            ]}
+          />
+          {old.length > 0 && (
+            <p class="quiet">
+              {gone.length === old.length
+                ? "No unfinished run is left of old versions: their workers can go."
+                : "Keep the workers of old versions until no unfinished run is left of them, or move the runs."}
+            </p>
+          )}
+        </>
+      )}
+    </section>
+  )
+}
+
+export const History = ({ id }: { readonly id: string }) => {
+  const live = useLive(
+    `history ${id}`,
+    async (signal) => (await ask(functionHistory, { variables: { id }, signal })).versions,
+    { everyMs: 10_000 }
+  )
+  const versions = live.value
+  return (
+    <section>
+      <h2>History</h2>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {versions === undefined ? (
+        live.error === undefined && <Loading />
+      ) : (
+        <Table
+          label="How it was registered, newest first"
+          items={versions.map((version, i) => ({ version, before: versions[i + 1] }))}
+          keyOf={({ version }) => String(version.version)}
+          columns={[
+            {
+              title: "No.",
+              width: "",
+              cell: ({ version }) => <span class="number">{count(version.version)}</span>
+            },
+            { title: "Since", width: "", cell: ({ version }) => <Time at={version.at} /> },
+            {
+              title: "Version of its code",
+              width: "",
+              isExtra: true,
+              cell: ({ version }) => <span class="mono">{version.codeVersion}</span>
+            },
+            { title: "What changed", width: "", cell: (pair) => <Change {...pair} /> }
+          ]}
+        />
+      )}
+    </section>
+  )
+}
+
+/** The names of what was changed, and behind them what it was and is. */
+const Change = ({
+  before,
+  version: { changed, registration, version }
+}: {
+  readonly version: FunctionVersion
+  /** Absent where the one before is not kept any more. */
+  readonly before: FunctionVersion | undefined
+}) => (
+  <details>
+    <summary>{changed === undefined ? "the first that is kept" : changed.join(", ")}</summary>
+    {changed === undefined || before === undefined ? (
+      <Value of={registration} name={`Registration ${version}`} />
+    ) : (
+      <Diff before={membersOf(before.registration, changed)} after={membersOf(registration, changed)} />
+    )}
+  </details>
+)
+
+const membersOf = (registration: FunctionVersion["registration"], names: ReadonlyArray<string>): string =>
+  JSON.stringify(Object.fromEntries(names.map((name) => [name, registration[name]])), null, 2)

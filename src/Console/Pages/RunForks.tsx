@@ -1,0 +1,122 @@
+/** A new run from what another one has recorded, and a run that goes on with another version of its function. */
+import { functionHistory } from "../../Protocol/Functions.ts"
+import { forkRun, moveRun } from "../../Protocol/RunForks.ts"
+import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
+import { ask, CallError } from "../Parts/Calls.ts"
+import { Action } from "../Parts/Elements.tsx"
+import { Choice, entry, Field, jsonEntry, Still } from "../Parts/Fields.tsx"
+import { refreshAll, useLive } from "../Parts/Live.ts"
+import { go, hrefOf } from "../Parts/Router.ts"
+import { pathTo } from "../Parts/Rows.tsx"
+
+/** Longer data is not shown to be changed: a browser stands still over it. */
+const MOST_CHARACTERS = 20_000
+
+const wasRecorded = ({ status }: WireStep): boolean => status === "completed" || status === "failed"
+
+/** Steps of one name are told apart by their place in the order in which they were recorded. */
+const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: string, name: string]> =>
+  steps.map(({ id, name }, i) => {
+    const same = steps.filter((one) => one.name === name)
+    return [id, same.length === 1 ? name : `${name} (step ${i + 1})`] as const
+  })
+
+export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => (
+  <Action
+    label="Fork"
+    confirm="A new run has the steps before the one that you name, with their results, and goes on with the code of today. This run stays as it is."
+    fields={
+      <Still>
+        <Choice
+          name="from"
+          label="From the step"
+          of={[["", "none: all of it runs again"], ...namesOf(steps)]}
+        />
+        <Field
+          name="data"
+          label="Data of the event, as JSON"
+          lines={5}
+          value={textOf(run.input).length > MOST_CHARACTERS ? "" : textOf(run.input)}
+          hint="Left as it is, or empty, it stays that of the event."
+        />
+        <Choice
+          name="patched"
+          label="Step with another result"
+          of={[["", "none"], ...namesOf(steps.filter(wasRecorded))]}
+        />
+        <Field
+          name="result"
+          label="Its result, as JSON"
+          lines={3}
+          placeholder={'{ "receipt": "r-1" }'}
+          hint="Of a step that is copied it takes the place of its result. Another one does not run, and has this result."
+        />
+      </Still>
+    }
+    act={async (entered) => {
+      const from = entry(entered, "from")
+      const data = jsonEntry(entered, "data", "The data")
+      const patched = entry(entered, "patched")
+      const result = jsonEntry(entered, "result", "The result")
+      if (patched === undefined && result !== undefined) {
+        throw new CallError("Choose the step that has this result.", 400, "")
+      }
+      if (patched !== undefined && result === undefined) {
+        throw new CallError("Enter the result of the step: null is one too.", 400, "")
+      }
+      const isNew = data !== undefined && textOf(data) !== textOf(run.input)
+      const fork = await ask(forkRun, {
+        variables: { id: run.id },
+        body: {
+          ...(from === undefined ? {} : { from }),
+          ...(patched === undefined ? {} : { steps: { [patched]: result } }),
+          ...(isNew ? { data } : {})
+        }
+      })
+      refreshAll()
+      go(hrefOf(pathTo("runs", fork.id)))
+      return `${fork.id} is forked from ${run.id}.`
+    }}
+  />
+)
+
+const textOf = (value: unknown): string => JSON.stringify(value, null, 2) ?? ""
+
+export const Move = ({ run }: { readonly run: WireRun }) => {
+  const { id, codeVersion, functionId } = run
+  const history = useLive(
+    `versions of ${functionId}`,
+    async (signal) => {
+      const { versions } = await ask(functionHistory, { variables: { id: functionId }, signal })
+      return [...new Set(versions.map((one) => one.codeVersion))]
+    },
+    { once: true }
+  )
+  // who may not read the function can move the run to the latest one all the same
+  const others = (history.value ?? []).filter((version) => version !== codeVersion)
+  if (history.value === undefined && history.error === undefined) return null
+  return (
+    <Action
+      label="Move"
+      confirm={`It is pinned to version ${codeVersion}. Its next turn is run by a worker of the other version, and steps that are recorded keep their results: the code has to be able to go on from them.`}
+      fields={
+        <Still>
+          <Choice
+            name="version"
+            label="To the version"
+            of={[["", "the latest"], ...others.map((version) => [version, version] as const)]}
+          />
+        </Still>
+      }
+      act={async (entered) => {
+        const version = entry(entered, "version")
+        const moved = await ask(moveRun, {
+          variables: { id },
+          body: version === undefined ? {} : { version }
+        })
+        refreshAll()
+        return `It goes on with version ${moved.codeVersion ?? version ?? "that is the latest"}.`
+      }}
+    />
+  )
+}

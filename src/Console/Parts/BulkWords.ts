@@ -1,0 +1,52 @@
+/** What bulk operations are said in: the words of the command. */
+import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import { count } from "./Elements.tsx"
+
+/** What each action has made of a run. */
+export const done: { readonly [A in BulkAction]: string } = {
+  cancel: "cancelled",
+  retry: "retried",
+  resume: "resumed",
+  pause: "paused",
+  rerun: "rerun",
+  delete: "deleted"
+}
+
+/** What each does, as a sentence. */
+export const does: { readonly [A in BulkAction]: string } = {
+  cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
+  retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
+  resume: "Each that is paused goes on. One that has failed is retried.",
+  pause: "Each stops before its next step, until somebody resumes it.",
+  rerun:
+    "Each that has ended gets a new run of the same function for the same event, from the start, with today's code.",
+  delete:
+    "Each that has ended is deleted, with its steps, logs and attributes. The event stays. It cannot be undone."
+}
+
+export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
+
+/** `1 run`, `1,234 runs`. */
+export const runsOf = (many: number): string => `${count(many)} ${many === 1 ? "run" : "runs"}`
+
+const whyNot = ({ skipped }: BulkOperation): string =>
+  Object.entries(skipped)
+    .map(([why, many]) => `${count(many)} ${why}`)
+    .join(", ")
+
+/** What has been counted. */
+export const countOf = (operation: BulkOperation): string => {
+  const { action, done: many, matched, skipped } = operation
+  if (matched === 0) return "There are no such runs."
+  const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
+  return `${runsOf(matched)} ${matched === 1 ? "fits" : "fit"}, of which ${count(many)} can be ${done[action]}.${others}`
+}
+
+/** What has been done. */
+export const resultOf = (operation: BulkOperation): string => {
+  const { action, done: many, matched } = operation
+  const left = matched - many
+  return `${runsOf(many)} ${done[action]}.${
+    left === 0 ? "" : ` ${runsOf(left)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
+  }`
+}
