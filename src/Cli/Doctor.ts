@@ -15,6 +15,7 @@ import { SDK_VERSION } from "../Worker/Version.ts"
 import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { oneLine, print } from "./Output.ts"
+import { showMs } from "../Show.ts"
 import { send, server } from "./Server.ts"
 
 const WHAT = "The doctor"
@@ -38,7 +39,7 @@ const examineServer = Effect.gen(function* () {
     )
   }
   const took = after - before
-  const answer = `${to.url} answers in ${took}ms and says that it is ${health.status}.`
+  const answer = `${to.url} answers in ${showMs(took)} and says that it is ${health.status}.`
   const isOpen = yield* answersAnybody(to)
   const seen: ReadonlyArray<DoctorCheck> = [
     health.status === "ok"
