@@ -37,6 +37,8 @@ export interface RunFilters {
 
 export type Moment = string | number | Date
 
+export const timeFilters = ["createdFrom", "createdTo", "endedFrom", "endedTo"] as const
+
 export const filterNames = {
   functionId: true,
   status: true,

@@ -7,7 +7,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Client, type ListRunsOptions, type ListRunsResult, type Run } from "../Client/Client.ts"
 import { ValidationError } from "../Errors.ts"
-import { momentOf } from "../RunFilters.ts"
+import { momentOf, type timeFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
@@ -127,7 +127,7 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
     }
     const some = <A>(name: string, value: Option.Option<A>) =>
       Option.isNone(value) ? {} : { [name]: value.value }
-    const time = (name: "createdFrom" | "createdTo" | "endedFrom" | "endedTo") =>
+    const time = (name: (typeof timeFilters)[number]) =>
       Option.isNone(input[name])
         ? Effect.succeed({})
         : Effect.map(timeOf(name, input[name].value, now), (at) => ({ [name]: at }))

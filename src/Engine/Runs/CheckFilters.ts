@@ -12,7 +12,7 @@ import {
   searchValueLength
 } from "../../Limits.ts"
 import { isPath } from "../../Path.ts"
-import { checkFilterNames, checkMoment, type RunFilters } from "../../RunFilters.ts"
+import { checkFilterNames, checkMoment, type RunFilters, timeFilters } from "../../RunFilters.ts"
 import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
@@ -54,7 +54,7 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
     throw new ValidationError(`${show(status)} is not a run status: use one of ${runStatuses.join(", ")}`)
   })
   const moments = Object.fromEntries(
-    (["createdFrom", "createdTo", "endedFrom", "endedTo"] as const).flatMap((name) => {
+    timeFilters.flatMap((name) => {
       const value = filters[name]
       return value === undefined ? [] : [[name, checkMoment(name, value)] as const]
     })
