@@ -18,7 +18,8 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
-          const { filters, ids: _, ...how } = isObject(call.body) ? call.body : {}
+          // `null` is another way to leave these out
+          const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           checkBulkSaid(how)
           return {
             ...(filters == null ? {} : listOptionsOf(readBulkFilters(filters))),
