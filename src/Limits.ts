@@ -172,6 +172,13 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   }
 }
 
+/** Throws `ValidationError` for a step to start from that is no text; `undefined` is none. */
+export const checkStep = (step: unknown): void => {
+  if (step !== undefined && typeof step !== "string") {
+    throw new ValidationError(`The step to start from must be a name or a step id, got ${show(step)}`)
+  }
+}
+
 /** Throws `LimitExceededError` when `text` has more than `limit` characters. */
 export const checkLength = (what: string, text: string, limit: number): void => {
   if (text.length > limit) throw new LimitExceededError(what, text.length, limit, "characters")

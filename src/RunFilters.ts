@@ -37,6 +37,8 @@ export interface RunFilters {
 
 export type Moment = string | number | Date
 
+export const timeFilters = ["createdFrom", "createdTo", "endedFrom", "endedTo"] as const
+
 export const filterNames = {
   functionId: true,
   status: true,
@@ -52,19 +54,74 @@ export const filterNames = {
   where: true
 } as const satisfies { readonly [K in keyof RunFilters]-?: true }
 
-/** Throws `ValidationError` for a filter that there is not: the list would be longer than whoever asks for it thinks. */
+/** Throws `ValidationError` for a filter that there is not, or that says nothing: the list would be longer than whoever asks for it thinks. */
 export const checkFilterNames = (options: object): void =>
-  checkNames("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
+  checkEach("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
 
 /** The same of what something is done to, which has no pages. */
-export const checkBulkFilterNames = (filters: object): void => checkNames("bulk", filters, filterNames)
+export const checkBulkFilterNames = (filters: object): void => checkEach("bulk", filters, filterNames)
 
-const checkNames = (call: string, given: object, known: object): void => {
+const checkEach = (call: string, given: object, known: object): void => {
   for (const [name, value] of Object.entries(given)) {
-    if (value === undefined || Object.hasOwn(known, name)) continue
-    const names = Object.keys(filterNames)
-    throw new ValidationError(
-      `${call} has no filter ${show(name)}: use ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
-    )
+    if (value === undefined) continue
+    if (!Object.hasOwn(known, name)) {
+      const names = Object.keys(filterNames)
+      throw new ValidationError(
+        `${call} has no filter ${show(name)}: use ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
+      )
+    }
+    if (Object.hasOwn(filterNames, name)) checkSaid(call, name, value)
   }
+}
+
+/**
+ * Throws `ValidationError` for a filter that is there and says nothing: `null`, a blank text, or a list with one of these. To pass it over
+ * would be to take in more runs than whoever has written it thinks.
+ */
+export const checkSaid = (call: string, name: string, value: unknown): void => {
+  const blank = (Array.isArray(value) ? value : [value]).find(saysNothing)
+  if (blank === undefined) return
+  throw new ValidationError(
+    `${call}: the filter \`${name}\` is ${nothing(blank)}, which says nothing about runs: leave it out, or give it a value`
+  )
+}
+
+/** A hole in a list comes as `null`: JSON has no other word for it. */
+const saysNothing = (value: unknown): boolean =>
+  value === null || (typeof value === "string" && value.trim() === "")
+
+const nothing = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")
+
+/** A time zone is needed: the same filter has to mean the same on every machine. */
+const iso = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
+
+/** Epoch milliseconds of a point in time; `undefined` for what is none, a day that its month does not have included. */
+export const momentOf = (value: unknown): number | undefined => {
+  const at =
+    value instanceof Date
+      ? value.getTime()
+      : typeof value === "number"
+        ? value
+        : typeof value === "string"
+          ? parsed(value)
+          : Number.NaN
+  return Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined
+}
+
+const parsed = (text: string): number => {
+  const [, year, month, day] = iso.exec(text) ?? []
+  if (day === undefined) return Number.NaN
+  // the 30th of February would be read as a day in March
+  const date = new Date(0)
+  date.setUTCFullYear(Number(year), Number(month) - 1, Number(day))
+  return date.getUTCDate() === Number(day) ? Date.parse(text) : Number.NaN
+}
+
+/** The same of a filter. Throws `ValidationError` that names it. */
+export const checkMoment = (name: string, value: unknown): number => {
+  const at = momentOf(value)
+  if (at !== undefined) return at
+  throw new ValidationError(
+    `listRuns: \`${name}\` must be a Date, milliseconds since 1970, or an ISO string of a day that there is, such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
+  )
 }

@@ -95,16 +95,24 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: As
       }
       const ended = yield* follow(client, begun, done[action])
       yield* print(ended, () => resultOf(ended))
-      if (ended.status !== "completed") return yield* stopped(ended)
-      if (ended.done === 0) return yield* none(action, ended)
-      if (ended.done < ended.matched) {
-        return yield* new CommandError(
-          `${ended.done} of ${runsOf(ended.matched)} were ${done[action]}: ${whyNot(ended)}`,
-          { code: "SOME_RUNS" }
-        )
-      }
+      yield* judge(ended)
     })
   )
+
+/** Fails unless it was done to all runs that fit. A dry run was to count, whatever it has found. */
+const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
+  const { action, done: count, dryRun, matched, status } = ended
+  if (status !== "completed") return stopped(ended)
+  if (dryRun) return Effect.void
+  if (count === 0) return none(action, ended)
+  return count === matched
+    ? Effect.void
+    : Effect.fail(
+        new CommandError(`${count} of ${runsOf(matched)} were ${done[action]}: ${whyNot(ended)}`, {
+          code: "SOME_RUNS"
+        })
+      )
+}
 
 const none = (action: BulkAction, { matched, skipped }: BulkOperation) =>
   new CommandError(
@@ -231,7 +239,7 @@ const get = Command.make(
   {
     id: bulkId,
     wait: Flag.Boolean("wait").pipe(
-      Flag.withDescription("Wait for its end"),
+      Flag.withDescription("Wait for its end, and say by the exit code how it went"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )
@@ -245,6 +253,7 @@ const get = Command.make(
       )
     )
     yield* print(operation, () => detailsOf(operation))
+    if (wait) yield* judge(operation)
   })
 ).pipe(Command.withDescription("Show a bulk operation: what it does, and how far it has come."))
 

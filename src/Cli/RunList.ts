@@ -7,6 +7,8 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Client, type ListRunsOptions, type ListRunsResult, type Run } from "../Client/Client.ts"
 import { ValidationError } from "../Errors.ts"
+import { momentOf, type timeFilters } from "../RunFilters.ts"
+import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
@@ -77,11 +79,28 @@ interface FilterInput {
 
 const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
-/** What is no length of time is for the server to read. */
-const momentOf = (said: string, now: number): string => {
+/** What a flag says, as the server reads it. */
+const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
   const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
-  return count === undefined ? said : new Date(now - Number(count) * units[unit]!).toISOString()
+  const ago = count === undefined ? undefined : momentOf(now - Number(count) * units[unit]!)
+  if (ago !== undefined) return Effect.succeed(new Date(ago).toISOString())
+  return momentOf(said) !== undefined
+    ? Effect.succeed(said)
+    : Effect.fail(
+        new ValidationError(
+          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time of a day that there is, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
+        )
+      )
 }
+
+const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+
+/** The flag that is blank, if there is one: it comes of a variable that is not set, and without it more runs would fit than meant. */
+const blankOf = (input: FilterInput): string | undefined =>
+  Object.keys(filterFlags).find((name) => {
+    const said = input[name as keyof FilterInput]
+    return (Option.isOption(said) ? Option.toArray(said) : said).some((text) => text.trim() === "")
+  })
 
 /** One function or status is sent as it always was: then the server counts all runs there are. */
 const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
@@ -90,6 +109,12 @@ const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.leng
 export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
+    const blank = blankOf(input)
+    if (blank !== undefined) {
+      return yield* new ValidationError(
+        `${flagOf(blank)} is empty, which says nothing about runs: give it a value, or leave it out`
+      )
+    }
     const attributes: Array<readonly [string, string]> = []
     for (const said of input.attribute) {
       const at = said.indexOf("=")
@@ -100,16 +125,19 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
       }
       attributes.push([said.slice(0, at), said.slice(at + 1)])
     }
-    const some = <A, B>(name: string, value: Option.Option<A>, to: (value: A) => B | A = (value) => value) =>
-      Option.isNone(value) ? {} : { [name]: to(value.value) }
-    const time = (said: string) => momentOf(said, now)
+    const some = <A>(name: string, value: Option.Option<A>) =>
+      Option.isNone(value) ? {} : { [name]: value.value }
+    const time = (name: (typeof timeFilters)[number]) =>
+      Option.isNone(input[name])
+        ? Effect.succeed({})
+        : Effect.map(timeOf(name, input[name].value, now), (at) => ({ [name]: at }))
     return {
       ...(input.function.length === 0 ? {} : { functionId: oneOrAll(input.function) }),
       ...(input.status.length === 0 ? {} : { status: oneOrAll(input.status) }),
-      ...some("createdFrom", input.createdFrom, time),
-      ...some("createdTo", input.createdTo, time),
-      ...some("endedFrom", input.endedFrom, time),
-      ...some("endedTo", input.endedTo, time),
+      ...(yield* time("createdFrom")),
+      ...(yield* time("createdTo")),
+      ...(yield* time("endedFrom")),
+      ...(yield* time("endedTo")),
       ...some("eventName", input.event),
       ...some("entityId", input.entity),
       ...some("idempotencyKey", input.idempotencyKey),

@@ -13,7 +13,9 @@ import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 
 const runIds = Argument.String("run-id").pipe(
-  Argument.withDescription("Ids of runs, as `runs list` shows them, or - to read them from standard input"),
+  Argument.withDescription(
+    "Ids of runs, as `runs list` shows them, or - to read them from standard input, one a line"
+  ),
   Argument.variadic()
 )
 
@@ -64,6 +66,12 @@ const steer = <E>(action: BulkAction, input: Given & Parameters<typeof filtersOf
     if (one !== undefined && input.runIds.length === 1 && only !== undefined && only !== "-" && !dryRun) {
       const run = yield* ask((client) => one.call(client, only, options))
       return yield* print(run, () => one.text(run, options))
+    }
+    if (options.fromStep?.trim() === "") {
+      return yield* new CommandError(
+        "--from-step is empty: give it the name or the id of a step, or leave it out",
+        { code: "USAGE" }
+      )
     }
     const isStdinRead = input.runIds.includes("-")
     const read = isStdinRead ? idsOf(yield* readStdin) : []

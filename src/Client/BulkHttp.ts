@@ -35,6 +35,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           }
           const { ids, ...filters } = runs
           const { dryRun, fromStep, reason } = options
+          rows.checkBulkSaid({ ids, dryRun, fromStep, reason })
           checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {

@@ -19,7 +19,7 @@ import {
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { byteLength, encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkLimit, checkName, writeBytes } from "../Limits.ts"
+import { checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
@@ -387,38 +387,44 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
     forkRun: (runId, { data, from, steps } = {}) =>
       withId("forkRun", runId, () =>
-        Effect.flatMap(
-          checked(() =>
-            object({
-              from: from === undefined ? undefined : JSON.stringify(from),
-              steps: steps === undefined ? undefined : encodeJson(steps, "`steps` of forkRun"),
-              data: encodeJson(data, `data for the fork of run ${quote(runId)}`)
-            })
-          ),
-          (body) =>
-            ask(
-              runForks.forkRun,
-              "forkRun",
-              {
-                variables: { id: runId },
-                body,
-                orElse: withoutEndpoint(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
-              },
-              Answers.readRun
-            )
+        withStep(runId, from, () =>
+          Effect.flatMap(
+            checked(() =>
+              object({
+                from: from === undefined ? undefined : JSON.stringify(from),
+                steps: steps === undefined ? undefined : encodeJson(steps, "`steps` of forkRun"),
+                data: encodeJson(data, `data for the fork of run ${quote(runId)}`)
+              })
+            ),
+            (body) =>
+              ask(
+                runForks.forkRun,
+                "forkRun",
+                {
+                  variables: { id: runId },
+                  body,
+                  orElse: withoutEndpoint(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
+                },
+                Answers.readRun
+              )
+          )
         )
       ),
     moveRun: (runId, { version } = {}) =>
       withId("moveRun", runId, () =>
-        ask(
-          runForks.moveRun,
-          "moveRun",
-          {
-            variables: { id: runId },
-            body: version === undefined ? {} : { version },
-            orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "No run there belongs to a version")
-          },
-          Answers.readRun
+        Effect.flatMap(
+          checked(() => (version === undefined ? {} : { version: checkName("version", version) })),
+          (body) =>
+            ask(
+              runForks.moveRun,
+              "moveRun",
+              {
+                variables: { id: runId },
+                body,
+                orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "No run there belongs to a version")
+              },
+              Answers.readRun
+            )
         )
       ),
     ...FunctionsHttp.make(rowCalls),
@@ -442,13 +448,18 @@ const readTopics = reader(topics.Topics)
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
-/** A server reads an empty step as none, and would go on somewhere else. */
+/** A server reads an empty step as none, and `null` too, and would go on somewhere else. */
 const withStep = <A>(
   runId: string,
   fromStep: string | undefined,
   then: () => Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, IronflowError> =>
-  fromStep === "" ? Effect.fail(new StepNotFoundError(runId, fromStep)) : then()
+  fromStep === ""
+    ? Effect.fail(new StepNotFoundError(runId, fromStep))
+    : Effect.andThen(
+        checked(() => checkStep(fromStep)),
+        Effect.suspend(then)
+      )
 
 interface Ended {
   readonly run: Run | undefined

@@ -1,11 +1,11 @@
 /** What runs are looked for, as it travels: the server checks it. */
 import { UnsupportedError } from "../Errors.ts"
 import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
-import { checkFilterNames, type Moment } from "../RunFilters.ts"
+import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
 
 /**
  * One function and one status travel as they always have, and other servers know them too. Throws `ValidationError` for a filter that
- * there is not.
+ * there is not, or that says nothing, and for a time that is none.
  */
 export const filtersInBody = (options: ListRunsOptions) => {
   checkFilterNames(options)
@@ -23,10 +23,10 @@ export const filtersInBody = (options: ListRunsOptions) => {
   return {
     ...oneOrSeveral("functionId", "functionIds", functionId),
     ...oneOrSeveral("status", "statuses", status),
-    createdFrom: textOf(createdFrom),
-    createdTo: textOf(createdTo),
-    endedFrom: textOf(endedFrom),
-    endedTo: textOf(endedTo),
+    createdFrom: textOf("createdFrom", createdFrom),
+    createdTo: textOf("createdTo", createdTo),
+    endedFrom: textOf("endedFrom", endedFrom),
+    endedTo: textOf("endedTo", endedTo),
     ...others
   }
 }
@@ -36,10 +36,11 @@ const oneOrSeveral = (one: string, several: string, value: string | ReadonlyArra
   return value.length === 1 ? { [one]: value[0] } : { [several]: value }
 }
 
-const textOf = (moment: Moment | undefined): string | undefined => {
-  if (moment === undefined || typeof moment === "string") return moment
-  const at = new Date(moment)
-  return Number.isNaN(at.getTime()) ? String(moment) : at.toISOString()
+/** A text goes as it is. */
+const textOf = (name: string, moment: Moment | undefined): string | undefined => {
+  if (moment === undefined) return undefined
+  const at = checkMoment(name, moment)
+  return typeof moment === "string" ? moment : new Date(at).toISOString()
 }
 
 /** A server that does not know the filters passes them over, and its answer says nothing of what only a search has. */

@@ -1,5 +1,5 @@
 /** One thing done to many runs: how it travels, and the calls about it. */
-import { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
+import { BulkNotFoundError, InvalidStateError, ValidationError } from "../Errors.ts"
 import {
   among,
   entries,
@@ -82,6 +82,20 @@ interface StartBulk {
   readonly reason?: string
   readonly fromStep?: string
   readonly dryRun?: boolean
+}
+
+/**
+ * Throws `ValidationError` for a member that says nothing: to pass it over would be to do something else, or to do it where it was only to be
+ * counted. An empty reason is none.
+ */
+export const checkBulkSaid = (given: object): void => {
+  for (const [name, value] of Object.entries(given)) {
+    const isStep = name === "fromStep" || name === "from_step"
+    if (value !== null && !(isStep && typeof value === "string" && value.trim() === "")) continue
+    throw new ValidationError(
+      `bulk: \`${name}\` is ${value === null ? "null" : "blank"}, which says nothing: leave it out, or give it a value`
+    )
+  }
 }
 
 const zero = orElse(integer, 0)

@@ -104,6 +104,23 @@ it(
     assert.match(all.stdout, /^1 run cancelled\./)
     assert.strictEqual((await client.getRun(ids[2]!)).error?.message, "recalled")
 
+    const lacking = await run([
+      "runs",
+      "retry",
+      ...filter,
+      "--status",
+      "failed",
+      "--from-step",
+      "no",
+      "--dry-run"
+    ])
+    assert.match(lacking.stdout, /^1 run fit, of which 0 can be retried\. The others: 1 no such step/)
+
+    const begun = await client.bulk("cancel", { where: filter[1]!, functionId: "charge" })
+    assert.strictEqual((await run(["bulk", "get", begun.id])).code, 0)
+    const waited = await run(["bulk", "get", begun.id, "--wait"])
+    assert.strictEqual(waited.code, 4)
+    assert.match(waited.stderr, /None of 3 runs can be cancelled: /)
     const none = await run(["runs", "cancel", ...filter, "--yes"])
     assert.strictEqual(none.code, 4)
     assert.match(none.stderr, /None of 3 runs can be cancelled: /)
@@ -138,7 +155,18 @@ it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
     [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
     [["runs", "cancel", "-", "--yes"], /no ids of runs on standard input/, "\n"],
     [["runs", "cancel", "--where", "event.(", "--yes"], /expression/i],
-    [["runs", "delete", "--ended-to", "yesterday", "--yes"], /endedTo/],
+    [["runs", "delete", "--ended-to", "yesterday", "--yes"], /--ended-to takes how long ago, such as .*7d/],
+    [
+      ["runs", "delete", "--function", "", "--status", "completed", "--created-to", "", "--yes"],
+      /--function is empty/
+    ],
+    [["runs", "delete", "--status", "completed", "--created-to", "", "--yes"], /--created-to is empty/],
+    [["runs", "delete", "--status", "completed", "--event", "", "--yes"], /--event is empty/],
+    [
+      ["runs", "delete", "--status", "completed", "--idempotency-key", " ", "--yes"],
+      /--idempotency-key is empty/
+    ],
+    [["runs", "retry", "--status", "failed", "--from-step", "", "--yes"], /--from-step is empty/],
     [["runs", "retry", "--status", "lost", "--yes"], /lost/]
   ]
   for (const [args, said, input] of wrong) {

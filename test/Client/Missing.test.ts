@@ -1,12 +1,14 @@
 /** What is missing is named: an id that was left out is not looked for, here as over HTTP. */
-import { createClient, type IronflowClient } from "@ironflow/node"
+import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 
+const pay = createFunction({ id: "pay", triggers: [{ event: "wage.paid" }] }, async () => "paid")
+let paid = 0
 let engine: IronflowEngine
 let clients: ReadonlyArray<readonly [string, IronflowClient]>
 beforeAll(async () => {
-  engine = await startEngine({ filename: ":memory:", listen: { port: 0 }, logger: false })
+  engine = await startEngine({ filename: ":memory:", functions: [pay], listen: { port: 0 }, logger: false })
   clients = [
     ["in process", engine.client],
     ["over HTTP", createClient({ serverUrl: engine.url! })]
@@ -53,6 +55,53 @@ describe("a call without the id that it is about", () => {
       for (const id of [undefined, "", 5] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
         assert.match(await said(Promise.resolve().then(() => call(client, id))), /^VALIDATION_ERROR: /)
       }
+    }
+  })
+})
+
+describe("a step or a version that says nothing", () => {
+  const steered: ReadonlyArray<
+    readonly [string, (client: IronflowClient, id: string) => Promise<unknown>, RegExp]
+  > = [
+    ["forkRun from an empty step", (client, id) => client.forkRun(id, { from: "" }), /^STEP_NOT_FOUND: /],
+    ["forkRun from null", (client, id) => client.forkRun(id, { from: null as never }), /^VALIDATION_ERROR: /],
+    [
+      "moveRun to an empty version",
+      (client, id) => client.moveRun(id, { version: "" }),
+      /^VALIDATION_ERROR: /
+    ],
+    [
+      "moveRun to null",
+      (client, id) => client.moveRun(id, { version: null as never }),
+      /^VALIDATION_ERROR: /
+    ],
+    ["retryRun from null", (client, id) => client.retryRun(id, null as never), /^VALIDATION_ERROR: /],
+    ["resumeRun from null", (client, id) => client.resumeRun(id, null as never), /^VALIDATION_ERROR: /]
+  ]
+  it.each(steered)("is refused alike: %s", async (_, call, message) => {
+    const {
+      runIds: [id = ""]
+    } = await engine.client.emit("wage.paid", {})
+    for (const [, client] of clients) assert.match(await said(call(client, id)), message)
+    const { totalCount } = await engine.client.listRuns({ functionId: "pay" })
+    assert.strictEqual(totalCount, ++paid)
+  })
+
+  it("is refused of other programs too", async () => {
+    const {
+      runIds: [id = ""]
+    } = await engine.client.emit("wage.paid", {})
+    paid++
+    for (const [call, body, status] of [
+      ["fork", { from: "" }, 404],
+      ["move", { version: "" }, 400]
+    ] as const) {
+      const answer = await fetch(`${engine.url}/api/v1/runs/${id}/${call}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body)
+      })
+      assert.strictEqual(answer.status, status, await answer.text())
     }
   })
 })

@@ -154,6 +154,16 @@ for (const [face, clientOf] of faces) {
 
     it("retries from a step, and says which runs have no such step", async () => {
       const { filter } = await batchOf(failing)
+      const counted = await clientOf().bulk("retry", filter, { fromStep: "pack", dryRun: true })
+      assert.deepStrictEqual((await done(clientOf(), Promise.resolve(counted))).skipped, {
+        "no such step": 1
+      })
+      const there = await clientOf().bulk("retry", filter, { fromStep: "charge", dryRun: true })
+      assert.strictEqual((await done(clientOf(), Promise.resolve(there))).done, 1)
+      const resumed = await clientOf().bulk("resume", filter, { fromStep: "pack", dryRun: true })
+      assert.deepStrictEqual((await done(clientOf(), Promise.resolve(resumed))).skipped, {
+        "no such step": 1
+      })
       const operation = await done(clientOf(), clientOf().bulk("retry", filter, { fromStep: "pack" }))
       assert.deepStrictEqual(countsOf(operation), {
         done: 0,
@@ -266,6 +276,43 @@ for (const [face, clientOf] of faces) {
         ["cancel", { attributes: { "event.data.no": 1 } }],
         /event\.data\.no/
       ],
+      [
+        "a function that is empty",
+        ["delete", { functionId: "", status: "completed" }],
+        /functionId. is empty/
+      ],
+      [
+        "functions of which one is empty",
+        ["delete", { functionId: ["process-order", ""] }],
+        /functionId. is empty/
+      ],
+      ["a status that is empty", ["delete", { functionId: "process-order", status: "" }], /status. is empty/],
+      ["a time that is empty", ["delete", { status: "failed", createdTo: "" }], /createdTo. is empty/],
+      ["an end that is blank", ["delete", { status: "failed", endedTo: " " }], /endedTo. is blank/],
+      ["an event that is empty", ["delete", { status: "failed", eventName: "" }], /eventName. is empty/],
+      ["an error that is empty", ["delete", { status: "failed", error: "" }], /error. is empty/],
+      ["an expression that is empty", ["delete", { status: "failed", where: "" }], /where. is empty/],
+      [
+        "a key that is empty",
+        ["delete", { status: "failed", idempotencyKey: "" }],
+        /idempotencyKey. is empty/
+      ],
+      ["an entity that is null", ["delete", { status: "failed", entityId: null }], /entityId. is null/],
+      ["attributes that are null", ["delete", { status: "failed", attributes: null }], /attributes. is null/],
+      ["a function that is null", ["delete", { functionId: null }], /functionId. is null/],
+      ["a status that is null", ["delete", { status: null }], /status. is null/],
+      ["a beginning that is null", ["delete", { createdFrom: null }], /createdFrom. is null/],
+      ["a beginning that is a boolean", ["delete", { createdFrom: true }], /createdFrom/],
+      ["a beginning that is a list", ["delete", { createdFrom: [] }], /createdFrom/],
+      [
+        "a day that is not there",
+        ["delete", { createdFrom: "2026-02-30" }],
+        /createdFrom.*day that there is/
+      ],
+      ["a dry run that is null", ["delete", { status: "failed" }, { dryRun: null }], /dryRun. is null/],
+      ["a step that is empty", ["retry", { status: "failed" }, { fromStep: "" }], /fromStep. is blank/],
+      ["a step that is null", ["retry", { status: "failed" }, { fromStep: null }], /fromStep. is null/],
+      ["ids that are null", ["delete", { ids: null, status: "failed" }], /ids. is null/],
       ["a misspelled option", ["cancel", { status: "failed" }, { dryrun: true }], /dryrun/]
     ]
     it("is refused with a word on what is wrong, and nothing is begun", async () => {
@@ -294,6 +341,36 @@ for (const [face, clientOf] of faces) {
     })
   })
 }
+
+it("is refused over HTTP with a filter that says nothing, in either case of letters", async () => {
+  const before = await engine.client.listBulk()
+  const empty: ReadonlyArray<readonly [object, RegExp]> = [
+    [{ filters: { functionId: "", status: "completed" } }, /functionId. is empty/],
+    [{ filters: { function_id: "", status: "completed" } }, /function_id. is empty/],
+    [{ filters: { functionIds: ["process-order", ""] } }, /functionIds. is empty/],
+    [{ filters: { functionId: "process-order", status: "" } }, /status. is empty/],
+    [{ filters: { functionId: "process-order", status: "RUN_STATUS_UNSPECIFIED" } }, /status. is empty/],
+    [{ filters: { status: "completed", created_to: "" } }, /created_to. is empty/],
+    [{ filters: { status: "completed", entityId: null } }, /entityId. is null/],
+    [{ filters: { status: "completed", where: " " } }, /where. is blank/],
+    [{ filters: { status: "completed" }, dryRun: null }, /dryRun. is null/],
+    [{ filters: { status: "completed" }, dry_run: null }, /dry_run. is null/]
+  ]
+  for (const [body, message] of empty) {
+    const answer = await fetch(`${engine.url}/api/v1/bulk`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ action: "delete", ...body })
+    })
+    const text = await answer.text()
+    assert.strictEqual(answer.status, 400, text)
+    assert.match(text, message)
+  }
+  assert.deepStrictEqual(await engine.client.listBulk(), before)
+  // lists of runs are asked for by programs that send an empty text for what is not set
+  for (const where of ["?status=&function_id=&where=", "?status=RUN_STATUS_UNSPECIFIED"])
+    assert.strictEqual((await fetch(`${engine.url}/api/v1/runs${where}`)).status, 200)
+})
 
 const auditOf = async () => {
   const answer = await fetch(`${engine.url}/api/v1/access-log`)

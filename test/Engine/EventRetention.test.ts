@@ -101,6 +101,22 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
+  it.effect("go in the sweep in which their runs go", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine.Engine
+      yield* engine.functions.register("default", [fn("ship", "order.placed")])
+      const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
+      yield* client.cancelRun(runIds[0]!)
+      // the newest run stays
+      yield* client.emit("order.placed", { orderId: "o-2" })
+      yield* hours(2)
+      assert.deepStrictEqual(yield* names, ["order.placed", "order.placed"])
+      yield* hours(1)
+      assert.deepStrictEqual(yield* names, ["order.placed"])
+    }).pipe(Effect.provide(keeping(Duration.hours(1), Number.POSITIVE_INFINITY)))
+  )
+
   it.effect(
     "stay until every projection has come past them, and one that begins anew says what is gone",
     () =>

@@ -228,7 +228,7 @@ describe.each([
     [{ status: ["failed", "lost"] }, /"lost" is not a run status/],
     [{ createdFrom: "yesterday" }, /`createdFrom` must be a Date/],
     [{ endedTo: "2026-01-01T12:00:00" }, /`endedTo` must be a Date/],
-    [{ eventName: " " }, /`eventName` must be a string that is not blank/],
+    [{ eventName: " " }, /listRuns: the filter `eventName` is blank/],
     [{ error: "x".repeat(257) }, /`error`.*257/],
     [{ attributes: {} }, /`attributes` must be an object of 1 to 10/],
     [
@@ -240,6 +240,17 @@ describe.each([
       /no function of those that are asked for/
     ],
     [{ attributes: { "event.data.orderId": "x".repeat(257) } }, /257/],
+    ...(["functionId", "status", "createdFrom", "createdTo", "endedFrom", "endedTo"] as const).flatMap(
+      (name): ReadonlyArray<[object, RegExp]> => [
+        [{ [name]: null }, new RegExp(`the filter .${name}. is null`)],
+        [{ [name]: "" }, new RegExp(`the filter .${name}. is empty`)]
+      ]
+    ),
+    ...(["eventName", "entityId", "idempotencyKey", "error", "where"] as const).map(
+      (name): [object, RegExp] => [{ [name]: "" }, new RegExp(`the filter .${name}. is empty`)]
+    ),
+    [{ functionId: [""] }, /the filter `functionId` is empty/],
+    [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* of a day that there is/],
     [{ where: "event.data.amount >" }, /Invalid CEL expression/],
     [{ where: "run.id == 'x'" }, /Invalid CEL expression.*`event` and `output` and `error`/],
     [{ where: "true", limit: 0 }, /limit/],

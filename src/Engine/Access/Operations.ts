@@ -171,13 +171,12 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
       Effect.flatMap(
         checked(() => {
           Limits.checkName("run id", runId)
-          if (from !== undefined && typeof from !== "string")
-            throw new ValidationError("forkRun: `from` must be the name or the id of a step")
+          Limits.checkStep(from)
           if (steps !== undefined && !isObject(steps))
             throw new ValidationError("forkRun: `steps` must be an object of results by the names of steps")
           const text = encodeJson(data, `data for the fork of run ${runId}`)
           return {
-            ...(from === undefined || from === "" ? {} : { from }),
+            ...(from === undefined ? {} : { from }),
             ...(text === undefined
               ? {}
               : {
@@ -196,7 +195,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
       Effect.flatMap(
         checked(() => {
           Limits.checkName("run id", runId)
-          return version === undefined || version === "" ? undefined : Limits.checkName("version", version)
+          return version === undefined ? undefined : Limits.checkName("version", version)
         }),
         (wanted) => store.write(moveRunFor(environment, runId, by, wanted))
       )

@@ -292,7 +292,7 @@ function* doOne(
       if (row === undefined) return "not found"
       if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* whyNot(tx, action, row)
+      const why = yield* whyNot(tx, action, row, asked.fromStep)
       if (why !== undefined || asked.dryRun) return why
       return yield* steerOne(tx, environment, row, {
         action,

@@ -2,7 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
-import { bulkActions, type BulkAction } from "../../Protocol/Bulk.ts"
+import { bulkActions, type BulkAction, checkBulkSaid } from "../../Protocol/Bulk.ts"
 import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -31,6 +31,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     throw new ValidationError(`bulk: ${show(action)} is no action: use ${bulkActions.join(", ")}`)
   }
   const { dryRun = false, fromStep, reason } = given
+  checkBulkSaid({ dryRun, fromStep, reason })
   if (typeof dryRun !== "boolean") {
     throw new ValidationError(`bulk: \`dryRun\` must be true or false, got ${show(dryRun)}`)
   }
@@ -40,6 +41,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     )
   }
   const { ids, ...filters } = runs
+  checkBulkSaid({ ids })
   const asked = {
     dryRun,
     ...textOf(action, "reason", reason, withReason),

@@ -7,7 +7,7 @@ import { triggerView } from "../Runs/RunEvent.ts"
 import { deleteRun, hasOpenParent } from "../Runs/RunRetention.ts"
 import { createRun } from "../Runs/RunRows.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
-import { cancelRun, pauseRun, resumeRun, retryRun } from "../Runs/Steering.ts"
+import { cancelRun, findStep, pauseRun, resumeRun, retryRun } from "../Runs/Steering.ts"
 import { nextStatus } from "../Runs/Transitions.ts"
 import { StepNotFoundError } from "../../Errors.ts"
 import { attempt, get, type Program, statement } from "../Store/Program.ts"
@@ -15,8 +15,15 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 const NEWEST = statement("SteerOne.newest", "SELECT max(key) AS key FROM runs")
 
-/** Why the action cannot be done to the run in a row of `runs`; `undefined` when it can. */
-export function* whyNot(tx: Transaction, action: BulkAction, row: Row): Program<string | undefined> {
+const NO_STEP = "no such step"
+
+/** Why the action cannot be done to the run in a row of `runs`; `undefined` when it can. A dry run goes by this alone. */
+export function* whyNot(
+  tx: Transaction,
+  action: BulkAction,
+  row: Row,
+  fromStep?: string
+): Program<string | undefined> {
   const status = statusIn(row)!
   const hasEnded = row.ended_at !== null
   switch (action) {
@@ -25,15 +32,22 @@ export function* whyNot(tx: Transaction, action: BulkAction, row: Row): Program<
     case "pause":
       return hasEnded ? status : row.pause !== null ? "paused" : undefined
     case "retry":
-      return nextStatus(status, "retried") === undefined ? status : undefined
+      return nextStatus(status, "retried") === undefined ? status : yield* lacksStep(row, fromStep)
     case "resume": {
       const isPaused = status === "paused" || (row.pause !== null && holdingJob(row) !== undefined)
-      return isPaused || nextStatus(status, "retried") !== undefined ? undefined : status
+      if (nextStatus(status, "retried") !== undefined) return yield* lacksStep(row, fromStep)
+      if (!isPaused) return status
+      if (fromStep !== undefined && isCompensating(row)) return "compensating"
+      return yield* lacksStep(row, fromStep)
     }
-    case "rerun":
+    case "rerun": {
       if (!hasEnded) return status
       if (row.input !== null) return "invoked"
-      return registryOf(tx).byKey(Number(row.function))?.deleted === true ? "function deleted" : undefined
+      const fn = registryOf(tx).byKey(Number(row.function))
+      // one that is damaged will be known when a worker registers it again
+      if (fn === undefined) return "function unknown"
+      return fn.deleted === true ? "function deleted" : undefined
+    }
     case "delete":
       if (!hasEnded) return status
       // its worker is still to be heard of
@@ -67,7 +81,6 @@ export function* steerOne(
       return refusalOf(yield* attempt(resumeRun.in(tx, environment, runId, fromStep)))
     case "rerun": {
       const fn = registryOf(tx).byKey(Number(row.function))
-      // one that is damaged will be known when a worker registers it again
       if (fn === undefined) return "function unknown"
       yield* createRun(tx, {
         environment: Number(row.environment),
@@ -83,5 +96,10 @@ export function* steerOne(
   }
 }
 
+function* lacksStep(row: Row, fromStep: string | undefined): Program<string | undefined> {
+  if (fromStep === undefined) return undefined
+  return (yield* attempt(findStep(row, fromStep))) instanceof StepNotFoundError ? NO_STEP : undefined
+}
+
 const refusalOf = (result: object): string | undefined =>
-  result instanceof StepNotFoundError ? "no such step" : result instanceof Error ? "refused" : undefined
+  result instanceof StepNotFoundError ? NO_STEP : result instanceof Error ? "refused" : undefined

@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
 import { deleteOldEvents, measureEvents } from "../Log/EventRetention.ts"
 import { nextTurn } from "../Polite.ts"
+import { deleteOldRuns } from "../Runs/RunSweep.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { everyHour, untilEnd } from "../Sweep.ts"
 
@@ -27,7 +28,8 @@ export const make = (
     const keepMs = Duration.toMillis(age)
     if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
     return everyHour(
-      Effect.flatMap(excessBefore(store, bytes), (excessBefore) =>
+      // runs that are too old keep their events for as long as they are there: both go in one sweep
+      Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
         untilEnd((after: number | undefined) =>
           store.write(
             deleteOldEvents(

@@ -12,7 +12,7 @@ import {
   searchValueLength
 } from "../../Limits.ts"
 import { isPath } from "../../Path.ts"
-import { checkFilterNames, type RunFilters } from "../../RunFilters.ts"
+import { checkFilterNames, checkMoment, type RunFilters, timeFilters } from "../../RunFilters.ts"
 import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
@@ -54,9 +54,9 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
     throw new ValidationError(`${show(status)} is not a run status: use one of ${runStatuses.join(", ")}`)
   })
   const moments = Object.fromEntries(
-    (["createdFrom", "createdTo", "endedFrom", "endedTo"] as const).flatMap((name) => {
-      const at = momentOf(name, filters[name])
-      return at === undefined ? [] : [[name, at] as const]
+    timeFilters.flatMap((name) => {
+      const value = filters[name]
+      return value === undefined ? [] : [[name, checkMoment(name, value)] as const]
     })
   )
   const { entityId, error, eventName, idempotencyKey, where } = filters
@@ -104,25 +104,6 @@ const textOf = (name: string, value: unknown, most: number): { readonly [name: s
 const checkNul = (what: string, text: string): void => {
   if (text.includes("\0"))
     throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)
-}
-
-/** A time zone is needed: the same filter has to mean the same on every machine. */
-const iso = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
-
-const momentOf = (name: string, value: unknown): number | undefined => {
-  if (value === undefined) return undefined
-  const at =
-    value instanceof Date
-      ? value.getTime()
-      : typeof value === "number"
-        ? value
-        : typeof value === "string" && iso.test(value)
-          ? Date.parse(value)
-          : Number.NaN
-  if (Number.isFinite(at) && Math.abs(at) <= 8.64e15) return Math.floor(at)
-  throw new ValidationError(
-    `listRuns: \`${name}\` must be a Date, milliseconds since 1970, or an ISO string such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
-  )
 }
 
 const attributesOf = (value: unknown): { readonly [path: string]: string } | undefined => {

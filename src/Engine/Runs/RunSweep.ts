@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { StoreError } from "../../Errors.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilEnd, untilNone } from "../Sweep.ts"
 import { deleteExpiredRecordings } from "./Recording.ts"
@@ -13,18 +14,13 @@ export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node
   defaultValue: () => Duration.days(30)
 })
 
-/** Deletes them until the scope ends. */
-export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
+/** Deletes the runs that are too old by now. Where the engine keeps all, functions may not. */
+export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {
     const keepMs = Duration.toMillis(retention)
-    const endedRuns = untilEnd((after: number | undefined) =>
-      store.write(deleteEndedRuns(keepMs, BATCH, after))
-    )
-    return everyHour(
-      Effect.andThen(
-        untilNone(store.write(deleteExpiredRecordings(BATCH))),
-        // where the engine keeps all, functions may not
-        endedRuns
-      )
-    )
+    return untilEnd((after: number | undefined) => store.write(deleteEndedRuns(keepMs, BATCH, after)))
   })
+
+/** Deletes them until the scope ends. */
+export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
+  everyHour(Effect.andThen(untilNone(store.write(deleteExpiredRecordings(BATCH))), deleteOldRuns(store)))

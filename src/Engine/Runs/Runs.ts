@@ -271,9 +271,7 @@ const onRun = <A, E>(
   Effect.andThen(
     checked(() => {
       Limits.checkName("run id", runId)
-      if (fromStep !== undefined && typeof fromStep !== "string") {
-        throw new ValidationError(`The step to start from must be a name or a step id, got ${show(fromStep)}`)
-      }
+      Limits.checkStep(fromStep)
     }),
     operation
   )

@@ -4,7 +4,7 @@ import { checked } from "../../Checked.ts"
 import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
-import { rows } from "../../Protocol/Bulk.ts"
+import { checkBulkSaid, rows } from "../../Protocol/Bulk.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./KnownMembers.ts"
 import { answering, reading } from "./RowRoute.ts"
@@ -18,10 +18,11 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
+          // `null` is another way to leave these out
+          const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
+          checkBulkSaid(how)
           return {
-            ...(isObject(call.body) && call.body.filters != null
-              ? listOptionsOf(readBulkFilters(call.body.filters))
-              : {}),
+            ...(filters == null ? {} : listOptionsOf(readBulkFilters(filters))),
             ...(ids === undefined ? {} : { ids })
           }
         }),

@@ -7,12 +7,15 @@ import { membersOf, otherCase } from "../../Protocol/Codec.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { listFilters, type ListRuns, ListRunsRequest } from "../../Protocol/RunLists.ts"
 import { decodeRunStatus } from "../../Protocol/Runs.ts"
-import { checkFilterNames } from "../../RunFilters.ts"
+import { checkFilterNames, checkSaid } from "../../RunFilters.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
 const readList = decoder(ListRunsRequest, "ListRuns")
 const readFilters = decoder(ListRunsRequest, "Bulk: `filters`")
+
+/** What some programs send for a status that is not set. */
+const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
 
 const firstFilters = ["function_id", "status"] as const
 
@@ -47,11 +50,14 @@ export const readListBody = (body: unknown): ListRuns => {
   return readList(body)
 }
 
-/** The filters of what is to be done to runs, which has no pages: what is not known is refused always. */
+/** The filters of what is to be done to runs, which has no pages: what is not known is refused always, and what says nothing too. */
 export const readBulkFilters = (filters: unknown): ListRuns => {
   if (isObject(filters)) {
-    for (const name of Object.keys(filters)) {
-      if (members.has(name) && name !== "limit" && name !== "cursor") continue
+    for (const [name, value] of Object.entries(filters)) {
+      if (members.has(name) && name !== "limit" && name !== "cursor") {
+        checkSaid("bulk", name, value === NO_STATUS ? "" : value)
+        continue
+      }
       throw new ValidationError(
         `Bulk has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
       )
@@ -109,7 +115,7 @@ export const listOptionsOf = ({
     ...(functionIds ?? [])
   ]
   const some = [
-    ...(status === undefined || status === "" || status === "RUN_STATUS_UNSPECIFIED" ? [] : [status]),
+    ...(status === undefined || status === "" || status === NO_STATUS ? [] : [status]),
     ...(statuses ?? [])
   ].map(readStatus)
   return {
