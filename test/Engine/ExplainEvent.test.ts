@@ -41,8 +41,13 @@ beforeAll(async () => {
     ]
   })
   remote = createClient({ serverUrl: engine.url ?? "" })
-  await register(one("changed", [{ event: "order.paid" }]), one("deleted", [{ event: "order.placed" }]))
+  await register(
+    one("changed", [{ event: "order.paid" }]),
+    one("deleted", [{ event: "order.placed" }]),
+    one("deleted-other", [{ event: "order.paid" }])
+  )
   await engine.client.deleteFunction("deleted")
+  await engine.client.deleteFunction("deleted-other")
   const emitted = await engine.client.emit("order.placed", { amount: 5 })
   eventId = emitted.eventId
   runId = emitted.runIds[0]!
@@ -84,6 +89,7 @@ for (const [face, clientOf] of faces) {
       ],
       ["changed", "CHANGED_LATER", /^The event matches\. It has been as it is now only since /],
       ["deleted", "DELETED", /was deleted at .*, before the event/],
+      ["deleted-other", "NO_TRIGGER", /^The function listens to "order\.paid"$/],
       ["other", "NO_TRIGGER", /listens to "order\.paid"/],
       ["nightly", "NO_TRIGGER", /is started by its schedule "0 3 \* \* \*"/],
       ["invoked", "NO_TRIGGER", /has no trigger: other runs invoke it/]

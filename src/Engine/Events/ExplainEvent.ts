@@ -105,7 +105,7 @@ function* verdictOf(fn: RegisteredFunction, { position, timestamp, view }: Asked
       : { functionId, ...now, message: `${now.message}. ${late}` }
   }
   const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
-  if (deletedAt !== undefined && deletedAt <= timestamp) {
+  if (deletedAt !== undefined && deletedAt <= timestamp && now.code !== "NO_TRIGGER") {
     return {
       functionId,
       code: "DELETED",
