@@ -71,7 +71,8 @@ const create = Command.make(
         // no other has all environments without being asked to
         ...(key.env_id === "*" && !allEnvironments
           ? [
-              "It is the first key: from now on every call needs one, and this one may do everything everywhere."
+              "It is the first key: from now on every call needs one, and this one may do everything everywhere.",
+              "Workers that run without a key end: make one for each, with --role role_worker, and start them again with it in IRONFLOW_API_KEY."
             ]
           : []),
         "Keep it now, since it is not shown again:",

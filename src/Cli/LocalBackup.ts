@@ -5,14 +5,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { environmentHeader, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
-import { backUp, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
+import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restore, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
 import { backup as row, restHealth } from "../Protocol/Server.ts"
 import { send, server } from "./Server.ts"
 
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => backUp(database, file, now))
+  Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now))
 
 export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, IronflowError> =>
   restore(options)
@@ -27,6 +27,7 @@ export const download = (file: string) =>
     yield* send({ method: "GET", path: restHealth.path, what: WHAT })
     return yield* takeBackup<IronflowError>(
       file,
+      from.url,
       (partial, signal) => fetchTo(from, partial, signal),
       isIronflowError
     )

@@ -91,3 +91,14 @@ describe.concurrent("who may do what", () => {
     assert.include(missing.stderr, org.id)
   }, 120_000)
 })
+
+it("the first key says whom it shuts out, and others do not", { timeout: 60_000 }, async () => {
+  const create = (name: string) => terminal.run(["apikeys", "create", name, "--data", "first.db"])
+  const first = await create("admin")
+  const second = await create("dev")
+  assert.match(
+    first.stdout,
+    /It is the first key: .*\nWorkers that run without a key end: .*--role role_worker/
+  )
+  assert.notInclude(second.stdout, "Workers")
+})

@@ -1,6 +1,7 @@
 /** `backup` and `restore` beside engines that run, and how an engine says that it takes calls, as processes of their own. */
 import { readdirSync, statSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { overwritePagesWith } from "../Engine/Store/Damaged.ts"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
 const functions = `
@@ -107,6 +108,41 @@ describe("ironflow backup and restore", () => {
       assert.match(stderr, /^Error: Cannot write the backup "\w+\.db": .*writable and has room\.\n$/)
     }
     assert.notIncludeMembers(files(), ["sent.db", "read.db"])
+    assert.deepStrictEqual(leftovers(), [])
+  })
+
+  it("make none of a database that is damaged, and leave nothing", { timeout: 60_000 }, async () => {
+    const fill = async (data: string) => {
+      const [running, url] = await serve(data)
+      for (let i = 0; i < 40; i++) {
+        const payload = JSON.stringify({ mark: `mark-${i}`, note: "x".repeat(1000) })
+        await fetch(`${url}/api/v1/events`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: `{"name":"order.placed","data":${payload}}`
+        })
+      }
+      return [running, url] as const
+    }
+    const [running] = await fill("rotten.db")
+    running.signal("SIGTERM")
+    await running.ended
+    overwritePagesWith(terminal.pathOf("rotten.db"), "events", "mark-20")
+    const [, url] = await serve("rotten.db")
+
+    const fromFile = await terminal.run(["backup", "bad.db", "--data", "rotten.db"])
+    const sent = await terminal.run(["backup", "bad.db"], { env: { IRONFLOW_SERVER_URL: url } })
+
+    for (const { code, stderr } of [fromFile, sent]) {
+      assert.strictEqual(code, 1)
+      assert.match(
+        stderr,
+        /^Error: Database ".*" is damaged: .*\. No backup is made of it, since it could not be restored\. /
+      )
+    }
+    assert.include(fromFile.stderr, '"rotten.db"')
+    assert.include(sent.stderr, url)
+    assert.notInclude(files(), "bad.db")
     assert.deepStrictEqual(leftovers(), [])
   })
 

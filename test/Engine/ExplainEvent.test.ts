@@ -41,8 +41,13 @@ beforeAll(async () => {
     ]
   })
   remote = createClient({ serverUrl: engine.url ?? "" })
-  await register(one("changed", [{ event: "order.paid" }]), one("deleted", [{ event: "order.placed" }]))
+  await register(
+    one("changed", [{ event: "order.paid" }]),
+    one("deleted", [{ event: "order.placed" }]),
+    one("deleted-other", [{ event: "order.paid" }])
+  )
   await engine.client.deleteFunction("deleted")
+  await engine.client.deleteFunction("deleted-other")
   const emitted = await engine.client.emit("order.placed", { amount: 5 })
   eventId = emitted.eventId
   runId = emitted.runIds[0]!
@@ -50,7 +55,13 @@ beforeAll(async () => {
   const { timestamp } = await engine.client.getEvent(eventId)
   // what comes now comes later
   await vi.waitUntil(() => new Date().toISOString() > timestamp)
-  await register(one("changed", [{ event: "order.placed" }]), one("late", [{ event: "order.placed" }]))
+  await register(
+    one("changed", [{ event: "order.placed" }]),
+    one("late", [{ event: "order.placed" }]),
+    one("late-other", [{ event: "order.paid" }]),
+    one("late-invoked", []),
+    one("late-large", [{ event: "order.placed", expression: "event.data.amount > 100" }])
+  )
 })
 afterAll(async () => {
   await remote.close()
@@ -68,8 +79,17 @@ for (const [face, clientOf] of faces) {
       ["large", "EXPRESSION_FALSE", /event\.data\.amount > 100.* is false for the event$/],
       ["broken", "EXPRESSION_FAILED", /cannot be evaluated for the event: .*customer/],
       ["late", "REGISTERED_LATER", /was registered at .*, after the event/],
+      // to emit it again would not start them
+      ["late-other", "NO_TRIGGER", /^The function listens to "order\.paid"$/],
+      ["late-invoked", "NO_TRIGGER", /^The function has no trigger: other runs invoke it$/],
+      [
+        "late-large",
+        "EXPRESSION_FALSE",
+        /is false for the event\. The function was registered at .*, after the event$/
+      ],
       ["changed", "CHANGED_LATER", /^The event matches\. It has been as it is now only since /],
       ["deleted", "DELETED", /was deleted at .*, before the event/],
+      ["deleted-other", "NO_TRIGGER", /^The function listens to "order\.paid"$/],
       ["other", "NO_TRIGGER", /listens to "order\.paid"/],
       ["nightly", "NO_TRIGGER", /is started by its schedule "0 3 \* \* \*"/],
       ["invoked", "NO_TRIGGER", /has no trigger: other runs invoke it/]

@@ -119,6 +119,30 @@ describe("a key", () => {
     assert.notStrictEqual(status, "RUN_STATUS_CANCELLED")
   })
 
+  it("names a run by id that it may not read, and hears and does no more than for an id of no run", async () => {
+    const hidden: PolicyOf = { effect: "deny", actions: "run:read", resources: `run:${wage}` }
+    const denials: ReadonlyArray<ReadonlyArray<PolicyOf>> = [
+      [hidden],
+      [hidden, { effect: "deny", actions: "run:cancel", resources: `run:${wage}` }]
+    ]
+    for (const denied of denials) {
+      const key = await keys.keyThat({ actions: "run:*, function:*" }, ...denied)
+      for (const action of ["cancel", "retry", "resume", "pause", "rerun", "delete"]) {
+        for (const dryRun of [true, false]) {
+          const { id } = await keys.ok(begin({ action, ids: [wage, "run_none"], dryRun }, key))
+          const operation = await endOf(id, key)
+          assert.deepInclude(operation, { done: 0, skipped: { "not found": 2 } }, action)
+          assert.deepStrictEqual(operation.examples, [
+            { runId: wage, why: "not found" },
+            { runId: "run_none", why: "not found" }
+          ])
+        }
+      }
+    }
+    const { status } = await keys.ok(keys.rpc("IronflowService/GetRun", { id: wage }))
+    assert.strictEqual(status, "RUN_STATUS_WAITING")
+  })
+
   it("that may resume and is denied to retry leaves failed and cancelled runs", async () => {
     const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:retry", resources: "run:*" })
     assert.deepInclude(await count({ action: "resume", ids: [guest] }, key), {

@@ -189,7 +189,12 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
                 })
           }
         }),
-        (fork) => store.write(forkRunFor(environment, runId, by, fork))
+        (fork) =>
+          Effect.andThen(
+            // whoever forks a run has its steps and its input
+            checked(() => caller?.check("run:read", `run:${runId}`, environment)),
+            store.write(forkRunFor(environment, runId, by, fork))
+          )
       ),
     moveRun: (runId, { version } = {}) =>
       Effect.flatMap(

@@ -1,4 +1,7 @@
 /** Which runs, and events that have started runs, somebody may find. */
+import type { Run } from "../../Client/Client.ts"
+import { isObject } from "../../Json.ts"
+import { isFailureHandlerId } from "../../OnFailure.ts"
 import type { StartedBy } from "../Runs/RunRows.ts"
 import type { Visible } from "../Runs/RunSearch.ts"
 import type { Caller } from "./Access.ts"
@@ -8,12 +11,70 @@ import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 export const mayKnowEvent = (
   caller: Caller | undefined,
   environment: string,
-  { entity, name }: StartedBy
+  { entity, name }: { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> }
 ): boolean =>
   mayHaveEvent(caller, environment, name, entity) &&
   (entity === undefined || mayHaveStream(caller, environment, entity.id))
 
+type Entity = NonNullable<StartedBy["entity"]>
+
 export const visibleTo = (caller: Caller | undefined, environment: string): Visible => ({
   run: (id) => caller?.may("run:read", `run:${id}`, environment) ?? true,
-  event: (event) => mayKnowEvent(caller, environment, event)
+  input: ({ run, startedBy, systemEvent }) =>
+    mayKnowInput(
+      caller,
+      environment,
+      run,
+      startedBy ?? (systemEvent === undefined ? undefined : { name: systemEvent })
+    )
 })
+
+/** Whether a policy may deny the caller what some run was given. */
+export const isDeniedInputs = (caller: Caller): boolean =>
+  (["subscription:read", "stream:read", "run:read", "function:read"] as const).some((action) =>
+    caller.isDenied(action)
+  )
+
+/** Whether the caller may have what a run was given by whatever has started it. */
+export const mayKnowInput = (
+  caller: Caller | undefined,
+  environment: string,
+  run: Pick<Run, "functionId" | "input">,
+  startedBy: StartedBy | undefined
+): boolean => {
+  if (caller === undefined || !isDeniedInputs(caller)) return true
+  return (
+    (startedBy === undefined ||
+      (mayKnowEvent(caller, environment, startedBy) &&
+        mayKnowSubject(caller, environment, startedBy.name))) &&
+    eventsOfFailure(run).every((event) => mayKnowEvent(caller, environment, event))
+  )
+}
+
+/** A system event tells of a run or a function, which may be denied itself. */
+const mayKnowSubject = (caller: Caller, environment: string, name: string): boolean => {
+  const [, kind, id] = /^system\.(run|function)\.(.+)\.[^.]+$/.exec(name) ?? []
+  if (id === undefined) return true
+  return caller.isNotDenied(kind === "run" ? "run:read" : "function:read", `${kind}:${id}`, environment)
+}
+
+/** The events in what the handler of a failure was given: that of the run which has failed, and those that it had waited for. */
+const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input">) => {
+  if (!isFailureHandlerId(functionId) || !isObject(input)) return []
+  const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
+  const received = steps.flatMap((step) =>
+    isObject(step) && step.kind === "waitForEvent" ? [step.output] : []
+  )
+  return [input.event, ...received].flatMap((event) => eventIn(event) ?? [])
+}
+
+/** An event in data, as far as a policy may be about it. */
+export const eventIn = (
+  data: unknown
+): { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> } | undefined => {
+  if (!isObject(data) || typeof data.name !== "string") return undefined
+  const { entity, name } = data
+  return isObject(entity) && typeof entity.id === "string" && typeof entity.type === "string"
+    ? { name, entity: { id: entity.id, type: entity.type } }
+    : { name }
+}

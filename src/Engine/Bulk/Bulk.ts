@@ -332,17 +332,20 @@ const sliceOfIds = (
   const index = place !== undefined && "index" in place ? place.index : 0
   const next = index + (asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
   const some = ids.slice(index, next)
+  const isSeen = visibleTo(caller, environment).run
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
   return {
     // in which status a run is that is only named is not known here
     items: some
-      .filter(isAllowed)
+      .filter((id) => !isSeen(id) || isAllowed(id))
       .map((runId) =>
-        mayDo(caller, action, environment, { id: runId, status: "failed" })
-          ? { runId }
-          : { runId, onlyPaused: true }
+        !isSeen(runId)
+          ? { runId, isHidden: true }
+          : mayDo(caller, action, environment, { id: runId, status: "failed" })
+            ? { runId }
+            : { runId, onlyPaused: true }
       ),
-    notAllowed: some.filter((id) => !isAllowed(id)),
+    notAllowed: some.filter((id) => isSeen(id) && !isAllowed(id)),
     place: { index: next },
     isLast: next >= ids.length
   }

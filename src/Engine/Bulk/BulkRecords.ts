@@ -47,6 +47,8 @@ export interface BulkItem {
   readonly endedAt?: number | null
   /** Only if it is paused: whoever began it may resume it, and is denied to retry it. */
   readonly onlyPaused?: true
+  /** Whoever began it may not read it: for them there is no such run. */
+  readonly isHidden?: true
 }
 
 /** A slice of work. */

@@ -277,8 +277,9 @@ const RUN = statement(
 function* doOne(
   tx: Transaction,
   { action, asked, environment, id }: BulkRecord,
-  { endedAt, onlyPaused, runId }: BulkItem
+  { endedAt, isHidden, onlyPaused, runId }: BulkItem
 ): Program<string | undefined | typeof FITS_NO_MORE> {
+  if (isHidden === true) return "not found"
   const key = (yield* get(KEY_OF, runId))?.key
   if (key == null) return "not found"
   // an error is put down to this run, and the slice done again without it

@@ -94,22 +94,24 @@ function* verdictOf(fn: RegisteredFunction, { position, timestamp, view }: Asked
   }
   const times = yield* get(TIMES_OF, fn.key)
   const createdAt = Number(times?.created_at)
+  const now = judge(fn, view)
   if (createdAt > timestamp) {
-    return {
-      functionId,
-      code: "REGISTERED_LATER",
-      message: `The function was registered at ${iso(createdAt)}, after the event: emit it again to have a run`
-    }
+    const late = `The function was registered at ${iso(createdAt)}, after the event`
+    if (now.code === "MATCHES")
+      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to have a run` }
+    // to emit it again would be no use
+    return now.code === "NO_TRIGGER"
+      ? { functionId, ...now }
+      : { functionId, ...now, message: `${now.message}. ${late}` }
   }
   const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
-  if (deletedAt !== undefined && deletedAt <= timestamp) {
+  if (deletedAt !== undefined && deletedAt <= timestamp && now.code !== "NO_TRIGGER") {
     return {
       functionId,
       code: "DELETED",
       message: `The function was deleted at ${iso(deletedAt)}, before the event; a worker that registers it brings it back`
     }
   }
-  const now = judge(fn, view)
   const updatedAt = Number(times?.updated_at)
   // what its triggers were at the time is not known any more
   const since =

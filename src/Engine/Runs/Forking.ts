@@ -103,12 +103,13 @@ export const forkRun = inEnvironment(
       event: Number(row.event),
       view:
         input !== undefined
-          ? invocationView(id, input, now)
+          ? invocationView(id, input, now, row.system_event)
           : data === undefined
             ? original
             : { ...original, data: decodeJson(data) },
       id,
       ...(input === undefined ? {} : { data: input }),
+      ...(row.system_event == null ? {} : { systemEvent: String(row.system_event) }),
       ...(forkData === undefined ? {} : { forkData }),
       forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
     })

@@ -183,16 +183,19 @@ function* oneRun(
 
 const STARTED_BY = statement(
   "RunRows.startedBy",
-  `SELECT e.name, e.entity_id, e.entity_type, e.entity_version FROM runs r JOIN events e ON e.position = r.event
-     WHERE r.id = ? AND r.environment = ? AND r.input IS NULL`
+  `SELECT coalesce(e.name, r.system_event) AS name, e.entity_id, e.entity_type, e.entity_version
+     FROM runs r LEFT JOIN events e ON e.position = r.event AND r.input IS NULL WHERE r.id = ? AND r.environment = ?`
 )
 
-/** What is known of the event that has started a run besides its data; `undefined` for one that was invoked, or is not there. */
+/**
+ * What is known of the event that has started a run besides its data, also of a system event; `undefined` for one that was invoked, or is
+ * not there.
+ */
 export const startedBy = inEnvironment(
   "getStartedBy",
   function* (tx: Transaction, environment: string, runId: string): Program<StartedBy | undefined> {
     const row = yield* get(STARTED_BY, runId, tx.findEnvironment(environment) ?? null)
-    return row === undefined ? undefined : { name: String(row.name), ...entityOfRow(row) }
+    return row?.name == null ? undefined : { name: String(row.name), ...entityOfRow(row) }
   },
   (_, runId) => `read run ${runId}`
 )

@@ -17,10 +17,11 @@ const PAGE_MS = 200
 /** Characters of data on one page, unless one run alone has more. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
-/** What may not be known to whoever asks: `event` is the one that has started the run, if one has. */
+/** What may be known to whoever asks. */
 export interface Visible {
   readonly run: (runId: string) => boolean
-  readonly event: (event: NonNullable<FoundRun["startedBy"]>) => boolean
+  /** What the run was given, and which event has started it. */
+  readonly input: (found: FoundRun) => boolean
 }
 
 export interface SearchQuery {
@@ -112,8 +113,7 @@ const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found:
   const tellsOfEvent = [attributes, entityId, eventName, idempotencyKey, where].some(
     (filter) => filter !== undefined
   )
-  return ({ run, startedBy }) =>
-    visible.run(run.id) && (!tellsOfEvent || startedBy === undefined || visible.event(startedBy))
+  return (found) => visible.run(found.run.id) && (!tellsOfEvent || visible.input(found))
 }
 
 const fits = (where: Expression, { run, startedBy }: FoundRun): boolean =>

@@ -44,7 +44,9 @@ export interface FoundRun {
   readonly key: number
   /** Characters of its data. */
   readonly length: number
-  /** What started it; absent where that was another run. */
+  /** The name of the system event that has started it. */
+  readonly systemEvent?: string
+  /** What started it; absent where that was another run, or a system event. */
   readonly startedBy?: {
     readonly id: string
     readonly name: string
@@ -146,7 +148,7 @@ const SHOW = statement(
   `${RUNS_WITH_EVENTS.replace(
     "AS e_data",
     "AS e_data, e.name AS e_name, e.version AS e_version, e.timestamp AS e_timestamp, e.metadata AS e_metadata, " +
-      "e.source AS e_source, NULL AS e_key, e.entity_id, e.entity_type, e.entity_version"
+      "e.source AS e_source, NULL AS e_key, e.entity_id, e.entity_type, e.entity_version, r.system_event"
   )} WHERE r.key = ?`
 )
 
@@ -393,8 +395,8 @@ const lengthOf = (row: Row): number => {
   return length
 }
 
-const startedBy = (row: Row): Pick<FoundRun, "startedBy"> => {
-  if (row.input !== null) return {}
+const startedBy = (row: Row): Pick<FoundRun, "startedBy" | "systemEvent"> => {
+  if (row.input !== null) return row.system_event == null ? {} : { systemEvent: String(row.system_event) }
   const { id, metadata, name, source, timestamp, version } = jobEvent(row)
   return {
     startedBy: {

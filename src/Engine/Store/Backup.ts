@@ -12,7 +12,7 @@ import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
 import { storeError } from "./SqliteErrors.ts"
-import { checkOurs, versionOf } from "./SqliteFile.ts"
+import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 
 /** What is in a backup. */
 export interface BackupInfo {
@@ -44,8 +44,39 @@ export const backUp = (
   source: string | DatabaseSync,
   filename: string,
   now: number
+): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNew(filename, copying(source, now))
+
+/**
+ * Does the same with a database file, and then reads all of the copy, as restoring it does: fails with `StoreError` and leaves nothing
+ * when something in it is damaged. While it reads, nothing else goes on in the process.
+ */
+export const backUpChecked = (
+  source: string,
+  filename: string,
+  now: number
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   intoNew(filename, async (partial, signal) => {
+    await copying(source, now)(partial, signal)
+    checkCopy(partial, source)
+  })
+
+const checkCopy = (partial: string, source: string): void => {
+  const db = openToRead(partial)
+  try {
+    checkAll(
+      db,
+      source,
+      "No backup is made of it, since it could not be restored. Restore the last backup that is whole; what the " +
+        "damaged file has is kept by a copy that is made of it while nothing has it open"
+    )
+  } finally {
+    db.close()
+  }
+}
+
+const copying =
+  (source: string | DatabaseSync, now: number) =>
+  async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string" && !existsSync(source)) {
       throw new ValidationError(`There is no database "${source}" to back up: check its name`)
     }
@@ -60,11 +91,15 @@ export const backUp = (
     } finally {
       if (reader !== source) reader.close()
     }
-  })
+  }
 
-/** A backup that comes from elsewhere: `fill` writes it to a file that is there, whose name it is given. Fails as {@link backUp} does. */
+/**
+ * A backup that comes from `source`, which is elsewhere: `fill` writes it to a file that is there, whose name it is given. Fails as
+ * {@link backUpChecked} does.
+ */
 export const takeBackup = <E>(
   filename: string,
+  source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isOther: (error: unknown) => error is E
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
@@ -73,6 +108,7 @@ export const takeBackup = <E>(
     async (partial, signal) => {
       await fill(partial, signal)
       await checkSum(partial, filename)
+      checkCopy(partial, source)
     },
     isOther
   )

@@ -104,8 +104,11 @@ export const checkOurs = (db: DatabaseSync, filename: string): void => {
 /** Problems that are told of. */
 const MOST_PROBLEMS = 10
 
-/** Reads the whole file, and throws a `StoreError` that says what is damaged. */
-export const checkAll = (db: DatabaseSync, filename: string): void => {
+const RESTORE_IT =
+  "Restore it from a backup; without the check the engine starts, and leaves alone what is damaged"
+
+/** Reads the whole file, and throws a `StoreError` that says what is damaged, and what to do. */
+export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {
   const problems: Array<string> = []
   try {
     for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
@@ -123,8 +126,7 @@ export const checkAll = (db: DatabaseSync, filename: string): void => {
     `Database "${filename}" is damaged: ${problems
       .filter((line) => line !== "")
       .slice(0, MOST_PROBLEMS)
-      .join("; ")}. Restore it from a backup; without the check the engine starts, ` +
-      "and leaves alone what is damaged",
+      .join("; ")}. ${whatToDo}`,
     { code: "STORE_CORRUPT" }
   )
 }

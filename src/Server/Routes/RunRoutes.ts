@@ -3,14 +3,17 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { checked } from "../../Checked.ts"
-import { mayKnowEvent, visibleTo } from "../../Engine/Access/RunAccess.ts"
-import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
+import {
+  eventIn,
+  isDeniedInputs,
+  mayKnowEvent,
+  mayKnowInput,
+  visibleTo
+} from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
-import { isObject } from "../../Json.ts"
-import { isFailureHandlerId } from "../../OnFailure.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
@@ -183,30 +186,15 @@ const withoutDeniedIn =
     { caller, environment }: Call,
     runs: ReadonlyArray<Run>
   ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
-    caller === undefined || !(caller.isDenied("subscription:read") || caller.isDenied("stream:read"))
+    caller === undefined || !isDeniedInputs(caller)
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
           Effect.map(engine.runs.startedBy(environment, run.id), (event) => {
-            const mayKnow =
-              (event === undefined || mayKnowEvent(caller, environment, event)) &&
-              eventsOfFailure(run).every((name) => mayHaveEvent(caller, environment, name))
-            if (mayKnow) return run
+            if (mayKnowInput(caller, environment, run, event)) return run
             const { input: _, ...rest } = run
             return rest
           })
         )
-
-/** The events in what the handler of a failure was given: that of the run which has failed, and those that it had waited for. */
-const eventsOfFailure = ({ functionId, input }: Run): ReadonlyArray<string> => {
-  if (!isFailureHandlerId(functionId) || !isObject(input)) return []
-  const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
-  const received = steps.flatMap((step) =>
-    isObject(step) && step.kind === "waitForEvent" ? [step.output] : []
-  )
-  return [input.event, ...received].flatMap((event) =>
-    isObject(event) && typeof event.name === "string" ? [event.name] : []
-  )
-}
 
 /** Nor by way of a step that has waited for it. */
 const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
@@ -214,8 +202,8 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   step: A
 ): Omit<A, "output"> => {
   const { output, ...rest } = step
-  if (step.kind !== "waitForEvent" || !isObject(output) || typeof output.name !== "string") return step
-  return mayHaveEvent(caller, environment, output.name) ? step : rest
+  const event = step.kind === "waitForEvent" ? eventIn(output) : undefined
+  return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
 /** A run as the caller may know it who may not read it, and has done something to it. */

@@ -1,0 +1,165 @@
+/** What a run was told of by the engine, when another one had failed, is denied where that run or its event is. */
+import { createFunction, NonRetryableError } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { Keys, type PolicyOf } from "./Keys.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-told-"))
+const filename = path.join(folder, "wages.db")
+let keys: Keys
+/** Runs that have failed, and those of what handles that. */
+let owed = ""
+let lent = ""
+let owedHandler = ""
+let lentHandler = ""
+let listener = ""
+
+beforeAll(async () => {
+  const settle = createFunction(
+    {
+      id: "settle",
+      triggers: [{ event: "salary.owed" }, { event: "wage.lent" }],
+      onFailure: () => "told"
+    },
+    async ({ step }) => {
+      await step.run("look", () => "seen of it")
+      throw new NonRetryableError("no money")
+    }
+  )
+  const watch = createFunction(
+    {
+      id: "watch",
+      triggers: [{ event: "system.run.*.failed" }],
+      searchBy: ["event.data.runId"]
+    },
+    () => "watched"
+  )
+  {
+    await using engine = await startEngine({ filename, functions: [settle, watch], logger: false })
+    const { client } = engine
+    const handlerOf = async (id: string, functionId: string): Promise<string> => {
+      await client.waitForRun(id).catch(() => undefined)
+      // it has begun with the end of the run
+      const { runs } = await client.listRuns({ functionId, where: `event.data.runId == "${id}"` })
+      await client.waitForRun(runs[0]!.id)
+      return runs[0]!.id
+    }
+    owed = (await client.emit("salary.owed", { person: "Ada" })).runIds[0]!
+    owedHandler = await handlerOf(owed, "settle/on-failure")
+    listener = await handlerOf(owed, "watch")
+    await client.streams.append("person-1", {
+      entityType: "person",
+      name: "wage.lent",
+      data: { person: "Bob" }
+    })
+    lent = (await client.listRuns({ entityId: "person-1", functionId: "settle" })).runs[0]!.id
+    lentHandler = await handlerOf(lent, "settle/on-failure")
+  }
+  keys = await Keys.start({ filename })
+})
+afterAll(async () => {
+  await keys[Symbol.asyncDispose]()
+  fs.rmSync(folder, { recursive: true, force: true })
+})
+
+const allowed = { actions: "*" }
+
+const find = async (filters: object, key?: string) => {
+  const answer = keys.rpc("IronflowService/ListRuns", filters, key === undefined ? {} : { key })
+  const { runs, totalCount = 0 } = await keys.ok(answer)
+  return { ids: (runs ?? []).map(({ id }: { id: string }) => id), totalCount }
+}
+
+const deny = (actions: string, resources: string): PolicyOf => ({ effect: "deny", actions, resources })
+
+const told: ReadonlyArray<
+  readonly [what: string, denied: () => PolicyOf, id: () => string, filters: () => ReadonlyArray<object>]
+> = [
+  [
+    "the event of the run that has failed",
+    () => deny("subscription:read", "subscription:events:salary.*"),
+    () => owedHandler,
+    () => [
+      { functionId: "settle/on-failure", where: "event.data.event.data.person.startsWith('Ad')" },
+      { functionId: "settle/on-failure", where: "event.data.event.name == 'salary.owed'" }
+    ]
+  ],
+  [
+    "the stream of the event's entity",
+    () => deny("stream:read", "stream:person-1"),
+    () => lentHandler,
+    () => [{ functionId: "settle/on-failure", where: "event.data.event.data.person == 'Bob'" }]
+  ],
+  [
+    "the run that has failed",
+    () => deny("run:read", `run:${owed}`),
+    () => owedHandler,
+    () => [{ functionId: "settle/on-failure", where: "event.data.event.data.person == 'Ada'" }]
+  ],
+  [
+    "the run that a system event is about",
+    () => deny("run:read", `run:${owed}`),
+    () => listener,
+    () => [
+      { functionId: "watch", where: `event.data.runId == '${owed}'` },
+      { functionId: "watch", attributes: { "event.data.runId": owed } }
+    ]
+  ]
+]
+
+describe.each(told)("to whom %s is denied", (_, denied, id, filters) => {
+  it("a run that was told of it is not found by that, counted by that or shown with it", async () => {
+    const key = await keys.keyThat(allowed, denied())
+    for (const filter of filters()) {
+      assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 }, JSON.stringify(filter))
+      assert.deepInclude(await find(filter, key), { ids: [], totalCount: 0 }, JSON.stringify(filter))
+      const begun = keys.send(
+        "POST",
+        "/api/v1/bulk",
+        { action: "rerun", filters: filter, dryRun: true },
+        { key }
+      )
+      let operation = await keys.ok(begun)
+      // each look is a request, so nothing spins
+      while (operation.status === "running")
+        operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${operation.id}`, undefined, { key }))
+      assert.deepInclude(operation, { status: "completed", matched: 0 })
+    }
+    const shown = async (runId: string) => keys.ok(keys.rpc("IronflowService/GetRun", { id: runId }, { key }))
+    assert.notProperty(await shown(id()), "input")
+  })
+})
+
+it("a run that is denied itself is not forked, and which steps it has is not told", async () => {
+  const key = await keys.keyThat(allowed, deny("run:read", `run:${owed}`))
+  const fork = (body: object, by?: string) =>
+    keys.send("POST", `/api/v1/runs/${owed}/fork`, body, by === undefined ? {} : { key: by })
+  const before = (await find({ functionId: "settle" })).ids
+  const answers = []
+  for (const body of [{}, { from: "look" }, { from: "none" }, { steps: { look: 1 } }, { steps: { none: 1 } }])
+    answers.push(await fork(body, key))
+  assert.deepStrictEqual(
+    answers.map(({ status }) => status),
+    [403, 403, 403, 403, 403]
+  )
+  assert.strictEqual(new Set(answers.map(({ text }) => text)).size, 1)
+  assert.deepStrictEqual((await find({ functionId: "settle" })).ids, before)
+  // whoever may fork alone would read it by the fork
+  assert.strictEqual((await fork({}, await keys.keyThat({ actions: "run:fork" }))).status, 403)
+  assert.strictEqual((await fork({}, await keys.keyThat({ actions: "run:fork, run:read" }))).status, 200)
+})
+
+it.each(told)(
+  "to whom %s is denied it does not come by a fork of a run that was told of it",
+  async (_, denied, id) => {
+    const key = await keys.keyThat(allowed, denied())
+    const fork = await keys.ok(keys.send("POST", `/api/v1/runs/${id()}/fork`, {}, { key }))
+    assert.notProperty(fork, "input")
+    const shown = (options: object) => keys.ok(keys.rpc("IronflowService/GetRun", { id: fork.id }, options))
+    assert.notProperty(await shown({ key }), "input")
+    assert.property(await shown({}), "input")
+  }
+)
