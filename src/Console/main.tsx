@@ -21,6 +21,7 @@ import { render } from "preact"
 import { isConnected } from "./Parts/Calls.ts"
 import { listenToKeys } from "./Parts/Keyboard.ts"
 import { startLive } from "./Parts/Live.ts"
+import { showMarks } from "./Parts/Marks.ts"
 import { followAddress } from "./Parts/Router.ts"
 import { readSession, session } from "./Parts/Session.ts"
 import { Shell } from "./Shell.tsx"
@@ -28,6 +29,7 @@ import { Shell } from "./Shell.tsx"
 // the sentence for those whose browser does not come this far
 const root = document.getElementById("console")!
 root.replaceChildren()
+showMarks()
 followAddress()
 listenToKeys()
 startLive()
