@@ -279,7 +279,8 @@ export const make = (
       port: actualPort,
       drain,
       url,
-      consoleUrl: consoleBase === undefined ? undefined : (consoleBase === "" ? url : "") + consolePath(consoleBase)
+      consoleUrl:
+        consoleBase === undefined ? undefined : (consoleBase === "" ? url : "") + consolePath(consoleBase)
     })
   })
 

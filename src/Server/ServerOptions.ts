@@ -126,7 +126,8 @@ const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | und
   if (typeof pages === "boolean") return pages ? "" : undefined
   const { base = "" } = pages
   // browsers take the segments `.` and `..` away
-  if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base)) return base.replace(/\/$/, "")
+  if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base))
+    return base.replace(/\/$/, "")
   throw new ValidationError(
     `The \`base\` of the console must be the path under which a proxy has the engine, like "/ironflow", got ${show(base)}`
   )

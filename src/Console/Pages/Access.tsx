@@ -278,7 +278,7 @@ const Roles = ({
                 <Action
                   label="Policies"
                   isSmall
-                  confirm={`What all keys of the role ${name} may do, at once.`}
+                  confirm={`All keys of the role ${name} may do what these allow, at once.`}
                   fields={<PolicyChoice policies={policies} given={policy_ids} />}
                   act={async (entered) => {
                     const chosen = entered.getAll("policy").map(String)
