@@ -31,7 +31,8 @@ it("scrolls through a hundred thousand runs", { timeout: 300_000 }, async () => 
   }
   const look = await kit.look(server.url)
   await look.open("runs")
-  await look.sees("of 100,000")
+  // so many are counted at once; how many there are is known at the end
+  await look.sees("of 5,000 or more")
 
   const most = Number(
     await look.page.evaluate(`(async () => {
