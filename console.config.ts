@@ -68,6 +68,28 @@ const contract = (pure: ReadonlyArray<string>): Plugin => ({
   }
 })
 
+/**
+ * uPlot asks for the formats of the language of the browser while it loads. Some browsers name one that `Intl` refuses, such as
+ * `en-US@posix`, and nothing would start. Numbers are those of every page.
+ */
+const charts: Plugin = {
+  name: "charts",
+  setup: (it) => {
+    it.onLoad({ filter: /[/\\]uPlot\.esm\.js$/ }, async (file) => {
+      const source = await readFile(file.path, "utf8")
+      const contents = source.replaceAll("nav.language", '"en-US"')
+      if (contents === source) throw new Error("uPlot asks for the language of the browser in another way")
+      return { contents, loader: "js" }
+    })
+  }
+}
+
+/** What the page says until its script has begun. The style sheet holds it back for some seconds: mostly there is nothing to say. */
+const notStarted =
+  '<p class="not-started" role="alert">The console has not started: its script does not come, or does not run in this browser. ' +
+  "Load this page again. It needs Chrome 120, Firefox 121, Safari 17.2 or a later one." +
+  "<!--where--></p>"
+
 /** Makes the folder anew, with names that say what is in the files: browsers keep those for ever. */
 export const buildConsole = async (folder: string): Promise<void> => {
   await rm(folder, { recursive: true, force: true })
@@ -84,7 +106,7 @@ export const buildConsole = async (folder: string): Promise<void> => {
     format: "esm",
     target: ["chrome120", "firefox121", "safari17.2"],
     tsconfig: path.join(root, "src/Console/tsconfig.json"),
-    plugins: [contract(await pureFunctions())],
+    plugins: [contract(await pureFunctions()), charts],
     legalComments: "none",
     logLevel: "warning"
   })
@@ -103,7 +125,7 @@ export const buildConsole = async (folder: string): Promise<void> => {
 <link rel="stylesheet" href="${named(".css")}">
 <script type="module" src="${named(".js")}"></script>
 </head>
-<body><div id="console"></div><noscript>The console needs JavaScript.</noscript></body>
+<body><div id="console">${notStarted}</div><noscript>The console needs JavaScript.</noscript></body>
 </html>
 `
   )

@@ -20,7 +20,7 @@ import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { jsonOf, lineOf } from "./Live.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { consoleFlags, consoleOf, port } from "./Serve.ts"
+import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
@@ -78,7 +78,7 @@ export const dev = Command.make(
                 pid: process.pid
               })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
-                (server.consoleUrl === undefined ? "" : `\nIts console: ${server.consoleUrl}`)
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${shownConsole(server.consoleUrl)}`)
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))

@@ -38,6 +38,10 @@ export const consoleFlags = {
   )
 }
 
+/** The address that somebody can open; of one behind a proxy only the path is known here. */
+export const shownConsole = (url: string): string =>
+  url.startsWith("/") ? `at the address of your proxy, with ${url} behind it` : url
+
 /** What the flags say of the console. */
 export const consoleOf = (flags: {
   readonly noConsole: boolean
@@ -223,7 +227,7 @@ export const serve = Command.make(
                 keysRequired: engine.access.required
               })
             : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
-                (server.consoleUrl === undefined ? "" : `Its console: ${server.consoleUrl}\n`) +
+                (server.consoleUrl === undefined ? "" : `Its console: ${shownConsole(server.consoleUrl)}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
                   : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")

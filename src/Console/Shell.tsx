@@ -5,6 +5,7 @@ import { keep, kept } from "./Parts/Kept.ts"
 import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
 import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
 import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
+import { marked } from "./Parts/Marks.ts"
 import { readMetrics } from "./Parts/Metrics.ts"
 import { environment, go, hrefOf, place } from "./Parts/Router.ts"
 import { session, signOut } from "./Parts/Session.ts"
@@ -16,7 +17,7 @@ export const Shell = () => {
   useEffect(() => {
     const name = found?.page.title ?? "Not found"
     const about = Object.values(found?.variables ?? {}).join(" ")
-    document.title = `${[name, about].filter((part) => part !== "").join(" ")} · Ironflow`
+    document.title = `${[name, marked(about)].filter((part) => part !== "").join(" ")} · Ironflow`
   }, [place.value.path])
   useEffect(() => {
     const stops = pages.map(({ key, path, title }) =>
@@ -122,7 +123,7 @@ const Navigation = ({ current }: { readonly current: Page | undefined }) => {
   )
 }
 
-/** Environments come to be when something is in them: those that have figures, and those that were looked at in this browser. */
+/** Environments come to be when something is in them: those that have figures, and those that were entered in this browser. */
 const Environments = () => {
   const bound = session.value?.key?.environment
   const current = environment.value
@@ -131,7 +132,6 @@ const Environments = () => {
   const [found, setFound] = useState<ReadonlyArray<string>>([])
   const names = [...new Set(["default", ...found, ...known, current])]
   useEffect(() => {
-    if (!known.includes(current)) keep("environments", [...known, current].slice(-20).join(" "))
     // whoever may not see figures has those that they know of
     void readMetrics().then(
       (samples) =>
@@ -152,7 +152,10 @@ const Environments = () => {
         onSubmit={(event) => {
           event.preventDefault()
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
-          if (name !== "") show(name)
+          if (name === "") return
+          // what a link names may not be there
+          keep("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
+          show(name)
         }}
       >
         <input

@@ -21,17 +21,22 @@ import { render } from "preact"
 import { isConnected } from "./Parts/Calls.ts"
 import { listenToKeys } from "./Parts/Keyboard.ts"
 import { startLive } from "./Parts/Live.ts"
+import { showMarks } from "./Parts/Marks.ts"
 import { followAddress } from "./Parts/Router.ts"
 import { readSession, session } from "./Parts/Session.ts"
 import { Shell } from "./Shell.tsx"
 
+// the sentence for those whose browser does not come this far
+const root = document.getElementById("console")!
+root.replaceChildren()
+showMarks()
 followAddress()
 listenToKeys()
 startLive()
 // who that is decides what is asked for; without an answer the page says so, and asks when somebody answers
 const begin = async (): Promise<void> => {
   await readSession().catch(() => undefined)
-  render(<Shell />, document.getElementById("console")!)
+  render(<Shell />, root)
   isConnected.subscribe((connected) => {
     if (connected === true && session.peek() === undefined) void readSession().catch(() => undefined)
   })

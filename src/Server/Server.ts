@@ -70,7 +70,10 @@ export class HttpServerEngine extends Context.Service<
     readonly port: number
     /** `http://127.0.0.1:9123` */
     readonly url: string
-    /** Where browsers find the console, unless a proxy is in between; `undefined` when there is none. */
+    /**
+     * Where browsers find the console: its address, or its path alone where a proxy has it under one, whose name only the proxy
+     * knows; `undefined` when there is none.
+     */
     readonly consoleUrl: string | undefined
     /** From now on `/ready` says that the server is about to stop. It goes on answering. */
     readonly drain: Effect.Effect<void>
@@ -276,7 +279,8 @@ export const make = (
       port: actualPort,
       drain,
       url,
-      consoleUrl: consoleBase === undefined ? undefined : url + consolePath("")
+      consoleUrl:
+        consoleBase === undefined ? undefined : (consoleBase === "" ? url : "") + consolePath(consoleBase)
     })
   })
 

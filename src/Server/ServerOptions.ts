@@ -125,7 +125,9 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
 const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | undefined => {
   if (typeof pages === "boolean") return pages ? "" : undefined
   const { base = "" } = pages
-  if (typeof base === "string" && /^(\/[\w.~-]+)*\/?$/.test(base)) return base.replace(/\/$/, "")
+  // browsers take the segments `.` and `..` away
+  if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base))
+    return base.replace(/\/$/, "")
   throw new ValidationError(
     `The \`base\` of the console must be the path under which a proxy has the engine, like "/ironflow", got ${show(base)}`
   )

@@ -1,4 +1,11 @@
 /** The first page, in a browser. */
+import {
+  createClient,
+  createProjection,
+  createSubscriptionClient,
+  createWorker,
+  NonRetryableError
+} from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
 import { openShop } from "./Shop.ts"
@@ -19,6 +26,8 @@ describe("the overview", () => {
     await look.sees("1 paused")
     await look.sees(/worker-\S+/)
     await look.sees(/Completed\s+\d/)
+    // the engine counts in memory: what it did before it was started is not in these figures
+    await look.sees(/Failed\s+1\s+since the engine started/)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("overview-light")
 
@@ -28,6 +37,46 @@ describe("the overview", () => {
     await look.press("ship-order")
     await look.sees("1 of 1")
     assert.include(look.page.url(), "status=failed")
+  })
+
+  it("names what has given up events", async () => {
+    const server = await kit.serve()
+    const client = createClient({ serverUrl: server.url })
+    const fails = () => {
+      throw new NonRetryableError("torn")
+    }
+    const sub = createSubscriptionClient({ serverUrl: server.url })
+    await sub.connect()
+    await sub.subscribe("events:order.*", { consumerGroup: "order-processors", onEvent: fails })
+    const totals = createProjection({
+      name: "order-totals",
+      events: ["order.*"],
+      mode: "managed",
+      initialState: () => ({}),
+      handler: fails
+    })
+    const worker = createWorker({
+      serverUrl: server.url,
+      functions: [],
+      projections: [totals],
+      logger: false
+    })
+    const stopped = worker.start()
+    await worker.ready()
+    await client.emit("order.placed", {})
+    const look = await kit.look(server.url)
+
+    await look.open("")
+    await look.sees(/order-processors\s+has given up 1 event/)
+    await look.sees(/order-totals\s+has given up 1 event/)
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("overview-given-up")
+    await look.press("order-processors")
+    await look.sees("Dead letters (1)")
+    sub.close()
+    await worker.stop()
+    await stopped
+    await client.close()
   })
 
   it.each([

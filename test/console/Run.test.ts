@@ -46,6 +46,37 @@ describe("the page of a run", () => {
     await look.picture("run-failed-dark")
   })
 
+  it("links to what is there: the run that has invoked it, and no event that nobody has emitted", async () => {
+    await using shop = await openShop(await kit.serve())
+    const parent = await shop.order({ orderId: "o-1" })
+    const { runs } = await shop.client.listRuns({ functionId: "print-label" })
+    const child = runs[0]?.id ?? ""
+    const look = await kit.look(shop.url)
+
+    await look.open(`runs/${child}`)
+    await look.sees("Invoked by")
+    assert.notMatch(String(await look.page.evaluate("document.body.innerHTML")), /href="[^"]*events\/evt/)
+    await look.press(parent)
+    await look.sees("charge")
+    assert.match(String(await look.page.evaluate("document.body.innerHTML")), /href="[^"]*events\/evt/)
+  })
+
+  it("shows the beginning of a long error, and all of it for whoever asks", async () => {
+    await using shop = await openShop(await kit.serve())
+    const id = await shop.order({ orderId: "o-1", customerId: `${"x".repeat(5000)}end`, fails: true })
+    const look = await kit.look(shop.url)
+
+    await look.open(`runs/${id}`)
+    await look.sees("Show all 5,0")
+    assert.notInclude(
+      String(await look.page.evaluate(`document.querySelector("div.failure strong").innerText`)),
+      "xend"
+    )
+    await look.picture("run-long-error")
+    await look.page.locator("div.failure strong button").click()
+    await look.page.waitForFunction(`document.querySelector("div.failure strong").innerText.includes("xend")`)
+  })
+
   it("says why it does not move, and is paused, resumed and cancelled by hand", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", waits: true })
@@ -60,7 +91,8 @@ describe("the page of a run", () => {
     await look.sees("until somebody resumes it")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.submit("Pause", { reason: "stock-taking" })
-    await look.sees("stock-taking")
+    await look.sees("It is paused: stock-taking.")
+    assert.notInclude(await look.text(), "resumeRun")
     await look.press("Resume")
     await look.sees("It goes on.")
     await look.press("Cancel")

@@ -84,4 +84,69 @@ describe("the page of runs", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("runs-narrow")
   })
+
+  it("says what is no filter, and shows no other list instead", async () => {
+    await using it = await shop()
+    const id = await it.place({ orderId: "o-1" })
+    const look = await kit.look(it.url)
+
+    await look.open("runs?attribute=nonsense")
+    await look.sees('That cannot be asked. The attribute "nonsense" has no value')
+    assert.notInclude(await look.text(), id)
+    await look.press("Clear")
+    await look.sees(id)
+  })
+
+  it("says the command for the environment that is shown", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+
+    await look.open("runs?env=staging")
+    await look.sees(`emit order.placed '{"orderId":"o-1"}' --wait --environment staging`)
+    // what a link names is not in the menu for good
+    await look.page.select('select[aria-label="Environment"]', "default")
+    await look.sees("--wait")
+    await look.seesNoMore("staging")
+    await look.page.reload()
+    await look.sees("There are no runs")
+    assert.notInclude(
+      String(
+        await look.page.evaluate(`document.querySelector('select[aria-label="Environment"]').textContent`)
+      ),
+      "staging"
+    )
+  })
+
+  it("shows characters that turn the direction as what they are", async () => {
+    const server = await kit.serve()
+    const client = createClient({ serverUrl: server.url })
+    const turned = createFunction(
+      { id: "pay-\u202Eredro", triggers: [{ event: "order.placed" }] },
+      async () => "\u2066done"
+    )
+    const worker = createWorker({ serverUrl: server.url, functions: [turned], logger: false })
+    const stopped = worker.start()
+    await worker.ready()
+    const { runIds } = await client.emit("order.placed", {})
+    await client.waitForRun(runIds[0] ?? "")
+    const look = await kit.look(server.url)
+
+    await look.open("runs")
+    await look.sees("pay-[U+202E]redro")
+    await look.open(`runs/${runIds[0]}`)
+    await look.sees("pay-[U+202E]redro")
+    await look.sees("[U+2066]done")
+    assert.notMatch(
+      String(await look.page.evaluate("document.documentElement.outerHTML")),
+      /[\u202A-\u202E\u2066-\u2069]/
+    )
+    assert.strictEqual(
+      await look.page.evaluate('getComputedStyle(document.querySelector("h1 a")).unicodeBidi'),
+      "isolate"
+    )
+    await look.picture("run-turned")
+    await worker.stop()
+    await stopped
+    await client.close()
+  })
 })

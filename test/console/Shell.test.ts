@@ -120,6 +120,41 @@ describe("around every page", () => {
     await look.sees("Needs attention")
   })
 
+  it("starts in a browser whose language is none", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+    await look.page.evaluateOnNewDocument(
+      'Object.defineProperty(Navigator.prototype, "language", { get: () => "en-US@posix" })'
+    )
+
+    await look.open("")
+    await look.sees("Needs attention")
+    assert.strictEqual(await look.page.evaluate("navigator.language"), "en-US@posix")
+  })
+
+  it("says so when its script does not come", async () => {
+    const server = await kit.serve()
+    const look = await kit.look(server.url)
+    await look.page.setRequestInterception(true)
+    look.page.on("request", (request) =>
+      request.url().endsWith(".js") ? void request.abort() : void request.continue()
+    )
+
+    await look.open("runs")
+    await look.sees("The console has not started")
+    await look.picture("not-started")
+  })
+
+  it("says where it is when a proxy has it and somebody opens the engine itself", async () => {
+    const server = await kit.serve({ console: { base: "/ironflow" } })
+    const look = await kit.look(server.url)
+
+    await look.open("")
+    await look.sees("open the address of the proxy, with /ironflow/console/ behind it")
+    look.complaints.splice(0)
+    await look.picture("not-started-proxy")
+  })
+
   it("is there at once", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)

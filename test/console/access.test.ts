@@ -37,6 +37,30 @@ describe("whoever comes without a session", () => {
     await look.sees("ironflow apikeys create")
   })
 
+  it("signs in with a key of another environment, and sees that one", async () => {
+    const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
+    const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
+    const { secret } = await client.apiKeys.create({
+      name: "staging",
+      envId: "staging",
+      role_ids: ["role_viewer"]
+    })
+    await client.close()
+    const look = await kit.look(server.url)
+
+    await look.open("runs?status=failed")
+    await look.enter("API key", secret)
+    await look.sees("No run fits these filters")
+    assert.match(look.page.url(), /env=staging/)
+    assert.match(look.page.url(), /status=failed/)
+    // what a link of somebody else names, and whoever comes back without one
+    await look.open("runs?env=other")
+    await look.sees("There are no runs in this environment yet")
+    assert.match(look.page.url(), /env=staging/)
+    await look.press("Sign out")
+    await look.sees("ironflow apikeys create")
+  })
+
   it("is asked for a key again when theirs is deleted under the open page", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })

@@ -186,6 +186,10 @@ describe("the session of a browser", () => {
       200
     )
     assert.strictEqual((await send(server, "/console/session", { headers: browser })).status, 401)
+    // it is looked at by HEAD
+    const head = (headers: Headers) => send(server, "/console/session", { method: "HEAD", headers })
+    assert.deepInclude(await head({ ...browser, cookie }), { status: 200, text: "" })
+    assert.strictEqual((await head(browser)).status, 401)
   })
 
   it("is for pages of this engine only", async () => {
@@ -220,6 +224,22 @@ describe("the session of a browser", () => {
     for (const [who, headers, status] of cases) {
       const answer = await listRuns(server, { "user-agent": "Mozilla/5.0", cookie, ...headers })
       assert.strictEqual(answer.status, status, who)
+    }
+    // what only reads may say nothing, as an address that somebody has typed, and nothing wrong
+    const reads: ReadonlyArray<readonly [Headers, number]> = [
+      [{}, 200],
+      [{ "sec-fetch-site": "none" }, 200],
+      [{ "sec-fetch-site": "same-origin" }, 200],
+      [{ "sec-fetch-site": "same-site" }, 403],
+      [{ "sec-fetch-site": "cross-site" }, 403],
+      [{ origin: "http://127.0.0.1:3000" }, 403],
+      [{ origin: "https://evil.example.com" }, 403]
+    ]
+    for (const method of ["GET", "HEAD"]) {
+      for (const [headers, status] of reads) {
+        const answer = await send(server, "/console/session", { method, headers: { cookie, ...headers } })
+        assert.strictEqual(answer.status, status, `${method} ${JSON.stringify(headers)}`)
+      }
     }
     const image = { "user-agent": "Mozilla/5.0", cookie, "sec-fetch-site": "same-site" }
     assert.strictEqual((await send(server, "/api/v1/functions", { headers: image })).status, 403)

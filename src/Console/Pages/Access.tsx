@@ -269,38 +269,29 @@ const Roles = ({
         },
         {
           title: "Change",
-          width: "15rem",
+          width: "9.5rem",
           cell: ({ id, is_default, name, policy_ids = [] }) =>
             is_default ? (
               <span class="quiet">built in</span>
             ) : (
               <>
                 <Action
-                  label="Give a policy"
+                  label="Policies"
                   isSmall
-                  confirm={`All keys of the role ${name} have it at once.`}
-                  fields={<PolicyChoice policies={policies.filter((one) => !policy_ids.includes(one.id))} />}
+                  confirm={`All keys of the role ${name} may do what these allow, at once.`}
+                  fields={<PolicyChoice policies={policies} given={policy_ids} />}
                   act={async (entered) => {
-                    const policy = needed(entered, "policy", "the policy")
-                    await ask(assignPolicy, { variables: { id }, body: { policy_id: policy } })
+                    const chosen = entered.getAll("policy").map(String)
+                    for (const policy of chosen.filter((one) => !policy_ids.includes(one)))
+                      await ask(assignPolicy, { variables: { id }, body: { policy_id: policy } })
+                    for (const policyId of policy_ids.filter((one) => !chosen.includes(one)))
+                      await ask(removePolicy, { variables: { id, policyId } })
                     refreshAll()
-                    return `${name} has ${nameOf(policies, policy)}.`
+                    return chosen.length === 0
+                      ? `${name} has no policies: it may do nothing.`
+                      : `${name} has ${chosen.map((one) => nameOf(policies, one)).join(", ")}.`
                   }}
                 />{" "}
-                {policy_ids.length > 0 && (
-                  <Action
-                    label="Take one"
-                    isSmall
-                    confirm={`No key of the role ${name} has it from now on.`}
-                    fields={<PolicyChoice policies={policies.filter((one) => policy_ids.includes(one.id))} />}
-                    act={async (entered) => {
-                      const policyId = needed(entered, "policy", "the policy")
-                      await ask(removePolicy, { variables: { id, policyId } })
-                      refreshAll()
-                      return `${name} has ${nameOf(policies, policyId)} no more.`
-                    }}
-                  />
-                )}{" "}
                 <Action
                   label="Delete"
                   isSmall
@@ -321,9 +312,23 @@ const Roles = ({
   </section>
 )
 
-const PolicyChoice = ({ policies }: { readonly policies: ReadonlyArray<Policy> }) => (
+const PolicyChoice = ({
+  given,
+  policies
+}: {
+  readonly policies: ReadonlyArray<Policy>
+  readonly given: ReadonlyArray<string>
+}) => (
   <Still>
-    <Choice name="policy" label="Policy" of={policies.map(({ id, name }) => [id, name])} />
+    <fieldset>
+      <legend>Policies</legend>
+      {policies.length === 0 && <p class="quiet">There are none: create one first.</p>}
+      {policies.map(({ id, name }) => (
+        <label key={id} class="check">
+          <input type="checkbox" name="policy" value={id} defaultChecked={given.includes(id)} /> {name}
+        </label>
+      ))}
+    </fieldset>
   </Still>
 )
 

@@ -13,6 +13,7 @@ import { Field, jsonEntry, needed, Still } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
@@ -77,7 +78,7 @@ export const Configurations = () => (
       textOf={({ data, name }) => `${name} ${oneLine(data)}`}
       columns={columns}
       empty={
-        <Empty command={`npx ironflow config set shipping '{"limit":3}'`}>
+        <Empty command={command(`config set shipping '{"limit":3}'`)}>
           There are no configurations in this environment yet. To set one:
         </Empty>
       }

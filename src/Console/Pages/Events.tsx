@@ -15,6 +15,7 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
@@ -131,7 +132,7 @@ export const Events = () => {
             )}
           </Empty>
         ) : (
-          <Empty command={`npx ironflow emit order.placed '{"orderId":"o-1"}'`}>
+          <Empty command={command(`emit order.placed '{"orderId":"o-1"}'`)}>
             There are no events in this environment yet. To emit one:
           </Empty>
         )
@@ -243,7 +244,7 @@ export const Event = ({ variables: { id = "" } }: { readonly variables: Variable
         <h1>{event.name}</h1>
         <div class="actions">
           <Emit label="Emit another like it" name={event.name} data={event.data} />
-          <Copy text={`npx ironflow events get ${event.id}`} label="Copy as CLI" />
+          <Copy text={command(`events get ${event.id}`)} label="Copy as CLI" />
         </div>
       </div>
       <Facts

@@ -279,7 +279,7 @@ const WorkersOf = ({ id }: { readonly id: string }) => {
                 <Link to={pathTo("workers", worker.id)} class="mono">
                   {worker.id}
                 </Link>{" "}
-                at {worker.hostname}, {worker.activeJobs} of {worker.maxConcurrentJobs} jobs
+                at {worker.hostname}, {worker.activeJobs} of {worker.maxConcurrentJobs} turns
               </li>
             ))}
           </ul>

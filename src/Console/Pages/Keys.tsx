@@ -20,6 +20,7 @@ import { useGrowing } from "../Parts/Growing.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
@@ -100,7 +101,7 @@ export const Buckets = () => (
       textOf={({ description = "", name }) => `${name} ${description}`}
       columns={bucketColumns}
       empty={
-        <Empty command="npx ironflow kv create-bucket sessions">
+        <Empty command={command("kv create-bucket sessions")}>
           There are no buckets in this environment yet. To make one:
         </Empty>
       }
@@ -196,7 +197,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
         list.error === undefined && <Loading />
       ) : list.items.length === 0 ? (
         filter === undefined ? (
-          <Empty command={`npx ironflow kv put ${bucket} users/42 '{"name":"Ada"}'`}>
+          <Empty command={command(`kv put ${bucket} users/42 '{"name":"Ada"}'`)}>
             The bucket is empty. To put a key:
           </Empty>
         ) : (

@@ -1,7 +1,9 @@
 /** How the engine does: what it did in the last hour or day, what waits, and what needs somebody's attention. */
 import type { ComponentChildren } from "preact"
+import { listConsumerGroups } from "../../Protocol/ConsumerGroups.ts"
+import { listProjections } from "../../Protocol/Projections.ts"
 import { listRuns } from "../../Protocol/Runs.ts"
-import { type Minute, minutes as readMinutes } from "../../Protocol/Server.ts"
+import { info, type Minute, minutes as readMinutes } from "../../Protocol/Server.ts"
 import { restWorkers, type WorkerInfo } from "../../Protocol/Workers.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Chart } from "../Parts/Chart.tsx"
@@ -9,8 +11,11 @@ import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.
 import { toldError } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
+import { askAll } from "../Parts/Pages.ts"
 import { environment, place, type Query, setQuery } from "../Parts/Router.ts"
-import { duration, now } from "../Parts/Time.tsx"
+import { pathTo } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
+import { ago, duration, now } from "../Parts/Time.tsx"
 import { thrownBy } from "../../ToldError.ts"
 
 /** How the two spans are drawn: so many points of so many minutes. */
@@ -28,8 +33,15 @@ export const Overview = () => {
   const figures = useLive(
     "overview",
     async (signal) => {
-      const [{ minutes }, samples] = await Promise.all([ask(readMinutes, { signal }), readMetrics(signal)])
-      return { minutes, samples: samples.filter(({ name }) => shown.has(name)) }
+      const [{ minutes }, samples, startedAt] = await Promise.all([
+        ask(readMinutes, { signal }),
+        readMetrics(signal),
+        ask(info, { body: {}, signal }).then(
+          (about) => Date.parse(about.startedAt),
+          () => undefined
+        )
+      ])
+      return { minutes, startedAt, samples: samples.filter(({ name }) => shown.has(name)) }
     },
     { everyMs: 2000 }
   )
@@ -54,7 +66,7 @@ export const Overview = () => {
       {figures.value === undefined ? (
         figures.error === undefined && <Loading />
       ) : (
-        <Figures minutes={figures.value.minutes} samples={figures.value.samples} span={span} />
+        <Figures {...figures.value} span={span} />
       )}
       <Attention samples={figures.value?.samples ?? []} span={span} />
       <Workers />
@@ -77,10 +89,13 @@ const shown: ReadonlySet<string> = new Set([
 const Figures = ({
   minutes,
   samples,
-  span
+  span,
+  startedAt
 }: {
   readonly minutes: ReadonlyArray<Minute>
   readonly samples: ReadonlyArray<Sample>
+  /** When the engine was started, epoch milliseconds: it counts from then on, in memory. */
+  readonly startedAt: number | undefined
   readonly span: Span
 }) => {
   const points = pointsOf(minutes, span, now.value)
@@ -92,6 +107,10 @@ const Figures = ({
       .filter(({ name }) => name === "ironflow_runs_ready_oldest_age_seconds")
       .map(({ value }) => value)
   )
+  const counted =
+    startedAt !== undefined && startedAt > (times[0] ?? 0)
+      ? `since the engine started ${ago(startedAt, now.value)}`
+      : spans[span].title.toLowerCase()
   const unit = spans[span].minutes === 1 ? "a minute" : `in ${spans[span].minutes} minutes`
   return (
     <>
@@ -113,23 +132,15 @@ const Figures = ({
           to="runs"
           query={{ status: "waiting" }}
         />
-        <Tile
-          name="Completed"
-          value={count(sum(({ completed }) => completed))}
-          also={spans[span].title.toLowerCase()}
-        />
+        <Tile name="Completed" value={count(sum(({ completed }) => completed))} also={counted} />
         <Tile
           name="Failed"
           value={count(sum(({ failed }) => failed))}
-          also={spans[span].title.toLowerCase()}
+          also={counted}
           to="runs"
           query={{ status: "failed", "ended-from": spans[span].ago }}
         />
-        <Tile
-          name="Tried again"
-          value={count(sum(({ retried }) => retried))}
-          also={spans[span].title.toLowerCase()}
-        />
+        <Tile name="Tried again" value={count(sum(({ retried }) => retried))} also={counted} />
       </dl>
       <div class="two">
         <Chart
@@ -241,7 +252,7 @@ interface Failing {
 
 /** What somebody should look at, in this environment. */
 const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>; readonly span: Span }) => {
-  const { ago, title } = spans[span]
+  const { ago: from, title } = spans[span]
   const live = useLive(
     `failing ${span}`,
     async (signal) => {
@@ -273,6 +284,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     },
     { everyMs: 5000 }
   )
+  const letters = useGivenUp(samples)
   const stuck = sumOf(samples, "ironflow_runs_stuck")
   const old = samples.filter(
     ({ labels, name, value }) =>
@@ -285,6 +297,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     live.value.failing.length === 0 &&
     live.value.paused === 0 &&
     stuck === 0 &&
+    letters.length === 0 &&
     old.length === 0
   return (
     <section aria-label="What needs attention">
@@ -316,7 +329,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
           {live.value.failing.map(({ functionId, message, runs }) => (
             <li key={functionId}>
               <Status of="failed">
-                <Link to="runs" query={{ function: functionId, status: "failed", "ended-from": ago }}>
+                <Link to="runs" query={{ function: functionId, status: "failed", "ended-from": from }}>
                   {functionId}
                 </Link>
               </Status>{" "}
@@ -325,6 +338,16 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
                 {live.value?.isMore === true ? " or more" : ""} failed
               </span>{" "}
               <span class="quiet">{message}</span>
+            </li>
+          ))}
+          {letters.map(({ count: many, name, query, to }) => (
+            <li key={to}>
+              <Status of="dead">
+                <Link to={to} query={query}>
+                  {name}
+                </Link>
+              </Status>{" "}
+              has given up {count(many)} {many === 1 ? "event" : "events"}
             </li>
           ))}
           {live.value.paused > 0 && (
@@ -343,6 +366,50 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
   )
 }
 
+interface GivenUp {
+  readonly name: string
+  readonly to: string
+  readonly query: Query
+  readonly count: number
+}
+
+/** The projections and groups of this environment that have dead letters. The figures say whether any has, of any environment. */
+const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
+  const has = (kind: string): boolean => sumOf(samples, "ironflow_dead_letters", { kind }) > 0
+  const [ofProjections, ofGroups] = [has("projection"), has("group")]
+  const live = useLive(
+    `given up ${ofProjections} ${ofGroups}`,
+    async (signal): Promise<ReadonlyArray<GivenUp>> => {
+      // whoever may not see them has other things to attend to
+      const [projections, groups] = await Promise.all([
+        ofProjections ? askAll(listProjections, { signal }).catch(() => []) : [],
+        ofGroups
+          ? ask(listConsumerGroups, { body: { limit: 1000 }, signal }).then(
+              (found) => found.groups,
+              () => []
+            )
+          : []
+      ])
+      return [
+        ...projections.map(({ deadLetters, name }) => ({
+          name,
+          to: pathTo("projections", name),
+          query: {},
+          count: deadLetters
+        })),
+        ...groups.map(({ deadLetters, name, namespace, pattern }) => ({
+          name,
+          to: pathTo("topics", "groups", name),
+          query: { namespace, pattern },
+          count: deadLetters
+        }))
+      ].filter((one) => one.count > 0)
+    },
+    { everyMs: 5000 }
+  )
+  return live.value ?? []
+}
+
 /** Whoever waits longer than that for a worker waits too long, seconds. */
 const OLD_SECONDS = 30
 
@@ -359,9 +426,7 @@ const Workers = () => {
 
 const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }): ComponentChildren =>
   workers.length === 0 ? (
-    <Empty command="npx ironflow worker ./functions.ts">
-      No worker is connected: runs wait until one is.
-    </Empty>
+    <Empty command={command("worker ./functions.ts")}>No worker is connected: runs wait until one is.</Empty>
   ) : (
     <div class="scroll">
       <table>

@@ -10,6 +10,7 @@ import { Action, Empty, Failure, Link, Loading, Status } from "../Parts/Elements
 import { Field, needed } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { pathTo, Table } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
 import type { Column } from "../Parts/VirtualList.tsx"
 
 const columns: ReadonlyArray<Column<PushEndpoint>> = [
@@ -91,7 +92,7 @@ export const PushEndpoints = () => {
       {value === undefined ? (
         error === undefined && <Loading />
       ) : value.length === 0 ? (
-        <Empty command="npx ironflow functions register https://shop.example.com/api/ironflow">
+        <Empty command={command("functions register https://shop.example.com/api/ironflow")}>
           The engine calls no handler: all turns are taken by workers. To register the handler of an app:
         </Empty>
       ) : (

@@ -12,7 +12,18 @@ import {
   type WireStep
 } from "../../Protocol/Runs.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
-import { bytes, Copy, Dialog, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
+import {
+  bytes,
+  Copy,
+  Dialog,
+  Empty,
+  Failure,
+  Link,
+  Loading,
+  Long,
+  Status,
+  Value
+} from "../Parts/Elements.tsx"
 import { ErrorView } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -70,7 +81,9 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
         </span>
       </div>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
-      <p class="why">{why.message}</p>
+      <p class="why">
+        <Long text={whyOf(why)} />
+      </p>
       <WhyDetails details={why.details} />
       {run.error !== undefined && <ErrorView of={run.error} />}
       <RunActions run={run} steps={steps} />
@@ -149,6 +162,12 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   )
 }
 
+/** The sentence, without the word for a program and the call for what a button beside it does. */
+const whyOf = ({ code, message }: { readonly code: string; readonly message: string }): string =>
+  code === "PAUSED"
+    ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
+    : message
+
 /** What the sentence is made of, as far as it can be followed. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
   const child = details["childRunId"]
@@ -178,7 +197,10 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       ? ([["Took", duration(Date.parse(run.endedAt) - Date.parse(run.startedAt))]] as const)
       : []),
     ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
-    ["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>],
+    // a run that another one invokes has the id of an event, and no event
+    ...(run.parentRunId === undefined
+      ? ([["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>]] as const)
+      : []),
     ...(run.parentRunId === undefined
       ? []
       : ([

@@ -128,7 +128,31 @@ const Took = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {
   return <span class="number">{duration(Math.max(0, end - Date.parse(startedAt)))}</span>
 }
 
+/** What is no filter is not left out: the list would be another one than was asked for. */
+const checkFilters = (query: URLSearchParams): CallError | undefined => {
+  const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
+  return wrong === undefined
+    ? undefined
+    : new CallError(
+        `The attribute ${JSON.stringify(wrong.slice(0, 100))} has no value: write it like event.data.customerId=c-7`,
+        400,
+        "VALIDATION_ERROR"
+      )
+}
+
 export const Runs = () => {
+  const error = checkFilters(place.value.query)
+  if (error === undefined) return <RunList />
+  return (
+    <>
+      <h1>Runs</h1>
+      <Filters />
+      <Failure error={error} />
+    </>
+  )
+}
+
+const RunList = () => {
   const { query } = place.value
   const filterText = JSON.stringify(filtersIn(query))
   const key = `${environment.value} ${filterText}`
@@ -159,7 +183,7 @@ export const Runs = () => {
             )}
           </Empty>
         ) : (
-          <Empty command={`npx ironflow emit order.placed '{"orderId":"o-1"}' --wait`}>
+          <Empty command={command("emit order.placed", `'{"orderId":"o-1"}'`, "--wait")}>
             There are no runs in this environment yet. An event starts those of the functions that it
             triggers:
           </Empty>

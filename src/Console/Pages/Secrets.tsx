@@ -6,6 +6,7 @@ import { Field, needed } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/Pages.ts"
 import { Listing } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
@@ -84,7 +85,7 @@ export const Secrets = () => (
       textOf={({ name }) => name}
       columns={columns}
       empty={
-        <Empty command="npx ironflow secrets set STRIPE_KEY < key.txt">
+        <Empty command={command("secrets set STRIPE_KEY < key.txt")}>
           There are no secrets in this environment yet. To set one:
         </Empty>
       }

@@ -6,6 +6,7 @@ import { useGrowing } from "../Parts/Growing.ts"
 import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
@@ -77,7 +78,7 @@ export const Streams = () => {
         list.error === undefined && <Loading />
       ) : list.items.length === 0 ? (
         entityType === undefined ? (
-          <Empty command={`npx ironflow streams append o-1 order.placed '{"total":12}' --type order`}>
+          <Empty command={command(`streams append o-1 order.placed '{"total":12}' --type order`)}>
             There are no streams in this environment yet. One comes with the first event of its entity:
           </Empty>
         ) : (

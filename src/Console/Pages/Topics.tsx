@@ -17,6 +17,7 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { whoIs } from "../Parts/Session.ts"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
@@ -132,7 +133,7 @@ export const Topics = () => {
           textOf={({ name, namespace, pattern, status }) => `${name} ${namespace} ${pattern} ${status}`}
           columns={groupColumns}
           empty={
-            <Empty command="npx ironflow subscribe 'events:order.*' --group order-processors">
+            <Empty command={command("subscribe 'events:order.*' --group order-processors")}>
               There are no consumer groups: one comes with its first member.
             </Empty>
           }
@@ -148,7 +149,7 @@ export const Topics = () => {
           textOf={({ name }) => name}
           columns={topicColumns}
           empty={
-            <Empty command={`npx ironflow publish news '{"title":"We have moved"}'`}>
+            <Empty command={command(`publish news '{"title":"We have moved"}'`)}>
               There are no topics: one is there while it holds messages or somebody subscribes.
             </Empty>
           }
@@ -184,7 +185,7 @@ export const Topic = ({ variables: { name = "" } }: { readonly variables: Variab
               ["Position of the newest", value.lastSeq === 0 ? "–" : count(value.lastSeq)]
             ]}
           />
-          <Empty command={`npx ironflow subscribe 'topic:${name}' --replay 10`}>
+          <Empty command={command(`subscribe 'topic:${name}' --replay 10`)}>
             Messages go to those who subscribe. To see the last ten, and those that come:
           </Empty>
         </>

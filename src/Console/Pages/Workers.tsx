@@ -5,6 +5,7 @@ import type { Variables } from "../Parts/Router.ts"
 import { useWorkers } from "../Parts/Known.ts"
 import { Cut, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
+import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
@@ -14,9 +15,9 @@ const labelsOf = ({ labels }: WorkerInfo): string =>
     .join(", ")
 
 /** How many of its jobs a worker has, drawn and said. */
-const Jobs = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
+const Turns = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
   <span class="jobs">
-    <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Jobs" />
+    <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Turns" />
     <span class="number">
       {activeJobs}/{maxConcurrentJobs}
     </span>
@@ -33,7 +34,7 @@ const columns: ReadonlyArray<Column<WorkerInfo>> = [
       </Link>
     )
   },
-  { title: "Jobs", width: "8rem", cell: (worker) => <Jobs worker={worker} /> },
+  { title: "Turns", width: "8rem", cell: (worker) => <Turns worker={worker} /> },
   { title: "Host", width: "minmax(5rem, 1fr)", isExtra: true, cell: ({ hostname }) => <Cut>{hostname}</Cut> },
   {
     title: "Functions",
@@ -55,7 +56,7 @@ export const Workers = () => (
       textOf={(worker) => [worker.id, worker.hostname, ...worker.functionIds, labelsOf(worker)].join(" ")}
       columns={columns}
       empty={
-        <Empty command="npx ironflow worker functions.ts">
+        <Empty command={command("worker functions.ts")}>
           No worker is connected to this environment: runs wait until one comes, unless a push endpoint has
           their function. To start one:
         </Empty>
@@ -85,7 +86,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
         <>
           <Facts
             of={[
-              ["Jobs", <Jobs worker={worker} />],
+              ["Turns", <Turns worker={worker} />],
               ["Host", worker.hostname],
               ["Connected", <Time at={worker.registeredAt} exactly />],
               ["Transport", worker.transport],

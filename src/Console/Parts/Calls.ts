@@ -13,6 +13,8 @@ export interface Input {
   readonly body?: object
   readonly headers?: { readonly [name: string]: string }
   readonly signal?: AbortSignal
+  /** The call names no environment: it is the one of the key. */
+  readonly isOfKey?: true
 }
 
 /** Why a call has failed. `status` is 0 when nobody has answered. */
@@ -54,7 +56,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
 /** The text that answers a call. */
 export const send = async (
   operation: Operation,
-  { body, headers, query, signal, variables }: Input
+  { body, headers, isOfKey, query, signal, variables }: Input
 ): Promise<string> => {
   const search = new URLSearchParams()
   for (const [name, value] of Object.entries(query ?? {})) {
@@ -69,7 +71,7 @@ export const send = async (
     response = await fetch(`${engineBase}${path}${search.size === 0 ? "" : `?${search}`}`, {
       method: operation.method,
       headers: {
-        [ENVIRONMENT_HEADER]: environment.peek(),
+        ...(isOfKey === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
         ...headers
       },

@@ -205,6 +205,24 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
   )
 }
 
+/** As many characters of a text are shown at once. */
+const MOST_TEXT = 600
+
+/** A text as others have written it, which may be long: its beginning, and all of it for whoever asks. */
+export const Long = ({ text }: { readonly text: string }) => {
+  const [isWhole, setWhole] = useState(false)
+  if (isWhole || text.length <= MOST_TEXT) return <>{text}</>
+  return (
+    <>
+      {/* no half of a character */}
+      {text.slice(0, MOST_TEXT).replace(/[\uD800-\uDBFF]$/, "")}…{" "}
+      <button type="button" class="small" onClick={() => setWhole(true)}>
+        Show all {count(text.length)} characters
+      </button>
+    </>
+  )
+}
+
 /** `340 B`, `12 kB`, `4.2 MB`. */
 export const bytes = (count: number): string =>
   count < 1000

@@ -1,6 +1,7 @@
 /** An error as it was thrown: what it says, where in the user's own code, and what it came from. */
 import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
 import { isRecord } from "./Calls.ts"
+import { Long } from "./Elements.tsx"
 
 /** Causes that are shown. */
 const MOST_CAUSES = 5
@@ -46,7 +47,9 @@ const ErrorLines = ({ error, isCause }: { readonly error: ToldError; readonly is
     <div>
       <p>
         {isCause ? <span class="quiet">caused by </span> : null}
-        <strong>{tell(error)}</strong>
+        <strong>
+          <Long text={tell(error)} />
+        </strong>
         {code !== undefined && stepOf(error) === undefined && <span class="quiet"> {code}</span>}
       </p>
       {own.length > 0 && <pre>{own.map((line) => line.trim()).join("\n")}</pre>}

@@ -32,7 +32,7 @@ export const duration = (ms: number): string => {
 }
 
 /** `just now`, `3 m ago`, `in 2 h`. */
-const relative = (at: number, from: number): string => {
+export const ago = (at: number, from: number): string => {
   const ms = from - at
   if (Math.abs(ms) < 1500) return "just now"
   const [unit, size] = UNITS.find(([, size]) => Math.abs(ms) >= size) ?? UNITS.at(-1)!
@@ -65,7 +65,7 @@ export const Time = ({
   if (Number.isNaN(ms)) return <span class="quiet">–</span>
   return (
     <time dateTime={new Date(ms).toISOString()} title={exact(ms)}>
-      {exactly ? exact(ms) : relative(ms, now.value)}
+      {exactly ? exact(ms) : ago(ms, now.value)}
     </time>
   )
 }

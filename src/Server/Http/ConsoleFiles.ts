@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { gzip } from "node:zlib"
 import * as Context from "effect/Context"
+import { CONSOLE_PATH } from "../../Protocol/Console.ts"
 
 /** A file, as it is sent. */
 export interface ConsoleFile {
@@ -70,5 +71,14 @@ const fileOf = async (bytes: Buffer, type: string): Promise<ConsoleFile> => ({
   etag: `"${hash("sha256", bytes, "base64url").slice(0, 22)}"`
 })
 
-const withBase = (page: string, base: string): string =>
-  page.replace("<head>", `<head><base href="${base.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}">`)
+const withBase = (page: string, base: string): string => {
+  const escaped = base.replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;")
+  return page
+    .replace("<head>", `<head><base href="${escaped}">`)
+    .replace(
+      "<!--where-->",
+      base === CONSOLE_PATH
+        ? ""
+        : ` The engine has it for a proxy: open the address of the proxy, with <code>${escaped}</code> behind it.`
+    )
+}

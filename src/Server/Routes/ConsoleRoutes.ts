@@ -65,16 +65,19 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         }),
       { isPage: true }
     ),
-    replying(sessions.getSession, ({ caller, request }) =>
-      Effect.succeed(
-        sessionReply(
-          access,
-          caller,
-          bearer(request.headers.authorization) === undefined
-            ? cookies.find(request.headers.cookie)?.endsAt
-            : undefined
-        )
-      )
+    replying(
+      sessions.getSession,
+      ({ caller, request }) =>
+        Effect.succeed(
+          sessionReply(
+            access,
+            caller,
+            bearer(request.headers.authorization) === undefined
+              ? cookies.find(request.headers.cookie)?.endsAt
+              : undefined
+          )
+        ),
+      { isPage: true }
     ),
     replying(sessions.startSession, ({ caller, request }) =>
       checked(() => {
