@@ -21,7 +21,7 @@ export const moveRun = operation("POST /api/v1/runs/:id/move", {
 const notNow = { 409: InvalidStateError } as const
 
 export const rows = {
-  /** Starts a new run with the steps that another one has recorded up to a step. */
+  /** Starts a new run with the steps that another one has recorded up to a step; its key needs `run:read` of that one too. */
   forkRun: row(forkRun, "run:fork", { body: Fork, errors: notNow }),
   /** Moves a run that is pinned to a version of its function to the latest one, or to another. */
   moveRun: row(moveRun, "run:move", { body: Move, errors: notNow })
