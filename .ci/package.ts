@@ -23,7 +23,7 @@ import { packCore } from "./pack.ts"
 const budgets: Readonly<
   Record<string, { readonly importMs: number; readonly bytes: number; readonly one: string }>
 > = {
-  ".": { importMs: 120, bytes: 64 * 1024, one: "createClient" },
+  ".": { importMs: 120, bytes: 66 * 1024, one: "createClient" },
   "./serve": { importMs: 200, bytes: 120 * 1024, one: "serve" }
 }
 /** Shared machines are noisy: only past this multiple of the budget it is certainly us. */

@@ -1,5 +1,4 @@
 /** Hooks: requests by which an engine tells another service that a run or a function is in trouble. */
-import { createHash } from "node:crypto"
 import * as Redacted from "effect/Redacted"
 import { resolveRetry, type RetryConfig, retryKeys, type RetryPolicy } from "./Backoff.ts"
 import { checkEndpointUrl } from "./EndpointUrl.ts"
@@ -121,7 +120,10 @@ const checkHook = (given: unknown, what: string): Hook => {
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
   const of = environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
   return {
-    key: createHash("sha256")
+    // loaded by engines with hooks alone: the main entry loads this module
+    key: process
+      .getBuiltinModule("node:crypto")
+      .createHash("sha256")
       .update(JSON.stringify([url, glob, of]))
       .digest("hex")
       .slice(0, 16),
