@@ -20,6 +20,7 @@ import { startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { afterAll, assert, describe, expect, it, vi } from "vitest"
 import * as SqliteStore from "../src/Engine/SqliteStore.ts"
+import { isPattern } from "../src/Pattern.ts"
 import { openTestEngine } from "../src/Testing/TestEngine.ts"
 import type { EngineProcess } from "./fixtures/engine.ts"
 import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
@@ -114,23 +115,36 @@ const outcomes: Readonly<Record<string, (key: string) => Outcome>> = {
   fax: (key) => ({ status: "completed", output: `send of ${key}`, steps: ["send"] }),
   offer: () => ({ status: "completed", output: "too late", steps: ["file"] }),
   stocktaking: (key) => ({ status: "completed", output: key, steps: ["count"] }),
+  claim: () => ({ status: "failed", steps: ["read"] }),
+  "claim/on-failure": (key) => ({ status: "completed", output: `close of ${key}`, steps: ["tell", "close"] }),
+  rent: (key) => ({ status: "completed", output: { asked: `ask of ${key}` }, steps: ["ask", "collect"] }),
+  letter: (key) => ({ status: "completed", output: `post of ${key}`, steps: ["post"] }),
   parcel: (key) => ({ status: "completed", output: `deliver of ${key}`, steps: ["pack", "deliver"] })
 }
 
-const outcomeOf = (key: string, functionId: string): Outcome =>
-  key === "cancelled" ? { status: "cancelled", steps: ["charge"] } : outcomes[functionId]!(key)
+const outcomeOf = (key: string, functionId: string): Outcome => special[key] ?? outcomes[functionId]!(key)
+
+const special: Readonly<Record<string, Outcome>> = {
+  cancelled: { status: "cancelled", steps: ["charge"] },
+  "is a fork": {
+    status: "completed",
+    output: { charge: "a charge of its own", ship: "ship of is a fork" },
+    steps: ["ship"]
+  }
+}
 
 /** Does for the runs of a fixture what they wait for and does not come by itself. */
 const moveOn = async (client: IronflowClient, { runIds }: Copy): Promise<void> => {
   await client.resumeRun(runIds["paused"] ?? "")
   await client.emit("approval.given", { key: "waits for an event", by: "Ada" })
+  if (runIds["is held"] !== undefined) await client.resumeFunction("letter")
 }
 
 /** Starts a run of every function that an event started when the fixture was made. */
 const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
   const runIds: Record<string, string> = {}
   for (const event of seen.functions.flatMap(({ triggers }) =>
-    triggers.flatMap(({ event }) => event ?? [])
+    triggers.flatMap(({ event }) => (event === undefined || isPattern(event) ? [] : [event]))
   )) {
     const key = `new ${event}`
     const { runIds: ids } = await client.emit(event, { key, pause: 20 })
@@ -269,6 +283,15 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     if (queue !== undefined) {
       const { schedule } = (await client.explain(queue)).details
       expect(schedule).toMatchObject({ cron: "0,1 3 * * *", overlap: "queue", waiting: 1 })
+    }
+
+    if (runIds["is held"] !== undefined) {
+      assert.strictEqual((await client.explain(runIds["is held"])).code, "FUNCTION_PAUSED")
+      const where = { attributes: { "event.data.key": "failed and handled" } }
+      assert.deepStrictEqual(
+        (await client.listRuns(where)).runs.map(({ id }) => id),
+        [runIds["failed and handled"]]
+      )
     }
 
     const group = await emptyGroup({ engine })
