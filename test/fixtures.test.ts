@@ -25,10 +25,13 @@ import { openTestEngine } from "../src/Testing/TestEngine.ts"
 import type { EngineProcess } from "./fixtures/engine.ts"
 import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
 import { look, ownOf, type RunIds } from "./fixtures/Look.ts"
+import { FILE as POSTGRES, loadFrom } from "./fixtures/Postgres.ts"
 import { startProgram } from "./fixtures/Process.ts"
 import { makeFunctions, makeProjections } from "./fixtures/Shop.ts"
 import { openSideLog, readSideLog } from "./fixtures/SideLog.ts"
 import type { Transport, WorkerProcess } from "./fixtures/worker.ts"
+import { runSql } from "./postgres/Schemas.ts"
+import { sharedUrl } from "./postgres/Server.ts"
 
 const folder = path.join(import.meta.dirname, "fixtures")
 const names = fs
@@ -404,6 +407,45 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     group.close()
     await assertProjects(client)
   })
+})
+
+const onPostgres = names.filter((name) => fs.existsSync(path.join(folder, name, POSTGRES)))
+
+it.each(onPostgres)("what the version of %s has left on Postgres is all there, and goes on", async (name) => {
+  const copy = copyOf(name)
+  const { apiKeys, first, masterKey, runIds, seen } = copy
+  const database = { url: await sharedUrl(), schema: `fixture_${name.replace("-", "_")}_${process.pid}` }
+  await using _ = {
+    [Symbol.asyncDispose]: async () => void (await runSql(`DROP SCHEMA IF EXISTS ${database.schema} CASCADE`))
+  }
+  await loadFrom(path.join(folder, name), database)
+
+  const { schema: databaseSchema, url: databaseUrl } = database
+  await using engine = await startEngine({
+    ...keeping,
+    databaseUrl,
+    databaseSchema,
+    masterKey,
+    listen: { port: 0 }
+  })
+  await using client = createClient({ serverUrl: engine.url ?? "", apiKey: apiKeys.admin })
+  const { kv, runs: _runs, ...others } = seen
+  const { kv: kvNow, ...othersNow } = await look(client, runIds)
+  expect(othersNow).toMatchObject(others)
+  expect(kvNow).toMatchObject({ ...kv, buckets: kv.buckets.map(({ name }) => ({ name })) })
+  assert.deepStrictEqual(await callAgain(client), first)
+
+  const group = await emptyGroup({ engine })
+  const returns = await emptyReturns(client, copy, { engine })
+  void engine.createWorker(work(copy)).start()
+  await moveOn(client, copy)
+  await assertEnded(client, copy, { ...runIds, ...(await startAnew(client, copy)) })
+  assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
+  group.close()
+  assert.deepStrictEqual(await returns.all, [1, 2])
+  returns.close()
+  await assertQueueMoves(client, copy)
+  await assertProjects(client)
 })
 
 /** The projection goes on from the state that the fixture holds. */
