@@ -114,3 +114,33 @@ test("links between the documents lead to headings that are there", () => {
 
   expect(broken).toEqual([])
 })
+
+/** Pages that begin otherwise: with a command or a table that is what people look for there. */
+const withoutTryIt = [
+  "docs/cli.md",
+  "docs/operations.md",
+  "docs/production.md",
+  "docs/reasons.md",
+  "docs/versions.md"
+]
+
+test.for(documents.filter((document) => /^docs\/[^/]+$/.test(document) && !withoutTryIt.includes(document)))(
+  "%s begins with something to try",
+  (document) => {
+    const text = fs.readFileSync(path.join(repository, document), "utf8")
+    const [, first = ""] = text.split(/^## /m)
+
+    expect(first).toMatch(/^Try it\n[^]*^```(ts|sh)/m)
+  }
+)
+
+test("README.md is short enough to be read", () => {
+  expect(fs.readFileSync(path.join(repository, "README.md"), "utf8").split("\n").length).toBeLessThan(350)
+})
+
+test("README.md leads to every page", () => {
+  const readme = fs.readFileSync(path.join(repository, "README.md"), "utf8")
+  const pages = documents.filter((document) => /^docs\/[^/]+$/.test(document))
+
+  expect(pages.filter((page) => !readme.includes(`](${page}`))).toEqual([])
+})
