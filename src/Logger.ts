@@ -13,9 +13,13 @@ import { show } from "./Show.ts"
  * does: a logger may leave them aside, since its messages can be read without them.
  */
 export interface Logger {
+  /** What only whoever looks for a fault wants to read. */
   debug(message: string, data?: unknown, fields?: LogFields): void
+  /** What goes as it should, and is worth a line. */
   info(message: string, data?: unknown, fields?: LogFields): void
+  /** What somebody should look at, and goes on by itself. */
   warn(message: string, data?: unknown, fields?: LogFields): void
+  /** What has failed. */
   error(message: string, data?: unknown, fields?: LogFields): void
 }
 
@@ -23,8 +27,10 @@ const LOG_FORMAT = "IRONFLOW_LOG_FORMAT"
 
 /** From talkative to silent. */
 const levels = [...lineLevels, "silent"] as const
+/** From the least important to the most; `silent` is above them all. */
 export type LogLevel = (typeof levels)[number]
 
+/** Options of `createLogger`. */
 export interface LoggerConfig {
   /** The lowest level that is shown; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
   readonly level?: LogLevel

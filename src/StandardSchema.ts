@@ -9,6 +9,7 @@ import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
+  /** What the specification puts there: how to validate, and the types. */
   readonly "~standard": {
     readonly version: 1
     readonly vendor: string

@@ -71,6 +71,7 @@ export interface StepRunContext {
   progress(fraction: number, text?: string): void
 }
 
+/** Options of `step.run` and `step.tx`. */
 export interface StepRunOptions {
   /** Time for one attempt, such as `"30s"`. Default: the function's `stepTimeout`, else none. */
   readonly timeout?: Duration
@@ -93,6 +94,7 @@ export interface WithSchema<A> {
 export const runKeys = { timeout: true, retry: retryKeys, schema: true } satisfies Keys<
   StepRunOptions & WithSchema<unknown>
 >
+/** The options that are known. */
 export const effectRunKeys = {
   timeout: true,
   retry: retryKeys,
@@ -113,18 +115,23 @@ export interface EventFilter<E extends string | EventDefinition = string> {
   readonly timeout?: Duration
 }
 
+/** The options that are known. */
 export const waitKeys = { event: true, match: true, timeout: true } satisfies Keys<EventFilter>
 
+/** Options of `step.invoke`. */
 export interface InvokeOptions {
   /** How long to wait for the child's result; `"30s"` by default. The child keeps running afterwards. */
   readonly timeout?: Duration
 }
 
+/** The options that are known. */
 export const invokeKeys = { timeout: true, schema: true } satisfies Keys<InvokeOptions & WithSchema<unknown>>
+/** The options that are known. */
 export const effectInvokeKeys = { timeout: true, success: true, error: true } satisfies Keys<
   EffectInvokeOptions<never, never>
 >
 
+/** Options of `step.parallel` and `step.map`. */
 export interface ParallelOptions {
   /** Branches that may run at once; all of them by default. */
   readonly concurrency?: number
@@ -135,7 +142,9 @@ export interface ParallelOptions {
   readonly onError?: "failFast" | "allSettled"
 }
 
+/** The options that are known. */
 export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<ParallelOptions>
+/** The options that are known. */
 export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
 /** True when the options let failures into the result. */
@@ -147,9 +156,14 @@ export type MaySettle<O> = "onError" extends keyof O
 
 /** A function as `invoke` takes it: what `createFunction` or `IronflowFunction.make` returned. */
 export type Invokable =
-  | { readonly config: { readonly id: string }; readonly handler: (context: never) => unknown }
   | {
+      /** What the function is. */ readonly config: { readonly id: string }
+      /** Its code. */ readonly handler: (context: never) => unknown
+    }
+  | {
+      /** What the function is. */
       readonly config: { readonly id: string }
+      /** Its code. */
       readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
     }
 
@@ -181,6 +195,7 @@ export type WithoutInput<F> = undefined extends InvokeInput<F> ? F : never
 /** What a function is declared to fail with, by its `error` schema; `never` where it declares nothing. */
 export type InvokeFailure<F> = DeclaredBy<F, "error">
 
+/** What a function declares of its result or its failure; `never` when it declares nothing. */
 type DeclaredBy<F, Field extends "success" | "error"> = F extends {
   readonly config: { readonly [K in Field]?: infer S }
 }
@@ -217,15 +232,19 @@ export interface TxAppendAllOptions {
   readonly expectedVersion?: ExpectedVersion
 }
 
+/** Options of `append` in a transaction. */
 export interface TxAppendOptions extends TxAppendAllOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
+/** Options of `emit` in a transaction. */
 export interface TxEmitOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -251,7 +270,9 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
 }
 
+/** Options of `delete` in a transaction. */
 export interface TxDeleteKeyOptions {
+  /** The revision that the key must have; any by default. */
   readonly revision?: number
 }
 
@@ -277,6 +298,7 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
  * `ValidationError` at once. 1000 writes and 4 MiB in all at most.
  */
 export interface TxApi<F extends HKT.TypeLambda> {
+  /** Entity streams. */
   readonly streams: {
     /** Appends an event to the stream of an entity. */
     append<D extends EventDefinition = never>(
@@ -314,6 +336,7 @@ export interface TxApi<F extends HKT.TypeLambda> {
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
 export interface PlainKind extends HKT.TypeLambda {
+  /** The reading of a call that gives `Target`. */
   readonly type: this["Target"]
 }
 
@@ -321,13 +344,18 @@ interface EffectKind extends HKT.TypeLambda {
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
+/** What the body of `step.tx` writes with. Nothing is stored before the body has returned. */
 export interface Tx extends TxApi<PlainKind> {}
+/** What the body of `Step.tx` writes with. Nothing is stored before the body has ended. */
 export interface EffectTx extends TxApi<EffectKind> {}
+/** A bucket in a transaction. */
 export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {
+  /** What the body returned, as JSON gives it back. */
   readonly value: T
+  /** One for each write. */
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
@@ -450,6 +478,7 @@ export type StepDuration = Duration | EffectDuration.Input
 /** A wrong argument, or a step call inside the body of another step. Neither is recorded. */
 export type StepCallError = ValidationError | NestedStepError
 
+/** Options of `Step.run` and `Step.tx`. */
 export interface EffectRunOptions<A, F> {
   /** Time for one attempt. Default: the function's `stepTimeout`, else none. */
   readonly timeout?: StepDuration
@@ -464,6 +493,7 @@ export interface EffectRunOptions<A, F> {
   readonly error?: Schema.Codec<F, unknown>
 }
 
+/** Which event to wait for, and how long. */
 export interface EffectEventFilter<E extends string | EventDefinition> {
   /** Event name, pattern, or a definition, which decodes the data and types it. */
   readonly event: E
@@ -473,6 +503,7 @@ export interface EffectEventFilter<E extends string | EventDefinition> {
   readonly timeout?: StepDuration
 }
 
+/** Options of `Step.invoke`. */
 export interface EffectInvokeOptions<A = never, E = never> {
   /** How long to wait for the child's result; 30 seconds by default. The child keeps running afterwards. */
   readonly timeout?: StepDuration
@@ -517,6 +548,7 @@ export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
 
 /** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
 export interface StepService {
+  /** What {@link run} calls. */
   readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -527,6 +559,7 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
+  /** What {@link tx} calls. */
   readonly tx: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -537,10 +570,13 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
+  /** What {@link sleep} calls. */
   readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
 
+  /** What {@link sleepUntil} calls. */
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
 
+  /** What {@link waitForEvent} calls. */
   readonly waitForEvent: {
     <D extends EventDefinition>(
       name: string,
@@ -553,6 +589,7 @@ export interface StepService {
     ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
   }
 
+  /** What {@link invoke} calls. */
   readonly invoke: {
     <A = never, E = never>(
       functionId: string,
@@ -572,6 +609,7 @@ export interface StepService {
     >
   }
 
+  /** What {@link invokeAsync} calls. */
   readonly invokeAsync: {
     (
       functionId: string,
@@ -586,6 +624,7 @@ export interface StepService {
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
   }
 
+  /** What {@link parallel} calls. */
   readonly parallel: <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
     name: string,
     branches: B,
@@ -596,6 +635,7 @@ export interface StepService {
     Exclude<Effect.Services<B[number]>, Step>
   >
 
+  /** What {@link map} calls. */
   readonly map: <T, A, E, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -607,11 +647,13 @@ export interface StepService {
     Exclude<R, Step>
   >
 
+  /** What {@link compensate} calls. */
   readonly compensate: <A, E, R>(
     stepName: string,
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<void, StepCallError, Exclude<R, StepAttempt>>
 
+  /** What {@link publish} calls. */
   readonly publish: (
     topic: string,
     data: unknown

@@ -17,6 +17,7 @@ export interface UpcasterRegistry {
 
 /** Event definitions, and the way from each version to the latest. */
 export interface EventDefinitionRegistry {
+  /** Adds a definition. The versions of an event have to be registered without gaps. */
   register(definition: EventDefinition): void
   /** The data brought to the latest version registered; unchanged when it is that, or none is known. */
   upcastEvent(event: string, data: unknown, from: number): unknown
@@ -29,6 +30,7 @@ interface Entry {
   readonly upcast: UpcasterFn
 }
 
+/** A registry of functions that make data of a version from data of an earlier one. */
 export const createUpcasterRegistry = (): UpcasterRegistry => {
   const entries = new Map<string, Map<number, Entry>>()
 
@@ -68,6 +70,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
   }
 }
 
+/** A registry of event definitions, for `eventDefinitions` of clients, workers, engines and handlers. */
 export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
   const upcasters = createUpcasterRegistry()
   const latest = new Map<string, number>()

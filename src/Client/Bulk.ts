@@ -12,6 +12,7 @@ export interface BulkRuns extends RunFilters {
   readonly ids?: ReadonlyArray<string>
 }
 
+/** Options of `bulk`. */
 export interface BulkOptions {
   /** Only counts: nothing is changed. */
   readonly dryRun?: boolean
@@ -21,6 +22,7 @@ export interface BulkOptions {
   readonly fromStep?: string
 }
 
+/** Options of `waitForBulk`. */
 export interface WaitForBulkOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the operation goes on. No limit by default. */
   readonly timeout?: number

@@ -6,18 +6,23 @@ import type { Run } from "../Protocol/Runs.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
+/** Options of `pauseFunction`. */
 export interface PauseFunctionOptions {
+  /** Why, for those who see it paused; none by default. */
   readonly reason?: string
   /** Who pauses it; "a client" by default. What the access log has is the key. */
   readonly by?: string
 }
 
+/** Options of `runFunction`. */
 export interface RunFunctionOptions {
   /** Starting the same function again with the same key within 24 hours returns the first run and starts none. */
   readonly idempotencyKey?: string
 }
 
+/** What a client does with functions, in the reading `F`. */
 export interface FunctionsApi<F extends HKT.TypeLambda> {
+  /** All functions of the environment that are registered. */
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs

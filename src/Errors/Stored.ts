@@ -32,14 +32,19 @@ export const toError = (value: unknown): Error => {
 
 /** An error as it is stored and sent: enough to come back as the same class where the class is ours. */
 export interface SerializedError {
+  /** Name of the error's class. */
   readonly name: string
+  /** Its message. */
   readonly message: string
+  /** What it is, in a word. */
   readonly code?: string
   /** Absent on errors that do not say; they are retryable. */
   readonly retryable?: boolean
+  /** Where it was made. */
   readonly stack?: string
   /** Own enumerable properties that JSON can carry, besides the fields above. */
   readonly data?: { readonly [key: string]: unknown }
+  /** What was behind it. */
   readonly cause?: SerializedError
   /** For a user's subclass of an error of ours: the name of our class. */
   readonly base?: string

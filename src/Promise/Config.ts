@@ -19,12 +19,15 @@ import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
+/** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
   readonly onError?: OnError
 }
 
+/** Whom a watch calls. */
 export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
+/** A watch that is on. */
 export type ConfigWatcher = Watcher<ConfigWatchEvent>
 
 type ClientRim = Rim<ClientServices, ValidationError>
@@ -92,6 +95,7 @@ export class ConfigClient implements AsyncDisposable {
     await this.#rim.runtime.dispose()
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -17,6 +17,7 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** What a subscription to the states of a projection calls; `S` is what a state is. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
 export type ProjectionSubscriptionCallbacks<S = any> = WatchCallbacks<ProjectionStateResult<S>>
+/** A subscription to the states of a projection. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
 
