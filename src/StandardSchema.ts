@@ -137,6 +137,10 @@ export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
 /**
  * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
  * answer at once.
+ *
+ * ```ts
+ * const order = validate(z.object({ orderId: z.string() }), { orderId: "o-1" }, "The order")
+ * ```
  */
 export const validate = <S extends StandardSchemaV1>(
   schema: S,

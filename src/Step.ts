@@ -257,7 +257,13 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
   create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Writes only if the key is at `revision`. */
+  /**
+   * Writes only if the key is at `revision`.
+   *
+   * ```ts
+   * await step.tx("take", (tx) => tx.kv("stock").update("sku-1", 4, 17))
+   * ```
+   */
   update(
     key: string,
     value: In,
@@ -278,13 +284,25 @@ export interface TxDeleteKeyOptions {
 
 /** Appends to the streams of the entities of one definition, in the reading `F`. */
 export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
-  /** Appends an event. */
+  /**
+   * Appends an event.
+   *
+   * ```ts
+   * await step.tx("add", (tx) => tx.streams.of(Order).append("order-1", { name: "item.added", data: { qty: 2 } }, { expectedVersion: 3 }))
+   * ```
+   */
   append(
     entityId: string,
     event: NewEntityEvent<D>,
     options?: TxAppendAllOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Appends several events. */
+  /**
+   * Appends several events.
+   *
+   * ```ts
+   * await step.tx("add", (tx) => tx.streams.of(Order).appendAll("order-1", [{ name: "item.added", data: { qty: 2 } }], { expectedVersion: 3 }))
+   * ```
+   */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
@@ -318,7 +336,13 @@ export interface TxApi<F extends HKT.TypeLambda> {
      */
     of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
-  /** Emits an event, by name or definition: it starts runs and satisfies waits as any other. */
+  /**
+   * Emits an event, by name or definition: it starts runs and satisfies waits as any other.
+   *
+   * ```ts
+   * await step.tx("finish", (tx) => tx.emit("order.finished", { orderId: "o-1" }, { metadata: { by: "me" } }))
+   * ```
+   */
   emit<const E extends EventRef>(
     event: E,
     data?: DataFor<E>,
@@ -382,6 +406,17 @@ export interface StepClient {
    * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy `fn`
    * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
    * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
+   *
+   * ```ts
+   * const { writes } = await step.tx(
+   *   "move",
+   *   (tx) => {
+   *     tx.kv("receipts").create("o-1", { amount: 5 })
+   *     tx.emit("money.moved", { amount: 5 })
+   *   },
+   *   { timeout: "5s" }
+   * )
+   * ```
    */
   tx<A, T = unknown>(
     name: string,
@@ -412,6 +447,10 @@ export interface StepClient {
    * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
    * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
    * `InvokeTimeoutError` when it took longer than `timeout`.
+   *
+   * ```ts
+   * const invoice = await step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5m" })
+   * ```
    */
   invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
   // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
@@ -433,6 +472,14 @@ export interface StepClient {
    * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
    * is the results of the steps in them: what a branch makes of those stays what it is.
    * Names of `parallel` and `map` calls should be unique where they are made.
+   *
+   * ```ts
+   * const [stock, credit] = await step.parallel(
+   *   "checks",
+   *   [(branch) => branch.run("stock", () => 7), (branch) => branch.run("credit", () => true)],
+   *   { concurrency: 2 }
+   * )
+   * ```
    */
   parallel<T extends ReadonlyArray<unknown>, const O extends ParallelOptions = {}>(
     name: string,
@@ -444,7 +491,18 @@ export interface StepClient {
       : { -readonly [K in keyof T]: T[K] }
   >
 
-  /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
+  /**
+   * `parallel` with one branch an item. With `schema`, what each branch returns goes through it.
+   *
+   * ```ts
+   * const labels = await step.map(
+   *   "labels",
+   *   [{ weight: 3 }, { weight: 5 }],
+   *   (parcel, branch, index) => branch.run("print", () => `${index}: ${parcel.weight} kg`),
+   *   { concurrency: 3, onError: "allSettled" }
+   * )
+   * ```
+   */
   map<T, A, const M extends NonNullable<ParallelOptions["onError"]> = "failFast">(
     name: string,
     items: ReadonlyArray<T>,
@@ -676,6 +734,10 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
  * Runs an effect once and stores its result. A failing effect runs again by the retry policy; when that is exhausted,
  * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
  * `options.error`.
+ *
+ * ```ts
+ * const receipt = Step.run("charge", Effect.succeed({ receipt: "r-1" }), { timeout: "20 seconds" })
+ * ```
  */
 export const run = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -694,6 +756,10 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
  * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
+ *
+ * ```ts
+ * const moved = Step.tx("move", (tx) => tx.emit("money.moved", { amount: 5 }), { timeout: "5 seconds" })
+ * ```
  */
 export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -740,6 +806,10 @@ export const waitForEvent: {
 /**
  * Starts a run of another function, given by id or as itself, and waits durably for its result. The `InvokeError` of a function
  * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
+ *
+ * ```ts
+ * const invoice = Step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5 minutes" })
+ * ```
  */
 export const invoke: {
   <A = never, E = never>(
@@ -787,7 +857,17 @@ export const invokeAsync: {
   return Step.use((step) => step.invokeAsync(fn as string, input))
 }
 
-/** Runs branches at the same time, each with a scope of step names of its own; results are in branch order. */
+/**
+ * Runs branches at the same time, each with a scope of step names of its own; results are in branch order.
+ *
+ * ```ts
+ * const checks = Step.parallel(
+ *   "checks",
+ *   [Step.run("stock", Effect.succeed(7)), Step.run("credit", Effect.succeed(true))],
+ *   { concurrency: 2 }
+ * )
+ * ```
+ */
 export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
   name: string,
   branches: B,

@@ -4,11 +4,23 @@ import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
 
 /** Upcasters by event and version. */
 export interface UpcasterRegistry {
-  /** Says how data of version `from` becomes data of version `to`. A second entry for the same `from` replaces the first. */
+  /**
+   * Says how data of version `from` becomes data of version `to`. A second entry for the same `from` replaces the first.
+   *
+   * ```ts
+   * createUpcasterRegistry().register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
+   * ```
+   */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
    * The data brought from version `from` to version `to`; unchanged when `from` is not lower. Throws when an upcaster
    * on the way is missing; what an upcaster throws goes through.
+   *
+   * ```ts
+   * const upcasters = createUpcasterRegistry()
+   * upcasters.register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
+   * upcasters.upcast("order.placed", { orderId: "o-1" }, 1, 2) // { currency: "EUR", orderId: "o-1" }
+   * ```
    */
   upcast(event: string, data: unknown, from: number, to: number): unknown
   /** The highest version that any entry of the event mentions. */
@@ -19,7 +31,15 @@ export interface UpcasterRegistry {
 export interface EventDefinitionRegistry {
   /** Adds a definition. The versions of an event have to be registered without gaps. */
   register(definition: EventDefinition): void
-  /** The data brought to the latest version registered; unchanged when it is that, or none is known. */
+  /**
+   * The data brought to the latest version registered; unchanged when it is that, or none is known.
+   *
+   * ```ts
+   * const definitions = createEventDefinitionRegistry()
+   * definitions.register(defineEvent({ name: "order.placed", version: 1 }))
+   * definitions.upcastEvent("order.placed", { orderId: "o-1" }, 1)
+   * ```
+   */
   upcastEvent(event: string, data: unknown, from: number): unknown
   /** The highest version registered. */
   getLatestVersion(event: string): number | undefined

@@ -17,14 +17,22 @@ const documents = [
 /** The TypeScript blocks of a document, in files named after it and the line where the code begins. */
 const readBlocks = (document: string) => {
   const text = fs.readFileSync(path.join(repository, document), "utf8")
-  return [...text.matchAll(/^```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^```$/gm)].map((match) => {
-    const line = text.slice(0, match.index).split("\n").length + 1
-    return {
-      file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
-      code: match.groups?.code ?? "",
-      runs: match.groups?.flags?.trim() === "run"
+  return [...text.matchAll(/^(?<indent> *)```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^ *```$/gm)].flatMap(
+    (match) => {
+      const { code = "", flags = "", indent = "" } = match.groups ?? {}
+      // signatures in the reference are no programs
+      if (flags.trim() === "signature") return []
+      const line = text.slice(0, match.index).split("\n").length + 1
+      return {
+        file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
+        // each example is a module, which may have names that others have too
+        code: document.startsWith("docs/reference/")
+          ? `${code.replaceAll(new RegExp(`^${indent}`, "gm"), "")}\nexport {}\n`
+          : code,
+        runs: flags.trim() === "run"
+      }
     }
-  })
+  )
 }
 
 const blocks = documents.flatMap(readBlocks)

@@ -178,6 +178,10 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
    * Stores an event and starts one run for every function whose trigger matches; durable when it returns. A definition in place of
    * the name types the data, and its schema checks and encodes it: `SchemaValidationError` names what does not fit, and nothing is
    * sent.
+   *
+   * ```ts
+   * const { runIds } = await client.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+   * ```
    */
   emit<const E extends EventRef<Events>>(
     event: E,
@@ -194,6 +198,10 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
    * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
    * has a trigger that matches.
+   *
+   * ```ts
+   * const { output } = await client.emitSync("order.placed", { orderId: "o-1" }, { timeout: 10_000 })
+   * ```
    */
   emitSync<const E extends EventRef<Events>>(
     event: E,
@@ -213,7 +221,13 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
 export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
   extends EmitApi<F, Events>, BulkApi<F>, FunctionsApi<F> {
-  /** Publishes a message to a topic. Starts no function. */
+  /**
+   * Publishes a message to a topic. Starts no function.
+   *
+   * ```ts
+   * await client.publish("shipments", { orderId: "o-1" }, { idempotencyKey: "o-1 shipped" })
+   * ```
+   */
   publish(
     topic: string,
     data: unknown,
@@ -290,7 +304,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
-  /** Replaces the output of a step that has finished, or finishes one that has not. */
+  /**
+   * Replaces the output of a step that has finished, or finishes one that has not.
+   *
+   * ```ts
+   * const [step] = await client.getRunSteps(runId)
+   * if (step !== undefined) await client.patchStep(step.id, { receipt: "by hand" }, "charged by phone")
+   * ```
+   */
   patchStep(
     stepId: string,
     output: unknown,

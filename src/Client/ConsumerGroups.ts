@@ -80,6 +80,10 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   /**
    * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
    * what has not been handed out yet. The group is kept until it is deleted, from then on.
+   *
+   * ```ts
+   * await client.consumerGroups.update("audit", { maxRetries: 10 }, { pattern: "events:order.*" })
+   * ```
    */
   update(
     name: string,
@@ -98,7 +102,14 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     name: string,
     options?: Options<F, ListConsumerGroupDeadLettersOptions>
   ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
-  /** Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter. */
+  /**
+   * Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter.
+   *
+   * ```ts
+   * const { deadLetters } = await client.consumerGroups.listDeadLetters("audit")
+   * for (const { position } of deadLetters) await client.consumerGroups.retryDeadLetter("audit", position)
+   * ```
+   */
   retryDeadLetter(
     name: string,
     position: number,

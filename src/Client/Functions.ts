@@ -51,6 +51,10 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
    * Starts one run of the function, and of no other, without an event: its handler gets the data as one that was invoked does. Without
    * `data` a function with a schedule gets what a fire of its first one has, with the time that it is now, and others `null`. The run of
    * a function that is paused waits.
+   *
+   * ```ts
+   * const { runIds } = await client.runFunction("make-report", { month: "2026-11" })
+   * ```
    */
   runFunction(
     functionId: string,

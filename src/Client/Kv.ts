@@ -163,7 +163,14 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
   create(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvConflictError>
-  /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
+  /**
+   * Writes only if the key is at `revision`, else fails with `RevisionConflictError`.
+   *
+   * ```ts
+   * const { value, revision } = await client.kv().bucket("stock").get("sku-1")
+   * await client.kv().bucket("stock").update("sku-1", Number(value) - 1, revision)
+   * ```
+   */
   update(
     key: string,
     value: In,

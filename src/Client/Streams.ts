@@ -149,13 +149,31 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
    * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
    * data, and its schema checks and encodes it.
+   *
+   * ```ts
+   * await client.streams.append(
+   *   "order-1",
+   *   { name: "item.added", data: { sku: "ABC" }, entityType: "order" },
+   *   { expectedVersion: 3 }
+   * )
+   * ```
    */
   append<D extends EventDefinition = never>(
     entityId: string,
     input: AppendEventInput | DefinedAppendInput<D>,
     options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
-  /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
+  /**
+   * Appends several events to the stream of an entity at once: all or none, one version after the other.
+   *
+   * ```ts
+   * await client.streams.appendAll(
+   *   "order-1",
+   *   { entityType: "order", events: [{ name: "item.added", data: { sku: "ABC" } }, { name: "order.closed", data: {} }] },
+   *   { expectedVersion: 3 }
+   * )
+   * ```
+   */
   appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
     input: DefinedAppendAllInput<L>,
@@ -223,7 +241,13 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     event: NewEntityEvent<D>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendResult, StreamSchemaError | AppendError>
-  /** Appends several events at once: all or none, one version after the other. */
+  /**
+   * Appends several events at once: all or none, one version after the other.
+   *
+   * ```ts
+   * await orders.appendAll("order-1", [{ name: "item.added", data: { qty: 2 } }], { expectedVersion: 0 })
+   * ```
+   */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
@@ -314,9 +338,21 @@ export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
 /** Appends of events by their names, with data as it is stored: what a server is asked. */
 export interface NamedAppends<E> {
-  /** Appends one event, by its name. */
+  /**
+   * Appends one event, by its name.
+   *
+   * ```ts
+   * streams.append("order-1", { name: "item.added", data: { qty: 2 }, entityType: "order" }, { expectedVersion: 0 })
+   * ```
+   */
   append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
-  /** Appends several events in one transaction, by their names. */
+  /**
+   * Appends several events in one transaction, by their names.
+   *
+   * ```ts
+   * streams.appendAll("order-1", { entityType: "order", events: [{ name: "order.closed", data: {} }] }, { expectedVersion: 1 })
+   * ```
+   */
   appendAll(
     entityId: string,
     input: AppendAllInput,

@@ -99,7 +99,13 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
   return { ...error, data }
 }
 
-/** How the run of an invoked function has failed, as the error of the step that invoked it. */
+/**
+ * How the run of an invoked function has failed, as the error of the step that invoked it.
+ *
+ * ```ts
+ * invokeFailure("make-invoice", "run_1", serializeError(new Error("There is no such order")))
+ * ```
+ */
 export const invokeFailure = (
   functionId: string,
   childRunId: string,
@@ -187,6 +193,10 @@ const construct = (
 /**
  * The error of a code, for one of which no class has come. `undefined` when the code is not known, or when `details` has not what an
  * error of its class must have.
+ *
+ * ```ts
+ * errorOfCode("VALIDATION_ERROR", "The order has no items")
+ * ```
  */
 export const errorOfCode = (
   code: string,

@@ -122,7 +122,21 @@ export interface ManagedProjectionConfig<
   readonly mode?: "managed"
   /** The state before the first event. */
   readonly initialState: () => S
-  /** The state after an event. A pure function: it may run again for the same event, and sees each state as JSON gives it back. */
+  /**
+   * The state after an event. A pure function: it may run again for the same event, and sees each state as JSON gives it back.
+   *
+   * ```ts
+   * createProjection({
+   *   name: "order-totals",
+   *   events: ["order.placed"],
+   *   initialState: () => ({ total: 0 }),
+   *   handler: (state, event, ctx) => {
+   *     ctx.logger.debug("adding", { amount: event.data.amount })
+   *     return { total: state.total + event.data.amount }
+   *   }
+   * })
+   * ```
+   */
   readonly handler: (state: S, event: SourceEvents<Sources, E>, ctx: ProjectionContext) => NoInfer<S>
   /**
    * What has a state of its own: a dotted path into the event (`$.data.customerId`), or a function of the event. Without it
@@ -246,7 +260,21 @@ export interface ManagedEffectConfig<
 > extends CommonConfig<Sources> {
   /** Makes the state before the first event. */
   readonly initialState: () => S
-  /** Returns the next state, or an Effect of it, which must have no effects but reading: it may run again. */
+  /**
+   * Returns the next state, or an Effect of it, which must have no effects but reading: it may run again.
+   *
+   * ```ts
+   * Projection.make({
+   *   name: "order-totals",
+   *   events: ["order.placed"],
+   *   initialState: () => ({ total: 0 }),
+   *   handler: (state, event, ctx) => {
+   *     ctx.logger.debug("adding", { amount: event.data.amount })
+   *     return { total: state.total + event.data.amount }
+   *   }
+   * })
+   * ```
+   */
   readonly handler: (
     state: S,
     event: SourceEvents<Sources>,

@@ -62,7 +62,14 @@ export class ConfigClient implements AsyncDisposable {
     )
   }
 
-  /** The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks. */
+  /**
+   * The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks.
+   *
+   * ```ts
+   * const watcher = client.config().watch("app-settings", { onUpdate: ({ data }) => console.log(data) })
+   * await watcher.ready
+   * ```
+   */
   watch(name: string, options?: ConfigWatchOptions): ConfigWatcher
   watch(name: string, callbacks: ConfigWatchCallbacks, options?: ConfigWatchOptions): ConfigWatcher
   watch(

@@ -99,6 +99,10 @@ export interface TestClient {
   /**
    * The key as `step.tx` finds it, at `revision`. Keys that are not there do not exist. Buckets need not be made, and have no
    * limits here.
+   *
+   * ```ts
+   * createTestClient({ functions: [processOrder] }).setKey("stock", "sku-1", 17)
+   * ```
    */
   setKey(bucket: string, key: string, revision: number): void
   /**

@@ -63,6 +63,10 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 /**
  * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now: `verifyHook` of the
  * Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is no call of a hook.
+ *
+ * ```ts
+ * const call = Hooks.verify(hookRequest, "the secret of the hook", { maxAge: "5m" })
+ * ```
  */
 export const verify = (
   request: HookRequest,
