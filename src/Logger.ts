@@ -119,7 +119,7 @@ export interface RunLines {
  * debug lines when `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
  *
  * ```ts
- * const handlerLogger = runLogger("run_1", () => false, createNoopLogger())
+ * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())
  * ```
  */
 export const runLogger = (

@@ -3,6 +3,7 @@ import fs from "node:fs"
 import path from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { makeExamples } from "./Examples.ts"
+import { moduleOf } from "./reference/Examples.ts"
 
 const repository = path.join(import.meta.dirname, "..")
 const documents = [
@@ -25,9 +26,8 @@ const readBlocks = (document: string) => {
       const line = text.slice(0, match.index).split("\n").length + 1
       return {
         file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
-        // each example is a module, which may have names that others have too
         code: document.startsWith("docs/reference/")
-          ? `${code.replaceAll(new RegExp(`^${indent}`, "gm"), "")}\nexport {}\n`
+          ? moduleOf(code.replaceAll(new RegExp(`^${indent}`, "gm"), ""), path.basename(document, ".md"))
           : code,
         runs: flags.trim() === "run"
       }

@@ -82,7 +82,7 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
    * what has not been handed out yet. The group is kept until it is deleted, from then on.
    *
    * ```ts
-   * await client.consumerGroups.update("audit", { maxRetries: 10 }, { pattern: "events:order.*" })
+   * await client.consumerGroups.update("audit", { maxRedeliveries: 10 }, { signal: AbortSignal.timeout(5000) })
    * ```
    */
   update(
@@ -106,7 +106,7 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
    * Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter.
    *
    * ```ts
-   * const { deadLetters } = await client.consumerGroups.listDeadLetters("audit")
+   * const deadLetters = await client.consumerGroups.deadLetters("audit")
    * for (const { position } of deadLetters) await client.consumerGroups.retryDeadLetter("audit", position)
    * ```
    */

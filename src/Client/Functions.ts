@@ -53,7 +53,7 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
    * a function that is paused waits.
    *
    * ```ts
-   * const { runIds } = await client.runFunction("make-report", { month: "2026-11" })
+   * const { id } = await client.runFunction("make-report", { month: "2026-11" })
    * ```
    */
   runFunction(

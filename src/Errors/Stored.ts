@@ -103,7 +103,7 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
  * How the run of an invoked function has failed, as the error of the step that invoked it.
  *
  * ```ts
- * invokeFailure("make-invoice", "run_1", serializeError(new Error("There is no such order")))
+ * Errors.invokeFailure("make-invoice", "run_1", Errors.serializeError(new Error("There is no such order")))
  * ```
  */
 export const invokeFailure = (
@@ -195,7 +195,7 @@ const construct = (
  * error of its class must have.
  *
  * ```ts
- * errorOfCode("VALIDATION_ERROR", "The order has no items")
+ * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
  * ```
  */
 export const errorOfCode = (

@@ -65,7 +65,7 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
  * Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is no call of a hook.
  *
  * ```ts
- * const call = Hooks.verify(hookRequest, "the secret of the hook", { maxAge: "5m" })
+ * const call = Hooks.verify(hookRequest, "the secret of the hook", { tolerance: "1m" })
  * ```
  */
 export const verify = (
