@@ -30,7 +30,13 @@ export const retryKeys = {
 /** A retry policy with nothing left open; without `jitter` chance takes nothing off. */
 export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConfig, "jitter">
 
-/** The delay in milliseconds after `attempt` (from 1) has failed: `initial * multiplier ^ (attempt - 1)`, at most `max`. */
+/**
+ * The delay in milliseconds after `attempt` (from 1) has failed: `initial * multiplier ^ (attempt - 1)`, at most `max`.
+ *
+ * ```ts
+ * calculateBackoff(3, 1000, 300_000) // 4000: 1000, 2000, 4000 ...
+ * ```
+ */
 export const calculateBackoff = (attempt: number, initial: number, max: number, multiplier = 2): number =>
   // An initial delay of 0 stays 0 where the power has grown to infinity.
   initial === 0 ? 0 : Math.min(initial * multiplier ** (attempt - 1), max)
@@ -38,6 +44,11 @@ export const calculateBackoff = (attempt: number, initial: number, max: number, 
 /**
  * The delay in milliseconds before the next attempt, after `failures` failed ones (from 1). `chance`, from 0 to 1, is how much of
  * the jitter is taken off.
+ *
+ * ```ts
+ * const policy = resolveRetry({ initialDelayMs: 500, jitter: 0.5 })
+ * retryDelayMs(policy, 2, Math.random()) // between 500 and 1000
+ * ```
  */
 export const retryDelayMs = (policy: RetryPolicy, failures: number, chance = 0): number =>
   Math.round(
@@ -85,6 +96,10 @@ const readAsked = (asked: unknown, now: number): number => {
 /**
  * The configuration with `defaults` filled in. Throws `ValidationError` naming the field. `what` says whose policy it
  * is. Fields that are `undefined` count as absent.
+ *
+ * ```ts
+ * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults
+ * ```
  */
 export const resolveRetry = (
   config?: { readonly [K in keyof RetryConfig]: RetryConfig[K] | undefined },

@@ -3,11 +3,15 @@ import { longestTimerMs } from "./Duration.ts"
 
 /** A promise together with what settles it. */
 export interface Deferred<T> {
+  /** What is settled by the other two. */
   readonly promise: Promise<T>
+  /** Resolves the promise; the first call of either counts. */
   readonly resolve: (value: T | PromiseLike<T>) => void
+  /** Rejects the promise; the first call of either counts. */
   readonly reject: (reason?: unknown) => void
 }
 
+/** A promise that is settled from outside. */
 export const createDeferred = <T = void>(): Deferred<T> => {
   let resolve!: Deferred<T>["resolve"]
   let reject!: Deferred<T>["reject"]

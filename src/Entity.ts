@@ -37,8 +37,11 @@ export interface SnapshotEntity<D extends TypedEvent, State> extends EvolvingEnt
 
 /** Any definition of an entity. */
 export interface AnyEntity extends EntityDefinition {
+  /** Makes the state before the first event. */
   readonly initialState?: () => unknown
+  /** The state after an event. It has no side effects. */
   readonly evolve?: (state: never, event: never) => unknown
+  /** Checks and encodes states that are kept as snapshots. */
   readonly snapshot?: AnySchema
 }
 

@@ -28,7 +28,9 @@ export interface AppendEventInput {
 
 /** An event to append to the stream of an entity, by its definition, which checks, encodes and types the data. */
 export interface DefinedAppendInput<D extends EventDefinition = EventDefinition> {
+  /** The definition of the event. */
   readonly event: D
+  /** Its data, which the definition's schema checks and encodes. */
   readonly data: EventInput<D>
   /** What the entity is, such as `order`. The first append decides it for good. */
   readonly entityType: string
@@ -36,18 +38,23 @@ export interface DefinedAppendInput<D extends EventDefinition = EventDefinition>
 
 /** One of several events to append at once. */
 export interface StreamEventInput {
+  /** Name of the event. */
   readonly name: string
   /** Anything that JSON can carry; `{}` by default. */
   readonly data?: unknown
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
 /** One of several events to append at once, by its definition, which checks, encodes and types the data. */
 export interface DefinedStreamEvent<D = EventDefinition> {
+  /** The definition of the event. */
   readonly event: D extends EventDefinition ? D : EventDefinition
+  /** Its data, which the definition's schema checks and encodes. */
   readonly data: EventInput<D>
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -79,8 +86,11 @@ export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = Readon
 /** An event of a stream. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
 export interface StreamEvent<Data = any, Name extends string = string> {
+  /** Id of the event. */
   readonly id: string
+  /** Name of the event. */
   readonly name: Name
+  /** Its data, brought to the latest version where the client has `eventDefinitions`. */
   readonly data: Data
   /** Its place in the stream, from 1 up. */
   readonly entityVersion: number
@@ -88,7 +98,9 @@ export interface StreamEvent<Data = any, Name extends string = string> {
   readonly version: number
   /** ISO string. */
   readonly timestamp: string
+  /** What the event came from, where something else than a client has appended it. */
   readonly source?: string
+  /** The metadata that it was appended with. */
   readonly metadata?: Record<string, unknown>
 }
 

@@ -158,4 +158,5 @@ export const ERROR_CODES = {
   NOT_CONFIGURED: "NOT_CONFIGURED"
 } as const
 
+/** One of {@link ERROR_CODES}. */
 export type ErrorCode = (typeof ERROR_CODES)[keyof typeof ERROR_CODES]

@@ -23,23 +23,32 @@ import {
 
 /** The entity to whose stream an event was appended, and its place there. */
 export interface EventEntity {
+  /** Id of the entity. */
   readonly id: string
+  /** Its type, such as `order`. */
   readonly type: string
+  /** The place of the event in the stream, from 1 up. */
   readonly version: number
 }
 
 /** An event as handlers see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface IronflowEvent<T = any, Name extends string = string> {
+  /** Id of the event, `evt_...`. */
   readonly id: string
+  /** Name of the event, such as `order.placed`. */
   readonly name: Name
   /** The version it was emitted with, also when `data` has been upcast to a later one. */
   readonly version: number
+  /** Its data, checked and decoded where there is a schema. */
   readonly data: T
+  /** When it was stored. */
   readonly timestamp: Date
+  /** The key that it was emitted with. */
   readonly idempotencyKey?: string
   /** Where it came from when nobody emitted it: `cron` or `invoke`. Other Ironflow servers have words of their own. */
   readonly source?: string
+  /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
@@ -51,37 +60,47 @@ export type UpcasterFn = (data: unknown) => unknown
 /** One version of an event. `T` is its data as handlers see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface EventDefinition<T = any, Name extends string = string> {
+  /** Name of the event. */
   readonly name: Name
+  /** Version of its data, from 1 up. */
   readonly version: number
   /** From the version before this one. */
   readonly upcast?: UpcasterFn
+  /** Checks the data. */
   readonly schema?: AnySchema<T>
 }
 
 /** A definition whose data has the schema `S`. */
 export interface TypedEvent<Name extends string = string, S extends AnySchema = AnySchema> {
+  /** Name of the event. */
   readonly name: Name
+  /** Version of its data, from 1 up. */
   readonly version: number
   /** From the version before this one. */
   readonly upcast?: UpcasterFn
+  /** Checks the data. */
   readonly schema: S
 }
 
 /** What defines a version of an event without a schema. */
 export interface EventDefinitionOptions<Name extends string = string> {
+  /** Name of the event. */
   readonly name: Name
   /** An integer of at least 1. */
   readonly version: number
+  /** Makes data of this version from data of the version before it. */
   readonly upcast?: UpcasterFn
 }
 
 /** What defines an event whose data has a schema. */
 export interface TypedEventOptions<Name extends string = string, S extends AnySchema = AnySchema> {
+  /** Name of the event. */
   readonly name: Name
   /** A Standard Schema (Zod, Valibot, ArkType) or an Effect schema. */
   readonly schema: S
   /** An integer of at least 1; 1 by default. */
   readonly version?: number
+  /** Makes data of this version from data of the version before it. */
   readonly upcast?: UpcasterFn
 }
 
@@ -130,9 +149,11 @@ export function defineEvent(options: EventDefinitionOptions | TypedEventOptions)
 
 /** What {@link define} is told besides the name. */
 export interface DefineOptions<S extends AnySchema> {
+  /** The schema of the data. */
   readonly data: S
   /** 1 by default. */
   readonly version?: number
+  /** Makes data of this version from data of the version before it. */
   readonly upcast?: UpcasterFn
 }
 

@@ -64,6 +64,7 @@ export type {
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
 
+/** How many runs of a function are in a turn at once. Suspended runs hold no place. */
 export interface ConcurrencyConfig {
   /** Runs that may be in a turn at once, at least 1. Suspended runs do not count. */
   readonly limit: number
@@ -71,12 +72,14 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
+/** How long the record of a run is kept after its end. */
 export type RecordingRetention = (typeof recordingRetentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
+/** What a function is, and how it runs. */
 export interface FunctionConfig<
   S extends AnySchema = AnySchema,
   Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
@@ -85,6 +88,7 @@ export interface FunctionConfig<
   readonly id: string
   /** For people; the id by default. */
   readonly name?: string
+  /** What it does, for people; none by default. */
   readonly description?: string
   /**
    * What starts runs: events by name or pattern, definitions of events, which check and type the data, and schedules. An empty list is
@@ -95,7 +99,9 @@ export interface FunctionConfig<
   readonly retry?: RetryConfig
   /** Milliseconds that one turn of the handler may take, suspensions not counted; 600000 (10 minutes) by default. */
   readonly timeout?: number
+  /** How many of its runs are in a turn at once; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
+  /** How it is run; whichever is there by default. */
   readonly mode?: ExecutionMode
   /** Dotted path; runs with the same value go to the same worker while that one lives. */
   readonly actorKey?: string
@@ -110,7 +116,9 @@ export interface FunctionConfig<
   readonly secrets?: ReadonlyArray<string>
   /** Time for one attempt of a step; none by default. */
   readonly stepTimeout?: Duration
+  /** Keeps an audit record of every run; `false` by default. */
   readonly recording?: boolean
+  /** How long the record is kept: `7d`, `30d` (default), `90d` or `forever`. */
   readonly recordingRetention?: RecordingRetention | (string & {})
   /**
    * What this version of the code is called, such as `"2"`; the hash of the handler's source text by default. Give it one where
@@ -166,21 +174,28 @@ const effectFunctionKeys = { ...functionKeys, success: true, error: true } satis
 
 /** The run that a handler is in. */
 export interface RunInfo {
+  /** Id of the run. */
   readonly id: string
+  /** Id of its function. */
   readonly functionId: string
   /** Turns started because something outside steps failed, the first included. */
   readonly attempt: number
+  /** When its first turn began. */
   readonly startedAt: Date
 }
 
 /** What an async handler is given. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface FunctionContext<T = any, E = IronflowEvent<T>> {
+  /** The event that started the run. */
   readonly event: E
+  /** The steps. */
   readonly step: StepClient
+  /** The run itself. */
   readonly run: RunInfo
   /** Silent while recorded steps are replayed, so that each line appears once. */
   readonly logger: Logger
+  /** The secrets that the function names. */
   readonly secrets: SecretsClient
   /** Aborts when the turn ends: the run was suspended, cancelled or lost. */
   readonly signal: AbortSignal
@@ -188,6 +203,7 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   readonly onTurnEnd: (callback: () => void | Promise<void>) => void
 }
 
+/** The code of a function. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
@@ -197,16 +213,20 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
+  /** What `createFunction` was given. */
   readonly config: DefinedConfig<AnySchema<T, I>>
+  /** The code. */
   readonly handler: FunctionHandler<T, R>
   /** What `onFailure` is: a function that is registered with this one. */
   readonly failureHandler?: Omit<IronflowFunction, "failureHandler">
 }
 
+/** The first parameter of `createFunction`. */
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
 /** A configuration that was checked: its triggers by name, and the definitions that were among them. */
 export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
+  /** The definitions among its triggers. */
   readonly definitions?: ReadonlyArray<EventDefinition>
 }
 
@@ -263,6 +283,7 @@ export interface EffectFunctionDeclarations<S, F> {
   readonly error?: Schema.Codec<F, unknown>
 }
 
+/** What a function is, and how it runs, for `IronflowFunction.make`. */
 export interface EffectFunctionConfig<
   Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>,
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
@@ -284,9 +305,13 @@ export interface EffectFunctionConfig<
 
 /** What an Effect handler is given; steps are in the `Step` module. */
 export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
+  /** The event that started the run. */
   readonly event: E
+  /** The run itself. */
   readonly run: RunInfo
+  /** Logs with the run's fields; silent while finished steps are being replayed. */
   readonly logger: Logger
+  /** The secrets that the function names. */
   readonly secrets: SecretsClient
 }
 
@@ -297,11 +322,13 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
+  /** What `make` was given. */
   readonly config: Omit<FunctionConfig, "onFailure"> &
     EffectFunctionDeclarations<S, F> & {
       /** The definitions among the triggers. */
       readonly definitions: ReadonlyArray<EventDefinition>
     }
+  /** The code. */
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
   /** What `onFailure` is: a function that is registered with this one. */
   readonly failureHandler?: Omit<EffectFunction, "failureHandler">

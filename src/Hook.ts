@@ -10,6 +10,7 @@ import { show } from "./Show.ts"
 
 /** What hooks can be called for. */
 export const hookEvents = ["run.failed", "run.paused", "run.stuck", "function.failing"] as const
+/** What a hook can be told of. */
 export type HookEvent = (typeof hookEvents)[number]
 
 /** Where the engine sends what happens. */
@@ -49,10 +50,13 @@ export interface Hook {
 export interface HookCall {
   /** The same when the call comes again. */
   readonly id: string
+  /** What has happened. */
   readonly type: HookEvent
   /** When it happened, as an ISO string. */
   readonly at: string
+  /** The environment in which it has. */
   readonly environment: string
+  /** The function, the run and the error that it is about, as far as there are any. */
   readonly data: {
     readonly functionId: string
     /** The run, unless the call is about a function. */

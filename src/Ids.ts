@@ -3,23 +3,39 @@
 declare const brand: unique symbol
 
 /** A `T` that is known to be a `Name`. At run time it is the `T`. */
-export type Branded<T, Name extends string> = T & { readonly [brand]: Name }
+export type Branded<T, Name extends string> = T & {
+  /** Keeps ids of different things apart; there is no such member when a program runs. */ readonly [brand]: Name
+}
 
+/** Id of a run, as a type of its own. */
 export type RunId = Branded<string, "RunId">
+/** Id of a function, as a type of its own. */
 export type FunctionId = Branded<string, "FunctionId">
+/** Id of a step, as a type of its own. */
 export type StepId = Branded<string, "StepId">
+/** Id of an event, as a type of its own. */
 export type EventId = Branded<string, "EventId">
+/** Id of a job, as a type of its own. */
 export type JobId = Branded<string, "JobId">
+/** Id of a worker, as a type of its own. */
 export type WorkerId = Branded<string, "WorkerId">
+/** Id of a subscription, as a type of its own. */
 export type SubscriptionId = Branded<string, "SubscriptionId">
 
 // A brand exists for the compiler only, so giving one is a cast.
+/** A text as the id of a run. The text is not looked at. */
 export const createRunId = (id: string): RunId => id as RunId
+/** A text as the id of a function. The text is not looked at. */
 export const createFunctionId = (id: string): FunctionId => id as FunctionId
+/** A text as the id of a step. The text is not looked at. */
 export const createStepId = (id: string): StepId => id as StepId
+/** A text as the id of an event. The text is not looked at. */
 export const createEventId = (id: string): EventId => id as EventId
+/** A text as the id of a job. The text is not looked at. */
 export const createJobId = (id: string): JobId => id as JobId
+/** A text as the id of a worker. The text is not looked at. */
 export const createWorkerId = (id: string): WorkerId => id as WorkerId
+/** A text as the id of a subscription. The text is not looked at. */
 export const createSubscriptionId = (id: string): SubscriptionId => id as SubscriptionId
 
 /**

@@ -12,6 +12,7 @@ export interface LogFields {
   readonly attempt?: number
   /** The id of the worker. */
   readonly worker?: string
+  /** The environment that the line is about. */
   readonly environment?: string
   /** What else a line says in one word: the id of a key, how often a run was lost. */
   readonly [name: string]: unknown

@@ -4,6 +4,7 @@ import type { LineLevel, LogFields } from "./LogFields.ts"
 
 /** `pretty` is for people; `json` has an object a line, `logfmt` pairs of names and values. */
 export const logFormats = ["pretty", "json", "logfmt"] as const
+/** How lines are written. */
 export type LogFormat = (typeof logFormats)[number]
 
 export interface LogRecord {

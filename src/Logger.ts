@@ -13,9 +13,37 @@ import { show } from "./Show.ts"
  * does: a logger may leave them aside, since its messages can be read without them.
  */
 export interface Logger {
+  /**
+   * What only whoever looks for a fault wants to read.
+   *
+   * ```ts
+   * logger.debug("asking the bank", { orderId: "o-1" })
+   * ```
+   */
   debug(message: string, data?: unknown, fields?: LogFields): void
+  /**
+   * What goes as it should, and is worth a line.
+   *
+   * ```ts
+   * logger.info("charged", { amount: 5 })
+   * ```
+   */
   info(message: string, data?: unknown, fields?: LogFields): void
+  /**
+   * What somebody should look at, and goes on by itself.
+   *
+   * ```ts
+   * logger.warn("the bank is slow", { orderId: "o-1", seconds: 12 })
+   * ```
+   */
   warn(message: string, data?: unknown, fields?: LogFields): void
+  /**
+   * What has failed.
+   *
+   * ```ts
+   * logger.error("the bank has refused", { orderId: "o-1", code: 402 })
+   * ```
+   */
   error(message: string, data?: unknown, fields?: LogFields): void
 }
 
@@ -23,8 +51,10 @@ const LOG_FORMAT = "IRONFLOW_LOG_FORMAT"
 
 /** From talkative to silent. */
 const levels = [...lineLevels, "silent"] as const
+/** From the least important to the most; `silent` is above them all. */
 export type LogLevel = (typeof levels)[number]
 
+/** Options of `createLogger`. */
 export interface LoggerConfig {
   /** The lowest level that is shown; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
   readonly level?: LogLevel
@@ -87,6 +117,10 @@ export interface RunLines {
  * The logger of one run's handler. Silent while `isReplaying()`: those lines were written in an earlier turn. Lines go to
  * `target` when there is one (it gets every level), else to the console, from the level of `IRONFLOW_LOG_LEVEL` on, and with
  * debug lines when `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
+ *
+ * ```ts
+ * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())
+ * ```
  */
 export const runLogger = (
   runId: string,

@@ -21,46 +21,64 @@ import type * as Effect from "effect/Effect"
 /** What a handler of `onFailure` is told of the run that has failed: the data of its event. Times are ISO strings. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the data of an event is what its sender made it
 export interface FailedRun<T = any> {
+  /** Id of the run that has failed. */
   readonly runId: string
+  /** Id of its function. */
   readonly functionId: string
   /** Turns that began because something outside steps had failed, the first included. */
   readonly attempts: number
+  /** What it failed with. */
   readonly error: RunError
+  /** The event that had started it. */
   readonly event: FailedRunEvent<T>
   /** Those that had ended, in the order in which the handler saw them; the last 200 of them. */
   readonly steps: ReadonlyArray<FailedRunStep>
   /** How many steps before these were left out. */
   readonly stepsOmitted?: number
+  /** When it was created. */
   readonly createdAt: string
+  /** When it failed. */
   readonly failedAt: string
 }
 
 /** The event that the failed run was started by; of one that was invoked its input. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export interface FailedRunEvent<T = any> {
+  /** Id of the event. */
   readonly id: string
+  /** Name of the event. */
   readonly name: string
+  /** The version that it was emitted with. */
   readonly version: number
   /** As it is stored. */
   readonly data: T
   /** The data had more than 256 Ki characters, and is left out. */
   readonly dataOmitted?: true
+  /** When it was stored. */
   readonly timestamp: string
+  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
   readonly source?: string
+  /** The metadata that it was emitted with. */
   readonly metadata?: unknown
+  /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
 /** A step of a run that has failed. */
 export interface FailedRunStep {
+  /** Name of the step. */
   readonly name: string
+  /** What kind of step it is. */
   readonly kind: StepKind
+  /** How it ended. */
   readonly status: "completed" | "failed"
   /** Executions, the last one included. */
   readonly attempt: number
+  /** What it returned. */
   readonly output?: unknown
   /** The output had more than 16 Ki characters, or all of them together more than 256 Ki, and is left out. */
   readonly outputOmitted?: true
+  /** What it failed with. */
   readonly error?: RunError
 }
 
@@ -86,6 +104,7 @@ export type EffectFailureHandler<R> = (
 
 /** A handler with options. */
 export interface OnFailure<Handler = FailureHandler> extends OnFailureOptions {
+  /** The code. */
   readonly handler: Handler
 }
 

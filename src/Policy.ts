@@ -97,6 +97,7 @@ const resourceKinds = [
 
 export type ResourceKind = (typeof resourceKinds)[number]
 
+/** Whether a policy allows or denies. What one policy denies, no other allows. */
 export type PolicyEffect = "allow" | "deny"
 
 export interface PolicyRule {

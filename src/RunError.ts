@@ -3,11 +3,17 @@ import { messageOf, type SerializedError, withoutEncoding } from "./Errors.ts"
 
 /** Why a run or a step has failed. */
 export interface RunError {
+  /** A sentence for a person. */
   readonly message: string
+  /** What it is, in a word. */
   readonly code: string
+  /** Name of the error's class. */
   readonly name?: string
+  /** Where it was made. */
   readonly stack?: string
+  /** Whether it would have been tried again. */
   readonly retryable?: boolean
+  /** The facts, where there are some. */
   readonly details?: unknown
   /** What it came from: for a `StepError` what the step threw. */
   readonly cause?: RunError

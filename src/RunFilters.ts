@@ -35,6 +35,7 @@ export interface RunFilters {
   readonly where?: string
 }
 
+/** A point in time: a `Date`, epoch milliseconds, or an ISO string with a time zone or without a time. */
 export type Moment = string | number | Date
 
 export const timeFilters = ["createdFrom", "createdTo", "endedFrom", "endedTo"] as const

@@ -10,6 +10,7 @@ export const runStatuses = [
   "cancelled"
 ] as const
 
+/** What a run may be. */
 export type RunStatus = (typeof runStatuses)[number]
 
 /** The statuses that a run never leaves by itself. */

@@ -3,6 +3,7 @@
 export interface SecretsClient {
   /** The value of the secret. Throws when the function does not have it. */
   get(name: string): string
+  /** Whether the function has the secret. */
   has(name: string): boolean
 }
 

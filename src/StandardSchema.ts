@@ -9,6 +9,7 @@ import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
+  /** What the specification puts there: how to validate, and the types. */
   readonly "~standard": {
     readonly version: 1
     readonly vendor: string
@@ -136,6 +137,10 @@ export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
 /**
  * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
  * answer at once.
+ *
+ * ```ts
+ * const order = validate(z.object({ orderId: z.string() }), { orderId: "o-1" }, "The order")
+ * ```
  */
 export const validate = <S extends StandardSchemaV1>(
   schema: S,

@@ -71,6 +71,7 @@ export interface StepRunContext {
   progress(fraction: number, text?: string): void
 }
 
+/** Options of `step.run` and `step.tx`. */
 export interface StepRunOptions {
   /** Time for one attempt, such as `"30s"`. Default: the function's `stepTimeout`, else none. */
   readonly timeout?: Duration
@@ -93,6 +94,7 @@ export interface WithSchema<A> {
 export const runKeys = { timeout: true, retry: retryKeys, schema: true } satisfies Keys<
   StepRunOptions & WithSchema<unknown>
 >
+/** The options that are known. */
 export const effectRunKeys = {
   timeout: true,
   retry: retryKeys,
@@ -113,18 +115,23 @@ export interface EventFilter<E extends string | EventDefinition = string> {
   readonly timeout?: Duration
 }
 
+/** The options that are known. */
 export const waitKeys = { event: true, match: true, timeout: true } satisfies Keys<EventFilter>
 
+/** Options of `step.invoke`. */
 export interface InvokeOptions {
   /** How long to wait for the child's result; `"30s"` by default. The child keeps running afterwards. */
   readonly timeout?: Duration
 }
 
+/** The options that are known. */
 export const invokeKeys = { timeout: true, schema: true } satisfies Keys<InvokeOptions & WithSchema<unknown>>
+/** The options that are known. */
 export const effectInvokeKeys = { timeout: true, success: true, error: true } satisfies Keys<
   EffectInvokeOptions<never, never>
 >
 
+/** Options of `step.parallel` and `step.map`. */
 export interface ParallelOptions {
   /** Branches that may run at once; all of them by default. */
   readonly concurrency?: number
@@ -135,7 +142,9 @@ export interface ParallelOptions {
   readonly onError?: "failFast" | "allSettled"
 }
 
+/** The options that are known. */
 export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<ParallelOptions>
+/** The options that are known. */
 export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
 /** True when the options let failures into the result. */
@@ -147,9 +156,14 @@ export type MaySettle<O> = "onError" extends keyof O
 
 /** A function as `invoke` takes it: what `createFunction` or `IronflowFunction.make` returned. */
 export type Invokable =
-  | { readonly config: { readonly id: string }; readonly handler: (context: never) => unknown }
   | {
+      /** What the function is. */ readonly config: { readonly id: string }
+      /** Its code. */ readonly handler: (context: never) => unknown
+    }
+  | {
+      /** What the function is. */
       readonly config: { readonly id: string }
+      /** Its code. */
       readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
     }
 
@@ -181,6 +195,7 @@ export type WithoutInput<F> = undefined extends InvokeInput<F> ? F : never
 /** What a function is declared to fail with, by its `error` schema; `never` where it declares nothing. */
 export type InvokeFailure<F> = DeclaredBy<F, "error">
 
+/** What a function declares of its result or its failure; `never` when it declares nothing. */
 type DeclaredBy<F, Field extends "success" | "error"> = F extends {
   readonly config: { readonly [K in Field]?: infer S }
 }
@@ -217,15 +232,19 @@ export interface TxAppendAllOptions {
   readonly expectedVersion?: ExpectedVersion
 }
 
+/** Options of `append` in a transaction. */
 export interface TxAppendOptions extends TxAppendAllOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
+/** Options of `emit` in a transaction. */
 export interface TxEmitOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -238,7 +257,13 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
   create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Writes only if the key is at `revision`. */
+  /**
+   * Writes only if the key is at `revision`.
+   *
+   * ```ts
+   * await step.tx("take", (tx) => tx.kv("stock").update("sku-1", 4, 17))
+   * ```
+   */
   update(
     key: string,
     value: In,
@@ -251,19 +276,33 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
 }
 
+/** Options of `delete` in a transaction. */
 export interface TxDeleteKeyOptions {
+  /** The revision that the key must have; any by default. */
   readonly revision?: number
 }
 
 /** Appends to the streams of the entities of one definition, in the reading `F`. */
 export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
-  /** Appends an event. */
+  /**
+   * Appends an event.
+   *
+   * ```ts
+   * await step.tx("add", (tx) => tx.streams.of(Order).append("order-1", { name: "item.added", data: { qty: 2 } }, { expectedVersion: 3 }))
+   * ```
+   */
   append(
     entityId: string,
     event: NewEntityEvent<D>,
     options?: TxAppendAllOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Appends several events. */
+  /**
+   * Appends several events.
+   *
+   * ```ts
+   * await step.tx("add", (tx) => tx.streams.of(Order).appendAll("order-1", [{ name: "item.added", data: { qty: 2 } }], { expectedVersion: 3 }))
+   * ```
+   */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
@@ -277,6 +316,7 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
  * `ValidationError` at once. 1000 writes and 4 MiB in all at most.
  */
 export interface TxApi<F extends HKT.TypeLambda> {
+  /** Entity streams. */
   readonly streams: {
     /** Appends an event to the stream of an entity. */
     append<D extends EventDefinition = never>(
@@ -296,7 +336,13 @@ export interface TxApi<F extends HKT.TypeLambda> {
      */
     of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
-  /** Emits an event, by name or definition: it starts runs and satisfies waits as any other. */
+  /**
+   * Emits an event, by name or definition: it starts runs and satisfies waits as any other.
+   *
+   * ```ts
+   * await step.tx("finish", (tx) => tx.emit("order.finished", { orderId: "o-1" }, { metadata: { by: "me" } }))
+   * ```
+   */
   emit<const E extends EventRef>(
     event: E,
     data?: DataFor<E>,
@@ -314,6 +360,7 @@ export interface TxApi<F extends HKT.TypeLambda> {
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
 export interface PlainKind extends HKT.TypeLambda {
+  /** The reading of a call that gives `Target`. */
   readonly type: this["Target"]
 }
 
@@ -321,13 +368,18 @@ interface EffectKind extends HKT.TypeLambda {
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
+/** What the body of `step.tx` writes with. Nothing is stored before the body has returned. */
 export interface Tx extends TxApi<PlainKind> {}
+/** What the body of `Step.tx` writes with. Nothing is stored before the body has ended. */
 export interface EffectTx extends TxApi<EffectKind> {}
+/** A bucket in a transaction. */
 export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {
+  /** What the body returned, as JSON gives it back. */
   readonly value: T
+  /** One for each write. */
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
@@ -354,6 +406,17 @@ export interface StepClient {
    * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy `fn`
    * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
    * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
+   *
+   * ```ts
+   * const { writes } = await step.tx(
+   *   "move",
+   *   (tx) => {
+   *     tx.kv("receipts").create("o-1", { amount: 5 })
+   *     tx.emit("money.moved", { amount: 5 })
+   *   },
+   *   { timeout: "5s" }
+   * )
+   * ```
    */
   tx<A, T = unknown>(
     name: string,
@@ -384,6 +447,10 @@ export interface StepClient {
    * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
    * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
    * `InvokeTimeoutError` when it took longer than `timeout`.
+   *
+   * ```ts
+   * const invoice = await step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5m" })
+   * ```
    */
   invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
   // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
@@ -405,6 +472,14 @@ export interface StepClient {
    * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
    * is the results of the steps in them: what a branch makes of those stays what it is.
    * Names of `parallel` and `map` calls should be unique where they are made.
+   *
+   * ```ts
+   * const [stock, credit] = await step.parallel(
+   *   "checks",
+   *   [(branch) => branch.run("stock", () => 7), (branch) => branch.run("credit", () => true)],
+   *   { concurrency: 2 }
+   * )
+   * ```
    */
   parallel<T extends ReadonlyArray<unknown>, const O extends ParallelOptions = {}>(
     name: string,
@@ -416,7 +491,18 @@ export interface StepClient {
       : { -readonly [K in keyof T]: T[K] }
   >
 
-  /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
+  /**
+   * `parallel` with one branch an item. With `schema`, what each branch returns goes through it.
+   *
+   * ```ts
+   * const labels = await step.map(
+   *   "labels",
+   *   [{ weight: 3 }, { weight: 5 }],
+   *   (parcel, branch, index) => branch.run("print", () => `${index}: ${parcel.weight} kg`),
+   *   { concurrency: 3, onError: "allSettled" }
+   * )
+   * ```
+   */
   map<T, A, const M extends NonNullable<ParallelOptions["onError"]> = "failFast">(
     name: string,
     items: ReadonlyArray<T>,
@@ -450,6 +536,7 @@ export type StepDuration = Duration | EffectDuration.Input
 /** A wrong argument, or a step call inside the body of another step. Neither is recorded. */
 export type StepCallError = ValidationError | NestedStepError
 
+/** Options of `Step.run` and `Step.tx`. */
 export interface EffectRunOptions<A, F> {
   /** Time for one attempt. Default: the function's `stepTimeout`, else none. */
   readonly timeout?: StepDuration
@@ -464,6 +551,7 @@ export interface EffectRunOptions<A, F> {
   readonly error?: Schema.Codec<F, unknown>
 }
 
+/** Which event to wait for, and how long. */
 export interface EffectEventFilter<E extends string | EventDefinition> {
   /** Event name, pattern, or a definition, which decodes the data and types it. */
   readonly event: E
@@ -473,6 +561,7 @@ export interface EffectEventFilter<E extends string | EventDefinition> {
   readonly timeout?: StepDuration
 }
 
+/** Options of `Step.invoke`. */
 export interface EffectInvokeOptions<A = never, E = never> {
   /** How long to wait for the child's result; 30 seconds by default. The child keeps running afterwards. */
   readonly timeout?: StepDuration
@@ -517,6 +606,7 @@ export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
 
 /** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
 export interface StepService {
+  /** What {@link run} calls. */
   readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -527,6 +617,7 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
+  /** What {@link tx} calls. */
   readonly tx: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -537,10 +628,13 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
+  /** What {@link sleep} calls. */
   readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
 
+  /** What {@link sleepUntil} calls. */
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
 
+  /** What {@link waitForEvent} calls. */
   readonly waitForEvent: {
     <D extends EventDefinition>(
       name: string,
@@ -553,6 +647,7 @@ export interface StepService {
     ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
   }
 
+  /** What {@link invoke} calls. */
   readonly invoke: {
     <A = never, E = never>(
       functionId: string,
@@ -572,6 +667,7 @@ export interface StepService {
     >
   }
 
+  /** What {@link invokeAsync} calls. */
   readonly invokeAsync: {
     (
       functionId: string,
@@ -586,6 +682,7 @@ export interface StepService {
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
   }
 
+  /** What {@link parallel} calls. */
   readonly parallel: <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
     name: string,
     branches: B,
@@ -596,6 +693,7 @@ export interface StepService {
     Exclude<Effect.Services<B[number]>, Step>
   >
 
+  /** What {@link map} calls. */
   readonly map: <T, A, E, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -607,11 +705,13 @@ export interface StepService {
     Exclude<R, Step>
   >
 
+  /** What {@link compensate} calls. */
   readonly compensate: <A, E, R>(
     stepName: string,
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<void, StepCallError, Exclude<R, StepAttempt>>
 
+  /** What {@link publish} calls. */
   readonly publish: (
     topic: string,
     data: unknown
@@ -634,6 +734,10 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
  * Runs an effect once and stores its result. A failing effect runs again by the retry policy; when that is exhausted,
  * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
  * `options.error`.
+ *
+ * ```ts
+ * const receipt = Step.run("charge", Effect.succeed({ receipt: "r-1" }), { timeout: "20 seconds" })
+ * ```
  */
 export const run = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -652,6 +756,10 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
  * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
+ *
+ * ```ts
+ * const moved = Step.tx("move", (tx) => tx.emit("money.moved", { amount: 5 }), { timeout: "5 seconds" })
+ * ```
  */
 export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -698,6 +806,10 @@ export const waitForEvent: {
 /**
  * Starts a run of another function, given by id or as itself, and waits durably for its result. The `InvokeError` of a function
  * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
+ *
+ * ```ts
+ * const invoice = Step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5 minutes" })
+ * ```
  */
 export const invoke: {
   <A = never, E = never>(
@@ -745,7 +857,17 @@ export const invokeAsync: {
   return Step.use((step) => step.invokeAsync(fn as string, input))
 }
 
-/** Runs branches at the same time, each with a scope of step names of its own; results are in branch order. */
+/**
+ * Runs branches at the same time, each with a scope of step names of its own; results are in branch order.
+ *
+ * ```ts
+ * const checks = Step.parallel(
+ *   "checks",
+ *   [Step.run("stock", Effect.succeed(7)), Step.run("credit", Effect.succeed(true))],
+ *   { concurrency: 2 }
+ * )
+ * ```
+ */
 export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
   name: string,
   branches: B,

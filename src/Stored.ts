@@ -15,6 +15,7 @@ declare const why: unique symbol
 
 /** Stands for a value that cannot be stored. `Why` says what to do. */
 export interface NotStorable<Why extends string> {
+  /** What to return instead, in words; there is no such member when a program runs. */
   readonly [why]: Why
 }
 

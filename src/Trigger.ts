@@ -44,6 +44,7 @@ export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
 
 /** A trigger by the definition of an event, which checks and types its data. */
 export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
+  /** The definition of the event. */
   readonly event: D
   /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
   readonly expression?: string
@@ -60,6 +61,7 @@ export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
 
 /** What a key has to be that a trigger does not have: there is nothing that is this. */
 export interface NoSuchTriggerOption {
+  /** Says in the compiler's message what is wrong. */
   readonly "a trigger has no option of this name": never
 }
 

@@ -4,11 +4,23 @@ import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
 
 /** Upcasters by event and version. */
 export interface UpcasterRegistry {
-  /** Says how data of version `from` becomes data of version `to`. A second entry for the same `from` replaces the first. */
+  /**
+   * Says how data of version `from` becomes data of version `to`. A second entry for the same `from` replaces the first.
+   *
+   * ```ts
+   * createUpcasterRegistry().register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
+   * ```
+   */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
    * The data brought from version `from` to version `to`; unchanged when `from` is not lower. Throws when an upcaster
    * on the way is missing; what an upcaster throws goes through.
+   *
+   * ```ts
+   * const upcasters = createUpcasterRegistry()
+   * upcasters.register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
+   * upcasters.upcast("order.placed", { orderId: "o-1" }, 1, 2) // { currency: "EUR", orderId: "o-1" }
+   * ```
    */
   upcast(event: string, data: unknown, from: number, to: number): unknown
   /** The highest version that any entry of the event mentions. */
@@ -17,8 +29,17 @@ export interface UpcasterRegistry {
 
 /** Event definitions, and the way from each version to the latest. */
 export interface EventDefinitionRegistry {
+  /** Adds a definition. The versions of an event have to be registered without gaps. */
   register(definition: EventDefinition): void
-  /** The data brought to the latest version registered; unchanged when it is that, or none is known. */
+  /**
+   * The data brought to the latest version registered; unchanged when it is that, or none is known.
+   *
+   * ```ts
+   * const definitions = createEventDefinitionRegistry()
+   * definitions.register(defineEvent({ name: "order.placed", version: 1 }))
+   * definitions.upcastEvent("order.placed", { orderId: "o-1" }, 1)
+   * ```
+   */
   upcastEvent(event: string, data: unknown, from: number): unknown
   /** The highest version registered. */
   getLatestVersion(event: string): number | undefined
@@ -29,6 +50,7 @@ interface Entry {
   readonly upcast: UpcasterFn
 }
 
+/** A registry of functions that make data of a version from data of an earlier one. */
 export const createUpcasterRegistry = (): UpcasterRegistry => {
   const entries = new Map<string, Map<number, Entry>>()
 
@@ -68,6 +90,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
   }
 }
 
+/** A registry of event definitions, for `eventDefinitions` of clients, workers, engines and handlers. */
 export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
   const upcasters = createUpcasterRegistry()
   const latest = new Map<string, number>()

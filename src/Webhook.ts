@@ -21,7 +21,9 @@ export interface WebhookRequest {
 
 /** The event that a webhook's request stands for. */
 export interface WebhookEvent {
+  /** Name of the event to emit. */
   readonly name: string
+  /** Its data. */
   readonly data: unknown
   /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
   readonly idempotencyKey?: string
@@ -32,7 +34,9 @@ export interface WebhookEvent {
  * `satisfies EventInput<typeof OrderPlaced>` has the compiler check it as well.
  */
 export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition> {
+  /** The definition of the event to emit. */
   readonly event: D
+  /** Its data, which the definition's schema checks and encodes. */
   readonly data: EventInput<D>
   /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
   readonly idempotencyKey?: string
@@ -51,6 +55,7 @@ export type WebhookResult =
   | undefined
   | void
 
+/** Where requests of another service come to, and what becomes of them. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it
 export interface WebhookConfig<Payload = any> {
   /** Names the source in the path: `POST <where serve() is mounted>/webhooks/<id>`. */
@@ -76,7 +81,9 @@ export interface WebhookConfig<Payload = any> {
   ) => Response | null | undefined | void | Promise<Response | null | undefined | void>
 }
 
+/** A webhook, for `serve`. */
 export interface IronflowWebhook {
+  /** What `createWebhook` was given. */
   readonly config: WebhookConfig
 }
 

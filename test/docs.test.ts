@@ -3,6 +3,7 @@ import fs from "node:fs"
 import path from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { makeExamples } from "./Examples.ts"
+import { moduleOf } from "./reference/Examples.ts"
 
 const repository = path.join(import.meta.dirname, "..")
 const documents = [
@@ -17,14 +18,21 @@ const documents = [
 /** The TypeScript blocks of a document, in files named after it and the line where the code begins. */
 const readBlocks = (document: string) => {
   const text = fs.readFileSync(path.join(repository, document), "utf8")
-  return [...text.matchAll(/^```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^```$/gm)].map((match) => {
-    const line = text.slice(0, match.index).split("\n").length + 1
-    return {
-      file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
-      code: match.groups?.code ?? "",
-      runs: match.groups?.flags?.trim() === "run"
+  return [...text.matchAll(/^(?<indent> *)```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^ *```$/gm)].flatMap(
+    (match) => {
+      const { code = "", flags = "", indent = "" } = match.groups ?? {}
+      // signatures in the reference are no programs
+      if (flags.trim() === "signature") return []
+      const line = text.slice(0, match.index).split("\n").length + 1
+      return {
+        file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
+        code: document.startsWith("docs/reference/")
+          ? moduleOf(code.replaceAll(new RegExp(`^${indent}`, "gm"), ""), path.basename(document, ".md"))
+          : code,
+        runs: flags.trim() === "run"
+      }
     }
-  })
+  )
 }
 
 const blocks = documents.flatMap(readBlocks)
@@ -113,4 +121,34 @@ test("links between the documents lead to headings that are there", () => {
   )
 
   expect(broken).toEqual([])
+})
+
+/** Pages that begin otherwise: with a command or a table that is what people look for there. */
+const withoutTryIt = [
+  "docs/cli.md",
+  "docs/operations.md",
+  "docs/production.md",
+  "docs/reasons.md",
+  "docs/versions.md"
+]
+
+test.for(documents.filter((document) => /^docs\/[^/]+$/.test(document) && !withoutTryIt.includes(document)))(
+  "%s begins with something to try",
+  (document) => {
+    const text = fs.readFileSync(path.join(repository, document), "utf8")
+    const [, first = ""] = text.split(/^## /m)
+
+    expect(first).toMatch(/^Try it\n[^]*^```(ts|sh)/m)
+  }
+)
+
+test("README.md is short enough to be read", () => {
+  expect(fs.readFileSync(path.join(repository, "README.md"), "utf8").split("\n").length).toBeLessThan(350)
+})
+
+test("README.md leads to every page", () => {
+  const readme = fs.readFileSync(path.join(repository, "README.md"), "utf8")
+  const pages = documents.filter((document) => /^docs\/[^/]+$/.test(document))
+
+  expect(pages.filter((page) => !readme.includes(`](${page}`))).toEqual([])
 })

@@ -34,6 +34,7 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
 }
 
 const ofKey = { ApiKeyNotFoundError: true } as const
+/** What each method is called by, and takes. */
 export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectKind>> = {
   create: [
     [
@@ -56,4 +57,5 @@ export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectK
   delete: [byId, ofKey]
 }
 
+/** Creates, rotates and deletes API keys. */
 export class ApiKeys extends Context.Service<ApiKeys, ApiKeysApi<EffectKind>>()("@ironflow/node/ApiKeys") {}

@@ -12,6 +12,7 @@ export interface BulkRuns extends RunFilters {
   readonly ids?: ReadonlyArray<string>
 }
 
+/** Options of `bulk`. */
 export interface BulkOptions {
   /** Only counts: nothing is changed. */
   readonly dryRun?: boolean
@@ -21,6 +22,7 @@ export interface BulkOptions {
   readonly fromStep?: string
 }
 
+/** Options of `waitForBulk`. */
 export interface WaitForBulkOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the operation goes on. No limit by default. */
   readonly timeout?: number
@@ -33,6 +35,11 @@ export interface BulkApi<F extends HKT.TypeLambda> {
    * it is restarted in between and whoever has begun it is gone. It touches each run once at most, of those that were there when it
    * began and that the key could see and do this to by itself. With `dryRun` it only counts. Fails with `ValidationError` without any
    * filter, with `InvalidStateError` when 20 operations are going on already.
+   *
+   * ```ts
+   * const { id } = await client.bulk("retry", { functionId: "process-order", status: "failed" }, { reason: "the bank is back" })
+   * await client.waitForBulk(id)
+   * ```
    */
   bulk(
     action: BulkAction,

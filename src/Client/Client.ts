@@ -69,17 +69,21 @@ export type SteerError = RunNotFoundError | InvalidStateError | ClientError
 export type EmitSyncError =
   NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
+/** Options of `emit`. */
 export interface EmitOptions {
   /** Schema version of the event; that of its definition by default, else 1. */
   readonly version?: number
   /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
+  /** An object of JSON that is kept with the event, and that handlers see as `event.metadata`; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
 /** One of several events to emit at once, by its name or by its definition. */
 export type EmitManyEvent<E = string, Events extends object = AnyEvents> = EmitOptions & {
+  /** The name of the event, or its definition. */
   readonly event: E extends EventRef<Events> ? E : EventRef<Events>
+  /** The data of the event; `undefined` is `{}`. */
   readonly data: DataFor<E, Events>
 }
 
@@ -89,6 +93,7 @@ export type InvokeResult = EmitResult
 /** @deprecated Another name of {@link EmitResult}. */
 export type TriggerResult = EmitResult
 
+/** Options of `emitSync`. */
 export interface TriggerSyncOptions extends EmitOptions {
   /** How long to wait for the run, in milliseconds; 30000 by default. It goes on all the same. */
   readonly timeout?: number
@@ -96,14 +101,19 @@ export interface TriggerSyncOptions extends EmitOptions {
 
 /** The first run that an event started, which has completed. */
 export interface TriggerSyncResult extends EmitResult {
+  /** Id of the run. */
   readonly runId: string
+  /** Id of the function that ran. */
   readonly functionId: string
+  /** `completed`: every other end is an error. */
   readonly status: RunStatus
+  /** What the function returned, as JSON gives it back. */
   readonly output?: unknown
   /** From the event to the end of the run. */
   readonly durationMs: number
 }
 
+/** Options of `publish`. */
 export interface PublishOptions {
   /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
@@ -129,6 +139,7 @@ export type {
 export type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
 export type { WorkerInfo } from "../Protocol/Workers.ts"
 
+/** Options of `listRuns`: which runs, and how many on a page. */
 export interface ListRunsOptions extends RunFilters {
   /** 50 by default, 1000 at most. */
   readonly limit?: number
@@ -136,11 +147,13 @@ export interface ListRunsOptions extends RunFilters {
   readonly cursor?: string
 }
 
+/** Options of `waitForRun`. */
 export interface WaitForRunOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
   readonly timeout?: number
 }
 
+/** Options of `forkRun`. */
 export interface ForkRunOptions {
   /** The first step that runs again, by name or step id; of several with one name the first. Nothing is copied by default. */
   readonly from?: string
@@ -153,6 +166,7 @@ export interface ForkRunOptions {
   readonly data?: unknown
 }
 
+/** Options of `moveRun`. */
 export interface MoveRunOptions {
   /** A version that the function has, or had: the latest by default. */
   readonly version?: string
@@ -164,6 +178,10 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
    * Stores an event and starts one run for every function whose trigger matches; durable when it returns. A definition in place of
    * the name types the data, and its schema checks and encodes it: `SchemaValidationError` names what does not fit, and nothing is
    * sent.
+   *
+   * ```ts
+   * const { runIds } = await client.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+   * ```
    */
   emit<const E extends EventRef<Events>>(
     event: E,
@@ -180,6 +198,10 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
    * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
    * has a trigger that matches.
+   *
+   * ```ts
+   * const { output } = await client.emitSync("order.placed", { orderId: "o-1" }, { timeout: 10_000 })
+   * ```
    */
   emitSync<const E extends EventRef<Events>>(
     event: E,
@@ -199,7 +221,13 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
 export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
   extends EmitApi<F, Events>, BulkApi<F>, FunctionsApi<F> {
-  /** Publishes a message to a topic. Starts no function. */
+  /**
+   * Publishes a message to a topic. Starts no function.
+   *
+   * ```ts
+   * await client.publish("shipments", { orderId: "o-1" }, { idempotencyKey: "o-1 shipped" })
+   * ```
+   */
   publish(
     topic: string,
     data: unknown,
@@ -225,7 +253,9 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     eventId: string,
     ...options: CallArgs<F>
   ): Kind<F, EventExplanation, EventNotFoundError | ClientError>
+  /** A run by its id, as it is now. */
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
+  /** Runs that fit all filters, newest first, a page at a time. */
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
@@ -274,7 +304,14 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
-  /** Replaces the output of a step that has finished, or finishes one that has not. */
+  /**
+   * Replaces the output of a step that has finished, or finishes one that has not.
+   *
+   * ```ts
+   * const [step] = await client.getRunSteps(runId)
+   * if (step !== undefined) await client.patchStep(step.id, { receipt: "by hand" }, "charged by phone")
+   * ```
+   */
   patchStep(
     stepId: string,
     output: unknown,
@@ -295,6 +332,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    * worker of that. The code has to be able to go on from the steps that are recorded.
    */
   moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, SteerError>
+  /** The workers that are connected. */
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
@@ -310,6 +348,7 @@ const ofRun = { RunNotFoundError: true } as const
 const steered = { ...ofRun, InvalidStateError: true } as const
 const steeredByStep = { ...steered, StepNotFoundError: true } as const
 
+/** What each method is called by, and takes. */
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
   ...functionsMethods,
   emit: [[null, null, emit]],

@@ -14,6 +14,7 @@ import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 
+/** Options of `watch`. */
 export interface ConfigWatchOptions {
   /** Begins after this revision; 0 begins with the present data. By default with the first change after it stands. */
   readonly fromRevision?: number
@@ -25,6 +26,7 @@ export interface ConfigWatchOptions {
 export interface ConfigApi<F extends HKT.TypeLambda> {
   /** Replaces a configuration, or makes it. `data` is an object of at most 1 MiB as JSON. */
   set(name: string, data: object, ...options: CallArgs<F>): Kind<F, ConfigSetResult, ClientError>
+  /** A configuration by its name, with its revision. */
   get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
   /** Replaces the members of a configuration that `data` names and keeps the others. Two patches at once both count. */
   patch(
@@ -39,6 +41,7 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
 }
 
 const ofConfig = { ConfigNotFoundError: true } as const
+/** What each method is called by, and takes. */
 export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
   set: [[null, null, call]],
   get: [byId, ofConfig],
@@ -47,6 +50,7 @@ export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind
   delete: [byId]
 }
 
+/** The configurations of an environment, as Effects. */
 export interface ConfigService extends ConfigApi<EffectKind> {
   /** The changes of a configuration, which need not exist yet. Over HTTP it goes on after a lost connection. */
   watch(
@@ -55,6 +59,7 @@ export interface ConfigService extends ConfigApi<EffectKind> {
   ): Stream.Stream<ConfigWatchEvent, ValidationError | RevisionGoneError | ClientError>
 }
 
+/** How a watch is called. */
 export const configWatch: StreamMethods<Pick<ConfigService, "watch">> = {
   watch: [[null, { fromRevision: true, onOpen: true }], { RevisionGoneError: true }]
 }

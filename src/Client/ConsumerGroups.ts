@@ -36,6 +36,7 @@ export interface ConsumerGroupOptions {
   readonly pattern?: string
 }
 
+/** Options of `listDeadLetters`. */
 export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
   /** 100 by default, 1000 at most. */
   readonly limit?: number
@@ -43,16 +44,21 @@ export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOption
   readonly after?: number
 }
 
+/** Options of `pause`. */
 export interface PauseConsumerGroupOptions extends ConsumerGroupOptions {
   /** Who pauses it, for those who see it paused; "a client" by default. */
   readonly by?: string
+  /** Why, for those who see it paused; none by default. */
   readonly reason?: string
 }
 
+/** Which groups to list: those for which all of this is so. */
 export interface ListConsumerGroupsOptions {
   /** Of all namespaces by default. */
   readonly namespace?: string
+  /** The name of the group. */
   readonly name?: string
+  /** The status that they are in. */
   readonly status?: ConsumerGroupStatus
 }
 
@@ -67,12 +73,17 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     config: ConsumerGroupConfig,
     ...options: CallArgs<F>
   ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ClientError>
+  /** A group by its name: how far it is, and why it gets what it gets. */
   get(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** In the order in which they came into being. */
   list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
    * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
    * what has not been handed out yet. The group is kept until it is deleted, from then on.
+   *
+   * ```ts
+   * await client.consumerGroups.update("audit", { maxRedeliveries: 10 }, { signal: AbortSignal.timeout(5000) })
+   * ```
    */
   update(
     name: string,
@@ -91,7 +102,14 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     name: string,
     options?: Options<F, ListConsumerGroupDeadLettersOptions>
   ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
-  /** Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter. */
+  /**
+   * Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter.
+   *
+   * ```ts
+   * const deadLetters = await client.consumerGroups.deadLetters("audit")
+   * for (const { position } of deadLetters) await client.consumerGroups.retryDeadLetter("audit", position)
+   * ```
+   */
   retryDeadLetter(
     name: string,
     position: number,
@@ -122,6 +140,7 @@ const settings = {
 const inGroup = { ...call, namespace: true, pattern: true } as const
 const ofGroup = { ConsumerGroupNotFoundError: true } as const
 
+/** What each method is called by, and takes. */
 export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, ConsumerGroupsApi<EffectKind>> = {
   create: [
     [{ ...settings, name: true, pattern: true, namespace: true }, call],
@@ -145,4 +164,5 @@ export class ConsumerGroups extends Context.Service<ConsumerGroups, ConsumerGrou
 
 /** Characters of who pauses a group and why, and bytes of its metadata. */
 export const MAX_REASON = 1024
+/** Characters of JSON that the metadata of a group may have. */
 export const MAX_METADATA = 16 * 1024

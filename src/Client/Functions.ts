@@ -6,18 +6,23 @@ import type { Run } from "../Protocol/Runs.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
+/** Options of `pauseFunction`. */
 export interface PauseFunctionOptions {
+  /** Why, for those who see it paused; none by default. */
   readonly reason?: string
   /** Who pauses it; "a client" by default. What the access log has is the key. */
   readonly by?: string
 }
 
+/** Options of `runFunction`. */
 export interface RunFunctionOptions {
   /** Starting the same function again with the same key within 24 hours returns the first run and starts none. */
   readonly idempotencyKey?: string
 }
 
+/** What a client does with functions, in the reading `F`. */
 export interface FunctionsApi<F extends HKT.TypeLambda> {
+  /** All functions of the environment that are registered. */
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
@@ -46,6 +51,10 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
    * Starts one run of the function, and of no other, without an event: its handler gets the data as one that was invoked does. Without
    * `data` a function with a schedule gets what a fire of its first one has, with the time that it is now, and others `null`. The run of
    * a function that is paused waits.
+   *
+   * ```ts
+   * const { id } = await client.runFunction("make-report", { month: "2026-11" })
+   * ```
    */
   runFunction(
     functionId: string,

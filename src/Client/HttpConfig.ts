@@ -15,6 +15,7 @@ import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
+/** Which server to call, and how. */
 export interface ServerOptions {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined

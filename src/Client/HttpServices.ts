@@ -33,6 +33,7 @@ import * as StreamsHttp from "./StreamsHttp.ts"
 import { dialSocket } from "./SubscriptionSocket.ts"
 import { make as makeSubscriptions } from "./Subscriptions.ts"
 
+/** What a client over HTTP may be given. */
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
 const clientKeys = { ...serverKeys, eventDefinitions: true } satisfies Keys<ClientOptions>

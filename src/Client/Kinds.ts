@@ -17,11 +17,13 @@ import type {
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
+  /** The reading of a call that gives `Target` and fails with `Out1`. */
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
 /** The Promise reading of an API: failures reject with the same error instances. */
 export interface PromiseKind extends HKT.TypeLambda {
+  /** The reading of a call that gives `Target`. */
   readonly type: Promise<this["Target"]>
 }
 

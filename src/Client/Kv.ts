@@ -26,12 +26,15 @@ export type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from ".
 
 /** A key as one of its writes left it. */
 export interface KVEntry<Value = unknown> {
+  /** The key, 1 to 1024 characters. */
   readonly key: string
   /** What was put: any JSON value, or a `Uint8Array`. In a bucket with a schema: as the schema reads it. */
   readonly value: Value
+  /** The revision of the bucket that the write made; what `update` takes. */
   readonly revision: number
   /** When this revision was written, ISO string. */
   readonly created_at: string
+  /** Whether the key has a value. */
   readonly operation: "put" | "delete"
   /** From when on the key cannot be read, ISO string. */
   readonly expires_at?: string
@@ -39,50 +42,86 @@ export interface KVEntry<Value = unknown> {
 
 /** A revision of a key: a value, or that it was deleted. */
 export type KVHistoryEntry<Value = unknown> =
-  (KVEntry<Value> & { readonly operation: "put" }) | (KVEntry<undefined> & { readonly operation: "delete" })
+  | (KVEntry<Value> & { /** It has a value. */ readonly operation: "put" })
+  | (KVEntry<undefined> & { readonly operation: "delete" })
 
+/** The keys of a bucket. */
 export interface KVListKeysResult {
+  /** The keys that have a value, and that fit the pattern. */
   readonly keys: Array<string>
+  /** How many there are. */
   readonly count: number
 }
 
+/** The buckets of an environment. */
 export interface KVListBucketsResult {
+  /** The buckets. */
   readonly buckets: Array<KVBucketInfo>
+  /** How many there are. */
   readonly count: number
 }
 
 /** One of the changes of {@link KvBucketApi.write}. */
 export type KVWrite<Value = unknown> =
-  | { readonly op: "put"; readonly key: string; readonly value: Value }
+  | {
+      /** What to do with the key. */ readonly op: "put"
+      /** The key, 1 to 1024 characters. */ readonly key: string
+      /** The value to store, of JSON. */ readonly value: Value
+    }
   /** Only if the key does not exist. */
-  | { readonly op: "create"; readonly key: string; readonly value: Value }
+  | {
+      /** What to do with the key. */ readonly op: "create"
+      /** The key, 1 to 1024 characters. */ readonly key: string
+      /** The value to store, of JSON. */ readonly value: Value
+    }
   /** Only if the key is at this revision. */
-  | { readonly op: "update"; readonly key: string; readonly value: Value; readonly revision: number }
+  | {
+      /** What to do with the key. */ readonly op: "update"
+      /** The key, 1 to 1024 characters. */ readonly key: string
+      /** The value to store, of JSON. */ readonly value: Value
+      /** The revision that the key must have. */ readonly revision: number
+    }
   /** Only if the key is at this revision, when one is given. */
-  | { readonly op: "delete"; readonly key: string; readonly revision?: number }
+  | {
+      /** What to do with the key. */ readonly op: "delete"
+      /** The key, 1 to 1024 characters. */ readonly key: string
+      /** The revision that the key must have. */ readonly revision?: number
+    }
 
 /** A change of a key: a value that was put, or how it went away. */
 export type KVWatchEvent<Value = unknown> = KVPut<Value> | KVRemoval
 
+/** A change that a watch brings: the key has another value. */
 export interface KVPut<Value = unknown> {
+  /** The bucket of the key. */
   readonly bucket: string
+  /** The key that has changed. */
   readonly key: string
   /** In a bucket with a schema: as the schema reads it. */
   readonly value: Value
+  /** The revision of the bucket that the change made. */
   readonly revision: number
+  /** It has been written. */
   readonly operation: "put"
 }
 
+/** A change that a watch brings: the key has no value any more. */
 export interface KVRemoval {
+  /** The bucket of the key. */
   readonly bucket: string
+  /** The key that has changed. */
   readonly key: string
+  /** There is none. */
   readonly value?: undefined
+  /** The revision of the bucket that the change made. */
   readonly revision: number
+  /** How it went: it was deleted or purged, or has expired. */
   readonly operation: Exclude<KvOperation, "put">
 }
 
 export type { KVBucketOptions } from "../KvValue.ts"
 
+/** Options of `watch`. */
 export interface KVWatchOptions {
   /** A key or a filter as `listKeys` takes it; all keys by default. */
   readonly key?: string
@@ -95,6 +134,7 @@ export interface KVWatchOptions {
   readonly onOpen?: (revision: number) => void
 }
 
+/** Options of `delete`. */
 export interface DeleteKeyOptions {
   /** Deletes the key only if it is at this revision. */
   readonly revision?: number
@@ -123,7 +163,14 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
   create(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvConflictError>
-  /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
+  /**
+   * Writes only if the key is at `revision`, else fails with `RevisionConflictError`.
+   *
+   * ```ts
+   * const { value, revision } = await client.kv().bucket("stock").get("sku-1")
+   * await client.kv().bucket("stock").update("sku-1", Number(value) - 1, revision)
+   * ```
+   */
   update(
     key: string,
     value: In,
@@ -152,6 +199,7 @@ const inBucket = { BucketNotFoundError: true } as const
 const ofKey = { ...inBucket, KeyNotFoundError: true } as const
 const conditional = { ...inBucket, RevisionConflictError: true } as const
 
+/** What each method of a bucket is called by, and takes. */
 export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
   get: [byId, ofKey],
   put: [[null, null, call], inBucket],
@@ -173,11 +221,13 @@ export interface KvApi<F extends HKT.TypeLambda> {
   ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
   /** By name. */
   listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
+  /** A bucket by its name: what it was made with, and what it holds. */
   getBucketInfo(name: string, ...options: CallArgs<F>): Kind<F, KVBucketInfo, KvBucketError>
   /** Deletes a bucket with all its keys. */
   deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
 }
 
+/** What each method is called by, and takes. */
 export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
   createBucket: [
     [
@@ -198,12 +248,14 @@ export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
   deleteBucket: [byId, inBucket]
 }
 
+/** The keys of one bucket, as Effects. */
 export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBucketApi<
   EffectKind,
   In,
   Out,
   E
 > {
+  /** The name of the bucket. */
   readonly name: string
   /**
    * Every change of the keys that fit `options.key`, in the order of their revisions. Over HTTP it goes on after a lost
@@ -217,10 +269,12 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
   ): Stream.Stream<KVWatchEvent<Out>, E | ValidationError | RevisionGoneError | KvBucketError>
 }
 
+/** How a watch is called. */
 export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
   watch: [[{ key: true, fromRevision: true, onOpen: true }], { ...inBucket, RevisionGoneError: true }]
 }
 
+/** The buckets of an environment, as Effects. */
 export interface KvService extends KvApi<EffectKind> {
   /**
    * The keys of a bucket. Says nothing about whether it exists: calls do. With a schema its values are typed, encoded and
@@ -234,6 +288,7 @@ export interface KvService extends KvApi<EffectKind> {
 
 /** The key-value store where nothing is known of values: what `typedKv` makes the service of. */
 export interface UntypedKv extends KvApi<EffectKind> {
+  /** The keys of a bucket. Asks nothing of the server: a bucket that is not there fails the first call. */
   bucket(name: string): KvBucket
 }
 

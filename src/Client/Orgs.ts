@@ -13,10 +13,13 @@ export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface OrgsApi<F extends HKT.TypeLambda> {
+  /** Creates an organization. */
   create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
+  /** All organizations. */
   list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
   /** Fails with `OrgNotFoundError`, as do those below. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
+  /** Changes an organization: members that are left out stay as they are. */
   update(id: string, input: UpdateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, OrgError>
   /** Fails with `INVALID_STATE` while it has roles or policies. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
@@ -24,6 +27,7 @@ export interface OrgsApi<F extends HKT.TypeLambda> {
 
 const ofOrg = { OrgNotFoundError: true } as const
 const changed = { ...ofOrg, InvalidStateError: true } as const
+/** What each method is called by, and takes. */
 export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
   create: [[{ name: true }, call]],
   list: [[call]],
@@ -32,4 +36,5 @@ export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
   delete: [byId, changed]
 }
 
+/** Creates, changes and deletes organizations. */
 export class Orgs extends Context.Service<Orgs, OrgsApi<EffectKind>>()("@ironflow/node/Orgs") {}

@@ -15,6 +15,7 @@ export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
+  /** Creates a policy, which applies as soon as a role has it. */
   create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
@@ -29,6 +30,7 @@ export interface PoliciesApi<F extends HKT.TypeLambda> {
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
 const ofPolicy = { PolicyNotFoundError: true } as const
 const changed = { ...ofPolicy, InvalidStateError: true } as const
+/** What each method is called by, and takes. */
 export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
   create: [[{ ...policy, org_id: true }, call], { OrgNotFoundError: true }],
   list: [byId],
@@ -37,6 +39,7 @@ export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<Effe
   delete: [byId, changed]
 }
 
+/** Creates, changes and deletes policies. */
 export class Policies extends Context.Service<Policies, PoliciesApi<EffectKind>>()(
   "@ironflow/node/Policies"
 ) {}

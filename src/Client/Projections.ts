@@ -26,6 +26,7 @@ export type {
   ProjectionStatusInfo
 } from "../Protocol/Projections.ts"
 
+/** How long a read waits for a projection. */
 export interface CatchupOptions {
   /**
    * A position in the log: `position` of what `emit` returned, `sequence` of a message. The call waits until everything up
@@ -36,11 +37,13 @@ export interface CatchupOptions {
   readonly timeout?: number
 }
 
+/** Options of `get`. */
 export interface GetProjectionOptions extends CatchupOptions {
   /** The partition; that of a projection without partitions by default. */
   readonly partition?: string
 }
 
+/** Options of `subscribe`. */
 export interface ProjectionSubscribeOptions {
   /** The partition whose states to get; those of all by default. */
   readonly partition?: string
@@ -53,6 +56,7 @@ export interface ProjectionSubscribeOptions {
 /** Of a rebuild: nothing but the options of every call on the Promise face. */
 export type RebuildProjectionOptions = CallOptions
 
+/** Options of `listDeadLetters`. */
 export interface ListDeadLettersOptions {
   /** 100 by default, 1000 at most. */
   readonly limit?: number
@@ -62,6 +66,7 @@ export interface ListDeadLettersOptions {
 
 /** Where a projection is in the log. */
 export interface Catchup {
+  /** Position in the log up to which everything is projected. */
   readonly lastEventSeq: number
 }
 
@@ -76,7 +81,9 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     name: string,
     options?: Options<F, GetProjectionOptions>
   ): Kind<F, ProjectionStateResult<S>, ProjectionError>
+  /** How all projections of the environment do. */
   list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
+  /** How a projection does. */
   status(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
@@ -94,6 +101,7 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     name: string,
     options?: Options<F, PauseProjectionOptions>
   ): Kind<F, ProjectionStatusInfo, ProjectionError>
+  /** Lets a projection go on that was paused. One that is not paused stays as it is. */
   resume(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Deletes the projection and its states. A worker that still runs it begins anew. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ProjectionError>
@@ -118,6 +126,7 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
 const catchup = { ...call, after: true, timeout: true } as const
 const ofProjection = { ProjectionNotFoundError: true } as const
 
+/** What each method is called by, and takes. */
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
   get: [[null, { ...catchup, partition: true }], ofProjection],
   list: [[call]],
@@ -132,6 +141,7 @@ export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, Projection
   retryDeadLetters: [byId, ofProjection]
 }
 
+/** The projections of an environment, as Effects. */
 export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   /**
    * The states of a managed projection as they change, each as `get` returns it. Whoever is slower than the projection gets the
@@ -145,6 +155,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
+/** How a subscription is called. */
 export const projectionsUpdates: StreamMethods<Pick<ProjectionsService, "subscribe">> = {
   subscribe: [
     [null, { partition: true, includeCurrent: true, onOpen: true }],

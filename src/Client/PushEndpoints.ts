@@ -8,6 +8,7 @@ import type { PushEndpoint } from "../Protocol/Push.ts"
 
 export type { PushEndpoint } from "../Protocol/Push.ts"
 
+/** What a client does with push endpoints, in the reading `F`. */
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
    * Has the server ask the handler at the URL for its functions, register them, and call it for their turns from then on.
@@ -18,6 +19,7 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
     url: string,
     ...options: CallArgs<F>
   ) => Kind<F, ReadonlyArray<string>, EndpointUnavailableError | ClientError>
+  /** All endpoints of the environment, and whether each answers. */
   readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
   /** Has the server call it no more: its functions stay, and their runs wait. Resolves to whether it was called. */
   readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>

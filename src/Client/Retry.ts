@@ -36,6 +36,7 @@ export const clientRetryKeys = {
 export interface RetryInfo {
   /** The attempt that failed, from 1. */
   readonly attempt: number
+  /** How many attempts there are at most, the first one included. */
   readonly maxAttempts: number
   /** How long it waits before the next one, in milliseconds. */
   readonly delayMs: number

@@ -18,11 +18,13 @@ export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
 
 /** The methods, in the reading `F`. */
 export interface RolesApi<F extends HKT.TypeLambda> {
+  /** Creates a role without policies. */
   create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
   /** Fails with `RoleNotFoundError`, as do those below. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
+  /** Changes a role: members that are left out stay as they are. */
   update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
   /** Fails with `INVALID_STATE` while keys have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
@@ -38,6 +40,7 @@ export interface RolesApi<F extends HKT.TypeLambda> {
 
 const ofRole = { RoleNotFoundError: true } as const
 const changed = { ...ofRole, InvalidStateError: true } as const
+/** What each method is called by, and takes. */
 export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
   create: [[{ name: true, org_id: true }, call], { OrgNotFoundError: true }],
   list: [byId],
@@ -48,4 +51,5 @@ export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> 
   removePolicy: [[null, null, call], changed]
 }
 
+/** Creates, changes and deletes roles, and gives them policies. */
 export class Roles extends Context.Service<Roles, RolesApi<EffectKind>>()("@ironflow/node/Roles") {}

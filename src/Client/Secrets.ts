@@ -21,6 +21,7 @@ export interface SecretsApi<F extends HKT.TypeLambda> {
 }
 
 const ofSecret = { SecretNotFoundError: true } as const
+/** What each method is called by, and takes. */
 export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
   set: [[null, null, call], { MasterKeyError: true }],
   get: [byId, ofSecret],
@@ -28,4 +29,5 @@ export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectK
   delete: [byId, ofSecret]
 }
 
+/** Stores and deletes secrets. Nobody reads one but the handlers of functions that name it. */
 export class Secrets extends Context.Service<Secrets, SecretsApi<EffectKind>>()("@ironflow/node/Secrets") {}

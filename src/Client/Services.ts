@@ -13,6 +13,7 @@ import type { Secrets } from "./Secrets.ts"
 import type { Streams } from "./Streams.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 
+/** All services of a client: what `Engine.layerClient` and `Client.layerHttp` provide. */
 export type ClientServices =
   | Client
   | Streams

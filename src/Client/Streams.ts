@@ -66,22 +66,28 @@ export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
+  /** The reading of a call that gives many of `Target` and fails with `Out1`. */
   readonly type: Stream.Stream<this["Target"], this["Out1"]>
 }
 
 /** The Promise reading of many results: for `for await`. */
 export interface AsyncIterableKind extends HKT.TypeLambda {
+  /** The reading of a call that gives many of `Target`. */
   readonly type: AsyncIterable<this["Target"]>
 }
 
+/** Options of `append`. */
 export interface AppendOptions extends AppendConditions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
+  /** An object of JSON that is kept with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
+/** Options of `appendAll`. */
 export interface AppendAllOptions extends AppendConditions {}
 
+/** Options of `read`. */
 export interface ReadStreamOptions {
   /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
   readonly fromVersion?: number
@@ -91,6 +97,7 @@ export interface ReadStreamOptions {
   readonly direction?: "forward" | "backward"
 }
 
+/** Options of `events`. */
 export interface StreamEventsOptions {
   /** From this version on, itself included; from the first event, or backwards from the last, by default. */
   readonly fromVersion?: number
@@ -100,7 +107,9 @@ export interface StreamEventsOptions {
   readonly pageSize?: number
 }
 
+/** Options of `listStreams`. */
 export interface ListStreamsOptions {
+  /** Streams of this type only; of all types by default. */
   readonly entityType?: string
   /** 50 by default, 1000 at most. */
   readonly limit?: number
@@ -108,7 +117,9 @@ export interface ListStreamsOptions {
   readonly offset?: number
 }
 
+/** A state to be kept beside a stream. */
 export interface CreateSnapshotInput {
+  /** The type of the entity, which has to be that of its stream. */
   readonly entityType: string
   /** The version of the last event that is in the state. */
   readonly entityVersion: number
@@ -116,6 +127,7 @@ export interface CreateSnapshotInput {
   readonly state: unknown
 }
 
+/** Options of `getSnapshot`. */
 export interface GetSnapshotOptions {
   /** The newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
@@ -137,13 +149,31 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
    * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
    * data, and its schema checks and encodes it.
+   *
+   * ```ts
+   * await client.streams.append(
+   *   "order-1",
+   *   { name: "item.added", data: { sku: "ABC" }, entityType: "order" },
+   *   { expectedVersion: 3 }
+   * )
+   * ```
    */
   append<D extends EventDefinition = never>(
     entityId: string,
     input: AppendEventInput | DefinedAppendInput<D>,
     options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
-  /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
+  /**
+   * Appends several events to the stream of an entity at once: all or none, one version after the other.
+   *
+   * ```ts
+   * await client.streams.appendAll(
+   *   "order-1",
+   *   { entityType: "order", events: [{ name: "item.added", data: { sku: "ABC" } }, { name: "order.closed", data: {} }] },
+   *   { expectedVersion: 3 }
+   * )
+   * ```
+   */
   appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
     input: DefinedAppendAllInput<L>,
@@ -163,6 +193,7 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
   findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
+  /** The streams of the environment, by entity id, a page at a time. */
   listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
@@ -192,7 +223,9 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
 
+/** What `read` of a defined entity gives. */
 export interface ReadEntityResult<D extends TypedEvent> {
+  /** The events, in the order that was asked for, with data of their definitions. */
   readonly events: Array<EntityEvent<D>>
   /** Events in the stream, read or not; 0 when there is no such stream. */
   readonly totalCount: number
@@ -208,7 +241,13 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     event: NewEntityEvent<D>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendResult, StreamSchemaError | AppendError>
-  /** Appends several events at once: all or none, one version after the other. */
+  /**
+   * Appends several events at once: all or none, one version after the other.
+   *
+   * ```ts
+   * await orders.appendAll("order-1", [{ name: "item.added", data: { qty: 2 } }], { expectedVersion: 0 })
+   * ```
+   */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
@@ -222,11 +261,13 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
 
 /** What an entity is after the event of a version. */
 export interface EntityState<State> {
+  /** The state after the last event that was read. */
   readonly state: State
   /** Of the newest event in the state, for the `expectedVersion` of an append; 0 when there is no stream yet. */
   readonly entityVersion: number
 }
 
+/** Options of `state`. */
 export interface EntityStateOptions {
   /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
   readonly fromSnapshot?: boolean
@@ -285,16 +326,33 @@ export const streamMethods: Methods<
   ],
   getSnapshot: [[null, { ...call, beforeVersion: true }]]
 }
+/** How events are read one by one. */
 export const streamEvents: StreamMethods<Pick<UntypedStreams, "events">> = {
   events: [[null, { ...read, pageSize: true }]]
 }
 
+/** Entity streams, as Effects. */
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
+/** Entity streams without definitions, as Effects. */
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
 /** Appends of events by their names, with data as it is stored: what a server is asked. */
 export interface NamedAppends<E> {
+  /**
+   * Appends one event, by its name.
+   *
+   * ```ts
+   * streams.append("order-1", { name: "item.added", data: { qty: 2 }, entityType: "order" }, { expectedVersion: 0 })
+   * ```
+   */
   append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
+  /**
+   * Appends several events in one transaction, by their names.
+   *
+   * ```ts
+   * streams.appendAll("order-1", { entityType: "order", events: [{ name: "order.closed", data: {} }] }, { expectedVersion: 1 })
+   * ```
+   */
   appendAll(
     entityId: string,
     input: AppendAllInput,

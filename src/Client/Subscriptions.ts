@@ -38,6 +38,7 @@ export interface Delivered<T = any> extends SubscriptionEvent<T> {
   readonly ack: Effect.Effect<void, SubscribeError>
   /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
   readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
+  /** It is not handed out again, and becomes a dead letter of its group. */
   readonly term: Effect.Effect<void, SubscribeError>
   /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
   readonly inProgress: Effect.Effect<void, SubscribeError>
@@ -48,10 +49,13 @@ export interface Delivered<T = any> extends SubscriptionEvent<T> {
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
+/** Options of `stream`. */
 export interface StreamOptions extends SubscribeOptions {
+  /** Brings the data of events to the latest version; none by default. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
+/** Events, messages and what happens to runs, as they happen. */
 export class Subscriptions extends Context.Service<
   Subscriptions,
   {
@@ -69,7 +73,9 @@ export class Subscriptions extends Context.Service<
 >()("@ironflow/node/Subscriptions") {}
 
 /** Where a session finds its connection: it opens one, or is given an end of one in this process. */
-export type Source = { readonly dial: Dial } | { readonly wire: () => Wire }
+export type Source =
+  | { /** Opens a connection. */ readonly dial: Dial }
+  | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
 
 const defaults: SessionOptions = {
   autoReconnect: true,
@@ -124,6 +130,7 @@ export const openSession = (
 ): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
   Effect.acquireRelease(session(source, { ...defaults, ...options }), (it) => Effect.sync(() => it.close()))
 
+/** The service over a connection. */
 export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>
     Stream.unwrap(

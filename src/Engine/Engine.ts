@@ -61,6 +61,7 @@ import * as Workers from "./Workers/Workers.ts"
 
 /** What the engine has: a service for each of its nouns, and what is of the engine as a whole. */
 export interface EngineService {
+  /** What is registered. */
   readonly functions: Functions.FunctionsService
   /** Workers come and go, those of this process too. */
   readonly workers: Workers.WorkersService
@@ -68,18 +69,29 @@ export interface EngineService {
   readonly turns: Turns.TurnsService
   /** Handlers elsewhere that are called for the turns of their functions. */
   readonly push: Push.PushService
+  /** Runs: found, and told what to do. */
   readonly runs: Runs.RunsService
   /** One thing done to many runs. */
   readonly bulk: Bulk.BulkService
+  /** Events and messages in the order in which they were stored. */
   readonly log: Log.LogService
+  /** Entity streams. */
   readonly streams: Streams.StreamsService
+  /** Buckets and their keys. */
   readonly kv: Kv.KvService
+  /** Configurations. */
   readonly config: EngineConfig.Config["Service"]
+  /** States and positions of projections. */
   readonly projections: Projections.ProjectionsService
+  /** Messages of topics. */
   readonly topics: Topics.TopicsService
+  /** Consumer groups, and what they have given up. */
   readonly consumerGroups: ConsumerGroups.ConsumerGroups["Service"]
+  /** Whoever follows events and messages. */
   readonly subscriptions: Subscriptions.SubscriptionsService
+  /** What happens to runs and steps, as it happens. */
   readonly systemEvents: SystemEvents.SystemEventsService
+  /** Secrets, sealed under the master key. */
   readonly secrets: Secrets.SecretsService
   /** Who may do what: what a server asks before it answers. */
   readonly access: Access.AccessService
@@ -128,6 +140,7 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly invariantViolations: number
 }
 
+/** The engine: all that it does, noun by noun. Programs use the services of a client instead, which `layerClient` makes of it. */
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
 /** The nouns, those below last; each hears itself of the commits that are about it. */

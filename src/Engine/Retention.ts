@@ -7,6 +7,7 @@ import { EventRetention } from "./PubSub/EventSweep.ts"
 import { MessageRetention } from "./PubSub/MessageSweep.ts"
 import { RunRetention } from "./Runs/RunSweep.ts"
 
+/** How long the engine keeps what nobody needs any more. */
 export interface RetentionOptions {
   /** How long a run is kept after it has ended, with its steps; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"

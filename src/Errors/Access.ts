@@ -29,12 +29,14 @@ export class UnauthorizedError extends IronflowError {
 /** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
 export type AccessError = UnauthenticatedError | UnauthorizedError
 
+/** What is wrong with the signature: it does not fit, is not there, is too old, or was used before. */
 export type SignatureErrorCode =
   "SIGNATURE_INVALID" | "SIGNATURE_MISSING" | "SIGNATURE_EXPIRED" | "SIGNATURE_REPLAYED"
 
 /** A signed request does not carry a valid signature. */
 export class SignatureError extends IronflowError {
   declare readonly _tag: "SignatureError"
+  /** Which of these it is. */
   declare readonly code: SignatureErrorCode
   constructor(
     message: string,
@@ -50,6 +52,7 @@ export class SignatureError extends IronflowError {
 /** There is no API key of this id, or the key that asks may not see it. */
 export class ApiKeyNotFoundError extends NotFoundError {
   declare readonly _tag: "ApiKeyNotFoundError"
+  /** The id that nothing has. */
   readonly id: string
   constructor(id: string) {
     super(`There is no API key ${show(id)}`, { code: "API_KEY_NOT_FOUND", details: { id } })
@@ -60,6 +63,7 @@ export class ApiKeyNotFoundError extends NotFoundError {
 /** There is no organization of this id, or the key that asks may not see it. */
 export class OrgNotFoundError extends NotFoundError {
   declare readonly _tag: "OrgNotFoundError"
+  /** The id that nothing has. */
   readonly id: string
   constructor(id: string) {
     super(`There is no organization ${show(id)}`, { code: "ORG_NOT_FOUND", details: { id } })
@@ -70,6 +74,7 @@ export class OrgNotFoundError extends NotFoundError {
 /** There is no role of this id, or the key that asks may not see it. */
 export class RoleNotFoundError extends NotFoundError {
   declare readonly _tag: "RoleNotFoundError"
+  /** The id that nothing has. */
   readonly id: string
   constructor(id: string) {
     super(`There is no role ${show(id)}`, { code: "ROLE_NOT_FOUND", details: { id } })
@@ -80,6 +85,7 @@ export class RoleNotFoundError extends NotFoundError {
 /** There is no policy of this id, or the key that asks may not see it. */
 export class PolicyNotFoundError extends NotFoundError {
   declare readonly _tag: "PolicyNotFoundError"
+  /** The id that nothing has. */
   readonly id: string
   constructor(id: string) {
     super(`There is no policy ${show(id)}`, { code: "POLICY_NOT_FOUND", details: { id } })
@@ -90,6 +96,7 @@ export class PolicyNotFoundError extends NotFoundError {
 /** There is no secret of this name in the environment. */
 export class SecretNotFoundError extends NotFoundError {
   declare readonly _tag: "SecretNotFoundError"
+  /** Name of the secret. */
   readonly secretName: string
   constructor(secretName: string) {
     super(`There is no secret ${show(secretName)} in this environment`, {
@@ -100,11 +107,13 @@ export class SecretNotFoundError extends NotFoundError {
   }
 }
 
+/** There is no master key, or another one than the secret was stored under. */
 export type MasterKeyErrorCode = "MASTER_KEY_MISSING" | "MASTER_KEY_WRONG"
 
 /** The engine cannot seal or open a secret: it has no master key, or another one than the secret was sealed with. */
 export class MasterKeyError extends IronflowError {
   declare readonly _tag: "MasterKeyError"
+  /** Which of these it is. */
   declare readonly code: MasterKeyErrorCode
   constructor(message: string, options: CauseOption & { readonly code: MasterKeyErrorCode }) {
     super(message, options)

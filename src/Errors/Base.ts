@@ -2,12 +2,15 @@
 import * as Data from "effect/Data"
 import { define, isInstance } from "./Reading.ts"
 
+/** What an error may be given besides its message. */
 export interface IronflowErrorOptions {
   /** What it is, in upper snake case; `UNKNOWN_ERROR` by default. */
   readonly code?: string
   /** Whether trying again may help; `false` by default. */
   readonly retryable?: boolean
+  /** The facts, for programs; none by default. */
   readonly details?: unknown
+  /** The error behind it; none by default. */
   readonly cause?: unknown
   /** The HTTP status that came with it. */
   readonly status?: number
@@ -29,8 +32,11 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
    * other, and hold nothing of it to be left afterwards.
    */
   declare readonly _tag?: string
+  /** What it is, in a word that is the same in code, logs and stored runs. */
   readonly code: string
+  /** Whether the engine tries again when a step or a function fails with it. */
   readonly retryable: boolean
+  /** The facts, where there are some. */
   readonly details: unknown
   /** The HTTP status of such an error, or the one that came with it over HTTP. */
   declare readonly status?: number

@@ -12,6 +12,7 @@ export class ConnectionError extends IronflowError {
 /** A request or an operation took longer than it was given, `timeoutMs` milliseconds. */
 export class TimeoutError extends IronflowError {
   declare readonly _tag: "TimeoutError"
+  /** How long was waited, in milliseconds. */
   readonly timeoutMs: number
   constructor(message: string, timeoutMs: number, options: IronflowErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? "TIMEOUT", retryable: options.retryable ?? true })
@@ -22,6 +23,7 @@ export class TimeoutError extends IronflowError {
 /** A subscription was refused or broke. */
 export class SubscriptionError extends IronflowError {
   declare readonly _tag: "SubscriptionError"
+  /** The subscription that it is about; absent when it is about all of them. */
   readonly subscriptionId: string | undefined
   constructor(message: string, options: IronflowErrorOptions & { readonly subscriptionId?: string } = {}) {
     super(message, {
@@ -52,6 +54,7 @@ export class ServerError extends IronflowError {
   }
 }
 
+/** The server is closing or busy, or the caller asks too often or too much at once. */
 export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_MANY_CALLS"
 
 /**
@@ -60,12 +63,14 @@ export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_
  */
 export class UnavailableError extends IronflowError {
   declare readonly _tag: "UnavailableError"
+  /** Which of these it is. */
   declare readonly code: UnavailableCode
   constructor(message: string, options: Facts & { readonly code: UnavailableCode }) {
     super(message, { ...options, retryable: true })
   }
 }
 
+/** The server does not do it, or does not know its address. */
 export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
 
 /**
@@ -74,6 +79,7 @@ export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
  */
 export class UnsupportedError extends IronflowError {
   declare readonly _tag: "UnsupportedError"
+  /** Which of these it is. */
   declare readonly code: UnsupportedCode
   constructor(
     message: string,
@@ -97,6 +103,7 @@ export class InvalidResponseError extends IronflowError {
 /** The client, engine or worker that was asked has been closed. `what` is which of them. */
 export class ClosedError extends IronflowError {
   declare readonly _tag: "ClosedError"
+  /** What was closed. */
   readonly what: string
   constructor(what: string, options: CauseOption = {}) {
     super(`The ${what} has been closed. Create a new one to go on`, { ...options, code: "CLOSED" })

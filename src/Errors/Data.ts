@@ -11,7 +11,9 @@ import { showMs } from "../Show.ts"
  */
 export class VersionConflictError extends IronflowError {
   declare readonly _tag: "VersionConflictError"
+  /** Id of the entity. */
   readonly entityId: string
+  /** The version that the stream should have had. */
   readonly expectedVersion: ExpectedVersion
   /** 0 when there is no stream; `undefined` when a server does not say. */
   readonly actualVersion: number | undefined
@@ -53,6 +55,7 @@ const describeVersion = (version: ExpectedVersion): string => {
 /** There is no stream of this entity in the environment: nothing was ever appended to it. */
 export class StreamNotFoundError extends NotFoundError {
   declare readonly _tag: "StreamNotFoundError"
+  /** Id of the entity. */
   readonly entityId: string
   constructor(entityId: string, options: CauseOption = {}) {
     super(
@@ -70,6 +73,7 @@ export class StreamNotFoundError extends NotFoundError {
 /** There is no snapshot of the stream, or none at or before the version that was asked for. */
 export class SnapshotNotFoundError extends NotFoundError {
   declare readonly _tag: "SnapshotNotFoundError"
+  /** Id of the entity. */
   readonly entityId: string
   constructor(entityId: string) {
     super(`There is no such snapshot of stream "${entityId}"`, {
@@ -83,6 +87,7 @@ export class SnapshotNotFoundError extends NotFoundError {
 /** There is no event of this id in the environment. */
 export class EventNotFoundError extends NotFoundError {
   declare readonly _tag: "EventNotFoundError"
+  /** The id that no event has. */
   readonly eventId: string
   constructor(eventId: string) {
     super(`There is no event ${eventId.slice(0, 64)} in this environment`, {
@@ -96,7 +101,9 @@ export class EventNotFoundError extends NotFoundError {
 /** A key is not at the revision that a write expects. Read it again and decide anew. */
 export class RevisionConflictError extends IronflowError {
   declare readonly _tag: "RevisionConflictError"
+  /** Name of the bucket. */
   readonly bucket: string
+  /** The key. */
   readonly key: string
   /** The revision that the write expected; 0 for none. */
   readonly expected: number
@@ -123,7 +130,9 @@ export class RevisionConflictError extends IronflowError {
 /** The key has no value: it was never put, was deleted, or has expired. */
 export class KeyNotFoundError extends NotFoundError {
   declare readonly _tag: "KeyNotFoundError"
+  /** Name of the bucket. */
   readonly bucket: string
+  /** The key. */
   readonly key: string
   constructor(bucket: string, key: string) {
     super(`Key not found: bucket "${bucket}" has no value for "${key}"`, {
@@ -140,7 +149,9 @@ export class KeyNotFoundError extends NotFoundError {
  * and nothing was. `validationErrors` lists the paths.
  */
 export class KeySchemaError extends SchemaValidationError {
+  /** Name of the bucket. */
   readonly bucket: string
+  /** The key. */
   readonly key: string
   /** Of the value that is stored; `undefined` for one that was to be written. */
   readonly revision: number | undefined
@@ -172,6 +183,7 @@ export class KeySchemaError extends SchemaValidationError {
  * nothing was. The same for a snapshot of the entity's state. `validationErrors` lists the paths.
  */
 export class StreamSchemaError extends SchemaValidationError {
+  /** Id of the entity. */
   readonly entityId: string
   /** Name of the event; `undefined` for a snapshot. */
   readonly event: string | undefined
@@ -213,6 +225,7 @@ const problemsOf = (problems: ReadonlyArray<string>, cause: unknown): string =>
 /** There is no bucket of this name in the environment. */
 export class BucketNotFoundError extends NotFoundError {
   declare readonly _tag: "BucketNotFoundError"
+  /** Name of the bucket. */
   readonly bucket: string
   constructor(bucket: string) {
     super(`Bucket not found: ${bucket}. Create it first`, { code: "BUCKET_NOT_FOUND", details: { bucket } })
@@ -223,6 +236,7 @@ export class BucketNotFoundError extends NotFoundError {
 /** There is a bucket of this name already. It stays as it is. */
 export class BucketExistsError extends IronflowError {
   declare readonly _tag: "BucketExistsError"
+  /** Name of the bucket. */
   readonly bucket: string
   constructor(bucket: string) {
     super(`Bucket "${bucket}" exists already`, { code: "BUCKET_EXISTS", details: { bucket } })
@@ -233,7 +247,9 @@ export class BucketExistsError extends IronflowError {
 /** A watch should begin after a revision so old that deletions since then are forgotten. Begin again from 0. */
 export class RevisionGoneError extends IronflowError {
   declare readonly _tag: "RevisionGoneError"
+  /** Name of the bucket. */
   readonly bucket: string
+  /** The revision that is not kept any more. */
   readonly revision: number
   constructor(bucket: string, revision: number) {
     super(
@@ -249,6 +265,7 @@ export class RevisionGoneError extends IronflowError {
 /** There is no configuration of this name in the environment. */
 export class ConfigNotFoundError extends NotFoundError {
   declare readonly _tag: "ConfigNotFoundError"
+  /** Name of the configuration. */
   readonly configName: string
   constructor(configName: string) {
     super(`Configuration not found: ${configName}`, { code: "CONFIG_NOT_FOUND", details: { configName } })
@@ -259,6 +276,7 @@ export class ConfigNotFoundError extends NotFoundError {
 /** There is no projection of this name in the environment: no worker has registered it. */
 export class ProjectionNotFoundError extends NotFoundError {
   declare readonly _tag: "ProjectionNotFoundError"
+  /** Name of the projection. */
   readonly projection: string
   constructor(projection: string, options: CauseOption = {}) {
     super(`Projection not found: no worker has registered "${projection}" in this environment`, {
@@ -272,8 +290,11 @@ export class ProjectionNotFoundError extends NotFoundError {
 
 /** A projection was not as far in the log as somebody waited for. It goes on; `position` is where it was. */
 export class ProjectionBehindError extends TimeoutError {
+  /** Name of the projection. */
   readonly projection: string
+  /** How far it is, as a position in the log. */
   readonly position: number
+  /** How far it should have been. */
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
@@ -301,6 +322,7 @@ export class ProjectionSaveRefusedError extends IronflowError {
 /** There is no consumer group of this name in the namespace, or none of this name for the pattern. */
 export class ConsumerGroupNotFoundError extends NotFoundError {
   declare readonly _tag: "ConsumerGroupNotFoundError"
+  /** Name of the group. */
   readonly group: string
   constructor(group: string, namespace: string, pattern?: string) {
     super(
@@ -319,6 +341,7 @@ export class ConsumerGroupNotFoundError extends NotFoundError {
 /** A consumer group of this name is there for the pattern: update it, or delete it first. */
 export class ConsumerGroupExistsError extends IronflowError {
   declare readonly _tag: "ConsumerGroupExistsError"
+  /** Name of the group. */
   readonly group: string
   constructor(group: string, namespace: string, pattern: string) {
     super(

@@ -1,11 +1,13 @@
 /** The engine: its store, its process, and what is asked of it over a network. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
+/** The database failed, is held by another engine, is damaged, or is away. */
 export type StoreErrorCode = "STORE_ERROR" | "STORE_LOCKED" | "STORE_CORRUPT" | "STORE_UNAVAILABLE"
 
 /** The database cannot be read or written, is held by another engine, or is damaged. */
 export class StoreError extends IronflowError {
   declare readonly _tag: "StoreError"
+  /** Which of these it is. */
   declare readonly code: StoreErrorCode
   constructor(
     message: string,
@@ -18,34 +20,40 @@ export class StoreError extends IronflowError {
   }
 }
 
+/** The port is taken, or cannot be listened at. */
 export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
 
 /** The server cannot listen: the port is in use, or the system refuses it. */
 export class ListenError extends IronflowError {
   declare readonly _tag: "ListenError"
+  /** Which of these it is. */
   declare readonly code: ListenCode
   constructor(message: string, options: Facts & { readonly code: ListenCode }) {
     super(message, { ...options, code: options.code })
   }
 }
 
+/** Node.js is too old, or what runs is not Node.js. */
 export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
 
 /** This Node.js is too old for the engine, or it is none: an engine that listens needs one. */
 export class NodeVersionError extends IronflowError {
   declare readonly _tag: "NodeVersionError"
+  /** Which of these it is. */
   declare readonly code: NodeVersionCode
   constructor(message: string, options: Facts & { readonly code: NodeVersionCode }) {
     super(message, { ...options, code: options.code })
   }
 }
 
+/** What is wrong with the body of a request. */
 export type BodyCode =
   "BODY_TOO_LARGE" | "BODY_TIMEOUT" | "BODY_UNSUPPORTED" | "BODY_CONSUMED" | "BODY_TRUNCATED" | "INVALID_JSON"
 
 /** The body of a request is too large, too slow, compressed, incomplete, not JSON, or was read by somebody else. */
 export class BodyError extends IronflowError {
   declare readonly _tag: "BodyError"
+  /** Which of these it is. */
   declare readonly code: BodyCode
   constructor(
     message: string,
@@ -65,11 +73,13 @@ export class MessageDamagedError extends IronflowError {
   }
 }
 
+/** What has happened in the meantime. */
 export type StaleRequestCode = "STALE_BATCH" | "STALE_REGISTRATION" | "STALE_EXECUTION" | "RUN_NOT_RUNNING"
 
 /** A request of a worker came twice or too late, and changed nothing. Workers handle it. */
 export class StaleRequestError extends IronflowError {
   declare readonly _tag: "StaleRequestError"
+  /** Which of these it is. */
   declare readonly code: StaleRequestCode
   constructor(message: string, options: Facts & { readonly code: StaleRequestCode }) {
     super(message, { ...options, code: options.code })
@@ -79,6 +89,7 @@ export class StaleRequestError extends IronflowError {
 /** There is no push endpoint of this URL or id. */
 export class EndpointNotFoundError extends NotFoundError {
   declare readonly _tag: "EndpointNotFoundError"
+  /** The URL that is not registered. */
   readonly url: string
   constructor(url: string) {
     super(`There is no endpoint "${url}" in this environment`, {

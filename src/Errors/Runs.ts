@@ -6,6 +6,7 @@ import { showMs } from "../Show.ts"
 /** No function of this id is registered. */
 export class FunctionNotFoundError extends NotFoundError {
   declare readonly _tag: "FunctionNotFoundError"
+  /** Id of the function. */
   readonly functionId: string
   constructor(functionId: string, options: CauseOption = {}) {
     super(`Function not found: ${functionId}`, {
@@ -20,6 +21,7 @@ export class FunctionNotFoundError extends NotFoundError {
 /** There is no run of this id in the environment. */
 export class RunNotFoundError extends NotFoundError {
   declare readonly _tag: "RunNotFoundError"
+  /** Id of the run. */
   readonly runId: string
   constructor(runId: string, options: CauseOption = {}) {
     super(`Run not found: ${runId}`, { ...options, code: "RUN_NOT_FOUND", details: { runId } })
@@ -30,6 +32,7 @@ export class RunNotFoundError extends NotFoundError {
 /** There is no bulk operation of this id, or none that whoever asks may know of. */
 export class BulkNotFoundError extends NotFoundError {
   declare readonly _tag: "BulkNotFoundError"
+  /** The id that no bulk operation has. */
   readonly bulkId: string
   constructor(bulkId: string, options: CauseOption = {}) {
     super(`Bulk operation not found: ${bulkId}`, { ...options, code: "BULK_NOT_FOUND", details: { bulkId } })
@@ -40,7 +43,9 @@ export class BulkNotFoundError extends NotFoundError {
 /** The run has no step of this id. */
 export class StepNotFoundError extends NotFoundError {
   declare readonly _tag: "StepNotFoundError"
+  /** Id of the run. */
   readonly runId: string
+  /** The id, or the name, that no step has. */
   readonly stepId: string
   constructor(runId: string, stepId: string, options: CauseOption = {}) {
     super(`Step not found: run ${runId} has no step "${stepId}"`, {
@@ -55,6 +60,7 @@ export class StepNotFoundError extends NotFoundError {
 
 /** One turn of a function took longer than the function's `timeout`. */
 export class FunctionTimeoutError extends TimeoutError {
+  /** Id of the function. */
   readonly functionId: string
   constructor(functionId: string, timeoutMs: number) {
     super(
@@ -70,7 +76,9 @@ export class FunctionTimeoutError extends TimeoutError {
 /** A run that somebody waited for has failed. */
 export class RunFailedError extends IronflowError {
   declare readonly _tag: "RunFailedError"
+  /** Id of the run. */
   readonly runId: string
+  /** What the run failed with, as the server stored it. */
   readonly output: unknown
   constructor(runId: string, output: unknown, message = `Run failed: ${runId}`) {
     super(message, { code: "RUN_FAILED" })
@@ -82,6 +90,7 @@ export class RunFailedError extends IronflowError {
 /** A run that somebody waited for was cancelled. */
 export class RunCancelledError extends IronflowError {
   declare readonly _tag: "RunCancelledError"
+  /** Id of the run. */
   readonly runId: string
   constructor(runId: string) {
     super(`Run cancelled: ${runId}`, { code: "RUN_CANCELLED" })
@@ -92,7 +101,9 @@ export class RunCancelledError extends IronflowError {
 /** `emitSync` has stored an event that started no run: no function has a trigger that matches it. */
 export class NoResultsError extends NotFoundError {
   declare readonly _tag: "NoResultsError"
+  /** Name of the event that started no run. */
   readonly event: string
+  /** Id of that event, which is stored. */
   readonly eventId: string
   constructor(event: string, eventId: string) {
     super(

@@ -4,8 +4,11 @@ import { TimeoutError } from "./Connection.ts"
 import { define } from "./Reading.ts"
 import { showMs } from "../Show.ts"
 
+/** What a `StepError` is made with. */
 export interface StepErrorOptions extends CauseOption {
+  /** Id of the step, `<run id>:<name>:<n>`. */
   readonly stepId: string
+  /** Name of the step. */
   readonly stepName: string
   /** `true` by default; `false` once the attempts of the step are used up. */
   readonly retryable?: boolean
@@ -14,7 +17,9 @@ export interface StepErrorOptions extends CauseOption {
 /** A step failed. `cause` is what its callback threw. */
 export class StepError extends IronflowError {
   declare readonly _tag: "StepError"
+  /** Id of the step, `<run id>:<name>:<n>`. */
   readonly stepId: string
+  /** Name of the step. */
   readonly stepName: string
   constructor(message: string, options: StepErrorOptions) {
     super(message, {
@@ -42,6 +47,7 @@ export class NonRetryableError extends IronflowError {
  */
 export class RetryAfterError extends IronflowError {
   declare readonly _tag: "RetryAfterError"
+  /** When to try again: milliseconds or a duration from now, a point in time, or the text of a `Retry-After` header. */
   readonly retryAfter: string | number | Date
   constructor(
     message: string,
@@ -55,7 +61,9 @@ export class RetryAfterError extends IronflowError {
 
 /** `step.waitForEvent` saw no matching event in time. The handler may catch it and go on. */
 export class WaitTimeoutError extends TimeoutError {
+  /** Name of the step. */
   readonly stepName: string
+  /** Name of the event that did not come. */
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
@@ -68,7 +76,9 @@ export class WaitTimeoutError extends TimeoutError {
   }
 }
 
+/** What an `InvokeError` may be given. */
 export interface InvokeErrorOptions<E> extends CauseOption {
+  /** What the other function failed with, decoded by its error schema; none by default. */
   readonly failure?: E
 }
 
@@ -78,8 +88,11 @@ export interface InvokeErrorOptions<E> extends CauseOption {
  */
 export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
+  /** Id of the function that was invoked. */
   readonly functionId: string
+  /** Its run; absent when none was started. */
   readonly childRunId: string | undefined
+  /** The message of what it failed with. */
   readonly errorCause: string
   /** What the function failed with, when an Effect handler has invoked it and the failure fits the declared schema. */
   declare readonly failure?: E
@@ -112,6 +125,7 @@ export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> =
 
 /** A function that a step invoked did not end in time. The child run goes on. */
 export class InvokeTimeoutError extends InvokeError<never> {
+  /** How long was waited, in milliseconds. */
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
     super(functionId, childRunId, `timed out after ${showMs(timeoutMs)} (the child run goes on)`)
@@ -122,7 +136,9 @@ export class InvokeTimeoutError extends InvokeError<never> {
 /** The callback of a step took longer than its timeout, a duration as the user wrote it. */
 export class StepTimeoutError extends IronflowError {
   declare readonly _tag: "StepTimeoutError"
+  /** Name of the step. */
   readonly stepName: string
+  /** How long an attempt might take, as it was given: `"30s"`. */
   readonly timeout: string
   constructor(stepName: string, timeout: string) {
     super(`Step "${stepName}" timed out after ${timeout}`, { code: "STEP_TIMEOUT", retryable: true })
@@ -134,7 +150,9 @@ export class StepTimeoutError extends IronflowError {
 /** A running step was told to stop: a sibling failed, the run was cancelled, the lease was lost. */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
+  /** Name of the step. */
   readonly stepName: string
+  /** Why, in words. */
   readonly reason: string
   constructor(stepName: string, reason: string, options: CauseOption = {}) {
     super(`Step "${stepName}" was aborted: ${reason}`, { ...options, code: "STEP_ABORTED" })
@@ -146,7 +164,9 @@ export class StepAbortedError extends IronflowError {
 /** A step was called inside the callback of another step, where it could never be remembered. */
 export class NestedStepError extends IronflowError {
   declare readonly _tag: "NestedStepError"
+  /** Name of the step. */
   readonly stepName: string
+  /** Name of the step in whose code it was called. */
   readonly outerStepName: string
   constructor(stepName: string, outerStepName: string) {
     super(

@@ -32,14 +32,19 @@ export const toError = (value: unknown): Error => {
 
 /** An error as it is stored and sent: enough to come back as the same class where the class is ours. */
 export interface SerializedError {
+  /** Name of the error's class. */
   readonly name: string
+  /** Its message. */
   readonly message: string
+  /** What it is, in a word. */
   readonly code?: string
   /** Absent on errors that do not say; they are retryable. */
   readonly retryable?: boolean
+  /** Where it was made. */
   readonly stack?: string
   /** Own enumerable properties that JSON can carry, besides the fields above. */
   readonly data?: { readonly [key: string]: unknown }
+  /** What was behind it. */
   readonly cause?: SerializedError
   /** For a user's subclass of an error of ours: the name of our class. */
   readonly base?: string
@@ -94,7 +99,13 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
   return { ...error, data }
 }
 
-/** How the run of an invoked function has failed, as the error of the step that invoked it. */
+/**
+ * How the run of an invoked function has failed, as the error of the step that invoked it.
+ *
+ * ```ts
+ * Errors.invokeFailure("make-invoice", "run_1", Errors.serializeError(new Error("There is no such order")))
+ * ```
+ */
 export const invokeFailure = (
   functionId: string,
   childRunId: string,
@@ -182,6 +193,10 @@ const construct = (
 /**
  * The error of a code, for one of which no class has come. `undefined` when the code is not known, or when `details` has not what an
  * error of its class must have.
+ *
+ * ```ts
+ * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
+ * ```
  */
 export const errorOfCode = (
   code: string,

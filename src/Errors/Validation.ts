@@ -1,16 +1,20 @@
 /** What was given, or the state it met, does not allow what was asked for. */
 import { type CauseOption, type Facts, IronflowError } from "./Base.ts"
 
+/** What a `ValidationError` may be given. */
 export interface ValidationErrorOptions extends CauseOption {
   /** One `path: problem` for each thing that is wrong. */
   readonly validationErrors?: ReadonlyArray<string>
+  /** `VALIDATION_ERROR` by default. */
   readonly code?: string
+  /** The facts, for programs; none by default. */
   readonly details?: unknown
 }
 
 /** Something given is not acceptable: a configuration, an argument, a value. */
 export class ValidationError extends IronflowError {
   declare readonly _tag: "ValidationError"
+  /** What is wrong, a sentence each, with the path where there is one. */
   readonly validationErrors: Array<string>
   constructor(message: string, options: ValidationErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? "VALIDATION_ERROR", retryable: false })
@@ -23,9 +27,13 @@ export class SchemaValidationError extends ValidationError {}
 
 /** Something is larger than the engine stores. Nothing was stored, and it is not retried. */
 export class LimitExceededError extends ValidationError {
+  /** What is too large. */
   readonly what: string
+  /** How large it is, in `unit`. */
   readonly size: number
+  /** How large it may be, in `unit`. */
   readonly limit: number
+  /** `bytes`, `steps` and others. */
   readonly unit: string
   constructor(what: string, size: number, limit: number, unit: string) {
     super(`${what} is too large: ${size} ${unit}, and the limit is ${limit} ${unit}`, {

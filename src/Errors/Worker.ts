@@ -1,11 +1,13 @@
 /** Workers, and the turns that they and push handlers run. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
+/** The worker could not register, or one of its functions could not. */
 export type RegistrationCode = "REGISTRATION_FAILED" | "FUNCTION_REGISTRATION_FAILED"
 
 /** The worker could not register: `FUNCTION_REGISTRATION_FAILED` when the engine does not accept one of its functions. */
 export class RegistrationError extends IronflowError {
   declare readonly _tag: "RegistrationError"
+  /** Which of these it is. */
   declare readonly code: RegistrationCode
   constructor(
     message: string,
@@ -50,11 +52,13 @@ export class WorkerUnknownError extends IronflowError {
   }
 }
 
+/** The engine did not take a report, or did not answer a step of it. */
 export type ReportCode = "REPORT_FAILED" | "STEP_NOT_ANSWERED"
 
 /** The worker and the engine do not understand each other: a bug of ours. The run is taken up again. */
 export class ReportError extends IronflowError {
   declare readonly _tag: "ReportError"
+  /** Which of these it is. */
   declare readonly code: ReportCode
   constructor(
     message: string,
@@ -83,11 +87,13 @@ export class TurnEndedError extends IronflowError {
   }
 }
 
+/** The turn was given up, or the request that it ran in was. */
 export type TurnAbortedCode = "TURN_ABORTED" | "REQUEST_ABORTED"
 
 /** A turn of push mode came to no end: the run was cancelled, or the request was broken off. */
 export class TurnAbortedError extends IronflowError {
   declare readonly _tag: "TurnAbortedError"
+  /** Which of these it is. */
   declare readonly code: TurnAbortedCode
   constructor(
     message: string,
@@ -102,6 +108,7 @@ export class TurnAbortedError extends IronflowError {
 /** There is no webhook of this id in the push handler. */
 export class WebhookNotFoundError extends NotFoundError {
   declare readonly _tag: "WebhookNotFoundError"
+  /** The id that no webhook has. */
   readonly webhookId: string
   constructor(webhookId: string) {
     super(`There is no webhook "${webhookId.slice(0, 256)}" here`, {
@@ -112,12 +119,14 @@ export class WebhookNotFoundError extends NotFoundError {
   }
 }
 
+/** What went wrong with a request to a webhook. */
 export type WebhookCode =
   "METHOD_NOT_ALLOWED" | "VERIFY_FAILED" | "TRANSFORM_FAILED" | "EMIT_FAILED" | "WEBHOOK_TIMEOUT"
 
 /** A webhook refuses a request, can make nothing of it, or could not emit its event. */
 export class WebhookError extends IronflowError {
   declare readonly _tag: "WebhookError"
+  /** Which of these it is. */
   declare readonly code: WebhookCode
   constructor(message: string, options: Facts<"status"> & { readonly code: WebhookCode }) {
     super(message, { ...options, code: options.code })

@@ -28,7 +28,9 @@ export type { ProjectionMode } from "../Protocol/Projections.ts"
 /** An event as projections see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface ProjectionEvent<T = any, Name extends string = string> {
+  /** Id of the event. */
   readonly id: string
+  /** Name of the event. */
   readonly name: Name
   /** Brought to the latest version when the worker has `eventDefinitions`. */
   readonly data: T
@@ -38,7 +40,9 @@ export interface ProjectionEvent<T = any, Name extends string = string> {
   readonly version: number
   /** ISO string. */
   readonly timestamp: string
+  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
   readonly source?: string
+  /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
@@ -46,6 +50,7 @@ export interface ProjectionEvent<T = any, Name extends string = string> {
 
 /** What a handler is given besides the event. */
 export interface ProjectionContext {
+  /** The event without its data. */
   readonly event: {
     readonly id: string
     readonly name: string
@@ -53,11 +58,13 @@ export interface ProjectionContext {
     readonly timestamp: Date
     readonly metadata?: Record<string, unknown>
   }
+  /** The projection that handles it. */
   readonly projection: { readonly name: string; readonly version: number }
   /** The partition that the event belongs to. */
   readonly partition: string
   /** Executions of the handler for this event, this one included. */
   readonly attempt: number
+  /** Logs with the projection's fields. */
   readonly logger: Logger
   /** Aborts when the worker stops or has lost the projection to another one. */
   readonly signal: AbortSignal
@@ -92,6 +99,7 @@ export type SourceEvents<Sources extends ReadonlyArray<EventSource>, E = any> = 
   E
 >
 
+/** What every projection has. */
 interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>> {
   /** Unique within an environment. No white space, no `*` or `>`. */
   readonly name: string
@@ -103,15 +111,32 @@ interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArra
   readonly batchSize?: number
 }
 
+/** A projection that folds events into a state. */
 export interface ManagedProjectionConfig<
   S,
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
+  /** `managed`, which an `initialState` says as well. */
   readonly mode?: "managed"
   /** The state before the first event. */
   readonly initialState: () => S
+  /**
+   * The state after an event. A pure function: it may run again for the same event, and sees each state as JSON gives it back.
+   *
+   * ```ts
+   * createProjection({
+   *   name: "order-totals",
+   *   events: ["order.placed"],
+   *   initialState: () => ({ total: 0 }),
+   *   handler: (state, event, ctx) => {
+   *     ctx.logger.debug("adding", { amount: event.data.amount })
+   *     return { total: state.total + event.data.amount }
+   *   }
+   * })
+   * ```
+   */
   readonly handler: (state: S, event: SourceEvents<Sources, E>, ctx: ProjectionContext) => NoInfer<S>
   /**
    * What has a state of its own: a dotted path into the event (`$.data.customerId`), or a function of the event. Without it
@@ -120,17 +145,23 @@ export interface ManagedProjectionConfig<
   readonly partitionKey?: string | ((event: SourceEvents<Sources, E>) => string)
 }
 
+/** A projection that does something for each event. */
 export interface ExternalProjectionConfig<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
+  /** `external`, which no `initialState` says as well. */
   readonly mode?: "external"
+  /** It has no state. */
   readonly initialState?: undefined
+  /** Does something for an event. It may be called more than once for one: what it rejects with is tried again. */
   readonly handler: (event: SourceEvents<Sources, E>, ctx: ProjectionContext) => unknown
+  /** It has no partitions. */
   readonly partitionKey?: undefined
 }
 
+/** What `createProjection` takes. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ProjectionConfig<S = any, E = any> = ManagedProjectionConfig<S, E> | ExternalProjectionConfig<E>
 
@@ -147,12 +178,19 @@ const projectionKeys = {
 
 /** A checked configuration with nothing left open. */
 export interface ResolvedProjectionConfig {
+  /** Name of the projection. */
   readonly name: string
+  /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
+  /** Whether it has a state. */
   readonly mode: ProjectionMode
+  /** Makes the state before the first event. */
   readonly initialState?: () => unknown
+  /** How often an event is tried again. */
   readonly maxRetries: number
+  /** Most events in one batch. */
   readonly batchSize: number
+  /** What of an event has a state of its own. */
   // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every event type
   readonly partitionKey?: string | ((event: ProjectionEvent<any>) => string)
 }
@@ -160,6 +198,7 @@ export interface ResolvedProjectionConfig {
 /** A projection with a plain or async handler. `S` is the state, `E` the data of its events. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface IronflowProjection<S = any, E = any> {
+  /** What `createProjection` was given, with its defaults. */
   readonly config: ResolvedProjectionConfig & {
     /** The definitions among the events. */
     readonly definitions?: ReadonlyArray<EventDefinition>
@@ -219,13 +258,29 @@ export interface ManagedEffectConfig<
   E,
   R
 > extends CommonConfig<Sources> {
+  /** Makes the state before the first event. */
   readonly initialState: () => S
-  /** Returns the next state, or an Effect of it, which must have no effects but reading: it may run again. */
+  /**
+   * Returns the next state, or an Effect of it, which must have no effects but reading: it may run again.
+   *
+   * ```ts
+   * Projection.make({
+   *   name: "order-totals",
+   *   events: ["order.placed"],
+   *   initialState: () => ({ total: 0 }),
+   *   handler: (state, event, ctx) => {
+   *     ctx.logger.debug("adding", { amount: event.data.amount })
+   *     return { total: state.total + event.data.amount }
+   *   }
+   * })
+   * ```
+   */
   readonly handler: (
     state: S,
     event: SourceEvents<Sources>,
     ctx: ProjectionContext
   ) => NoInfer<S> | Effect.Effect<NoInfer<S>, E, R>
+  /** What of an event has a state of its own: a path such as `$.entity.id`, or a function. One state for all by default. */
   readonly partitionKey?: string | ((event: SourceEvents<Sources>) => string)
 }
 
@@ -235,6 +290,7 @@ export interface ExternalEffectConfig<
   E,
   R
 > extends CommonConfig<Sources> {
+  /** It has no state. */
   readonly initialState?: undefined
   /** Run for every event, at least once, in order. */
   readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
@@ -243,10 +299,12 @@ export interface ExternalEffectConfig<
 /** A projection whose handler is an Effect: `S` is its state, `E` what the handler fails with, `R` what it needs. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface EffectProjection<S = any, E = any, R = any> {
+  /** What `make` was given, with its defaults. */
   readonly config: ResolvedProjectionConfig & {
     /** The definitions among the events. */
     readonly definitions: ReadonlyArray<EventDefinition>
   }
+  /** The code. */
   // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
   readonly program: (...args: Array<any>) => S | Effect.Effect<unknown, E, R>
   /** Never there: it carries what the handler fails with and needs. */

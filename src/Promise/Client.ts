@@ -27,6 +27,7 @@ import { promiseStreams } from "./Streams.ts"
 
 /** A client of a server elsewhere. */
 interface ServerClientConfig extends ServerOptions, ReadingOptions {
+  /** An engine of this process is the other way to configure a client. */
   readonly engine?: undefined
 }
 
@@ -38,6 +39,7 @@ interface EngineClientConfig extends ReadingOptions {
   readonly environment?: string | undefined
 }
 
+/** Options of `createClient`: a server's address, or an engine of this process. */
 export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
 
 const serverClientKeys = {
@@ -69,6 +71,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   readonly consumerGroups: ConsumerGroupsApi<PromiseKind>
   /** API keys: who may use the engine. */
   readonly apiKeys: ApiKeysApi<PromiseKind>
+  /** Organizations. */
   readonly orgs: OrgsApi<PromiseKind>
   /** What keys have, and policies are assigned to. */
   readonly roles: RolesApi<PromiseKind>
@@ -158,6 +161,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
     await this.#rim.runtime.dispose()
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

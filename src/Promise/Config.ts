@@ -19,12 +19,15 @@ import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
+/** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
   readonly onError?: OnError
 }
 
+/** Whom a watch calls. */
 export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
+/** A watch that is on. */
 export type ConfigWatcher = Watcher<ConfigWatchEvent>
 
 type ClientRim = Rim<ClientServices, ValidationError>
@@ -59,7 +62,14 @@ export class ConfigClient implements AsyncDisposable {
     )
   }
 
-  /** The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks. */
+  /**
+   * The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks.
+   *
+   * ```ts
+   * const watcher = client.config().watch("app-settings", { onUpdate: ({ data }) => console.log(data) })
+   * await watcher.ready
+   * ```
+   */
   watch(name: string, options?: ConfigWatchOptions): ConfigWatcher
   watch(name: string, callbacks: ConfigWatchCallbacks, options?: ConfigWatchOptions): ConfigWatcher
   watch(
@@ -92,6 +102,7 @@ export class ConfigClient implements AsyncDisposable {
     await this.#rim.runtime.dispose()
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -23,6 +23,7 @@ export interface EngineConnection {
 
 /** An engine as `createClient` and `createWorker` take it: what `startEngine()` resolves to. */
 export interface EngineHandle {
+  /** How clients and workers of this process reach the engine. */
   readonly connection: EngineConnection
 }
 

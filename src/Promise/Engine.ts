@@ -137,6 +137,7 @@ export interface EngineSecrets {
 
 /** An engine that is running. It keeps the process alive until it is closed. */
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
+  /** A client of the engine, in its environment. It asks for no key. */
   readonly client: IronflowClient
   /** Where the engine listens, if it does: `http://127.0.0.1:9123`. */
   readonly url?: string

@@ -25,6 +25,7 @@ import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 
+/** Options of a client for keys. */
 export interface KVClientConfig extends ServerOptions {
   /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
   readonly onError?: OnError
@@ -99,6 +100,7 @@ export class KVClient implements AsyncDisposable {
     await this.#rim.runtime.dispose()
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
@@ -109,6 +111,7 @@ export class KVClient implements AsyncDisposable {
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
 export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposable {
+  /** Name of the bucket. */
   readonly name: string
   readonly #options: KVBucketOptions | undefined
   readonly #rim: ClientRim
@@ -186,6 +189,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
     await this.#rim.runtime.dispose()
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -17,6 +17,7 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** What a subscription to the states of a projection calls; `S` is what a state is. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
 export type ProjectionSubscriptionCallbacks<S = any> = WatchCallbacks<ProjectionStateResult<S>>
+/** A subscription to the states of a projection. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
 
@@ -26,6 +27,11 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
    * Calls `onUpdate` with the states of a managed projection as they change, each as `get` returns it. Whoever is slower than
    * the projection gets the newest state of each partition and not those in between. Over HTTP it goes on after a lost
    * connection, with what has changed meanwhile.
+   *
+   * ```ts
+   * const subscription = client.projections.subscribe("order-totals", { onUpdate: ({ state }) => console.log(state) }, {})
+   * await subscription.ready
+   * ```
    */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   subscribe<S = any>(

@@ -20,11 +20,13 @@ import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 
+/** Options of `createSubscriptionClient`. */
 export interface SubscriptionClientConfig {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
   /** An engine of this process instead of a server: what `startEngine()` resolves to. */
   readonly engine?: EngineHandle | undefined
+  /** The key to connect with; `IRONFLOW_API_KEY` by default, else none. */
   readonly apiKey?: string | undefined
   /** The environment to work in; `IRONFLOW_ENV` by default, else `default`. */
   readonly environment?: string | undefined
@@ -57,9 +59,13 @@ const clientKeys = {
 
 /** A subscription that is active. */
 export interface Subscription {
+  /** Id of the subscription. */
   readonly id: string
+  /** What it brings: events, messages or runs that fit this pattern. */
   readonly pattern: string
+  /** How the connection is now. */
   readonly connectionState: ConnectionState
+  /** What came last; absent while nothing has. */
   readonly lastEvent?: SubscriptionEvent
   /** Ends it. Doing so again does nothing. */
   unsubscribe(): void
@@ -80,6 +86,7 @@ export interface AckHandle {
   inProgress(eventId: string): Promise<void>
 }
 
+/** A subscription with `ackMode: "manual"`. */
 export interface AckableSubscription extends Subscription, AckHandle {}
 
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
@@ -100,7 +107,9 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
    * or `return` has to call this first: it looks like one that throws.
    */
   ack(): Promise<void>
+  /** It comes again, after `delay` milliseconds, or when its group says. */
   nak(delay?: number): Promise<void>
+  /** It does not come again, and becomes a dead letter of its group. */
   term(): Promise<void>
   /** With `ackMode: "manual"`, after the body: the event is held for another `ackWait`. */
   inProgress(): Promise<void>
@@ -115,6 +124,7 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
 const FULL = 1000
 const ROOM = 500
 
+/** Brings events, messages and what happens to runs, as they happen. Made by `createSubscriptionClient`. */
 export class SubscriptionClient implements Disposable {
   readonly #load: () => Promise<SubscriptionSession>
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
@@ -158,10 +168,12 @@ export class SubscriptionClient implements Disposable {
     }
   }
 
+  /** How the connection is now. */
   get connectionState(): ConnectionState {
     return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
   }
 
+  /** Whether it is connected. */
   get isConnected(): boolean {
     return this.connectionState === "connected"
   }
@@ -303,6 +315,7 @@ export class SubscriptionClient implements Disposable {
     this.#loaded?.close()
   }
 
+  /** Closes it, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }

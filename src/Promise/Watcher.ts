@@ -14,6 +14,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 export interface WatchCallbacks<A> {
   /** Called with one change after the other: the next one waits for the promise that is returned. */
   readonly onUpdate: (event: A) => void | PromiseLike<void>
+  /** Called when the watch has failed, and ended. */
   readonly onError?: (error: Error) => void
   /** Called once, when the watch has ended for whatever reason. */
   readonly onClose?: () => void
@@ -29,7 +30,9 @@ export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** Whom a watch of keys calls. */
 export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Value>>
+/** A watch of keys that is on. */
 export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
 /** Changes that wait in front of whoever iterates, unless they are states; then the watch itself waits. */

@@ -27,6 +27,7 @@ export type NamedEvents<Events extends object, N extends Name<Events>> = {
 
 /** The steps of a handler, whose waits know the events of the map. */
 export type EventStepClient<Events extends object> = {
+  /** `step.waitForEvent`, with the data of the event that is named. */
   waitForEvent<const N extends Name<Events>>(
     name: string,
     filter: EventFilter<N>
@@ -38,7 +39,9 @@ export interface EventContext<Events extends object, N extends Name<Events>> ext
   FunctionContext,
   "event" | "step"
 > {
+  /** The event that started the run, with the data of its name. */
   readonly event: NamedEvents<Events, N>
+  /** The steps, which know the events too. */
   readonly step: EventStepClient<Events>
 }
 

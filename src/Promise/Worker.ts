@@ -31,10 +31,12 @@ export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknow
 /** The projections that a worker of the Promise face takes: those in either style that need no services. */
 export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
 
+/** What a worker may be given, whatever it works for. */
 type RunnableOptions = WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
 
 /** A worker for a server elsewhere. */
 export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
+  /** An engine of this process is the other way to configure a worker. */
   readonly engine?: undefined
 }
 
@@ -74,6 +76,7 @@ interface EngineWorkerConfig extends RunnableOptions {
 
 const engineWorkerKeys = { ...workerKeys, engine: true } satisfies Keys<EngineWorkerConfig>
 
+/** Options of `createWorker`: a server's address, or an engine of this process. */
 export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
 /**
@@ -82,6 +85,7 @@ export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
  */
 export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnected" | "stopped"
 
+/** A worker: it takes runs of its functions, and executes their turns. */
 export interface Worker {
   /** For health checks: healthy is `"connected"`. A lost server shows within one heartbeat interval. */
   readonly connection: WorkerConnection

@@ -31,15 +31,21 @@ import { all, operation, row } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** An API key, without its secret. Times are ISO strings. */
 export interface APIKey {
+  /** Id of the key, `key_...`. */
   readonly id: string
+  /** What it is called. */
   readonly name: string
   /** How the key begins, to tell keys apart. */
   readonly key_prefix: string
   /** `env_<name>`, or `*` for a key that spans all environments. */
   readonly env_id?: string
+  /** Ids of the roles that it has. */
   readonly role_ids?: Array<string>
+  /** When it was created. */
   readonly created_at: string
+  /** When it ends; absent when it does not. */
   readonly expires_at?: string
   /** At most a few seconds late. */
   readonly last_used_at?: string
@@ -47,6 +53,7 @@ export interface APIKey {
   readonly previous_expires_at?: string
 }
 
+/** An API key as `create` and `rotate` answer. */
 export interface APIKeyWithSecret extends APIKey {
   /** The key itself. It is not stored, and cannot be shown again. */
   readonly secret: string
@@ -54,22 +61,28 @@ export interface APIKeyWithSecret extends APIKey {
   readonly key: string
 }
 
+/** A key that is to be made. */
 export interface CreateAPIKeyInput {
+  /** What to call it. */
   readonly name: string
   /**
    * `env_<name>` or the name of an environment, `*` for all; the client's by default. The first key of a server spans all,
    * whatever is said here.
    */
   readonly envId?: string
+  /** The same as `envId`. */
   readonly env_id?: string
   /** The developer's role by default; a key with `[]` may do nothing. The first key of a server has the admin's role as well. */
   readonly role_ids?: ReadonlyArray<string>
+  /** The same as `role_ids`. */
   readonly roleIds?: ReadonlyArray<string>
   /** When it ends, from now on: `"90d"`. Never by default. */
   readonly expires_in?: Duration
+  /** The same as `expires_in`. */
   readonly expiresIn?: Duration
 }
 
+/** Options of `rotate`. */
 export interface RotateAPIKeyOptions {
   /** How long the old secret goes on working beside the new one: `"24h"`, 30 days at most. It ends at once by default. */
   readonly overlap?: Duration
@@ -77,23 +90,35 @@ export interface RotateAPIKeyOptions {
 
 /** Times are ISO strings. */
 export interface Organization {
+  /** Id of the organization. */
   readonly id: string
+  /** What it is called. */
   readonly name: string
+  /** When it was created. */
   readonly created_at: string
+  /** When it was changed last. */
   readonly updated_at: string
 }
 
+/** An organization that is to be made. */
 export interface CreateOrgInput {
+  /** What to call it. */
   readonly name: string
 }
 
+/** What to change of an organization. */
 export interface UpdateOrgInput {
+  /** What to call it; as before when left out. */
   readonly name?: string
 }
 
+/** What keys have to do what policies allow. */
 export interface Role {
+  /** Id of the role, `role_...`. */
   readonly id: string
+  /** Id of its organization. */
   readonly org_id: string
+  /** What it is called. */
   readonly name: string
   /** Whether it is built in, and cannot be changed. */
   readonly is_default: boolean
@@ -103,21 +128,29 @@ export interface Role {
   readonly created_at: string
 }
 
+/** A role that is to be made. */
 export interface CreateRoleInput {
+  /** What to call it. */
   readonly name: string
   /** The built-in organization by default. */
   readonly org_id?: string
 }
 
+/** What to change of a role. */
 export interface UpdateRoleInput {
+  /** What to call it; as before when left out. */
   readonly name?: string
 }
 
 /** Times are ISO strings. */
 export interface Policy {
+  /** Id of the policy, `policy_...`. */
   readonly id: string
+  /** Id of its organization. */
   readonly org_id: string
+  /** What it is called. */
   readonly name: string
+  /** Whether it allows or denies. */
   readonly effect: PolicyEffect
   /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
   readonly actions: string
@@ -125,24 +158,37 @@ export interface Policy {
   readonly resources: string
   /** A CEL expression over `request`; the policy applies where it is true. */
   readonly condition?: string
+  /** When it was created. */
   readonly created_at: string
+  /** When it was changed last. */
   readonly updated_at: string
 }
 
+/** A policy that is to be made. */
 export interface CreatePolicyInput {
+  /** What to call it. */
   readonly name: string
+  /** Whether it allows or denies. */
   readonly effect: PolicyEffect
+  /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
   readonly actions: string
+  /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
+  /** A CEL expression over `request`; the policy applies where it is true. Always by default. */
   readonly condition?: string
   /** The built-in organization by default. */
   readonly org_id?: string
 }
 
+/** What to change of a policy. What is left out stays as it is. */
 export interface UpdatePolicyInput {
+  /** What to call it. */
   readonly name?: string
+  /** Whether it allows or denies. */
   readonly effect?: PolicyEffect
+  /** Patterns of actions, separated by commas. */
   readonly actions?: string
+  /** Patterns over `<kind>:<name>`. */
   readonly resources?: string
   /** An empty one takes the condition away. */
   readonly condition?: string

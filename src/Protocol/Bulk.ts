@@ -33,13 +33,16 @@ export type BulkAction = (typeof bulkActions)[number]
  * not go on, as `error` says. What was done by then stays done.
  */
 const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
+/** Whether a bulk operation is under way, and how it ended. */
 export type BulkStatus = (typeof bulkStatuses)[number]
 
 /** A bulk operation, and how far it has come. Times are ISO strings. */
 export interface BulkOperation {
   /** `bulk_...` */
   readonly id: string
+  /** What is done to each run. */
   readonly action: BulkAction
+  /** Whether it is under way, and how it ended. */
   readonly status: BulkStatus
   /** It counts and changes nothing. */
   readonly dryRun: boolean
@@ -47,7 +50,9 @@ export interface BulkOperation {
   readonly filters?: { readonly [name: string]: unknown }
   /** How many ids were given, each once; absent when runs were asked for by filters. */
   readonly ids?: number
+  /** Why, as whoever began it has said. */
   readonly reason?: string
+  /** The step from which runs are retried or resumed. */
   readonly fromStep?: string
   /** Who began it: the id of an API key, or `local` without one. */
   readonly by: string
@@ -63,14 +68,19 @@ export interface BulkOperation {
   readonly lookedBackTo?: string
   /** Why it has stopped. */
   readonly error?: string
+  /** When it began. */
   readonly createdAt: string
+  /** When it last came further. */
   readonly updatedAt: string
+  /** When it ended; absent while it is under way. */
   readonly endedAt?: string
 }
 
 /** A run that something was not done to. */
 export interface BulkExample {
+  /** Id of the run. */
   readonly runId: string
+  /** Why not: the status that it is in, or a few words. */
   readonly why: string
 }
 

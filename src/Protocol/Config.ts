@@ -22,23 +22,31 @@ import { watchQuery } from "./Watch.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** A configuration. */
 export interface ConfigResponse {
+  /** Name of the configuration. */
   readonly name: string
+  /** The object that was set, an object of JSON. */
   // oxlint-disable-next-line typescript/no-explicit-any -- what is in it is known by those who wrote it
   readonly data: Record<string, any>
+  /** Grows with every change of any configuration of the environment. */
   readonly revision: number
   /** ISO string. */
   readonly updatedAt: string
 }
 
+/** A configuration in a list. */
 export interface ConfigEntry extends Omit<ConfigResponse, "data"> {
   /** Absent from servers that list names only. */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   readonly data?: Record<string, any>
 }
 
+/** What `set` and `patch` answer. */
 export interface ConfigSetResult {
+  /** Name of the configuration. */
   readonly name: string
+  /** The revision that the change made. */
   readonly revision: number
 }
 

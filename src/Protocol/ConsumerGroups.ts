@@ -64,6 +64,7 @@ export type ConsumerGroupUpdate = {
 export interface ConsumerGroupMember {
   /** Of its connection and subscription; another one after each reconnect. */
   readonly id: string
+  /** Whether it settles events itself. */
   readonly ackMode: AckMode
   /** Events that it holds. */
   readonly inFlight: number
@@ -75,11 +76,17 @@ export interface ConsumerGroupMember {
 
 /** A group: how far it is, what it waits for, and what it goes by. Times are ISO strings. */
 export interface ConsumerGroup extends GroupSettings {
+  /** Id of the group. */
   readonly id: string
+  /** The environment that it belongs to. */
   readonly namespace: string
+  /** Name of the group. */
   readonly name: string
+  /** Which events it gets. */
   readonly pattern: string
+  /** A CEL expression over `event`, which leaves out of these; absent when there is none. */
   readonly filter?: string
+  /** Whether it hands out events. */
   readonly status: ConsumerGroupStatus
   /** Why it gets what it gets, or gets nothing: a sentence for a person. */
   readonly message: string
@@ -99,11 +106,17 @@ export interface ConsumerGroup extends GroupSettings {
   readonly deadLetters: number
   /** Members that are connected now. */
   readonly memberCount: number
+  /** Who is connected now. */
   readonly members: ReadonlyArray<ConsumerGroupMember>
+  /** What it was created with, for people. */
   readonly metadata?: { readonly [name: string]: unknown }
+  /** Who has paused it; absent unless it is paused. */
   readonly pausedBy?: string
+  /** When it was paused. */
   readonly pausedAt?: string
+  /** Why it was paused. */
   readonly pauseReason?: string
+  /** When it was created. */
   readonly createdAt: string
   /** When somebody has last created, updated, paused or resumed it. */
   readonly updatedAt: string
@@ -117,6 +130,7 @@ export interface ConsumerGroup extends GroupSettings {
 export interface ConsumerGroupDeadLetter {
   /** Position of the event in the log; what `retryDeadLetter` takes. */
   readonly position: number
+  /** The event. Its `timestamp` is an ISO string. */
   readonly event: {
     readonly id: string
     readonly name: string

@@ -27,9 +27,11 @@ import {
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
+/** What `emit` answers. */
 export interface EmitResult {
   /** One run for every function whose trigger matched; empty when none did. */
   readonly runIds: Array<string>
+  /** Id of the event, `evt_...`. */
   readonly eventId: string
   /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
   readonly position?: number
@@ -37,9 +39,13 @@ export interface EmitResult {
 
 /** An event as it was stored: no definition decodes its data, or brings it to a later version. */
 export interface LoggedEvent {
+  /** Id of the event, `evt_...`. */
   readonly id: string
+  /** Name of the event. */
   readonly name: string
+  /** The version that it was emitted with. */
   readonly version: number
+  /** Its data, as it is stored. */
   // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
   readonly data: any
   /** ISO string. */
@@ -48,7 +54,9 @@ export interface LoggedEvent {
   readonly position: number
   /** Where it came from when nobody emitted it: `cron` or `invoke`. */
   readonly source?: string
+  /** The key that it was emitted or appended with. */
   readonly idempotencyKey?: string
+  /** The metadata that it was emitted with. */
   readonly metadata?: { readonly [name: string]: unknown }
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
@@ -56,8 +64,11 @@ export interface LoggedEvent {
 
 /** What became of an event: of each function whether it was started by it, and why not. Times are ISO strings. */
 export interface EventExplanation {
+  /** Id of the event. */
   readonly eventId: string
+  /** Name of the event. */
   readonly name: string
+  /** When it was stored. */
   readonly timestamp: string
   /** Those that were started first, then the others; without those that the key may not see. */
   readonly functions: Array<EventVerdict>
@@ -83,7 +94,9 @@ const eventVerdicts = [
 
 /** What a function has to do with an event. */
 export interface EventVerdict {
+  /** Id of the function. */
   readonly functionId: string
+  /** What it has to do with the event, in a word: `STARTED`, `NO_TRIGGER`, `EXPRESSION_FALSE` and others. */
   readonly code: (typeof eventVerdicts)[number]
   /** A sentence for a person. */
   readonly message: string
@@ -103,6 +116,7 @@ export interface ListEventsOptions {
   readonly name?: string
   /** Of events that were appended to entity streams. */
   readonly entityType?: string
+  /** Of events that were appended to the stream of this entity. */
   readonly entityId?: string
   /** The key that the event was emitted or appended with, also after its 24 hours. */
   readonly idempotencyKey?: string
@@ -120,6 +134,7 @@ export interface ListEventsOptions {
   readonly cursor?: string
 }
 
+/** A page of events. */
 export interface ListEventsResult {
   /**
    * As many as were asked for. Fewer when they have more than 16 MiB of data, and when 10,000 rows of the log were looked at: by a

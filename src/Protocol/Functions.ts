@@ -30,12 +30,17 @@ import { type Versioning, versionings } from "../Versioning.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** A function as it is registered. Times are ISO strings. */
 export interface FunctionInfo {
+  /** Id of the function. */
   readonly id: string
+  /** What it is called. */
   readonly name: string
+  /** What starts it. */
   readonly triggers: ReadonlyArray<FunctionTrigger>
   /** One more with every change of configuration or code. */
   readonly version: number
+  /** Made of its code: another one when that has changed. */
   readonly codeHash: string
   /** What the code is called: the `version` of its configuration, or else its hash. */
   readonly codeVersion: string
@@ -43,7 +48,9 @@ export interface FunctionInfo {
   readonly versioning: Versioning
   /** Absent unless it is paused: then new runs wait. */
   readonly paused?: FunctionPause
+  /** When it was registered for the first time. */
   readonly createdAt: string
+  /** When its registration changed last. */
   readonly updatedAt: string
 }
 
@@ -51,20 +58,25 @@ export interface FunctionInfo {
 export interface FunctionPause {
   /** ISO string. */
   readonly at: string
+  /** Who has paused it: the id of an API key, or `local` without one. */
   readonly by: string
+  /** Why, as they have said. */
   readonly reason?: string
 }
 
 /** A function as it was registered at some time. */
 export interface FunctionVersion {
+  /** Which one it is, from 1 up. */
   readonly version: number
   /** Since when, ISO string. */
   readonly at: string
+  /** What the code was called. */
   readonly codeVersion: string
   /** What was another in the version before: names of members of `registration`; absent for the first that is kept. */
   readonly changed?: ReadonlyArray<string>
   /** Unfinished runs that are pinned to its `codeVersion`. */
   readonly liveRuns: number
+  /** What it was registered with. */
   readonly registration: RegisteredAs
 }
 
@@ -75,7 +87,9 @@ export interface RegisteredAs {
 
 /** A version of the code of a function that has unfinished runs, or live workers. */
 export interface LiveVersion {
+  /** Id of the function. */
   readonly functionId: string
+  /** What the code is called. */
   readonly codeVersion: string
   /** Whether it is the one that was registered last, with which new runs begin. */
   readonly isLatest: boolean

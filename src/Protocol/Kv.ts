@@ -24,9 +24,11 @@ import { each, inBody, inPath, operation, row } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** A bucket that is to be made. */
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
   readonly name: string
+  /** What it is for, for people; none by default. */
   readonly description?: string
   /** Seconds after its last write when a key expires; it never does without, or with 0. */
   readonly ttlSeconds?: number
@@ -38,16 +40,23 @@ export interface KVBucketConfig {
   readonly history?: number
 }
 
+/** A bucket: what it was made with, and what it holds. */
 export interface KVBucketInfo {
+  /** Name of the bucket. */
   readonly name: string
+  /** What it is for. */
   readonly description?: string
+  /** Seconds after its last write when a key expires; absent when it never does. */
   readonly ttl_seconds?: number
+  /** Bytes that one value may have. */
   readonly max_value_size?: number
+  /** Bytes that all keys and values may have; absent when there is no limit. */
   readonly max_bytes?: number
   /** Keys that have a value. */
   readonly values: number
   /** Bytes of all keys and values that are kept. */
   readonly bytes: number
+  /** Revisions that are kept of each key. */
   readonly history: number
   /** Of the last write. Absent from servers that do not tell. */
   readonly revision?: number
@@ -55,11 +64,13 @@ export interface KVBucketInfo {
   readonly created_at: string
 }
 
+/** What a write answers. */
 export interface KVPutResult {
   /** For a later `update`. */
   readonly revision: number
 }
 
+/** What `write` answers. */
 export interface KVWriteResult {
   /** One for each change, in their order. */
   readonly revisions: Array<number>

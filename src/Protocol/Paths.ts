@@ -1,6 +1,7 @@
 /** Paths for programs that make requests of their own. */
 import { DEFAULT_SERVER_URL } from "../Constants.ts"
 
+/** Paths of calls, below the address of a server. */
 export const API_ENDPOINTS = {
   TRIGGER: "/ironflow.v1.IronflowService/Trigger",
   TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",
@@ -19,6 +20,7 @@ export const API_ENDPOINTS = {
 
 /** What opens a connection of subscriptions. */
 export const SUBSCRIPTIONS = "GET /ws"
+/** Address of the WebSocket of subscriptions when no server is named. */
 export const DEFAULT_WS_URL = "ws://localhost:9123/ws"
 
 /** The WebSocket URL of a server URL: `https://` becomes `wss://`, `http://` becomes `ws://`, and `/ws` follows. */

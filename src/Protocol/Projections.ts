@@ -33,36 +33,49 @@ export type ProjectionMode = "managed" | "external"
 
 /** `error` while an event that has failed is tried again; dead letters are counted apart. */
 export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
+/** Whether a projection goes on. */
 export type ProjectionStatus = (typeof projectionStatuses)[number]
 
 /** The state of one partition. Times are ISO strings. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
 export interface ProjectionStateResult<S = any> {
+  /** Name of the projection. */
   readonly name: string
+  /** Which partition it is; `""` where there is one state for all. */
   readonly partition: string
   /** `{}` when nothing was projected yet, and for an external projection. */
   readonly state: S
   /** The last event in the state; absent when there is none. */
   readonly lastEventId?: string
+  /** When that event was stored. */
   readonly lastEventTime?: string
   /** Position of that event; 0 when there is none. For an external projection, everything up to here is done. */
   readonly lastEventSeq: number
   /** How often the state was saved. */
   readonly version: number
+  /** Whether it has a state. */
   readonly mode: ProjectionMode
+  /** Whether it goes on. */
   readonly status: ProjectionStatus
+  /** What went wrong last. */
   readonly errorMessage?: string
+  /** When the state was saved last. */
   readonly updatedAt: string
 }
 
 /** How a projection does: one sentence, and the facts behind it. Times are ISO strings. */
 export interface ProjectionStatusInfo {
+  /** Name of the projection. */
   readonly name: string
+  /** Whether it has a state. */
   readonly mode: ProjectionMode
+  /** Whether it goes on. */
   readonly status: ProjectionStatus
   /** A sentence for a person. */
   readonly message: string
+  /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
+  /** What of an event has a state of its own; absent when there is one state for all, or a function says. */
   readonly partitionKey?: string
   /** Everything up to here is projected. */
   readonly lastEventSeq: number
@@ -72,20 +85,27 @@ export interface ProjectionStatusInfo {
   readonly owner?: string
   /** One more with every owner and every rebuild. */
   readonly generation: number
+  /** Who has paused it; absent unless it is paused. */
   readonly pausedBy?: string
+  /** When it was paused. */
   readonly pausedAt?: string
+  /** Why it was paused. */
   readonly pauseReason?: string
   /** Where a rebuild will be done. */
   readonly rebuildTo?: number
   /** The last thing that went wrong, also when it has been got over. */
   readonly errorMessage?: string
+  /** The same with its facts: at which position of the log, and when. */
   readonly lastError?: RunError & { readonly position: number; readonly at: string }
   /** The event that is tried again, and how often it has failed. */
   readonly failing?: { readonly position: number; readonly failures: number }
+  /** Events that it has given up, and that are kept. */
   readonly deadLetters: number
   /** Saves that were refused because their worker was not the owner any more. */
   readonly refusedSaves: number
+  /** When it was registered for the first time. */
   readonly createdAt: string
+  /** When anything of this changed last. */
   readonly updatedAt: string
 }
 
@@ -93,6 +113,7 @@ export interface ProjectionStatusInfo {
 export interface DeadLetter {
   /** Position of the event in the log; what `retryDeadLetter` takes. */
   readonly position: number
+  /** The event. Its `timestamp` is an ISO string. */
   readonly event: {
     readonly id: string
     readonly name: string
@@ -100,7 +121,9 @@ export interface DeadLetter {
     readonly data: unknown
     readonly timestamp: string
   }
+  /** What the handler failed with the last time. */
   readonly error: RunError
+  /** How often it was tried. */
   readonly attempts: number
   /** ISO string. */
   readonly failedAt: string
@@ -108,9 +131,11 @@ export interface DeadLetter {
   readonly retrying: boolean
 }
 
+/** Options of `pause`. */
 export interface PauseProjectionOptions {
   /** Who pauses it, for those who see it paused; "a client" by default. */
   readonly by?: string
+  /** Why, for those who see it paused; none by default. */
   readonly reason?: string
 }
 

@@ -80,9 +80,13 @@ export interface TurnUpdated {
 
 /** A request to run one segment of a function. */
 export interface PushRequest {
+  /** Id of the run. */
   readonly run_id: string
+  /** Id of its function. */
   readonly function_id: string
+  /** Attempts of the function, this one included. */
   readonly attempt: number
+  /** The event that started the run. */
   readonly event: {
     readonly id: string
     readonly name: string
@@ -99,15 +103,21 @@ export interface PushRequest {
   readonly steps?: ReadonlyArray<CompletedStep>
   /** Why this segment begins. */
   readonly resume?: ResumeContext
+  /** Values of the secrets that the function names. */
   readonly secrets?: Record<string, string>
 }
 
 export const completedStatuses = ["completed", "failed", "timed_out"] as const
 
+/** A step that an earlier segment has finished. */
 export interface CompletedStep {
+  /** Id of the step. */
   readonly id: string
+  /** Name of the step. */
   readonly name: string
+  /** How it ended. */
   readonly status: (typeof completedStatuses)[number]
+  /** What it returned. */
   readonly output?: unknown
   /** A structured error is JSON text. */
   readonly error?: string
@@ -115,53 +125,83 @@ export interface CompletedStep {
 
 export const resumeTypes = ["sleep", "wait_for_event", "invoke_function", "invoke_function_async"] as const
 
+/** What the run has waited for, and what came of it. */
 export interface ResumeContext {
+  /** Id of the step that waited. */
   readonly step_id: string
+  /** What kind of step it is. */
   readonly type: (typeof resumeTypes)[number]
+  /** The event that came, or what the other function returned. */
   readonly data?: unknown
 }
 
 /** A step that was executed in this segment. */
 export interface StepResult {
+  /** Id of the step. */
   readonly id: string
+  /** Name of the step. */
   readonly name: string
+  /** Whether it is a step or a compensation. */
   readonly type: "invoke" | "compensate"
+  /** How it ended. */
   readonly status: "completed" | "failed"
   /** RFC 3339. */
   readonly started_at: string
+  /** RFC 3339. */
   readonly ended_at: string
+  /** How long it took, in milliseconds. */
   readonly duration_ms: number
+  /** What it returned. */
   readonly output?: unknown
+  /** What it failed with. */
   readonly error?: { readonly message: string; readonly retryable: boolean; readonly stack?: string }
   /** Name of the step that a compensation undoes. */
   readonly compensation_for?: string
 }
 
+/** The run waits for a time. */
 export interface SleepYield {
+  /** What kind of wait it is. */
   readonly type: "sleep"
+  /** Id of the step that waits. */
   readonly step_id: string
   /** RFC 3339. */
   readonly until: string
 }
 
+/** The run waits for an event. */
 export interface WaitEventYield {
+  /** What kind of wait it is. */
   readonly type: "wait_for_event"
+  /** Id of the step that waits. */
   readonly step_id: string
+  /** Which event, and how long: a duration such as `"48h"`. */
   readonly event_filter: { readonly event: string; readonly match?: string; readonly timeout: string }
 }
 
+/** The run waits for the run of another function. */
 export interface InvokeFunctionYield {
+  /** What kind of wait it is. */
   readonly type: "invoke_function"
+  /** Id of the step that waits. */
   readonly step_id: string
+  /** Id of the function to run. */
   readonly function_id: string
+  /** The data of its event. */
   readonly input?: unknown
+  /** How long to wait, in milliseconds. */
   readonly invoke_timeout_ms: number
 }
 
+/** The run goes on as soon as the run of another function is there. */
 export interface InvokeFunctionAsyncYield {
+  /** What kind of wait it is. */
   readonly type: "invoke_function_async"
+  /** Id of the step that waits. */
   readonly step_id: string
+  /** Id of the function to run. */
   readonly function_id: string
+  /** The data of its event. */
   readonly input?: unknown
 }
 
@@ -170,11 +210,22 @@ export type YieldInfo = SleepYield | WaitEventYield | InvokeFunctionYield | Invo
 
 /** What came of a segment; the status of the response is 200 whichever. */
 export type PushResponse =
-  | { readonly status: "completed"; readonly steps: ReadonlyArray<StepResult>; readonly result?: unknown }
-  | { readonly status: "yielded"; readonly steps: ReadonlyArray<StepResult>; readonly yield: YieldInfo }
   | {
+      /** How the segment ended. */ readonly status: "completed"
+      /** Steps that were executed in it. */ readonly steps: ReadonlyArray<StepResult>
+      /** What the function returned. */ readonly result?: unknown
+    }
+  | {
+      /** How the segment ended. */ readonly status: "yielded"
+      /** Steps that were executed in it. */ readonly steps: ReadonlyArray<StepResult>
+      /** What the run waits for. */ readonly yield: YieldInfo
+    }
+  | {
+      /** How the segment ended. */
       readonly status: "failed"
+      /** Steps that were executed in it. */
       readonly steps: ReadonlyArray<StepResult>
+      /** What the function failed with. */
       readonly error: {
         readonly message: string
         readonly code: string
@@ -190,7 +241,9 @@ export type PushResponse =
 
 /** A handler that a server calls for the turns of its functions. */
 export interface PushEndpoint {
+  /** Where it is called. */
   readonly url: string
+  /** Ids of the functions that it has. */
   readonly functionIds: ReadonlyArray<string>
   /** Whether it answered the last time. */
   readonly available: boolean

@@ -31,33 +31,51 @@ import { each, inBody, inPath, operation, row, type Rule, waiting } from "./Row.
 
 /** One durable execution of a function for one event. Times are ISO strings. */
 export interface Run {
+  /** Id of the run, `run_...`. */
   readonly id: string
+  /** Id of its function. */
   readonly functionId: string
+  /** Id of the event that started it. */
   readonly eventId: string
+  /** Whether it runs, waits or has ended. */
   readonly status: RunStatus
+  /** Attempts of the function, the present one included. */
   readonly attempt: number
+  /** How many there may be. */
   readonly maxAttempts: number
   /** Data of the triggering event. */
   readonly input?: unknown
+  /** What the function returned, once it has completed. */
   readonly output?: unknown
+  /** What it failed with. */
   readonly error?: RunError
+  /** The worker that has it in a turn. */
   readonly workerId?: string
+  /** The value at the function's `actorKey`. */
   readonly actorId?: string
+  /** The run that has invoked it. */
   readonly parentRunId?: string
   /** The run that it was forked from, which may be gone. */
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
+  /** Why it is paused. */
   readonly pauseReason?: string
+  /** When it was created. */
   readonly createdAt: string
+  /** When anything of this changed last. */
   readonly updatedAt: string
+  /** When its first turn began. */
   readonly startedAt?: string
+  /** When it ended. */
   readonly endedAt?: string
 }
 
 /** A run that cannot be read, since its row in the database is damaged. */
 export interface DamagedRun {
+  /** Id of the run. */
   readonly id: string
+  /** What is damaged. */
   readonly message: string
 }
 
@@ -87,13 +105,21 @@ export interface ListRunsResult {
 export interface RunStep {
   /** The step id, `<run id>:<name>:<n>`; what `patchStep` takes. */
   readonly id: string
+  /** Name of the step. */
   readonly name: string
+  /** What kind of step it is. */
   readonly kind: string
+  /** Whether it runs, waits or has ended, and how. */
   readonly status: StepStatus
+  /** Executions, the present or last one included. */
   readonly attempt: number
+  /** What it returned. */
   readonly output?: unknown
+  /** What it failed with, the last time. */
   readonly error?: RunError
+  /** When the last execution began. ISO string. */
   readonly startedAt?: string
+  /** When it ended. ISO string. */
   readonly endedAt?: string
   /** When a waiting step is due, if it waits for a time or has a timeout. */
   readonly dueAt?: string
@@ -112,8 +138,11 @@ export interface RunStep {
 export interface AuditEvent {
   /** ISO string. */
   readonly at: string
+  /** What happened, as above. */
   readonly type: string
+  /** Name of the step that it is about; absent when it is about the run. */
   readonly stepName?: string
+  /** The facts, which depend on `type`. */
   readonly details: { readonly [key: string]: unknown }
 }
 
@@ -123,8 +152,11 @@ export interface RunLogLine {
   readonly number: number
   /** ISO string, by the worker's clock. */
   readonly at: string
+  /** How important it is. */
   readonly level: LineLevel
+  /** What was logged. */
   readonly message: string
+  /** The data that was logged with it. */
   readonly data?: unknown
   /** The step in whose code it was logged; absent outside of steps. */
   readonly step?: string
@@ -143,8 +175,11 @@ export interface RunLogLine {
  * what to do about each.
  */
 export interface Explanation {
+  /** Id of the run. */
   readonly runId: string
+  /** Whether it runs, waits or has ended. */
   readonly status: RunStatus
+  /** The reason, in a word, as above. */
   readonly code: string
   /** A sentence for a person. */
   readonly message: string

@@ -5,8 +5,11 @@ import { inBody, operation, row } from "./Row.ts"
 
 /** A secret without its value. Times are ISO strings. */
 export interface SecretInfo {
+  /** Name of the secret. */
   readonly name: string
+  /** When it was stored for the first time. ISO string. */
   readonly createdAt: string
+  /** When it was stored last. ISO string. */
   readonly updatedAt: string
 }
 

@@ -17,8 +17,11 @@ import {
 
 /** What a server can do. */
 export interface ServerCapabilities {
+  /** The ways in which workers can be connected. */
   readonly transports: ReadonlyArray<string>
+  /** What else it can do that not every server can. */
   readonly features: ReadonlyArray<string>
+  /** Its version. */
   readonly version: string
 }
 

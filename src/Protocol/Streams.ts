@@ -34,14 +34,17 @@ import { each, inBody, operation, row, type Rule } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** What `append` answers. */
 export interface AppendResult {
   /** The version of the stream after the append: the place of the event in it, from 1 up. */
   readonly entityVersion: number
+  /** Id of the event, `evt_...`. */
   readonly eventId: string
   /** Position of the event in the log of its environment; 0 from servers that do not say. */
   readonly position: number
 }
 
+/** What `appendAll` answers. */
 export interface AppendAllResult {
   /** The version of the stream after the append. */
   readonly entityVersion: number
@@ -51,8 +54,10 @@ export interface AppendAllResult {
   readonly events: Array<AppendResult>
 }
 
+/** What `read` answers. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
 export interface ReadStreamResult<Data = any> {
+  /** The events, in the order that was asked for. */
   readonly events: Array<StreamEvent<Data>>
   /** Events in the stream, read or not; 0 when there is no such stream. */
   readonly totalCount: number
@@ -60,19 +65,29 @@ export interface ReadStreamResult<Data = any> {
 
 /** A stream. Times are ISO strings. */
 export interface StreamInfo {
+  /** Id of the entity. */
   readonly entityId: string
+  /** Type of the entity. */
   readonly entityType: string
   /** The version of the newest event. */
   readonly version: number
+  /** How many events there are. */
   readonly eventCount: number
+  /** When the first event was appended. */
   readonly createdAt: string
+  /** When the newest event was appended. */
   readonly updatedAt: string
 }
 
+/** A stream in a list. */
 export interface StreamSummary {
+  /** Id of the entity. */
   readonly entityId: string
+  /** Type of the entity. */
   readonly entityType: string
+  /** The version of the newest event. */
   readonly version: number
+  /** How many events there are. */
   readonly eventCount: number
   /** ISO string. */
   readonly lastEventAt: string
@@ -80,21 +95,29 @@ export interface StreamSummary {
 
 /** By entity id. */
 export interface ListStreamsResult {
+  /** The streams of the page. */
   readonly streams: Array<StreamSummary>
   /** How many there are in all. */
   readonly totalCount: number
 }
 
+/** What `createSnapshot` answers. */
 export interface CreateSnapshotResult {
+  /** Id of the snapshot. */
   readonly snapshotId: string
 }
 
 /** The state of an entity after the event of a version. */
 export interface StreamSnapshot<State = unknown> {
+  /** Id of the snapshot. */
   readonly snapshotId: string
+  /** Id of the entity. */
   readonly entityId: string
+  /** Type of the entity. */
   readonly entityType: string
+  /** The version after whose event the state is. */
   readonly entityVersion: number
+  /** The state. */
   readonly state: State
   /** ISO string. */
   readonly createdAt: string

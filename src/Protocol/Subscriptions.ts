@@ -26,11 +26,14 @@ import { SUBSCRIPTIONS } from "./Paths.ts"
 import { inBody, row } from "./Row.ts"
 
 export const ackModes = ["auto", "manual"] as const
+/** Whether an event is settled when its handler has ended (`auto`), or by a call (`manual`). */
 export type AckMode = (typeof ackModes)[number]
 const ackTypes = ["ack", "nak", "term"] as const
+/** How an event is settled. */
 export type AckType = (typeof ackTypes)[number]
 /** What happens to events that a connection cannot take at once. */
 export const backpressureModes = ["buffer", "drop", "block"] as const
+/** What happens when a subscriber does not keep up. */
 export type BackpressureMode = (typeof backpressureModes)[number]
 
 /** How much may wait in the connection of a subscriber that does not keep up. */
@@ -58,6 +61,7 @@ export interface GroupSettings {
   readonly redeliverDelayMs: number
 }
 
+/** What is subscribed to, and how. */
 export interface SubscribeOptions {
   /** Deliver so many past events first, 1000 at most; none by default. */
   readonly replay?: number
@@ -86,8 +90,11 @@ export interface SubscribeOptions {
   readonly namespace?: string
 }
 
+/** A client subscribes. */
 export interface WSSubscribeRequest {
+  /** What kind of message it is. */
   readonly type: "subscribe"
+  /** What to, and from where on. */
   readonly subscription: {
     readonly pattern: string
     readonly options?: SubscribeOptions
@@ -98,15 +105,23 @@ export interface WSSubscribeRequest {
   }
 }
 
+/** A client ends a subscription. */
 export interface WSUnsubscribeRequest {
+  /** What kind of message it is. */
   readonly type: "unsubscribe"
+  /** Id of the subscription. */
   readonly subscriptionId: string
 }
 
+/** A client settles an event. */
 export interface WSAckRequest {
+  /** What kind of message it is. */
   readonly type: "ack"
+  /** Id of the event. */
   readonly eventId: string
+  /** How it is settled. */
   readonly ackType: AckType
+  /** Milliseconds until it comes again, after a `nak`. */
   readonly redeliverDelay?: number
   /** Ours: whose delivery it is. */
   readonly subscriptionId?: string
@@ -118,7 +133,9 @@ export interface WSAckRequest {
 
 /** Ours, for servers that tell an `ackWait`: what the subscription holds is being worked on, and begins its `ackWait` anew. */
 interface WSInProgressRequest {
+  /** What kind of message it is. */
   readonly type: "in_progress"
+  /** Id of the subscription. */
   readonly subscriptionId: string
   /** Only this event; else all that it holds. */
   readonly eventId?: string
@@ -128,10 +145,14 @@ interface WSInProgressRequest {
   readonly requestId?: number
 }
 
+/** What a client may say. */
 export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest | WSInProgressRequest
 
+/** The answer to a subscription. */
 export interface WSSubscriptionResult {
+  /** What kind of message it is. */
   readonly type: "subscription_result"
+  /** One for each pattern. */
   readonly results: ReadonlyArray<{
     readonly pattern: string
     readonly status: "ok" | "error"
@@ -147,18 +168,27 @@ export interface WSSubscriptionResult {
   }>
 }
 
+/** What is known of an event besides its data. */
 export interface EventMetadata {
   /** ISO string. */
   readonly timestamp: string
+  /** Its position in the log. */
   readonly sequence?: number
 }
 
+/** An event, or a message of a topic. */
 export interface WSEventMessage {
+  /** What kind of message it is. */
   readonly type: "event"
+  /** Id of the subscription. */
   readonly subscriptionId: string
+  /** Name of the event or the topic. */
   readonly topic: string
+  /** Its data. */
   readonly data: unknown
+  /** What else is known of it, if that was asked for. */
   readonly meta?: EventMetadata
+  /** Its id; what an ack takes. */
   readonly eventId?: string
   /** Ours: resume after this. */
   readonly position?: string
@@ -170,13 +200,19 @@ export interface WSEventMessage {
   readonly traceparent?: string
   /** Ours, with an `entity:` pattern. For existing clients `data` is the whole event then. */
   readonly entity?: EventEntity
+  /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
 }
 
+/** Something is wrong with a subscription. */
 export interface WSSubscriptionError {
+  /** What kind of message it is. */
   readonly type: "subscription_error"
+  /** Id of the subscription. */
   readonly subscriptionId: string
+  /** What it is, in a word. */
   readonly code: string
+  /** A sentence for a person. */
   readonly message: string
   /** Whether the subscription goes on. */
   readonly retrying: boolean
@@ -184,20 +220,29 @@ export interface WSSubscriptionError {
 
 /** Concerns the connection. */
 export interface WSError {
+  /** What kind of message it is. */
   readonly type: "error"
+  /** What it is, in a word. */
   readonly code: string
+  /** A sentence for a person. */
   readonly message: string
 }
 
 /** Ours: what became of an ack. */
 export interface WSAckResult {
+  /** What kind of message it is. */
   readonly type: "ack_result"
+  /** The request that it answers. */
   readonly requestId: number
+  /** Whether it was done. */
   readonly status: "ok" | "error"
+  /** What it is, in a word. */
   readonly code?: string
+  /** A sentence for a person. */
   readonly message?: string
 }
 
+/** What a server may say. */
 export type WSServerMessage =
   WSSubscriptionResult | WSEventMessage | WSSubscriptionError | WSError | WSAckResult
 

@@ -15,7 +15,9 @@ import {
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
+/** What `publish` answers. */
 export interface PublishResult {
+  /** Id of the message. */
   readonly eventId: string
   /** Position of the message in the log of its environment. */
   readonly sequence: number
@@ -23,15 +25,21 @@ export interface PublishResult {
 
 /** A topic that holds messages or has subscribers. Times are ISO strings. */
 export interface TopicInfo {
+  /** Name of the topic. */
   readonly name: string
+  /** How many messages are kept. */
   readonly messageCount: number
   /** Subscriptions that get its messages now. */
   readonly consumerCount: number
+  /** When the first of them was published. ISO string. */
   readonly firstMessageAt?: string
+  /** When the last of them was published. ISO string. */
   readonly lastMessageAt?: string
 }
 
+/** What a topic holds, and how far its consumers are. */
 export interface TopicStats {
+  /** Name of the topic. */
   readonly name: string
   /** Messages that are kept. */
   readonly messageCount: number

@@ -31,19 +31,28 @@ export type { SerializedError } from "../Errors.ts"
 
 /** How a step ended. */
 export type Outcome =
-  | { readonly _tag: "Success"; readonly value: JsonText | undefined }
-  | { readonly _tag: "Failure"; readonly error: SerializedError }
+  | {
+      /** How it ended. */ readonly _tag: "Success"
+      /** What the step returned, as JSON text. */ readonly value: JsonText | undefined
+    }
+  | {
+      /** How it ended. */ readonly _tag: "Failure"
+      /** What the step failed with. */ readonly error: SerializedError
+    }
 
 /** A finished step. A journal lists entries in the order in which the handler saw them. */
 export interface JournalEntry {
   /** The step id without the leading `<run id>:`, unique within the run. */
   readonly stepKey: string
+  /** Name of the step. */
   readonly name: string
+  /** What kind of step it is. */
   readonly kind: StepKind
   /**
    * The entry answers a step of any kind: the step was patched, or the server does not keep kinds, and `kind` means nothing.
    */
   readonly anyKind?: true
+  /** How the step ended. */
   readonly outcome: Outcome
   /** Executions of the step, the last one included. */
   readonly attempt: number
@@ -51,14 +60,18 @@ export interface JournalEntry {
 
 /** A step that has begun and has not finished: it waits for a time, an event, a child run or a retry. */
 export interface OpenStep {
+  /** The step id without the leading `<run id>:`. */
   readonly stepKey: string
+  /** Name of the step. */
   readonly name: string
+  /** What kind of step it is. */
   readonly kind: StepKind
   /**
    * Failed executions so far, for a step between two attempts; 0 otherwise. `pending` says that its delay has not
    * passed yet: the engine sends a `Fired` notice when it has.
    */
   readonly failures: number
+  /** The delay before its next attempt has not passed. */
   readonly pending: boolean
 }
 
@@ -83,15 +96,21 @@ export interface JobEvent {
 export interface Job {
   /** Unique per dispatch; it is the lease token, and every report of the turn carries it. */
   readonly jobId: string
+  /** Id of the run. */
   readonly runId: string
+  /** Id of the function. */
   readonly functionId: string
+  /** The environment to work in. */
   readonly environment: string
   /** Turns started because something outside steps failed, the first included. */
   readonly attempt: number
   /** 0, and one more after every retry or resume that followed a compensation. */
   readonly generation: number
+  /** The event that started the run. */
   readonly event: JobEvent
+  /** Steps that are finished. */
   readonly journal: ReadonlyArray<JournalEntry>
+  /** Steps that wait. */
   readonly open: ReadonlyArray<OpenStep>
   /** Present while the run is compensating: the failure, and the compensations registered, in registration order. */
   readonly compensating?: { readonly error: SerializedError; readonly compensations: ReadonlyArray<string> }
@@ -127,22 +146,33 @@ export interface TxKvWrite {
 /** What came of a {@link TxWrite}. Positions are those of the log. */
 export type TxWriteResult =
   | {
+      /** Which kind of write it was. */
       readonly _tag: "append"
+      /** Id of the entity. */
       readonly entityId: string
       /** The version of the stream after the append. */
       readonly entityVersion: number
+      /** Position of the last event in the log. */
       readonly position: number
+      /** The events, as they are stored. */
       readonly events: ReadonlyArray<StoredStreamEvent>
     }
   | {
+      /** Which kind of write it was. */
       readonly _tag: "emit"
+      /** Id of the event. */
       readonly eventId: string
+      /** Position of the last event in the log. */
       readonly position: number
+      /** Runs that the event has started. */
       readonly runIds: ReadonlyArray<string>
     }
   | {
+      /** Which kind of write it was. */
       readonly _tag: "kv"
+      /** Name of the bucket. */
       readonly bucket: string
+      /** The key. */
       readonly key: string
       /** Of the key after the write; 0 when a key was deleted that was never there. */
       readonly revision: number
@@ -158,13 +188,21 @@ export interface TxOutcome {
 export type TurnOp =
   /** A step finished: its result, or a failure that is not retried. */
   | {
+      /** What happened. */
       readonly _tag: "StepDone"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** What kind of step it is. */
       readonly kind: StepKind
+      /** How the step ended. */
       readonly outcome: Outcome
+      /** Executions of the step, this one included. */
       readonly attempt: number
+      /** When it began, epoch milliseconds. */
       readonly startedAt: number
+      /** When it ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /**
@@ -174,94 +212,170 @@ export type TurnOp =
    * worker decides by the step's policy whether the code runs again.
    */
   | {
+      /** What happened. */
       readonly _tag: "Transact"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** What the code returned, as JSON text. */
       readonly value: JsonText | undefined
+      /** What to write, in this order. */
       readonly writes: ReadonlyArray<TxWrite>
+      /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
+      /** Executions of the step, this one included. */
       readonly attempt: number
+      /** When it began, epoch milliseconds. */
       readonly startedAt: number
+      /** When it ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /** An execution of a step failed and the next one is due later. `failures` counts failed executions, this included. */
   | {
+      /** What happened. */
       readonly _tag: "StepRetry"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** What kind of step it is. */
       readonly kind: StepKind
+      /** Executions that have failed, this one included. */
       readonly failures: number
+      /** What it failed with. */
       readonly error: SerializedError
+      /** When it goes on. */
       readonly due: Due
     }
   /** Wait for a time. The first due time reported for a step key stands. */
-  | { readonly _tag: "Sleep"; readonly stepKey: string; readonly name: string; readonly due: Due }
+  | {
+      /** What happened. */ readonly _tag: "Sleep"
+      /** The step id without the leading `<run id>:`. */ readonly stepKey: string
+      /** Name of the step. */ readonly name: string
+      /** When it goes on. */ readonly due: Due
+    }
   /**
    * Wait for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in
    * the candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` are
    * steps of the run that waited for the same and whose event the handler has not seen: they do not move what this one looks back to.
    */
   | {
+      /** What happened. */
       readonly _tag: "WaitForEvent"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** The branch of the step; `""` outside of branches. */
       readonly scope: string
+      /** Name or pattern of the event. */
       readonly event: string
+      /** What the event has to have in common with the one that started the run. */
       readonly match?: string
+      /** Steps that waited for the same, and whose event the handler has not seen. */
       readonly unseen?: ReadonlyArray<string>
+      /** When the wait ends without an event. */
       readonly timeout: Due
+      /** How long to wait, in milliseconds. */
       readonly timeoutMs: number
     }
   /** Start a child run and wait for its result. */
   | {
+      /** What happened. */
       readonly _tag: "Invoke"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** Id of the function. */
       readonly functionId: string
+      /** The data of the child's event, as JSON text. */
       readonly input: JsonText | undefined
+      /** How long to wait, in milliseconds. */
       readonly timeoutMs: number
+      /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
   /** Start a child run and go on. The answer's outcome is `{"runId": ...}`. */
   | {
+      /** What happened. */
       readonly _tag: "InvokeAsync"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** Id of the function. */
       readonly functionId: string
+      /** The data of the child's event, as JSON text. */
       readonly input: JsonText | undefined
+      /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
   /** Publish to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
   | {
+      /** What happened. */
       readonly _tag: "Publish"
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** Name of the step. */
       readonly name: string
+      /** Name of the topic. */
       readonly topic: string
+      /** The message, as JSON text. */
       readonly data: JsonText
+      /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
   /** The handler has seen the outcome of a wait that fired: it takes its place in the journal. */
-  | { readonly _tag: "Settle"; readonly stepKey: string }
+  | {
+      /** What happened. */ readonly _tag: "Settle"
+      /** The step id without the leading `<run id>:`. */ readonly stepKey: string
+    }
   /** A suspended step is no longer wanted (its branch was cancelled, its fiber interrupted). */
-  | { readonly _tag: "Withdraw"; readonly stepKey: string }
+  | {
+      /** What happened. */ readonly _tag: "Withdraw"
+      /** The step id without the leading `<run id>:`. */ readonly stepKey: string
+    }
   /** The handler returned. Ends the turn. */
-  | { readonly _tag: "Complete"; readonly output: JsonText | undefined }
+  | {
+      /** What happened. */ readonly _tag: "Complete"
+      /** What the handler returned, as JSON text. */ readonly output: JsonText | undefined
+    }
   /** Something outside steps failed and the run has attempts left. Ends the turn. */
-  | { readonly _tag: "RetryRun"; readonly error: SerializedError; readonly due: Due }
+  | {
+      /** What happened. */ readonly _tag: "RetryRun"
+      /** What it failed with. */ readonly error: SerializedError
+      /** When it goes on. */ readonly due: Due
+    }
   /** The run failed for good and has compensations: they run next, in this turn. */
   | {
+      /** What happened. */
       readonly _tag: "Compensate"
+      /** What it failed with. */
       readonly error: SerializedError
+      /** Names of the steps to take back, in the order in which they were registered. */
       readonly compensations: ReadonlyArray<string>
     }
   /** The run failed for good, and its compensations, if any, have run. Ends the turn. */
-  | { readonly _tag: "Fail"; readonly error: SerializedError }
+  | {
+      /** What happened. */ readonly _tag: "Fail"
+      /** What it failed with. */ readonly error: SerializedError
+    }
   /** Nothing runs and these steps are open. Ends the turn. */
-  | { readonly _tag: "Suspend"; readonly open: ReadonlyArray<string> }
+  | {
+      /** What happened. */ readonly _tag: "Suspend"
+      /** Steps that wait. */ readonly open: ReadonlyArray<string>
+    }
   /** The turn cannot go on until somebody looks at it (nondeterminism). Ends the turn. */
-  | { readonly _tag: "Pause"; readonly code: string; readonly message: string; readonly details?: unknown }
+  | {
+      /** What happened. */ readonly _tag: "Pause"
+      /** Why, in a word. */ readonly code: string
+      /** Why, in a sentence for a person. */ readonly message: string
+      /** The facts. */ readonly details?: unknown
+    }
   /** The worker gives the run back unharmed (forced stop). Ends the turn. */
-  | { readonly _tag: "Release" }
+  | { /** What happened. */ readonly _tag: "Release" }
 
 /** The ops that end a turn. */
 export const endsTurn = (op: TurnOp): boolean =>
@@ -296,8 +410,11 @@ export interface TurnLogs {
 
 /** Ops of one turn, applied in order and all or none. */
 export interface TurnReport {
+  /** The job that it is about. */
   readonly jobId: string
+  /** Id of the run. */
   readonly runId: string
+  /** What happened, in this order. */
   readonly ops: ReadonlyArray<TurnOp>
   /** Absent when nothing was logged. Engines of earlier versions leave it aside. */
   readonly logs?: TurnLogs
@@ -312,11 +429,18 @@ export interface TurnReport {
  */
 export type TurnAck =
   | {
+      /** Whether the report was taken. */
       readonly _tag: "Accepted"
+      /** One for each op, as above. */
       readonly outcomes: ReadonlyArray<Outcome | undefined>
+      /** The run is to be paused. */
       readonly paused?: true
     }
-  | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
+  | {
+      /** Whether the report was taken. */ readonly _tag: "Refused"
+      /** Why not, in a word. */ readonly reason: RefusalReason
+      /** Why not, in a sentence for a person. */ readonly message: string
+    }
 
 /**
  * Why a report changed nothing. `LEASE_LOST`: somebody else has the run, or the run has ended. `CANCELLED`: the run was
@@ -331,21 +455,37 @@ export type Notice =
    * A notice may come twice, and then late: when that attempt has failed too.
    */
   | {
+      /** What happened. */
       readonly _tag: "Fired"
+      /** The job that it is about. */
       readonly jobId: string
+      /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
+      /** What came of the wait. */
       readonly outcome?: Outcome
+      /** Failed attempts of the step that goes on. */
       readonly failures?: number
     }
-  | { readonly _tag: "Cancelled"; readonly jobId: string; readonly reason: string }
-  | { readonly _tag: "LeaseLost"; readonly jobId: string; readonly reason: string }
+  | {
+      /** What happened. */ readonly _tag: "Cancelled"
+      /** The job that it is about. */ readonly jobId: string
+      /** Why, in words. */ readonly reason: string
+    }
+  | {
+      /** What happened. */ readonly _tag: "LeaseLost"
+      /** The job that it is about. */ readonly jobId: string
+      /** Why, in words. */ readonly reason: string
+    }
   /**
    * The run is to be paused: the turn keeps its lease, begins no step any more, and ends when the steps that run have
    * ended. This and the next are for workers that know them (`WorkerRegistration.pauses`).
    */
-  | { readonly _tag: "Paused"; readonly jobId: string }
+  | { /** What happened. */ readonly _tag: "Paused"; /** The job that it is about. */ readonly jobId: string }
   /** The run is not to be paused any more: a turn that has not ended yet goes on. */
-  | { readonly _tag: "Resumed"; readonly jobId: string }
+  | {
+      /** What happened. */ readonly _tag: "Resumed"
+      /** The job that it is about. */ readonly jobId: string
+    }
 
 /** The notices after which the worker does not hold the lease. */
 export const endsLease = ({ _tag }: Notice): boolean => _tag === "Cancelled" || _tag === "LeaseLost"
@@ -394,14 +534,21 @@ export interface FunctionRegistration {
 
 /** A worker as it announces itself. */
 export interface WorkerRegistration {
+  /** How the worker is known. */
   readonly workerId: string
+  /** The environment to work in. */
   readonly environment: string
   /** Somebody chose the environment; else an API key that is bound to one decides. */
   readonly namesEnvironment?: boolean
+  /** The machine that it runs on. */
   readonly hostname: string
+  /** The functions that it has. */
   readonly functions: ReadonlyArray<FunctionRegistration>
+  /** Turns that it takes at once. */
   readonly maxConcurrentJobs: number
+  /** Its labels, by name. */
   readonly labels: { readonly [key: string]: string }
+  /** The versions of this package and of what runs it. */
   readonly version: { readonly sdk: string; readonly runtime: string }
   /** When the worker was started, epoch milliseconds: it does not take back what a younger one has registered. */
   readonly startedAt?: number
@@ -413,6 +560,7 @@ export interface WorkerRegistration {
 export interface WorkerHandlers {
   /** `isPaused` says that its run is to be paused already: it is given back, and nothing of it begins. */
   readonly onJob: (job: Job, isPaused?: boolean) => void
+  /** Called with what the engine says about a turn in flight. */
   readonly onNotice: (notice: Notice) => void
   /** The engine refuses a worker that it had accepted. Nothing arrives any more, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void

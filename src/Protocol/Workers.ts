@@ -29,13 +29,21 @@ import { inBody, inPath, operation, row, waiting } from "./Row.ts"
 
 /** A worker that is connected. */
 export interface WorkerInfo {
+  /** How the worker is known. */
   readonly id: string
+  /** The machine that it runs on. */
   readonly hostname: string
+  /** Ids of the functions that it has. */
   readonly functionIds: ReadonlyArray<string>
+  /** Turns that it takes at once. */
   readonly maxConcurrentJobs: number
+  /** Turns that it has now. */
   readonly activeJobs: number
+  /** Its labels, by name. */
   readonly labels: { readonly [key: string]: string }
+  /** How it is connected. */
   readonly transport: string
+  /** When it came. ISO string. */
   readonly registeredAt: string
 }
 

@@ -31,6 +31,7 @@ export interface HookRequest {
   readonly body: string | Uint8Array
 }
 
+/** Options of `verifyHook`. */
 export interface VerifyHookOptions {
   /** How far the time of the request may be from now, either way; `"5m"` by default. */
   readonly tolerance?: Duration

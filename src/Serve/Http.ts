@@ -1,6 +1,7 @@
 /** A request to a push handler and its response, whichever framework they belong to. */
 import { BodyError, type IronflowError } from "../Errors.ts"
 
+/** A request, whatever server it came to. */
 export interface ServeRequest {
   /** `POST` when left out. */
   readonly method?: string
@@ -18,9 +19,13 @@ export interface ServeRequest {
   readonly parsedBody?: unknown
 }
 
+/** The answer to a request. */
 export interface ServeResponse {
+  /** The HTTP status. */
   readonly status: number
+  /** Its headers, by name. */
   readonly headers: { readonly [name: string]: string }
+  /** Its body. */
   readonly body: string
 }
 

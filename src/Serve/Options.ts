@@ -59,6 +59,7 @@ interface ProjectionName {
 const nameOf = (projection: ProjectionName | { readonly config: ProjectionName }): string =>
   "config" in projection ? projection.config.name : projection.name
 
+/** What a handler of requests is made of. */
 export interface ServeOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
 > extends HandlerOptions {

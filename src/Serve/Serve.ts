@@ -54,6 +54,7 @@ import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
 export type { ServeRequest, ServeResponse } from "./Http.ts"
 export type { HandlerOptions, ServeOptions } from "./Options.ts"
 
+/** Answers requests of an engine, and of the senders of webhooks. */
 export interface ServeService {
   /** Answers a request. Interrupting it aborts the steps that it runs. */
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>

@@ -66,7 +66,9 @@ export const defaults = usual
 export class HttpServerEngine extends Context.Service<
   HttpServerEngine,
   {
+    /** The host that it listens at. */
     readonly host: string
+    /** The port that it listens at. */
     readonly port: number
     /** `http://127.0.0.1:9123` */
     readonly url: string
@@ -95,6 +97,7 @@ export const layer = (
 ): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
   Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
+/** Listens, for as long as the scope is open. */
 export const make = (
   options: HttpServerOptions
 ): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>

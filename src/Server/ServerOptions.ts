@@ -7,6 +7,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 import { checkAllowedHosts, checkCorsOrigins, isLoopback } from "./Http/Gate.ts"
 
+/** Where an engine listens, and whom it answers. */
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
   readonly port?: number

@@ -10,6 +10,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 
+/** What goes wrong, and how often. */
 export interface FaultOptions {
   /** Every n-th request is lost, at least 2; none by default. */
   readonly every?: number

@@ -17,14 +17,19 @@ import type { StepKind } from "../StepKind.ts"
 
 /** A step by its id within the run. */
 export interface StepName {
+  /** The step id without the leading `<run id>:`. */
   readonly stepKey: string
+  /** Name of the step. */
   readonly name: string
+  /** What kind of step it is. */
   readonly kind: StepKind
 }
 
 /** Where code parts from a history. */
 export interface Divergence {
+  /** Id of the run. */
   readonly runId: string
+  /** Id of its function. */
   readonly functionId: string
   /** The first recorded step that the code does not ask for as it was recorded. */
   readonly recorded?: StepName

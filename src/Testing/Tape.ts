@@ -31,7 +31,9 @@ const Exchange = Schema.Struct({
 
 const checkTape = Schema.decodeUnknownEffect(Schema.Struct({ exchanges: Schema.Array(Exchange) }))
 
+/** A request and its answer. */
 export interface TapeExchange extends Schema.Schema.Type<typeof Exchange> {}
+/** A request as a tape has it. */
 export type TapeRequest = TapeExchange["request"]
 
 /** Keep it as JSON. */
@@ -67,6 +69,7 @@ export const layerRecordingHttpClient = (
     )
   )
 
+/** How a tape is played. */
 export interface PlayOptions {
   /** Whether what is asked is what was recorded; equal method, path and body by default. */
   readonly matches?: (recorded: TapeRequest, asked: TapeRequest) => boolean

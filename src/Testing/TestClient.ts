@@ -42,6 +42,7 @@ import { failedRun } from "./FailedRun.ts"
 import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
+/** Options of `createTestClient`. */
 export interface TestClientConfig {
   /** The functions that `emit` finds by their triggers, in either style. */
   readonly functions: ReadonlyArray<IronflowFunction | EffectFunction<unknown, unknown, never>>
@@ -51,9 +52,11 @@ export interface TestClientConfig {
 export interface TestStep {
   /** The step's name; of an invoked function its id, of a compensation `compensate:<step>`. */
   readonly name: string
+  /** What kind of step it is. */
   readonly type: "run" | "tx" | "sleep" | "waitForEvent" | "invoke" | "publish" | "compensate"
   /** Of a `tx` as `step.tx` resolves to it: `{ value, writes }`, where writes are what came of them. */
   readonly output?: unknown
+  /** What it failed with. */
   readonly error?: Error
   /** Of a `tx` that was carried out: what its body asked to be written. */
   readonly writes?: ReadonlyArray<TestWrite>
@@ -61,15 +64,19 @@ export interface TestStep {
 
 /** A stream that is there before a run. */
 export interface TestStream {
+  /** Type of the entity. */
   readonly entityType: string
+  /** The version of its newest event. */
   readonly version: number
 }
 
 /** How a run in a test ended. */
 export interface TestRun {
+  /** How the run ended. */
   readonly status: "completed" | "failed"
   /** What the function returned, if it completed. */
   readonly output: unknown
+  /** What it failed with. */
   readonly error?: Error
   /** In the order in which they ended. */
   readonly steps: Array<TestStep>
@@ -81,6 +88,7 @@ export interface TestRun {
   stepOutput(name: string): unknown
 }
 
+/** Runs functions alone, with stand-ins for their steps. */
 export interface TestClient {
   /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
   mockStep(name: string, fn: () => unknown): void
@@ -91,6 +99,10 @@ export interface TestClient {
   /**
    * The key as `step.tx` finds it, at `revision`. Keys that are not there do not exist. Buckets need not be made, and have no
    * limits here.
+   *
+   * ```ts
+   * createTestClient({ functions: [processOrder] }).setKey("stock", "sku-1", 17)
+   * ```
    */
   setKey(bucket: string, key: string, revision: number): void
   /**

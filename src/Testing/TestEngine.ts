@@ -30,6 +30,7 @@ import {
   type TestEngineOptions
 } from "./VirtualEngine.ts"
 
+/** Options of `createTestEngine`. */
 export interface TestEngineConfig extends TestEngineOptions<
   ReadonlyArray<RunnableFunction>,
   ReadonlyArray<RunnableProjection>
@@ -46,7 +47,9 @@ export interface TestWorker {
  * `createSubscriptionClient({ engine })`, `createWorker({ engine })`.
  */
 export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
+  /** A client of the engine. */
   readonly client: IronflowClient
+  /** The secrets of the engine. */
   readonly secrets: EngineSecrets
   /** The time that the engine and its functions see. */
   now(): Promise<Date>

@@ -9,25 +9,37 @@ import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 
 /** An event that a `step.tx` wrote. */
 export interface TestWrittenEvent {
+  /** Name of the event. */
   readonly name: string
+  /** Its data, as it would be stored. */
   readonly data: unknown
+  /** The version of its data. */
   readonly version: number
+  /** The metadata that it would be stored with. */
   readonly metadata?: unknown
 }
 
 /** What the body of a `step.tx` asked to be written. */
 export type TestWrite =
   | {
+      /** Which kind of write it was. */
       readonly _tag: "append"
+      /** Id of the entity. */
       readonly entityId: string
+      /** Type of the entity. */
       readonly entityType: string
+      /** The version that the stream had to have. */
       readonly expectedVersion?: ExpectedVersion
+      /** The events, in their order. */
       readonly events: ReadonlyArray<TestWrittenEvent>
     }
-  | ({ readonly _tag: "emit" } & TestWrittenEvent)
+  | ({ /** Which kind of write it was. */ readonly _tag: "emit" } & TestWrittenEvent)
   | {
+      /** Which kind of write it was. */
       readonly _tag: "kv"
+      /** Name of the bucket. */
       readonly bucket: string
+      /** The key. */
       readonly key: string
       /** Absent when the key is deleted. */
       readonly value?: unknown

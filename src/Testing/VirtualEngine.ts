@@ -42,6 +42,7 @@ import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 import * as History from "../Engine/Runs/History.ts"
 
+/** What the engine of a test may be given. */
 export interface TestEngineOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<AnyProjection>
@@ -64,11 +65,13 @@ const testEngineKeys = {
   repeatSteps: true
 } satisfies Keys<TestEngineOptions>
 
+/** Options of `runToEnd`. */
 export interface RunToEndOptions {
   /** How much virtual time may pass at most; 365 days by default. */
   readonly within?: Duration
 }
 
+/** The engine of a test, on virtual time. */
 export interface TestEngineService {
   /** The time that the engine and its functions see. */
   readonly now: Effect.Effect<Date>
@@ -87,6 +90,7 @@ export interface TestEngineService {
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
   /** Unfinished runs that nothing will ever move: there must be none. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+  /** The secrets of the engine. */
   readonly secrets: SecretsOfEnvironment
   /** One more worker, until the scope closes, which aborts its turns. */
   readonly startWorker: <

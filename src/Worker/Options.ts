@@ -14,6 +14,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
+/** What a worker may be given, however it is connected. */
 export interface WorkerOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<IronflowProjection>

@@ -47,7 +47,9 @@ import { SDK_VERSION } from "./Version.ts"
 
 export type { WorkerOptions } from "./Options.ts"
 
+/** A worker that runs. */
 export interface WorkerService {
+  /** How it is known. */
   readonly workerId: string
   /**
    * Waits until the engine knows every projection too, or has refused it, which is logged. Ends with the worker when that is

@@ -75,6 +75,18 @@ export const callsPage = (): string => {
 
 # HTTP calls
 
+## Try it
+
+\`\`\`sh
+npx ironflow serve &
+curl -s http://localhost:9123/api/v1/capabilities
+curl -s http://localhost:9123/ironflow.v1.IronflowService/Emit \\
+  -H 'Content-Type: application/json' -d '{"event":"order.placed","data":{"orderId":"o-1"}}'
+curl -s http://localhost:9123/openapi.json
+\`\`\`
+
+## What the tables say
+
 What \`/openapi.json\` says in full. Besides the statuses here any call is answered with 400 for what cannot be understood, 401 and 403
 for a key that may not, and 503 when the server is busy or closing. "Again" says whether making the call twice does no harm.
 

@@ -29,12 +29,17 @@ export const Failing = Context.Reference<FailingOptions>("@ironflow/node/Failing
   defaultValue: () => ({})
 })
 
+/** When a function is failing. */
 export interface FailingSettings {
+  /** How far back runs are counted, in minutes. */
   readonly minutes: number
+  /** How many runs must have ended in that time. */
   readonly runs: number
+  /** The share of them, from 0 to 1, that must have failed. */
   readonly rate: number
 }
 
+/** The options that are known. */
 export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
 
 const LONGEST = 60
@@ -58,6 +63,10 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 /**
  * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now: `verifyHook` of the
  * Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is no call of a hook.
+ *
+ * ```ts
+ * const call = Hooks.verify(hookRequest, "the secret of the hook", { tolerance: "1m" })
+ * ```
  */
 export const verify = (
   request: HookRequest,

@@ -18,6 +18,7 @@ import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 export interface BackupInfo {
   /** The file that has it. */
   readonly filename: string
+  /** Size of the file. */
   readonly bytes: number
   /** Of the moment whose state it is, in ISO; absent when a file was copied by other means. */
   readonly madeAt?: string

@@ -15,6 +15,7 @@ import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePar
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 
+/** Options of `restoreBackup`. */
 export interface RestoreOptions {
   /** The file of the backup, which stays as it is. */
   readonly backup: string

@@ -8,6 +8,7 @@ import { checkLastOwner, type LastStop } from "./Ownership.ts"
 import { findUnsound } from "./Soundness.ts"
 import { isDamage, storeError } from "./SqliteErrors.ts"
 
+/** Which file, and how it is opened. */
 export interface SqliteOptions {
   /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
   readonly filename: string

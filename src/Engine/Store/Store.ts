@@ -16,6 +16,7 @@ import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
 import type { Announced, Changes, Subject } from "./Changes.ts"
 
+/** What runs programs on a database. */
 export interface StoreService {
   /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
   readonly write: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>

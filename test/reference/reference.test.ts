@@ -1,0 +1,37 @@
+/** The docstrings of what users meet, and the reference that is made of them. */
+import fs from "node:fs"
+import path from "node:path"
+import { describe, expect, test } from "vitest"
+import { referencePages } from "./Pages.ts"
+import { declarationsOf, readEntries, undocumented } from "./Surface.ts"
+
+const folder = path.join(import.meta.dirname, "../../docs/reference")
+
+describe("what users meet", () => {
+  const entries = readEntries()
+
+  test("is found at every entry", () => {
+    expect(entries.filter(({ exports, namespaces }) => exports.length + namespaces.length === 0)).toEqual([])
+    expect(declarationsOf(entries).length).toBeGreaterThan(500)
+  })
+
+  test("has a docstring, and an example where a call takes more than two parameters", () => {
+    expect(undocumented(entries)).toEqual([])
+  })
+
+  test("is told at each entry and namespace by a docstring at the top of its file", () => {
+    const untold = entries.flatMap(({ doc, file, namespaces }) => [
+      ...(doc === undefined ? [file] : []),
+      ...namespaces.filter((namespace) => namespace.doc === undefined).map((namespace) => namespace.file)
+    ])
+
+    expect(untold).toEqual([])
+  })
+})
+
+test("docs/reference says what the docstrings say: `npm run reference` writes it", () => {
+  const pages = referencePages()
+
+  expect(fs.readdirSync(folder).toSorted()).toEqual([...pages.keys()].toSorted())
+  for (const [file, text] of pages) expect(fs.readFileSync(path.join(folder, file), "utf8")).toBe(text)
+})
