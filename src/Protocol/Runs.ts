@@ -48,6 +48,8 @@ export interface Run {
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
+  /** That of the W3C trace which its event, or the step that has invoked it, was part of: 32 hexadecimal digits. */
+  readonly traceId?: string
   readonly pauseReason?: string
   readonly createdAt: string
   readonly updatedAt: string
@@ -99,6 +101,8 @@ export interface RunStep {
   readonly dueAt?: string
   /** The worker at which a running step runs. */
   readonly workerId?: string
+  /** The run that the step has invoked, by `invoke` or `invokeAsync`, also when that has ended; absent when it is gone. */
+  readonly childRunId?: string
   /** How far a running step says that it has come, when it does. */
   readonly progress?: StepProgress
 }
@@ -220,6 +224,7 @@ export const RunAnswer = eitherCase(
     parentRunId: optional(filled),
     forkedFrom: optional(filled),
     codeVersion: optional(filled),
+    traceId: optional(filled),
     pauseReason: optional(filled),
     startedAt: optional(filled),
     endedAt: optional(filled),
@@ -272,6 +277,7 @@ const StepAnswer = eitherCase(
     endedAt: also(optional(filled), "completedAt"),
     dueAt: optional(filled),
     workerId: optional(filled),
+    childRunId: optional(filled),
     progress: optional(fields<StepProgress>({ fraction: optional(number), text: optional(text) }))
   })
 )
