@@ -136,12 +136,12 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "what some are found by",
+    "what some are found by, as filters find them",
     { by: "event.data.customerId", functionId: ["charge", "post", "child"] },
     [
-      ["c-2", 6],
-      ["c-1", 5],
-      [undefined, 2]
+      [undefined, 8],
+      ["c-2", 3],
+      ["c-1", 2]
     ]
   ],
   [
@@ -186,7 +186,7 @@ describe.each([
 ] as const)("%s", (_, client) => {
   it.each(kinds)("counts by %s", async (_, options, groups) => {
     const counts = await client().countRuns({ ...options, timeLimit: 10_000 })
-    assert.deepStrictEqual(told(counts.groups), groups)
+    assert.deepStrictEqual<unknown>(told(counts.groups), groups)
     assert.isTrue(counts.isExact)
     assert.strictEqual(counts.groupCount, groups.length)
     assert.strictEqual(

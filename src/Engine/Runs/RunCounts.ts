@@ -15,7 +15,14 @@ import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { errorGroup, sizeOf } from "./RunGroups.ts"
 import { eventOf, matcherOf, type Visible } from "./RunSearch.ts"
-import { countRuns, type FoundRun, searchRuns, type SearchPlace, type Sum } from "./RunSearchRows.ts"
+import {
+  countRuns,
+  type FoundRun,
+  functionsFoundBy,
+  searchRuns,
+  type SearchPlace,
+  type Sum
+} from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
 /** How long is looked when nobody says, milliseconds, and how many groups are told. */
@@ -65,7 +72,11 @@ export const countFor = (
     const isMatch = matcherOf(query.filters, visible)
     const tellsOfEvent = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    let isWhole = visible === undefined && filters.where === undefined
+    // where some functions name the path, runs of others are not found by it either
+    const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
+    const named = foundBy.length === 0 ? undefined : new Set(foundBy)
+    const isInDatabase = named !== undefined || !by.startsWith("event.")
+    const areSums = isInDatabase && visible === undefined && filters.where === undefined
     let filledBackTo: number | undefined
     let size = FIRST
 
@@ -79,8 +90,7 @@ export const countFor = (
 
     while (true) {
       const began = yield* Clock.currentTimeMillis
-      const sums = isWhole ? yield* store.read(countRuns(query, counted, place, size)) : undefined
-      isWhole = sums !== undefined
+      const sums = areSums ? yield* store.read(countRuns(query, counted, place, size)) : undefined
       let slice
       if (sums !== undefined) {
         for (const sum of sums.sums) add(sum)
@@ -92,7 +102,7 @@ export const countFor = (
         let steps = stepsTaken()
         for (const found of slice.found) {
           if (isMatch(found) && (!tellsOfEvent || visible === undefined || visible.input(found)))
-            add(sumOf(found, counted))
+            add(sumOf(found, counted, named))
           if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
           steps = stepsTaken()
           yield* nextTurn
@@ -111,7 +121,8 @@ export const countFor = (
 /** A run by itself, as a sum. */
 const sumOf = (
   found: FoundRun,
-  { by, durations }: { readonly by: string; readonly durations: boolean }
+  { by, durations }: { readonly by: string; readonly durations: boolean },
+  named: ReadonlySet<string> | undefined
 ): Sum => {
   const { run } = found
   const took =
@@ -119,7 +130,7 @@ const sumOf = (
       ? undefined
       : Date.parse(run.endedAt) - Date.parse(run.startedAt)
   return {
-    value: valueOf(found, by),
+    value: named?.has(run.functionId) === false ? undefined : valueOf(found, by),
     status: run.status,
     isRetried: run.attempt > 1,
     tookMs: took === undefined ? undefined : rounded(took),

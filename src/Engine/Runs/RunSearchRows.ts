@@ -126,9 +126,22 @@ interface SumsSlice {
   readonly isLast: boolean
 }
 
+/** The functions, of those that are looked for, whose runs are found by a path. */
+export const functionsFoundBy = inEnvironment(
+  "functionsFoundBy",
+  // a program, since functions are remembered where programs run
+  function* (
+    tx: Transaction,
+    { environment, filters }: RunSearch,
+    path: string
+  ): Program<ReadonlyArray<string>> {
+    return new Search(tx, environment, filters).foundBy(path)
+  },
+  () => "count runs"
+)
+
 /**
- * Counts a slice of runs, of which it looks at so many at most. Gives `undefined` when they are not told apart without the data of their events. Refuses attributes that no
- * function has.
+ * Counts a slice of runs, of which it looks at so many at most. Refuses attributes that no function has.
  */
 export const countRuns = inEnvironment(
   "countRuns",
@@ -138,17 +151,16 @@ export const countRuns = inEnvironment(
     counted: Counted,
     place: SearchPlace | undefined,
     most: number
-  ): Program<(SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">) | undefined, ValidationError> {
+  ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
     const search = new Search(tx, environment, filters)
     const unknown = search.unknownAttribute("countRuns")
     if (unknown !== undefined) return yield* refuse(unknown)
-    if (counted.by.startsWith("event.") && !(yield* search.hasAttribute(counted.by))) return undefined
     const slice = yield* search.sums(
       place ?? (yield* search.begin(undefined)),
       counted,
       Math.min(most, SLICE)
     )
-    const filledBackTo = yield* search.filledBackTo()
+    const filledBackTo = yield* search.filledBackTo(counted.by)
     return {
       ...slice,
       lookedBackTo: slice.isLast ? 0 : yield* createdAt(slice.place),
@@ -267,9 +279,9 @@ class Search {
   }
 
   /** The runs before which one of the attributes is not filled in. */
-  *filledBackTo(): Program<number | undefined> {
+  *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
-    for (const path of Object.keys(this.#filters.attributes ?? {})) {
+    for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
       for (const { key, paths } of this.#functions) {
         if (!paths.includes(path)) continue
         const row = yield* get(FILLING, key, path)
@@ -453,12 +465,11 @@ class Search {
     return sizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
   }
 
-  /** Whether every run has the value of a path among what it is found by. */
-  *hasAttribute(path: string): Program<boolean> {
-    for (const { key, paths } of this.#functions) {
-      if (!paths.includes(path) || (yield* get(FILLING, key, path)) !== undefined) return false
-    }
-    return true
+  /** The functions whose runs are found by a path. */
+  foundBy(path: string): ReadonlyArray<string> {
+    return this.#functions.flatMap(({ key, paths }) =>
+      paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []
+    )
   }
 
   *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<Spot | undefined> {

@@ -76,7 +76,7 @@ export const findingSuite = (test: ShopTest): void => {
           }
           const counts = yield* countFor(shop.store, query, undefined)
           // the same, from each run by itself
-          const all = { run: () => true, input: () => true }
+          const whole = { run: () => true, input: () => true }
           assert.deepStrictEqual(
             yield* countFor(shop.store, query, whole),
             counts,
