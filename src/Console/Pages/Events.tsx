@@ -277,8 +277,8 @@ const EmitFields = ({ data, name = "" }: { readonly name?: string | undefined; r
             setFrom("")
           }}
         />
-        {from !== "" && <span class="quiet">The data of the last {from}.</span>}
       </label>
+      {from !== "" && <p class="quiet">The data of the last {from}.</p>}
     </>
   )
 }

@@ -162,7 +162,7 @@ const Field = ({
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
   return (
-    <label>
+    <label class="path">
       Group by
       <input
         name="by"
@@ -182,7 +182,7 @@ const GroupBy = () => {
 }
 
 /** The names of filters in the address, which are those of the command's flags. */
-export const filterNames: ReadonlyArray<string> = [
+const filterNames: ReadonlyArray<string> = [
   "function",
   "status",
   "error",

@@ -50,7 +50,7 @@ export const filterFor = (
 }
 
 /** The paths by which runs of some function are found. */
-export const useFoundBy = (): ReadonlySet<string> =>
+const useFoundBy = (): ReadonlySet<string> =>
   new Set(useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? [])
 
 export const RunGroups = ({ by, filters }: { readonly by: string; readonly filters: ListRuns }) => {
@@ -119,8 +119,8 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
   )
 }
 
-/** The address of the list of a group's runs: the filters that are there, and that of the group. */
-const listOf = (filter: Query): Query => ({
+/** The address of a list of runs in place of their groups: with the filters that are there, and others. */
+export const asList = (filter: Query): Query => ({
   ...Object.fromEntries([...place.value.query.keys()].map((name) => [name, place.value.query.getAll(name)])),
   by: undefined,
   took: undefined,
@@ -150,7 +150,7 @@ const columnsOf = (
         return filter === undefined ? (
           <span class="quiet">{text}</span>
         ) : (
-          <Link to="runs" query={listOf(filter)} title="The list of these runs">
+          <Link to="runs" query={asList(filter)} title="The list of these runs">
             {text}
           </Link>
         )

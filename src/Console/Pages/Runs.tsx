@@ -11,7 +11,7 @@ import { duration, now, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 import { BulkStart } from "./BulkStart.tsx"
 import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
-import { RunGroups } from "./RunGroups.tsx"
+import { asList, RunGroups } from "./RunGroups.tsx"
 
 /** What a row shows: the payloads of a hundred thousand runs have no place in a browser. */
 interface Row {
@@ -70,7 +70,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   { title: "Status", width: "8rem", cell: ({ status }) => <Status of={status} /> },
   {
     title: "Run",
-    width: "minmax(8rem, 1.4fr)",
+    width: "minmax(6rem, 1.4fr)",
     cell: ({ id }) => (
       <Link to={`runs/${encodeURIComponent(id)}`} class="mono">
         {id}
@@ -79,7 +79,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   },
   {
     title: "Function",
-    width: "minmax(6rem, 1fr)",
+    width: "minmax(5rem, 1fr)",
     cell: ({ functionId }) => <span title={functionId}>{functionId}</span>
   },
   { title: "Created", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
@@ -117,7 +117,14 @@ export const Runs = () => {
 /** The same runs, counted. */
 const Counted = () => (
   <>
-    <h1>Runs</h1>
+    <div class="title">
+      <h1>Runs</h1>
+      <div class="actions">
+        <Link to="runs" query={asList({})}>
+          As a list
+        </Link>
+      </div>
+    </div>
     <Filters />
     <RunGroups filters={filtersIn(place.value.query)} by={place.value.query.get("by") ?? ""} />
   </>

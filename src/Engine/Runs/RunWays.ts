@@ -37,7 +37,7 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
  * What runs are counted by, whether they were tried again, and how long they took, to three digits. Of an error the beginning of what is
  * stored, which has the message.
  */
-export const ERROR_LENGTH = 600
+const ERROR_LENGTH = 600
 const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin
     WHEN 'error' THEN substr(r.error, 1, ${ERROR_LENGTH})
     WHEN 'event' THEN coalesce(r.system_event,
