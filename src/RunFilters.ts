@@ -62,6 +62,10 @@ export const checkFilterNames = (options: object): void =>
 /** The same of what something is done to, which has no pages. */
 export const checkBulkFilterNames = (filters: object): void => checkEach("bulk", filters, filterNames)
 
+/** The same of what is counted, which has no pages either. */
+export const checkCountFilterNames = (filters: object): void =>
+  checkEach("countRuns", filters, { ...filterNames, signal: true })
+
 const checkEach = (call: string, given: object, known: object): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue

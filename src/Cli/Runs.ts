@@ -17,6 +17,7 @@ import { formatRecord } from "../LogFormat.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
+import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
 import { cancel, pause, reason, remove, rerun, resume, retry } from "./Steer.ts"
 import { exportRun } from "./Verify.ts"
@@ -295,6 +296,7 @@ export const runs = Command.make("runs").pipe(
   Command.withShortDescription("Look at runs and steer them"),
   Command.withSubcommands([
     list,
+    count,
     get,
     why,
     steps,

@@ -28,6 +28,7 @@ import type {
   LoggedEvent
 } from "../Protocol/Events.ts"
 import type { AuditEvent, Explanation, ListRunsResult, Run, RunLogLine, RunStep } from "../Protocol/Runs.ts"
+import type { CountRunsOptions, RunCounts } from "../Protocol/RunCounts.ts"
 import type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
 import type { WorkerInfo } from "../Protocol/Workers.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
@@ -47,6 +48,14 @@ export type { PauseFunctionOptions, RunFunctionOptions } from "./Functions.ts"
 export type { BulkOptions, BulkRuns, WaitForBulkOptions } from "./Bulk.ts"
 export type { BulkAction, BulkExample, BulkOperation, BulkStatus } from "../Protocol/Bulk.ts"
 export type { Moment, RunFilters } from "../RunFilters.ts"
+export type {
+  CountRunsBy,
+  CountRunsOptions,
+  RunCount,
+  RunCounts,
+  RunDurations,
+  RunGroup
+} from "../Protocol/RunCounts.ts"
 export type { ServerCapabilities } from "../Protocol/Server.ts"
 
 export type {
@@ -257,6 +266,11 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
   /** Runs that fit all filters, newest first, a page at a time. */
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
+  /**
+   * Counts runs by what they have in common, such as `by: "event.data.customerId"`: those with most runs first. Looks from the newest on,
+   * for at most 200 ms unless `timeLimit` says otherwise; `isExact` says whether it has looked at all.
+   */
+  countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
@@ -382,6 +396,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   explainEvent: [byId, { EventNotFoundError: true }],
   getRun: [byId, ofRun],
   listRuns: [[{ ...call, ...filterNames, limit: true, cursor: true }]],
+  countRuns: [[{ ...call, ...filterNames, by: true, limit: true, durations: true, timeLimit: true }]],
   getRunSteps: [byId, ofRun],
   getRunAudit: [byId, ofRun],
   getRunLogs: [byId, ofRun],

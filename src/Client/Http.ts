@@ -25,6 +25,7 @@ import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
 import type { Operation } from "../Protocol/Row.ts"
+import * as runCounts from "../Protocol/RunCounts.ts"
 import * as runForks from "../Protocol/RunForks.ts"
 import * as runs from "../Protocol/Runs.ts"
 import type { WireRun } from "../Protocol/Runs.ts"
@@ -268,6 +269,20 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             (page) => isAnswered(query, page),
             () => filtersAreUnknown(connection.server.url)
           )
+      ),
+    countRuns: (options) =>
+      Effect.flatMap(
+        checked(() => {
+          const { filters, ...how } = runCounts.checkCountRuns(options)
+          return { ...how, ...(Object.keys(filters).length === 0 ? {} : { filters: filtersInBody(filters) }) }
+        }),
+        (body) =>
+          ask(runCounts.countRuns, "countRuns", {
+            body,
+            // longer than it looks
+            timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
+            orElse: withoutEndpoint("countRuns()", "listRuns lists them")
+          })
       ),
     getRunSteps: (runId) =>
       Effect.catchIf(

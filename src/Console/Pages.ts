@@ -34,7 +34,7 @@ export const pages: ReadonlyArray<Page> = [
   { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
   { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
   { path: "runs/:id", title: "Run", component: Run },
-  { path: "bulk", title: "Bulk operations", component: BulkOperations },
+  { path: "bulk", title: "Bulk operations", group: "Work", key: "b", component: BulkOperations },
   { path: "bulk/:id", title: "Bulk operation", component: OneBulk },
   { path: "events", title: "Events", group: "Work", key: "e", component: Events },
   { path: "events/:id", title: "Event", component: Event },

@@ -46,6 +46,8 @@ export interface FunctionInfo {
   readonly codeVersion: string
   /** With which code runs go on: with the latest, or with that which they began with. */
   readonly versioning: Versioning
+  /** Paths by whose values its runs are found; absent when there are none. */
+  readonly searchBy?: ReadonlyArray<string>
   /** Absent unless it is paused: then new runs wait. */
   readonly paused?: FunctionPause
   /** When it was registered for the first time. */
@@ -157,6 +159,7 @@ const Function = eitherCase(
     codeHash: said,
     codeVersion: said,
     versioning: orElse(oneOf(...versionings), "latest"),
+    searchBy: optional(some(text)),
     paused: optional(fields<FunctionPause>({ at: text, by: text, reason: optional(text) })),
     createdAt: said,
     updatedAt: said,

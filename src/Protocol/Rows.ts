@@ -12,6 +12,7 @@ import { rows as ProjectionService } from "./ProjectionService.ts"
 import { rows as Projections } from "./Projections.ts"
 import { rows as Push } from "./Push.ts"
 import type { Row } from "./Row.ts"
+import { rows as RunCounts } from "./RunCounts.ts"
 import { rows as RunForks } from "./RunForks.ts"
 import { rows as Runs } from "./Runs.ts"
 import { rows as Secrets } from "./Secrets.ts"
@@ -27,6 +28,7 @@ export type Nouns = { readonly [noun: string]: { readonly [name: string]: Row } 
 const callsOfNouns = {
   Events,
   Runs,
+  RunCounts,
   RunForks,
   Bulk,
   Functions,

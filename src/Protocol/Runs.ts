@@ -59,6 +59,8 @@ export interface Run {
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
+  /** That of the W3C trace which its event, or the step that has invoked it, was part of: 32 hexadecimal digits. */
+  readonly traceId?: string
   /** Why it is paused. */
   readonly pauseReason?: string
   /** When it was created. */
@@ -125,6 +127,8 @@ export interface RunStep {
   readonly dueAt?: string
   /** The worker at which a running step runs. */
   readonly workerId?: string
+  /** The run that the step has invoked, by `invoke` or `invokeAsync`, also when that has ended; absent when it is gone. */
+  readonly childRunId?: string
   /** How far a running step says that it has come, when it does. */
   readonly progress?: StepProgress
 }
@@ -255,6 +259,7 @@ export const RunAnswer = eitherCase(
     parentRunId: optional(filled),
     forkedFrom: optional(filled),
     codeVersion: optional(filled),
+    traceId: optional(filled),
     pauseReason: optional(filled),
     startedAt: optional(filled),
     endedAt: optional(filled),
@@ -307,6 +312,7 @@ const StepAnswer = eitherCase(
     endedAt: also(optional(filled), "completedAt"),
     dueAt: optional(filled),
     workerId: optional(filled),
+    childRunId: optional(filled),
     progress: optional(fields<StepProgress>({ fraction: optional(number), text: optional(text) }))
   })
 )

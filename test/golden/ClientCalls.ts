@@ -39,6 +39,7 @@ const ofRuns = [
   "getRunSteps",
   "getRunAudit",
   "getRunLogs",
+  "countRuns",
   "explain",
   "waitForRun",
   "cancelRun",
@@ -114,6 +115,14 @@ export const areas: Readonly<Record<string, Area>> = {
     calls: {
       getRun: (client, { completed = "" }) => client.getRun(completed),
       listRuns: (client) => client.listRuns({ functionId: "ship-order", status: "failed", limit: 1 }),
+      countRuns: (client) =>
+        client.countRuns({
+          by: "function",
+          functionId: "ship-order",
+          status: "failed",
+          limit: 3,
+          timeLimit: 10_000
+        }),
       getRunSteps: (client, { completed = "" }) => client.getRunSteps(completed),
       getRunAudit: (client, { completed = "" }) => client.getRunAudit(completed),
       getRunLogs: (client, { completed = "" }) => client.getRunLogs(completed),

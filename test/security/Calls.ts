@@ -97,6 +97,10 @@ export const callsFor = ({
     liveVersions: { may: ["function:read", "function:*"] },
     getRun: { body: { id: run }, may: run_("run:read") },
     listRuns: { body: { functionId: "ship-order", limit: 10 }, may: ["run:read", "run:*"] },
+    countRuns: {
+      body: { by: "event.data.id", filters: { status: "completed" }, limit: 5 },
+      may: ["run:read", "run:*"]
+    },
     pauseRun: { body: { id: run, reason: "look" }, may: run_("run:pause") },
     resumeRun: { body: { id: run }, may: run_("run:resume") },
     cancelRun: { body: { id: run, reason: "over" }, may: run_("run:cancel") },

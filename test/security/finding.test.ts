@@ -118,6 +118,63 @@ describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
   })
 })
 
+describe("counting", () => {
+  const count = async (body: object, key?: string) => {
+    const answer = keys.rpc(
+      "IronflowService/CountRuns",
+      { timeLimit: 10_000, ...body },
+      key === undefined ? {} : { key }
+    )
+    return { ...(await keys.ok(answer)), text: (await answer).text }
+  }
+
+  describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
+    let key = ""
+    beforeAll(async () => {
+      key = await keys.keyThat(...policies)
+    })
+    const person = () => (id() === salary ? "Ada" : "Bob")
+
+    it.each(filters.map((filters) => [filters] as const))("no run is counted by %j", async (filters) => {
+      assert.strictEqual((await count({ by: "status", filters })).count, 1)
+      assert.strictEqual((await count({ by: "status", filters }, key)).count ?? 0, 0)
+    })
+
+    it.each(["event.data.person", "event.name", "event"])("no group by %s tells of it", async (by) => {
+      const all = await count({ by })
+      assert.strictEqual(all.count, 3)
+      if (by === "event.data.person") assert.include(all.text, person())
+      const { text, ...some } = await count({ by }, key)
+      assert.strictEqual(some.count, 2)
+      assert.notInclude(text, person())
+      assert.notInclude(text, id() === salary ? "salary.paid" : "wage.paid")
+    })
+
+    it("by what says nothing of its event it is counted", async () => {
+      assert.strictEqual((await count({ by: "function" }, key)).count, 3)
+    })
+  })
+
+  it("leaves out a run that is denied itself, by whatever is counted", async () => {
+    const key = await keys.keyThat(allowed, {
+      effect: "deny",
+      actions: "run:read",
+      resources: `run:${salary}`
+    })
+    for (const by of ["status", "function", "event", "error", "version", "hour", "event.data.person"]) {
+      const { count: many, text } = await count({ by, filters: { status: "completed" } }, key)
+      assert.strictEqual(many, 2, by)
+      assert.notInclude(text, "Ada")
+    }
+  })
+
+  it("is refused to whom no run is shown", async () => {
+    const key = await keys.keyThat({ actions: "kv:read" })
+    const { status } = await keys.rpc("IronflowService/CountRuns", { by: "status" }, { key })
+    assert.strictEqual(status, 403)
+  })
+})
+
 it("a run that is denied itself is not found", async () => {
   const key = await keys.keyThat(allowed, {
     effect: "deny",

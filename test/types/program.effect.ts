@@ -283,6 +283,12 @@ export const useClient = Effect.gen(function* () {
   const ended = yield* client.waitForRun(runId, { timeout: 10_000 })
   const [step] = yield* client.getRunSteps(runId)
   const [audited] = yield* client.getRunAudit(runId)
+  const { groupCount, groups } = yield* client.countRuns({
+    by: "hour",
+    functionId: "process-order",
+    durations: true
+  })
+  yield* Effect.log(groupCount, groups[0]?.value, groups[0]?.durations?.p50)
   const [line] = yield* client.getRunLogs(runId)
   yield* Effect.log(line?.level, line?.message, line?.step)
   const { message } = yield* client.explain(runId)

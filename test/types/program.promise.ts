@@ -358,6 +358,13 @@ export const useClient = async (): Promise<void> => {
   const ended = await client.waitForRun(runId, { timeout: 10_000 })
   const [step] = await client.getRunSteps(runId)
   const [audited] = await client.getRunAudit(runId)
+  const { groups, isExact } = await client.countRuns({
+    by: "event.data.customerId",
+    status: "failed",
+    limit: 5
+  })
+  const [most] = groups
+  console.log(most?.value, most?.count, most?.statuses["failed"], most?.durations?.p95, isExact)
   const [line] = await client.getRunLogs(runId)
   console.log(line?.level, line?.message, line?.step)
   const explanation = await client.explain(runId)

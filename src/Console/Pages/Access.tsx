@@ -171,7 +171,7 @@ const Keys = ({
           },
           {
             title: "Change",
-            width: "9.5rem",
+            width: "10.5rem",
             cell: ({ id, name }) => (
               <>
                 <Action
@@ -269,7 +269,7 @@ const Roles = ({
         },
         {
           title: "Change",
-          width: "9.5rem",
+          width: "10.5rem",
           cell: ({ id, is_default, name, policy_ids = [] }) =>
             is_default ? (
               <span class="quiet">built in</span>

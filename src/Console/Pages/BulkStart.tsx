@@ -21,21 +21,35 @@ import { Examples } from "./Bulk.tsx"
 /** How often a count is looked at, milliseconds. */
 const LOOK_MS = 400
 
-export const BulkStart = ({ filters }: { readonly filters: ListRuns }) => {
-  const [asked, setAsked] = useState<ListRuns | undefined>(undefined)
+/** Runs that were chosen, or else those that filters find. */
+type Which = { readonly ids: ReadonlyArray<string> } | { readonly filters: ListRuns }
+
+export const BulkStart = ({
+  filters,
+  ids
+}: {
+  readonly filters: ListRuns
+  readonly ids: ReadonlyArray<string>
+}) => {
+  const [asked, setAsked] = useState<Which | undefined>(undefined)
   const close = (): void => setAsked(undefined)
   return (
     <>
       {/* points in time such as 12h stay what they were when somebody began */}
-      <button type="button" onClick={() => setAsked(filters)}>
-        Do to all
+      <button type="button" onClick={() => setAsked(ids.length > 0 ? { ids } : { filters })}>
+        {ids.length > 0 ? `Do to ${runsOf(ids.length)}` : "Do to all"}
       </button>
       {asked !== undefined && (
-        <Dialog title="Do something to all of them" onClose={close}>
-          {Object.keys(asked).length === 0 ? (
+        <Dialog
+          title={
+            "ids" in asked ? `Do something to ${runsOf(asked.ids.length)}` : "Do something to all of them"
+          }
+          onClose={close}
+        >
+          {"filters" in asked && Object.keys(asked.filters).length === 0 ? (
             <NoFilters close={close} />
           ) : (
-            <Ask filters={asked} close={close} />
+            <Ask which={asked} close={close} />
           )}
         </Dialog>
       )}
@@ -46,8 +60,8 @@ export const BulkStart = ({ filters }: { readonly filters: ListRuns }) => {
 const NoFilters = ({ close }: { readonly close: () => void }) => (
   <>
     <p>
-      Set a filter first: this is done to the runs that the filters find, and without one it would be done to
-      all runs that there are.
+      Set a filter first, or choose some of the runs: this is done to the runs that the filters find, and
+      without one it would be done to all runs that there are.
     </p>
     <div class="actions">
       <button type="button" onClick={close}>
@@ -64,7 +78,7 @@ interface Wanted {
   readonly fromStep?: string
 }
 
-const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: () => void }) => {
+const Ask = ({ close, which }: { readonly which: Which; readonly close: () => void }) => {
   const [action, setAction] = useState<BulkAction>("retry")
   const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
   const [counted, setCounted] = useState<BulkOperation | undefined>(undefined)
@@ -88,7 +102,7 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
     trying(async () => {
       setCounted(undefined)
       setWanted(what)
-      let operation = await ask(startBulk, { body: { ...what, filters, dryRun: true } })
+      let operation = await ask(startBulk, { body: { ...what, ...which, dryRun: true } })
       while (operation.status === "running") {
         // who has left it does not want the count either
         if (isGone.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
@@ -102,7 +116,10 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
     trying(async () => {
       // those that were counted, and none that have come since
       const { id } = await ask(startBulk, {
-        body: { ...what, filters: { createdTo: createdAt, ...filters } }
+        body: {
+          ...what,
+          ...("ids" in which ? which : { filters: { createdTo: createdAt, ...which.filters } })
+        }
       })
       close()
       refreshAll()

@@ -1,4 +1,5 @@
 /** Events, newest first: those that fit filters which are in the address, and what comes while one looks. */
+import { useEffect, useState } from "preact/hooks"
 import {
   type EventVerdict,
   explainEvent,
@@ -8,6 +9,7 @@ import {
   trigger
 } from "../../Protocol/Events.ts"
 import { ask } from "../Parts/Calls.ts"
+import { useFunctions } from "../Parts/Known.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
 import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
 import { useGrowing } from "../Parts/Growing.ts"
@@ -190,14 +192,7 @@ export const Emit = ({
     confirm="The event is stored, and starts a run of every function whose trigger it fits."
     fields={
       <>
-        <Field name="name" label="Name" placeholder="order.placed" value={name} isRequired />
-        <Field
-          name="data"
-          label="Data, as JSON"
-          lines={8}
-          placeholder={'{ "orderId": "o-1" }'}
-          value={data === undefined ? "" : JSON.stringify(data, null, 2)}
-        />
+        <EmitFields name={name} data={data} />
         <Field
           name="key"
           label="Idempotency key"
@@ -221,6 +216,72 @@ export const Emit = ({
     }}
   />
 )
+
+/** The data of the last event of a name: people know what one looks like. */
+export const latestData = async (name: string, signal?: AbortSignal): Promise<unknown> => {
+  const { events } = await ask(listEvents, {
+    body: { name, limit: 1 },
+    ...(signal === undefined ? {} : { signal })
+  })
+  return events[0]?.data
+}
+
+const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
+
+/** Whoever enters a name gets the data of the last such event to begin with, unless something was written already. */
+const EmitFields = ({ data, name = "" }: { readonly name?: string | undefined; readonly data: unknown }) => {
+  const [text, setText] = useState(asText(data))
+  const [from, setFrom] = useState("")
+  const names = [
+    ...new Set(
+      useFunctions().value?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? []
+    )
+  ].filter((event) => !/[*>]/.test(event))
+  const begin = async (of: string): Promise<void> => {
+    // a pattern fits events of several names
+    if (of === "" || /[*>]/.test(of) || (text !== "" && from === "")) return
+    const latest = asText(await latestData(of).catch(() => undefined))
+    setText(latest)
+    setFrom(latest === "" ? "" : of)
+  }
+  useEffect(() => void begin(name), [])
+  return (
+    <>
+      <label>
+        Name
+        <input
+          name="name"
+          list="event-names"
+          placeholder="order.placed"
+          defaultValue={name}
+          required
+          autoComplete="off"
+          onChange={(event) => void begin(event.currentTarget.value.trim())}
+        />
+        <datalist id="event-names">
+          {names.map((one) => (
+            <option key={one} value={one} />
+          ))}
+        </datalist>
+      </label>
+      <label>
+        Data, as JSON
+        <textarea
+          name="data"
+          rows={8}
+          placeholder={'{ "orderId": "o-1" }'}
+          value={text}
+          spellcheck={false}
+          onInput={(event) => {
+            setText(event.currentTarget.value)
+            setFrom("")
+          }}
+        />
+      </label>
+      {from !== "" && <p class="quiet">The data of the last {from}.</p>}
+    </>
+  )
+}
 
 /** Runs are created with their event: a second is more than enough to find them by. */
 const NEAR_MS = 1000

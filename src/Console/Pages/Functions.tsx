@@ -1,5 +1,4 @@
 /** Functions: what starts each, what its runs come to, and who has its code. */
-import { listEvents } from "../../Protocol/Events.ts"
 import { deleteFunction, type FunctionInfo, getFunction } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { nextFires, schedulesOf, triggerText } from "../Parts/Cron.ts"
@@ -11,7 +10,8 @@ import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { now, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
-import { Emit } from "./Events.tsx"
+import { Emit, latestData } from "./Events.tsx"
+import { FunctionFigures } from "./FunctionFigures.tsx"
 import { FunctionActions, Paused } from "./FunctionActions.tsx"
 import { History, LiveVersions } from "./FunctionVersions.tsx"
 
@@ -135,10 +135,12 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
               <span class="mono">{fn.codeHash}</span>
             )
           ],
+          ["Runs are found by", fn.searchBy?.join(", ")],
           ["Changed", <Time at={fn.updatedAt} />],
           ["Registered first", <Time at={fn.createdAt} />]
         ]}
       />
+      <FunctionFigures id={id} />
       <Triggers fn={fn} />
       <Failures id={id} />
       <Recent id={id} />
@@ -153,15 +155,12 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
 const EmitLatest = ({ name }: { readonly name: string }) => {
   const { error, value } = useLive(
     `latest ${name}`,
-    async (signal) => {
-      const { events } = await ask(listEvents, { body: { name, limit: 1 }, signal })
-      return events.map(({ data }) => ({ data: data as unknown }))
-    },
+    async (signal) => ({ data: await latestData(name, signal) }),
     { once: true }
   )
   // the fields are there once
   if (value === undefined && error === undefined) return null
-  return <Emit label={`Emit ${name}`} name={name} data={value?.[0]?.data} />
+  return <Emit label={`Emit ${name}`} name={name} data={value?.data} />
 }
 
 const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {

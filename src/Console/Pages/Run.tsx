@@ -206,6 +206,16 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       : ([
           ["Invoked by", <Link to={`runs/${encodeURIComponent(run.parentRunId)}`}>{run.parentRunId}</Link>]
         ] as const)),
+    ...(run.traceId === undefined
+      ? []
+      : ([
+          [
+            "Trace",
+            <>
+              <span class="mono">{run.traceId}</span> <Copy text={run.traceId} />
+            </>
+          ]
+        ] as const)),
     ...(run.forkedFrom === undefined
       ? []
       : ([
@@ -243,6 +253,14 @@ const StepDetails = ({ step }: { readonly step: WireStep }) => (
           ["Ended", <Time at={step.endedAt} exactly />],
           ...(step.dueAt === undefined ? [] : [["Due", <Time at={step.dueAt} exactly />] as const]),
           ...(step.workerId === undefined ? [] : [["Worker", step.workerId] as const]),
+          ...(step.childRunId === undefined
+            ? []
+            : [
+                [
+                  "Has invoked",
+                  <Link to={`runs/${encodeURIComponent(step.childRunId)}`}>{step.childRunId}</Link>
+                ] as const
+              ]),
           ...(step.progress === undefined
             ? []
             : [

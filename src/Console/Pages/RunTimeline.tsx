@@ -102,7 +102,18 @@ export const RunTimeline = ({
                   <span class="step-name">{step.name}</span>
                 </Status>
               </Link>
-              {step.kind !== "run" && <span class="kind">{step.kind}</span>}
+              {step.kind !== "run" &&
+                (step.childRunId === undefined ? (
+                  <span class="kind">{step.kind}</span>
+                ) : (
+                  <Link
+                    to={`runs/${encodeURIComponent(step.childRunId)}`}
+                    class="kind"
+                    title="To the run that it has invoked"
+                  >
+                    {step.kind} →
+                  </Link>
+                ))}
               {step.attempt > 1 && <span class="kind">attempt {step.attempt}</span>}
             </span>
             <span role="cell" class="track" title={told}>

@@ -2,15 +2,16 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { listRuns, type WireRun } from "../../Protocol/Runs.ts"
-import { runStatuses } from "../../RunStatus.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { useLive } from "../Parts/Live.ts"
-import { Copy, count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { environment, place, setQuery } from "../Parts/Router.ts"
-import { command, shellQuoted } from "../Parts/Shell.ts"
+import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { environment, place } from "../Parts/Router.ts"
+import { command } from "../Parts/Shell.ts"
 import { duration, now, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 import { BulkStart } from "./BulkStart.tsx"
+import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
+import { asList, RunGroups } from "./RunGroups.tsx"
 
 /** What a row shows: the payloads of a hundred thousand runs have no place in a browser. */
 interface Row {
@@ -46,57 +47,30 @@ const messageOf = (error: unknown): string => {
   return typeof message === "string" ? message.slice(0, 300) : ""
 }
 
-/** The filters of the address, in the words of the call. Several of a kind are given as the parameter several times. */
-const filtersIn = (query: URLSearchParams): ListRuns => {
-  const one = (name: string): string | undefined => query.get(name) ?? undefined
-  const attributes = query.getAll("attribute").flatMap((text) => {
-    const at = text.indexOf("=")
-    return at < 1 ? [] : [[text.slice(0, at), valueOf(text.slice(at + 1))] as const]
-  })
-  const all: { [K in keyof ListRuns]: ListRuns[K] | undefined } = {
-    functionIds: query.getAll("function"),
-    statuses: query.getAll("status"),
-    createdFrom: timeOf(one("created-from")),
-    createdTo: timeOf(one("created-to")),
-    endedFrom: timeOf(one("ended-from")),
-    endedTo: timeOf(one("ended-to")),
-    eventName: one("event"),
-    entityId: one("entity"),
-    idempotencyKey: one("idempotency-key"),
-    error: one("error"),
-    where: one("where"),
-    ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
-  }
-  return Object.fromEntries(
-    Object.entries(all).filter(
-      ([, value]) => value !== undefined && (!Array.isArray(value) || value.length > 0)
-    )
-  ) as ListRuns // the members of `all` that are there
-}
+const none: ReadonlySet<string> = new Set()
 
-/** `12` and `true` are what they look like; `"12"` is a text. */
-const valueOf = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return text
-  }
-}
-
-/** A point in time, or so long ago: `30m`, `12h`, `7d`. What is neither goes to the engine, which says so. */
-const timeOf = (text: string | undefined): string | undefined => {
-  const [, amount, unit] = /^(\d{1,6})([mhd])$/.exec(text ?? "") ?? []
-  if (amount === undefined) return text
-  const size = unit === "m" ? 60_000 : unit === "h" ? 3_600_000 : 86_400_000
-  // to the minute, so that the list is the same one with every refresh
-  return new Date(Math.floor((Date.now() - Number(amount) * size) / 60_000) * 60_000).toISOString()
-}
+/** The boxes of those to which something is to be done. */
+const choosing = (
+  chosen: ReadonlySet<string>,
+  choose: (id: string, isChosen: boolean) => void
+): Column<Row> => ({
+  title: "",
+  width: "1.5rem",
+  cell: ({ id }) => (
+    <input
+      type="checkbox"
+      aria-label={`Choose ${id}`}
+      checked={chosen.has(id)}
+      onChange={(event) => choose(id, event.currentTarget.checked)}
+    />
+  )
+})
 
 const columns: ReadonlyArray<Column<Row>> = [
   { title: "Status", width: "8rem", cell: ({ status }) => <Status of={status} /> },
   {
     title: "Run",
-    width: "minmax(8rem, 1.4fr)",
+    width: "minmax(6rem, 1.4fr)",
     cell: ({ id }) => (
       <Link to={`runs/${encodeURIComponent(id)}`} class="mono">
         {id}
@@ -105,7 +79,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   },
   {
     title: "Function",
-    width: "minmax(6rem, 1fr)",
+    width: "minmax(5rem, 1fr)",
     cell: ({ functionId }) => <span title={functionId}>{functionId}</span>
   },
   { title: "Created", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
@@ -128,21 +102,9 @@ const Took = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {
   return <span class="number">{duration(Math.max(0, end - Date.parse(startedAt)))}</span>
 }
 
-/** What is no filter is not left out: the list would be another one than was asked for. */
-const checkFilters = (query: URLSearchParams): CallError | undefined => {
-  const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
-  return wrong === undefined
-    ? undefined
-    : new CallError(
-        `The attribute ${JSON.stringify(wrong.slice(0, 100))} has no value: write it like event.data.customerId=c-7`,
-        400,
-        "VALIDATION_ERROR"
-      )
-}
-
 export const Runs = () => {
   const error = checkFilters(place.value.query)
-  if (error === undefined) return <RunList />
+  if (error === undefined) return place.value.query.has("by") ? <Counted /> : <RunList />
   return (
     <>
       <h1>Runs</h1>
@@ -152,19 +114,48 @@ export const Runs = () => {
   )
 }
 
+/** The same runs, counted. */
+const Counted = () => (
+  <>
+    <div class="title">
+      <h1>Runs</h1>
+      <div class="actions">
+        <Link to="runs" query={asList({})}>
+          As a list
+        </Link>
+      </div>
+    </div>
+    <Filters />
+    <RunGroups filters={filtersIn(place.value.query)} by={place.value.query.get("by") ?? ""} />
+  </>
+)
+
 const RunList = () => {
   const { query } = place.value
   const filterText = JSON.stringify(filtersIn(query))
   const key = `${environment.value} ${filterText}`
   const filters = JSON.parse(filterText) as ListRuns
   const list = useRunList(key, filters)
+  const [chosen, setChosen] = useState<{ readonly key: string; readonly ids: ReadonlySet<string> }>()
+  const ids = chosen?.key === key ? chosen.ids : none
+  const choose = (id: string, isChosen: boolean): void => {
+    const next = new Set(ids)
+    if (isChosen) next.add(id)
+    else next.delete(id)
+    setChosen({ key, ids: next })
+  }
   const hasFilters = filterText !== "{}"
   return (
     <>
       <div class="title">
         <h1>Runs</h1>
         <div class="actions">
-          <BulkStart filters={filters} />
+          {ids.size > 0 && (
+            <button type="button" onClick={() => setChosen(undefined)}>
+              Choose none
+            </button>
+          )}
+          <BulkStart filters={filters} ids={[...ids]} />
           <Link to="bulk">Bulk operations</Link>
         </div>
       </div>
@@ -195,7 +186,7 @@ const RunList = () => {
             label="Runs"
             items={list.rows}
             keyOf={({ id }) => id}
-            columns={columns}
+            columns={[choosing(ids, choose), ...columns]}
             total={list.isTotalExact ? list.total : undefined}
             onEnd={list.more}
             onTop={list.setTop}
@@ -331,118 +322,3 @@ const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: 
     damaged: page.damaged?.length ?? 0
   }
 }
-
-/** The filters that are always seen; the others are shown when one of them is set, or asked for. */
-const Filters = () => {
-  const { query } = place.value
-  const [isOpen, setOpen] = useState(false)
-  const isMore = isOpen || filterNames.slice(3).some((name) => query.has(name))
-  const set = (name: string) => (value: string) =>
-    setQuery({ [name]: value.trim() === "" ? [] : [value.trim()] })
-  return (
-    <form class="filters" role="search" aria-label="Runs" onSubmit={(event) => event.preventDefault()}>
-      <label>
-        Status
-        <select
-          value={query.get("status") ?? ""}
-          onChange={(event) => set("status")(event.currentTarget.value)}
-        >
-          <option value="">any</option>
-          {runStatuses.map((status) => (
-            <option key={status} value={status}>
-              {status}
-            </option>
-          ))}
-        </select>
-      </label>
-      <Field name="function" label="Function" placeholder="process-order" set={set} isSearch />
-      <Field name="error" label="Error has the text" placeholder="card declined" set={set} />
-      {isMore ? (
-        <>
-          <Field name="event" label="Event" placeholder="order.placed" set={set} />
-          <Field name="entity" label="Entity" placeholder="o-1" set={set} />
-          <Field name="idempotency-key" label="Idempotency key" placeholder="o-1" set={set} />
-          <Field name="created-from" label="Created since" placeholder="12h" set={set} />
-          <Field name="created-to" label="Created until" placeholder="30m" set={set} />
-          <Field name="ended-from" label="Ended since" placeholder="7d" set={set} />
-          <Field name="ended-to" label="Ended until" placeholder="2026-11-29T08:00:00Z" set={set} />
-          <Field name="attribute" label="Attribute" placeholder="event.data.customerId=c-7" set={set} />
-          <Field
-            name="where"
-            label="Expression (CEL)"
-            placeholder="event.data.total > 100"
-            set={set}
-            isWide
-          />
-        </>
-      ) : (
-        <button type="button" onClick={() => setOpen(true)}>
-          More filters
-        </button>
-      )}
-      {filterNames.some((name) => query.has(name)) && (
-        <button
-          type="button"
-          onClick={() => setQuery(Object.fromEntries(filterNames.map((name) => [name, []])))}
-        >
-          Clear
-        </button>
-      )}
-      <Copy text={() => commandOf(query)} label="Copy as CLI" />
-    </form>
-  )
-}
-
-const Field = ({
-  isSearch = false,
-  isWide = false,
-  label,
-  name,
-  placeholder,
-  set
-}: {
-  readonly name: string
-  readonly label: string
-  readonly placeholder: string
-  readonly isSearch?: boolean
-  readonly isWide?: boolean
-  readonly set: (name: string) => (value: string) => void
-}) => (
-  <label class={isWide ? "wide" : ""}>
-    {label}
-    <input
-      name={name}
-      type="search"
-      placeholder={placeholder}
-      value={place.value.query.get(name) ?? ""}
-      // what is half typed is no filter yet
-      onChange={(event) => set(name)(event.currentTarget.value)}
-      {...(isSearch ? { "data-search": "" } : {})}
-    />
-  </label>
-)
-
-/** The names of filters in the address, which are those of the command's flags. */
-const filterNames: ReadonlyArray<string> = [
-  "function",
-  "status",
-  "error",
-  "event",
-  "entity",
-  "idempotency-key",
-  "created-from",
-  "created-to",
-  "ended-from",
-  "ended-to",
-  "attribute",
-  "where"
-]
-
-/** The command that lists the same. */
-const commandOf = (query: URLSearchParams): string =>
-  command(
-    "runs list",
-    ...[...query].flatMap(([name, value]) =>
-      filterNames.includes(name) ? [`--${name} ${shellQuoted(value)}`] : []
-    )
-  )

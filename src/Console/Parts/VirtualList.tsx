@@ -83,7 +83,7 @@ export const VirtualList = <A,>({
         <div class="row head" role="row">
           {columns.map(({ isExtra, title }) => (
             <span role="columnheader" key={title} class={isExtra === true ? "extra" : ""}>
-              {title}
+              {title === "" ? <span class="unseen">Choose</span> : title}
             </span>
           ))}
         </div>

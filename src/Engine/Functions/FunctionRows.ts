@@ -363,6 +363,7 @@ function* infoOf({ key, paused, registration }: RegisteredFunction): Program<Fun
     codeHash: registration.codeHash,
     codeVersion: codeVersionOf(registration),
     versioning: registration.versioning ?? "latest",
+    ...(registration.searchBy === undefined ? {} : { searchBy: [...registration.searchBy] }),
     ...(paused === undefined ? {} : { paused: { ...paused, at: iso(paused.at) } }),
     createdAt: iso(row?.created_at),
     updatedAt: iso(row?.updated_at)

@@ -1,6 +1,7 @@
 /** Reading runs: their steps, and the situation of one. */
 import { nextTurn } from "../Polite.ts"
 import * as Effect from "effect/Effect"
+import { isObject } from "../../Json.ts"
 import type { RunNotFoundError } from "../../Errors.ts"
 import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
 import type { RunStep } from "../../Client/Client.ts"
@@ -43,6 +44,12 @@ const GET_RUN_STEPS_3 = statement(
   "SELECT * FROM steps WHERE run = ? AND step_key = ?"
 )
 
+/** In the order of their keys the last run that a step has invoked wins, when it was run again. */
+const CHILDREN = statement(
+  "RunInspection.children",
+  "SELECT id, parent_step FROM runs WHERE parent = ? AND parent IS NOT NULL ORDER BY key LIMIT 10000"
+)
+
 interface StepsQuery {
   readonly from: number
   readonly limit: number
@@ -66,6 +73,9 @@ export const readRunSteps = inEnvironment(
     // those that are tried again have a place among the open ones
     const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
     const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
+    const children = new Map(
+      (yield* all(CHILDREN, row.key!)).map(({ id, parent_step }) => [String(parent_step), String(id)])
+    )
     const steps: Array<RunStep> = []
     const count = finished.length + open.length + fresh.length
     let bytes = 0
@@ -76,10 +86,16 @@ export const readRunSteps = inEnvironment(
         const wait = open[at - finished.length]
         const step =
           wait === undefined ? fresh[at - finished.length - open.length]! : running.get(String(wait.step_key))
-        steps.push(step === undefined ? openStep(runId, wait!) : runningStep(runId, row, step, tx.now()))
+        steps.push(
+          step === undefined
+            ? { ...openStep(runId, wait!), ...childOf(children.get(String(wait!.step_key))) }
+            : runningStep(runId, row, step, tx.now())
+        )
       } else {
         bytes += Number(key.bytes)
-        steps.push(yield* finishedStep(tx, runId, (yield* get(GET_RUN_STEPS_3, row.key!, key.step_key!))!))
+        const step = yield* finishedStep(tx, runId, (yield* get(GET_RUN_STEPS_3, row.key!, key.step_key!))!)
+        const child = children.get(String(key.step_key)) ?? startedChild(step)
+        steps.push({ ...step, ...childOf(child) })
       }
       at++
     }
@@ -103,6 +119,13 @@ function* finishedStep(tx: Transaction, runId: string, row: Row): Program<RunSte
     endedAt: iso(row.ended_at)
   }
 }
+
+const childOf = (id: string | undefined): Pick<RunStep, "childRunId"> =>
+  id === undefined ? {} : { childRunId: id }
+
+/** A run that nobody waits for is not a child in the database: the step has its id. */
+const startedChild = ({ kind, output }: RunStep): string | undefined =>
+  kind === "invokeAsync" && isObject(output) && typeof output.runId === "string" ? output.runId : undefined
 
 const openStep = (runId: string, row: Row): RunStep => ({
   id: `${runId}:${row.step_key}`,

@@ -154,10 +154,11 @@ const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.pause,
-  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
+  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, coalesce(r.trace, e.trace) AS e_trace,
+  e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 /** The same with all that is stored of a run. */
-export const WHOLE_RUNS = `SELECT r.*, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
+export const WHOLE_RUNS = `SELECT r.*, coalesce(r.trace, e.trace) AS e_trace, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 const ONE = "WHERE r.id = ? AND r.environment = ?"
 
@@ -250,11 +251,15 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (parent !== undefined) run.parentRunId = String(parent.id)
   if (row.forked_from !== null) run.forkedFrom = String(row.forked_from)
   if (row.pin !== null && row.pin !== NO_PIN) run.codeVersion = String(row.pin)
+  if (row.e_trace != null) run.traceId = traceIdIn(String(row.e_trace))
   if (row.pause !== null) run.pauseReason = (parseStored(String(row.pause)) as Pause).message
   if (row.started_at !== null) run.startedAt = iso(row.started_at)!
   if (row.ended_at !== null) run.endedAt = iso(row.ended_at)!
   return Object.assign(run, { createdAt: iso(row.created_at)!, updatedAt: iso(row.updated_at)! })
 }
+
+/** Of a `traceparent`, which was checked before it was stored. */
+const traceIdIn = (trace: string): string => trace.slice(3, 35)
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -307,6 +312,7 @@ export const showEnding = inEnvironment(
       ...storedOutput(ending.output ?? undefined),
       ...(ending.error === null ? {} : { error: runError(ending.error) }),
       workerId: ending.workerId,
+      ...(ending.trace === undefined ? {} : { traceId: traceIdIn(ending.trace) }),
       startedAt: iso(ending.startedAt)!,
       endedAt,
       createdAt: iso(ending.createdAt)!,

@@ -116,18 +116,17 @@ const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found:
   return (found) => visible.run(found.run.id) && (!tellsOfEvent || visible.input(found))
 }
 
-const fits = (where: Expression, { run, startedBy }: FoundRun): boolean =>
-  where({
-    event:
-      startedBy === undefined
-        ? {
-            id: run.eventId,
-            name: "ironflow.invoke",
-            version: 1,
-            data: run.input ?? null,
-            timestamp: run.createdAt
-          }
-        : { ...startedBy, data: run.input ?? null, metadata: decodeJson(startedBy.metadata) ?? null },
-    output: run.output ?? null,
-    error: run.error ?? null
-  })
+const fits = (where: Expression, found: FoundRun): boolean =>
+  where({ event: eventOf(found), output: found.run.output ?? null, error: found.run.error ?? null })
+
+/** The event that a run sees. */
+export const eventOf = ({ run, startedBy }: FoundRun): { readonly [name: string]: unknown } =>
+  startedBy === undefined
+    ? {
+        id: run.eventId,
+        name: "ironflow.invoke",
+        version: 1,
+        data: run.input ?? null,
+        timestamp: run.createdAt
+      }
+    : { ...startedBy, data: run.input ?? null, metadata: decodeJson(startedBy.metadata) ?? null }

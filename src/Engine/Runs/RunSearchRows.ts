@@ -8,7 +8,9 @@
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
-import { Status } from "./StatusRows.ts"
+import type { RunStatus } from "../../RunStatus.ts"
+import { errorGroup, messageIn, sizeOf } from "./RunGroups.ts"
+import { Status, statusIn } from "./StatusRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { entityOfRow } from "../Log/EventViews.ts"
 import { all, get, inEnvironment, type Program, refuse, statement, type Value } from "../Store/Program.ts"
@@ -101,6 +103,71 @@ export const searchRuns = inEnvironment(
     }
   },
   () => "list runs"
+)
+
+/** What runs are counted by, and whether it is measured how long they took. */
+export interface Counted {
+  readonly by: string
+  readonly durations: boolean
+}
+
+/** So many runs that are alike. */
+export interface Sum {
+  readonly value: string | undefined
+  readonly status: RunStatus
+  readonly isRetried: boolean
+  readonly tookMs: number | undefined
+  readonly count: number
+}
+
+interface SumsSlice {
+  readonly sums: ReadonlyArray<Sum>
+  readonly place: SearchPlace
+  readonly isLast: boolean
+}
+
+/** The functions, of those that are looked for, whose runs are found by a path. */
+export const functionsFoundBy = inEnvironment(
+  "functionsFoundBy",
+  // a program, since functions are remembered where programs run
+  function* (
+    tx: Transaction,
+    { environment, filters }: RunSearch,
+    path: string
+  ): Program<ReadonlyArray<string>> {
+    return new Search(tx, environment, filters).foundBy(path)
+  },
+  () => "count runs"
+)
+
+/**
+ * Counts a slice of runs, of which it looks at so many at most. Refuses attributes that no function has.
+ */
+export const countRuns = inEnvironment(
+  "countRuns",
+  function* (
+    tx: Transaction,
+    { environment, filters }: RunSearch,
+    counted: Counted,
+    place: SearchPlace | undefined,
+    most: number
+  ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
+    const search = new Search(tx, environment, filters)
+    const unknown = search.unknownAttribute("countRuns")
+    if (unknown !== undefined) return yield* refuse(unknown)
+    const slice = yield* search.sums(
+      place ?? (yield* search.begin(undefined)),
+      counted,
+      Math.min(most, SLICE)
+    )
+    const filledBackTo = yield* search.filledBackTo(counted.by)
+    return {
+      ...slice,
+      lookedBackTo: slice.isLast ? 0 : yield* createdAt(slice.place),
+      ...(filledBackTo === undefined ? {} : { filledBackTo })
+    }
+  },
+  () => "count runs"
 )
 
 const FIRST_FROM = statement(
@@ -201,20 +268,20 @@ class Search {
   }
 
   /** Why there can be no run with the attributes that are asked for. */
-  unknownAttribute(): ValidationError | undefined {
+  unknownAttribute(call = "listRuns"): ValidationError | undefined {
     const known = new Set(this.#functions.flatMap(({ paths }) => paths))
     const unknown = Object.keys(this.#filters.attributes ?? {}).find((path) => !known.has(path))
     if (unknown === undefined) return undefined
     return new ValidationError(
-      `listRuns: runs are not found by "${unknown}", which no function ${this.#filters.functionIds === undefined ? "" : "of those that are asked for "}names in ` +
+      `${call}: runs are not found by "${unknown}", which no function ${this.#filters.functionIds === undefined ? "" : "of those that are asked for "}names in ` +
         `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` looks at any of the data, and takes longer`
     )
   }
 
   /** The runs before which one of the attributes is not filled in. */
-  *filledBackTo(): Program<number | undefined> {
+  *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
-    for (const path of Object.keys(this.#filters.attributes ?? {})) {
+    for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
       for (const { key, paths } of this.#functions) {
         if (!paths.includes(path)) continue
         const row = yield* get(FILLING, key, path)
@@ -350,6 +417,61 @@ class Search {
     return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
   }
 
+  /** Counts what is newest of all lanes before a place. */
+  *sums(place: SearchPlace, { by, durations }: Counted, most: number): Program<SumsSlice> {
+    const lanes = this.#lanes(place.by)
+    const way = waysOf(place.by)
+    const last = { event: place.lastEvent, key: way.isByEvent ? 0 : place.lastKey }
+    const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
+    let reached = last
+    for (const { values } of lanes) {
+      const end = (yield* this.#end(place, values, size)) ?? last
+      if (isBefore(reached, end)) reached = end
+    }
+    const bucket = sizeOf(by)
+    const how = [
+      bucket !== undefined ? "time" : by.startsWith("event.") ? "attribute" : by,
+      bucket ?? 1,
+      bucket ?? 1,
+      by,
+      durations ? 1 : 0
+    ]
+    const sums: Array<Sum> = []
+    for (const { values } of lanes) {
+      for (const row of yield* all(
+        way.sum,
+        ...how,
+        ...this.#between(place, values, reached),
+        ...this.#fits
+      )) {
+        const status = statusIn(row)!
+        sums.push({
+          value: by === "status" ? status : this.#valueOf(by, row.value),
+          status,
+          isRetried: Number(row.retried) === 1,
+          tookMs: row.took === null ? undefined : Number(row.took),
+          count: Number(row.n)
+        })
+      }
+    }
+    return { sums, place: { ...place, ...reached }, isLast: !isBefore(last, reached) }
+  }
+
+  #valueOf(by: string, value: Value | undefined): string | undefined {
+    if (value == null || value === "") return undefined
+    const text = String(value)
+    if (by === "function") return registryOf(this.#tx).byKey(Number(text))?.registration.id ?? text
+    if (by === "error") return errorGroup(messageIn(text))
+    return sizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
+  }
+
+  /** The functions whose runs are found by a path. */
+  foundBy(path: string): ReadonlyArray<string> {
+    return this.#functions.flatMap(({ key, paths }) =>
+      paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []
+    )
+  }
+
   *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<Spot | undefined> {
     const way = waysOf(place.by)
     const at = way.name === "function" ? [place.event, place.key] : [way.isByEvent ? place.event : place.key]
@@ -363,14 +485,17 @@ class Search {
     end: Spot,
     most: number
   ): Program<ReadonlyArray<Spot>> {
+    const values = this.#between(place, lane, end)
+    return (yield* all(waysOf(place.by).find, ...values, ...this.#fits, most)).map(spotOf)
+  }
+
+  #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: Spot): ReadonlyArray<Value> {
     const way = waysOf(place.by)
-    const values: ReadonlyArray<Value> =
-      way.name === "function"
-        ? [...lane, place.event, place.key, end.event, end.key]
-        : way.isByEvent
-          ? [this.#keys, ...lane, place.event, end.event, place.event, place.key]
-          : [...lane, place.key, end.key, ...(way.name === "error" ? [this.#filters.error ?? ""] : [])]
-    return (yield* all(way.find, ...values, ...this.#fits, most)).map(spotOf)
+    return way.name === "function"
+      ? [...lane, place.event, place.key, end.event, end.key]
+      : way.isByEvent
+        ? [this.#keys, ...lane, place.event, end.event, place.event, place.key]
+        : [...lane, place.key, end.key, ...(way.name === "error" ? [this.#filters.error ?? ""] : [])]
   }
 }
 

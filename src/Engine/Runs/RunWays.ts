@@ -33,6 +33,25 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
   AND (CAST(? AS TEXT) = '{}' OR (SELECT count(*) FROM json_each_text(CAST(? AS JSON)) AS named WHERE (SELECT 1 FROM run_attributes x
     WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
 
+/**
+ * What runs are counted by, whether they were tried again, and how long they took, to three digits. Of an error the beginning of what is
+ * stored, which has the message.
+ */
+const ERROR_LENGTH = 600
+const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin
+    WHEN 'error' THEN substr(r.error, 1, ${ERROR_LENGTH})
+    WHEN 'event' THEN coalesce(r.system_event,
+      CASE WHEN r.input IS NULL THEN (SELECT n.name FROM events n WHERE n.position = r.event) END)
+    WHEN 'time' THEN CAST(r.created_at / CAST(? AS BIGINT) * CAST(? AS BIGINT) AS TEXT)
+    WHEN 'attribute' THEN (SELECT x.value FROM run_attributes x WHERE x.run = r.key AND +x.function = r.function AND +x.path = CAST(? AS TEXT))
+  END AS value`
+const TOOK = "(r.ended_at - r.started_at)"
+const MEASURED = `CASE WHEN r.attempt > 1 THEN 1 ELSE 0 END AS retried,
+  CASE WHEN CAST(? AS BIGINT) = 0 THEN NULL ${[1, 10, 100, 1000, 10_000]
+    .map((size) => `WHEN ${TOOK} < ${size * 1000} THEN ${TOOK} / ${size} * ${size}`)
+    .join(" ")} ELSE ${TOOK} / 100000 * 100000 END AS took`
+const COUNTS = `${GROUP}, r.status, ${MEASURED}, count(*) AS n`
+
 /** A text that has {@link FITS} in it, and the same on Postgres, which plans by itself which index it uses. */
 const finds = (name: string, text: string, options: Pick<Statement, "scans"> = {}): Statement =>
   statement(name, text, {
@@ -46,6 +65,7 @@ const forPostgres = (text: string): string =>
   text
     .replaceAll(/ INDEXED BY \w+/g, "")
     .replaceAll(" CROSS JOIN ", " JOIN ")
+    .replaceAll("+x.", "x.")
     // earlier versions want a name for it
     .replaceAll(/ LIMIT \d+\)$/g, "$& AS entries")
     .replaceAll(
@@ -58,6 +78,8 @@ interface Way {
   readonly name: string
   readonly end: Statement
   readonly find: Statement
+  /** The same runs, counted by what they have in common. */
+  readonly sum: Statement
   /** Whether it goes by the positions of events. */
   readonly isByEvent: boolean
   /** How many there are, up to a limit: none for a way that is taken only when there is no other. */
@@ -78,6 +100,11 @@ const byKey = (name: string, from: string, lane: string, run = "r.key"): Way => 
     `RunSearchRows.${name}.find`,
     `SELECT r.key, 0 AS event FROM ${from}${run === "r.key" ? "" : ` CROSS JOIN runs r ON r.key = ${run}`}
        WHERE ${lane} AND ${run} < ? AND ${run} >= ? AND ${FITS} ORDER BY ${run} DESC LIMIT ?`
+  ),
+  sum: finds(
+    `RunSearchRows.${name}.sum`,
+    `SELECT ${COUNTS} FROM ${from}${run === "r.key" ? "" : ` CROSS JOIN runs r ON r.key = ${run}`}
+       WHERE ${lane} AND ${run} < ? AND ${run} >= ? AND ${FITS} GROUP BY 1, 2, 3, 4`
   ),
   ...(lane === "true"
     ? {}
@@ -104,6 +131,12 @@ const byEvent = (name: string, lane: string): Way => ({
        WHERE ${lane} AND e.position <= ? AND e.position >= ? AND (e.position < ? OR r.key < ?) AND ${FITS}
        ORDER BY e.position DESC, r.key DESC LIMIT ?`
   ),
+  sum: finds(
+    `RunSearchRows.${name}.sum`,
+    `SELECT ${COUNTS} FROM events e
+       CROSS JOIN runs r ON r.function IN (SELECT value FROM json_each(?)) AND r.event = e.position AND r.input IS NULL
+       WHERE ${lane} AND e.position <= ? AND e.position >= ? AND (e.position < ? OR r.key < ?) AND ${FITS} GROUP BY 1, 2, 3, 4`
+  ),
   count: finds(
     `RunSearchRows.${name}.count`,
     `SELECT count(*) AS count FROM (SELECT 1 FROM events e WHERE ${lane} LIMIT ${COUNTED})`
@@ -129,6 +162,11 @@ const ways = {
       "RunSearchRows.error.findText",
       `SELECT r.key, 0 AS event FROM runs r INDEXED BY runs_error
          WHERE r.status = 6 AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} ORDER BY r.key DESC LIMIT ?`
+    ),
+    sum: finds(
+      "RunSearchRows.error.sumText",
+      `SELECT ${COUNTS} FROM runs r INDEXED BY runs_error
+         WHERE r.status = 6 AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} GROUP BY 1, 2, 3, 4`
     )
   },
   function: {
@@ -143,6 +181,11 @@ const ways = {
       "RunSearchRows.function.find",
       `SELECT r.event, r.key FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) AND (r.event, r.key) >= (?, ?)
          AND ${FITS} ORDER BY r.event DESC, r.key DESC LIMIT ?`
+    ),
+    sum: finds(
+      "RunSearchRows.function.sum",
+      `SELECT ${COUNTS} FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) AND (r.event, r.key) >= (?, ?)
+         AND ${FITS} GROUP BY 1, 2, 3, 4`
     ),
     count: finds(
       "RunSearchRows.function.count",

@@ -14,6 +14,7 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import { checked } from "../../Client/HttpCalls.ts"
+import { checkCountRuns, type CountRunsOptions, type RunCounts } from "../../Protocol/RunCounts.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
@@ -30,6 +31,7 @@ import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
 import * as Recording from "./Recording.ts"
 import { awaitEnd, readSituation, type GiveUp, waitForRun, type Waiting } from "./AwaitEnd.ts"
+import { countFor } from "./RunCounts.ts"
 import * as RunInspection from "./RunInspection.ts"
 import * as RunList from "./RunList.ts"
 import * as RunLogs from "./RunLogs.ts"
@@ -46,6 +48,7 @@ type RunsOfEnvironment = Pick<
   Raw<ClientApi<EffectKind>, EngineError>,
   | "getRun"
   | "listRuns"
+  | "countRuns"
   | "getRunSteps"
   | "getRunAudit"
   | "getRunLogs"
@@ -67,6 +70,12 @@ export interface RunsService {
     options?: ListRunsOptions,
     visible?: Visible
   ) => Effect.Effect<ListRunsResult, EngineError>
+  /** The runs that fit, counted; `visible` is there for a caller who may not have all of them. */
+  readonly count: (
+    environment: string,
+    options: CountRunsOptions,
+    visible?: Visible
+  ) => Effect.Effect<RunCounts, EngineError>
   /** A part of the steps of a run. */
   readonly stepsPage: (
     environment: string,
@@ -190,9 +199,19 @@ const make = (waiting: Waiting): RunsService => {
       }
     )
 
+  const count: RunsService["count"] = (environment, options, visible) =>
+    Effect.flatMap(
+      checked(() => {
+        const { filters, ...how } = checkCountRuns(options)
+        return { ...how, environment, filters: checkFilters(filters) }
+      }),
+      (query) => polite(countFor(store, query, visible))
+    )
+
   const runsIn = (environment: string): RunsOfEnvironment => ({
     getRun: (runId) => onRun(runId, polite(store.read(RunRows.getRun(environment, runId)))),
     listRuns: (options) => list(environment, options),
+    countRuns: (options) => count(environment, options),
     getRunSteps: (runId) =>
       onRun(
         runId,
@@ -247,6 +266,7 @@ const make = (waiting: Waiting): RunsService => {
   return {
     in: runsIn,
     list,
+    count,
     stepsPage,
     auditPage,
     logsPage,

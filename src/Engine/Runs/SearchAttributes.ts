@@ -11,7 +11,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
 /** A value as it is found: texts, numbers and booleans, which are found by their text. Not every database holds a NUL. */
-const attributeOf = (event: EventView, path: string): string | undefined => {
+export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
   if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") return undefined
   const text = String(value)

@@ -7,6 +7,8 @@ export interface Taken {
   /** The data of the event, as it is stored. */
   readonly data: string
   readonly workerId: string
+  /** The `traceparent` of its event. */
+  readonly trace?: string
   /** Epoch milliseconds. */
   readonly startedAt: number
 }

@@ -180,7 +180,15 @@ function* claimNew(
       mayHaveWaits: false,
       ...(jobEvent.data.length > MOST_KEPT
         ? {}
-        : { taken: { eventId: jobEvent.id, data: jobEvent.data, workerId, startedAt: now } })
+        : {
+            taken: {
+              eventId: jobEvent.id,
+              data: jobEvent.data,
+              workerId,
+              startedAt: now,
+              ...(jobEvent.trace === undefined ? {} : { trace: jobEvent.trace })
+            }
+          })
     })
     claims.push({
       workerId,

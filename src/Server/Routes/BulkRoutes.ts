@@ -8,7 +8,7 @@ import { checkBulkSaid, rows } from "../../Protocol/Bulk.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./KnownMembers.ts"
 import { answering, reading } from "./RowRoute.ts"
-import { listOptionsOf, readBulkFilters } from "./RunListRequest.ts"
+import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 
 export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const bulkOf = (call: Call) => engine.bulk.in(call.environment, call.caller)
@@ -22,7 +22,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           checkBulkSaid(how)
           return {
-            ...(filters == null ? {} : listOptionsOf(readBulkFilters(filters))),
+            ...(filters == null ? {} : listOptionsOf(readFilters("Bulk", filters))),
             ...(ids === undefined ? {} : { ids })
           }
         }),

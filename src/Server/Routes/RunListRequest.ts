@@ -12,7 +12,6 @@ import { type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
 const readList = decoder(ListRunsRequest, "ListRuns")
-const readFilters = decoder(ListRunsRequest, "Bulk: `filters`")
 
 /** What some programs send for a status that is not set. */
 const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
@@ -50,20 +49,28 @@ export const readListBody = (body: unknown): ListRuns => {
   return readList(body)
 }
 
-/** The filters of what is to be done to runs, which has no pages: what is not known is refused always, and what says nothing too. */
-export const readBulkFilters = (filters: unknown): ListRuns => {
+const filtersOf = {
+  Bulk: decoder(ListRunsRequest, "Bulk: `filters`"),
+  CountRuns: decoder(ListRunsRequest, "CountRuns: `filters`")
+}
+
+/**
+ * The filters of what is to be done to runs, or counted, which has no pages: what is not known is refused always, and what says nothing
+ * too.
+ */
+export const readFilters = (what: keyof typeof filtersOf, filters: unknown): ListRuns => {
   if (isObject(filters)) {
     for (const [name, value] of Object.entries(filters)) {
       if (members.has(name) && name !== "limit" && name !== "cursor") {
-        checkSaid("bulk", name, value === NO_STATUS ? "" : value)
+        checkSaid(what === "Bulk" ? "bulk" : "countRuns", name, value === NO_STATUS ? "" : value)
         continue
       }
       throw new ValidationError(
-        `Bulk has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
+        `${what} has no filter ${show(name)}: use ${[...firstFilters, ...filterNames].join(", ")}`
       )
     }
   }
-  return readFilters(filters)
+  return filtersOf[what](filters)
 }
 
 /** The request in the query of a URL. */

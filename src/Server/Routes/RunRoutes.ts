@@ -12,18 +12,21 @@ import {
 } from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
+import type { Visible } from "../../Engine/Runs/RunSearch.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import type { Row } from "../../Protocol/Row.ts"
+import { type CountRunsOptions, rows as countRows } from "../../Protocol/RunCounts.ts"
 import { rows as forkRows } from "../../Protocol/RunForks.ts"
 import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Protocol/Runs.ts"
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
 import { answering, paging, reading, replying, withBody } from "./RowRoute.ts"
-import { listOptionsOf, readListBody, readListQuery } from "./RunListRequest.ts"
+import { checkBodyMembers } from "./KnownMembers.ts"
+import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
 
 type Api = Raw<ClientApi<EffectKind>>
 
@@ -107,6 +110,20 @@ export const runRoutes = (
         (request) => list(request, call)
       )
     ),
+    reading(countRows.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
+      Effect.flatMap(
+        checked(() => {
+          checkBodyMembers(countRows.countRuns.body!, call.body, "CountRuns")
+          return {
+            ...(filters === undefined ? {} : listOptionsOf(readFilters("CountRuns", filters))),
+            // what it is not is refused by the engine
+            by: by as CountRunsOptions["by"],
+            ...how
+          }
+        }),
+        (options) => engine.runs.count(call.environment, options, limitsOf(call))
+      )
+    ),
     steering(rows.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
     steering(rows.retryRun, "RetryRun", (api, id, { fromStep }) => api.retryRun(id, nonEmpty(fromStep))),
     steering(rows.resumeRun, "ResumeRun", resumeRun),
@@ -176,6 +193,12 @@ export const runRoutes = (
     reading(rows.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
   ]
 }
+
+/** What the caller may know, where that is not everything. */
+const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
+  caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
+    ? undefined
+    : visibleTo(caller, environment)
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 

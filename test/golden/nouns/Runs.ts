@@ -129,6 +129,26 @@ export const runs: Noun = {
         "a function that is not there": () => ({ body: { functionId: "nobody" } })
       }
     },
+    countRuns: {
+      call: () => ({
+        body: {
+          by: "function",
+          limit: 10,
+          timeLimit: 5000,
+          durations: false,
+          filters: { status: "completed" }
+        }
+      }),
+      more: {
+        "by status": () => ({ body: { by: "status", timeLimit: 10_000 } }),
+        "by a path": () => ({ body: { by: "event.data.id", filters: { statuses: ["failed", "waiting"] } } }),
+        "by error": () => ({ body: { by: "error" } }),
+        "by nothing that there is": () => ({ body: { by: "colour" } }),
+        "a filter that is none": () => ({ body: { by: "day", filters: { lost: true } } }),
+        "a filter that says nothing": () => ({ body: { by: "day", filters: { error: " " } } }),
+        "a time that is too long": () => ({ body: { by: "day", time_limit: 60_000 } })
+      }
+    },
     restRuns: {
       pages: "query",
       call: () => ({ query: "function_id=ship-order&status=completed" }),

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { checkFilters } from "../../../../src/Engine/Runs/CheckFilters.ts"
+import { countFor } from "../../../../src/Engine/Runs/RunCounts.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
 import { searchFor } from "../../../../src/Engine/Runs/RunSearch.ts"
 import * as SearchAttributes from "../../../../src/Engine/Runs/SearchAttributes.ts"
@@ -40,6 +41,53 @@ export const findingSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
       assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
+    })
+
+    test("runs are counted along every way, by whatever they have in common", function* (shop) {
+      yield* shop.register(handles("charge", { searchBy }))
+      yield* fillAll(shop)
+      yield* shop.report(yield* shop.start("order.placed", { orderId: "o-1" }), fail("card 12 is declined"))
+      yield* shop.register(handles("charge", { searchBy }), handles("ship"))
+      yield* shop.emit("order.placed", { orderId: 17 }, { idempotencyKey: "k-1" })
+      yield* TestClock.adjust("2 days")
+      yield* shop.emit("order.placed", { orderId: "o-1" })
+
+      const ways: ReadonlyArray<readonly [RunFilters, ReadonlyArray<string>]> = [
+        [{}, ["charge", "ship"]],
+        [{ functionId: "charge" }, ["charge"]],
+        [{ status: ["failed", "cancelled"] }, ["charge", "ship"]],
+        [{ status: ["pending", "running"] }, ["charge", "ship"]],
+        [{ eventName: "order.placed" }, ["charge", "ship"]],
+        [{ idempotencyKey: "k-1" }, ["charge", "ship"]],
+        [{ entityId: "none" }, []],
+        [{ error: "declined" }, ["charge", "ship"]],
+        [{ attributes: { "event.data.orderId": "o-1" } }, ["charge"]]
+      ]
+      for (const [filters, functions] of ways) {
+        // what they are counted by is the same statement on every way
+        const all = ["status", "function", "error", "event", "version", "hour", "day", "event.data.orderId"]
+        for (const by of Object.keys(filters).length === 0 ? all : ["function", "event.data.orderId"]) {
+          const query = {
+            environment: "default",
+            filters: checkFilters(filters),
+            by,
+            durations: true,
+            timeLimit: 10_000
+          }
+          const counts = yield* countFor(shop.store, query, undefined)
+          // the same, from each run by itself
+          const whole = { run: () => true, input: () => true }
+          assert.deepStrictEqual(
+            yield* countFor(shop.store, query, whole),
+            counts,
+            JSON.stringify([filters, by])
+          )
+          if (by !== "function") continue
+          const { runs } = yield* find(shop, filters)
+          assert.strictEqual(counts.count, runs.length)
+          for (const { value } of counts.groups) assert.include(functions, value)
+        }
+      }
     })
 
     test("a number is found by its text", function* (shop) {

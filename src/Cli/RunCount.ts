@@ -1,0 +1,97 @@
+/** `ironflow runs count`: how many runs there are, by what they have in common. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { CountRunsOptions, RunCount, RunCounts } from "../Client/Client.ts"
+import { countedBy, isTime } from "../Protocol/RunCounts.ts"
+import { runStatuses } from "../RunStatus.ts"
+import { elapsed, oneLine, print, table } from "./Output.ts"
+import { filterFlags, filtersOf } from "./RunList.ts"
+import { ask } from "./Server.ts"
+
+export const count = Command.make(
+  "count",
+  {
+    by: Flag.String("by").pipe(
+      Flag.withMetavar("WHAT"),
+      Flag.withDescription(
+        `What the runs of a group have in common: ${countedBy.join(", ")}, or a path such as event.data.customerId`
+      )
+    ),
+    ...filterFlags,
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many groups at most, up to 1000; 20 by default, of times 1000"),
+      Flag.optional
+    ),
+    durations: Flag.Boolean("durations").pipe(
+      Flag.withDescription("Say how long runs took too: half of them at most P50, 95 of 100 at most P95"),
+      Flag.withDefault(false)
+    ),
+    timeLimit: Flag.Int("time-limit").pipe(
+      Flag.withMetavar("MS"),
+      Flag.withDescription("How long the server may look, in milliseconds; 2000 by default, 10000 at most"),
+      Flag.withDefault(2000)
+    )
+  },
+  Effect.fnUntraced(function* ({ by, durations, limit, timeLimit, ...input }) {
+    const { limit: _, cursor: __, ...filters } = yield* filtersOf(input)
+    const counts = yield* ask((client) =>
+      client.countRuns({
+        ...filters,
+        // the server says what it can be
+        by: by as CountRunsOptions["by"],
+        durations,
+        timeLimit,
+        ...(Option.isNone(limit) ? {} : { limit: limit.value })
+      })
+    )
+    yield* print(counts, () => tableOf(counts, by, durations))
+  })
+).pipe(
+  Command.withDescription(
+    "Count runs by what they have in common, those with most first: which customer's runs fail, what a function did last night."
+  )
+)
+
+const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
+  const { count, filledBackTo, groupCount, groups, lookedBackTo } = counts
+  const statuses = runStatuses.filter((status) => counts.statuses[status] !== undefined)
+  const cells = (name: string, of: RunCount): ReadonlyArray<string> => [
+    name,
+    String(of.count),
+    ...(by === "status" ? [] : statuses.map((status) => String(of.statuses[status] ?? 0))),
+    ...(durations
+      ? of.durations === undefined
+        ? ["", "", ""]
+        : [of.durations.p50, of.durations.p95, of.durations.max].map(elapsed)
+      : [])
+  ]
+  const headings = [
+    by.startsWith("event.") ? by : by.toUpperCase(),
+    "RUNS",
+    ...(by === "status" ? [] : statuses.map((status) => status.toUpperCase())),
+    ...(durations ? ["P50", "P95", "LONGEST"] : [])
+  ]
+  const rows = groups.map((group) => cells(oneLine(group.value ?? "(none)", 100), group))
+  const isCut = groupCount > groups.length
+  return [
+    ...(count === 0
+      ? [lookedBackTo === undefined ? "There are no such runs." : "There are no such runs so far."]
+      : [table(headings, isCut || groups.length > 1 ? [...rows, cells("(all)", counts)] : rows)]),
+    ...(isCut
+      ? [
+          `${groupCount - groups.length} more groups${isTime(by) ? ", of earlier times" : ""}: --limit shows more`
+        ]
+      : []),
+    ...(filledBackTo === undefined
+      ? []
+      : [`Runs from before ${filledBackTo} are not found by the attribute yet: they are being filled in.`]),
+    ...(lookedBackTo === undefined
+      ? []
+      : [
+          `The time was up: these are the runs since ${lookedBackTo}. --time-limit looks further, and filters look at fewer`
+        ])
+  ].join("\n")
+}

@@ -1,0 +1,207 @@
+/** The filters of runs, which are in the address: what they are, and the fields for them. */
+import { useState } from "preact/hooks"
+import type { ListRuns } from "../../Protocol/RunLists.ts"
+import { countedBy } from "../../Protocol/RunCounts.ts"
+import { runStatuses } from "../../RunStatus.ts"
+import { CallError } from "../Parts/Calls.ts"
+import { Copy } from "../Parts/Elements.tsx"
+import { useFunctions } from "../Parts/Known.ts"
+import { place, setQuery } from "../Parts/Router.ts"
+import { command, shellQuoted } from "../Parts/Shell.ts"
+
+/** The filters of the address, in the words of the call. Several of a kind are given as the parameter several times. */
+export const filtersIn = (query: URLSearchParams): ListRuns => {
+  const one = (name: string): string | undefined => query.get(name) ?? undefined
+  const attributes = query.getAll("attribute").flatMap((text) => {
+    const at = text.indexOf("=")
+    return at < 1 ? [] : [[text.slice(0, at), valueOf(text.slice(at + 1))] as const]
+  })
+  const all: { [K in keyof ListRuns]: ListRuns[K] | undefined } = {
+    functionIds: query.getAll("function"),
+    statuses: query.getAll("status"),
+    createdFrom: timeOf(one("created-from")),
+    createdTo: timeOf(one("created-to")),
+    endedFrom: timeOf(one("ended-from")),
+    endedTo: timeOf(one("ended-to")),
+    eventName: one("event"),
+    entityId: one("entity"),
+    idempotencyKey: one("idempotency-key"),
+    error: one("error"),
+    where: one("where"),
+    ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
+  }
+  return Object.fromEntries(
+    Object.entries(all).filter(
+      ([, value]) => value !== undefined && (!Array.isArray(value) || value.length > 0)
+    )
+  ) as ListRuns // the members of `all` that are there
+}
+
+/** `12` and `true` are what they look like; `"12"` is a text. */
+const valueOf = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+/** A point in time, or so long ago: `30m`, `12h`, `7d`. What is neither goes to the engine, which says so. */
+const timeOf = (text: string | undefined): string | undefined => {
+  const [, amount, unit] = /^(\d{1,6})([mhd])$/.exec(text ?? "") ?? []
+  if (amount === undefined) return text
+  const size = unit === "m" ? 60_000 : unit === "h" ? 3_600_000 : 86_400_000
+  // to the minute, so that the list is the same one with every refresh
+  return new Date(Math.floor((Date.now() - Number(amount) * size) / 60_000) * 60_000).toISOString()
+}
+
+/** What is no filter is not left out: the list would be another one than was asked for. */
+export const checkFilters = (query: URLSearchParams): CallError | undefined => {
+  const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
+  return wrong === undefined
+    ? undefined
+    : new CallError(
+        `The attribute ${JSON.stringify(wrong.slice(0, 100))} has no value: write it like event.data.customerId=c-7`,
+        400,
+        "VALIDATION_ERROR"
+      )
+}
+
+/** The filters that are always seen; the others are shown when one of them is set, or asked for. */
+export const Filters = () => {
+  const { query } = place.value
+  const [isOpen, setOpen] = useState(false)
+  const isMore = isOpen || filterNames.slice(3).some((name) => query.has(name))
+  const set = (name: string) => (value: string) =>
+    setQuery({ [name]: value.trim() === "" ? [] : [value.trim()] })
+  return (
+    <form class="filters" role="search" aria-label="Runs" onSubmit={(event) => event.preventDefault()}>
+      <label>
+        Status
+        <select
+          value={query.get("status") ?? ""}
+          onChange={(event) => set("status")(event.currentTarget.value)}
+        >
+          <option value="">any</option>
+          {runStatuses.map((status) => (
+            <option key={status} value={status}>
+              {status}
+            </option>
+          ))}
+        </select>
+      </label>
+      <Field name="function" label="Function" placeholder="process-order" set={set} isSearch />
+      <Field name="error" label="Error has the text" placeholder="card declined" set={set} />
+      <GroupBy />
+      {isMore ? (
+        <>
+          <Field name="event" label="Event" placeholder="order.placed" set={set} />
+          <Field name="entity" label="Entity" placeholder="o-1" set={set} />
+          <Field name="idempotency-key" label="Idempotency key" placeholder="o-1" set={set} />
+          <Field name="created-from" label="Created since" placeholder="12h" set={set} />
+          <Field name="created-to" label="Created until" placeholder="30m" set={set} />
+          <Field name="ended-from" label="Ended since" placeholder="7d" set={set} />
+          <Field name="ended-to" label="Ended until" placeholder="2026-11-29T08:00:00Z" set={set} />
+          <Field name="attribute" label="Attribute" placeholder="event.data.customerId=c-7" set={set} />
+          <Field
+            name="where"
+            label="Expression (CEL)"
+            placeholder="event.data.total > 100"
+            set={set}
+            isWide
+          />
+        </>
+      ) : (
+        <button type="button" onClick={() => setOpen(true)}>
+          More filters
+        </button>
+      )}
+      {filterNames.some((name) => query.has(name)) && (
+        <button
+          type="button"
+          onClick={() => setQuery(Object.fromEntries(filterNames.map((name) => [name, []])))}
+        >
+          Clear
+        </button>
+      )}
+      <Copy text={() => commandOf(query)} label="Copy as CLI" />
+    </form>
+  )
+}
+
+const Field = ({
+  isSearch = false,
+  isWide = false,
+  label,
+  name,
+  placeholder,
+  set
+}: {
+  readonly name: string
+  readonly label: string
+  readonly placeholder: string
+  readonly isSearch?: boolean
+  readonly isWide?: boolean
+  readonly set: (name: string) => (value: string) => void
+}) => (
+  <label class={isWide ? "wide" : ""}>
+    {label}
+    <input
+      name={name}
+      type="search"
+      placeholder={placeholder}
+      value={place.value.query.get(name) ?? ""}
+      // what is half typed is no filter yet
+      onChange={(event) => set(name)(event.currentTarget.value)}
+      {...(isSearch ? { "data-search": "" } : {})}
+    />
+  </label>
+)
+
+/** What runs are counted by: there are words for it, and every path is one. */
+const GroupBy = () => {
+  const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
+  return (
+    <label class="path">
+      Group by
+      <input
+        name="by"
+        type="search"
+        list="group-by"
+        placeholder="event.data.customerId"
+        value={place.value.query.get("by") ?? ""}
+        onChange={(event) => setQuery({ by: event.currentTarget.value.trim() })}
+      />
+      <datalist id="group-by">
+        {[...new Set([...paths, ...countedBy])].map((by) => (
+          <option key={by} value={by} />
+        ))}
+      </datalist>
+    </label>
+  )
+}
+
+/** The names of filters in the address, which are those of the command's flags. */
+const filterNames: ReadonlyArray<string> = [
+  "function",
+  "status",
+  "error",
+  "event",
+  "entity",
+  "idempotency-key",
+  "created-from",
+  "created-to",
+  "ended-from",
+  "ended-to",
+  "attribute",
+  "where"
+]
+
+/** The command that lists the same, or counts it. */
+const commandOf = (query: URLSearchParams): string =>
+  command(
+    ...(query.has("by") ? ["runs count", `--by ${shellQuoted(query.get("by") ?? "")}`] : ["runs list"]),
+    ...[...query].flatMap(([name, value]) =>
+      filterNames.includes(name) ? [`--${name} ${shellQuoted(value)}`] : []
+    )
+  )

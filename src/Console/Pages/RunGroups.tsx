@@ -1,0 +1,191 @@
+/** Runs counted by what they have in common: those with most first, each with the list of its runs. */
+import { countRuns, type RunCounts, type RunGroup } from "../../Protocol/RunCounts.ts"
+import type { ListRuns } from "../../Protocol/RunLists.ts"
+import { runStatuses } from "../../RunStatus.ts"
+import { runsOf } from "../Parts/BulkWords.ts"
+import { ask } from "../Parts/Calls.ts"
+import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
+import { useFunctions } from "../Parts/Known.ts"
+import { useLive } from "../Parts/Live.ts"
+import { place, type Query, setQuery } from "../Parts/Router.ts"
+import { Table } from "../Parts/Rows.tsx"
+import { duration, exact, Time } from "../Parts/Time.tsx"
+import type { Column } from "../Parts/VirtualList.tsx"
+
+/** How long the engine may look: at first, and for whoever wants to know of all. */
+const FIRST_MS = 300
+const MORE_MS = 10_000
+
+const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
+
+/** The filters that find the runs of a group; `undefined` when there are none that do. */
+export const filterFor = (
+  by: string,
+  { value }: RunGroup,
+  foundBy: ReadonlySet<string>
+): Query | undefined => {
+  if (value === undefined) return undefined
+  const size = sizes[by]
+  if (size !== undefined) {
+    return { "created-from": value, "created-to": new Date(Date.parse(value) + size).toISOString() }
+  }
+  // the longest of what all of them have
+  if (by === "error")
+    return {
+      status: "failed",
+      error: value
+        .split("…")
+        .sort((a, b) => b.length - a.length)[0]!
+        .trim()
+    }
+  if (by === "status" || by === "function" || by === "event") return { [by]: value }
+  if (!by.startsWith("event.")) return undefined
+  return foundBy.has(by)
+    ? { attribute: [...place.value.query.getAll("attribute"), `${by}=${JSON.stringify(value)}`] }
+    : {
+        where: [...place.value.query.getAll("where"), `string(${by}) == ${JSON.stringify(value)}`]
+          .map((text, _, { length }) => (length > 1 ? `(${text})` : text))
+          .join(" && ")
+      }
+}
+
+/** The paths by which runs of some function are found. */
+const useFoundBy = (): ReadonlySet<string> =>
+  new Set(useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? [])
+
+export const RunGroups = ({ by, filters }: { readonly by: string; readonly filters: ListRuns }) => {
+  const durations = place.value.query.get("took") === "yes"
+  const isMore = place.value.query.get("look") === "more"
+  const limit = isMore ? 1000 : 50
+  const live = useLive(
+    `groups ${JSON.stringify([by, filters, durations, isMore])}`,
+    (signal) =>
+      ask(countRuns, {
+        body: { by, filters, limit, durations, timeLimit: isMore ? MORE_MS : FIRST_MS },
+        signal
+      }),
+    // what looks at many runs is not asked for by itself
+    isMore ? { once: true } : { everyMs: 10_000 }
+  )
+  const foundBy = useFoundBy()
+  const counts = live.value
+  if (counts === undefined)
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+  return (
+    <>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {counts.count === 0 ? (
+        <Empty>
+          No run fits these filters{counts.isExact ? "" : " among those that were looked at so far"}.
+        </Empty>
+      ) : (
+        <Table
+          label={`Runs by ${by}`}
+          items={counts.groups}
+          keyOf={({ value }) => value ?? " "}
+          columns={columnsOf(by, counts, durations, foundBy)}
+        />
+      )}
+      <p class="below" role="status">
+        <span>
+          {runsOf(counts.count)} in {count(counts.groupCount)} {counts.groupCount === 1 ? "group" : "groups"}
+          {counts.groupCount > counts.groups.length && `, of which ${count(counts.groups.length)} are shown`}
+        </span>
+        {counts.lookedBackTo !== undefined && (
+          <span>
+            Those since <Time at={counts.lookedBackTo} exactly />: there are too many to look at all at once.
+          </span>
+        )}
+        {counts.filledBackTo !== undefined && (
+          <span>
+            Runs from before <Time at={counts.filledBackTo} exactly /> are still being filled in.
+          </span>
+        )}
+        {(!counts.isExact || counts.groupCount > counts.groups.length) && !isMore && (
+          <button type="button" class="small" onClick={() => setQuery({ look: "more" })}>
+            Look further
+          </button>
+        )}
+        <button
+          type="button"
+          class="small"
+          aria-pressed={durations}
+          onClick={() => setQuery({ took: durations ? undefined : "yes" })}
+        >
+          How long they took
+        </button>
+      </p>
+    </>
+  )
+}
+
+/** The address of a list of runs in place of their groups: with the filters that are there, and others. */
+export const asList = (filter: Query): Query => ({
+  ...Object.fromEntries([...place.value.query.keys()].map((name) => [name, place.value.query.getAll(name)])),
+  by: undefined,
+  took: undefined,
+  look: undefined,
+  ...filter
+})
+
+const columnsOf = (
+  by: string,
+  { count: all, groups, statuses }: RunCounts,
+  durations: boolean,
+  foundBy: ReadonlySet<string>
+): ReadonlyArray<Column<RunGroup>> => {
+  const most = Math.max(1, ...groups.map(({ count }) => count))
+  return [
+    {
+      title: by,
+      width: "",
+      cell: (group) => {
+        const text =
+          group.value === undefined
+            ? "none"
+            : sizes[by] === undefined
+              ? group.value
+              : exact(Date.parse(group.value))
+        const filter = filterFor(by, group, foundBy)
+        return filter === undefined ? (
+          <span class="quiet">{text}</span>
+        ) : (
+          <Link to="runs" query={asList(filter)} title="The list of these runs">
+            {text}
+          </Link>
+        )
+      }
+    },
+    {
+      title: "Runs",
+      width: "",
+      cell: (group) => (
+        <span class="share" title={`${((100 * group.count) / all).toFixed(1)} % of ${count(all)}`}>
+          <span class="number">{count(group.count)}</span>
+          <span class="bar" style={{ width: `${(100 * group.count) / most}%` }} />
+        </span>
+      )
+    },
+    ...(by === "status" ? [] : runStatuses)
+      .filter((status) => statuses[status] !== undefined)
+      .map((status) => ({
+        title: status,
+        width: "",
+        cell: (group: RunGroup) =>
+          group.statuses[status] === undefined ? (
+            <span class="quiet">–</span>
+          ) : (
+            <Status of={status}>{count(group.statuses[status])}</Status>
+          )
+      })),
+    ...(durations
+      ? (["p50", "p95", "max"] as const).map((which) => ({
+          title: { p50: "Half took at most", p95: "95 % took at most", max: "Longest" }[which],
+          width: "",
+          cell: ({ durations: took }: RunGroup) => (
+            <span class="number">{took === undefined ? "–" : duration(took[which])}</span>
+          )
+        }))
+      : [])
+  ]
+}

@@ -1,0 +1,222 @@
+/** How many runs fit filters, by what they have in common: slice after slice, between which others go on, for at most so long. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { StoreError, ValidationError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import {
+  isTime,
+  type RunCount,
+  type RunCounts,
+  type RunDurations,
+  type RunGroup
+} from "../../Protocol/RunCounts.ts"
+import { nextTurn } from "../Polite.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { CheckedFilters } from "./CheckFilters.ts"
+import { errorGroup, sizeOf } from "./RunGroups.ts"
+import { eventOf, matcherOf, type Visible } from "./RunSearch.ts"
+import {
+  countRuns,
+  type FoundRun,
+  functionsFoundBy,
+  searchRuns,
+  type SearchPlace,
+  type Sum
+} from "./RunSearchRows.ts"
+import { attributeOf } from "./SearchAttributes.ts"
+
+/** How long is looked when nobody says, milliseconds, and how many groups are told. */
+const TIME_MS = 200
+const GROUPS = 20
+const TIMES = 1000
+/** Runs of the first slice, and how long others may take, milliseconds: rows that are far apart take long to read. */
+const FIRST = 1000
+const SLICE_MS = 20
+/** Groups that are held at most: when there are more, it looks no further. */
+const MOST_GROUPS = 50_000
+
+export interface CountQuery {
+  readonly environment: string
+  readonly filters: CheckedFilters
+  readonly by: string
+  readonly limit?: number | undefined
+  readonly durations?: boolean | undefined
+  readonly timeLimit?: number | undefined
+}
+
+/** Counts the runs that fit. `visible` is there for whoever may not have all of them, or not all that they were given. */
+export const countFor = (
+  store: StoreService,
+  { by, durations = false, environment, filters, limit, timeLimit = TIME_MS }: CountQuery,
+  visible: Visible | undefined
+): Effect.Effect<RunCounts, ValidationError | StoreError> =>
+  Effect.gen(function* () {
+    // others have none
+    const query = {
+      environment,
+      filters:
+        by === "error" && filters.statuses === undefined
+          ? { ...filters, statuses: ["failed" as const] }
+          : filters
+    }
+    const counted = { by, durations }
+    const until = (yield* Clock.currentTimeMillis) + timeLimit
+    const groups = new Map<string | undefined, Group>()
+    const whole = new Group()
+    const add = (sum: Sum): void => {
+      let group = groups.get(sum.value)
+      if (group === undefined) groups.set(sum.value, (group = new Group()))
+      group.add(sum)
+      whole.add(sum)
+    }
+    const isMatch = matcherOf(query.filters, visible)
+    const tellsOfEvent = by === "event" || by.startsWith("event.")
+    let place: SearchPlace | undefined
+    // where some functions name the path, runs of others are not found by it either
+    const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
+    const named = foundBy.length === 0 ? undefined : new Set(foundBy)
+    const isInDatabase = named !== undefined || !by.startsWith("event.")
+    const areSums = isInDatabase && visible === undefined && filters.where === undefined
+    let filledBackTo: number | undefined
+    let size = FIRST
+
+    const result = (lookedBackTo?: number): RunCounts => ({
+      ...inOrder(groups, by, limit),
+      ...whole.count(),
+      isExact: lookedBackTo === undefined,
+      ...(lookedBackTo === undefined ? {} : { lookedBackTo: new Date(lookedBackTo).toISOString() }),
+      ...(filledBackTo === undefined ? {} : { filledBackTo: new Date(filledBackTo).toISOString() })
+    })
+
+    while (true) {
+      const began = yield* Clock.currentTimeMillis
+      const sums = areSums ? yield* store.read(countRuns(query, counted, place, size)) : undefined
+      let slice
+      if (sums !== undefined) {
+        for (const sum of sums.sums) add(sum)
+        slice = sums
+        const took = (yield* Clock.currentTimeMillis) - began
+        size = Math.max(200, Math.min(2 * size, Math.floor((size * SLICE_MS) / Math.max(1, took))))
+      } else {
+        slice = yield* store.read(searchRuns(query, place, Number.MAX_SAFE_INTEGER))
+        let steps = stepsTaken()
+        for (const found of slice.found) {
+          if (isMatch(found) && (!tellsOfEvent || visible === undefined || visible.input(found)))
+            add(sumOf(found, counted, named))
+          if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
+          steps = stepsTaken()
+          yield* nextTurn
+          if ((yield* Clock.currentTimeMillis) >= until) return result(Date.parse(found.run.createdAt))
+        }
+      }
+      place = slice.place
+      filledBackTo = slice.filledBackTo
+      if (slice.isLast) return result()
+      yield* nextTurn
+      if (groups.size > MOST_GROUPS || (yield* Clock.currentTimeMillis) >= until)
+        return result(slice.lookedBackTo)
+    }
+  })
+
+/** A run by itself, as a sum. */
+const sumOf = (
+  found: FoundRun,
+  { by, durations }: { readonly by: string; readonly durations: boolean },
+  named: ReadonlySet<string> | undefined
+): Sum => {
+  const { run } = found
+  const took =
+    !durations || run.startedAt === undefined || run.endedAt === undefined
+      ? undefined
+      : Date.parse(run.endedAt) - Date.parse(run.startedAt)
+  return {
+    value: named?.has(run.functionId) === false ? undefined : valueOf(found, by),
+    status: run.status,
+    isRetried: run.attempt > 1,
+    tookMs: took === undefined ? undefined : rounded(took),
+    count: 1
+  }
+}
+
+/** To three digits, as the database does it. */
+const rounded = (ms: number): number => {
+  let size = 1
+  while (size < 100_000 && ms >= size * 1000) size *= 10
+  return Math.trunc(ms / size) * size
+}
+
+const valueOf = (found: FoundRun, by: string): string | undefined => {
+  const { run, startedBy, systemEvent } = found
+  const size = sizeOf(by)
+  if (size !== undefined) {
+    const at = Date.parse(run.createdAt)
+    return new Date(at - (at % size)).toISOString()
+  }
+  switch (by) {
+    case "status":
+      return run.status
+    case "function":
+      return run.functionId
+    case "version":
+      return run.codeVersion
+    case "error":
+      return run.error === undefined ? undefined : errorGroup(run.error.message)
+    case "event":
+      return startedBy?.name ?? systemEvent
+    default:
+      return attributeOf(eventOf(found), by)
+  }
+}
+
+class Group {
+  total = 0
+  readonly #statuses = new Map<string, number>()
+  #retried = 0
+  readonly #took = new Map<number, number>()
+
+  add({ count, isRetried, status, tookMs }: Sum): void {
+    this.total += count
+    this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + count)
+    if (isRetried) this.#retried += count
+    if (tookMs !== undefined) this.#took.set(tookMs, (this.#took.get(tookMs) ?? 0) + count)
+  }
+
+  count(): RunCount {
+    const durations = durationsOf(this.#took)
+    return {
+      count: this.total,
+      statuses: Object.fromEntries(this.#statuses),
+      retried: this.#retried,
+      ...(durations === undefined ? {} : { durations })
+    }
+  }
+}
+
+const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefined => {
+  const inOrder = [...took].sort(([a], [b]) => a - b)
+  const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
+  if (count === 0) return undefined
+  /** The shortest that so large a part of them does not exceed. */
+  const quantile = (part: number): number => {
+    let left = Math.ceil(count * part)
+    for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)
+    return 0
+  }
+  return { count, p50: quantile(0.5), p95: quantile(0.95), max: quantile(1) }
+}
+
+const inOrder = (
+  groups: ReadonlyMap<string | undefined, Group>,
+  by: string,
+  limit: number | undefined
+): { readonly groups: Array<RunGroup>; readonly groupCount: number } => {
+  const byValue = ([a = ""]: Entry, [b = ""]: Entry): number => (a < b ? -1 : a > b ? 1 : 0)
+  const sorted = [...groups].sort(isTime(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b))
+  const listed = isTime(by) ? sorted.slice(-(limit ?? TIMES)) : sorted.slice(0, limit ?? GROUPS)
+  return {
+    groups: listed.map(([value, group]) => ({ ...(value === undefined ? {} : { value }), ...group.count() })),
+    groupCount: groups.size
+  }
+}
+
+type Entry = readonly [string | undefined, Group]
