@@ -9,7 +9,7 @@ import type { Store, StoreService } from "./Store/Store.ts"
 import { upkeep } from "./Upkeep.ts"
 
 /**
- * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the
+ * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the
  * schema has tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or the package `pg` is missing.
  */
 export const make = (
@@ -18,5 +18,5 @@ export const make = (
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing)
 
 /** The store on Postgres, as a layer: see {@link make}. */
-export const layer = (options: PostgresOptions): Layer.Layer<Store, StoreError> =>
-  Postgres.layer(options, upkeep)
+export const layer = (options: PostgresOptions, sharing?: Postgres.Sharing): Layer.Layer<Store, StoreError> =>
+  Postgres.layer(options, upkeep, sharing)

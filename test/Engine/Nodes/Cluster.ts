@@ -38,7 +38,7 @@ export interface Node {
 /** An engine on the schema, until the scope ends. */
 const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const store = yield* PostgresStore.make({ poolSize: 4, ...options }, "shared")
+    const store = yield* PostgresStore.make({ poolSize: 4, ...options })
     const context = yield* Layer.build(
       Layer.provideMerge(
         Layer.merge(Engine.layerWorkerTransport, Engine.layerClientIn(environment)),

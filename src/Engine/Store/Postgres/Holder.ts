@@ -179,7 +179,7 @@ const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
 const lockedBy = (settings: Settings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by another engine (${who}): one engine at a time may use a schema. Stop the other one, or give this one a schema of its own`,
+    `The tables at ${settings.shown} are in use by an engine that needs them for itself (${who}), as those before several could share a schema do: stop it, or give this one a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 

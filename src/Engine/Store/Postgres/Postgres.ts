@@ -1,8 +1,8 @@
 /**
  * {@link Store} on Postgres.
  *
- * What is acknowledged is as durable as a commit of that server. One engine at a time uses a schema; what it writes goes over one
- * connection, and reads beside it over others, each in a snapshot of its own.
+ * What is acknowledged is as durable as a commit of that server. Any number of engines share a schema; what one of them writes goes over
+ * one connection, and reads beside it over others, each in a snapshot of its own.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -46,20 +46,17 @@ const GROUP_RUNS = 1000
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the schema has
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the schema has
  * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used.
  */
 export const make = (
   options: PostgresOptions,
   upkeep: Upkeep,
-  sharing: Sharing = "alone"
+  sharing: Sharing = "shared"
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   open(settingsOf(options), upkeep, sharing === "alone")
 
-/**
- * Whether other engines may use the tables at the same time. `"shared"` is offered to nobody yet: not all that passes between engines
- * is there.
- */
+/** Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock is not that of the server. */
 export type Sharing = "alone" | "shared"
 
 const open = (
@@ -345,9 +342,13 @@ const readStart = async (
 }
 
 /** {@link Store} on Postgres, as a layer. */
-export const layer = (options: PostgresOptions, upkeep: Upkeep): Layer.Layer<Store, StoreError> => {
+export const layer = (
+  options: PostgresOptions,
+  upkeep: Upkeep,
+  sharing?: Sharing
+): Layer.Layer<Store, StoreError> => {
   checkKeys(options, keys, "The Postgres store")
-  return Layer.effect(Store, make(options, upkeep))
+  return Layer.effect(Store, make(options, upkeep, sharing))
 }
 
 const keys = {
