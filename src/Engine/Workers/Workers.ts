@@ -285,6 +285,7 @@ export const layer: Layer.Layer<
           credit: (n) => session.credit(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
+          ...(store.touch === undefined ? {} : { touch: store.touch }),
           projections: projections.feed(registration.environment, registration.workerId)
         }
       })

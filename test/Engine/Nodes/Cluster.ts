@@ -36,7 +36,7 @@ export interface Node {
 }
 
 /** An engine on the schema, until the scope ends. */
-const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+export const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const store = yield* PostgresStore.make({ poolSize: 4, ...options })
     const context = yield* Layer.build(

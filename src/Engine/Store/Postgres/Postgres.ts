@@ -14,6 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Touch } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
@@ -21,10 +22,11 @@ import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
 import { isDamage } from "../SqliteErrors.ts"
 import { Store, type StoreService } from "../Store.ts"
+import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder } from "./Holder.ts"
-import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
+import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
@@ -275,6 +277,25 @@ const open = (
           answer
         )
 
+    const touch: Touch = {
+      isRecent: () => isSeen(monotonicMs() - renewedAt),
+      // its transaction finds out whether others have taken it for dead: its turns are told before `then`
+      renew: (then) => {
+        const again = (): void =>
+          void runFork(
+            Effect.delay(
+              Effect.sync(() => touch.renew(then)),
+              RETRY_MS
+            )
+          )
+        writer.submit(
+          () => Promise.resolve(),
+          then,
+          () => (listeners.lost === undefined ? again() : then())
+        )
+      }
+    }
+
     const service = Store.of({
       write,
       read: reading("read"),
@@ -283,7 +304,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(isAlone ? {} : { onAway: listeners.onAway }),
+      ...(isAlone ? {} : { onAway: listeners.onAway, touch }),
       ...(news === undefined
         ? {}
         : {
