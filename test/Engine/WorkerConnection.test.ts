@@ -36,7 +36,7 @@ const worker = (
     deliveries = new Deliveries(encodeDelivery),
     jobs = [] as ReadonlyArray<string>,
     line = new PassThrough(),
-    now = () => 0,
+    now = (): number => 0,
     push = undefined as Push | undefined
   } = {}
 ): WorkerConnection =>

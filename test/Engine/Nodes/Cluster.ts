@@ -12,6 +12,7 @@ import type { ClientServices } from "../../../src/Client/Services.ts"
 import * as Engine from "../../../src/Engine/Engine.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { channelOf } from "../../../src/Engine/Store/Postgres/News.ts"
+import type { Migration } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
@@ -35,10 +36,13 @@ export interface Node {
   ) => Effect.Effect<Worker.WorkerService, unknown, Scope.Scope>
 }
 
-/** An engine on the schema, until the scope ends. */
-export const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+/** An engine on the schema, until the scope ends; `known` are the migrations that its version has. */
+export const openNode = (
+  options: PostgresOptions,
+  known?: ReadonlyArray<Migration>
+): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const store = yield* PostgresStore.make({ poolSize: 4, ...options })
+    const store = yield* PostgresStore.make({ poolSize: 4, ...options }, "shared", known)
     const context = yield* Layer.build(
       Layer.provideMerge(
         Layer.merge(Engine.layerWorkerTransport, Engine.layerClientIn(environment)),

@@ -29,6 +29,7 @@ import { Holder } from "./Holder.ts"
 import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
+import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -49,14 +50,16 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
  * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the schema has
- * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used.
+ * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations that
+ * this version has.
  */
 export const make = (
   options: PostgresOptions,
   upkeep: Upkeep,
-  sharing: Sharing = "shared"
+  sharing: Sharing = "shared",
+  known: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  open(settingsOf(options), upkeep, sharing === "alone")
+  open({ ...settingsOf(options), known }, upkeep, sharing === "alone")
 
 /** Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock is not that of the server. */
 export type Sharing = "alone" | "shared"
@@ -270,7 +273,7 @@ const open = (
               if (listeners.lost !== undefined) throw listeners.lost
               const beside = tx.beside()
               // what comes back is what the program returns
-              return reader[how](beside, call.run(beside)) as Promise<A | Refused<E>>
+              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
             catch: (cause) => cannot(call, cause)
           }),
