@@ -136,7 +136,11 @@ describe("a schema", () => {
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
-      const at = (version: number) => rows(options.schema, `UPDATE engine SET version = ${version}`)
+      const at = (version: number) =>
+        rows(
+          options.schema,
+          `UPDATE engine SET version = ${version}; UPDATE meta SET value = ${version} WHERE name = 'oldest'`
+        )
       yield* Effect.acquireRelease(at(migrations.length + 1), () => at(migrations.length))
       const error = yield* failsToOpen(options)
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
