@@ -130,6 +130,20 @@ export const workerLeft = acrossEnvironments(
   (workerId) => `disconnect worker ${workerId}`
 )
 
+const CHANGE = variant(
+  "NodeWorkers.change",
+  "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
+)
+
+/** Something else is to be shown of a worker: JSON, as {@link WorkerHere} says it. */
+export const workerChanged = acrossEnvironments(
+  "workerChanged",
+  function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
+    if (tx.node !== undefined) yield* write(CHANGE, info, workerId, tx.node, session)
+  },
+  (workerId) => `tell what is new of worker ${workerId}`
+)
+
 const NOTE_BATCH = variant(
   "NodeWorkers.noteBatch",
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"

@@ -14,6 +14,7 @@ import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { channelOf } from "../../../src/Engine/Store/Postgres/News.ts"
 import type { Migration } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import { makeSettings, PushSettings } from "../../../src/Engine/Push/Settings.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
 import { WorkerTransport } from "../../../src/Protocol/Worker.ts"
@@ -46,7 +47,10 @@ export const openNode = (
     const context = yield* Layer.build(
       Layer.provideMerge(
         Layer.merge(Engine.layerWorkerTransport, Engine.layerClientIn(environment)),
-        Layer.provide(Engine.layer, Layer.succeed(Store, store))
+        Engine.layer.pipe(
+          Layer.provide(Layer.succeed(Store, store)),
+          Layer.provide(Layer.succeed(PushSettings, makeSettings({ allowPrivateNetworks: true })))
+        )
       )
     )
     const engine = Context.get(context, Engine.Engine)
