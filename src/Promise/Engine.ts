@@ -55,7 +55,7 @@ export interface StartEngineOptions
   readonly filename?: string
   /**
    * Instead of a file: `postgres://user:password@host:5432/database`. By default, when there is no `filename` either, what
-   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. One engine at a time uses a schema.
+   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. Any number of engines share a schema.
    */
   readonly databaseUrl?: string
   /** The schema of the tables on Postgres, `"ironflow"` by default. It is created when it does not exist. */
