@@ -166,7 +166,7 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
  * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`; resolves when these are registered.
  *
  * Rejects with `ValidationError` when the options are not acceptable, and with `StoreError` when the database cannot be
- * used: `STORE_LOCKED` when another engine uses it, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
+ * used: `STORE_LOCKED` when another engine uses the file, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
  */
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
   checkKeys(options, engineKeys, "startEngine()", options.logger)
