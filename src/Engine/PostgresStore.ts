@@ -3,20 +3,22 @@ import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../Errors.ts"
+import type { Migration } from "./Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import * as Postgres from "./Store/Postgres/Postgres.ts"
 import type { Store, StoreService } from "./Store/Store.ts"
 import { upkeep } from "./Upkeep.ts"
 
 /**
- * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the
+ * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the
  * schema has tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or the package `pg` is missing.
  */
 export const make = (
   options: PostgresOptions,
-  sharing?: Postgres.Sharing
-): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing)
+  sharing?: Postgres.Sharing,
+  known?: ReadonlyArray<Migration>
+): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing, known)
 
 /** The store on Postgres, as a layer: see {@link make}. */
-export const layer = (options: PostgresOptions): Layer.Layer<Store, StoreError> =>
-  Postgres.layer(options, upkeep)
+export const layer = (options: PostgresOptions, sharing?: Postgres.Sharing): Layer.Layer<Store, StoreError> =>
+  Postgres.layer(options, upkeep, sharing)

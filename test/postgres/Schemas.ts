@@ -66,7 +66,7 @@ const dropAll = async (): Promise<void> => {
   connected = undefined
 }
 
-/** A store on Postgres that is empty whenever it is built. */
+/** A store on Postgres that is empty whenever it is built. It is alone, so that its time is that of the test. */
 export const layerPostgres: Layer.Layer<Store, StoreError> = Layer.unwrap(
-  Effect.map(takeSchema, (options) => PostgresStore.layer({ poolSize: 4, ...options }))
+  Effect.map(takeSchema, (options) => PostgresStore.layer({ poolSize: 4, ...options }, "alone"))
 )

@@ -9,7 +9,7 @@ import {
   verifyHook
 } from "../../../src/index.ts"
 import { type IronflowEngine, startEngine } from "../../../src/engine.ts"
-import { type StoreError, ValidationError } from "../../../src/Errors.ts"
+import { ValidationError } from "../../../src/Errors.ts"
 import { layerPostgres, runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 import { listen } from "../../Serve/Hosts.ts"
@@ -53,12 +53,21 @@ describe("startEngine({ databaseUrl })", () => {
       const { output } = await second.client.waitForRun(runId)
       assert.strictEqual(output, 42)
       assert.deepStrictEqual(charged, ["o-1"])
-      const other = await startEngine({ databaseUrl, databaseSchema: schema, logger: false }).then(
-        () => undefined,
-        (error: unknown) => error as StoreError
-      )
-      assert.strictEqual(other?.code, "STORE_LOCKED")
     } finally {
+      await second.close()
+    }
+  })
+
+  it("is let in beside others, and knows what they have done", async () => {
+    const first = await start()
+    const second = await startEngine({ databaseUrl, databaseSchema: schema, logger: false })
+    try {
+      const { runIds } = await second.client.emit("order.placed", { id: "o-2" })
+      await first.client.emit("order.paid", { id: "o-2", amount: 7 })
+      const { output } = await second.client.waitForRun(runIds[0] ?? "", { timeout: 20_000 })
+      assert.strictEqual(output, 7)
+    } finally {
+      await first.close()
       await second.close()
     }
   })

@@ -15,8 +15,11 @@ import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 import { complete, done, handles, Shop } from "./suite/Shop.ts"
 
-const open = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  PostgresStore.make({ poolSize: 3, ...options })
+const open = (
+  options: PostgresOptions,
+  sharing?: "alone"
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  PostgresStore.make({ poolSize: 3, ...options }, sharing)
 
 const failsToOpen = (options: PostgresOptions) => Effect.flip(Effect.scoped(open(options)))
 
@@ -133,7 +136,11 @@ describe("a schema", () => {
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
-      const at = (version: number) => rows(options.schema, `UPDATE engine SET version = ${version}`)
+      const at = (version: number) =>
+        rows(
+          options.schema,
+          `UPDATE engine SET version = ${version}; UPDATE meta SET value = ${version} WHERE name = 'oldest'`
+        )
       yield* Effect.acquireRelease(at(migrations.length + 1), () => at(migrations.length))
       const error = yield* failsToOpen(options)
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
@@ -149,7 +156,7 @@ describe("a schema", () => {
       yield* Effect.acquireRelease(at(migrations.length - 1), () => at(migrations.length))
       const error = yield* failsToOpen(options)
       assert.strictEqual(error.code, "STORE_LOCKED")
-      assert.include(error.message, "an engine of an older version uses them: stop it first")
+      assert.include(error.message, "engines of an older version use them")
     })
   )
 
@@ -167,30 +174,41 @@ describe("a schema", () => {
     })
   )
 
-  live("is made once when several engines come at once, and is one's alone", () =>
+  live("is made once when several engines come at once, and all of them use it", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const schema = `crowd_${process.pid}`
       yield* Effect.addFinalizer(() => rows(undefined, `DROP SCHEMA IF EXISTS ${schema} CASCADE`))
-      const results = yield* Effect.all(
-        [1, 2, 3].map(() => Effect.result(open({ url, schema }))),
+      const stores = yield* Effect.all(
+        [1, 2, 3].map(() => open({ url, schema })),
         { concurrency: "unbounded" }
       )
-      const failures = results.filter((result) => result._tag === "Failure").map(({ failure }) => failure)
-      assert.deepStrictEqual(
-        failures.map(({ code }) => code),
-        ["STORE_LOCKED", "STORE_LOCKED"]
+      const [first, ...others] = stores.map((store) => new Shop(store))
+      yield* first!.register(handles("charge"))
+      for (const other of others) assert.lengthOf((yield* other.emit("order.placed")).runIds, 1)
+    })
+  )
+
+  live("that one engine has for itself is refused to others, which are told who has it", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* open(options, "alone")
+          const late = yield* failsToOpen(options)
+          assert.strictEqual(late.code, "STORE_LOCKED")
+          assert.include(late.message, `process ${process.pid}`)
+        })
       )
-      const late = yield* failsToOpen({ url, schema })
-      assert.strictEqual(late.code, "STORE_LOCKED")
-      assert.include(late.message, `process ${process.pid}`)
+      yield* open(options)
+      assert.strictEqual((yield* Effect.flip(Effect.scoped(open(options, "alone")))).code, "STORE_LOCKED")
     })
   )
 
   live("that another engine has taken over is written to no more", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
-      const store = yield* open(options)
+      const store = yield* open(options, "alone")
       const shop = new Shop(store)
       const losses: Array<string> = []
       store.onLost((error) => losses.push(error.code))

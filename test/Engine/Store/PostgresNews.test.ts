@@ -27,7 +27,7 @@ interface Node {
 
 const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const store = yield* PostgresStore.make({ poolSize: 3, ...options }, "shared")
+    const store = yield* PostgresStore.make({ poolSize: 3, ...options })
     const heard: Array<Changes> = []
     let wake = (): void => undefined
     const stop = store.onCommit((changes) => {

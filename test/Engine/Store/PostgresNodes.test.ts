@@ -21,7 +21,7 @@ import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"
 
 const openNode = (options: PostgresOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  PostgresStore.make({ poolSize: 3, ...options }, "shared")
+  PostgresStore.make({ poolSize: 3, ...options })
 
 const rows = (schema: string | undefined, sql: string) => Effect.promise(() => runSql(sql, schema))
 

@@ -30,7 +30,7 @@ const { bells, by, leaseMs, life, port, schema, sideLog, url } = JSON.parse(
 const log = openSideLog(sideLog, () => undefined, by)
 log.append({ t: "life", life })
 
-const store = Layer.effect(Store, PostgresStore.make({ url, schema, poolSize: 6 }, "shared"))
+const store = Layer.effect(Store, PostgresStore.make({ url, schema, poolSize: 6 }))
 const engine = Layer.provide(Engine.layer, store)
 const worker = Worker.layer({
   functions: makeAllFunctions(log, bells),

@@ -1,8 +1,8 @@
 /**
  * {@link Store} on Postgres.
  *
- * What is acknowledged is as durable as a commit of that server. One engine at a time uses a schema; what it writes goes over one
- * connection, and reads beside it over others, each in a snapshot of its own.
+ * What is acknowledged is as durable as a commit of that server. Any number of engines share a schema; what one of them writes goes over
+ * one connection, and reads beside it over others, each in a snapshot of its own.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -14,6 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Touch } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
@@ -21,12 +22,14 @@ import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
 import { isDamage } from "../SqliteErrors.ts"
 import { Store, type StoreService } from "../Store.ts"
+import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder } from "./Holder.ts"
-import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
+import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
+import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -46,20 +49,19 @@ const GROUP_RUNS = 1000
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine uses the schema, `STORE_CORRUPT` when the schema has
- * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used.
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the schema has
+ * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations that
+ * this version has.
  */
 export const make = (
   options: PostgresOptions,
   upkeep: Upkeep,
-  sharing: Sharing = "alone"
+  sharing: Sharing = "shared",
+  known: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  open(settingsOf(options), upkeep, sharing === "alone")
+  open({ ...settingsOf(options), known }, upkeep, sharing === "alone")
 
-/**
- * Whether other engines may use the tables at the same time. `"shared"` is offered to nobody yet: not all that passes between engines
- * is there.
- */
+/** Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock is not that of the server. */
 export type Sharing = "alone" | "shared"
 
 const open = (
@@ -271,12 +273,31 @@ const open = (
               if (listeners.lost !== undefined) throw listeners.lost
               const beside = tx.beside()
               // what comes back is what the program returns
-              return reader[how](beside, call.run(beside)) as Promise<A | Refused<E>>
+              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
             catch: (cause) => cannot(call, cause)
           }),
           answer
         )
+
+    const touch: Touch = {
+      isRecent: () => isSeen(monotonicMs() - renewedAt),
+      // its transaction finds out whether others have taken it for dead: its turns are told before `then`
+      renew: (then) => {
+        const again = (): void =>
+          void runFork(
+            Effect.delay(
+              Effect.sync(() => touch.renew(then)),
+              RETRY_MS
+            )
+          )
+        writer.submit(
+          () => Promise.resolve(),
+          then,
+          () => (listeners.lost === undefined ? again() : then())
+        )
+      }
+    }
 
     const service = Store.of({
       write,
@@ -286,7 +307,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(isAlone ? {} : { onAway: listeners.onAway }),
+      ...(isAlone ? {} : { onAway: listeners.onAway, touch }),
       ...(news === undefined
         ? {}
         : {
@@ -345,9 +366,13 @@ const readStart = async (
 }
 
 /** {@link Store} on Postgres, as a layer. */
-export const layer = (options: PostgresOptions, upkeep: Upkeep): Layer.Layer<Store, StoreError> => {
+export const layer = (
+  options: PostgresOptions,
+  upkeep: Upkeep,
+  sharing?: Sharing
+): Layer.Layer<Store, StoreError> => {
   checkKeys(options, keys, "The Postgres store")
-  return Layer.effect(Store, make(options, upkeep))
+  return Layer.effect(Store, make(options, upkeep, sharing))
 }
 
 const keys = {
