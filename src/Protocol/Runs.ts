@@ -49,6 +49,8 @@ export interface Run {
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
   readonly pauseReason?: string
+  /** When its data was erased: what was data is a mark since, which `isErased` knows. */
+  readonly erasedAt?: string
   readonly createdAt: string
   readonly updatedAt: string
   readonly startedAt?: string
@@ -221,6 +223,7 @@ export const RunAnswer = eitherCase(
     forkedFrom: optional(filled),
     codeVersion: optional(filled),
     pauseReason: optional(filled),
+    erasedAt: optional(filled),
     startedAt: optional(filled),
     endedAt: optional(filled),
     createdAt: none,

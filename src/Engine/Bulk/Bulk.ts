@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { BulkApi, BulkOptions, BulkRuns } from "../../Client/Bulk.ts"
+import type { BulkApi, BulkOptions, BulkRuns, EraseOptions } from "../../Client/Bulk.ts"
 import type { EffectKind, Run } from "../../Client/Client.ts"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -27,6 +27,7 @@ import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import * as Limits from "../../Limits.ts"
 import type { Action } from "../../Policy.ts"
 import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import type { EraseTarget } from "../../Protocol/Erase.ts"
 import { showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
 import { visibleTo } from "../Access/RunAccess.ts"
@@ -40,10 +41,15 @@ import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
+import { checkErase } from "./CheckErase.ts"
+import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import * as EraseSteps from "./EraseSteps.ts"
 
 /** Runs that are touched in one transaction; of a dry run those that are looked at. */
 const AT_ONCE = 50
 const COUNTED_AT_ONCE = 256
+/** How long those that were cancelled are given before it is looked again whether they have ended, milliseconds. */
+const LOOK_AGAIN_MS = 1000
 /** How often what is looked at in vain is noted, and how long after an error it is tried again, milliseconds; how often in a row. */
 const NOTED_EVERY_MS = 1000
 const AGAIN_MS = 1000
@@ -57,7 +63,8 @@ export interface BulkService {
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
 
 /** What a key needs for each run. A new run of the same event is a retry that keeps the old one. */
-const actionOf: { readonly [A in BulkAction]: Action } = {
+const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
+  erase: "data:erase",
   cancel: "run:cancel",
   retry: "run:retry",
   resume: "run:resume",
@@ -87,25 +94,32 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       )
 
-    /** The next slice, which fits what was asked for; a key that does not work any more fails. */
-    const look = (record: BulkRecord, ids: ReadonlyArray<string>): Effect.Effect<BulkSlice, EngineError> =>
+    /** Whoever has begun it. Fails for a key that does not work any more. */
+    const callerOf = ({ byKey }: BulkRecord) =>
+      checked(() => {
+        if (byKey === undefined) return undefined
+        const caller = access.callerOf(byKey)
+        if (caller === undefined) {
+          throw new UnauthorizedError(`The API key ${byKey} that has begun it is there no more`)
+        }
+        caller.checkAlive()
+        return caller
+      })
+
+    /** The next slice, which fits what was asked for. */
+    const look = (
+      record: BulkRecord & { readonly action: BulkAction },
+      ids: ReadonlyArray<string>
+    ): Effect.Effect<BulkSlice, EngineError> =>
       Effect.gen(function* () {
-        const caller = yield* checked(() => {
-          if (record.byKey === undefined) return undefined
-          const caller = access.callerOf(record.byKey)
-          if (caller === undefined) {
-            throw new UnauthorizedError(`The API key ${record.byKey} that has begun it is there no more`)
-          }
-          caller.checkAlive()
-          return caller
-        })
+        const caller = yield* callerOf(record)
         if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
         const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
         return yield* search(record, record.asked.filters ?? {}, caller, most)
       })
 
     const search = (
-      { action, environment, place }: BulkRecord,
+      { action, environment, place }: BulkRecord & { readonly action: BulkAction },
       filters: CheckedFilters,
       caller: Caller | undefined,
       most: number
@@ -145,6 +159,76 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       })
 
+    /** What is found next of what is to be erased. */
+    const find = (
+      { asked, environment, place, ...record }: BulkRecord,
+      ids: ReadonlyArray<string>
+    ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
+      Effect.gen(function* () {
+        const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
+        const sources = EraseSteps.sourcesOf(asked.erase ?? {}, record.idCount !== undefined)
+        const source = sources[at.source]
+        const nothing = { events: [], runs: [], missing: [] }
+        const next: ErasePlace =
+          at.source + 1 < sources.length ? { phase: "find", source: at.source + 1 } : { phase: "follow" }
+        if (source === undefined) return { ...nothing, place: { phase: "follow" } }
+        if (source.from === "ids") {
+          const from = at.after ?? 0
+          const to = from + COUNTED_AT_ONCE
+          const { keys, missing } = yield* store.read(EraseSteps.keysOfRuns(environment, ids.slice(from, to)))
+          return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
+        }
+        if (source.from === "runs") {
+          const filters = asked.erase!.runs!
+          const slice = yield* store.read(searchRuns({ environment, filters }, at.search, COUNTED_AT_ONCE))
+          const isMatch = matcherOf(filters, undefined)
+          const runs = yield* politely(slice.found, isMatch)
+          return {
+            ...nothing,
+            runs: runs.map(({ key }) => key),
+            place: slice.isLast ? next : { ...at, search: slice.place }
+          }
+        }
+        const { after, looked } = yield* store.read(
+          EraseSteps.lookForErase(environment, source, at.after ?? 0)
+        )
+        const events = yield* politely(looked, EraseSteps.fitsWhere(source.events))
+        return {
+          ...nothing,
+          events: events.map(({ position }) => position),
+          place: after === undefined ? next : { ...at, after }
+        }
+      })
+
+    /** The next step of one that erases. */
+    const erase = (
+      record: BulkRecord,
+      ids: ReadonlyArray<string>
+    ): Effect.Effect<BulkRecord | undefined, EngineError> =>
+      Effect.gen(function* () {
+        yield* callerOf(record)
+        const { asked, environment, id, place } = record
+        const phase = (place as ErasePlace | undefined)?.phase ?? "find"
+        if (phase === "clean" && !asked.dryRun) {
+          const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
+          return yield* store.write(EraseSteps.finishErase(environment, id, note))
+        }
+        if (phase === "await") yield* Effect.sleep(LOOK_AGAIN_MS)
+        const found = phase === "find" ? yield* find(record, ids) : undefined
+        return yield* store.write(
+          found === undefined
+            ? EraseSteps.advanceErase(environment, id)
+            : EraseSteps.advanceErase(environment, id, found)
+        )
+      })
+
+    /** What operations have left that have ended before they were through. */
+    const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+      Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
+        more ? Effect.andThen(nextTurn, forgetEnded) : Effect.void
+      )
+    )
+
     /** Carries an operation on until it has ended. */
     const carryOn = (environment: string, id: string): Effect.Effect<void> =>
       Effect.gen(function* () {
@@ -158,7 +242,13 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           yield* nextTurn
           const next: BulkRecord | undefined = yield* Effect.catch(
             Effect.gen(function* () {
-              const slice = yield* look(at, ids)
+              const { action } = at
+              if (action === "erase") {
+                const advanced = yield* erase(at, ids)
+                tries = 0
+                return advanced
+              }
+              const slice = yield* look({ ...at, action }, ids)
               const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
               if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return { ...at, place: slice.place }
               notedAt = now
@@ -177,17 +267,36 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           record = next
         }
         endings.announce(id)
+        if (found?.action === "erase") yield* forgetEnded
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)
         )
       )
 
-    const begin = (environment: string, id: string): Effect.Effect<void> =>
-      Effect.asVoid(Effect.forkIn(carryOn(environment, id), scope))
+    const begin = (environment: string, id: string, isErase: boolean): Effect.Effect<void> =>
+      Effect.asVoid(
+        Effect.forkIn(
+          isErase
+            ? Effect.acquireUseRelease(
+                Effect.sync(() => store.overwrite?.(true)),
+                () => carryOn(environment, id),
+                () => Effect.sync(() => store.overwrite?.(false))
+              )
+            : carryOn(environment, id),
+          scope
+        )
+      )
 
     yield* Effect.matchEffect(store.read(BulkRows.runningBulk()), {
-      onSuccess: (running) => Effect.forEach(running, ({ environment, id }) => begin(environment, id)),
+      onSuccess: (running) =>
+        Effect.andThen(
+          Effect.forkIn(
+            Effect.catch(forgetEnded, (error) => Effect.logError("What is left of erasing stays for now", error)),
+            scope
+          ),
+          Effect.forEach(running, ({ action, environment, id }) => begin(environment, id, action === "erase"))
+        ),
       onFailure: (error) => Effect.logError("Bulk operations that go on could not be read", error)
     })
 
@@ -243,7 +352,34 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
                 yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
               }
               const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
-              yield* begin(environment, record.id)
+              yield* begin(environment, record.id, false)
+              return shown(record)
+            }),
+          erase: (target: EraseTarget, options: EraseOptions = {}) =>
+            Effect.gen(function* () {
+              const { asked, ids } = yield* checked(() => {
+                const it = checkErase(target, options)
+                checkMayErase(caller, environment, it.asked.erase ?? {})
+                return it
+              })
+              const { keys, runs } = asked.erase ?? {}
+              if (runs !== undefined) {
+                // what cannot be looked for is said at once, and nothing begun
+                yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
+              }
+              if (keys !== undefined) {
+                const buckets = [...new Set(keys.map(({ bucket }) => bucket))]
+                const missing = yield* store.read(EraseSteps.missingBucket(environment, buckets))
+                if (missing !== undefined) {
+                  return yield* Effect.fail(
+                    new ValidationError(`erase: there is no bucket "${missing}" in this environment`)
+                  )
+                }
+              }
+              const record = yield* store.write(
+                BulkRows.insertBulk(environment, "erase", asked, ids, byKey)
+              )
+              yield* begin(environment, record.id, true)
               return shown(record)
             }),
           listBulk: () =>
@@ -255,7 +391,8 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             Effect.gen(function* () {
               const { action, byKey: owner } = yield* get(id)
               yield* checked(() => {
-                if (owner !== byKey) caller?.check(actionOf[action], "run:*", environment)
+                if (owner !== byKey)
+                  caller?.check(actionOf[action], action === "erase" ? "engine:*" : "run:*", environment)
               })
               const record = yield* store.write(
                 BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
@@ -302,6 +439,48 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
   })
 )
 
+/** What is said where the store does nothing about its files. */
+const ROWS_ONLY =
+  "The rows of the database have the data no more. Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
+
+/**
+ * Whoever erases learns how much fits an expression over all data: nothing of it may be denied to them. Throws `UnauthorizedError` where a
+ * policy denies the key to read or delete some.
+ */
+const checkMayErase = (caller: Caller | undefined, environment: string, target: CheckedTarget): void => {
+  caller?.check("data:erase", "engine:*", environment)
+  const reads: ReadonlyArray<Action> = [
+    "run:read",
+    ...(target.events === undefined && target.runs === undefined && target.streams === undefined
+      ? []
+      : (["function:read", "stream:read", "subscription:read"] as const)),
+    ...(target.keys === undefined ? [] : (["kv:read", "kv:delete"] as const)),
+    ...(target.configs === undefined ? [] : (["config:read", "config:delete"] as const))
+  ]
+  const denied = reads.find((action) => caller?.isDenied(action))
+  if (denied === undefined) return
+  throw new UnauthorizedError(
+    `Not permitted: what is erased is looked for everywhere, and a policy denies the key ${denied} on something`
+  )
+}
+
+/** Those that fit, with turns for others in between: expressions may take long. */
+const politely = <A>(
+  list: ReadonlyArray<A>,
+  isMatch: (item: A) => boolean
+): Effect.Effect<ReadonlyArray<A>> =>
+  Effect.gen(function* () {
+    const fitting: Array<A> = []
+    let steps = stepsTaken()
+    for (const item of list) {
+      if (isMatch(item)) fitting.push(item)
+      if (stepsTaken() - steps < MAX_STEPS) continue
+      steps = stepsTaken()
+      yield* nextTurn
+    }
+    return fitting
+  })
+
 const notYet = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
 
@@ -325,7 +504,7 @@ const mayDo = (
     (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
 
 const sliceOfIds = (
-  { action, asked, environment, place }: BulkRecord,
+  { action, asked, environment, place }: BulkRecord & { readonly action: BulkAction },
   ids: ReadonlyArray<string>,
   caller: Caller | undefined
 ): BulkSlice => {
@@ -356,7 +535,8 @@ const shown = (record: BulkRecord): BulkOperation => {
   const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason } = asked
+  const { dryRun, filters, fromStep, reason, target } = asked
+  const { kinds, note, rebuild } = record
   return {
     id,
     action,
@@ -371,6 +551,10 @@ const shown = (record: BulkRecord): BulkOperation => {
     done,
     skipped,
     examples: [...examples],
+    ...(target === undefined ? {} : { target }),
+    ...(kinds === undefined ? {} : { kinds }),
+    ...(rebuild === undefined ? {} : { rebuild: [...rebuild] }),
+    ...(note === undefined ? {} : { note }),
     ...(lookedBackTo === undefined ? {} : { lookedBackTo: iso(lookedBackTo) }),
     ...(error === undefined ? {} : { error }),
     createdAt: iso(createdAt),

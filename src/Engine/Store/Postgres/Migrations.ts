@@ -671,6 +671,26 @@ CREATE UNLOGGED TABLE news (
 );
 `
 
+/** What is erased on somebody's behalf: see the migrations of SQLite. */
+const erasing = `
+ALTER TABLE events ADD COLUMN erased_at BIGINT;
+ALTER TABLE runs ADD COLUMN erased_at BIGINT;
+
+CREATE TABLE erase_items (
+  operation BIGINT,
+  kind BIGINT,
+  key BIGINT,
+  followed BIGINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (operation, kind, key)
+);
+CREATE INDEX erase_items_open ON erase_items (operation, followed, kind, key);
+
+CREATE INDEX steps_event ON steps (event) WHERE event IS NOT NULL;
+CREATE INDEX waits_received ON waits (event_position) WHERE event_position IS NOT NULL;
+CREATE INDEX runs_forked_from ON runs (forked_from) WHERE forked_from IS NOT NULL;
+CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT NULL;
+`
+
 export const migrations: ReadonlyArray<string> = [
   tables,
   finding,
@@ -679,5 +699,6 @@ export const migrations: ReadonlyArray<string> = [
   bulk,
   eventsGone,
   nodes,
-  news
+  news,
+  erasing
 ].map((migration) => migration.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"'))
