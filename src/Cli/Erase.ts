@@ -36,7 +36,11 @@ const flags = {
   entity: text("entity", "ID", "Events of this entity"),
   entityType: text("entity-type", "TYPE", "Events of entities of this type"),
   idempotencyKey: text("idempotency-key", "KEY", "Events and messages with this idempotency key"),
-  since: text("since", "TIME", "Events and messages that were stored then or later, such as 7d or 2026-01-31"),
+  since: text(
+    "since",
+    "TIME",
+    "Events and messages that were stored then or later, such as 7d or 2026-01-31"
+  ),
   until: text("until", "TIME", "Events and messages that were stored before that"),
   run: several("run", "ID", "This run, and the event that has started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
@@ -51,7 +55,10 @@ const flags = {
 }
 
 const other = {
-  cancel: yes("cancel", "Cancel the runs among them that go on; without this nothing is erased while there are any"),
+  cancel: yes(
+    "cancel",
+    "Cancel the runs among them that go on; without this nothing is erased while there are any"
+  ),
   compact: yes(
     "compact",
     "Write a SQLite file of any size anew afterwards, while everything waits; small ones are written anew anyway"
@@ -187,6 +194,8 @@ export const erase = Command.make(
   Command.withShortDescription("Erase what belongs to one person"),
   Command.withExamples([
     { command: `ironflow erase --where 'event.data.email == "jane@example.com"' --dry-run` },
-    { command: `ironflow erase --where 'event.data.customerId == "c-17"' --stream customer-c-17 --key 'profiles/c-17*' --cancel --yes` }
+    {
+      command: `ironflow erase --where 'event.data.customerId == "c-17"' --stream customer-c-17 --key 'profiles/c-17*' --cancel --yes`
+    }
   ])
 )

@@ -61,7 +61,10 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           checkBulkFilterNames(filters)
           return {
             events,
-            ...(Object.keys(filters).length === 0 ? {} : { runs: filtersInBody(filters) }),
+            // without ids and filters it is refused there
+            ...(Object.keys(filters).length === 0 && ids !== undefined
+              ? {}
+              : runs && { runs: filtersInBody(filters) }),
             runIds: ids,
             streams,
             keys,

@@ -87,9 +87,7 @@ const Request = fields<StartErase>({
   runs: optional(ListRunsRequest),
   runIds: optional(list(text)),
   streams: optional(list(text)),
-  keys: optional(
-    list(fields<EraseKeys>({ bucket: text, key: optional(text), prefix: optional(text) }))
-  ),
+  keys: optional(list(fields<EraseKeys>({ bucket: text, key: optional(text), prefix: optional(text) }))),
   configs: optional(list(text)),
   dryRun: optional(flag),
   cancel: optional(flag),

@@ -202,4 +202,4 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
   )
 }
 
-const isDangerous = (action: BulkAction): boolean => action === "cancel" || action === "delete"
+const isDangerous = (action: BulkOperation["action"]): boolean => action === "cancel" || action === "delete"

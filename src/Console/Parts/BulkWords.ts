@@ -52,6 +52,8 @@ export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many
   return `${runsOf(many, action)} ${done[action]}.${
-    left === 0 ? "" : ` ${runsOf(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
+    left === 0
+      ? ""
+      : ` ${runsOf(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
   }`
 }

@@ -292,7 +292,9 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
       onSuccess: (running) =>
         Effect.andThen(
           Effect.forkIn(
-            Effect.catch(forgetEnded, (error) => Effect.logError("What is left of erasing stays for now", error)),
+            Effect.catch(forgetEnded, (error) =>
+              Effect.logError("What is left of erasing stays for now", error)
+            ),
             scope
           ),
           Effect.forEach(running, ({ action, environment, id }) => begin(environment, id, action === "erase"))
@@ -376,9 +378,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
                   )
                 }
               }
-              const record = yield* store.write(
-                BulkRows.insertBulk(environment, "erase", asked, ids, byKey)
-              )
+              const record = yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, byKey))
               yield* begin(environment, record.id, true)
               return shown(record)
             }),

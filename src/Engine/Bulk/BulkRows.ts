@@ -89,9 +89,7 @@ export const insertBulk = inEnvironment(
     const now = tx.now()
     const id = tx.ids.bulk()
     const asked =
-      request.erase === undefined
-        ? request
-        : { ...request, target: targetOf(id, request.erase, ids) }
+      request.erase === undefined ? request : { ...request, target: targetOf(id, request.erase, ids) }
     const key = yield* insert(
       INSERT,
       id,
@@ -181,7 +179,11 @@ export const runningBulk = acrossEnvironments(
   function* (
     tx: Transaction
   ): Program<
-    ReadonlyArray<{ readonly environment: string; readonly id: string; readonly action: BulkRecord["action"] }>
+    ReadonlyArray<{
+      readonly environment: string
+      readonly id: string
+      readonly action: BulkRecord["action"]
+    }>
   > {
     return (yield* all(RUNNING)).map(({ action, environment, id }) => ({
       action: String(action) as BulkRecord["action"],

@@ -118,8 +118,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
     for (const operation of [...operations, "webhook"])
       yield* write(FORGET_KEY, environment, operation, row.idempotency_key!)
   }
-  if (row.entity_id !== null)
-    yield* write(FORGET_SNAPSHOTS, environment, row.entity_id!, row.entity_version!)
+  if (row.entity_id !== null) yield* write(FORGET_SNAPSHOTS, environment, row.entity_id!, row.entity_version!)
   for (const awaited of [name, "*"]) yield* write(FORGET_FAN_OUT, environment, awaited, position)
   yield* write(FORGET_DELIVERIES, position, environment)
   yield* write(FORGET_GIVEN_UP, position, environment)
@@ -249,7 +248,8 @@ function* eraseRecorded(
   for (const { activity: text, seq } of yield* all(RECORDED, runId)) {
     // written by `record`
     const activity = parseStored(String(text)) as RunActivity
-    if (isMeant(activity)) yield* write(ERASE_RECORDED, JSON.stringify(withoutData(activity, mark)), runId, seq!)
+    if (isMeant(activity))
+      yield* write(ERASE_RECORDED, JSON.stringify(withoutData(activity, mark)), runId, seq!)
   }
 }
 
@@ -274,7 +274,9 @@ const withoutData = (activity: RunActivity, mark: string): RunActivity => {
 }
 
 const outcomeWithout = (outcome: Outcome, mark: string): Outcome =>
-  outcome._tag === "Success" ? { _tag: "Success", value: mark } : { _tag: "Failure", error: bare(outcome.error) }
+  outcome._tag === "Success"
+    ? { _tag: "Success", value: mark }
+    : { _tag: "Failure", error: bare(outcome.error) }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What has come of them
@@ -314,7 +316,8 @@ const TOLD = following(
 /** Adds the runs that an event has started, and those that have received it. */
 export function* followEvent(operation: number, position: number, environment: number): Program<number> {
   let added = 0
-  for (const runs of [STARTED, RECEIVED, RECEIVING]) added += yield* affected(runs, operation, position, environment)
+  for (const runs of [STARTED, RECEIVED, RECEIVING])
+    added += yield* affected(runs, operation, position, environment)
   return added
 }
 

@@ -61,7 +61,10 @@ export type Source =
   | { readonly from: "runs" }
   | { readonly from: "ids" }
 
-export const sourcesOf = ({ events, runs, streams }: CheckedTarget, hasIds: boolean): ReadonlyArray<Source> => [
+export const sourcesOf = (
+  { events, runs, streams }: CheckedTarget,
+  hasIds: boolean
+): ReadonlyArray<Source> => [
   ...(events === undefined ? [] : waysTo(events).map((by): Source => ({ from: "log", by, events }))),
   ...(runs === undefined ? [] : [{ from: "runs" } as const]),
   ...(hasIds ? [{ from: "ids" } as const] : []),
@@ -200,7 +203,11 @@ export const keysOfRuns = inEnvironment(
 /** The first of the buckets that is not there. */
 export const missingBucket = inEnvironment(
   "missingBucket",
-  function* (tx: Transaction, environment: string, names: ReadonlyArray<string>): Program<string | undefined> {
+  function* (
+    tx: Transaction,
+    environment: string,
+    names: ReadonlyArray<string>
+  ): Program<string | undefined> {
     for (const name of names) if ((yield* findBucket(tx, environment, name)) === undefined) return name
     return undefined
   },
@@ -238,12 +245,14 @@ const NOTE = statement(
 )
 const STATE = statement(
   "EraseSteps.state",
-  `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
+  `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
 
 /** The run of a row of {@link STATE} that goes on: itself, or the one that has invoked it and holds its result. */
-const liveOf = (row: Row): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
+const liveOf = (
+  row: Row
+): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
   if (row.ended_at === null) return { id: String(row.id), status: statusIn(row) ?? "running", row }
   if (row.parent_id === null || row.parent_ended_at !== null) return undefined
   const parent = { status: row.parent_status!, pause: row.parent_pause! }
@@ -273,7 +282,15 @@ export const advanceErase = inEnvironment(
     const tally = new Tally(record)
     const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
     if ("error" in next) {
-      yield* write(NOTE, JSON.stringify(place), JSON.stringify(tally.progress()), "running", tx.now(), null, id)
+      yield* write(
+        NOTE,
+        JSON.stringify(place),
+        JSON.stringify(tally.progress()),
+        "running",
+        tx.now(),
+        null,
+        id
+      )
       // it is there
       return yield* attempt(
         endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
@@ -288,7 +305,12 @@ export const advanceErase = inEnvironment(
 /** Ends an operation that has erased, after the files were gone over. */
 export const finishErase = inEnvironment(
   "finishErase",
-  function* (tx: Transaction, environment: string, id: string, note: string): Program<BulkRecord | undefined> {
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    note: string
+  ): Program<BulkRecord | undefined> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
     const tally = new Tally(record)
@@ -403,6 +425,15 @@ function* nameRun({ environment, operation, tally }: At, key: number): Program<v
   if (row.input === null) yield* write(ADD, operation, EVENT, row.event!)
 }
 
+const IS_ITEM = statement(
+  "EraseSteps.isItem",
+  "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
+)
+
+function* isItem(operation: number, run: Value): Program<boolean> {
+  return (yield* get(IS_ITEM, operation, run)) !== undefined
+}
+
 const TOLD = 3
 
 /** Looks at a page of runs for those that go on; a dry run counts with that, events after runs. */
@@ -423,21 +454,26 @@ function* check(
       : { ...place, after: Number(items.at(-1)!.key) }
   }
   let { live } = place
+  const seen = new Set<string>()
   const items = yield* all(AFTER, operation, RUN, place.after)
   for (const { key } of items) {
     const row = yield* get(STATE, key!)
     if (row === undefined) continue
     const going = liveOf(row)
-    if (going === undefined) {
+    // one that waits for its end is counted itself, if it is among them
+    if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
       if (dryRun && row.erased_at === null) tally.did("runs")
       continue
     }
+    if (seen.has(going.id)) continue
+    seen.add(going.id)
     live++
     if (dryRun && cancel === true) tally.did("runs")
     else if (cancel !== true) tally.skip(going.id, going.status)
   }
   const last = items.at(-1)
-  if (last !== undefined && items.length === LOOKED_AT) return { phase: "check", after: Number(last.key), live }
+  if (last !== undefined && items.length === LOOKED_AT)
+    return { phase: "check", after: Number(last.key), live }
   if (dryRun) return { phase: "check", kind: "events", after: 0, live }
   if (live === 0) return { phase: "erase" }
   if (cancel === true) return { phase: "cancel", after: 0 }
