@@ -41,15 +41,11 @@ import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
-import { checkErase } from "./CheckErase.ts"
-import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
-import * as EraseSteps from "./EraseSteps.ts"
+import { makeErasing } from "./Erasing.ts"
 
 /** Runs that are touched in one transaction; of a dry run those that are looked at. */
 const AT_ONCE = 50
 const COUNTED_AT_ONCE = 256
-/** How long those that were cancelled are given before it is looked again whether they have ended, milliseconds. */
-const LOOK_AGAIN_MS = 1000
 /** How often what is looked at in vain is noted, and how long after an error it is tried again, milliseconds; how often in a row. */
 const NOTED_EVERY_MS = 1000
 const AGAIN_MS = 1000
@@ -81,6 +77,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     const after = yield* Alarm.makeAfter
     const scope = yield* Scope.Scope
     const endings = new Signals()
+    const erasing = makeErasing(store)
 
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
       Effect.matchEffect(
@@ -159,76 +156,6 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       })
 
-    /** What is found next of what is to be erased. */
-    const find = (
-      { asked, environment, place, ...record }: BulkRecord,
-      ids: ReadonlyArray<string>
-    ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
-      Effect.gen(function* () {
-        const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
-        const sources = EraseSteps.sourcesOf(asked.erase ?? {}, record.idCount !== undefined)
-        const source = sources[at.source]
-        const nothing = { events: [], runs: [], missing: [] }
-        const next: ErasePlace =
-          at.source + 1 < sources.length ? { phase: "find", source: at.source + 1 } : { phase: "follow" }
-        if (source === undefined) return { ...nothing, place: { phase: "follow" } }
-        if (source.from === "ids") {
-          const from = at.after ?? 0
-          const to = from + COUNTED_AT_ONCE
-          const { keys, missing } = yield* store.read(EraseSteps.keysOfRuns(environment, ids.slice(from, to)))
-          return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
-        }
-        if (source.from === "runs") {
-          const filters = asked.erase!.runs!
-          const slice = yield* store.read(searchRuns({ environment, filters }, at.search, COUNTED_AT_ONCE))
-          const isMatch = matcherOf(filters, undefined)
-          const runs = yield* politely(slice.found, isMatch)
-          return {
-            ...nothing,
-            runs: runs.map(({ key }) => key),
-            place: slice.isLast ? next : { ...at, search: slice.place }
-          }
-        }
-        const { after, looked } = yield* store.read(
-          EraseSteps.lookForErase(environment, source, at.after ?? 0)
-        )
-        const events = yield* politely(looked, EraseSteps.fitsWhere(source.events))
-        return {
-          ...nothing,
-          events: events.map(({ position }) => position),
-          place: after === undefined ? next : { ...at, after }
-        }
-      })
-
-    /** The next step of one that erases. */
-    const erase = (
-      record: BulkRecord,
-      ids: ReadonlyArray<string>
-    ): Effect.Effect<BulkRecord | undefined, EngineError> =>
-      Effect.gen(function* () {
-        yield* callerOf(record)
-        const { asked, environment, id, place } = record
-        const phase = (place as ErasePlace | undefined)?.phase ?? "find"
-        if (phase === "clean" && !asked.dryRun) {
-          const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
-          return yield* store.write(EraseSteps.finishErase(environment, id, note))
-        }
-        if (phase === "await") yield* Effect.sleep(LOOK_AGAIN_MS)
-        const found = phase === "find" ? yield* find(record, ids) : undefined
-        return yield* store.write(
-          found === undefined
-            ? EraseSteps.advanceErase(environment, id)
-            : EraseSteps.advanceErase(environment, id, found)
-        )
-      })
-
-    /** What operations have left that have ended before they were through. */
-    const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
-      Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
-        more ? Effect.andThen(nextTurn, forgetEnded) : Effect.void
-      )
-    )
-
     /** Carries an operation on until it has ended. */
     const carryOn = (environment: string, id: string): Effect.Effect<void> =>
       Effect.gen(function* () {
@@ -244,7 +171,8 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             Effect.gen(function* () {
               const { action } = at
               if (action === "erase") {
-                const advanced = yield* erase(at, ids)
+                yield* callerOf(at)
+                const advanced = yield* erasing.advance(at, ids)
                 tries = 0
                 return advanced
               }
@@ -267,7 +195,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           record = next
         }
         endings.announce(id)
-        if (found?.action === "erase") yield* forgetEnded
+        if (found?.action === "erase") yield* erasing.forgetEnded
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)
@@ -292,7 +220,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
       onSuccess: (running) =>
         Effect.andThen(
           Effect.forkIn(
-            Effect.catch(forgetEnded, (error) =>
+            Effect.catch(erasing.forgetEnded, (error) =>
               Effect.logError("What is left of erasing stays for now", error)
             ),
             scope
@@ -359,26 +287,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             }),
           erase: (target: EraseTarget, options: EraseOptions = {}) =>
             Effect.gen(function* () {
-              const { asked, ids } = yield* checked(() => {
-                const it = checkErase(target, options)
-                checkMayErase(caller, environment, it.asked.erase ?? {})
-                return it
-              })
-              const { keys, runs } = asked.erase ?? {}
-              if (runs !== undefined) {
-                // what cannot be looked for is said at once, and nothing begun
-                yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
-              }
-              if (keys !== undefined) {
-                const buckets = [...new Set(keys.map(({ bucket }) => bucket))]
-                const missing = yield* store.read(EraseSteps.missingBucket(environment, buckets))
-                if (missing !== undefined) {
-                  return yield* Effect.fail(
-                    new ValidationError(`erase: there is no bucket "${missing}" in this environment`)
-                  )
-                }
-              }
-              const record = yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, byKey))
+              const record = yield* erasing.insert(environment, caller, target, options)
               yield* begin(environment, record.id, true)
               return shown(record)
             }),
@@ -438,48 +347,6 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     }
   })
 )
-
-/** What is said where the store does nothing about its files. */
-const ROWS_ONLY =
-  "The rows of the database have the data no more. Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
-
-/**
- * Whoever erases learns how much fits an expression over all data: nothing of it may be denied to them. Throws `UnauthorizedError` where a
- * policy denies the key to read or delete some.
- */
-const checkMayErase = (caller: Caller | undefined, environment: string, target: CheckedTarget): void => {
-  caller?.check("data:erase", "engine:*", environment)
-  const reads: ReadonlyArray<Action> = [
-    "run:read",
-    ...(target.events === undefined && target.runs === undefined && target.streams === undefined
-      ? []
-      : (["function:read", "stream:read", "subscription:read"] as const)),
-    ...(target.keys === undefined ? [] : (["kv:read", "kv:delete"] as const)),
-    ...(target.configs === undefined ? [] : (["config:read", "config:delete"] as const))
-  ]
-  const denied = reads.find((action) => caller?.isDenied(action))
-  if (denied === undefined) return
-  throw new UnauthorizedError(
-    `Not permitted: what is erased is looked for everywhere, and a policy denies the key ${denied} on something`
-  )
-}
-
-/** Those that fit, with turns for others in between: expressions may take long. */
-const politely = <A>(
-  list: ReadonlyArray<A>,
-  isMatch: (item: A) => boolean
-): Effect.Effect<ReadonlyArray<A>> =>
-  Effect.gen(function* () {
-    const fitting: Array<A> = []
-    let steps = stepsTaken()
-    for (const item of list) {
-      if (isMatch(item)) fitting.push(item)
-      if (stepsTaken() - steps < MAX_STEPS) continue
-      steps = stepsTaken()
-      yield* nextTurn
-    }
-    return fitting
-  })
 
 const notYet = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)

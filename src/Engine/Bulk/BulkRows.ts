@@ -176,9 +176,7 @@ const RUNNING = statement(
 /** Those that go on, of all environments. */
 export const runningBulk = acrossEnvironments(
   "runningBulk",
-  function* (
-    tx: Transaction
-  ): Program<
+  function* (tx: Transaction): Program<
     ReadonlyArray<{
       readonly environment: string
       readonly id: string
