@@ -229,7 +229,7 @@ export const endBulk = inEnvironment(
 
 const FORGET_TARGET = statement(
   "BulkRows.forgetTarget",
-  "UPDATE bulk_operations SET asked = ?, ids = NULL WHERE id = ?"
+  `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
 /** What was to be erased is not kept any longer than that takes: it may name the person. */
