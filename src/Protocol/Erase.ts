@@ -97,10 +97,7 @@ const Request = fields<StartErase>({
 export const startErase = operation("POST /api/v1/erase", { answer: Operation, ours: true })
 
 export const rows = {
-  /**
-   * Begins to erase what belongs to one person, and what has come of it. No policy may deny its key to read some of what is looked through.
-   * It is followed and ended as a bulk operation.
-   */
+  /** Begins to erase what belongs to one person and what has come of it: a bulk operation, whose key may be denied to read none of it. */
   startErase: row(startErase, all("data:erase", "engine"), {
     body: Request,
     errors: { 409: InvalidStateError }
