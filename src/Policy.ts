@@ -69,7 +69,8 @@ export const actions = [
   "policy:delete",
   "audit:read",
   "engine:read",
-  "engine:backup"
+  "engine:backup",
+  "data:erase"
 ] as const
 
 export type Action = (typeof actions)[number]

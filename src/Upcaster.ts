@@ -1,4 +1,5 @@
 /** Upcasting: data of an event as it was stored, brought to a later version when it is read. */
+import { isErased } from "./Erased.ts"
 import { ValidationError } from "./Errors.ts"
 import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
 
@@ -70,6 +71,8 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     },
 
     upcast(event, data, from, to) {
+      // the mark is the same for every version
+      if (isErased(data)) return data
       const versions = entries.get(event)
       let current = from
       let upcasted = data

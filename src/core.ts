@@ -22,6 +22,10 @@ export type {
   EmitManyEvent,
   EmitOptions,
   EmitResult,
+  EraseEvents,
+  EraseKeys,
+  EraseOptions,
+  EraseTarget,
   EventExplanation,
   EventVerdict,
   Explanation,
@@ -195,6 +199,7 @@ export {
   type StateOf
 } from "./Entity.ts"
 export { getServerUrl } from "./Environment.ts"
+export { type Erased, isErased } from "./Erased.ts"
 export {
   ApiKeyNotFoundError,
   type BodyCode,

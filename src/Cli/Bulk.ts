@@ -43,7 +43,8 @@ interface Asked {
 
 const EVERY_MS = 1000
 
-const done: { readonly [A in BulkAction]: string } = {
+const done: { readonly [A in BulkOperation["action"]]: string } = {
+  erase: "erased",
   cancel: "cancelled",
   retry: "retried",
   resume: "resumed",
@@ -52,7 +53,11 @@ const done: { readonly [A in BulkAction]: string } = {
   delete: "deleted"
 }
 
-const runsOf = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
+/** `1 run`, `2 runs`; what is erased is of several kinds. */
+const counted = (count: number, action: BulkOperation["action"]): string =>
+  action === "erase"
+    ? `${count} ${count === 1 ? "item" : "items"}`
+    : `${count} ${count === 1 ? "run" : "runs"}`
 
 /** Counts the runs, asks, and does it to them. Fails with exit code 3 when some were left out, and 4 when it was done to none. */
 export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Asked) =>
@@ -67,21 +72,21 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: As
           { code: "USAGE" }
         )
       }
-      const counted = yield* follow(
+      const looked = yield* follow(
         client,
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (counted.error !== undefined) return yield* stopped(counted)
-      if (dryRun) return yield* print(counted, () => countOf(counted))
-      if (counted.done === 0) {
-        yield* print(counted, () => countOf(counted))
-        return yield* none(action, counted)
+      if (looked.error !== undefined) return yield* stopped(looked)
+      if (dryRun) return yield* print(looked, () => countOf(looked))
+      if (looked.done === 0) {
+        yield* print(looked, () => countOf(looked))
+        return yield* none(action, looked)
       }
       if (!yes) {
-        yield* Console.error(countOf(counted))
+        yield* Console.error(countOf(looked))
         const isWanted = yield* Prompt.run(
-          Prompt.Confirm({ message: `${capital(action)} ${runsOf(counted.done)}?`, initial: false })
+          Prompt.Confirm({ message: `${capital(action)} ${counted(looked.done, action)}?`, initial: false })
         )
         if (!isWanted) {
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
@@ -100,7 +105,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: As
   )
 
 /** Fails unless it was done to all runs that fit. A dry run was to count, whatever it has found. */
-const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
+export const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = ended
   if (status !== "completed") return stopped(ended)
   if (dryRun) return Effect.void
@@ -108,30 +113,30 @@ const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
   return count === matched
     ? Effect.void
     : Effect.fail(
-        new CommandError(`${count} of ${runsOf(matched)} were ${done[action]}: ${whyNot(ended)}`, {
+        new CommandError(`${count} of ${counted(matched, action)} were ${done[action]}: ${whyNot(ended)}`, {
           code: "SOME_RUNS"
         })
       )
 }
 
-const none = (action: BulkAction, { matched, skipped }: BulkOperation) =>
+export const none = (action: BulkOperation["action"], { matched, skipped }: BulkOperation) =>
   new CommandError(
     matched === 0
-      ? "There are no such runs"
-      : `None of ${runsOf(matched)} can be ${done[action]}: ${whyNot({ skipped })}`,
+      ? noSuch(action)
+      : `None of ${counted(matched, action)} can be ${done[action]}: ${whyNot({ skipped })}`,
     { code: "NO_RUNS" }
   )
 
-const stopped = ({ action, done: count, error, id, status }: BulkOperation) =>
+export const stopped = ({ action, done: count, error, id, status }: BulkOperation) =>
   new CommandError(
     status === "cancelled"
-      ? `${id} was cancelled when ${runsOf(count)} were ${done[action]}`
-      : `${id} has stopped when ${runsOf(count)} were ${done[action]}: ${error ?? status}`,
+      ? `${id} was cancelled when ${counted(count, action)} were ${done[action]}`
+      : `${id} has stopped when ${counted(count, action)} were ${done[action]}: ${error ?? status}`,
     { code: "BULK_STOPPED" }
   )
 
 /** Waits for the end, and says on a terminal how far it is. */
-const follow = (client: Client["Service"], begun: BulkOperation, doing: string) => {
+export const follow = (client: Client["Service"], begun: BulkOperation, doing: string) => {
   const { isTTY } = process.stderr
   const wait: Effect.Effect<
     BulkOperation,
@@ -141,11 +146,11 @@ const follow = (client: Client["Service"], begun: BulkOperation, doing: string) 
     (error) => error instanceof TimeoutError,
     () =>
       Effect.flatMap(client.getBulk(begun.id), (operation) => {
-        const { dryRun, lookedBackTo, matched } = operation
+        const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         if (isTTY) {
           process.stderr.write(
-            `\r${runsOf(count)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}\u001B[K`
+            `\r${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}\u001B[K`
           )
         }
         return Effect.suspend(() => wait)
@@ -165,28 +170,50 @@ const whyNot = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
     .map(([why, count]) => `${count} ${why}`)
     .join(", ")
 
-const countOf = ({ action, done: count, matched, skipped }: BulkOperation): string =>
+const noSuch = (action: BulkOperation["action"]): string =>
+  action === "erase" ? "There is nothing of the kind" : "There are no such runs"
+
+export const countOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
   matched === 0
-    ? "There are no such runs."
-    : `${runsOf(matched)} fit, of which ${count} can be ${done[action]}.${
+    ? `${noSuch(action)}.`
+    : `${counted(matched, action)} fit, of which ${count} can be ${done[action]}${kindsOf({ kinds })}.${
         Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
       }`
 
-const resultOf = (operation: BulkOperation): string => {
+/** `: 2 events, 3 runs` */
+const kindsOf = ({ kinds }: { readonly kinds: BulkOperation["kinds"] | undefined }): string =>
+  kinds === undefined
+    ? ""
+    : `: ${Object.entries(kinds)
+        .map(([kind, count]) => `${count} ${count === 1 ? kind.slice(0, -1) : kind}`)
+        .join(", ")}`
+
+export const resultOf = (operation: BulkOperation): string => {
   const { action, examples, matched } = operation
   const left = matched - operation.done
   return [
-    `${runsOf(operation.done)} ${done[action]}.`,
-    ...(left === 0 ? [] : [`${runsOf(left)} left as they were: ${whyNot(operation)}.`]),
+    `${counted(operation.done, action)} ${done[action]}${kindsOf({ kinds: operation.kinds })}.`,
+    ...(left === 0 ? [] : [`${counted(left, action)} left as they were: ${whyNot(operation)}.`]),
     ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
-    ...(left > examples.length && examples.length > 0 ? ["  ..."] : [])
+    ...(left > examples.length && examples.length > 0 ? ["  ..."] : []),
+    ...(operation.rebuild === undefined
+      ? []
+      : [
+          "Projections that had seen the events keep what they have made of them until they are rebuilt:",
+          ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`)
+        ]),
+    ...(operation.note === undefined ? [] : [operation.note])
   ].join("\n")
 }
 
 const bulkId = Argument.String("id").pipe(Argument.withDescription("The id, as `bulk list` shows it"))
 
-const whatOf = ({ filters, ids }: BulkOperation): string =>
-  ids === undefined ? shown(filters, 80) : `${runsOf(ids)} by id`
+const whatOf = ({ action, filters, ids, target }: BulkOperation): string =>
+  action === "erase"
+    ? `not shown (${target?.slice(0, 15)}...)`
+    : ids === undefined
+      ? shown(filters, 80)
+      : `${counted(ids, action)} by id`
 
 const list = clientCommand("list", {
   about: "List the newest bulk operations: those that the key has begun, or all if it may read all runs.",

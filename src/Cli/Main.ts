@@ -11,6 +11,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { apikeys } from "./ApiKeys.ts"
 import { backup, restore } from "./Backup.ts"
 import { bulk } from "./Bulk.ts"
+import { erase } from "./Erase.ts"
 import { config } from "./Config.ts"
 import { migrate } from "./Database.ts"
 import { dev } from "./Dev.ts"
@@ -64,6 +65,7 @@ const main = ironflow.pipe(
     events,
     runs,
     bulk,
+    erase,
     functions,
     workers,
     streams,

@@ -80,7 +80,7 @@ interface FilterInput {
 const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
 /** What a flag says, as the server reads it. */
-const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
+export const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
   const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
   const ago = count === undefined ? undefined : momentOf(now - Number(count) * units[unit]!)
   if (ago !== undefined) return Effect.succeed(new Date(ago).toISOString())

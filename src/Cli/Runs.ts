@@ -281,6 +281,7 @@ const printRun = (run: Run) =>
       created: run.createdAt,
       ended: run.endedAt,
       took: between(run.createdAt, run.endedAt) || undefined,
+      erased: run.erasedAt,
       paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
       input: run.input === undefined ? undefined : shown(run.input, 2000),
       output: run.output === undefined ? undefined : shown(run.output, 2000),

@@ -2,6 +2,7 @@
 import type * as HKT from "effect/HKT"
 import type { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
+import type { EraseTarget } from "../Protocol/Erase.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
@@ -20,6 +21,19 @@ export interface BulkOptions {
   readonly reason?: string
   /** For `retry` and `resume`: the step, by name, from which each run goes on. */
   readonly fromStep?: string
+}
+
+/** Options of `erase`. */
+export interface EraseOptions {
+  /** Only counts: nothing is changed. */
+  readonly dryRun?: boolean
+  /** Cancels the runs among them that go on, and waits until they have ended. Without this nothing is erased while there are any. */
+  readonly cancel?: boolean
+  /**
+   * Rewrites a SQLite file of any size afterwards, while everything waits, so that no free part of it holds what was deleted earlier.
+   * Small ones are rewritten anyway.
+   */
+  readonly compact?: boolean
 }
 
 /** Options of `waitForBulk`. */
@@ -46,6 +60,17 @@ export interface BulkApi<F extends HKT.TypeLambda> {
     runs: BulkRuns,
     options?: Options<F, BulkOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
+  /**
+   * Begins to erase what belongs to one person: the data of events and messages that are named, of the runs that they have started or that
+   * have received them, and of what has come of those, is replaced by a mark (`isErased`), and keys are purged. Ids, times and statuses stay.
+   * It is a bulk operation, which `getBulk`, `waitForBulk` and `cancelBulk` take, with `kinds` of what was erased. It cannot be undone, and
+   * backups keep the data. Fails with `ValidationError` when nothing is named, with `UnauthorizedError` for a key that is denied
+   * to read some of what is looked through.
+   */
+  erase(
+    target: EraseTarget,
+    options?: Options<F, EraseOptions>
+  ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /** The newest 100 bulk operations, the newest first: those that the key has begun, and for one that may read all runs those of others. */
   listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
   /** How far a bulk operation has come. */
@@ -64,6 +89,13 @@ const ofBulk = { BulkNotFoundError: true } as const
 export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
   bulk: [
     [null, { ...filterNames, ids: true }, { ...call, dryRun: true, reason: true, fromStep: true }],
+    { InvalidStateError: true }
+  ],
+  erase: [
+    [
+      { events: true, runs: true, streams: true, keys: true, configs: true },
+      { ...call, dryRun: true, cancel: true, compact: true }
+    ],
     { InvalidStateError: true }
   ],
   listBulk: [[call]],

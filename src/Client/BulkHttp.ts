@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import * as rows from "../Protocol/Bulk.ts"
+import { checkEraseSaid, startErase } from "../Protocol/Erase.ts"
 import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
 import type { BulkApi } from "./Bulk.ts"
@@ -49,6 +50,31 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
         }),
         (body) =>
           ask(rows.startBulk, "bulk", { about: action, body, orElse: orElse(`bulk(${quote(action)})`) })
+      ),
+    erase: (target, options = {}) =>
+      Effect.flatMap(
+        checked(() => {
+          const { configs, events, keys, runs, streams } = target
+          const { cancel, compact, dryRun } = options
+          checkEraseSaid({ configs, events, keys, runs, streams, cancel, compact, dryRun })
+          const { ids, ...filters } = runs ?? {}
+          checkBulkFilterNames(filters)
+          return {
+            events,
+            // without ids and filters it is refused there
+            ...(Object.keys(filters).length === 0 && ids !== undefined
+              ? {}
+              : runs && { runs: filtersInBody(filters) }),
+            runIds: ids,
+            streams,
+            keys,
+            configs,
+            dryRun,
+            cancel,
+            compact
+          }
+        }),
+        (body) => ask(startErase, "erase", { body, orElse: withoutEndpoint("erase()", "Upgrade the server") })
       ),
     listBulk: () =>
       Effect.map(

@@ -45,7 +45,8 @@ export type {
   RegisteredAs
 } from "../Protocol/Functions.ts"
 export type { PauseFunctionOptions, RunFunctionOptions } from "./Functions.ts"
-export type { BulkOptions, BulkRuns, WaitForBulkOptions } from "./Bulk.ts"
+export type { BulkOptions, BulkRuns, EraseOptions, WaitForBulkOptions } from "./Bulk.ts"
+export type { EraseEvents, EraseKeys, EraseTarget } from "../Protocol/Erase.ts"
 export type { BulkAction, BulkExample, BulkOperation, BulkStatus } from "../Protocol/Bulk.ts"
 export type { Moment, RunFilters } from "../RunFilters.ts"
 export type {

@@ -11,6 +11,7 @@ import {
   misfitToAppend,
   toAppend
 } from "../EntityCodec.ts"
+import { isErased } from "../Erased.ts"
 import { StreamSchemaError, ValidationError } from "../Errors.ts"
 import type { TypedEvent } from "../Event.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -34,8 +35,8 @@ import type {
 /** Entity streams, with those of one definition of entities. */
 export const typedStreams = (streams: UntypedStreams): StreamsService => {
   const of = (entity: AnyEntity): AllMethods => {
-    const methods = entityStreams(streams, entity)
-    return { ...methods, ...entityStates(streams, methods, entity) }
+    const { all, ...methods } = entityStreams(streams, entity)
+    return { ...methods, ...entityStates(streams, all, entity) }
   }
   // methods that the definition has nothing for are not in its type
   return { ...streams, of: of as unknown as StreamsService["of"] }
@@ -49,7 +50,11 @@ const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
   Options<PromiseKind, EntityStateOptions>
 >
 
-const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods => {
+/** `all` are the events with those that were erased, which no definition describes. */
+const entityStreams = (
+  streams: UntypedStreams,
+  entity: AnyEntity
+): EventMethods & { readonly all: EventMethods["events"] } => {
   const codecs = new Map<string, ClientCodec>()
   const codecOf = ({ name, schema }: TypedEvent): ClientCodec => {
     let codec = codecs.get(name)
@@ -73,6 +78,8 @@ const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods
         )
     )
   const decode = (entityId: string, event: StreamEvent) =>
+    isErased(event.data) ? Effect.succeed(event) : decodeData(entityId, event)
+  const decodeData = (entityId: string, event: StreamEvent) =>
     Effect.flatMap(
       checked(() => definitionOf(entity, entityId, event.name, event.entityVersion)),
       (definition) =>
@@ -82,7 +89,11 @@ const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods
         )
     )
 
+  const all: EventMethods["events"] = (entityId, options) =>
+    Stream.mapEffect(streams.events(entityId, options), (event) => decode(entityId, event))
+
   return {
+    all,
     append: (entityId, event, options?: AppendAllOptions) =>
       Effect.flatMap(encode(entityId, event), ({ data, name, ...more }) =>
         streams.append(entityId, { name, data, entityType: entity.type }, { ...options, ...more })
@@ -102,15 +113,20 @@ const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods
       Effect.flatMap(streams.read(entityId, options), ({ events, totalCount }) =>
         Effect.map(
           Effect.forEach(events, (event) => decode(entityId, event)),
-          (decoded) => ({ events: decoded, totalCount })
+          (decoded) => ({ events: decoded.filter(isThere), totalCount })
         )
       ),
-    events: (entityId, options) =>
-      Stream.mapEffect(streams.events(entityId, options), (event) => decode(entityId, event))
+    events: (entityId, options) => Stream.filter(all(entityId, options), isThere)
   }
 }
 
-const entityStates = (streams: UntypedStreams, methods: EventMethods, entity: AnyEntity): StateMethods => {
+const isThere = ({ data }: { readonly data: unknown }): boolean => !isErased(data)
+
+const entityStates = (
+  streams: UntypedStreams,
+  all: EventMethods["events"],
+  entity: AnyEntity
+): StateMethods => {
   const codec =
     entity.snapshot === undefined
       ? undefined
@@ -160,9 +176,12 @@ const entityStates = (streams: UntypedStreams, methods: EventMethods, entity: An
           codec === undefined || options.fromSnapshot === false ? undefined : yield* getSnapshot(entityId)
         const start: EntityState<unknown> = snapshot ?? { state: entity.initialState?.(), entityVersion: 0 }
         return yield* Stream.runFold(
-          methods.events(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
+          all(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
           (): EntityState<unknown> => ({ state: start.state, entityVersion: start.entityVersion }),
-          ({ state }, event) => ({ state: evolve(state, event), entityVersion: event.entityVersion })
+          ({ state }, event) => ({
+            state: isThere(event) ? evolve(state, event) : state,
+            entityVersion: event.entityVersion
+          })
         )
       })
   }

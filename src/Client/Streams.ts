@@ -253,7 +253,7 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     events: ReadonlyArray<NewEntityEvent<D>>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
-  /** Reads events of a stream. A stream that does not exist has none. */
+  /** Reads events of a stream, without those that were erased. A stream that does not exist has none. */
   read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
   /** The events of a stream one after the other, however many: they are read in pages. */
   events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>

@@ -40,8 +40,8 @@ export type BulkStatus = (typeof bulkStatuses)[number]
 export interface BulkOperation {
   /** `bulk_...` */
   readonly id: string
-  /** What is done to each run. */
-  readonly action: BulkAction
+  /** What is done to each run; `erase` is begun by the call of this name, and the others by `bulk`. */
+  readonly action: BulkAction | "erase"
   /** Whether it is under way, and how it ended. */
   readonly status: BulkStatus
   /** It counts and changes nothing. */
@@ -64,6 +64,14 @@ export interface BulkOperation {
   readonly skipped: { readonly [why: string]: number }
   /** The first twenty of those. */
   readonly examples: Array<BulkExample>
+  /** Of `erase`: a hash of its id and of what was asked for, which is itself forgotten with the end. */
+  readonly target?: string
+  /** Of `erase`: how many of `done` are `events`, `messages`, `runs`, `keys` and `configs`. */
+  readonly kinds?: { readonly [kind: string]: number }
+  /** Of `erase`: projections that have seen some of the events, whose states may have of their data until they are rebuilt. */
+  readonly rebuild?: Array<string>
+  /** Of `erase`: what may still have the data. */
+  readonly note?: string
   /** All runs that were created later have been looked at; absent at the beginning, and for ids. */
   readonly lookedBackTo?: string
   /** Why it has stopped. */
@@ -110,9 +118,9 @@ export const checkBulkSaid = (given: object): void => {
 
 const zero = orElse(integer, 0)
 
-const Operation = fields<BulkOperation>({
+export const Operation = fields<BulkOperation>({
   id: text,
-  action: among(bulkActions),
+  action: among([...bulkActions, "erase"]),
   status: among(bulkStatuses),
   dryRun: orElse(flag, false),
   filters: optional(object),
@@ -124,6 +132,10 @@ const Operation = fields<BulkOperation>({
   done: zero,
   skipped: orElse(entries(integer), {}),
   examples: unless([], some(fields<BulkExample>({ runId: text, why: text }))),
+  target: optional(filled),
+  kinds: optional(entries(integer)),
+  rebuild: optional(list(text)),
+  note: optional(filled),
   lookedBackTo: optional(filled),
   error: optional(filled),
   createdAt: text,

@@ -1,6 +1,7 @@
 /** All that the port answers, by the noun that it is about: what has no row here does not exist. */
 import { rows as Access } from "./Access.ts"
 import { rows as Bulk } from "./Bulk.ts"
+import { rows as Erase } from "./Erase.ts"
 import { rows as Config, watches as configWatches } from "./Config.ts"
 import { pages, sessions } from "./Console.ts"
 import { rows as ConsumerGroups } from "./ConsumerGroups.ts"
@@ -31,6 +32,7 @@ const callsOfNouns = {
   RunCounts,
   RunForks,
   Bulk,
+  Erase,
   Functions,
   Workers,
   Push,

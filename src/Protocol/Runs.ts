@@ -63,6 +63,8 @@ export interface Run {
   readonly traceId?: string
   /** Why it is paused. */
   readonly pauseReason?: string
+  /** When its data was erased: what was data is a mark since, which `isErased` knows. */
+  readonly erasedAt?: string
   /** When it was created. */
   readonly createdAt: string
   /** When anything of this changed last. */
@@ -261,6 +263,7 @@ export const RunAnswer = eitherCase(
     codeVersion: optional(filled),
     traceId: optional(filled),
     pauseReason: optional(filled),
+    erasedAt: optional(filled),
     startedAt: optional(filled),
     endedAt: optional(filled),
     createdAt: none,

@@ -62,7 +62,7 @@ const ofEngines = [
   "getCapabilities",
   "health"
 ]
-const ofBulk = ["bulk", "listBulk", "getBulk", "cancelBulk", "waitForBulk"]
+const ofBulk = ["bulk", "erase", "listBulk", "getBulk", "cancelBulk", "waitForBulk"]
 const ofLog = ["listEvents", "getEvent", "explainEvent"]
 const ofTopics = ["publish", "listTopics", "getTopicStats"]
 
@@ -147,6 +147,16 @@ export const areas: Readonly<Record<string, Area>> = {
           "cancel",
           { functionId: "ship-order", status: ["failed", "waiting"], createdFrom: "2026-01-01" },
           { dryRun: true, reason: "recalled" }
+        ),
+      erase: (client) =>
+        client.erase(
+          {
+            events: { where: "event.data.email == 'jane@example.com'", since: "2026-01-01" },
+            runs: { ids: ["run_1"] },
+            streams: ["customer-1"],
+            configs: ["of-jane"]
+          },
+          { dryRun: true, cancel: true }
         ),
       listBulk: (client) => client.listBulk(),
       getBulk: (client, given) => client.getBulk(id(given)),

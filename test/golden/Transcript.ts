@@ -14,7 +14,7 @@ const isWriting = process.env.UPDATE_GOLDEN === "1"
 
 /** Everything that is made by chance, by what it is made for. */
 const made =
-  /\b(?:(run|evt|msg|snap|job|sub|key|org|role|policy|bulk)_(?:[0-9a-z]{25}|[0-9a-f]{24})|(worker)-[0-9a-z]{25}|(ses)_[0-9a-z]{5,10}|(push)-[0-9a-f]{16}|(ifk)_[\w-]{43})(?![\w-])/g
+  /\b(?:(run|evt|msg|snap|job|sub|key|org|role|policy|bulk)_(?:[0-9a-z]{25}|[0-9a-f]{24})|(worker)-[0-9a-z]{25}|(ses)_[0-9a-z]{5,10}|(push)-[0-9a-f]{16}|(ifk)_[\w-]{43}|(sha256):[0-9a-f]{64})(?![\w-])/g
 
 export class Names {
   readonly #names: Map<string, string>
@@ -30,7 +30,7 @@ export class Names {
       .replace(made, (id: string, ...kinds: ReadonlyArray<string | undefined>) =>
         this.#nameOf(
           id,
-          kinds.slice(0, 5).find((kind) => kind !== undefined)!
+          kinds.slice(0, 6).find((kind) => kind !== undefined)!
         )
       )
       .replace(/(127\.0\.0\.1|localhost)(:|%3A)\d{2,}/g, "$1$29123")

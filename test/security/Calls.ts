@@ -122,6 +122,10 @@ export const callsFor = ({
       body: { action: "cancel", filters: { functionId: "ship-order", status: "failed" }, dryRun: true },
       may: ["run:read", "run:*"]
     },
+    startErase: {
+      body: { events: { where: "event.data.id == 'o-1'" }, dryRun: true },
+      may: ["data:erase", "engine:*"]
+    },
     listBulk: { may: ["run:read", "run:*"] },
     getBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },
     cancelBulk: { variables: { id: "bulk_none" }, may: ["run:read", "run:*"], answers: 404 },

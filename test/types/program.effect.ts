@@ -297,6 +297,15 @@ export const useClient = Effect.gen(function* () {
   )
   const counted = yield* client.bulk("retry", { status: "failed", error: "declined" }, { dryRun: true })
   const begun = yield* client.bulk("cancel", { ids: [runId] }, { reason: "no longer needed" })
+  const erasing = yield* client.erase(
+    {
+      events: { where: 'event.data.email == "jane@example.com"' },
+      keys: [{ bucket: "profiles", prefix: "jane" }]
+    },
+    { dryRun: true, cancel: false }
+  )
+  const erasedRuns: number | undefined = (yield* client.getBulk(erasing.id)).kinds?.runs
+  void [erasedRuns, erasing.rebuild?.[0], erasing.note, Event.isErased(output) && output.$erased]
   const bulkEnded = yield* client.waitForBulk(begun.id, { timeout: 60_000 })
   const skipped: number | undefined = bulkEnded.skipped.completed
   for (const { examples, lookedBackTo, status } of yield* client.listBulk()) {

@@ -16,6 +16,7 @@ import {
   type EventMap,
   ironflow,
   type IronflowClient,
+  isErased,
   isIronflowError,
   isRetryable,
   KeyNotFoundError,
@@ -391,6 +392,15 @@ export const useClient = async (): Promise<void> => {
   )
   const counted = await client.bulk("retry", { status: "failed", error: "declined" }, { dryRun: true })
   const begun = await client.bulk("cancel", { ids: [runId] }, { reason: "no longer needed" })
+  const erasing = await client.erase(
+    {
+      events: { where: 'event.data.email == "jane@example.com"' },
+      keys: [{ bucket: "profiles", prefix: "jane" }]
+    },
+    { dryRun: true, cancel: false }
+  )
+  const erasedRuns: number | undefined = (await client.getBulk(erasing.id)).kinds?.runs
+  void [erasedRuns, erasing.rebuild?.[0], erasing.note, isErased(output) && output.$erased]
   const bulkEnded = await client.waitForBulk(begun.id, { timeout: 60_000 })
   const skipped: number | undefined = bulkEnded.skipped.completed
   for (const { examples, lookedBackTo, status } of await client.listBulk()) {

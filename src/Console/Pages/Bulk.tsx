@@ -9,8 +9,8 @@ import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 
-const whatOf = ({ filters, ids }: BulkOperation): string =>
-  ids === undefined ? oneLine(filters) : `${runsOf(ids)} by id`
+const whatOf = ({ action, filters, ids }: BulkOperation): string =>
+  action === "erase" ? "not shown" : ids === undefined ? oneLine(filters) : `${runsOf(ids)} by id`
 
 const titleOf = ({ action, dryRun }: BulkOperation): string =>
   `${capital(action)}${dryRun ? " (dry run)" : ""}`
@@ -116,7 +116,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       )}
       <p class="why" role="status">
         {isRunning
-          ? `${runsOf(matched)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${done[action]}.`
+          ? `${runsOf(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${done[action]}.`
           : dryRun
             ? countOf(operation)
             : resultOf(operation)}

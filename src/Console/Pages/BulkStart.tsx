@@ -219,4 +219,4 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
   )
 }
 
-const isDangerous = (action: BulkAction): boolean => action === "cancel" || action === "delete"
+const isDangerous = (action: BulkOperation["action"]): boolean => action === "cancel" || action === "delete"

@@ -1,9 +1,10 @@
 /** What bulk operations are said in: the words of the command. */
-import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
 /** What each action has made of a run. */
-export const done: { readonly [A in BulkAction]: string } = {
+export const done: { readonly [A in BulkOperation["action"]]: string } = {
+  erase: "erased",
   cancel: "cancelled",
   retry: "retried",
   resume: "resumed",
@@ -13,7 +14,8 @@ export const done: { readonly [A in BulkAction]: string } = {
 }
 
 /** What each does, as a sentence. */
-export const does: { readonly [A in BulkAction]: string } = {
+export const does: { readonly [A in BulkOperation["action"]]: string } = {
+  erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. It cannot be undone.",
   cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
   retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
   resume: "Each that is paused goes on. One that has failed is retried.",
@@ -27,7 +29,10 @@ export const does: { readonly [A in BulkAction]: string } = {
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
 /** `1 run`, `1,234 runs`. */
-export const runsOf = (many: number): string => `${count(many)} ${many === 1 ? "run" : "runs"}`
+export const runsOf = (many: number, action?: BulkOperation["action"]): string =>
+  action === "erase"
+    ? `${count(many)} ${many === 1 ? "item" : "items"}`
+    : `${count(many)} ${many === 1 ? "run" : "runs"}`
 
 const whyNot = ({ skipped }: BulkOperation): string =>
   Object.entries(skipped)
@@ -39,14 +44,16 @@ export const countOf = (operation: BulkOperation): string => {
   const { action, done: many, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
   const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
-  return `${runsOf(matched)} ${matched === 1 ? "fits" : "fit"}, of which ${count(many)} can be ${done[action]}.${others}`
+  return `${runsOf(matched, action)} ${matched === 1 ? "fits" : "fit"}, of which ${count(many)} can be ${done[action]}.${others}`
 }
 
 /** What has been done. */
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many
-  return `${runsOf(many)} ${done[action]}.${
-    left === 0 ? "" : ` ${runsOf(left)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
+  return `${runsOf(many, action)} ${done[action]}.${
+    left === 0
+      ? ""
+      : ` ${runsOf(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
   }`
 }

@@ -93,7 +93,10 @@ const forkRunFor = inEnvironment(
       readonly steps?: ReadonlyArray<readonly [step: string, value: string]>
       readonly data?: string
     }
-  ): Program<Run, FunctionNotFoundError | RunNotFoundError | StepNotFoundError | ValidationError> {
+  ): Program<
+    Run,
+    FunctionNotFoundError | InvalidStateError | RunNotFoundError | StepNotFoundError | ValidationError
+  > {
     const run = yield* forkRun.in(tx, environment, runId, fork)
     yield* logOperation(tx, by, "run:fork", runId, {
       environment,

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { BulkApi, BulkOptions, BulkRuns } from "../../Client/Bulk.ts"
+import type { BulkApi, BulkOptions, BulkRuns, EraseOptions } from "../../Client/Bulk.ts"
 import type { EffectKind, Run } from "../../Client/Client.ts"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -27,6 +27,7 @@ import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import * as Limits from "../../Limits.ts"
 import type { Action } from "../../Policy.ts"
 import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import type { EraseTarget } from "../../Protocol/Erase.ts"
 import { showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
 import { visibleTo } from "../Access/RunAccess.ts"
@@ -40,6 +41,7 @@ import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
+import { makeErasing } from "./Erasing.ts"
 
 /** Runs that are touched in one transaction; of a dry run those that are looked at. */
 const AT_ONCE = 50
@@ -57,7 +59,8 @@ export interface BulkService {
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
 
 /** What a key needs for each run. A new run of the same event is a retry that keeps the old one. */
-const actionOf: { readonly [A in BulkAction]: Action } = {
+const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
+  erase: "data:erase",
   cancel: "run:cancel",
   retry: "run:retry",
   resume: "run:resume",
@@ -74,6 +77,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     const after = yield* Alarm.makeAfter
     const scope = yield* Scope.Scope
     const endings = new Signals()
+    const erasing = makeErasing(store)
 
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
       Effect.matchEffect(
@@ -87,25 +91,32 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       )
 
-    /** The next slice, which fits what was asked for; a key that does not work any more fails. */
-    const look = (record: BulkRecord, ids: ReadonlyArray<string>): Effect.Effect<BulkSlice, EngineError> =>
+    /** Whoever has begun it. Fails for a key that does not work any more. */
+    const callerOf = ({ byKey }: BulkRecord) =>
+      checked(() => {
+        if (byKey === undefined) return undefined
+        const caller = access.callerOf(byKey)
+        if (caller === undefined) {
+          throw new UnauthorizedError(`The API key ${byKey} that has begun it is there no more`)
+        }
+        caller.checkAlive()
+        return caller
+      })
+
+    /** The next slice, which fits what was asked for. */
+    const look = (
+      record: BulkRecord & { readonly action: BulkAction },
+      ids: ReadonlyArray<string>
+    ): Effect.Effect<BulkSlice, EngineError> =>
       Effect.gen(function* () {
-        const caller = yield* checked(() => {
-          if (record.byKey === undefined) return undefined
-          const caller = access.callerOf(record.byKey)
-          if (caller === undefined) {
-            throw new UnauthorizedError(`The API key ${record.byKey} that has begun it is there no more`)
-          }
-          caller.checkAlive()
-          return caller
-        })
+        const caller = yield* callerOf(record)
         if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
         const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
         return yield* search(record, record.asked.filters ?? {}, caller, most)
       })
 
     const search = (
-      { action, environment, place }: BulkRecord,
+      { action, environment, place }: BulkRecord & { readonly action: BulkAction },
       filters: CheckedFilters,
       caller: Caller | undefined,
       most: number
@@ -158,7 +169,14 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           yield* nextTurn
           const next: BulkRecord | undefined = yield* Effect.catch(
             Effect.gen(function* () {
-              const slice = yield* look(at, ids)
+              const { action } = at
+              if (action === "erase") {
+                yield* callerOf(at)
+                const advanced = yield* erasing.advance(at, ids)
+                tries = 0
+                return advanced
+              }
+              const slice = yield* look({ ...at, action }, ids)
               const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
               if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return { ...at, place: slice.place }
               notedAt = now
@@ -177,17 +195,38 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           record = next
         }
         endings.announce(id)
+        if (found?.action === "erase") yield* erasing.forgetEnded
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)
         )
       )
 
-    const begin = (environment: string, id: string): Effect.Effect<void> =>
-      Effect.asVoid(Effect.forkIn(carryOn(environment, id), scope))
+    const begin = (environment: string, id: string, isErase: boolean): Effect.Effect<void> =>
+      Effect.asVoid(
+        Effect.forkIn(
+          isErase
+            ? Effect.acquireUseRelease(
+                Effect.sync(() => store.overwrite?.(true)),
+                () => carryOn(environment, id),
+                () => Effect.sync(() => store.overwrite?.(false))
+              )
+            : carryOn(environment, id),
+          scope
+        )
+      )
 
     yield* Effect.matchEffect(store.read(BulkRows.runningBulk()), {
-      onSuccess: (running) => Effect.forEach(running, ({ environment, id }) => begin(environment, id)),
+      onSuccess: (running) =>
+        Effect.andThen(
+          Effect.forkIn(
+            Effect.catch(erasing.forgetEnded, (error) =>
+              Effect.logError("What is left of erasing stays for now", error)
+            ),
+            scope
+          ),
+          Effect.forEach(running, ({ action, environment, id }) => begin(environment, id, action === "erase"))
+        ),
       onFailure: (error) => Effect.logError("Bulk operations that go on could not be read", error)
     })
 
@@ -243,7 +282,13 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
                 yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
               }
               const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
-              yield* begin(environment, record.id)
+              yield* begin(environment, record.id, false)
+              return shown(record)
+            }),
+          erase: (target: EraseTarget, options: EraseOptions = {}) =>
+            Effect.gen(function* () {
+              const record = yield* erasing.insert(environment, caller, target, options)
+              yield* begin(environment, record.id, true)
               return shown(record)
             }),
           listBulk: () =>
@@ -255,7 +300,8 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             Effect.gen(function* () {
               const { action, byKey: owner } = yield* get(id)
               yield* checked(() => {
-                if (owner !== byKey) caller?.check(actionOf[action], "run:*", environment)
+                if (owner !== byKey)
+                  caller?.check(actionOf[action], action === "erase" ? "engine:*" : "run:*", environment)
               })
               const record = yield* store.write(
                 BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
@@ -325,7 +371,7 @@ const mayDo = (
     (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
 
 const sliceOfIds = (
-  { action, asked, environment, place }: BulkRecord,
+  { action, asked, environment, place }: BulkRecord & { readonly action: BulkAction },
   ids: ReadonlyArray<string>,
   caller: Caller | undefined
 ): BulkSlice => {
@@ -356,7 +402,8 @@ const shown = (record: BulkRecord): BulkOperation => {
   const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason } = asked
+  const { dryRun, filters, fromStep, reason, target } = asked
+  const { kinds, note, rebuild } = record
   return {
     id,
     action,
@@ -371,6 +418,10 @@ const shown = (record: BulkRecord): BulkOperation => {
     done,
     skipped,
     examples: [...examples],
+    ...(target === undefined ? {} : { target }),
+    ...(kinds === undefined ? {} : { kinds }),
+    ...(rebuild === undefined ? {} : { rebuild: [...rebuild] }),
+    ...(note === undefined ? {} : { note }),
     ...(lookedBackTo === undefined ? {} : { lookedBackTo: iso(lookedBackTo) }),
     ...(error === undefined ? {} : { error }),
     createdAt: iso(createdAt),

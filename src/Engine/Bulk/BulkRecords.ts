@@ -2,6 +2,7 @@
 import type { BulkAction, BulkExample, BulkStatus } from "../../Protocol/Bulk.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
+import type { CheckedTarget, ErasePlace } from "./EraseRecords.ts"
 
 /** What was asked for, checked, besides ids. */
 export interface Asked {
@@ -9,10 +10,15 @@ export interface Asked {
   readonly reason?: string
   readonly fromStep?: string
   readonly dryRun: boolean
+  /** What is only for `erase`: see `EraseAsked`. */
+  readonly cancel?: boolean
+  readonly compact?: boolean
+  readonly erase?: CheckedTarget
+  readonly target?: string
 }
 
 /** How far it has come: in a search, or in the list of ids. */
-export type BulkPlace = SearchPlace | { readonly index: number }
+export type BulkPlace = SearchPlace | { readonly index: number } | ErasePlace
 
 export interface BulkProgress {
   readonly matched: number
@@ -21,13 +27,17 @@ export interface BulkProgress {
   readonly examples: ReadonlyArray<BulkExample>
   /** Epoch milliseconds. */
   readonly lookedBackTo?: number
+  /** Of `erase`: how many of `done` are of which kind, projections to rebuild, and what is left. */
+  readonly kinds?: { readonly [kind: string]: number }
+  readonly rebuild?: ReadonlyArray<string>
+  readonly note?: string
 }
 
 /** Times are epoch milliseconds. */
 export interface BulkRecord extends BulkProgress {
   readonly id: string
   readonly environment: string
-  readonly action: BulkAction
+  readonly action: BulkAction | "erase"
   readonly status: BulkStatus
   readonly asked: Asked
   /** How many ids were given. */

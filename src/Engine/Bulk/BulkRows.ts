@@ -2,6 +2,7 @@
  * Rows of bulk operations, and the programs that carry them on. What is done to a slice of runs and how far the operation has come are
  * one transaction, so that no run is touched twice, whoever is killed when.
  */
+import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
 import { BulkNotFoundError, InvalidStateError } from "../../Errors.ts"
 import { log } from "../Access/AccessLog.ts"
@@ -21,6 +22,7 @@ import {
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Asked, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } from "./BulkRecords.ts"
+import type { CheckedTarget } from "./EraseRecords.ts"
 import { steerOne, whyNot } from "./SteerOne.ts"
 
 /** Operations that go on at once, in all environments; those that have ended and are kept; those in a list; runs that are named. */
@@ -39,7 +41,7 @@ const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
   ...(parseStored(String(row.progress)) as BulkProgress),
   id: String(row.id),
   environment: tx.environmentName(Number(row.environment)),
-  action: String(row.action) as BulkAction,
+  action: String(row.action) as BulkRecord["action"],
   status: String(row.status) as BulkStatus,
   asked: parseStored(String(row.asked)) as Asked,
   ...(row.id_count == null ? {} : { idCount: Number(row.id_count) }),
@@ -72,8 +74,8 @@ export const insertBulk = inEnvironment(
   function* (
     tx: Transaction,
     environment: string,
-    action: BulkAction,
-    asked: Asked,
+    action: BulkRecord["action"],
+    request: Asked,
     ids: ReadonlyArray<string> | undefined,
     byKey: string | undefined
   ): Program<BulkRecord, InvalidStateError> {
@@ -86,6 +88,8 @@ export const insertBulk = inEnvironment(
     }
     const now = tx.now()
     const id = tx.ids.bulk()
+    const asked =
+      request.erase === undefined ? request : { ...request, target: targetOf(id, request.erase, ids) }
     const key = yield* insert(
       INSERT,
       id,
@@ -101,24 +105,35 @@ export const insertBulk = inEnvironment(
     )
     yield* write(FORGET, key - KEPT)
     if (!asked.dryRun) {
-      yield* log(tx, byKey ?? "local", `run:${action}`, id, {
+      const { erase: _, ...known } = asked
+      yield* log(tx, byKey ?? "local", actionOf(action), id, {
         bulk: "begun",
         environment,
-        ...asked,
+        ...known,
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
     return (yield* findBulk(tx, environment, id))!
   },
-  (_, action) => `begin to ${action} runs`
+  (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
 )
+
+/** What the access log calls it. */
+const actionOf = (action: BulkRecord["action"]): string =>
+  action === "erase" ? "data:erase" : `run:${action}`
+
+/** What is kept of what was to be erased: who knows the id and the request finds out that it was this. */
+const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
+  `sha256:${createHash("sha256")
+    .update(`${id}\n${JSON.stringify({ ...target, ...(ids === undefined ? {} : { ids }) })}`)
+    .digest("hex")}`
 
 const FIND = statement(
   "BulkRows.find",
   `SELECT ${COLUMNS} FROM bulk_operations WHERE id = ? AND environment = ?`
 )
 
-function* findBulk(tx: Transaction, environment: string, id: string): Program<BulkRecord | undefined> {
+export function* findBulk(tx: Transaction, environment: string, id: string): Program<BulkRecord | undefined> {
   const row = yield* get(FIND, id, tx.findEnvironment(environment) ?? null)
   return row === undefined ? undefined : recordOf(tx, row)
 }
@@ -154,15 +169,22 @@ export const listBulk = inEnvironment(
 
 const RUNNING = statement(
   "BulkRows.running",
-  "SELECT id, environment FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
+  "SELECT id, environment, action FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
   { scans: "those that go on, of which there are few" }
 )
 
 /** Those that go on, of all environments. */
 export const runningBulk = acrossEnvironments(
   "runningBulk",
-  function* (tx: Transaction): Program<ReadonlyArray<{ readonly environment: string; readonly id: string }>> {
-    return (yield* all(RUNNING)).map(({ environment, id }) => ({
+  function* (tx: Transaction): Program<
+    ReadonlyArray<{
+      readonly environment: string
+      readonly id: string
+      readonly action: BulkRecord["action"]
+    }>
+  > {
+    return (yield* all(RUNNING)).map(({ action, environment, id }) => ({
+      action: String(action) as BulkRecord["action"],
       environment: tx.environmentName(Number(environment)),
       id: String(id)
     }))
@@ -191,6 +213,7 @@ export const endBulk = inEnvironment(
     if (record.status !== "running") return record
     const now = tx.now()
     yield* write(END, status, error ?? null, now, now, id)
+    if (record.action === "erase") yield* forgetTarget(record)
     const ended: BulkRecord = {
       ...record,
       status,
@@ -204,15 +227,27 @@ export const endBulk = inEnvironment(
   (_, id) => `end bulk operation ${id}`
 )
 
-function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
-  const { action, asked, done, environment, error, id, matched, skipped, status } = record
+const FORGET_TARGET = statement(
+  "BulkRows.forgetTarget",
+  `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
+)
+
+/** What was to be erased is not kept any longer than that takes: it may name the person. */
+export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
+  const { erase: _, ...rest } = asked
+  yield* write(FORGET_TARGET, JSON.stringify(rest), id)
+}
+
+export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
+  const { action, asked, done, environment, error, id, kinds, matched, skipped, status } = record
   if (asked.dryRun) return
-  yield* log(tx, by, `run:${action}`, id, {
+  yield* log(tx, by, actionOf(action), id, {
     bulk: status,
     environment,
     matched,
     done,
     skipped,
+    ...(kinds === undefined ? {} : { kinds, target: asked.target }),
     ...(error === undefined ? {} : { error })
   })
 }
@@ -233,10 +268,13 @@ export const advanceBulk = inEnvironment(
   ): Program<BulkRecord | undefined> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
+    // that is carried on in another way
+    const { action } = record
+    if (action === "erase") return record
     const tally = new Tally(record)
     for (const runId of notAllowed) tally.skip(runId, "not allowed")
     for (const item of items) {
-      const why = yield* doOne(tx, record, item)
+      const why = yield* doOne(tx, { ...record, action }, item)
       if (why === FITS_NO_MORE) continue
       if (why === undefined) tally.did()
       else tally.skip(item.runId, why)
@@ -270,13 +308,14 @@ const FITS_NO_MORE = Symbol("fits no more")
 const KEY_OF = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
 const RUN = statement(
   "BulkRows.run",
-  "SELECT key, id, environment, function, event, status, input, parent, pause, lease, ended_at FROM runs WHERE key = ? AND environment = ?"
+  `SELECT r.key, r.id, r.environment, r.function, r.event, r.status, r.input, r.parent, r.pause, r.lease, r.ended_at, r.erased_at,
+     e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
 
 /** Returns why not. */
 function* doOne(
   tx: Transaction,
-  { action, asked, environment, id }: BulkRecord,
+  { action, asked, environment, id }: BulkRecord & { readonly action: BulkAction },
   { endedAt, isHidden, onlyPaused, runId }: BulkItem
 ): Program<string | undefined | typeof FITS_NO_MORE> {
   if (isHidden === true) return "not found"
@@ -309,23 +348,38 @@ const fitsStill = (row: Row, endedAt: number | null, { filters }: Asked): boolea
   (row.ended_at === null ? null : Number(row.ended_at)) === endedAt &&
   (filters?.statuses === undefined || filters.statuses.includes(statusIn(row)!))
 
-class Tally {
+export class Tally {
   readonly #before: BulkProgress
   readonly #skipped: { [why: string]: number }
   readonly #examples: Array<BulkProgress["examples"][number]>
   #done: number
+  readonly #kinds: { [kind: string]: number }
+  readonly #rebuild: Set<string>
+  #note: string | undefined
   #more = 0
 
   constructor(before: BulkProgress) {
+    this.#kinds = { ...before.kinds }
+    this.#rebuild = new Set(before.rebuild)
+    this.#note = before.note
     this.#before = before
     this.#skipped = { ...before.skipped }
     this.#examples = [...before.examples]
     this.#done = before.done
   }
 
-  did(): void {
-    this.#done++
-    this.#more++
+  did(kind?: string, many = 1): void {
+    this.#done += many
+    this.#more += many
+    if (kind !== undefined) this.#kinds[kind] = (this.#kinds[kind] ?? 0) + many
+  }
+
+  rebuild(projection: string): void {
+    this.#rebuild.add(projection)
+  }
+
+  note(text: string): void {
+    this.#note = text
   }
 
   skip(runId: string, why: string): void {
@@ -334,13 +388,16 @@ class Tally {
     if (this.#examples.length < EXAMPLES) this.#examples.push({ runId, why })
   }
 
-  progress(lookedBackTo: number | undefined): BulkProgress {
+  progress(lookedBackTo?: number): BulkProgress {
     return {
       matched: this.#before.matched + this.#more,
       done: this.#done,
       skipped: this.#skipped,
       examples: this.#examples,
-      ...(lookedBackTo === undefined ? {} : { lookedBackTo })
+      ...(lookedBackTo === undefined ? {} : { lookedBackTo }),
+      ...(Object.keys(this.#kinds).length === 0 ? {} : { kinds: this.#kinds }),
+      ...(this.#rebuild.size === 0 ? {} : { rebuild: [...this.#rebuild].sort() }),
+      ...(this.#note === undefined ? {} : { note: this.#note })
     }
   }
 }

@@ -3,7 +3,7 @@ import type { BulkAction } from "../../Protocol/Bulk.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { holdingJob } from "../Runs/RevokedLeases.ts"
-import { triggerView } from "../Runs/RunEvent.ts"
+import { erasedAt, triggerView } from "../Runs/RunEvent.ts"
 import { deleteRun, hasOpenParent } from "../Runs/RunRetention.ts"
 import { createRun } from "../Runs/RunRows.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -26,6 +26,8 @@ export function* whyNot(
 ): Program<string | undefined> {
   const status = statusIn(row)!
   const hasEnded = row.ended_at !== null
+  if ((action === "retry" || action === "resume" || action === "rerun") && erasedAt(row) !== undefined)
+    return "erased"
   switch (action) {
     case "cancel":
       return hasEnded ? status : isCompensating(row) ? "compensating" : undefined

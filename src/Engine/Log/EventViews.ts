@@ -61,6 +61,9 @@ const lastText = remembered<{ last: { readonly position: number; readonly text: 
   begin: (memory) => void (memory.last = undefined)
 })
 
+/** What is stored of an event was changed. */
+export const forgetText = (tx: Transaction): void => void (lastText(tx).last = undefined)
+
 /** The text of the event at a position, as waits deliver it. */
 export function* eventText(tx: Transaction, position: number): Program<JsonText> {
   const { last } = lastText(tx)

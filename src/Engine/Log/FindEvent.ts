@@ -27,12 +27,12 @@ export type EventMatch =
 
 const FIND_EVENT = statement(
   "FindEvent.findEvent",
-  "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? ORDER BY position LIMIT 200"
+  "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
 const FIND_EVENT_2 = statement(
   "FindEvent.findEvent.2",
-  "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 ORDER BY position LIMIT 200"
+  "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
 /** The first event after `after` that a wait of `run` accepts. */

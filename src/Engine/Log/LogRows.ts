@@ -45,6 +45,7 @@ export const readLog = inEnvironment(
       position = Number(row[POSITION])
       count++
       if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (row[ERASED_AT] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
       entries.push(entry)
@@ -69,9 +70,9 @@ export const readLog = inEnvironment(
  * Rows of the log by position, whatever they are. The index of names must not be used: it would find all rows of an
  * environment and sort them, for every page.
  */
-const forward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
-const backward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
-const backwardByName = `SELECT ${COLUMNS}, environment FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
+const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
 /** A page ends with the entry with which it has data of so many characters: all of a page is in memory at once. */
 export const PAGE_LENGTH = 2 * 1024 * 1024
@@ -100,6 +101,7 @@ export const readLogBack = inEnvironment(
       position = Number(row[POSITION])
       count++
       if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (row[ERASED_AT] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
       entries.push(entry)
@@ -192,10 +194,15 @@ function* readNames(
   limit: number
 ): Program<LogPage> {
   const entries: Array<LogEntry> = []
+  let position = after
+  let count = 0
   let length = 0
   if (names.length > 0) {
     const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
     yield* visit(variant("LogRows.readNames", byNames(names.length)), [...values, limit], (row) => {
+      position = Number(row[POSITION])
+      count++
+      if (row[ERASED_AT] !== null) return true
       const entry = entryOf(row)
       entries.push(entry)
       length += entry.data.length
@@ -204,8 +211,8 @@ function* readNames(
   }
   return {
     entries,
-    position: entries.at(-1)?.position ?? after,
-    atEnd: entries.length < limit && length < PAGE_LENGTH
+    position,
+    atEnd: count < limit && length < PAGE_LENGTH
   }
 }
 
@@ -282,7 +289,8 @@ const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string
 const byNames = (count: number): string =>
   Array.from(
     { length: count },
-    () => `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
+    () =>
+      `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
   ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
 
 /** The one name that is asked for, if it is one. */
@@ -302,6 +310,8 @@ export const KIND = 1
 const NAME = 3
 export const TIMESTAMP = 8
 export const ENVIRONMENT = 13
+/** Behind that: what was erased is passed over by all that follow the log, since it tells them nothing any more. */
+const ERASED_AT = 14
 
 /** An entry of the values of {@link COLUMNS}. It is made without copies: there are thousands in a page. */
 export const entryOf = ([

@@ -104,7 +104,7 @@ export const claimDeliveries = inEnvironment(
 
 const READ_ON = statement(
   "GroupClaims.readOn",
-  `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+  `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 )
 
 const READ_ON_2 = statement(
@@ -138,6 +138,7 @@ function* readOn(
     if ((isLong = stepsTaken() - before > MAX_STEPS)) break
     const wanted =
       row.environment === group.environment &&
+      row.erased_at === null &&
       (group.kind === null || group.kind === row.kind) &&
       fits(String(row.name))
     if (wanted && (group.filter === null || accepts(tx, String(group.filter), row))) {

@@ -24,7 +24,7 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { invocationView, triggerView } from "./RunEvent.ts"
+import { erasedAt, invocationView, triggerView, wasErased } from "./RunEvent.ts"
 import { createRun, findRun, getRun } from "./RunRows.ts"
 import { statusIn } from "./StatusRows.ts"
 import { findStep, undoneSteps } from "./Steering.ts"
@@ -72,8 +72,13 @@ export const forkRun = inEnvironment(
     environment: string,
     runId: string,
     { data, from, steps = [] }: Fork
-  ): Program<Run, FunctionNotFoundError | RunNotFoundError | StepNotFoundError | ValidationError> {
+  ): Program<
+    Run,
+    FunctionNotFoundError | InvalidStateError | RunNotFoundError | StepNotFoundError | ValidationError
+  > {
     const row = yield* findRun(tx, environment, runId)
+    const erased = erasedAt(row)
+    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "forked"))
     const fn = registryOf(tx).byKey(Number(row.function))
     if (fn === undefined || fn.deleted === true)
       return yield* refuse(new FunctionNotFoundError(fn?.registration.id ?? String(row.function)))

@@ -140,6 +140,19 @@ export const settleCalls = acrossEnvironments(
   () => "note which hooks were called"
 )
 
+const ABOUT = statement("HookCalls.about", "SELECT id FROM hook_calls WHERE body LIKE ?", {
+  scans: "calls on their way: 10,000 at most"
+})
+
+/** Drops calls that tell of a run, whose data was erased. */
+export function* dropCalls(tx: Transaction, runId: string): Program<void> {
+  const memory = hooksOf(tx)
+  for (const { id } of yield* all(ABOUT, `%"${runId}"%`)) {
+    memory.room++
+    yield* write(DELETE, id!)
+  }
+}
+
 const LEFT = statement("HookCalls.left", "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook", {
   scans: "calls on their way: 10,000 at most"
 })

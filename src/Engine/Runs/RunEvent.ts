@@ -4,12 +4,24 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 
 import { entityOfRow, viewOfRow } from "../Log/EventViews.ts"
 
-import { StoreError } from "../../Errors.ts"
+import { InvalidStateError, StoreError } from "../../Errors.ts"
 import { statement, type Program, type Value, get } from "../Store/Program.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 
 /** The data of the event `e` that has started the run `r`, which a fork may have in another form. */
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
+
+/** When what the run in a row was given was erased, epoch milliseconds; `e_erased_at` is that of its event. */
+export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
+  const at = erased_at ?? (input === null ? e_erased_at : undefined)
+  return at == null ? undefined : Number(at)
+}
+
+/** Why a run that was erased does not go on: what it would have to go on with is gone. */
+export const wasErased = (runId: string, at: number, verb: string): InvalidStateError =>
+  new InvalidStateError(
+    `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
+  )
 
 /** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
 export const jobEvent = (row: Row): JobEvent => {

@@ -33,7 +33,7 @@ import { initialStatus } from "./Transitions.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
-import { checkEvent, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
+import { checkEvent, erasedAt, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
 import { isLeased } from "./LeaseMemory.ts"
 import type { ForkedFrom } from "../Store/Activity.ts"
 import type { RunEnding } from "../Store/RunEnding.ts"
@@ -154,11 +154,11 @@ const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.pause,
-  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, coalesce(r.trace, e.trace) AS e_trace,
-  e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
+  r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
+  e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 /** The same with all that is stored of a run. */
-export const WHOLE_RUNS = `SELECT r.*, coalesce(r.trace, e.trace) AS e_trace, e.id AS e_id, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
+export const WHOLE_RUNS = `SELECT r.*, coalesce(r.trace, e.trace) AS e_trace, e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 const ONE = "WHERE r.id = ? AND r.environment = ?"
 
@@ -253,6 +253,8 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.pin !== null && row.pin !== NO_PIN) run.codeVersion = String(row.pin)
   if (row.e_trace != null) run.traceId = traceIdIn(String(row.e_trace))
   if (row.pause !== null) run.pauseReason = (parseStored(String(row.pause)) as Pause).message
+  const erased = erasedAt(row)
+  if (erased !== undefined) run.erasedAt = iso(erased)!
   if (row.started_at !== null) run.startedAt = iso(row.started_at)!
   if (row.ended_at !== null) run.endedAt = iso(row.ended_at)!
   return Object.assign(run, { createdAt: iso(row.created_at)!, updatedAt: iso(row.updated_at)! })

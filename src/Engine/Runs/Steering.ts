@@ -27,6 +27,7 @@ import type { Run } from "../../Client/Client.ts"
 import { compensationKey } from "../../StepId.ts"
 import type { JsonText } from "../../Json.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
+import { erasedAt, wasErased } from "./RunEvent.ts"
 import { findRun, readRun } from "./RunRows.ts"
 import { cancelAwaited, cancelRow } from "./CancelRun.ts"
 import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
@@ -209,6 +210,8 @@ export const retryRun = steering(
   ): Program<Run, InvalidStateError | RunNotFoundError | StepNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
     const key = Number(row.key)
+    const erased = erasedAt(row)
+    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "retried"))
     if (!may(row, "retried")) {
       const status = statusIn(row)
       return yield* refuse(
@@ -270,7 +273,7 @@ export const patchStep = inEnvironment(
     stepId: string,
     output: JsonText,
     reason: string
-  ): Program<void, RunNotFoundError | StepNotFoundError | ValidationError> {
+  ): Program<void, InvalidStateError | RunNotFoundError | StepNotFoundError | ValidationError> {
     const colon = stepId.indexOf(":")
     if (colon <= 0) {
       return yield* refuse(
@@ -283,6 +286,8 @@ export const patchStep = inEnvironment(
     const stepKey = stepId.slice(colon + 1)
     const row = yield* findRun(tx, environment, runId)
     const key = Number(row.key)
+    const erased = erasedAt(row)
+    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "patched"))
     const finished = yield* get(PATCH_STEP, key, stepKey)
     const open = yield* get(PATCH_STEP_2, key, stepKey)
     if (finished === undefined && (open === undefined || row.ended_at !== null))

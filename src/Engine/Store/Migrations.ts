@@ -652,5 +652,27 @@ CREATE INDEX bulk_operations_environment ON bulk_operations (environment, key);
 -- Of the events that are not kept any more the newest: its position, and when it was stored. NULL while all are there.
 ALTER TABLE environments ADD COLUMN events_gone_to INTEGER;
 ALTER TABLE environments ADD COLUMN events_gone_at INTEGER;
+`,
+  `
+-- erased_at: when the data was taken away on somebody's behalf; what was data is a mark since. The row stays.
+ALTER TABLE events ADD COLUMN erased_at INTEGER;
+ALTER TABLE runs ADD COLUMN erased_at INTEGER;
+
+-- What is to be erased by a bulk operation, until it has been. kind 0: a row of the log, key is its position; kind 1: a run.
+-- followed: 1 once what has come of it is here too.
+CREATE TABLE erase_items (
+  operation INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  key INTEGER NOT NULL,
+  followed INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (operation, kind, key)
+) WITHOUT ROWID;
+CREATE INDEX erase_items_open ON erase_items (operation, followed, kind, key);
+
+-- What has come of an event or a run: those that have received it, forks, and what system events about it have started.
+CREATE INDEX steps_event ON steps (event) WHERE event IS NOT NULL;
+CREATE INDEX waits_received ON waits (event_position) WHERE event_position IS NOT NULL;
+CREATE INDEX runs_forked_from ON runs (forked_from) WHERE forked_from IS NOT NULL;
+CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT NULL;
 `
 ]

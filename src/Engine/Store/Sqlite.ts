@@ -27,6 +27,7 @@ import { Snapshot } from "./Snapshot.ts"
 import { Transaction } from "./Transaction.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
 import type { Upkeep } from "./Upkeep.ts"
+import { Wipe } from "./Wipe.ts"
 import { lastId, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
 import { Listeners } from "./Listeners.ts"
 import { Store, type StoreService } from "./Store.ts"
@@ -222,6 +223,7 @@ export const make = (
         result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result)
       )
 
+    const wipe = new Wipe(db, isFile ? options.filename : undefined, snapshot)
     const service = Store.of({
       write: (call) =>
         refusable(
@@ -242,6 +244,8 @@ export const make = (
         return Effect.ignore(write("store the time", () => tx.perform(storeClock(tx))))
       }),
       ...(isFile ? { filename: options.filename } : {}),
+      overwrite: (isOn) => wipe.overwrite(isOn),
+      wipe: (isLong) => wipe.wipe(isLong),
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined

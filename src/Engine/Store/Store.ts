@@ -66,7 +66,13 @@ export interface StoreService {
   readonly filename?: string
   /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */
   readonly backup?: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
-
+  /** Has what is deleted overwritten from now on, or no more. Absent as `wipe` is. */
+  readonly overwrite?: (isOn: boolean) => void
+  /**
+   * Overwrites what was deleted in the files of the database, as far as that does not keep others waiting for long, unless `isLong` lets it;
+   * returns what may still have it. Absent where the files are those of a server.
+   */
+  readonly wipe?: (isLong: boolean) => Effect.Effect<string, StoreError>
   /** What was committed since the start: absent where nobody counts it. */
   readonly commits?: () => CommitFigures
   /** Whether the database can be read and written, and nothing in it was found damaged since the start. */

@@ -4,7 +4,9 @@ import { checked } from "../../Checked.ts"
 import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
+import { membersOf } from "../../Protocol/Codec.ts"
 import { checkBulkSaid, rows } from "../../Protocol/Bulk.ts"
+import { checkEraseSaid, type EraseTarget, rows as eraseRows } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./KnownMembers.ts"
 import { answering, reading } from "./RowRoute.ts"
@@ -34,8 +36,41 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           })
       )
     ),
+    reading(eraseRows.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
+      Effect.flatMap(
+        checked((): EraseTarget => {
+          checkBodyMembers(eraseRows.startErase.body!, call.body, "Erase")
+          const body = isObject(call.body) ? call.body : {}
+          checkEraseSaid(body)
+          checkEventMembers(body.events)
+          const { configs, events, keys, runIds, runs, streams } = target
+          return {
+            ...present({ events, streams, keys, configs }),
+            ...(runs === undefined && runIds === undefined
+              ? {}
+              : {
+                  runs: {
+                    ...(runs === undefined ? {} : listOptionsOf(readFilters("Erase", body.runs))),
+                    ...present({ ids: runIds })
+                  }
+                })
+          }
+        }),
+        (target) => bulkOf(call).erase(target, present({ dryRun, cancel, compact }))
+      )
+    ),
     answering(rows.listBulk, (call) => Effect.map(bulkOf(call).listBulk(), (operations) => ({ operations }))),
     answering(rows.getBulk, (call) => bulkOf(call).getBulk(id(call))),
     answering(rows.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
   ]
+}
+
+const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
+  // what is left has no member that is `undefined`, which is what the type says
+  Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never
+
+/** What is not known of the events would be passed over, and more would be erased than was meant. */
+const checkEventMembers = (events: unknown): void => {
+  const { of } = membersOf(eraseRows.startErase.body!).events!
+  if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")
 }

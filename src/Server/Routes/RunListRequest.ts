@@ -51,8 +51,11 @@ export const readListBody = (body: unknown): ListRuns => {
 
 const filtersOf = {
   Bulk: decoder(ListRunsRequest, "Bulk: `filters`"),
-  CountRuns: decoder(ListRunsRequest, "CountRuns: `filters`")
+  CountRuns: decoder(ListRunsRequest, "CountRuns: `filters`"),
+  Erase: decoder(ListRunsRequest, "Erase: `runs`")
 }
+
+const callOf = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
 
 /**
  * The filters of what is to be done to runs, or counted, which has no pages: what is not known is refused always, and what says nothing
@@ -62,7 +65,7 @@ export const readFilters = (what: keyof typeof filtersOf, filters: unknown): Lis
   if (isObject(filters)) {
     for (const [name, value] of Object.entries(filters)) {
       if (members.has(name) && name !== "limit" && name !== "cursor") {
-        checkSaid(what === "Bulk" ? "bulk" : "countRuns", name, value === NO_STATUS ? "" : value)
+        checkSaid(callOf[what], name, value === NO_STATUS ? "" : value)
         continue
       }
       throw new ValidationError(

@@ -51,6 +51,26 @@ export const bulk: Noun = {
         "a reason for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], reason: "so" } })
       }
     },
+    startErase: {
+      call: () => ({
+        body: { events: { where: "event.data.email == 'jane@example.com'" }, dryRun: true, cancel: true }
+      }),
+      more: {
+        "runs and streams": ({ first }) => ({
+          body: { runIds: [first, "run_none"], streams: ["customer-1"], configs: ["of-jane"], dryRun: true }
+        }),
+        "by filters of runs": () => ({
+          body: { runs: { functionId: "ship-order", where: "event.data.a == 1" }, dryRun: true }
+        }),
+        nothing: () => ({ body: {} }),
+        "no events": () => ({ body: { events: {}, dryRun: true } }),
+        "a filter that is none": () => ({ body: { events: { wher: "true" }, dryRun: true } }),
+        "a filter that is blank": () => ({ body: { events: { where: " " }, dryRun: true } }),
+        "an expression that is none": () => ({ body: { events: { where: "event.data ==" } } }),
+        "a dry run that says nothing": () => ({ body: { streams: ["customer-1"], dryRun: null } }),
+        "a bucket that is not there": () => ({ body: { keys: [{ bucket: "nowhere", key: "a" }] } })
+      }
+    },
     listBulk: { fresh: ended, call: () => ({}) },
     getBulk: { fresh: ended, call: ({ id = "" }) => ({ variables: { id } }) },
     cancelBulk: { fresh: ended, call: ({ id = "" }) => ({ variables: { id } }) }

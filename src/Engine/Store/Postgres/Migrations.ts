@@ -671,6 +671,26 @@ CREATE UNLOGGED TABLE news (
 );
 `
 
+/** What is erased on somebody's behalf: see the migrations of SQLite. */
+const erasing = `
+ALTER TABLE events ADD COLUMN erased_at BIGINT;
+ALTER TABLE runs ADD COLUMN erased_at BIGINT;
+
+CREATE TABLE erase_items (
+  operation BIGINT,
+  kind BIGINT,
+  key BIGINT,
+  followed BIGINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (operation, kind, key)
+);
+CREATE INDEX erase_items_open ON erase_items (operation, followed, kind, key);
+
+CREATE INDEX steps_event ON steps (event) WHERE event IS NOT NULL;
+CREATE INDEX waits_received ON waits (event_position) WHERE event_position IS NOT NULL;
+CREATE INDEX runs_forked_from ON runs (forked_from) WHERE forked_from IS NOT NULL;
+CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT NULL;
+`
+
 export interface Migration {
   readonly sql: string
   /**
@@ -688,7 +708,8 @@ const all: ReadonlyArray<Migration> = [
   { sql: bulk },
   { sql: eventsGone },
   { sql: nodes },
-  { sql: news }
+  { sql: news },
+  { sql: erasing }
 ]
 
 export const migrations: ReadonlyArray<Migration> = all.map((migration) => ({

@@ -1,0 +1,201 @@
+/** `ironflow erase`: what belongs to one person goes, counted first. */
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Prompt from "effect/cli/Prompt"
+import { Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
+import { bulkIds } from "../Limits.ts"
+import { bulkFlags, countOf, follow, judge, none, resultOf, stopped } from "./Bulk.ts"
+import { CommandError } from "./CommandError.ts"
+import { ironflow } from "./Ironflow.ts"
+import { print } from "./Output.ts"
+import { timeOf } from "./RunList.ts"
+import { use } from "./Server.ts"
+
+const text = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+const several = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar(metavar),
+    Flag.withDescription(`${description}; several are possible`),
+    Flag.between(0, bulkIds)
+  )
+const yes = (name: string, description: string) =>
+  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withoutNegation, Flag.withDefault(false))
+
+const flags = {
+  where: text(
+    "where",
+    "CEL",
+    `Events and messages for which this is true, as in 'event.data.email == "jane@example.com"'; looks through all of them`
+  ),
+  event: text("event", "NAME", "Events, and messages of topics, of this name or pattern"),
+  entity: text("entity", "ID", "Events of this entity"),
+  entityType: text("entity-type", "TYPE", "Events of entities of this type"),
+  idempotencyKey: text("idempotency-key", "KEY", "Events and messages with this idempotency key"),
+  since: text(
+    "since",
+    "TIME",
+    "Events and messages that were stored then or later, such as 7d or 2026-01-31"
+  ),
+  until: text("until", "TIME", "Events and messages that were stored before that"),
+  run: several("run", "ID", "This run, and the event that has started it"),
+  runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
+  attribute: Flag.String("attribute").pipe(
+    Flag.withMetavar("PATH=VALUE"),
+    Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
+    Flag.between(0, 10)
+  ),
+  stream: several("stream", "ENTITY", "The stream of this entity, with its snapshots"),
+  key: several("key", "BUCKET/KEY", "This key of a bucket, or with * at the end all that begin so"),
+  config: several("config", "NAME", "This configuration")
+}
+
+const other = {
+  cancel: yes(
+    "cancel",
+    "Cancel the runs among them that go on; without this nothing is erased while there are any"
+  ),
+  compact: yes(
+    "compact",
+    "Write a SQLite file of any size anew afterwards, while everything waits; small ones are written anew anyway"
+  )
+}
+
+type Said = {
+  readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
+}
+
+const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+
+const usage = (message: string) => new CommandError(message, { code: "USAGE" })
+
+const targetOf = (said: Said) =>
+  Effect.gen(function* () {
+    // a variable that is not set: without the flag more would be erased than was meant
+    const blank = Object.entries(said).find(([, given]) =>
+      (Option.isOption(given) ? Option.toArray(given) : given).some((one: string) => one.trim() === "")
+    )
+    if (blank !== undefined) {
+      return yield* usage(
+        `${flagOf(blank[0])} is empty, which says nothing: give it a value, or leave it out`
+      )
+    }
+    const now = yield* Clock.currentTimeMillis
+    const some = (name: string, given: Option.Option<string>) =>
+      Option.isNone(given) ? {} : { [name]: given.value }
+    const time = (name: "since" | "until") =>
+      Option.isNone(said[name])
+        ? Effect.succeed({})
+        : Effect.map(timeOf(name, said[name].value, now), (at) => ({ [name]: at }))
+    const events = {
+      ...some("where", said.where),
+      ...some("name", said.event),
+      ...some("entityId", said.entity),
+      ...some("entityType", said.entityType),
+      ...some("idempotencyKey", said.idempotencyKey),
+      ...(yield* time("since")),
+      ...(yield* time("until"))
+    }
+    const attributes: Array<readonly [string, string]> = []
+    for (const one of said.attribute) {
+      const at = one.indexOf("=")
+      if (at < 1)
+        return yield* usage(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
+      attributes.push([one.slice(0, at), one.slice(at + 1)])
+    }
+    const runs = {
+      ...some("where", said.runWhere),
+      ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) }),
+      ...(said.run.length === 0 ? {} : { ids: said.run })
+    }
+    const keys: Array<EraseKeys> = []
+    for (const one of said.key) {
+      const at = one.indexOf("/")
+      const [bucket, key] = [one.slice(0, at), one.slice(at + 1)]
+      if (at < 1 || key === "")
+        return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
+      if (key === "*") {
+        return yield* usage(
+          `--key ${one} would erase the whole bucket: say how the keys begin, or delete it with \`ironflow kv bucket delete\``
+        )
+      }
+      keys.push(key.endsWith("*") ? { bucket, prefix: key.slice(0, -1) } : { bucket, key })
+    }
+    const target: EraseTarget = {
+      ...(Object.keys(events).length === 0 ? {} : { events }),
+      ...(Object.keys(runs).length === 0 ? {} : { runs }),
+      ...(said.stream.length === 0 ? {} : { streams: said.stream }),
+      ...(keys.length === 0 ? {} : { keys }),
+      ...(said.config.length === 0 ? {} : { configs: said.config })
+    }
+    return target
+  })
+
+export const erase = Command.make(
+  "erase",
+  { ...flags, ...other, ...bulkFlags },
+  Effect.fnUntraced(function* ({ cancel, compact, dryRun, yes, ...said }) {
+    const target = yield* targetOf(said)
+    const isNamed = Object.keys(target).length > 0
+    if (!isNamed && !compact) {
+      return yield* usage(
+        `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without that everything would go`
+      )
+    }
+    yield* use(
+      Effect.gen(function* () {
+        const client = yield* Client
+        const { json } = yield* ironflow
+        if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
+          return yield* usage(
+            "Nobody can be asked here whether to erase it: add --yes, or count it first with --dry-run"
+          )
+        }
+        if (isNamed) {
+          const looked = yield* follow(
+            client,
+            yield* client.erase(target, { cancel, dryRun: true }),
+            "looked at"
+          )
+          if (looked.error !== undefined) return yield* stopped(looked)
+          if (dryRun || looked.matched === 0) {
+            yield* print(looked, () => countOf(looked))
+            return dryRun ? undefined : yield* none("erase", looked)
+          }
+          if (!yes) {
+            yield* Console.error(countOf(looked))
+            const isWanted = yield* Prompt.run(
+              Prompt.Confirm({ message: "Erase it? It cannot be undone.", initial: false })
+            )
+            if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
+          }
+        } else if (dryRun) return yield* usage("--compact has nothing to count: leave --dry-run out")
+        const begun = yield* client.erase(target, { cancel, compact })
+        if (!json) {
+          yield* Console.error(
+            `It goes on as ${begun.id}, also without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+          )
+        }
+        const ended = yield* follow(client, begun, "erased")
+        yield* print(ended, () => resultOf(ended))
+        if (isNamed) yield* judge(ended)
+        else if (ended.status !== "completed") yield* stopped(ended)
+      })
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Erase what belongs to one person: the data of events, messages and streams, of the runs that they have started or that have received them, and keys and configurations. Ids, times and statuses stay; backups keep the data. It is counted first, and a question is asked unless --yes is given."
+  ),
+  Command.withShortDescription("Erase what belongs to one person"),
+  Command.withExamples([
+    { command: `ironflow erase --where 'event.data.email == "jane@example.com"' --dry-run` },
+    {
+      command: `ironflow erase --where 'event.data.customerId == "c-17"' --stream customer-c-17 --key 'profiles/c-17*' --cancel --yes`
+    }
+  ])
+)

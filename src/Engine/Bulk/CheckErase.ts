@@ -1,0 +1,157 @@
+/** What is to be erased, checked. */
+import { ValidationError } from "../../Errors.ts"
+import { compileExpression } from "../../Expression.ts"
+import { isObject } from "../../Json.ts"
+import { checkBucketName, checkKey } from "../../KvKeys.ts"
+import { bulkIds, checkIdempotencyKey, checkName } from "../../Limits.ts"
+import { checkPattern } from "../../Pattern.ts"
+import { checkEraseSaid } from "../../Protocol/Erase.ts"
+import { checkBulkFilterNames, momentOf } from "../../RunFilters.ts"
+import { show } from "../../Show.ts"
+import { checkFilters } from "../Runs/CheckFilters.ts"
+import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseAsked } from "./EraseRecords.ts"
+
+interface CheckedErase {
+  readonly asked: EraseAsked
+  /** Ids of runs, each once. */
+  readonly ids?: ReadonlyArray<string>
+}
+
+const members = ["events", "runs", "streams", "keys", "configs"] as const
+const eventMembers = ["where", "name", "entityId", "entityType", "idempotencyKey", "since", "until"] as const
+const keyMembers = ["bucket", "key", "prefix"] as const
+const flags = ["dryRun", "cancel", "compact"] as const
+
+/** Throws `ValidationError` or `LimitExceededError`, which names what is wrong. */
+export const checkErase = (target: unknown, given: object = {}): CheckedErase => {
+  if (!isObject(target)) {
+    throw new ValidationError(
+      `erase: say what, as in { events: { where: 'event.data.email == "..."' } }, got ${show(target)}`
+    )
+  }
+  known("", target, members)
+  checkEraseSaid(target)
+  checkEraseSaid(given)
+  known("", given, [...flags, "signal"])
+  const options: { readonly [name: string]: unknown } = { ...given }
+  for (const name of flags) {
+    if (options[name] !== undefined && typeof options[name] !== "boolean") {
+      throw new ValidationError(`erase: \`${name}\` must be true or false, got ${show(options[name])}`)
+    }
+  }
+  const { dryRun = false, cancel = false, compact = false } = options
+  const { configs, events, keys, runs, streams } = target
+  const { filters, ids } = runs === undefined ? {} : runsOf(runs)
+  const checked: CheckedTarget = {
+    ...(events === undefined ? {} : { events: eventsOf(events) }),
+    ...(filters === undefined ? {} : { runs: filters }),
+    ...(streams === undefined
+      ? {}
+      : { streams: some("streams", streams).map((id) => checkName("entity id", id)) }),
+    ...(keys === undefined ? {} : { keys: some("keys", keys).map(keysOf) }),
+    ...(configs === undefined
+      ? {}
+      : { configs: some("configs", configs).map((name) => checkName("configuration name", name)) })
+  }
+  if (Object.keys(checked).length === 0 && ids === undefined && compact !== true) {
+    throw new ValidationError(
+      `erase: nothing is named, and without that everything would go: say what by ${members.join(", ")}`
+    )
+  }
+  return {
+    asked: { dryRun: dryRun === true, cancel: cancel === true, compact: compact === true, erase: checked },
+    ...(ids === undefined ? {} : { ids })
+  }
+}
+
+const known = (where: string, given: object, names: ReadonlyArray<string>): void => {
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || names.includes(name)) continue
+    throw new ValidationError(`erase has no \`${where}${name}\`: use ${names.join(", ")}`)
+  }
+}
+
+const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
+  if (!Array.isArray(list) || list.length === 0) {
+    throw new ValidationError(`erase: \`${name}\` must be a list that is not empty, got ${show(list)}`)
+  }
+  if (list.length > bulkIds) {
+    throw new ValidationError(
+      `erase: \`${name}\` may have ${bulkIds} items at most, got ${list.length}: give them in several calls`
+    )
+  }
+  return [...new Set(list)]
+}
+
+const eventsOf = (events: unknown): CheckedEvents => {
+  // `checkEraseSaid` has refused everything else
+  const given = events as { readonly [name: string]: unknown }
+  known("events.", given, eventMembers)
+  const { entityId, entityType, idempotencyKey, name, since, until, where } = given
+  if (where !== undefined) compileExpression(where as string, ["event"])
+  const checked: CheckedEvents = {
+    // it has been compiled
+    ...(where === undefined ? {} : { where: where as string }),
+    ...(name === undefined ? {} : { name: checkPattern(name, "name of the events") }),
+    ...(entityId === undefined ? {} : { entityId: checkName("entity id", entityId) }),
+    ...(entityType === undefined ? {} : { entityType: checkName("entity type", entityType) }),
+    ...(idempotencyKey === undefined ? {} : { idempotencyKey: checkIdempotencyKey(idempotencyKey) }),
+    ...(since === undefined ? {} : { since: timeOf("since", since) }),
+    ...(until === undefined ? {} : { until: timeOf("until", until) })
+  }
+  if (Object.keys(checked).length === 0) {
+    throw new ValidationError(
+      `erase: \`events\` names none, and without that all would go: use ${eventMembers.join(", ")}`
+    )
+  }
+  return checked
+}
+
+const timeOf = (name: string, value: unknown): number => {
+  const at = momentOf(value)
+  if (at !== undefined && typeof value === "string") return at
+  throw new ValidationError(
+    `erase: \`events.${name}\` must be an ISO string such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
+  )
+}
+
+const runsOf = (runs: unknown) => {
+  if (!isObject(runs)) {
+    throw new ValidationError(
+      `erase: \`runs\` must be filters such as { functionId: "..." } or { ids: [...] }, got ${show(runs)}`
+    )
+  }
+  const { ids, ...filters } = runs
+  checkBulkFilterNames(filters)
+  const checked = checkFilters(filters)
+  const hasFilters = Object.keys(checked).length > 0
+  if (ids === undefined && !hasFilters) {
+    throw new ValidationError(
+      "erase: `runs` names none, and without that all would go: use filters, or { ids: [...] }"
+    )
+  }
+  if (ids === null) throw new ValidationError("erase: `runs.ids` is null, which says nothing: leave it out")
+  return {
+    ...(hasFilters ? { filters: checked } : {}),
+    ...(ids === undefined ? {} : { ids: some("runs.ids", ids).map((id) => checkName("run id", id)) })
+  }
+}
+
+const keysOf = (item: unknown): CheckedKeys => {
+  if (!isObject(item)) {
+    throw new ValidationError(
+      `erase: each of \`keys\` must be { bucket, key } or { bucket, prefix }, got ${show(item)}`
+    )
+  }
+  known("keys.", item, keyMembers)
+  checkEraseSaid(item, "keys.")
+  const bucket = checkBucketName(item.bucket as string)
+  if ((item.key === undefined) === (item.prefix === undefined)) {
+    throw new ValidationError(
+      `erase: keys of bucket "${bucket}" are named by \`key\` or by \`prefix\`, by one of them`
+    )
+  }
+  // a prefix is as long as a key at most, and may have other characters at its end
+  if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
+  return { bucket, prefix: checkName("prefix of keys", item.prefix) }
+}

@@ -1,0 +1,184 @@
+/** What is named by whoever erases, found page by page: rows of the log, runs and buckets. */
+import { compileExpression, type Expression } from "../../Expression.ts"
+import { decodeJson } from "../../Json.ts"
+import { compilePattern, isPattern } from "../../Pattern.ts"
+import { findBucket } from "../Kv/KvBuckets.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import { COLUMNS, ENVIRONMENT, entryOf, PAGE_LENGTH } from "../Log/LogRows.ts"
+import {
+  get,
+  inEnvironment,
+  type Program,
+  type Statement,
+  statement,
+  type Value,
+  visit
+} from "../Store/Program.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
+
+/** Rows that are looked at in one page. */
+const LOOKED_AT = 500
+
+/** Where items are found: one place after the other. */
+export type Source =
+  | {
+      readonly from: "log"
+      readonly by: "key" | "entity" | "events" | "messages" | "position"
+      readonly events: CheckedEvents
+    }
+  | { readonly from: "runs" }
+  | { readonly from: "ids" }
+
+export const sourcesOf = (
+  { events, runs, streams }: CheckedTarget,
+  hasIds: boolean
+): ReadonlyArray<Source> => [
+  ...(events === undefined ? [] : waysTo(events).map((by): Source => ({ from: "log", by, events }))),
+  ...(runs === undefined ? [] : [{ from: "runs" } as const]),
+  ...(hasIds ? [{ from: "ids" } as const] : []),
+  ...(streams ?? []).map((entityId): Source => ({ from: "log", by: "entity", events: { entityId } }))
+]
+
+const waysTo = ({ entityId, idempotencyKey, name }: CheckedEvents) => {
+  if (idempotencyKey !== undefined) return ["key"] as const
+  if (entityId !== undefined) return ["entity"] as const
+  return name !== undefined && !isPattern(name) ? (["events", "messages"] as const) : (["position"] as const)
+}
+
+const FOUND = `${COLUMNS}, environment, idempotency_key`
+const IDEMPOTENCY_KEY = ENVIRONMENT + 1
+const looked = (name: string, where: string, by = "position") =>
+  statement(
+    `EraseFinding.${name}`,
+    `SELECT ${FOUND} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${LOOKED_AT}`
+  )
+const BY_KEY = looked("byKey", "WHERE environment = ? AND idempotency_key = ? AND position > ?")
+const BY_ENTITY = looked(
+  "byEntity",
+  "WHERE environment = ? AND entity_id = ? AND entity_version > ?",
+  "entity_version"
+)
+const BY_NAME = looked("byName", "WHERE environment = ? AND kind = ? AND name = ? AND position > ?")
+// the index of names would find all rows of an environment and sort them, for every page
+const BY_POSITION = looked("byPosition", "NOT INDEXED WHERE position > ?")
+
+/** An event that was looked at. `data` and `metadata` are JSON texts. */
+interface Looked {
+  readonly position: number
+  readonly event: {
+    readonly id: string
+    readonly name: string
+    readonly version: number
+    readonly timestamp: number
+    readonly data: string
+    readonly metadata?: string
+    readonly source?: string
+    readonly entity?: { readonly id: string; readonly type: string; readonly version: number }
+    readonly idempotencyKey?: string
+  }
+}
+
+/** The next rows of a source that fit all but `where`; `after` is absent at the end. */
+export const lookForErase = inEnvironment(
+  "lookForErase",
+  function* (
+    tx: Transaction,
+    environmentName: string,
+    source: Extract<Source, { readonly from: "log" }>,
+    after: number
+  ): Program<{ readonly looked: ReadonlyArray<Looked>; readonly after?: number }> {
+    const environment = tx.findEnvironment(environmentName)
+    if (environment === undefined) return { looked: [] }
+    const { by, events } = source
+    const [way, values]: readonly [Statement, ReadonlyArray<Value>] =
+      by === "key"
+        ? [BY_KEY, [environment, events.idempotencyKey!]]
+        : by === "entity"
+          ? [BY_ENTITY, [environment, events.entityId!]]
+          : by === "position"
+            ? [BY_POSITION, []]
+            : [BY_NAME, [environment, by === "events" ? LogKind.event : LogKind.message, events.name!]]
+    const found: Array<Looked> = []
+    let last = after
+    let rows = 0
+    let length = 0
+    const accepts = events.name === undefined ? undefined : compilePattern(events.name)
+    yield* visit(way, [...values, after], (row) => {
+      rows++
+      const { position, timestamp, ...entry } = entryOf(row)
+      last = by === "entity" ? (entry.entity?.version ?? last) : position
+      length += entry.data.length
+      const key = row[IDEMPOTENCY_KEY]
+      if (
+        row[ENVIRONMENT] === environment &&
+        timestamp >= (events.since ?? Number.NEGATIVE_INFINITY) &&
+        timestamp < (events.until ?? Number.POSITIVE_INFINITY) &&
+        (events.entityId === undefined || entry.entity?.id === events.entityId) &&
+        (events.entityType === undefined || entry.entity?.type === events.entityType) &&
+        (events.idempotencyKey === undefined || key === events.idempotencyKey) &&
+        (accepts === undefined || accepts(entry.name))
+      ) {
+        const { kind: _, ...event } = entry
+        found.push({
+          position,
+          event: { ...event, timestamp, ...(key == null ? {} : { idempotencyKey: String(key) }) }
+        })
+      }
+      return length < PAGE_LENGTH
+    })
+    return { looked: found, ...(rows < LOOKED_AT && length < PAGE_LENGTH ? {} : { after: last }) }
+  },
+  () => "look for what is to be erased"
+)
+
+/** Whether an event that was looked at fits `where`. */
+export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolean) => {
+  if (where === undefined) return () => true
+  const expression: Expression = compileExpression(where, ["event"])
+  return ({ event: { data, metadata, timestamp, ...event } }) =>
+    expression({
+      event: {
+        ...event,
+        data: decodeJson(data) ?? null,
+        metadata: decodeJson(metadata) ?? null,
+        timestamp: new Date(timestamp).toISOString()
+      }
+    })
+}
+
+const KEY_OF = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
+
+/** The keys of runs, as far as they are there. */
+export const keysOfRuns = inEnvironment(
+  "keysOfRuns",
+  function* (
+    tx: Transaction,
+    environment: string,
+    ids: ReadonlyArray<string>
+  ): Program<{ readonly keys: ReadonlyArray<number>; readonly missing: ReadonlyArray<string> }> {
+    const keys: Array<number> = []
+    const missing: Array<string> = []
+    for (const id of ids) {
+      const row = yield* get(KEY_OF, id, tx.findEnvironment(environment) ?? null)
+      if (row === undefined) missing.push(id)
+      else keys.push(Number(row.key))
+    }
+    return { keys, missing }
+  },
+  () => "look for runs"
+)
+
+/** The first of the buckets that is not there. */
+export const missingBucket = inEnvironment(
+  "missingBucket",
+  function* (
+    tx: Transaction,
+    environment: string,
+    names: ReadonlyArray<string>
+  ): Program<string | undefined> {
+    for (const name of names) if ((yield* findBucket(tx, environment, name)) === undefined) return name
+    return undefined
+  },
+  () => "look for buckets"
+)

@@ -1,0 +1,354 @@
+/**
+ * How data is taken out of the rows of an event, a run or a key on somebody's behalf. Rows stay, with their ids, times and statuses; what
+ * was data is a mark. `docs/erasing.md` has the tables, one by one, and a test all columns.
+ */
+import type { SerializedError } from "../../Errors.ts"
+import type { Erased } from "../../Erased.ts"
+import { matchesPattern } from "../../Pattern.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import { forgetText } from "../Log/EventViews.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import { eventsOf } from "../Projections/ProjectionRows.ts"
+import { registryOf } from "../Functions/Registry.ts"
+import { dropCalls } from "../Runs/HookCalls.ts"
+import { affected, all, get, type Program, statement, write } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { RunActivity } from "../Store/Activity.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+/** The mark as JSON text. */
+const markOf = (at: number): string => {
+  const mark: Erased = { $erased: new Date(at).toISOString() }
+  return JSON.stringify(mark)
+}
+
+const MESSAGE = "Erased"
+
+/** What is left of a stored error: which kind it was. */
+const erasedError = (text: string): string => JSON.stringify(bare(parseStored(text) as SerializedError))
+
+const bare = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
+  name,
+  message: MESSAGE,
+  ...(code === undefined ? {} : { code }),
+  ...(retryable === undefined ? {} : { retryable }),
+  ...(base === undefined ? {} : { base })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Events and messages
+// ---------------------------------------------------------------------------------------------------------------------
+
+const EVENT = statement(
+  "EraseRows.event",
+  `SELECT position, environment, kind, name, entity_id, entity_version, idempotency_key, erased_at, octet_length(data) AS bytes
+     FROM events WHERE position = ? AND environment = ?`
+)
+const ERASE_EVENT = statement(
+  "EraseRows.eraseEvent",
+  "UPDATE events SET data = ?, metadata = NULL, idempotency_key = NULL, erased_at = ? WHERE position = ? AND environment = ?"
+)
+const COUNT_LESS = statement(
+  "EraseRows.countLess",
+  "UPDATE topics SET bytes = bytes - ? WHERE environment = ? AND name = ?"
+)
+const FORGET_KEY = statement(
+  "EraseRows.forgetKey",
+  "DELETE FROM idempotency WHERE environment = ? AND operation = ? AND key = ?"
+)
+const NEXT_WEBHOOK = statement(
+  "EraseRows.nextWebhook",
+  "SELECT operation FROM idempotency WHERE environment = ? AND operation > ? AND operation < 'webhook!' ORDER BY operation LIMIT 1"
+)
+const FORGET_SNAPSHOTS = statement(
+  "EraseRows.forgetSnapshots",
+  "DELETE FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version >= ?"
+)
+const FORGET_FAN_OUT = statement(
+  "EraseRows.forgetFanOut",
+  "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
+)
+const ofGroups = (name: string, table: string) =>
+  statement(
+    `EraseRows.${name}`,
+    `DELETE FROM ${table} WHERE position = ? AND consumer_group IN (SELECT key FROM consumer_groups WHERE environment = ?)`
+  )
+const FORGET_DELIVERIES = ofGroups("forgetDeliveries", "deliveries")
+const FORGET_GIVEN_UP = ofGroups("forgetGivenUp", "group_dead_letters")
+const FORGET_DEAD_LETTERS = statement(
+  "EraseRows.forgetDeadLetters",
+  "DELETE FROM dead_letters WHERE position = ? AND projection IN (SELECT key FROM projections WHERE environment = ?)"
+)
+const PROJECTIONS = statement(
+  "EraseRows.projections",
+  "SELECT key, name, events, position, failing, error_position FROM projections WHERE environment = ?"
+)
+const ERASE_PROJECTION_ERROR = statement(
+  "EraseRows.eraseProjectionError",
+  "UPDATE projections SET error = ? WHERE key = ? AND error IS NOT NULL"
+)
+
+/** The row of an event or message; `undefined` when it is not kept any more, or is of another environment. */
+export const eventRow = (position: number, environment: number): Program<Row | undefined> =>
+  get(EVENT, position, environment)
+
+/** Takes the data out of an event; returns the projections that had seen it. */
+export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<string>> {
+  const position = Number(row.position)
+  const environment = Number(row.environment)
+  const name = String(row.name)
+  const now = tx.now()
+  const mark = markOf(now)
+  yield* write(ERASE_EVENT, mark, now, position, environment)
+  forgetText(tx)
+  if (row.kind === LogKind.message)
+    yield* write(COUNT_LESS, Number(row.bytes) - Buffer.byteLength(mark), environment, name)
+  if (row.idempotency_key !== null) {
+    const operations = [
+      `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
+      ...(row.entity_id === null ? [] : [`append ${row.entity_id}`])
+    ]
+    // by which webhook it came is not stored: there are few
+    for (let last = "webhook"; ;) {
+      const next = yield* get(NEXT_WEBHOOK, environment, last)
+      if (next === undefined) break
+      last = String(next.operation)
+      if (last.endsWith(` ${name}`)) operations.push(last)
+    }
+    for (const operation of [...operations, "webhook"])
+      yield* write(FORGET_KEY, environment, operation, row.idempotency_key!)
+  }
+  if (row.entity_id !== null) yield* write(FORGET_SNAPSHOTS, environment, row.entity_id!, row.entity_version!)
+  for (const awaited of [name, "*"]) yield* write(FORGET_FAN_OUT, environment, awaited, position)
+  yield* write(FORGET_DELIVERIES, position, environment)
+  yield* write(FORGET_GIVEN_UP, position, environment)
+  yield* write(FORGET_DEAD_LETTERS, position, environment)
+  const seen: Array<string> = []
+  if (row.kind === LogKind.event) {
+    for (const projection of yield* all(PROJECTIONS, environment)) {
+      if (!eventsOf(projection).some((pattern) => matchesPattern(pattern, name))) continue
+      if (projection.error_position === position || projection.failing === position)
+        yield* write(ERASE_PROJECTION_ERROR, MESSAGE, projection.key!)
+      if (Number(projection.position) >= position) seen.push(String(projection.name))
+    }
+  }
+  return seen
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Runs
+// ---------------------------------------------------------------------------------------------------------------------
+
+const RUN = statement(
+  "EraseRows.run",
+  `SELECT key, id, environment, function, event, status, input, error, actor, parent, parent_step, ended_at, erased_at
+     FROM runs WHERE key = ? AND environment = ?`
+)
+const ERASE_RUN = statement(
+  "EraseRows.eraseRun",
+  `UPDATE runs SET input = CASE WHEN input IS NULL THEN NULL ELSE CAST(?1 AS TEXT) END,
+       fork_data = CASE WHEN input IS NULL THEN CAST(?1 AS TEXT) END, output = CASE WHEN output IS NULL THEN NULL ELSE CAST(?1 AS TEXT) END,
+       error = ?2, pause = NULL, concurrency_key = NULL, actor = NULL, erased_at = ?3 WHERE key = ?4`
+)
+const ERASE_STEPS = statement(
+  "EraseRows.eraseSteps",
+  "UPDATE steps SET value = ? WHERE run = ? AND failed = 0 AND (value IS NOT NULL OR event IS NOT NULL)"
+)
+const FAILED_STEPS = statement(
+  "EraseRows.failedSteps",
+  "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
+)
+const STEP = statement("EraseRows.step", "SELECT failed, value FROM steps WHERE run = ? AND step_key = ?")
+const ERASE_STEP = statement(
+  "EraseRows.eraseStep",
+  "UPDATE steps SET value = ? WHERE run = ? AND step_key = ?"
+)
+const FORGET_SUPERSEDED = statement(
+  "EraseRows.forgetSuperseded",
+  "DELETE FROM superseded_steps WHERE run = ?"
+)
+const FORGET_SUPERSEDED_STEP = statement(
+  "EraseRows.forgetSupersededStep",
+  "DELETE FROM superseded_steps WHERE run = ? AND step_key = ?"
+)
+const FORGET_WAITS = statement("EraseRows.forgetWaits", "DELETE FROM waits WHERE run = ?")
+const FORGET_ATTRIBUTES = statement("EraseRows.forgetAttributes", "DELETE FROM run_attributes WHERE run = ?")
+const FORGET_LOGS = statement("EraseRows.forgetLogs", "DELETE FROM run_logs WHERE run = ?")
+const FORGET_ACTOR = statement("EraseRows.forgetActor", "DELETE FROM actors WHERE function = ? AND actor = ?")
+const RUN_KEYS = statement(
+  "EraseRows.runKeys",
+  "SELECT key FROM idempotency WHERE environment = ? AND operation = ? AND result LIKE ?"
+)
+const RECORDED = statement("EraseRows.recorded", "SELECT seq, activity FROM recordings WHERE run_id = ?")
+const ERASE_RECORDED = statement(
+  "EraseRows.eraseRecorded",
+  "UPDATE recordings SET activity = ? WHERE run_id = ? AND seq = ?"
+)
+const PARENT = statement("EraseRows.parent", "SELECT key, id, error, erased_at FROM runs WHERE key = ?")
+const ERASE_ERROR = statement("EraseRows.eraseError", "UPDATE runs SET error = ? WHERE key = ?")
+
+/** The row of a run; `undefined` when it is not kept any more, or is of another environment. */
+export const runRow = (key: number, environment: number): Program<Row | undefined> =>
+  get(RUN, key, environment)
+
+/** Takes the data out of a run that has ended, and its result out of the run that has invoked it. */
+export function* eraseRun(tx: Transaction, row: Row): Program<void> {
+  const key = Number(row.key)
+  const now = tx.now()
+  const mark = markOf(now)
+  yield* write(ERASE_RUN, mark, row.error === null ? null : erasedError(String(row.error)), now, key)
+  yield* write(ERASE_STEPS, mark, key)
+  for (const step of yield* all(FAILED_STEPS, key))
+    yield* write(ERASE_STEP, erasedError(String(step.value)), key, step.step_key!)
+  yield* write(FORGET_SUPERSEDED, key)
+  yield* write(FORGET_WAITS, key)
+  yield* write(FORGET_ATTRIBUTES, key)
+  yield* write(FORGET_LOGS, key)
+  if (row.actor !== null) yield* write(FORGET_ACTOR, row.function!, row.actor!)
+  yield* eraseRecorded(String(row.id), mark, () => true)
+  yield* dropCalls(tx, String(row.id))
+  // one that somebody has started by itself has its key there alone
+  if (row.input !== null && row.parent === null) yield* forgetRunKey(tx, row)
+  if (row.parent !== null && row.parent_step !== null)
+    yield* eraseResult(Number(row.parent), String(row.parent_step), mark)
+}
+
+function* forgetRunKey(tx: Transaction, row: Row): Program<void> {
+  const id = registryOf(tx).byKey(Number(row.function))?.registration.id
+  if (id === undefined) return
+  const operation = `run ${id}`
+  for (const { key } of yield* all(RUN_KEYS, row.environment!, operation, `%"${row.id}"%`))
+    yield* write(FORGET_KEY, row.environment!, operation, key!)
+}
+
+function* eraseResult(parent: number, stepKey: string, mark: string): Program<void> {
+  const row = yield* get(PARENT, parent)
+  const step = yield* get(STEP, parent, stepKey)
+  if (row === undefined || row.erased_at !== null) return
+  yield* write(FORGET_SUPERSEDED_STEP, parent, stepKey)
+  const hasFailed = step?.failed === 1
+  if (step !== undefined && step.value !== null)
+    yield* write(ERASE_STEP, hasFailed ? erasedError(String(step.value)) : mark, parent, stepKey)
+  // the error of the one is told by that of the other
+  if (hasFailed && row.error !== null) yield* write(ERASE_ERROR, erasedError(String(row.error)), parent)
+  yield* eraseRecorded(
+    String(row.id),
+    mark,
+    (activity) =>
+      ("name" in activity && activity.name === stepKey) ||
+      (hasFailed && (activity._tag === "RunEnded" || activity._tag === "RunFailed"))
+  )
+}
+
+function* eraseRecorded(
+  runId: string,
+  mark: string,
+  isMeant: (activity: RunActivity) => boolean
+): Program<void> {
+  for (const { activity: text, seq } of yield* all(RECORDED, runId)) {
+    // written by `record`
+    const activity = parseStored(String(text)) as RunActivity
+    if (isMeant(activity))
+      yield* write(ERASE_RECORDED, JSON.stringify(withoutData(activity, mark)), runId, seq!)
+  }
+}
+
+const withoutData = (activity: RunActivity, mark: string): RunActivity => {
+  switch (activity._tag) {
+    case "StepEnded": {
+      const { received: _, ...rest } = activity
+      return { ...rest, outcome: outcomeWithout(activity.outcome, mark) }
+    }
+    case "RunEnded":
+      return { ...activity, outcome: outcomeWithout(activity.outcome, mark) }
+    case "StepFailed":
+    case "RunFailed":
+      return { ...activity, error: bare(activity.error) }
+    case "RunPaused":
+      return { ...activity, message: MESSAGE }
+    case "StepPatched":
+      return { ...activity, reason: MESSAGE }
+    default:
+      return activity
+  }
+}
+
+const outcomeWithout = (outcome: Outcome, mark: string): Outcome =>
+  outcome._tag === "Success"
+    ? { _tag: "Success", value: mark }
+    : { _tag: "Failure", error: bare(outcome.error) }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What has come of them
+// ---------------------------------------------------------------------------------------------------------------------
+
+const ITEMS = "INSERT INTO erase_items (operation, kind, key, followed)"
+const following = (name: string, from: string) =>
+  statement(
+    `EraseRows.${name}`,
+    `${ITEMS} SELECT CAST(?1 AS BIGINT), 1, r.key, 0 ${from} ON CONFLICT DO NOTHING`
+  )
+const STARTED = following(
+  "started",
+  "FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?2 WHERE f.environment = ?3 AND r.input IS NULL AND r.erased_at IS NULL"
+)
+const RECEIVED = following(
+  "received",
+  "FROM steps s JOIN runs r ON r.key = s.run WHERE s.event = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
+)
+const RECEIVING = following(
+  "receiving",
+  "FROM waits w JOIN runs r ON r.key = w.run WHERE w.event_position = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
+)
+const CHILDREN = following(
+  "children",
+  "FROM runs r WHERE r.parent = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
+)
+const FORKS = following(
+  "forks",
+  "FROM runs r WHERE r.forked_from = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
+)
+const TOLD = following(
+  "told",
+  "FROM runs r WHERE r.system_event >= ?2 AND r.system_event < ?4 AND r.environment = ?3 AND r.erased_at IS NULL"
+)
+
+/** Adds the runs that an event has started, and those that have received it. */
+export function* followEvent(operation: number, position: number, environment: number): Program<number> {
+  let added = 0
+  for (const runs of [STARTED, RECEIVED, RECEIVING])
+    added += yield* affected(runs, operation, position, environment)
+  return added
+}
+
+/** Adds the runs that a run has invoked, its forks, and those that were started since it has failed or the like. */
+export function* followRun(operation: number, row: Row): Program<void> {
+  const environment = row.environment!
+  yield* write(CHILDREN, operation, row.key!, environment)
+  yield* write(FORKS, operation, row.id!, environment)
+  // "." is followed by "/"
+  yield* write(TOLD, operation, `system.run.${row.id}.`, environment, `system.run.${row.id}/`)
+}
+
+const OPEN_STARTED = statement(
+  "EraseRows.openStarted",
+  `SELECT r.id FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?1
+     WHERE f.environment = ?2 AND r.input IS NULL AND r.ended_at IS NULL AND r.erased_at IS NULL LIMIT 1`
+)
+const OPEN_RECEIVED = statement(
+  "EraseRows.openReceived",
+  "SELECT r.id FROM steps s JOIN runs r ON r.key = s.run WHERE s.event = ? AND r.environment = ? AND r.ended_at IS NULL LIMIT 1"
+)
+const OPEN_RECEIVING = statement(
+  "EraseRows.openReceiving",
+  "SELECT r.id FROM waits w JOIN runs r ON r.key = w.run WHERE w.event_position = ? AND r.environment = ? AND r.ended_at IS NULL LIMIT 1"
+)
+
+/** A run that goes on and needs the event. */
+export function* openRunOf(position: number, environment: number): Program<string | undefined> {
+  for (const one of [OPEN_STARTED, OPEN_RECEIVED, OPEN_RECEIVING]) {
+    const row = yield* get(one, position, environment)
+    if (row !== undefined) return String(row.id)
+  }
+  return undefined
+}

@@ -1,0 +1,470 @@
+/**
+ * The programs that carry an operation on which erases. First all is put together that it is about, and what has come of that; then it is
+ * looked whether any of the runs goes on, and only then is anything changed. What is done in a transaction and how far the operation has
+ * come with it are stored together, so that it goes on where it was, whoever is killed when; and to erase twice is to erase.
+ */
+import { isCompensating } from "../Runs/PauseRun.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { cancelRun } from "../Runs/Steering.ts"
+import { deleteConfig, readConfig } from "../Config/ConfigRows.ts"
+import { findBucket } from "../Kv/KvBuckets.ts"
+import { operations } from "../Kv/KvOperations.ts"
+import { writeEntries } from "../Kv/KvWrites.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import {
+  acrossEnvironments,
+  affected,
+  all,
+  apart,
+  attempt,
+  get,
+  inEnvironment,
+  type Program,
+  statement,
+  type Value,
+  write
+} from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { BulkRecord } from "./BulkRecords.ts"
+import { endBulk, findBulk, forgetTarget, logEnd, Tally } from "./BulkRows.ts"
+import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import { sourcesOf } from "./EraseFinding.ts"
+import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
+
+/** Rows that are looked at in one transaction, and those that are changed. */
+const LOOKED_AT = 500
+const AT_ONCE = 25
+const FORGOTTEN_AT_ONCE = 2000
+
+/** How long runs may take that were cancelled, milliseconds: their compensations may have to run. */
+const ENDS_WITHIN_MS = 10 * 60 * 1000
+
+const EVENT = 0
+const RUN = 1
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Carrying on
+// ---------------------------------------------------------------------------------------------------------------------
+
+const OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
+const ADD = statement(
+  "EraseSteps.add",
+  "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
+)
+const OPEN = statement(
+  "EraseSteps.open",
+  `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${AT_ONCE}`
+)
+const FOLLOWED = statement(
+  "EraseSteps.followed",
+  "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
+)
+const AFTER = statement(
+  "EraseSteps.after",
+  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${LOOKED_AT}`
+)
+const DONE = statement(
+  "EraseSteps.done",
+  "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
+)
+const NOTE = statement(
+  "EraseSteps.note",
+  "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
+)
+const STATE = statement(
+  "EraseSteps.state",
+  `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
+     FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
+)
+
+/** The run of a row of {@link STATE} that goes on: itself, or the one that has invoked it and holds its result. */
+const liveOf = (
+  row: Row
+): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
+  if (row.ended_at === null) return { id: String(row.id), status: statusIn(row) ?? "running", row }
+  if (row.parent_id === null || row.parent_ended_at !== null) return undefined
+  const parent = { status: row.parent_status!, pause: row.parent_pause! }
+  return { id: String(row.parent_id), status: statusIn(parent) ?? "running", row: parent }
+}
+
+const afterFinding = (record: BulkRecord): ErasePlace =>
+  hasItems(record) ? { phase: "follow" } : { phase: "keys", index: 0 }
+
+const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
+  erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
+
+/** Notes what was found, and goes on to the next thing; once it has ended returns it as it is. */
+export const advanceErase = inEnvironment(
+  "advanceErase",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    found?: EraseFound & { readonly missing: ReadonlyArray<string> }
+  ): Program<BulkRecord | undefined> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record?.status !== "running") return record
+    const operation = Number((yield* get(OPERATION, id))?.key)
+    const key = tx.environment(environment)
+    const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
+    const tally = new Tally(record)
+    const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
+    if ("error" in next) {
+      yield* write(
+        NOTE,
+        JSON.stringify(place),
+        JSON.stringify(tally.progress()),
+        "running",
+        tx.now(),
+        null,
+        id
+      )
+      // it is there
+      return yield* attempt(
+        endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
+      ) as Program<BulkRecord>
+    }
+    return yield* noteErase(tx, record, next, tally)
+  },
+  (_, id, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
+    `carry on bulk operation ${id}`
+)
+
+/** Ends an operation that has erased, after the files were gone over. */
+export const finishErase = inEnvironment(
+  "finishErase",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    note: string
+  ): Program<BulkRecord | undefined> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record?.status !== "running") return record
+    const tally = new Tally(record)
+    tally.note(note)
+    return yield* noteErase(tx, record, { phase: "clean" }, tally, true)
+  },
+  (_, id) => `end bulk operation ${id}`
+)
+
+function* noteErase(
+  tx: Transaction,
+  record: BulkRecord,
+  place: ErasePlace,
+  tally: Tally,
+  hasEnded = false
+): Program<BulkRecord> {
+  const now = tx.now()
+  const progress = tally.progress()
+  const isLast = hasEnded || (place.phase === "clean" && record.asked.dryRun)
+  yield* write(
+    NOTE,
+    JSON.stringify(place),
+    JSON.stringify(progress),
+    isLast ? "completed" : "running",
+    now,
+    isLast ? now : null,
+    record.id
+  )
+  if (place.phase === "clean") yield* forgetTarget(record)
+  const noted: BulkRecord = {
+    ...record,
+    ...progress,
+    place,
+    updatedAt: now,
+    ...(isLast ? { status: "completed", endedAt: now } : {})
+  }
+  if (isLast) yield* logEnd(tx, noted)
+  return noted
+}
+
+interface At {
+  readonly record: BulkRecord
+  readonly operation: number
+  readonly environment: number
+  readonly place: ErasePlace
+  readonly tally: Tally
+}
+
+function* advance(
+  tx: Transaction,
+  at: At,
+  found: (EraseFound & { readonly missing: ReadonlyArray<string> }) | undefined
+): Program<ErasePlace | { readonly error: string }> {
+  const { environment, operation, place, record, tally } = at
+  switch (place.phase) {
+    case "find": {
+      if (found === undefined) return afterFinding(record)
+      for (const id of found.missing) tally.skip(id, "not found")
+      for (const position of found.events) yield* write(ADD, operation, EVENT, position)
+      for (const run of found.runs) yield* nameRun(at, run)
+      return found.place.phase === "follow" ? afterFinding(record) : found.place
+    }
+    case "follow": {
+      const items = yield* all(OPEN, operation, 0)
+      for (const { key, kind } of items) {
+        yield* write(FOLLOWED, operation, kind!, key!)
+        if (kind === EVENT) yield* followEvent(operation, Number(key), environment)
+        else {
+          const row = yield* runRow(Number(key), environment)
+          if (row !== undefined) yield* followRun(operation, row)
+        }
+      }
+      return items.length > 0 ? place : { phase: "check", after: 0, live: 0 }
+    }
+    case "check":
+      return yield* check(at, place)
+    case "cancel":
+      return yield* cancel(tx, at, place)
+    case "await": {
+      const live = yield* firstLive(operation)
+      if (live === undefined) return { phase: "erase" }
+      if (tx.now() - place.since < ENDS_WITHIN_MS) return place
+      return {
+        error: `run ${live} was cancelled and had not ended after 10 minutes, so nothing was erased: \`ironflow runs explain ${live}\` says what it waits for. Erase again once it has ended`
+      }
+    }
+    case "erase": {
+      const items = yield* all(OPEN, operation, 1)
+      for (const { key, kind } of items) {
+        yield* write(DONE, operation, kind!, key!)
+        yield* kind === EVENT ? doEvent(tx, at, Number(key)) : doRun(tx, at, Number(key))
+      }
+      if (items.length > 0) return place
+      // what was added meanwhile
+      return (yield* all(OPEN, operation, 0)).length > 0 ? { phase: "follow" } : { phase: "keys", index: 0 }
+    }
+    case "keys":
+      return yield* doKeys(tx, at, place)
+    case "forget":
+      return (yield* forgetSome(operation)) > 0 ? place : { phase: "clean" }
+    case "clean":
+      return place
+  }
+}
+
+/** A run that was named itself takes the event along that has started it: that is its data. */
+function* nameRun({ environment, operation, tally }: At, key: number): Program<void> {
+  const row = yield* runRow(key, environment)
+  if (row === undefined) return
+  if (row.erased_at !== null) return tally.skip(String(row.id), "erased already")
+  yield* write(ADD, operation, RUN, key)
+  if (row.input === null) yield* write(ADD, operation, EVENT, row.event!)
+}
+
+const IS_ITEM = statement(
+  "EraseSteps.isItem",
+  "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
+)
+
+function* isItem(operation: number, run: Value): Program<boolean> {
+  return (yield* get(IS_ITEM, operation, run)) !== undefined
+}
+
+const TOLD = 3
+
+/** Looks at a page of runs for those that go on; a dry run counts with that, events after runs. */
+function* check(
+  { environment, operation, record, tally }: At,
+  place: Extract<ErasePlace, { readonly phase: "check" }>
+): Program<ErasePlace | { readonly error: string }> {
+  const { cancel, dryRun } = record.asked
+  if (place.kind === "events") {
+    const items = yield* all(AFTER, operation, EVENT, place.after)
+    for (const { key } of items) {
+      const row = yield* eventRow(Number(key), environment)
+      if (row !== undefined && row.erased_at === null)
+        tally.did(row.kind === LogKind.message ? "messages" : "events")
+    }
+    return items.length < LOOKED_AT
+      ? { phase: "keys", index: 0 }
+      : { ...place, after: Number(items.at(-1)!.key) }
+  }
+  let { live } = place
+  const seen = new Set<string>()
+  const items = yield* all(AFTER, operation, RUN, place.after)
+  for (const { key } of items) {
+    const row = yield* get(STATE, key!)
+    if (row === undefined) continue
+    const going = liveOf(row)
+    // one that waits for its end is counted itself, if it is among them
+    if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
+      if (dryRun && row.erased_at === null) tally.did("runs")
+      continue
+    }
+    if (seen.has(going.id)) continue
+    seen.add(going.id)
+    live++
+    if (dryRun && cancel === true) tally.did("runs")
+    else if (cancel !== true) tally.skip(going.id, going.status)
+  }
+  const last = items.at(-1)
+  if (last !== undefined && items.length === LOOKED_AT)
+    return { phase: "check", after: Number(last.key), live }
+  if (dryRun) return { phase: "check", kind: "events", after: 0, live }
+  if (live === 0) return { phase: "erase" }
+  if (cancel === true) return { phase: "cancel", after: 0 }
+  const named = tally
+    .progress()
+    .examples.filter(({ why }) => why !== "not found" && why !== "erased already")
+    .slice(0, TOLD)
+    .map(({ runId, why }) => `${runId} (${why})`)
+  return {
+    error:
+      `${live} ${live === 1 ? "run goes" : "runs go"} on, and nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
+      `Wait until they have ended, or have them cancelled with this: \`cancel: true\`, \`--cancel\``
+  }
+}
+
+function* cancel(
+  tx: Transaction,
+  { operation, record }: At,
+  place: Extract<ErasePlace, { readonly phase: "cancel" }>
+): Program<ErasePlace> {
+  const items = (yield* all(AFTER, operation, RUN, place.after)).slice(0, AT_ONCE)
+  for (const { key } of items) {
+    const row = yield* get(STATE, key!)
+    const live = row === undefined ? undefined : liveOf(row)
+    // one that rolls back ends by itself
+    if (live === undefined || isCompensating(live.row)) continue
+    yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
+  }
+  return items.length < AT_ONCE
+    ? { phase: "await", since: tx.now() }
+    : { phase: "cancel", after: Number(items.at(-1)!.key) }
+}
+
+function* firstLive(operation: number): Program<string | undefined> {
+  for (let after = 0; ;) {
+    const items = yield* all(AFTER, operation, RUN, after)
+    for (const { key } of items) {
+      const row = yield* get(STATE, key!)
+      const live = row === undefined ? undefined : liveOf(row)
+      if (live !== undefined) return live.id
+    }
+    if (items.length < LOOKED_AT) return undefined
+    after = Number(items.at(-1)!.key)
+  }
+}
+
+function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
+  yield* apart(
+    tx,
+    "event",
+    position,
+    (function* (): Program<void> {
+      const row = yield* eventRow(position, environment)
+      if (row === undefined || row.erased_at !== null) return
+      // it may have been retried, or started again, since all was put together
+      const open = yield* openRunOf(position, environment)
+      if (open !== undefined) return tally.skip(open, "goes on again")
+      yield* followEvent(operation, position, environment)
+      for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
+      tally.did(row.kind === LogKind.message ? "messages" : "events")
+    })()
+  )
+}
+
+function* doRun(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
+  yield* apart(
+    tx,
+    "run",
+    key,
+    (function* (): Program<void> {
+      const row = yield* runRow(key, environment)
+      if (row === undefined || row.erased_at !== null) return
+      const state = yield* get(STATE, key)
+      const live = state === undefined ? undefined : liveOf(state)
+      if (live !== undefined) return tally.skip(live.id, live.status)
+      yield* eraseRun(tx, row)
+      tally.did("runs")
+    })()
+  )
+}
+
+const KEYS_FROM = statement(
+  "EraseSteps.keysFrom",
+  `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
+)
+
+function* doKeys(
+  tx: Transaction,
+  { record, tally }: At,
+  place: Extract<ErasePlace, { readonly phase: "keys" }>
+): Program<ErasePlace> {
+  const { dryRun, erase = {} } = record.asked
+  const named = erase.keys?.[place.index]
+  if (named !== undefined) {
+    const next = yield* doKey(tx, record, named, place.after, tally)
+    return next === undefined
+      ? { phase: "keys", index: place.index + 1 }
+      : { phase: "keys", index: place.index, after: next }
+  }
+  const name = erase.configs?.[place.index - (erase.keys?.length ?? 0)]
+  if (name === undefined) return dryRun ? { phase: "forget" } : { phase: "clean" }
+  const config = yield* attempt(readConfig.in(tx, record.environment, name))
+  if (!(config instanceof Error)) {
+    if (!dryRun) yield* deleteConfig.in(tx, record.environment, name)
+    tally.did("configs")
+  }
+  return { phase: "keys", index: place.index + 1 }
+}
+
+/** Purges some keys, with their history; returns the last one, unless there are no more. */
+function* doKey(
+  tx: Transaction,
+  { asked, environment }: BulkRecord,
+  { bucket: name, key, prefix = "" }: CheckedKeys,
+  after: string | undefined,
+  tally: Tally
+): Program<string | undefined> {
+  const bucket = yield* findBucket(tx, environment, name)
+  if (bucket === undefined) return undefined
+  const rows = (yield* all(KEYS_FROM, bucket.key, after ?? key ?? prefix)).filter((row) => row.key !== after)
+  const fitting = rows
+    .slice(0, AT_ONCE)
+    .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
+  for (const row of fitting) {
+    // of one that was deleted the history may be there
+    if (Number(row.operation) > operations.indexOf("delete")) continue
+    if (!asked.dryRun)
+      yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
+    tally.did("keys")
+  }
+  const last = fitting.at(-1)
+  return key !== undefined || fitting.length < AT_ONCE || last === undefined ? undefined : String(last.key)
+}
+
+const FORGET = statement(
+  "EraseSteps.forget",
+  `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
+     (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
+)
+
+function* forgetSome(operation: number): Program<number> {
+  return yield* affected(FORGET, operation, operation)
+}
+
+const NEXT_OPERATION = statement(
+  "EraseSteps.nextOperation",
+  "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
+)
+const IS_OPEN = statement(
+  "EraseSteps.isOpen",
+  "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
+)
+
+/** Forgets some of what operations have put together that have ended before they were through; says whether there was something. */
+export const forgetEnded = acrossEnvironments(
+  "forgetEndedErase",
+  function* (): Program<boolean> {
+    for (let last = 0; ;) {
+      const row = yield* get(NEXT_OPERATION, last)
+      if (row === undefined) return false
+      last = Number(row.operation)
+      if ((yield* get(IS_OPEN, last)) === undefined) return (yield* forgetSome(last)) > 0
+    }
+  },
+  () => "forget what was to be erased"
+)

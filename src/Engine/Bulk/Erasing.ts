@@ -1,0 +1,180 @@
+/** How an operation that erases is begun and carried on: what it looks for, what it does next, and what it leaves. */
+import * as Effect from "effect/Effect"
+import type { EraseOptions } from "../../Client/Bulk.ts"
+import { checkedInEngine as checked } from "../../Checked.ts"
+import { type EngineError, UnauthorizedError, ValidationError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import type { Action } from "../../Policy.ts"
+import type { EraseTarget } from "../../Protocol/Erase.ts"
+import type { Caller } from "../Access/Access.ts"
+import { nextTurn } from "../Polite.ts"
+import { matcherOf } from "../Runs/RunSearch.ts"
+import { searchRuns } from "../Runs/RunSearchRows.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { BulkRecord } from "./BulkRecords.ts"
+import * as BulkRows from "./BulkRows.ts"
+import { checkErase } from "./CheckErase.ts"
+import * as EraseFinding from "./EraseFinding.ts"
+import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import * as EraseSteps from "./EraseSteps.ts"
+
+/** Runs that are looked for at once. */
+const AT_ONCE = 256
+/** How long those that were cancelled are given before it is looked again whether they have ended, milliseconds. */
+const LOOK_AGAIN_MS = 1000
+
+export interface Erasing {
+  /** Writes down what is to be erased. */
+  readonly insert: (
+    environment: string,
+    caller: Caller | undefined,
+    target: EraseTarget,
+    options: EraseOptions
+  ) => Effect.Effect<BulkRecord, EngineError>
+  /** Does the next step. */
+  readonly advance: (
+    record: BulkRecord,
+    ids: ReadonlyArray<string>
+  ) => Effect.Effect<BulkRecord | undefined, EngineError>
+  /** Forgets what operations have left that have ended before they were through. */
+  readonly forgetEnded: Effect.Effect<void, EngineError>
+}
+
+export const makeErasing = (store: StoreService): Erasing => {
+  const insert: Erasing["insert"] = (environment, caller, target, options) =>
+    Effect.gen(function* () {
+      const { asked, ids } = yield* checked(() => {
+        const it = checkErase(target, options)
+        checkMayErase(caller, environment, it.asked.erase ?? {})
+        return it
+      })
+      const { keys, runs } = asked.erase ?? {}
+      if (runs !== undefined) {
+        // what cannot be looked for is said at once, and nothing begun
+        yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
+      }
+      if (keys !== undefined) {
+        const buckets = [...new Set(keys.map(({ bucket }) => bucket))]
+        const missing = yield* store.read(EraseFinding.missingBucket(environment, buckets))
+        if (missing !== undefined) {
+          return yield* Effect.fail(
+            new ValidationError(`erase: there is no bucket "${missing}" in this environment`)
+          )
+        }
+      }
+      return yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, caller?.key?.id))
+    })
+
+  /** What is found next of what is to be erased. */
+  const find = (
+    { asked, environment, place, ...record }: BulkRecord,
+    ids: ReadonlyArray<string>
+  ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
+    Effect.gen(function* () {
+      const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
+      const sources = EraseFinding.sourcesOf(asked.erase ?? {}, record.idCount !== undefined)
+      const source = sources[at.source]
+      const nothing = { events: [], runs: [], missing: [] }
+      const next: ErasePlace =
+        at.source + 1 < sources.length ? { phase: "find", source: at.source + 1 } : { phase: "follow" }
+      if (source === undefined) return { ...nothing, place: { phase: "follow" } }
+      if (source.from === "ids") {
+        const from = at.after ?? 0
+        const to = from + AT_ONCE
+        const { keys, missing } = yield* store.read(EraseFinding.keysOfRuns(environment, ids.slice(from, to)))
+        return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
+      }
+      if (source.from === "runs") {
+        const filters = asked.erase!.runs!
+        const slice = yield* store.read(searchRuns({ environment, filters }, at.search, AT_ONCE))
+        const isMatch = matcherOf(filters, undefined)
+        const runs = yield* politely(slice.found, isMatch)
+        return {
+          ...nothing,
+          runs: runs.map(({ key }) => key),
+          place: slice.isLast ? next : { ...at, search: slice.place }
+        }
+      }
+      const { after, looked } = yield* store.read(
+        EraseFinding.lookForErase(environment, source, at.after ?? 0)
+      )
+      const events = yield* politely(looked, EraseFinding.fitsWhere(source.events))
+      return {
+        ...nothing,
+        events: events.map(({ position }) => position),
+        place: after === undefined ? next : { ...at, after }
+      }
+    })
+
+  /** The next step of one that erases. */
+  const advance = (
+    record: BulkRecord,
+    ids: ReadonlyArray<string>
+  ): Effect.Effect<BulkRecord | undefined, EngineError> =>
+    Effect.gen(function* () {
+      const { asked, environment, id, place } = record
+      const phase = (place as ErasePlace | undefined)?.phase ?? "find"
+      if (phase === "clean" && !asked.dryRun) {
+        const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
+        return yield* store.write(EraseSteps.finishErase(environment, id, note))
+      }
+      if (phase === "await") yield* Effect.sleep(LOOK_AGAIN_MS)
+      const found = phase === "find" ? yield* find(record, ids) : undefined
+      return yield* store.write(
+        found === undefined
+          ? EraseSteps.advanceErase(environment, id)
+          : EraseSteps.advanceErase(environment, id, found)
+      )
+    })
+
+  /** What operations have left that have ended before they were through. */
+  const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
+      more ? Effect.andThen(nextTurn, forgetEnded) : Effect.void
+    )
+  )
+
+  return { insert, advance, forgetEnded }
+}
+
+/** What is said where the store does nothing about its files. */
+const ROWS_ONLY =
+  "The rows of the database have the data no more. Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
+
+/**
+ * Whoever erases learns how much fits an expression over all data: nothing of it may be denied to them. Throws `UnauthorizedError` where a
+ * policy denies the key to read or delete some.
+ */
+const checkMayErase = (caller: Caller | undefined, environment: string, target: CheckedTarget): void => {
+  caller?.check("data:erase", "engine:*", environment)
+  const reads: ReadonlyArray<Action> = [
+    "run:read",
+    ...(target.events === undefined && target.runs === undefined && target.streams === undefined
+      ? []
+      : (["function:read", "stream:read", "subscription:read"] as const)),
+    ...(target.keys === undefined ? [] : (["kv:read", "kv:delete"] as const)),
+    ...(target.configs === undefined ? [] : (["config:read", "config:delete"] as const))
+  ]
+  const denied = reads.find((action) => caller?.isDenied(action))
+  if (denied === undefined) return
+  throw new UnauthorizedError(
+    `Not permitted: what is erased is looked for everywhere, and a policy denies the key ${denied} on something`
+  )
+}
+
+/** Those that fit, with turns for others in between: expressions may take long. */
+const politely = <A>(
+  list: ReadonlyArray<A>,
+  isMatch: (item: A) => boolean
+): Effect.Effect<ReadonlyArray<A>> =>
+  Effect.gen(function* () {
+    const fitting: Array<A> = []
+    let steps = stepsTaken()
+    for (const item of list) {
+      if (isMatch(item)) fitting.push(item)
+      if (stepsTaken() - steps < MAX_STEPS) continue
+      steps = stepsTaken()
+      yield* nextTurn
+    }
+    return fitting
+  })

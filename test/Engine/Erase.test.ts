@@ -1,0 +1,317 @@
+/** Erasing what belongs to one person: what goes, what stays, what is refused; embedded and over HTTP, and over a restart. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import {
+  type BulkOperation,
+  createClient,
+  createFunction,
+  createProjection,
+  type EraseTarget,
+  InvalidStateError,
+  type IronflowClient,
+  isErased,
+  ValidationError
+} from "@ironflow/node"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+
+let fails = true
+
+const welcome = createFunction(
+  {
+    id: "welcome",
+    triggers: [{ event: "user.signed-up" }],
+    retry: { maxAttempts: 1 },
+    searchBy: ["event.data.email"],
+    recording: true,
+    concurrency: { limit: 5, key: "event.data.email" },
+    onFailure: ({ event, logger }) => logger.info(`sorry ${JSON.stringify(event.data)}`)
+  },
+  async ({ event, logger, step }) => {
+    logger.info(`hello ${event.data.email}`)
+    const mail = await step.run("write", () => `Dear ${event.data.email}`)
+    const child = await step.invoke("send-mail", { to: event.data.email, mail })
+    if (event.data.waits === true)
+      await step.waitForEvent("confirmed", {
+        event: "user.confirmed",
+        match: "event.data.email",
+        timeout: "1d"
+      })
+    if (event.data.breaks === true && fails) throw new Error(`No letter for ${event.data.email}`)
+    return { sent: child, to: event.data.email }
+  }
+)
+const sendMail = createFunction({ id: "send-mail", triggers: [] }, async ({ event }) => ({
+  sentTo: event.data.to
+}))
+const names = createProjection({
+  name: "names",
+  events: ["user.*"],
+  initialState: () => ({ seen: [] as Array<string> }),
+  handler: (state: { seen: Array<string> }, event) => {
+    // what is erased would throw here
+    state.seen.push(event.data.email.toUpperCase())
+    return state
+  }
+})
+
+const folder = mkdtempSync(join(tmpdir(), "ironflow-erase-"))
+const start = () =>
+  startEngine({
+    filename: join(folder, "erase.db"),
+    logger: false,
+    listen: { port: 0 },
+    functions: [welcome, sendMail],
+    projections: [names]
+  })
+let engine: IronflowEngine
+let remote: IronflowClient
+
+beforeAll(async () => {
+  engine = await start()
+  remote = createClient({ serverUrl: engine.url ?? "" })
+})
+afterAll(async () => {
+  await remote.close()
+  await engine.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const done = async (client: IronflowClient, operation: Promise<BulkOperation>): Promise<BulkOperation> =>
+  client.waitForBulk((await operation).id, { timeout: 30_000 })
+
+let people = 0
+const someone = () => `secret-person-${++people}@example.com`
+
+const signUp = async (email: string, more: object = {}) => {
+  const emitted = await engine.client.emit(
+    "user.signed-up",
+    { email, ...more },
+    { idempotencyKey: `sign-up ${email}`, metadata: { by: email } }
+  )
+  const runId = emitted.runIds[0]!
+  await vi.waitFor(async () => {
+    assert.include(["completed", "failed", "waiting"], (await engine.client.getRun(runId)).status)
+  }, 10_000)
+  return { ...emitted, runId }
+}
+const ofPerson = (email: string): EraseTarget => ({ events: { where: `event.data.email == "${email}"` } })
+
+/** Whether one of the files of the database has the text. */
+const filesHave = (text: string): ReadonlyArray<string> =>
+  readdirSync(folder).filter((file) => readFileSync(join(folder, file)).includes(text))
+
+const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+  ["embedded", () => engine.client],
+  ["over HTTP", () => remote]
+]
+
+for (const [face, clientOf] of faces) {
+  describe(`erasing ${face}`, () => {
+    it("counts in a dry run, and changes nothing", async () => {
+      const email = someone()
+      const { eventId } = await signUp(email)
+      const counted = await done(clientOf(), clientOf().erase(ofPerson(email), { dryRun: true }))
+      assert.deepStrictEqual([counted.status, counted.action, counted.dryRun], ["completed", "erase", true])
+      assert.deepStrictEqual(counted.kinds, { runs: 2, events: 1 })
+      const { events } = await engine.client.listEvents({ idempotencyKey: `sign-up ${email}` })
+      assert.deepStrictEqual(
+        events.map(({ id }) => id),
+        [eventId]
+      )
+    })
+
+    it("takes the data out of events and of all that has come of them, and out of the files", async () => {
+      const email = someone()
+      const other = someone()
+      const mine = await signUp(email, { breaks: true })
+      const theirs = await signUp(other)
+      await vi.waitFor(async () => {
+        const { runs } = await engine.client.listRuns({ functionId: "welcome/on-failure" })
+        assert.isTrue(
+          runs.some(({ input, status }) => JSON.stringify(input).includes(email) && status === "completed")
+        )
+      }, 10_000)
+      assert.isNotEmpty(filesHave(email))
+
+      const erased = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      assert.strictEqual(erased.status, "completed", erased.error)
+      // its own, the one that it has invoked, and the one that handles its failure
+      assert.deepStrictEqual(erased.kinds, { events: 1, runs: 3 })
+      assert.deepStrictEqual(erased.skipped, {})
+      assert.match(erased.target ?? "", /^sha256:[0-9a-f]{64}$/)
+      assert.include(erased.note, "no more")
+      assert.deepStrictEqual(filesHave(email), [])
+      assert.isNotEmpty(filesHave(other))
+
+      const run = await clientOf().getRun(mine.runId)
+      assert.strictEqual(run.status, "failed")
+      assert.isTrue(isErased(run.input))
+      assert.isString(run.erasedAt)
+      assert.strictEqual(run.error?.message, "Erased")
+      for (const step of await clientOf().getRunSteps(mine.runId))
+        assert.isTrue(isErased(step.output), JSON.stringify(step))
+      const event = (await clientOf().listEvents({ name: "user.signed-up", limit: 1000 })).events.find(
+        ({ id }) => id === mine.eventId
+      )
+      assert.isTrue(isErased(event?.data))
+      assert.isUndefined(event?.metadata)
+      assert.isUndefined(event?.idempotencyKey)
+      assert.include(JSON.stringify((await clientOf().getRun(theirs.runId)).output), other)
+    })
+
+    it("refuses to go on with what was erased", async () => {
+      const email = someone()
+      const { runId } = await signUp(email, { breaks: true })
+      await done(clientOf(), clientOf().erase({ runs: { ids: [runId] } }))
+      for (const call of [
+        () => clientOf().retryRun(runId),
+        () => clientOf().forkRun(runId),
+        () => clientOf().resumeRun(runId),
+        () => clientOf().patchStep(`${runId}:write:0`, "Dear you")
+      ]) {
+        const error = await call().then(
+          () => undefined,
+          (error: unknown) => error
+        )
+        assert.instanceOf(error, InvalidStateError)
+        assert.include((error as Error).message, `Run ${runId} was erased at`)
+      }
+      const again = await done(clientOf(), clientOf().bulk("rerun", { ids: [runId] }))
+      assert.deepStrictEqual(again.skipped, { erased: 1 })
+    })
+
+    it("erases nothing while a run goes on, unless it is to be cancelled", async () => {
+      const email = someone()
+      const { runId } = await signUp(email, { waits: true })
+      const refused = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      assert.strictEqual(refused.status, "stopped")
+      assert.include(refused.error, `1 run goes on, and nothing was erased: ${runId} (waiting)`)
+      assert.strictEqual((await clientOf().getRun(runId)).status, "waiting")
+      const erased = await done(clientOf(), clientOf().erase(ofPerson(email), { cancel: true }))
+      assert.deepStrictEqual(
+        [erased.status, erased.kinds],
+        ["completed", { events: 1, runs: 2 }],
+        erased.error
+      )
+      assert.strictEqual((await clientOf().getRun(runId)).status, "cancelled")
+      assert.deepStrictEqual(filesHave(email), [])
+    })
+
+    it("does no harm when it is done again", async () => {
+      const email = someone()
+      const { runId } = await signUp(email)
+      const first = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      assert.deepStrictEqual(first.kinds, { events: 1, runs: 2 })
+      const second = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      assert.deepStrictEqual([second.status, second.matched], ["completed", 0])
+      const third = await done(clientOf(), clientOf().erase({ runs: { ids: [runId, "run_none"] } }))
+      assert.deepStrictEqual(third.skipped, { "erased already": 1, "not found": 1 })
+    })
+
+    it("purges keys and configurations, by name and by how they begin", async () => {
+      const email = someone()
+      const bucket = `profiles-${people}`
+      const kv = face === "embedded" ? engine.client.kv() : remote.kv()
+      await kv.createBucket({ name: bucket, history: 5 })
+      const handle = kv.bucket(bucket)
+      for (const key of ["a.1", "a.2", "b.1"])
+        for (const n of [1, 2]) await handle.put(key, { email, key, n })
+      await engine.client.config().set(`of-${people}`, { email })
+      const erased = await done(
+        clientOf(),
+        clientOf().erase({
+          keys: [
+            { bucket, prefix: "a." },
+            { bucket, key: "b.1" }
+          ],
+          configs: [`of-${people}`]
+        })
+      )
+      assert.deepStrictEqual(erased.kinds, { keys: 3, configs: 1 })
+      assert.deepStrictEqual(await handle.listKeys(), [])
+      assert.deepStrictEqual(filesHave(email), [])
+    })
+
+    it("erases a stream with its snapshots, which is read as before", async () => {
+      const email = someone()
+      const entityId = `customer-${people}`
+      const streams = clientOf().streams
+      for (const name of ["customer.created", "customer.moved"])
+        await streams.append(entityId, { name, data: { email }, entityType: "customer" })
+      await streams.createSnapshot(entityId, { entityType: "customer", entityVersion: 2, state: { email } })
+      const erased = await done(clientOf(), clientOf().erase({ streams: [entityId] }))
+      assert.deepStrictEqual(erased.kinds, { events: 2 })
+      const { events } = await streams.read(entityId)
+      assert.deepStrictEqual(
+        events.map(({ data }) => isErased(data)),
+        [true, true]
+      )
+      assert.isNull((await streams.getSnapshot(entityId)) ?? null)
+      assert.deepStrictEqual(filesHave(email), [])
+      await streams.append(
+        entityId,
+        { name: "customer.moved", data: { again: true }, entityType: "customer" },
+        { expectedVersion: 2 }
+      )
+    })
+
+    it("says what is wrong with what is asked for, and changes nothing", async () => {
+      const wrong: ReadonlyArray<readonly [unknown, unknown, RegExp]> = [
+        [{}, {}, /nothing is named/],
+        [{ events: {} }, {}, /`events` names none/],
+        [{ events: { where: "" } }, {}, /`events.where` is blank/],
+        [{ events: { where: "event.data.email ==" } }, {}, /CEL/],
+        [{ events: { wher: "true" } }, {}, /wher/],
+        [{ event: { where: "true" } }, {}, /event/],
+        [{ events: null }, {}, /null/],
+        [{ events: { where: "true" } }, { dryRun: null }, /null|dryRun/],
+        [{ runs: {} }, {}, /`runs` names none/],
+        [{ runs: { ids: [] } }, {}, /empty/],
+        [{ streams: [] }, {}, /empty/],
+        [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],
+        [{ keys: [{ bucket: "nowhere" }] }, {}, /by one of them/],
+        [{ events: { since: "yesterday" } }, {}, /ISO string/]
+      ]
+      for (const [target, options, words] of wrong) {
+        const error = await clientOf()
+          .erase(target as EraseTarget, options as object)
+          .then(
+            () => undefined,
+            (error: unknown) => error
+          )
+        assert.instanceOf(error, ValidationError, JSON.stringify(target))
+        assert.match((error as Error).message, words)
+      }
+    })
+  })
+}
+
+it("is passed over by projections, also when they are rebuilt", async () => {
+  const email = someone()
+  const kept = someone()
+  await signUp(email)
+  await signUp(kept)
+  const state = async () => JSON.stringify(await engine.client.projections.get("names"))
+  await vi.waitFor(async () => assert.include(await state(), kept.toUpperCase()), 10_000)
+  assert.include(await state(), email.toUpperCase())
+  const erased = await done(engine.client, engine.client.erase(ofPerson(email)))
+  assert.deepStrictEqual(erased.rebuild, ["names"])
+  await engine.client.projections.rebuild("names")
+  await vi.waitFor(async () => assert.notInclude(await state(), email.toUpperCase()), 10_000)
+  await vi.waitFor(async () => assert.include(await state(), kept.toUpperCase()), 10_000)
+  assert.strictEqual((await engine.client.projections.status("names")).status, "active")
+})
+
+it("is in the access log without what was looked for", async () => {
+  const email = someone()
+  await signUp(email)
+  const { id, target } = await done(engine.client, engine.client.erase(ofPerson(email)))
+  const response = await fetch(`${engine.url}/api/v1/access-log`)
+  const text = await response.text()
+  assert.include(text, id)
+  assert.include(text, "data:erase")
+  assert.include(text, String(target))
+  assert.notInclude(text, email)
+})
