@@ -173,6 +173,7 @@ const open = (
       holder,
       traffic,
       isAlone,
+      expectsNobody: () => news?.hasOthers !== true,
       monotonicMs,
       renewed: (beganAt) => (renewedAt = beganAt),
       takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
@@ -269,9 +270,9 @@ const open = (
           Effect.tryPromise({
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside()
+              const beside = tx.beside(news === undefined || writer.sequence >= news.sequence)
               // what comes back is what the program returns
-              return reader[how](beside, call.run(beside)) as Promise<A | Refused<E>>
+              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
             catch: (cause) => cannot(call, cause)
           }),

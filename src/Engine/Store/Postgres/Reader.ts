@@ -7,14 +7,19 @@ import { setImmediate } from "../../../RealTimers.ts"
 import type { Program } from "../Program.ts"
 import { isLost } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
-import { Runner, Session, type Traffic } from "./Session.ts"
+import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 
 /** Most programs in one snapshot. */
 const GROUP = 64
 
+/** Makes a program, which runs once. */
+type Make = () => Program<unknown, unknown>
+
 interface Reading {
   readonly tx: PostgresTransaction
-  readonly program: Program<unknown, unknown>
+  readonly make: Make
+  /** What was made first; `undefined` when it is read again. */
+  readonly begun: Begun<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
 }
@@ -32,17 +37,19 @@ export class Reader {
     this.#traffic = traffic
   }
 
-  /** Runs a program in a snapshot. */
-  read(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
+  /** Runs a program in a snapshot, unless it asks nothing: then there is nobody to wait for. */
+  read(tx: PostgresTransaction, make: Make): Promise<unknown> {
+    const begun = begin(make())
+    if (begun.step.done === true) return Promise.resolve(begun.step.value)
     return new Promise((succeed, fail) => {
-      this.#queue.push({ tx, program, succeed, fail })
+      this.#queue.push({ tx, make, begun, succeed, fail })
       if (this.#queue.length === 1) setImmediate(() => this.#take())
     })
   }
 
   /** Runs a program statement by statement, each on what is there then. */
-  readApart(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
-    return this.#with((session) => new Runner(session, tx).run(program))
+  readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
+    return this.#with((session) => new Runner(session, tx).run(make()))
   }
 
   #take(): void {
@@ -56,7 +63,7 @@ export class Reader {
       await this.#with(async (session) => {
         session.put(SNAPSHOT)
         const results = await Promise.allSettled(
-          group.map(({ program, tx }) => new Runner(session, tx).run(program))
+          group.map(({ begun, make, tx }) => new Runner(session, tx).goOn(begun ?? begin(make())))
         )
         session.put(END)
         session.flush()
@@ -65,7 +72,7 @@ export class Reader {
           if (result.status === "fulfilled") reading.succeed(result.value)
           // the first statement that fails ends the snapshot for all: each is read again alone
           else if (group.length === 1 || isLost(result.reason)) reading.fail(result.reason)
-          else void this.#readAll([reading])
+          else void this.#readAll([{ ...reading, begun: undefined }])
         }
       })
     } catch (error) {
