@@ -51,7 +51,10 @@ const serverCpuMs = (): number => {
     if (!/^\d+$/.test(name)) continue
     try {
       const stat = fs.readFileSync(`/proc/${name}/stat`, "utf8")
-      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number)
+      const fields = stat
+        .slice(stat.lastIndexOf(")") + 2)
+        .split(" ")
+        .map(Number)
       if (Number(name) !== server.pid && fields[1] !== server.pid) continue
       ticks += fields[11]! + fields[12]!
       if (Number(name) === server.pid) ticks += fields[13]! + fields[14]!
@@ -135,12 +138,16 @@ await measure(`three steps, ${flight} in flight`, runs, flight, () => run("s3"))
 if (options.top) await ask("SELECT pg_stat_statements_reset()")
 await measure(`three steps, ${flight} in flight`, runs, flight, () => run("s3"))
 
-const tables = await ask(`SELECT relname AS name, n_tup_ins AS ins, n_tup_upd AS upd, n_tup_hot_upd AS hot, n_dead_tup AS dead,
+const tables =
+  await ask(`SELECT relname AS name, n_tup_ins AS ins, n_tup_upd AS upd, n_tup_hot_upd AS hot, n_dead_tup AS dead,
   autovacuum_count AS vacuums FROM pg_stat_user_tables WHERE n_tup_upd > 0 OR n_tup_ins > 1000 ORDER BY n_tup_upd DESC`)
 for (const { dead, hot, ins, name, upd, vacuums } of tables)
-  console.log(`${String(name).padEnd(16)} inserts ${ins}, updates ${upd}, HOT ${hot}, dead ${dead}, vacuumed ${vacuums}`)
+  console.log(
+    `${String(name).padEnd(16)} inserts ${ins}, updates ${upd}, HOT ${hot}, dead ${dead}, vacuumed ${vacuums}`
+  )
 if (options.top) {
-  const top = await ask(`SELECT calls, round(total_exec_time::numeric) AS ms, rows, wal_bytes, wal_records, shared_blks_hit AS hits, left(regexp_replace(query, '\\s+', ' ', 'g'), 150) AS query
+  const top =
+    await ask(`SELECT calls, round(total_exec_time::numeric) AS ms, rows, wal_bytes, wal_records, shared_blks_hit AS hits, left(regexp_replace(query, '\\s+', ' ', 'g'), 150) AS query
     FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 25`)
   for (const one of top) console.log(JSON.stringify(Object.values(one)))
 }
@@ -148,7 +155,9 @@ if (options.top) {
 const asked = traffic.statements
 const began = performance.now()
 await new Promise((resolve) => setTimeout(resolve, 10_000))
-console.log(`idle: ${((traffic.statements - asked) / ((performance.now() - began) / 1000)).toFixed(2)} statements a second`)
+console.log(
+  `idle: ${((traffic.statements - asked) / ((performance.now() - began) / 1000)).toFixed(2)} statements a second`
+)
 await engine.close()
 await proxy?.close()
 await client.end()

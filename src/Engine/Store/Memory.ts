@@ -53,7 +53,8 @@ export const remembered = <A>(memory: Memory<A>): ((tx: Transaction) => A) => {
 /** Gives `to` what of `from` may be seen by those who read beside it. */
 export const shareMemories = (from: Transaction, to: Transaction, isUnmoved: boolean): void => {
   for (const [index, memory] of all.entries()) {
-    if (memory.isShared === true || (memory.isShared === "unmoved" && isUnmoved)) to.memories[index] = from.memories[index] ??= memory.make(from)
+    if (memory.isShared === true || (memory.isShared === "unmoved" && isUnmoved))
+      to.memories[index] = from.memories[index] ??= memory.make(from)
   }
 }
 

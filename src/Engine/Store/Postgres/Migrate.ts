@@ -2,7 +2,7 @@
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import { checkServer, configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { storeError } from "./PostgresErrors.ts"
+import { openError } from "./PostgresErrors.ts"
 import { migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
@@ -62,7 +62,7 @@ export const migrate = async (driver: Driver, settings: Settings): Promise<Migra
     checkServer(Number(rows[0]?.version), settings)
     return await migrateOn(client, settings)
   } catch (cause) {
-    throw storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+    throw openError(settings.shown, cause)
   } finally {
     await client.end().catch(() => undefined)
   }

@@ -28,7 +28,7 @@ import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { isUnavailable, storeError } from "./PostgresErrors.ts"
+import { isUnavailable, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
 import { ServerClock } from "./ServerClock.ts"
@@ -75,9 +75,8 @@ const open = (
     const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const what = `Cannot use Postgres at ${settings.shown}`
     const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
-      Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
+      Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
 
     const driver = yield* attempt(loadDriver)
     const holder = yield* Effect.acquireRelease(

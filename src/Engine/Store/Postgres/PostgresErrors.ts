@@ -35,6 +35,12 @@ const unavailable = (advice: string, retryable = true): Advice => ({
   advice
 })
 
+const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
+/** The same of one that has never been there. */
+const NEVER_THERE = unavailable(
+  "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
+)
+
 const adviceFor = (code: string, message: string): Advice | undefined => {
   switch (code) {
     case "28P01":
@@ -43,6 +49,12 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "3D000":
       return unavailable("Create the database first: the engine makes tables, and no databases", false)
     case "42501":
+      if (/for (table|sequence|view) /.test(message)) {
+        return unavailable(
+          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO ...",
+          false
+        )
+      }
       return unavailable(
         "The user of the database URL must own the schema, or be allowed to create it: GRANT CREATE ON DATABASE ... TO ...",
         false
@@ -71,6 +83,15 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "22021":
     case "22P05":
       return undefined
+    case "ENOENT":
+    case "EACCES":
+      // a socket of the machine, or a file that the URL names
+      return message.includes("connect ")
+        ? unavailable("Check the host in the database URL, and that Postgres is running")
+        : unavailable(
+            "Check the files that `sslrootcert`, `sslcert` and `sslkey` in the database URL name",
+            false
+          )
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return unavailable("Check the host in the database URL")
@@ -79,7 +100,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     default:
       if (code.startsWith("53")) return unavailable("Postgres has run out of something: look at its log")
       if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
-        return unavailable("The connection to Postgres was lost; the engine connects again by itself")
+        return LOST
       }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
         return unavailable(
@@ -89,9 +110,13 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       if (/does not support SSL|SSL|certificate/i.test(message)) {
         return unavailable("Check `sslmode` and the certificates in the database URL", false)
       }
-      return /Connection terminated|not queryable/i.test(message)
-        ? unavailable("The connection to Postgres was lost; the engine connects again by itself")
-        : undefined
+      if (/client password must be/i.test(message)) {
+        return unavailable(
+          "Postgres asks for a password, and the database URL has none: postgres://user:password@host:5432/database",
+          false
+        )
+      }
+      return /Connection terminated|not queryable/i.test(message) ? LOST : undefined
   }
 }
 
@@ -107,7 +132,11 @@ const messageOf = (cause: unknown): string => {
   return cause instanceof Error ? cause.message : String(cause)
 }
 
-export const storeError = (what: string, cause: unknown): StoreError => {
+/** What kept the database from being opened. */
+export const openError = (shown: string, cause: unknown): StoreError =>
+  storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
+
+export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
   if (cause instanceof StoreError) {
     return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
@@ -116,7 +145,7 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   }
   const found = adviceFor(codeOf(cause), reason)
   if (found !== undefined) {
-    const { advice, code, retryable } = found
+    const { advice, code, retryable } = found === LOST ? lost : found
     return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
   }
   if (["22021", "22P05"].includes(codeOf(cause))) {
