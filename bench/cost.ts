@@ -126,6 +126,7 @@ const open = (): Promise<IronflowEngine> =>
 if (options.filled) {
   await (await open()).close()
   const began = performance.now()
+  await ask("SET search_path = ironflow")
   await fill(ask)
   console.log(`filled in ${((performance.now() - began) / 1000).toFixed(0)} s`)
 }

@@ -19,7 +19,7 @@ import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
-import { isDamage } from "../SqliteErrors.ts"
+import { isLeftAlone, mend } from "../Mending.ts"
 import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
@@ -28,7 +28,7 @@ import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { isUnavailable, openError, storeError } from "./PostgresErrors.ts"
+import { isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
 import { ServerClock } from "./ServerClock.ts"
@@ -167,6 +167,16 @@ const open = (
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
     let clockStoredAt = Number.NEGATIVE_INFINITY
     let outage: StoreError | undefined
+    /** Finds out what an error comes from, so that the work on the rest goes on. */
+    const leaveAlone = async (error: unknown): Promise<boolean> => {
+      if (tx.culprit === undefined) return false
+      const session = await holder.session()
+      const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
+      // it refuses nothing
+      if (found instanceof Refused) return false
+      for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
+      return found.length > 0
+    }
     const writer = new Writer({
       tx,
       holder,
@@ -214,7 +224,7 @@ const open = (
           if (listeners.lose(error)) runFork(Effect.logError(error.message))
         } else if (isUnavailable(error)) outage = storeError("Cannot write to Postgres", error)
         if (isDamage(error)) tx.damage.wasFound = true
-        return Promise.resolve(false)
+        return leaveAlone(error)
       },
       committed: (changes, sequence) => {
         outage = undefined

@@ -17,6 +17,12 @@ export const isLost = (cause: unknown): boolean => {
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }
 
+/** What is stored cannot be read: a page or an index is damaged, or a text is no JSON. */
+export const isDamage = (cause: unknown): boolean =>
+  cause instanceof StoreError
+    ? cause.code === "STORE_CORRUPT"
+    : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
+
 /** Two transactions stood in each other's way: done again, it may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
@@ -147,6 +153,12 @@ export const storeError = (what: string, cause: unknown, lost = LOST): StoreErro
   if (found !== undefined) {
     const { advice, code, retryable } = found === LOST ? lost : found
     return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
+  }
+  if (isDamage(cause)) {
+    return new StoreError(
+      `${what}: ${reason}. What Postgres has stored is damaged: look at its log and its disk, and restore the database from a backup`,
+      { code: "STORE_CORRUPT", cause }
+    )
   }
   if (["22021", "22P05"].includes(codeOf(cause))) {
     return new StoreError(`${what}: a text has a NUL character, which Postgres does not store`, { cause })

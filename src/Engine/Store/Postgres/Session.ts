@@ -119,9 +119,16 @@ export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
   return { steps, step: next<A, E>(steps, undefined) }
 }
 
-const next = <A, E>(steps: Steps<A, E>, found: unknown): Step<A, E> => {
+/** Goes on with what was found, or throws what has failed where it was asked: the program may say what it is about. */
+const next = <A, E>(
+  steps: Steps<A, E>,
+  found: unknown,
+  failure?: { readonly error: unknown }
+): Step<A, E> => {
   try {
-    return together(() => steps.next(found))
+    if (failure === undefined) return together(() => steps.next(found))
+    if (steps.throw === undefined) throw failure.error
+    return steps.throw(failure.error)
   } catch (error) {
     // a program refuses with what its type names
     if (error instanceof Refused) return { done: true, value: error as Refused<E> }
@@ -184,7 +191,16 @@ export class Runner {
       if (step.done === true) return step.value
       // those that refuse have ended
       const answer = this.#answer(step.value as Ask)
-      step = next<A, E>(begun.steps, answer instanceof Promise ? await answer : answer)
+      let found: unknown
+      let failure: { readonly error: unknown } | undefined
+      if (answer instanceof Promise) {
+        try {
+          found = await answer
+        } catch (error) {
+          failure = { error }
+        }
+      } else found = answer
+      step = next<A, E>(begun.steps, found, failure)
     }
   }
 
