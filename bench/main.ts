@@ -239,7 +239,9 @@ if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1
 } else {
-  const server = chosen.some((mode) => mode.startsWith("postgres")) ? await startOwnServer({ durable: true }) : undefined
+  const server = chosen.some((mode) => mode.startsWith("postgres"))
+    ? await startOwnServer({ durable: true })
+    : undefined
   if (server !== undefined) process.env.PGURL = server.url.slice(0, server.url.lastIndexOf("/"))
   const all: Array<Figure> = []
   for (const [i, mode] of chosen.entries()) {
