@@ -24,9 +24,10 @@ import { slowerThan } from "./slower.ts"
 import { cpuFile, type EngineUse } from "./usage.ts"
 
 const usage = `npm run bench -- [options]
-  --mode embedded,postgres,server,rpc,connect
+  --mode embedded,postgres,postgres-3,server,rpc,connect
                   the engine in the process of client and worker, on SQLite or on a Postgres server that is started for
-                  it; or all three in processes of their own: the worker polls (server), or streams over effect/rpc
+                  it; three such processes on one Postgres, to compare with one (W3_64: 64 runs in flight in all, W3_256: 85
+                  each); or all three in processes of their own: the worker polls (server), or streams over effect/rpc
                   (rpc) or ConnectRPC (connect)
   --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      measure so many times and take the median
@@ -60,6 +61,13 @@ const modes = {
     limit: file("limits", "adapters", "ceiling-embedded.mjs"),
     ironflow: file("postgres.ts"),
     use: postgresUseMetrics,
+    env: { MODE: "pg" }
+  },
+  "postgres-3": {
+    title: "three engines on one Postgres, every acknowledgement durable",
+    limit: file("limits", "adapters", "ceiling-embedded.mjs"),
+    ironflow: file("postgres-3.ts"),
+    use: [],
     env: { MODE: "pg" }
   },
   server: served("a worker that polls", "polling"),
@@ -172,7 +180,7 @@ const compare = async (
       return makeFigure(metric.workload, metric.metric, of("ironflow"), of("limit"))
     })
 
-  if (workloads.includes("W3_64")) {
+  if (workloads.includes("W3_64") && modes[mode].use.length > 0) {
     const [limit, ironflow] = [await usePerRun(mode, "limit"), await usePerRun(mode, "ironflow")]
     for (const { metric, field } of modes[mode].use) {
       figures.push(makeFigure("W3_64", metric, ironflow[field] ?? 0, limit[field] ?? 0))
@@ -231,7 +239,9 @@ if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1
 } else {
-  const server = chosen.includes("postgres") ? await startOwnServer({ durable: true }) : undefined
+  const server = chosen.some((mode) => mode.startsWith("postgres"))
+    ? await startOwnServer({ durable: true })
+    : undefined
   if (server !== undefined) process.env.PGURL = server.url.slice(0, server.url.lastIndexOf("/"))
   const all: Array<Figure> = []
   for (const [i, mode] of chosen.entries()) {

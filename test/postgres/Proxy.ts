@@ -1,5 +1,6 @@
 /** A way to Postgres that can be cut: between the two it passes on what is said, and sees when a commit goes by. */
 import { connect, createServer, type Socket } from "node:net"
+import { setTimeout as later } from "node:timers"
 
 export interface Proxy {
   readonly url: string
@@ -15,7 +16,12 @@ export interface Proxy {
 /** How the driver asks for the statement that is prepared under the name "commit". */
 const COMMIT = Buffer.from("\0commit\0")
 
-export const startProxy = async (target: string): Promise<Proxy> => {
+export interface ProxyOptions {
+  /** How long what is said to Postgres is held back, whole milliseconds: 0 by default. */
+  readonly delayMs?: number
+}
+
+export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions = {}): Promise<Proxy> => {
   const real = new URL(target)
   const to = new URL(target)
   const sockets = new Set<Socket>()
@@ -29,6 +35,8 @@ export const startProxy = async (target: string): Promise<Proxy> => {
     }
     for (const socket of [client, postgres]) {
       sockets.add(socket)
+      // small pieces are not held back until the last one was acknowledged
+      socket.setNoDelay(true)
       socket.on("error", end)
       socket.on("close", () => {
         sockets.delete(socket)
@@ -42,7 +50,8 @@ export const startProxy = async (target: string): Promise<Proxy> => {
         next = undefined
         if (isBefore) return end()
       }
-      postgres.write(chunk)
+      if (delayMs === 0) postgres.write(chunk)
+      else later(() => void (postgres.destroyed || postgres.write(chunk)), delayMs)
     })
     postgres.on("data", (chunk: Buffer) => {
       // the answer to a commit, among others

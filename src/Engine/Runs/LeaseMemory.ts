@@ -48,6 +48,8 @@ interface LeaseMemory {
 const MOST_MINE = 20_000
 
 const leasesOf = remembered<LeaseMemory>({
+  // one that is forgotten is read, and one that ends is told to those who wait for it
+  isShared: "unmoved",
   make: () => ({
     byRun: new Map(),
     byJob: new Map(),

@@ -29,8 +29,11 @@ export interface Memory<A> {
    */
   readonly write?: (memory: A, tx: Transaction) => Program<void> | undefined
   readonly committed?: (memory: A, tx: Transaction) => void
-  /** Those who read beside a transaction see the same: it changes with a commit only. Others remember nothing that they read. */
-  readonly isShared?: boolean
+  /**
+   * Those who read beside a transaction see the same: it changes with a commit only. Others remember nothing that they read. `"unmoved"`:
+   * they see it unless it is known that others have written since.
+   */
+  readonly isShared?: boolean | "unmoved"
   readonly rolledBack?: (memory: A) => void
 }
 
@@ -48,9 +51,10 @@ export const remembered = <A>(memory: Memory<A>): ((tx: Transaction) => A) => {
 }
 
 /** Gives `to` what of `from` may be seen by those who read beside it. */
-export const shareMemories = (from: Transaction, to: Transaction): void => {
+export const shareMemories = (from: Transaction, to: Transaction, isUnmoved: boolean): void => {
   for (const [index, memory] of all.entries()) {
-    if (memory.isShared === true) to.memories[index] = from.memories[index] ??= memory.make(from)
+    if (memory.isShared === true || (memory.isShared === "unmoved" && isUnmoved))
+      to.memories[index] = from.memories[index] ??= memory.make(from)
   }
 }
 

@@ -1,9 +1,8 @@
 /** Finds out which of many rows an error comes from, so that the work on the others goes on without it. */
 
 import type { Culprit, DamagedKind } from "./Damage.ts"
-import { all } from "./Program.ts"
-
-import { isDamage, isUnavailable } from "./SqliteErrors.ts"
+import { all, type Program } from "./Program.ts"
+import { isUnavailable } from "./SqliteErrors.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { Upkeep } from "./Upkeep.ts"
 
@@ -18,19 +17,30 @@ export interface Found {
   readonly why: string
 }
 
+/** What the errors of a database mean. */
+export interface ErrorsOf {
+  readonly isDamage: (error: unknown) => boolean
+  readonly isUnavailable: (error: unknown) => boolean
+}
+
 /**
- * Notes what an error comes from; says what was found. Nothing is when the disk is full or the file is out of reach, or when
+ * Notes what an error comes from; says what was found. Nothing is when the disk is full or the database is out of reach, or when
  * it is nobody's in particular. Not within a transaction.
  */
-export const mend = (tx: Transaction, upkeep: Upkeep, error: unknown): ReadonlyArray<Found> => {
+export function* mend(
+  tx: Transaction,
+  upkeep: Upkeep,
+  error: unknown,
+  errors: ErrorsOf
+): Program<ReadonlyArray<Found>> {
   const { culprit } = tx
   tx.culprit = undefined
-  if (culprit === undefined || culprit.error !== error || isUnavailable(error)) return []
+  if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
   const certain = "certain" in culprit.keys || culprit.isCertain === true
-  if (!certain && !isDamage(error)) return []
+  if (!certain && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>
   try {
-    keys = keysOf(tx, culprit)
+    keys = yield* keysOf(culprit)
   } catch {
     // the index that would say which rows there are is damaged itself: `error` goes to whoever did the work
     return []
@@ -38,36 +48,44 @@ export const mend = (tx: Transaction, upkeep: Upkeep, error: unknown): ReadonlyA
   const found: Array<Found> = []
   for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
-      const problem = problemOf(tx, upkeep, culprit.kind, key)
-      const why = problem ?? (certain ? whyOf(error) : undefined)
+      const problem = yield* problemOf(tx, upkeep, culprit.kind, key, errors)
+      const why = problem ?? (certain ? whyOf(error, errors) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
-      found.push({
-        kind: culprit.kind,
-        key,
-        id: tx.perform(upkeep.nameOf(tx, culprit.kind, key)),
-        why
-      })
+      found.push({ kind: culprit.kind, key, id: yield* upkeep.nameOf(tx, culprit.kind, key), why })
     }
   }
   return found
 }
 
-const keysOf = (tx: Transaction, { keys }: Culprit): ReadonlyArray<number> =>
-  "certain" in keys
-    ? [keys.certain]
-    : tx.perform(all(keys.statement, ...keys.values)).map((row) => Number(row.key))
+/** What the log says of it. */
+export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
+  kind === "run"
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
+      "or patch the step that is damaged, or cancel the run"
+    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup`
+
+function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
+  if ("certain" in keys) return [keys.certain]
+  return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
+}
 
 /** Why the work on something fails that can be read. */
-const whyOf = (error: unknown): string =>
+const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
     ? `it cannot be written, since what is stored beside it is damaged (${messageOf(error)})`
     : messageOf(error)
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-const problemOf = (tx: Transaction, upkeep: Upkeep, kind: DamagedKind, key: number): string | undefined => {
+function* problemOf(
+  tx: Transaction,
+  upkeep: Upkeep,
+  kind: DamagedKind,
+  key: number,
+  { isUnavailable }: ErrorsOf
+): Program<string | undefined> {
   try {
-    tx.perform(upkeep.look(tx, kind, key))
+    yield* upkeep.look(tx, kind, key)
     return undefined
   } catch (error) {
     return isUnavailable(error) ? undefined : messageOf(error)

@@ -99,6 +99,11 @@ export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
     return this
   }
 
+  /** What was asked has failed: it is thrown where it was asked. */
+  throw(error: unknown): never {
+    throw error
+  }
+
   next(found?: unknown): IteratorResult<Ask, A> {
     if (answerAtOnce !== undefined) {
       this.done = true

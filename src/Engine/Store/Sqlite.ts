@@ -18,7 +18,7 @@ import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
-import { type Found, lookAtNewest, mend } from "./Mending.ts"
+import { isLeftAlone, lookAtNewest, mend } from "./Mending.ts"
 import { type Call, Refused } from "./Program.ts"
 import { Ownership } from "./Ownership.ts"
 import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
@@ -134,7 +134,7 @@ export const make = (
               outage = { error: storeError("Cannot write to the database", error), changes: changesSoFar() }
             }
             if (isDamage(error)) tx.damage.wasFound = true
-            const found = mend(tx, upkeep, error)
+            const found = tx.perform(mend(tx, upkeep, error, { isDamage, isUnavailable }))
             for (const one of found) tell(isLeftAlone(one))
             return found.length > 0
           },
@@ -312,9 +312,3 @@ const sqliteKeys = { filename: true, fileMode: true, check: true } satisfies Key
 /** The message is put together when something fails, and not before. */
 const cannot = (what: string | (() => string), cause: unknown): StoreError =>
   storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)
-
-const isLeftAlone = ({ id, key, kind, why }: Found): string =>
-  kind === "run"
-    ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
-      "or patch the step that is damaged, or cancel the run"
-    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup`

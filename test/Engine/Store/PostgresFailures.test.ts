@@ -2,11 +2,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { type AddressInfo, createServer, type Server } from "node:net"
 import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
+import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import type { StoreService } from "../../../src/Engine/Store/Store.ts"
@@ -54,6 +56,14 @@ describe("a database URL", () => {
     )
   })
 
+  it("without a host is that of this machine, or of a socket", () => {
+    assert.include(settingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
+    assert.include(
+      settingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
+      "/run/postgresql/orders"
+    )
+  })
+
   it("is beside a schema, a size and times that can be", () => {
     const url = "postgres://localhost/orders"
     assert.throws(() => PostgresStore.layer({ url, schema: "Robert'); --" }), ValidationError, "schema")
@@ -63,6 +73,11 @@ describe("a database URL", () => {
       () => PostgresStore.layer({ url, statementTimeoutMs: 0 }),
       ValidationError,
       "statementTimeoutMs"
+    )
+    assert.throws(
+      () => PostgresStore.layer({ url: `${url}?sslmode=sometimes` }),
+      ValidationError,
+      "must be one of disable, prefer, require, verify-ca, verify-full, no-verify"
     )
     assert.throws(
       () => PostgresStore.layer({ url, poolsize: 3 } as unknown as PostgresOptions),
@@ -105,6 +120,155 @@ describe("a database URL", () => {
       assert.include(error.message, "GRANT CREATE ON DATABASE")
     })
   )
+})
+
+/** A role of the tests' server, and the URL with it. */
+const roleWith = (name: string, sql: (role: string) => string) =>
+  Effect.gen(function* () {
+    const { schema = "", url } = yield* takeSchema
+    const role = `${name}_${process.pid}`
+    yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${role} LOGIN; ${sql(role)}`), () =>
+      rows(undefined, `DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`)
+    )
+    const as = new URL(url)
+    as.username = role
+    return { url: as.href, schema }
+  })
+
+const mayCreate = (role: string): string =>
+  `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ${role}', current_database()); END $$`
+
+describe("what keeps an engine from starting is told, and what to do:", () => {
+  const told = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
+    assert.strictEqual(error.code, code)
+    assert.strictEqual(error.retryable, isRetryable)
+    assert.include(error.message, "Cannot use Postgres at ")
+    assert.include(error.message, advice)
+  }
+
+  live("tables that its user may not use", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(open(options))
+      const { url } = yield* roleWith(
+        "reader",
+        (role) => `GRANT USAGE ON SCHEMA ${options.schema} TO ${role}`
+      )
+      told(
+        yield* failsToOpen({ ...options, url }),
+        "STORE_UNAVAILABLE",
+        false,
+        "GRANT ALL ON ALL TABLES IN SCHEMA"
+      )
+    })
+  )
+
+  live("a server or a user that takes no writes", () =>
+    Effect.gen(function* () {
+      const { url } = yield* roleWith(
+        "standby",
+        (role) => `${mayCreate(role)}; ALTER ROLE ${role} SET default_transaction_read_only = on`
+      )
+      const error = yield* failsToOpen({ url, schema: `standby_${process.pid}` })
+      told(error, "STORE_UNAVAILABLE", true, "it is a standby, or the database is read-only")
+    })
+  )
+
+  live("no connection that is left", () =>
+    Effect.gen(function* () {
+      const { url } = yield* roleWith(
+        "crowded",
+        (role) => `${mayCreate(role)}; ALTER ROLE ${role} CONNECTION LIMIT 0`
+      )
+      told(
+        yield* failsToOpen({ url, schema: `crowded_${process.pid}` }),
+        "STORE_UNAVAILABLE",
+        true,
+        "max_connections"
+      )
+    })
+  )
+
+  live("tables that somebody else has locked", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(open(options))
+      const other = new pg.Client({ connectionString: options.url })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => other.connect()),
+        () => Effect.promise(() => other.end())
+      )
+      yield* Effect.promise(() => other.query(`BEGIN; LOCK TABLE ${options.schema}.engine`))
+      const error = yield* failsToOpen({ ...options, statementTimeoutMs: 100 })
+      told(error, "STORE_UNAVAILABLE", true, "pg_stat_activity")
+    })
+  )
+
+  live("a certificate that is not there", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full&sslrootcert=/nowhere.pem` })
+      told(error, "STORE_UNAVAILABLE", false, "`sslrootcert`")
+    })
+  )
+
+  live("a server without encryption", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full` })
+      told(error, "STORE_UNAVAILABLE", false, "Check `sslmode`")
+    })
+  )
+
+  live("a host that is none", () =>
+    Effect.gen(function* () {
+      const error = yield* failsToOpen({ url: "postgres://no-such-host.invalid/orders" })
+      told(error, "STORE_UNAVAILABLE", true, "Check the host in the database URL")
+    })
+  )
+
+  live("a port where something else listens, or nobody answers", () =>
+    Effect.gen(function* () {
+      const listening = (answer: string) =>
+        Effect.map(
+          Effect.acquireRelease(
+            Effect.promise(
+              () =>
+                new Promise<Server>((resolve) => {
+                  const server = createServer((socket) => {
+                    socket.on("error", () => undefined)
+                    if (answer !== "") socket.end(answer)
+                  })
+                  server.listen(0, "127.0.0.1", () => resolve(server))
+                })
+            ),
+            (server) => Effect.sync(() => server.close())
+          ),
+          (server) => `postgres://127.0.0.1:${(server.address() as AddressInfo).port}/orders`
+        )
+      const other = yield* failsToOpen({ url: yield* listening("HTTP/1.1 400 Bad Request\r\n\r\n") })
+      told(other, "STORE_UNAVAILABLE", true, "are those of Postgres")
+      const silent = yield* failsToOpen({ url: yield* listening(""), connectTimeoutMs: 50 })
+      told(silent, "STORE_UNAVAILABLE", true, "No connection came in time")
+    })
+  )
+
+  it("a password that is wrong, or is not given", () => {
+    const of = (message: string, code?: string) =>
+      openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
+    told(
+      of('password authentication failed for user "shop"', "28P01"),
+      "STORE_UNAVAILABLE",
+      false,
+      "Check the user and the password"
+    )
+    told(
+      of("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
+      "STORE_UNAVAILABLE",
+      false,
+      "the database URL has none"
+    )
+  })
 })
 
 describe("a server", () => {

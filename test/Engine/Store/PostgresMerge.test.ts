@@ -70,6 +70,10 @@ describe("a statement for many rows", () => {
       "INSERT INTO topics (environment, name, message_count) SELECT v.p1, v.p2, 1 " +
         "FROM unnest(CAST($1 AS BIGINT[]), CAST($2 AS TEXT[])) AS v(p1, p2)"
     )
+    assert.isDefined(
+      mergedInsert("INSERT INTO runs (id, pin, system_event) VALUES (?, ?, ?)"),
+      "columns that a later migration has added are known"
+    )
     for (const other of [
       "INSERT INTO topics (environment, name) SELECT environment, name FROM streams WHERE name = ?",
       "INSERT INTO topics (environment, name) VALUES (?1, ?1)",

@@ -16,6 +16,9 @@ const IDLE_MS = 4000
 
 const MOST_SCHEMA = 63
 
+/** What the driver knows; another word would stand for encryption without a word about it. */
+const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
+
 export interface Settings {
   readonly url: string
   /** The database without its password, for messages. */
@@ -45,6 +48,12 @@ export const settingsOf = (options: PostgresOptions): Settings => {
   if (!["postgres:", "postgresql:"].includes(url.protocol)) {
     throw invalid(`The database URL begins with "${url.protocol}//"`)
   }
+  const sslMode = url.searchParams.get("sslmode")
+  if (sslMode !== null && !SSL_MODES.includes(sslMode)) {
+    throw new ValidationError(
+      `sslmode in the database URL is "${sslMode}": it must be one of ${SSL_MODES.join(", ")}`
+    )
+  }
   if (!/^[a-z_][a-z0-9_]*$/.test(schema) || schema.length > MOST_SCHEMA || schema.startsWith("pg_")) {
     throw new ValidationError(
       `"${schema}" cannot be the schema: it may have lower case letters, digits and "_", at most ${MOST_SCHEMA} of them, and does not begin with a digit or "pg_"`
@@ -64,7 +73,7 @@ export const settingsOf = (options: PostgresOptions): Settings => {
   }
   return {
     url: options.url,
-    shown: `${url.host}${url.pathname} (schema ${schema})`,
+    shown: `${url.host === "" ? (url.searchParams.get("host") ?? "localhost") : url.host}${url.pathname} (schema ${schema})`,
     schema,
     poolSize,
     connectTimeoutMs,

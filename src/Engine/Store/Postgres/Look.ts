@@ -8,7 +8,7 @@ import type { Transaction } from "../Transaction.ts"
 import { checkServer, configOf, loadDriver, settingsOf } from "./Driver.ts"
 import { migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { storeError } from "./PostgresErrors.ts"
+import { openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, Session } from "./Session.ts"
 
@@ -129,7 +129,7 @@ export const look = (
             throw error
           }
         },
-        catch: (cause) => storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+        catch: (cause) => openError(settings.shown, cause)
       })
   )
 

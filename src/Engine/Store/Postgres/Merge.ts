@@ -12,16 +12,19 @@ export interface Merged {
 }
 
 /** Types of columns, by table and name, as the migrations say. */
-const types: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map(
-  [...migrations.join("\n").matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)].map(
-    ([, table = "", columns = ""]) => [
-      table,
-      new Map(
-        [...columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)].map(([, name, type]) => [name!, type!])
-      )
-    ]
-  )
-)
+const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
+  const all = migrations.join("\n")
+  const found = new Map<string, Map<string, string>>()
+  for (const [, table = "", columns = ""] of all.matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)) {
+    const own = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
+    found.set(table, new Map([...own].map(([, name, type]) => [name!, type!])))
+  }
+  for (const [, table = "", name = "", type = ""] of all.matchAll(
+    /ALTER TABLE (\w+) ADD COLUMN (\w+) (BIGINT|TEXT|BYTEA)\b/g
+  ))
+    found.get(table)?.set(name, type)
+  return found
+})()
 
 const INSERT = /^\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*(ON CONFLICT DO NOTHING)?\s*$/
 const UPDATE = /^\s*UPDATE (\w+) SET ([^]*) WHERE (key = \?(?: AND status IN \([\d, ]+\))?)\s*$/

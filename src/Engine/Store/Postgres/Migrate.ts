@@ -7,7 +7,7 @@
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import { checkServer, configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { isConflict, storeError } from "./PostgresErrors.ts"
+import { isConflict, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
@@ -100,7 +100,7 @@ export const migrate = async (driver: Driver, settings: Settings): Promise<Migra
       }
     }
   } catch (cause) {
-    throw storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+    throw openError(settings.shown, cause)
   } finally {
     await client.end().catch(() => undefined)
   }

@@ -141,6 +141,11 @@ export class News {
     return this.#commits.upTo >= commit - 1
   }
 
+  /** The last commit of which something is known, of whichever engine. */
+  get sequence(): number {
+    return Math.max(this.#seen, this.#commits.last)
+  }
+
   /** This engine has committed something. */
   committed(commit: number, changes: Changes): void {
     this.#committedAt = this.#options.now()

@@ -20,7 +20,7 @@ import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
-import { isDamage } from "../SqliteErrors.ts"
+import { isLeftAlone, mend } from "../Mending.ts"
 import { Store, type StoreService } from "../Store.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
@@ -31,7 +31,7 @@ import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { isUnavailable, storeError } from "./PostgresErrors.ts"
+import { isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
 import { ServerClock } from "./ServerClock.ts"
@@ -77,9 +77,8 @@ const open = (
     const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const what = `Cannot use Postgres at ${settings.shown}`
     const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
-      Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
+      Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
 
     const driver = yield* attempt(loadDriver)
     const holder = yield* Effect.acquireRelease(
@@ -170,11 +169,22 @@ const open = (
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
     let clockStoredAt = Number.NEGATIVE_INFINITY
     let outage: StoreError | undefined
+    /** Finds out what an error comes from, so that the work on the rest goes on. */
+    const leaveAlone = async (error: unknown): Promise<boolean> => {
+      if (tx.culprit === undefined) return false
+      const session = await holder.session()
+      const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
+      // it refuses nothing
+      if (found instanceof Refused) return false
+      for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
+      return found.length > 0
+    }
     const writer = new Writer({
       tx,
       holder,
       traffic,
       isAlone,
+      expectsNobody: () => news?.hasOthers !== true,
       monotonicMs,
       renewed: (beganAt) => (renewedAt = beganAt),
       takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
@@ -216,7 +226,7 @@ const open = (
           if (listeners.lose(error)) runFork(Effect.logError(error.message))
         } else if (isUnavailable(error)) outage = storeError("Cannot write to Postgres", error)
         if (isDamage(error)) tx.damage.wasFound = true
-        return Promise.resolve(false)
+        return leaveAlone(error)
       },
       committed: (changes, sequence) => {
         outage = undefined
@@ -271,7 +281,7 @@ const open = (
           Effect.tryPromise({
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside()
+              const beside = tx.beside(news === undefined || writer.sequence >= news.sequence)
               // what comes back is what the program returns
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },

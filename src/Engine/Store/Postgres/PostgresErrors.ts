@@ -22,6 +22,12 @@ export const isLost = (cause: unknown): boolean => {
 export const isStalePlan = (cause: unknown): boolean =>
   codeOf(cause) === "0A000" && /cached plan/i.test(messageOf(cause))
 
+/** What is stored cannot be read: a page or an index is damaged, or a text is no JSON. */
+export const isDamage = (cause: unknown): boolean =>
+  cause instanceof StoreError
+    ? cause.code === "STORE_CORRUPT"
+    : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
+
 /** Two transactions stood in each other's way: done again, it may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
@@ -40,6 +46,12 @@ const unavailable = (advice: string, retryable = true): Advice => ({
   advice
 })
 
+const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
+/** The same of one that has never been there. */
+const NEVER_THERE = unavailable(
+  "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
+)
+
 const adviceFor = (code: string, message: string): Advice | undefined => {
   switch (code) {
     case "28P01":
@@ -48,6 +60,12 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "3D000":
       return unavailable("Create the database first: the engine makes tables, and no databases", false)
     case "42501":
+      if (/for (table|sequence|view) /.test(message)) {
+        return unavailable(
+          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO ...",
+          false
+        )
+      }
       return unavailable(
         "The user of the database URL must own the schema, or be allowed to create it: GRANT CREATE ON DATABASE ... TO ...",
         false
@@ -76,6 +94,15 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "22021":
     case "22P05":
       return undefined
+    case "ENOENT":
+    case "EACCES":
+      // a socket of the machine, or a file that the URL names
+      return message.includes("connect ")
+        ? unavailable("Check the host in the database URL, and that Postgres is running")
+        : unavailable(
+            "Check the files that `sslrootcert`, `sslcert` and `sslkey` in the database URL name",
+            false
+          )
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return unavailable("Check the host in the database URL")
@@ -84,7 +111,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     default:
       if (code.startsWith("53")) return unavailable("Postgres has run out of something: look at its log")
       if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
-        return unavailable("The connection to Postgres was lost; the engine connects again by itself")
+        return LOST
       }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
         return unavailable(
@@ -94,9 +121,13 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       if (/does not support SSL|SSL|certificate/i.test(message)) {
         return unavailable("Check `sslmode` and the certificates in the database URL", false)
       }
-      return /Connection terminated|not queryable/i.test(message)
-        ? unavailable("The connection to Postgres was lost; the engine connects again by itself")
-        : undefined
+      if (/client password must be/i.test(message)) {
+        return unavailable(
+          "Postgres asks for a password, and the database URL has none: postgres://user:password@host:5432/database",
+          false
+        )
+      }
+      return /Connection terminated|not queryable/i.test(message) ? LOST : undefined
   }
 }
 
@@ -112,7 +143,11 @@ const messageOf = (cause: unknown): string => {
   return cause instanceof Error ? cause.message : String(cause)
 }
 
-export const storeError = (what: string, cause: unknown): StoreError => {
+/** What kept the database from being opened. */
+export const openError = (shown: string, cause: unknown): StoreError =>
+  storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
+
+export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
   if (cause instanceof StoreError) {
     return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
@@ -121,8 +156,14 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   }
   const found = adviceFor(codeOf(cause), reason)
   if (found !== undefined) {
-    const { advice, code, retryable } = found
+    const { advice, code, retryable } = found === LOST ? lost : found
     return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
+  }
+  if (isDamage(cause)) {
+    return new StoreError(
+      `${what}: ${reason}. What Postgres has stored is damaged: look at its log and its disk, and restore the database from a backup`,
+      { code: "STORE_CORRUPT", cause }
+    )
   }
   if (["22021", "22P05"].includes(codeOf(cause))) {
     return new StoreError(`${what}: a text has a NUL character, which Postgres does not store`, { cause })

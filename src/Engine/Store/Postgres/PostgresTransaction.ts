@@ -97,11 +97,14 @@ export class PostgresTransaction extends Transaction {
     }
   }
 
-  /** One that reads beside this one: what it remembers is gone with it. */
-  beside(): PostgresTransaction {
+  /**
+   * One that reads beside this one: what it remembers is gone with it. `isUnmoved` says that nothing is known of what others have
+   * written since the last transaction.
+   */
+  beside(isUnmoved: boolean): PostgresTransaction {
     const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
     one.settledNow = this.settledNow
-    shareMemories(this, one)
+    shareMemories(this, one, isUnmoved)
     return one
   }
 

@@ -7,14 +7,19 @@ import { setImmediate } from "../../../RealTimers.ts"
 import type { Program } from "../Program.ts"
 import { isLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
-import { Runner, Session, type Traffic } from "./Session.ts"
+import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 
 /** Most programs in one snapshot. */
 const GROUP = 64
 
+/** Makes a program, which runs once. */
+type Make = () => Program<unknown, unknown>
+
 interface Reading {
   readonly tx: PostgresTransaction
-  readonly makeProgram: () => Program<unknown, unknown>
+  readonly make: Make
+  /** What was made first; `undefined` when it is read again. */
+  readonly begun: Begun<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
 }
@@ -32,19 +37,21 @@ export class Reader {
     this.#traffic = traffic
   }
 
-  /** Runs a program in a snapshot. */
-  read(tx: PostgresTransaction, makeProgram: () => Program<unknown, unknown>): Promise<unknown> {
+  /** Runs a program in a snapshot, unless it asks nothing: then there is nobody to wait for. */
+  read(tx: PostgresTransaction, make: Make): Promise<unknown> {
+    const begun = begin(make())
+    if (begun.step.done === true) return Promise.resolve(begun.step.value)
     return new Promise((succeed, fail) => {
-      this.#queue.push({ tx, makeProgram, succeed, fail })
+      this.#queue.push({ tx, make, begun, succeed, fail })
       if (this.#queue.length === 1) setImmediate(() => this.#take())
     })
   }
 
   /** Runs a program statement by statement, each on what is there then. */
-  async readApart(tx: PostgresTransaction, makeProgram: () => Program<unknown, unknown>): Promise<unknown> {
+  async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
     while (true) {
       try {
-        return await this.#with((session) => new Runner(session, tx).run(makeProgram()))
+        return await this.#with((session) => new Runner(session, tx).run(make()))
       } catch (error) {
         // the session has ended: there are as many as the pool has
         if (!isStalePlan(error)) throw error
@@ -63,7 +70,7 @@ export class Reader {
       await this.#with(async (session, end) => {
         session.put(SNAPSHOT)
         const results = await Promise.allSettled(
-          group.map(({ makeProgram, tx }) => new Runner(session, tx).run(makeProgram()))
+          group.map(({ begun, make, tx }) => new Runner(session, tx).goOn(begun ?? begin(make())))
         )
         session.put(END)
         session.flush()
@@ -73,11 +80,11 @@ export class Reader {
           // the first statement that fails ends the snapshot for all: each is read again alone
           else if (isStalePlan(result.reason)) {
             end()
-            void this.#readAll([reading])
+            void this.#readAll([{ ...reading, begun: undefined }])
           } else if (group.length === 1 || isLost(result.reason)) {
             reading.fail(result.reason)
           } else {
-            void this.#readAll([reading])
+            void this.#readAll([{ ...reading, begun: undefined }])
           }
         }
       })

@@ -103,6 +103,39 @@ const CREATE_ENVIRONMENT = {
   text: "INSERT INTO environments (key, name) VALUES ($1, $2)"
 }
 
+type Steps<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
+type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
+
+/** A program that was begun. */
+export interface Begun<A, E> {
+  readonly steps: Steps<A, E>
+  /** What it asks first, or ends with. */
+  readonly step: Step<A, E>
+}
+
+/** Runs a program up to what it asks first. */
+export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
+  const steps = program[Symbol.iterator]()
+  return { steps, step: next<A, E>(steps, undefined) }
+}
+
+/** Goes on with what was found, or throws what has failed where it was asked: the program may say what it is about. */
+const next = <A, E>(
+  steps: Steps<A, E>,
+  found: unknown,
+  failure?: { readonly error: unknown }
+): Step<A, E> => {
+  try {
+    if (failure === undefined) return together(() => steps.next(found))
+    if (steps.throw === undefined) throw failure.error
+    return steps.throw(failure.error)
+  } catch (error) {
+    // a program refuses with what its type names
+    if (error instanceof Refused) return { done: true, value: error as Refused<E> }
+    throw error
+  }
+}
+
 /** Runs programs one after the other, in the transaction that the session is in. */
 export class Runner {
   readonly #session: Session
@@ -130,9 +163,14 @@ export class Runner {
     return this.#failure === undefined ? error : this.#failure.error
   }
 
+  /** What was sent and is not waited for has failed. */
+  failed(error: unknown): void {
+    this.#failure ??= { error }
+  }
+
   /** Sends what nobody waits for. */
   put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
-    this.#session.put(statement, values, (error) => (this.#failure ??= { error }))
+    this.#session.put(statement, values, (error) => this.failed(error))
   }
 
   /** Sends what is held. */
@@ -141,23 +179,28 @@ export class Runner {
   }
 
   /** Runs a program; what it refuses with is a value. */
-  async run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
-    const steps = program[Symbol.iterator]()
-    let found: unknown
+  run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
+    return this.goOn(begin(program))
+  }
+
+  /** Runs what is left of a program. */
+  async goOn<A, E>(begun: Begun<A, E>): Promise<A | Refused<E>> {
+    let { step } = begun
     while (true) {
-      let step
-      try {
-        step = together(() => steps.next(found))
-      } catch (error) {
-        // a program refuses with what its type names
-        if (error instanceof Refused) return error as Refused<E>
-        throw error
-      }
       for (const more of this.#tx.takeLater()) await this.run(more)
       if (step.done === true) return step.value
       // those that refuse have ended
       const answer = this.#answer(step.value as Ask)
-      found = answer instanceof Promise ? await answer : answer
+      let found: unknown
+      let failure: { readonly error: unknown } | undefined
+      if (answer instanceof Promise) {
+        try {
+          found = await answer
+        } catch (error) {
+          failure = { error }
+        }
+      } else found = answer
+      step = next<A, E>(begun.steps, found, failure)
     }
   }
 

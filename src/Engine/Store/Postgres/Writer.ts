@@ -38,6 +38,8 @@ export interface WriterOptions {
   readonly looked: (serverMs: number) => void
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
+  /** Whether it looks as if nobody else writes: the lock is then not waited for before something is asked. */
+  readonly expectsNobody: () => boolean
   /** What takes back what was held by nodes that are gone. */
   readonly takeOver: () => ReadonlyArray<Program<unknown>>
   /** Called with the names of nodes that were taken for dead. */
@@ -71,6 +73,16 @@ const MOST_LOST = 3
 
 const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
+const NOTHING_SEEN = {
+  sequence: -1,
+  environments: -1,
+  events: -1,
+  runs: -1,
+  seq: -1,
+  functions: -1,
+  leases: -1,
+  idTime: -1
+}
 /** One that is alone remembers what is ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
 /** The first statement of every transaction that writes: until it is committed no other one writes. */
@@ -78,6 +90,16 @@ const LOCK = {
   name: "lock",
   text: `UPDATE engine SET sequence = sequence + 1
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
+}
+/**
+ * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after: then it fails, and
+ * so does all that was sent behind it.
+ */
+const LOCK_UNMOVED = {
+  name: "unmoved",
+  text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
+      WHERE sequence = $2 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+    SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 }
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
 const LOOK = {
@@ -104,8 +126,10 @@ export class Writer {
   /** What has become of nodes in the transaction that runs. */
   #gone: ReadonlyArray<string> = []
   #isReturning = false
-  /** What there was before the last transaction of this node; at first nothing is known. */
-  #seen = { sequence: -1, functions: -1, leases: -1 }
+  /** What there was after the last transaction of this node, or before the one that runs. */
+  #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
+  /** Whether the transaction that runs has gone on as if nobody else had written, and somebody had. */
+  #isOvertaken = false
 
   constructor(options: WriterOptions) {
     this.#options = options
@@ -154,6 +178,11 @@ export class Writer {
     return (
       stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
     )
+  }
+
+  /** The last transaction of this node; those of others before it are followed. */
+  get sequence(): number {
+    return this.#seen.sequence
   }
 
   /** How long the lock has been waited for, milliseconds: 0 when it is not. */
@@ -219,10 +248,15 @@ export class Writer {
   ): Promise<{ readonly error: unknown } | undefined> {
     let lost = 0
     let doubts = false
+    let waits = false
     for (let mended = 0; ; mended++) {
       if (this.#closed !== undefined) return { error: this.#closed }
-      const cause = await this.#transact(group, mayJoin, doubts)
+      const cause = await this.#transact(group, mayJoin, doubts, waits)
       if (cause === undefined) return undefined
+      if (this.#isOvertaken) {
+        waits = true
+        continue
+      }
       if (!doubts && wasWrong(cause.error)) {
         doubts = true
         continue
@@ -238,9 +272,11 @@ export class Writer {
   async #transact(
     group: Array<Command>,
     mayJoin: boolean,
-    doubts: boolean
+    doubts: boolean,
+    waits: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
-    const { holder, tx } = this.#options
+    const { expectsNobody, holder, tx } = this.#options
+    this.#isOvertaken = false
     let session: Session
     try {
       session = await holder.session()
@@ -252,7 +288,8 @@ export class Writer {
     let batch: number
     let after: Numbers
     try {
-      batch = await this.#begin(session, runner)
+      const isUnmoved = !waits && !this.#isAway && this.#seen.sequence >= 0 && expectsNobody()
+      batch = isUnmoved ? this.#beginUnmoved(session, runner) : await this.#begin(session, runner)
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
       if (last !== undefined) await runner.run(last)
@@ -291,6 +328,30 @@ export class Writer {
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
+  }
+
+  /** Begins without waiting for the lock: what is sent behind it has no effect unless nobody has written since. */
+  #beginUnmoved(session: Session, runner: Runner): number {
+    const { holder, looked, monotonicMs, tx } = this.#options
+    const { sequence, ...numbers } = this.#seen
+    runner.put(BEGIN, [])
+    this.#gone = []
+    this.#isReturning = false
+    this.#asksSince = monotonicMs()
+    session.send(LOCK_UNMOVED, [holder.node, sequence]).then(
+      ({ rows }) => {
+        this.#asksSince = undefined
+        looked(Number(rows[0]?.now))
+      },
+      (error: unknown) => {
+        this.#asksSince = undefined
+        this.#isOvertaken = wasWrong(error)
+        runner.failed(error)
+      }
+    )
+    tx.numbers = numbers
+    tx.begin()
+    return sequence + 1
   }
 
   async #begin(session: Session, runner: Runner): Promise<number> {

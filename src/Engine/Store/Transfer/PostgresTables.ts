@@ -6,7 +6,7 @@ import { checkServer, configOf, loadDriver, settingsOf } from "../Postgres/Drive
 import { HOLD, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
 import { migrations } from "../Postgres/Migrations.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { storeError } from "../Postgres/PostgresErrors.ts"
+import { openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
 /** Of one database and the engines that use it, and not of what is in it. */
@@ -62,7 +62,7 @@ const withClient = async <A>(
     return await use(client, settings)
   } catch (cause) {
     if (cause instanceof ValidationError) throw cause
-    throw storeError(`Cannot use Postgres at ${settings.shown}`, cause)
+    throw openError(settings.shown, cause)
   } finally {
     await client.end().catch(() => undefined)
   }

@@ -1,0 +1,177 @@
+/** What Postgres is asked, and how often somebody waits for it: counted, because time depends on the machine. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import type { Sharing } from "../../../src/Engine/Store/Postgres/Postgres.ts"
+import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
+import { acrossEnvironments, all, get, statement } from "../../../src/Engine/Store/Program.ts"
+import * as RunRows from "../../../src/Engine/Runs/RunRows.ts"
+import { createFunction } from "../../../src/index.ts"
+import { startEngine } from "../../../src/engine.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import { complete, done, environment, handles, Shop } from "./suite/Shop.ts"
+
+const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test()))
+
+/** What an effect has asked. */
+const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const before = { ...traffic }
+    return Effect.map(effect, (value) => ({
+      value,
+      commits: traffic.commits - before.commits,
+      roundTrips: traffic.roundTrips - before.roundTrips,
+      statements: traffic.statements - before.statements
+    }))
+  })
+
+const open = (sharing: Sharing) =>
+  Effect.gen(function* () {
+    const options = yield* takeSchema
+    const store = yield* PostgresStore.make({ poolSize: 3, ...options }, sharing)
+    const shop = new Shop(store)
+    yield* shop.register(handles("charge"))
+    return { schema: options.schema, shop, store }
+  })
+
+const together = { concurrency: "unbounded" } as const
+const orders = Array.from({ length: 64 }, (_, n) => n)
+
+describe.each(["alone", "shared"] as const)("an engine of which no other one is known, %s", (sharing) => {
+  live("waits once for a transaction of many events, and once for one of many reports", () =>
+    Effect.gen(function* () {
+      const { shop } = yield* open(sharing)
+      // whether runs wait for this event is remembered from now on
+      yield* shop.emit("order.placed")
+      yield* shop.claim({ credit: 1 })
+      const emitted = yield* counted(
+        Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
+      )
+      assert.deepInclude(emitted, { commits: 1, roundTrips: 1 })
+      const jobs = yield* shop.claim({ credit: 64 })
+      assert.lengthOf(jobs, 64)
+      const reported = yield* counted(
+        Effect.forEach(jobs, (job) => shop.report(job, done("charge:0"), complete("ok")), together)
+      )
+      assert.deepInclude(reported, { commits: 1, roundTrips: 1 })
+      // begin, lock, the rows of steps, runs, the numbers, commit
+      assert.isAtMost(reported.statements, 8)
+    })
+  )
+
+  live("goes on after what another one has written that it has not heard of", () =>
+    Effect.gen(function* () {
+      const { schema, shop } = yield* open(sharing)
+      yield* shop.emit("order.placed", { n: 1 })
+      yield* Effect.promise(() =>
+        runSql(
+          "UPDATE engine SET sequence = sequence + 1, events = events + 10, runs = runs + 10, seq = seq + 10",
+          schema
+        )
+      )
+      yield* Effect.forEach([2, 3], (n) => shop.emit("order.placed", { n }), together)
+      yield* shop.emit("order.placed", { n: 4 })
+      const stored = yield* Effect.promise(() =>
+        runSql(
+          "SELECT key::int, (SELECT data FROM events WHERE position = event) AS data FROM runs ORDER BY key",
+          schema
+        )
+      )
+      assert.deepStrictEqual(stored, [
+        { key: 1, data: '{"n":1}' },
+        { key: 12, data: '{"n":2}' },
+        { key: 13, data: '{"n":3}' },
+        { key: 14, data: '{"n":4}' }
+      ])
+      const [engine] = yield* Effect.promise(() =>
+        runSql("SELECT runs::int, sequence::int FROM engine", schema)
+      )
+      assert.strictEqual(engine?.runs, 14)
+    })
+  )
+
+  live("asks nothing about a run that it has leased, and that has not ended", () =>
+    Effect.gen(function* () {
+      const { shop, store } = yield* open(sharing)
+      const job = yield* shop.start()
+      const looked = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
+      assert.deepInclude(looked, { value: undefined, statements: 0 })
+      yield* shop.report(job, complete("ok"))
+      const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
+      assert.strictEqual(ended?.status, "completed")
+    })
+  )
+
+  live("hears that somebody else has ended a run that it had leased", () =>
+    Effect.gen(function* () {
+      const { schema, shop, store } = yield* open(sharing)
+      const job = yield* shop.start()
+      yield* Effect.promise(() =>
+        runSql(
+          "UPDATE runs SET status = 5, lease = NULL, lease_until = NULL, ended_at = 1; UPDATE engine SET sequence = sequence + 1, leases = sequence + 1",
+          schema
+        )
+      )
+      // it follows with its next transaction
+      yield* shop.emit("order.paid")
+      const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
+      assert.strictEqual(ended?.status, "completed")
+    })
+  )
+})
+
+const FAILS = statement("test.fails", "SELECT 1 / (key - 1) AS one FROM environments WHERE key = 1")
+const fails = acrossEnvironments(
+  "test.fails",
+  function* () {
+    return yield* all(FAILS)
+  },
+  () => "divide by nothing"
+)
+const FIRST = statement("test.first", "SELECT name FROM environments WHERE key = ?")
+const SECOND = statement("test.second", "SELECT key FROM environments WHERE name = ?")
+const reads = acrossEnvironments(
+  "test.reads",
+  function* () {
+    const first = yield* get(FIRST, 1)
+    const second = yield* get(SECOND, String(first?.name))
+    return [first?.name, second?.key]
+  },
+  () => "read twice"
+)
+
+live("a read that fails costs those nothing that share its snapshot", () =>
+  Effect.gen(function* () {
+    const { store } = yield* open("alone")
+    const [failed, ...others] = yield* Effect.all(
+      [Effect.result(store.read(fails())), store.read(reads()), store.read(reads())],
+      together
+    )
+    assert.strictEqual(failed._tag, "Failure")
+    assert.deepStrictEqual(others, [
+      ["default", 1],
+      ["default", 1]
+    ])
+  })
+)
+
+live("an engine that has nothing to do asks at most once a second", () =>
+  Effect.gen(function* () {
+    const { schema = "", url: databaseUrl } = yield* takeSchema
+    const greet = createFunction({ id: "greet", triggers: [{ event: "guest.came" }] }, () => "hello")
+    const engine = yield* Effect.acquireRelease(
+      Effect.promise(() =>
+        startEngine({ databaseUrl, databaseSchema: schema, functions: [greet], logger: false })
+      ),
+      (started) => Effect.promise(() => started.close())
+    )
+    const { runIds } = yield* Effect.promise(() => engine.client.emit("guest.came", {}))
+    yield* Effect.promise(() => engine.client.waitForRun(runIds[0] ?? ""))
+    // what it does at its start comes to an end; what it does all the time does not
+    const seconds = 3
+    let asked = Number.POSITIVE_INFINITY
+    while (asked > seconds) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
+  })
+)
