@@ -1,12 +1,17 @@
 /** `ironflow bulk`, and what `ironflow runs cancel` and others do to many runs: count first, ask, begin, and follow it to its end. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
-import { type BulkAction, type BulkOperation, type BulkRuns, Client } from "../Client/Client.ts"
+import {
+  type BulkAction,
+  type BulkOperation,
+  type BulkOptions,
+  type BulkRuns,
+  Client
+} from "../Client/Client.ts"
 import { TimeoutError } from "../Errors.ts"
 import { commandsOf } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
@@ -34,7 +39,7 @@ export const bulkFlags = {
 interface Asked {
   readonly action: BulkAction
   readonly runs: BulkRuns
-  readonly options: { readonly reason?: string; readonly fromStep?: string }
+  readonly options: Pick<BulkOptions, "reason" | "fromStep" | "version">
   readonly dryRun: boolean
   readonly yes: boolean
   /** What standard input is used for besides answers. */
@@ -49,6 +54,8 @@ const done: { readonly [A in BulkAction]: string } = {
   resume: "resumed",
   pause: "paused",
   rerun: "run again",
+  fork: "forked",
+  move: "moved",
   delete: "deleted"
 }
 
@@ -212,8 +219,20 @@ const list = clientCommand("list", {
 })
 
 const detailsOf = (operation: BulkOperation): string => {
-  const { action, by, createdAt, dryRun, endedAt, error, fromStep, id, lookedBackTo, reason, status } =
-    operation
+  const {
+    action,
+    by,
+    createdAt,
+    dryRun,
+    endedAt,
+    error,
+    fromStep,
+    id,
+    lookedBackTo,
+    reason,
+    status,
+    version
+  } = operation
   return [
     fields({
       id,
@@ -222,6 +241,7 @@ const detailsOf = (operation: BulkOperation): string => {
       runs: whatOf(operation),
       reason: reason === undefined ? undefined : oneLine(reason),
       "from step": fromStep,
+      version,
       by,
       begun: createdAt,
       ended: endedAt,
@@ -269,7 +289,7 @@ const cancel = clientCommand("cancel", {
 
 export const bulk = Command.make("bulk").pipe(
   Command.withDescription(
-    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun` and `delete` begin it."
+    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
   ),
   Command.withShortDescription("See and end what is done to many runs"),
   Command.withSubcommands([list, get, cancel])
@@ -277,11 +297,3 @@ export const bulk = Command.make("bulk").pipe(
 
 /** The ids that a command is given, as arguments or with `-` on standard input. */
 export const idsOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((id) => id !== "")
-
-export const optionsOf = (given: {
-  readonly reason?: Option.Option<string>
-  readonly fromStep?: Option.Option<string>
-}): { readonly reason?: string; readonly fromStep?: string } => ({
-  ...(given.reason === undefined || Option.isNone(given.reason) ? {} : { reason: given.reason.value }),
-  ...(given.fromStep === undefined || Option.isNone(given.fromStep) ? {} : { fromStep: given.fromStep.value })
-})

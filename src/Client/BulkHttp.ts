@@ -34,8 +34,8 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             )
           }
           const { ids, ...filters } = runs
-          const { dryRun, fromStep, reason } = options
-          rows.checkBulkSaid({ ids, dryRun, fromStep, reason })
+          const { dryRun, fromStep, reason, version } = options
+          rows.checkBulkSaid({ ids, dryRun, fromStep, reason, version })
           checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {
@@ -44,7 +44,8 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             ids,
             dryRun,
             fromStep,
-            reason
+            reason,
+            version
           }
         }),
         (body) =>

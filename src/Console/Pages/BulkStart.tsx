@@ -62,6 +62,7 @@ interface Wanted {
   readonly action: BulkAction
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
 }
 
 const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: () => void }) => {
@@ -147,10 +148,12 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
         const entered = new FormData(event.currentTarget)
         const reason = entry(entered, "reason")
         const fromStep = entry(entered, "fromStep")
+        const version = entry(entered, "version")
         void countThem({
           action,
           ...(reason === undefined ? {} : { reason }),
-          ...(fromStep === undefined ? {} : { fromStep })
+          ...(fromStep === undefined ? {} : { fromStep }),
+          ...(version === undefined ? {} : { version })
         })
       }}
     >
@@ -174,13 +177,16 @@ const Ask = ({ close, filters }: { readonly filters: ListRuns; readonly close: (
       {(action === "cancel" || action === "pause") && (
         <Field name="reason" label="Reason, which is kept with the runs" value={wanted?.reason} />
       )}
-      {(action === "retry" || action === "resume") && (
+      {(action === "retry" || action === "resume" || action === "fork") && (
         <Field
           name="fromStep"
           label="From the step"
-          placeholder="where each has failed"
+          placeholder={action === "fork" ? "the first" : "where each has failed"}
           value={wanted?.fromStep}
         />
+      )}
+      {action === "move" && (
+        <Field name="version" label="To the version" placeholder="the latest" value={wanted?.version} />
       )}
       <p class="quiet">They are counted first. Nothing is changed by that.</p>
       {isBusy && (

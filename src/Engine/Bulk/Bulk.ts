@@ -56,13 +56,15 @@ export interface BulkService {
 
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
 
-/** What a key needs for each run. A new run of the same event is a retry that keeps the old one. */
+/** What a key needs for each run. A new run of the same input is a retry that keeps the old one. */
 const actionOf: { readonly [A in BulkAction]: Action } = {
   cancel: "run:cancel",
   retry: "run:retry",
   resume: "run:resume",
   pause: "run:pause",
   rerun: "run:retry",
+  fork: "run:fork",
+  move: "run:move",
   delete: "run:delete"
 }
 
@@ -356,7 +358,7 @@ const shown = (record: BulkRecord): BulkOperation => {
   const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason } = asked
+  const { dryRun, filters, fromStep, reason, version } = asked
   return {
     id,
     action,
@@ -366,6 +368,7 @@ const shown = (record: BulkRecord): BulkOperation => {
     ...(idCount === undefined ? {} : { ids: idCount }),
     ...(reason === undefined ? {} : { reason }),
     ...(fromStep === undefined ? {} : { fromStep }),
+    ...(version === undefined ? {} : { version }),
     by: byKey ?? "local",
     matched,
     done,

@@ -8,6 +8,7 @@ export interface Asked {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
   readonly dryRun: boolean
 }
 

@@ -270,7 +270,7 @@ const FITS_NO_MORE = Symbol("fits no more")
 const KEY_OF = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
 const RUN = statement(
   "BulkRows.run",
-  "SELECT key, id, environment, function, event, status, input, parent, pause, lease, ended_at FROM runs WHERE key = ? AND environment = ?"
+  "SELECT key, id, environment, function, event, status, input, fork_data, system_event, parent, pause, pin, lease, ended_at FROM runs WHERE key = ? AND environment = ?"
 )
 
 /** Returns why not. */
@@ -293,12 +293,13 @@ function* doOne(
       if (row === undefined) return "not found"
       if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* whyNot(tx, action, row, asked.fromStep)
+      const why = yield* whyNot(tx, action, row, asked)
       if (why !== undefined || asked.dryRun) return why
       return yield* steerOne(tx, environment, row, {
         action,
         reason: asked.reason ?? `By bulk operation ${id}`,
-        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep })
+        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep }),
+        ...(asked.version === undefined ? {} : { version: asked.version })
       })
     })()
   )
