@@ -8,7 +8,7 @@ import { readData } from "./Emit.ts"
 import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as endpoints from "../Protocol/Push.ts"
-import { print, table } from "./Output.ts"
+import { oneLine, print, table } from "./Output.ts"
 import { ask, send } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
 
@@ -60,7 +60,7 @@ const pause = clientCommand("pause", {
   },
   call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
   text: ({ id, paused }) =>
-    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}; \`ironflow functions resume ${id}\` lets its runs begin.`
+    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
 }).pipe(
   Command.withExamples([{ command: 'ironflow functions pause process-order --reason "the bank is down"' }])
 )

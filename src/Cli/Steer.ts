@@ -9,7 +9,8 @@ import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
 import { given } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
-import { print } from "./Output.ts"
+import { inCommands } from "./InCommands.ts"
+import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -143,10 +144,12 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
 export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
   steer("pause", input, {
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
-    text: (run) =>
-      run.status === "paused"
-        ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
-        : `Run ${run.id} pauses when the step that it is in has ended.`
+    text: (run, { reason = "" }) =>
+      reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
+        ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        : run.status === "paused"
+          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+          : `Run ${run.id} pauses when the step that it is in has ended.`
   })
 ).pipe(
   Command.withDescription(`Pause a run: it goes no further until it is resumed. ${many}`),

@@ -4,7 +4,7 @@ import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
-import { checkFiles, DEFAULT_MODE } from "../Store/Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseFolder } from "../Store/Files.ts"
 import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
@@ -127,6 +127,7 @@ export const openBeside = (filename: string): DatabaseSync => {
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
   }
+  refuseFolder(filename)
   return new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
 }
 

@@ -101,7 +101,7 @@ const refuseNoBackup = (backup: string): void => {
   const stat = statSync(backup, { throwIfNoEntry: false })
   if (stat === undefined) throw new ValidationError(`There is no file "${backup}"`)
   if (!stat.isFile() || stat.size === 0) {
-    throw new ValidationError(`"${backup}" is no backup: ${stat.isFile() ? "it is empty" : "it is no file"}`)
+    throw new ValidationError(`"${backup}" is no backup: it is ${stat.isDirectory() ? "a folder" : stat.isFile() ? "empty" : "no file"}`)
   }
   if ((statSync(`${backup}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) {
     throw new ValidationError(
