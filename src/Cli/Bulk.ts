@@ -1,6 +1,7 @@
 /** `ironflow bulk`, and what `ironflow runs cancel` and others do to many runs: count first, ask, begin, and follow it to its end. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -15,9 +16,12 @@ import {
 import { TimeoutError } from "../Errors.ts"
 import { commandsOf } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
+import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
+import { leaveUnfinished } from "./Process.ts"
 import { use } from "./Server.ts"
+import { showMs } from "../Show.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -137,8 +141,11 @@ const stopped = ({ action, done: count, error, id, status }: BulkOperation) =>
     { code: "BULK_STOPPED" }
   )
 
-/** Waits for the end, and says on a terminal how far it is. */
-const follow = (client: Client["Service"], begun: BulkOperation, doing: string) => {
+/**
+ * Waits for the end, and says on a terminal how far it is. After `timeout` milliseconds it gives up; that, or a signal, leaves the operation
+ * going, and is not success.
+ */
+const follow = (client: Client["Service"], begun: BulkOperation, doing: string, timeout?: number) => {
   const { isTTY } = process.stderr
   const wait: Effect.Effect<
     BulkOperation,
@@ -158,12 +165,23 @@ const follow = (client: Client["Service"], begun: BulkOperation, doing: string) 
         return Effect.suspend(() => wait)
       })
   )
-  return Effect.tap(wait, () =>
+  const bounded =
+    timeout === undefined
+      ? wait
+      : Effect.timeoutOrElse(wait, {
+          duration: timeout,
+          orElse: () => Effect.fail(notYet(begun.id, timeout))
+        })
+  return Effect.ensuring(
+    bounded,
     Effect.sync(() => {
       if (isTTY) process.stderr.write("\r\u001B[K")
     })
-  )
+  ).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
+
+const notYet = (id: string, timeout: number): TimeoutError =>
+  new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
 
 const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
@@ -259,16 +277,25 @@ const get = Command.make(
   {
     id: bulkId,
     wait: Flag.Boolean("wait").pipe(
-      Flag.withDescription("Wait for its end, and say by the exit code how it went"),
+      Flag.withDescription("Wait for its end, and say by the exit code how it went. Ctrl-C leaves it going"),
       Flag.withoutNegation,
       Flag.withDefault(false)
+    ),
+    timeout: Flag.String("timeout").pipe(
+      Flag.withMetavar("DURATION"),
+      Flag.withDescription("With --wait: the longest to wait, such as 30s or 5m; it goes on all the same"),
+      Flag.optional
     )
   },
-  Effect.fnUntraced(function* ({ id, wait }) {
+  Effect.fnUntraced(function* ({ id, timeout, wait }) {
+    if (Option.isSome(timeout) && !wait) {
+      return yield* new CommandError("--timeout goes with --wait", { code: "USAGE" })
+    }
+    const timeoutMs = yield* readTimeout(timeout)
     const operation = yield* use(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
-          wait ? follow(client, operation, done[operation.action]) : Effect.succeed(operation)
+          wait ? follow(client, operation, done[operation.action], timeoutMs) : Effect.succeed(operation)
         )
       )
     )

@@ -12,7 +12,6 @@ export const exitCodes: { readonly [code: string]: ExitCode } = {
   VALIDATION_ERROR: 2,
   LIMIT_EXCEEDED: 2,
   INVALID_PATTERN: 2,
-  INVALID_FILTER: 2,
   MODULE_NOT_FOUND: 2,
   MODULE_INVALID: 2,
   NO_FUNCTIONS: 2,

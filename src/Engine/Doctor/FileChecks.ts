@@ -9,7 +9,7 @@ import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { leftovers } from "../Store/PutFile.ts"
-import { checkAll, checkOurs, versionOf } from "../Store/SqliteFile.ts"
+import { checkAll, checkOurs, isForeign, versionOf } from "../Store/SqliteFile.ts"
 import { count, fail, ok, warn } from "./Judge.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
@@ -79,7 +79,9 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
     return fail(
       "tables",
       `${messageOf(error)}.`,
-      "Use the version of @ironflow/node that wrote them, or a later one."
+      isForeign(db)
+        ? "Check the name of the file."
+        : "Use the version of @ironflow/node that wrote them, or a later one."
     )
   }
   const version = versionOf(db)
