@@ -6,13 +6,22 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
-import { type BulkAction, type BulkOperation, type BulkRuns, Client } from "../Client/Client.ts"
+import {
+  type BulkAction,
+  type BulkOperation,
+  type BulkOptions,
+  type BulkRuns,
+  Client
+} from "../Client/Client.ts"
 import { TimeoutError } from "../Errors.ts"
 import { commandsOf } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
+import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
+import { leaveUnfinished } from "./Process.ts"
 import { use } from "./Server.ts"
+import { showMs } from "../Show.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -34,7 +43,7 @@ export const bulkFlags = {
 interface Asked {
   readonly action: BulkAction
   readonly runs: BulkRuns
-  readonly options: { readonly reason?: string; readonly fromStep?: string }
+  readonly options: Pick<BulkOptions, "reason" | "fromStep" | "version">
   readonly dryRun: boolean
   readonly yes: boolean
   /** What standard input is used for besides answers. */
@@ -50,6 +59,8 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   resume: "resumed",
   pause: "paused",
   rerun: "run again",
+  fork: "forked",
+  move: "moved",
   delete: "deleted"
 }
 
@@ -135,8 +146,11 @@ export const stopped = ({ action, done: count, error, id, status }: BulkOperatio
     { code: "BULK_STOPPED" }
   )
 
-/** Waits for the end, and says on a terminal how far it is. */
-export const follow = (client: Client["Service"], begun: BulkOperation, doing: string) => {
+/**
+ * Waits for the end, and says on a terminal how far it is. After `timeout` milliseconds it gives up; that, or a signal, leaves the operation
+ * going, and is not success.
+ */
+export const follow = (client: Client["Service"], begun: BulkOperation, doing: string, timeout?: number) => {
   const { isTTY } = process.stderr
   const wait: Effect.Effect<
     BulkOperation,
@@ -156,12 +170,23 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
         return Effect.suspend(() => wait)
       })
   )
-  return Effect.tap(wait, () =>
+  const bounded =
+    timeout === undefined
+      ? wait
+      : Effect.timeoutOrElse(wait, {
+          duration: timeout,
+          orElse: () => Effect.fail(notYet(begun.id, timeout))
+        })
+  return Effect.ensuring(
+    bounded,
     Effect.sync(() => {
       if (isTTY) process.stderr.write("\r\u001B[K")
     })
-  )
+  ).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
+
+const notYet = (id: string, timeout: number): TimeoutError =>
+  new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
 
 const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
@@ -239,8 +264,20 @@ const list = clientCommand("list", {
 })
 
 const detailsOf = (operation: BulkOperation): string => {
-  const { action, by, createdAt, dryRun, endedAt, error, fromStep, id, lookedBackTo, reason, status } =
-    operation
+  const {
+    action,
+    by,
+    createdAt,
+    dryRun,
+    endedAt,
+    error,
+    fromStep,
+    id,
+    lookedBackTo,
+    reason,
+    status,
+    version
+  } = operation
   return [
     fields({
       id,
@@ -249,6 +286,7 @@ const detailsOf = (operation: BulkOperation): string => {
       runs: whatOf(operation),
       reason: reason === undefined ? undefined : oneLine(reason),
       "from step": fromStep,
+      version,
       by,
       begun: createdAt,
       ended: endedAt,
@@ -266,16 +304,25 @@ const get = Command.make(
   {
     id: bulkId,
     wait: Flag.Boolean("wait").pipe(
-      Flag.withDescription("Wait for its end, and say by the exit code how it went"),
+      Flag.withDescription("Wait for its end, and say by the exit code how it went. Ctrl-C leaves it going"),
       Flag.withoutNegation,
       Flag.withDefault(false)
+    ),
+    timeout: Flag.String("timeout").pipe(
+      Flag.withMetavar("DURATION"),
+      Flag.withDescription("With --wait: the longest to wait, such as 30s or 5m; it goes on all the same"),
+      Flag.optional
     )
   },
-  Effect.fnUntraced(function* ({ id, wait }) {
+  Effect.fnUntraced(function* ({ id, timeout, wait }) {
+    if (Option.isSome(timeout) && !wait) {
+      return yield* new CommandError("--timeout goes with --wait", { code: "USAGE" })
+    }
+    const timeoutMs = yield* readTimeout(timeout)
     const operation = yield* use(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
-          wait ? follow(client, operation, done[operation.action]) : Effect.succeed(operation)
+          wait ? follow(client, operation, done[operation.action], timeoutMs) : Effect.succeed(operation)
         )
       )
     )
@@ -296,7 +343,7 @@ const cancel = clientCommand("cancel", {
 
 export const bulk = Command.make("bulk").pipe(
   Command.withDescription(
-    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun` and `delete` begin it."
+    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
   ),
   Command.withShortDescription("See and end what is done to many runs"),
   Command.withSubcommands([list, get, cancel])
@@ -304,11 +351,3 @@ export const bulk = Command.make("bulk").pipe(
 
 /** The ids that a command is given, as arguments or with `-` on standard input. */
 export const idsOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((id) => id !== "")
-
-export const optionsOf = (given: {
-  readonly reason?: Option.Option<string>
-  readonly fromStep?: Option.Option<string>
-}): { readonly reason?: string; readonly fromStep?: string } => ({
-  ...(given.reason === undefined || Option.isNone(given.reason) ? {} : { reason: given.reason.value }),
-  ...(given.fromStep === undefined || Option.isNone(given.fromStep) ? {} : { fromStep: given.fromStep.value })
-})

@@ -7,6 +7,7 @@ export type CommandErrorCode =
   | "MODULE_INVALID"
   | "NO_FUNCTIONS"
   | "STDIN_UNREADABLE"
+  | "STDOUT_UNWRITABLE"
   | "CHECKS_FAILED"
   | "NO_RUN_STARTED"
   | "RUN_NOT_COMPLETED"

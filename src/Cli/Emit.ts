@@ -168,7 +168,7 @@ const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
     { code: "RUN_NOT_COMPLETED" }
   )
 
-const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefined, IronflowError> =>
+export const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefined, IronflowError> =>
   Effect.try({
     try: () =>
       Option.getOrUndefined(

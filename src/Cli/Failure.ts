@@ -5,12 +5,8 @@ import * as Effect from "effect/Effect"
 import { isCliError } from "effect/cli/CliError"
 import { isObject } from "../Json.ts"
 import { levelFromEnvironment } from "../Logger.ts"
+import { type ExitCode, exitCodeOf } from "./ExitCodes.ts"
 import { oneLine } from "./Output.ts"
-
-/**
- * 1: it failed. 2: it was not used right, and has to be changed before it can work. 3: it was done to some of many runs, 4: to none.
- */
-type ExitCode = 0 | 1 | 2 | 3 | 4
 
 export interface Failure {
   readonly code: string
@@ -18,31 +14,20 @@ export interface Failure {
   readonly exitCode: ExitCode
 }
 
-/** Codes of errors that the caller has to put right: what they wrote, on the command line or in the file. */
-const misuses = new Set([
-  "USAGE",
-  "VALIDATION_ERROR",
-  "MODULE_NOT_FOUND",
-  "MODULE_INVALID",
-  "NO_FUNCTIONS",
-  "FUNCTION_REGISTRATION_FAILED"
-])
-
-const ofMany: { readonly [code: string]: ExitCode } = { SOME_RUNS: 3, NO_RUNS: 4 }
-
 /** The failure behind a cause; `undefined` when somebody only asked for help, or stopped the command. */
 export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = Cause.squash(cause)
   if (isCliError(error)) {
-    if (error._tag !== "ShowHelp") return { code: "USAGE", message: oneLine(error.message), exitCode: 2 }
+    if (error._tag !== "ShowHelp")
+      return { code: "USAGE", message: oneLine(error.message), exitCode: exitCodeOf("USAGE") }
     if (error.errors.length === 0) return undefined
     return {
       code: "USAGE",
       message:
         `${error.errors.map((one) => sentence(oneLine(one.message))).join(" ")} ` +
         `See \`${error.commandPath.join(" ")} --help\`.`,
-      exitCode: 2
+      exitCode: exitCodeOf("USAGE")
     }
   }
   if (isObject(error) && error._tag === "QuitError") {
@@ -52,7 +37,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
     return {
       code: error.code,
       message: sentence(oneLine(inFlags(error.message))),
-      exitCode: misuses.has(error.code) ? 2 : (ofMany[error.code] ?? 1)
+      exitCode: exitCodeOf(error.code)
     }
   }
   const reason = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
@@ -86,6 +71,7 @@ const inFlags = (message: string): string =>
     .replace("`allowedHosts`", "--allowed-host")
     .replace("The `base` of the console", "--console-base")
     .replace("`leaseTerm`", "--lease-term")
+    .replace(/`hooks\[\d+\]`/, "--hook")
     .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -8,7 +8,7 @@ import { readData } from "./Emit.ts"
 import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as endpoints from "../Protocol/Push.ts"
-import { print, table } from "./Output.ts"
+import { oneLine, print, table } from "./Output.ts"
 import { ask, send } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
 
@@ -60,7 +60,7 @@ const pause = clientCommand("pause", {
   },
   call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
   text: ({ id, paused }) =>
-    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}; \`ironflow functions resume ${id}\` lets its runs begin.`
+    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
 }).pipe(
   Command.withExamples([{ command: 'ironflow functions pause process-order --reason "the bank is down"' }])
 )
@@ -132,22 +132,29 @@ const drain = clientCommand("drain", {
   }),
   text: (versions) => {
     const old = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
-    const shown = versions.filter(
+    const left = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
+    )
+    // and the latest beside them, to which the others go
+    const shown = versions.filter(
+      (version) =>
+        left.includes(version) ||
+        (version.isLatest && left.some(({ functionId }) => functionId === version.functionId))
     )
     const unfinished = old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
     const said =
       old.length === 0
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
-          "Those of a version without a worker wait: start one, or move them with `ironflow runs move RUN`."
+          "Those of a version without a worker wait: start one, or move them with `ironflow runs move --function FUNCTION`."
     return shown.length === 0
       ? said
       : `${table(
-          ["FUNCTION", "CODE", "LIVE RUNS", "OLDEST", "WORKERS"],
-          shown.map(({ codeVersion, functionId, liveRuns, oldestRunId, workerIds }) => [
+          ["FUNCTION", "CODE", "LATEST", "LIVE RUNS", "OLDEST", "WORKERS"],
+          shown.map(({ codeVersion, functionId, isLatest, liveRuns, oldestRunId, workerIds }) => [
             functionId,
             codeVersion,
+            isLatest ? "latest" : "",
             String(liveRuns),
             oldestRunId ?? "",
             workerIds.length === 0 ? "none" : workerIds.join(", ")

@@ -1,4 +1,4 @@
-/** The `ironflow` command, with all of its nouns. */
+/** Runs the `ironflow` command in this process. */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
@@ -8,23 +8,9 @@ import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
-import { apikeys } from "./ApiKeys.ts"
-import { backup, restore } from "./Backup.ts"
-import { bulk } from "./Bulk.ts"
-import { erase } from "./Erase.ts"
-import { config } from "./Config.ts"
-import { migrate } from "./Database.ts"
-import { dev } from "./Dev.ts"
-import { doctor } from "./Doctor.ts"
-import { emit } from "./Emit.ts"
-import { events } from "./Events.ts"
+import { CommandError } from "./CommandError.ts"
+import { commands } from "./Commands.ts"
 import { failureOf, report } from "./Failure.ts"
-import { functions } from "./Functions.ts"
-import { groups } from "./Groups.ts"
-import { ironflow } from "./Ironflow.ts"
-import { kv } from "./Kv.ts"
-import { orgs } from "./Orgs.ts"
-import { policies } from "./Policies.ts"
 import {
   checkNode,
   endWhenNobodyReads,
@@ -33,63 +19,23 @@ import {
   isUnfinished,
   silenceSqliteWarning
 } from "./Process.ts"
-import { projections } from "./Projections.ts"
-import { roles } from "./Roles.ts"
-import { runs } from "./Runs.ts"
-import { secrets } from "./Secrets.ts"
-import { serve } from "./Serve.ts"
-import { streams } from "./Streams.ts"
-import { subscribe } from "./Subscribe.ts"
-import { publish, topics } from "./Topics.ts"
-import { exportAll, importAll } from "./Transfer.ts"
-import { verify } from "./Verify.ts"
-import { worker } from "./Worker.ts"
-import { workers } from "./Workers.ts"
 import { levelFromEnvironment } from "../Logger.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 
 silenceSqliteWarning()
 const forced = forceOnSecondSignal()
-endWhenNobodyReads()
+endWhenNobodyReads((cause) => {
+  const error = new CommandError(`Standard output cannot be written: ${cause.message}`, {
+    code: "STDOUT_UNWRITABLE",
+    cause
+  })
+  Effect.runSync(report(Cause.fail(error), process.argv.includes("--json")))
+})
 endWithNpx()
 // a word that is no level is said before anything else
 levelFromEnvironment()
 
-const main = ironflow.pipe(
-  Command.withSubcommands([
-    dev,
-    serve,
-    migrate,
-    worker,
-    emit,
-    events,
-    runs,
-    bulk,
-    erase,
-    functions,
-    workers,
-    streams,
-    projections,
-    kv,
-    config,
-    topics,
-    publish,
-    subscribe,
-    groups,
-    secrets,
-    apikeys,
-    orgs,
-    roles,
-    policies,
-    backup,
-    restore,
-    exportAll,
-    importAll,
-    doctor,
-    verify
-  ]),
-  Command.run({ version: SDK_VERSION })
-)
+const main = Command.run(commands, { version: SDK_VERSION })
 
 checkNode.pipe(
   Effect.andThen(main),
@@ -107,9 +53,9 @@ checkNode.pipe(
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (exit, done) => {
-      if (Exit.isSuccess(exit)) return done(0)
-      if (Cause.hasInterruptsOnly(exit.cause)) return done(forced() || isUnfinished() ? 1 : 0)
-      done(failureOf(exit.cause)?.exitCode ?? 0)
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
+        return done(failureOf(exit.cause)?.exitCode ?? 0)
+      done(isUnfinished() || (Exit.isFailure(exit) && forced()) ? 1 : 0)
     }
   })
 )

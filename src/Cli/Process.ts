@@ -59,7 +59,7 @@ export const nextSignal: Effect.Effect<void> = Effect.callback((resume) => {
 
 let unfinished = false
 
-/** A signal has ended a command before it could say what was asked of it: its exit code is not that of success. */
+/** A command ends before it could say what was asked of it, by a signal or since nothing can be written: its exit code is not that of success. */
 export const leaveUnfinished = (): void => {
   unfinished = true
 }
@@ -67,20 +67,25 @@ export const leaveUnfinished = (): void => {
 export const isUnfinished = (): boolean => unfinished
 
 /**
- * Ends the command in good order, as a signal does, when whoever read its output is gone: `ironflow subscribe ... | head`.
- * Errors that nobody reads are no reason to end.
+ * Ends the command in good order, as a signal does, when whoever read its output is gone: `ironflow subscribe ... | head`; and when
+ * its output cannot be written, as on a full disk, which is a failure that `onFailure` tells of. Errors that nobody can be told are no
+ * reason to end.
  */
-export const endWhenNobodyReads = (): void => {
+export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
   let gone = false
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error
     // each further line fails too, and a second signal would be one to hurry
-    if (!gone) process.emit("SIGTERM", "SIGTERM")
+    if (gone) return
     gone = true
+    if (error.code !== "EPIPE") {
+      leaveUnfinished()
+      // it may be through by now
+      process.exitCode = 1
+      onFailure(error)
+    }
+    process.emit("SIGTERM", "SIGTERM")
   })
-  process.stderr.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error
-  })
+  process.stderr.on("error", () => {})
 }
 
 /** How often the process that started the command is looked for, milliseconds. */

@@ -198,10 +198,10 @@ const tableOf = (page: ListRunsResult, now: number): string => {
     run.functionId,
     run.status,
     run.createdAt,
-    between(run.createdAt, run.endedAt, now)
+    between(run.createdAt, run.endedAt) || `${between(run.createdAt, undefined, now)} so far`
   ])
   const lines = [
-    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "AGE"], rows)]),
+    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)]),
     ...damaged
   ]
   if (lines.length === 0) {

@@ -19,10 +19,9 @@ import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
-import { cancel, pause, reason, remove, rerun, resume, retry } from "./Steer.ts"
+import { cancel, fork, move, pause, reason, remove, rerun, resume, retry } from "./Steer.ts"
 import { exportRun } from "./Verify.ts"
-import { commandsOf, given } from "./Calling.ts"
-import { CommandError } from "./CommandError.ts"
+import { commandsOf } from "./Calling.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -73,7 +72,7 @@ const steps = Command.make(
       steps.length === 0
         ? "The run has no steps yet."
         : table(
-            ["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "AGE", "RESULT"],
+            ["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "WAITED", "RESULT"],
             steps.map((step) => [
               step.name,
               step.kind,
@@ -87,7 +86,7 @@ const steps = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code has worked, AGE how long the others have taken, or wait by now."
+    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code has worked, WAITED how long the others have waited, up to now if they still do."
   )
 )
 
@@ -187,83 +186,6 @@ const patch = Command.make(
     "Replace the output of a step that has finished, or finish one that has not. A run that is paused is still to be resumed."
   )
 )
-
-const fork = Command.make(
-  "fork",
-  {
-    runId,
-    from: Flag.String("from").pipe(
-      Flag.withMetavar("STEP"),
-      Flag.withDescription(
-        "The first step that runs again (a name or a step id); those before it keep their results. Without it all run again"
-      ),
-      Flag.optional
-    ),
-    patch: Flag.String("patch").pipe(
-      Flag.withMetavar("STEP=JSON"),
-      Flag.withDescription(
-        "A result to go on with in place of the one that a step has; may be given several times"
-      ),
-      Flag.atLeast(0)
-    ),
-    data: Flag.String("data").pipe(
-      Flag.withMetavar("JSON"),
-      Flag.withDescription(
-        "Data of the event in place of that of the run, or - to read it from standard input"
-      ),
-      Flag.optional
-    )
-  },
-  Effect.fnUntraced(function* ({ data, from, patch, runId }) {
-    const value = Option.isNone(data) ? undefined : yield* readData(data.value)
-    const steps: Record<string, unknown> = {}
-    for (const text of patch) {
-      const at = text.indexOf("=")
-      if (at <= 0) {
-        return yield* new CommandError(
-          `--patch takes a step and its result, as in --patch 'charge={"ok":true}'; got ${text}`,
-          { code: "USAGE" }
-        )
-      }
-      steps[text.slice(0, at)] = yield* readData(text.slice(at + 1))
-    }
-    const run = yield* ask((client) =>
-      client.forkRun(runId, {
-        ...given({ from }),
-        ...(patch.length === 0 ? {} : { steps }),
-        ...(value === undefined ? {} : { data: value })
-      })
-    )
-    yield* print(
-      run,
-      () =>
-        `Run ${run.id} is a fork of run ${runId}${Option.isNone(from) ? "" : `, with its steps before ${from.value}`}. Run ${runId} stays as it is.`
-    )
-  })
-).pipe(
-  Command.withDescription(
-    "Start a new run from what another one has recorded, whatever became of that: with the code of now, other results or other data."
-  ),
-  Command.withExamples([
-    { command: "ironflow runs fork run_1 --from charge" },
-    { command: `ironflow runs fork run_1 --from ship --patch 'charge={"receipt":"r-1"}'` }
-  ])
-)
-
-const move = clientCommand("move", {
-  about:
-    "Move an unfinished run that is pinned to a version of its function to the latest one: for one that waits for a version that no worker has any more. The code has to be able to go on from its recorded steps.",
-  takes: {
-    runId,
-    version: Flag.String("version").pipe(
-      Flag.withMetavar("VERSION"),
-      Flag.withDescription("Another version, as `functions history` shows it as CODE"),
-      Flag.optional
-    )
-  },
-  call: (client, { runId, version }) => client.moveRun(runId, given({ version })),
-  text: (run) => `Run ${run.id} goes on with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
-})
 
 const printRun = (run: Run) =>
   print(run, () =>

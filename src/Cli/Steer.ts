@@ -1,13 +1,16 @@
-/** `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun` and `delete`: one run by its id, or many by ids or filters. */
+/** `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: one run by its id, or many by ids or filters. */
 import * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
-import { bulkFlags, doToMany, idsOf, optionsOf } from "./Bulk.ts"
+import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
+import { given } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
-import { print } from "./Output.ts"
+import { readData } from "./Emit.ts"
+import { inCommands } from "./InCommands.ts"
+import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -42,10 +45,27 @@ interface Given {
   readonly yes: boolean
   readonly reason?: Option.Option<string>
   readonly fromStep?: Option.Option<string>
+  /** What `fork` calls `fromStep`. */
+  readonly from?: Option.Option<string>
+  readonly version?: Option.Option<string>
 }
 
-/** `one` is how it is done to a single run that is named, if there is a call for that. */
-const steer = <E>(action: BulkAction, input: Given & Parameters<typeof filtersOf>[0], one?: One<E>) =>
+const optionsOf = (input: Given): Pick<BulkOptions, "reason" | "fromStep" | "version"> =>
+  given({
+    reason: input.reason ?? Option.none(),
+    fromStep: input.fromStep ?? input.from ?? Option.none(),
+    version: input.version ?? Option.none()
+  })
+
+/**
+ * `one` is how it is done to a single run that is named, if there is a call for that; `ofOne` names what was given that is for a single run.
+ */
+const steer = <E>(
+  action: BulkAction,
+  input: Given & Parameters<typeof filtersOf>[0],
+  one?: One<E>,
+  ofOne: ReadonlyArray<string> = []
+) =>
   Effect.gen(function* () {
     const filters = yield* filtersOf(input)
     const hasFilters = Object.keys(filters).length > 0
@@ -67,9 +87,21 @@ const steer = <E>(action: BulkAction, input: Given & Parameters<typeof filtersOf
       const run = yield* ask((client) => one.call(client, only, options))
       return yield* print(run, () => one.text(run, options))
     }
+    if (ofOne.length > 0) {
+      return yield* new CommandError(
+        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "goes" : "go"} with one run that is named: ${action} many without, or one after the other`,
+        { code: "USAGE" }
+      )
+    }
     if (options.fromStep?.trim() === "") {
       return yield* new CommandError(
-        "--from-step is empty: give it the name or the id of a step, or leave it out",
+        `--${input.from === undefined ? "from-step" : "from"} is empty: give it the name or the id of a step, or leave it out`,
+        { code: "USAGE" }
+      )
+    }
+    if (options.version?.trim() === "") {
+      return yield* new CommandError(
+        "--version is empty: give it a version, as `functions history` shows it as CODE, or leave it out",
         { code: "USAGE" }
       )
     }
@@ -112,10 +144,12 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
 export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
   steer("pause", input, {
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
-    text: (run) =>
-      run.status === "paused"
-        ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
-        : `Run ${run.id} pauses when the step that it is in has ended.`
+    text: (run, { reason = "" }) =>
+      reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
+        ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        : run.status === "paused"
+          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+          : `Run ${run.id} pauses when the step that it is in has ended.`
   })
 ).pipe(
   Command.withDescription(`Pause a run: it goes no further until it is resumed. ${many}`),
@@ -152,11 +186,112 @@ export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlag
   steer("rerun", input)
 ).pipe(
   Command.withDescription(
-    "Make a new run of the same function for the same event, of each of the runs: those that have ended, and were not invoked. " +
+    "Make a new run of the same function with the same input, of each of the runs: those that have ended, and were not invoked by another run. " +
       "They are named by ids or found by the filters of `runs list`; they are counted first, and a question is asked unless --yes is given."
   ),
-  Command.withShortDescription("Make new runs of the same events"),
+  Command.withShortDescription("Make new runs with the same input"),
   Command.withExamples(examples("rerun", "--status completed --created-from 1h"))
+)
+
+export const fork = Command.make(
+  "fork",
+  {
+    runIds,
+    from: Flag.String("from").pipe(
+      Flag.withMetavar("STEP"),
+      Flag.withDescription(
+        "The first step that runs again (a name or a step id); those before it keep their results. Without it all run again"
+      ),
+      Flag.optional
+    ),
+    patch: Flag.String("patch").pipe(
+      Flag.withMetavar("STEP=JSON"),
+      Flag.withDescription(
+        "A result to go on with in place of the one that a step has; may be given several times. For one run"
+      ),
+      Flag.atLeast(0)
+    ),
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("JSON"),
+      Flag.withDescription(
+        "Data of the event in place of that of the run, or - to read it from standard input. For one run"
+      ),
+      Flag.optional
+    ),
+    ...filterFlags,
+    ...bulkFlags
+  },
+  Effect.fnUntraced(function* (input) {
+    const { data, from, patch } = input
+    const steps: Record<string, unknown> = {}
+    for (const text of patch) {
+      const at = text.indexOf("=")
+      if (at <= 0) {
+        return yield* new CommandError(
+          `--patch takes a step and its result, as in --patch 'charge={"ok":true}'; got ${text}`,
+          { code: "USAGE" }
+        )
+      }
+      steps[text.slice(0, at)] = yield* readData(text.slice(at + 1))
+    }
+    const isOne = input.runIds.length === 1 && input.runIds[0] !== "-"
+    const value = isOne && Option.isSome(data) ? yield* readData(data.value) : undefined
+    return yield* steer(
+      "fork",
+      input,
+      {
+        call: (client, runId) =>
+          client.forkRun(runId, {
+            ...given({ from }),
+            ...(patch.length === 0 ? {} : { steps }),
+            ...(value === undefined ? {} : { data: value })
+          }),
+        text: ({ forkedFrom, id }) =>
+          `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with its steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`
+      },
+      [...(patch.length === 0 ? [] : ["--patch"]), ...(Option.isNone(data) ? [] : ["--data"])]
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Start a new run from what another one has recorded, whatever became of that: with the code of now, other results or other data. " +
+      many
+  ),
+  Command.withShortDescription("Start a new run from what another one has recorded, or many"),
+  Command.withExamples([
+    { command: "ironflow runs fork run_1 --from charge" },
+    { command: `ironflow runs fork run_1 --from ship --patch 'charge={"receipt":"r-1"}'` },
+    {
+      command:
+        "ironflow runs fork --from ship --function process-order --status completed --created-from 1d --dry-run"
+    }
+  ])
+)
+
+export const move = Command.make(
+  "move",
+  {
+    runIds,
+    version: Flag.String("version").pipe(
+      Flag.withMetavar("VERSION"),
+      Flag.withDescription("Another version, as `functions history` shows it as CODE"),
+      Flag.optional
+    ),
+    ...filterFlags,
+    ...bulkFlags
+  },
+  (input) =>
+    steer("move", input, {
+      call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
+      text: (run) => `Run ${run.id} goes on with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
+    })
+).pipe(
+  Command.withDescription(
+    "Move an unfinished run that is pinned to a version of its function to the latest one: for one that waits for a version that no worker has any more. " +
+      `The code has to be able to go on from its recorded steps. ${many}`
+  ),
+  Command.withShortDescription("Move a run to another version, or many"),
+  Command.withExamples(examples("move", "--function process-order --status waiting"))
 )
 
 export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFlags }, (input) =>

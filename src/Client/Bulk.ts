@@ -19,8 +19,10 @@ export interface BulkOptions {
   readonly dryRun?: boolean
   /** Why, for `cancel` and `pause`; it is kept with each run. */
   readonly reason?: string
-  /** For `retry` and `resume`: the step, by name, from which each run goes on. */
+  /** For `retry`, `resume` and `fork`: the step, by name, from which each run goes on, or each new run begins. */
   readonly fromStep?: string
+  /** For `move`: the version of the function to which each run is moved; the latest by default. */
+  readonly version?: string
 }
 
 /** Options of `erase`. */
@@ -88,7 +90,11 @@ const ofBulk = { BulkNotFoundError: true } as const
 
 export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
   bulk: [
-    [null, { ...filterNames, ids: true }, { ...call, dryRun: true, reason: true, fromStep: true }],
+    [
+      null,
+      { ...filterNames, ids: true },
+      { ...call, dryRun: true, reason: true, fromStep: true, version: true }
+    ],
     { InvalidStateError: true }
   ],
   erase: [

@@ -35,8 +35,8 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             )
           }
           const { ids, ...filters } = runs
-          const { dryRun, fromStep, reason } = options
-          rows.checkBulkSaid({ ids, dryRun, fromStep, reason })
+          const { dryRun, fromStep, reason, version } = options
+          rows.checkBulkSaid({ ids, dryRun, fromStep, reason, version })
           checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {
@@ -45,7 +45,8 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             ids,
             dryRun,
             fromStep,
-            reason
+            reason,
+            version
           }
         }),
         (body) =>

@@ -20,11 +20,11 @@ import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 import { each, operation, row } from "./Row.ts"
 
 /** What can be done to many runs. */
-export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "delete"] as const
+export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork", "move", "delete"] as const
 
 /**
- * `cancel`, `retry`, `resume` and `pause` are what the calls of these names do to one run. `rerun` makes a new run of the same function
- * for the same event, of runs that have ended. `delete` takes runs away that have ended, with their steps and logs.
+ * `cancel`, `retry`, `resume`, `pause`, `fork` and `move` are what the calls of these names do to one run. `rerun` makes a new run of the
+ * same function with the same input, of runs that have ended. `delete` takes runs away that have ended, with their steps and logs.
  */
 export type BulkAction = (typeof bulkActions)[number]
 
@@ -54,6 +54,7 @@ export interface BulkOperation {
   readonly reason?: string
   /** The step from which runs are retried or resumed. */
   readonly fromStep?: string
+  readonly version?: string
   /** Who began it: the id of an API key, or `local` without one. */
   readonly by: string
   /** Runs that fit so far, without those that whoever began it may not see, or not do this to: `done`, and all of `skipped`. */
@@ -99,6 +100,7 @@ interface StartBulk {
   readonly ids?: Array<string>
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
   readonly dryRun?: boolean
 }
 
@@ -108,8 +110,8 @@ interface StartBulk {
  */
 export const checkBulkSaid = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {
-    const isStep = name === "fromStep" || name === "from_step"
-    if (value !== null && !(isStep && typeof value === "string" && value.trim() === "")) continue
+    const isNamed = name === "fromStep" || name === "from_step" || name === "version"
+    if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
     throw new ValidationError(
       `bulk: \`${name}\` is ${value === null ? "null" : "blank"}, which says nothing: leave it out, or give it a value`
     )
@@ -127,6 +129,7 @@ export const Operation = fields<BulkOperation>({
   ids: optional(integer),
   reason: optional(filled),
   fromStep: optional(filled),
+  version: optional(filled),
   by: orElse(text, ""),
   matched: zero,
   done: zero,
@@ -149,6 +152,7 @@ const StartBulkRequest = fields<StartBulk>({
   ids: optional(list(text)),
   reason: optional(text),
   fromStep: optional(text),
+  version: optional(text),
   dryRun: optional(flag)
 })
 

@@ -148,6 +148,46 @@ it(
   }
 )
 
+it(
+  "waits for one that goes on no longer than it is told, and leaves it going when it is ended",
+  { timeout: 120_000 },
+  async () => {
+    const { filter } = await ordersOf(...Array.from({ length: 2000 }, () => 1))
+    const { id } = await client.bulk("fork", { where: filter[1]!, functionId: "charge" })
+    const late = await run(["bulk", "get", id, "--wait", "--timeout", "1ms"])
+    assert.strictEqual(late.code, 1, late.stdout)
+    assert.match(late.stderr, /had not ended after 1 ?ms, and goes on/)
+    assert.strictEqual((await run(["bulk", "get", id, "--timeout", "1s"])).code, 2)
+    const counting = await client.bulk("rerun", { where: "event.data.mark == 'none'" }, { dryRun: true })
+    const signalled = terminal.start(["bulk", "get", id, "--wait"], { env })
+    signalled.signal("SIGINT")
+    await signalled.ended
+    assert.notStrictEqual((await client.getBulk(id)).status, "cancelled")
+    const ended = await run(["bulk", "get", id, "--wait", "--timeout", "2m"])
+    assert.strictEqual(ended.code, 0, ended.stderr)
+    assert.match(ended.stdout, /2000 runs forked\./)
+    await client.waitForBulk(counting.id)
+  }
+)
+
+it("moves and forks many, and says what is for one", { timeout: 120_000 }, async () => {
+  const { filter, ids } = await ordersOf(1, 1)
+  const moved = await run(["runs", "move", ...filter, "--yes"])
+  assert.strictEqual(moved.code, 4)
+  assert.match(moved.stderr, /None of 2 runs can be moved: 2 completed/)
+  const forked = await run(["runs", "fork", ...ids, "--yes", "--json"])
+  assert.strictEqual(forked.code, 0, forked.stderr)
+  assert.deepInclude(JSON.parse(forked.stdout), { action: "fork", done: 2, matched: 2 })
+  for (const flag of [
+    ["--patch", "charge=1"],
+    ["--data", "{}"]
+  ]) {
+    const refused = await run(["runs", "fork", ...ids, ...flag, "--yes"])
+    assert.strictEqual(refused.code, 2)
+    assert.match(refused.stderr, /goes with one run that is named/)
+  }
+})
+
 it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
   const before = await client.listBulk()
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [

@@ -164,7 +164,7 @@ describe.concurrent("runs", () => {
     const steps = await run("runs", "steps", runId)
     assert.match(
       steps.stdout,
-      /^STEP +KIND +STATUS +ATTEMPT +TOOK +AGE +RESULT\nsend +run +failed +1 +\w+ +NonRetryableError: the gate is shut\n$/
+      /^STEP +KIND +STATUS +ATTEMPT +TOOK +WAITED +RESULT\nsend +run +failed +1 +\w+ +NonRetryableError: the gate is shut\n$/
     )
 
     terminal.write("gate", "")
@@ -228,7 +228,7 @@ describe.concurrent("runs", () => {
     assert.isTrue(completed.runs.every((run: { status: string }) => run.status === "completed"))
     assert.match(
       shown.stdout,
-      /^RUN +FUNCTION +STATUS +CREATED +AGE\nrun_\w+ +approval .*\n\d+ in all; the next page: --cursor \S+\n$/
+      /^RUN +FUNCTION +STATUS +CREATED +TOOK\nrun_\w+ +approval .*\n\d+ in all; the next page: --cursor \S+\n$/
     )
   })
 

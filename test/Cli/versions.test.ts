@@ -61,6 +61,8 @@ it(
     await json("emit", "order.paid", '{"orderId":"o-2"}')
     assert.deepStrictEqual(await ends(newer), ["2", "2"])
     const before = await ironflow("functions", "drain")
+    expect(before.stdout).toMatch(/^FUNCTION +CODE +LATEST +LIVE RUNS +OLDEST +WORKERS$/m)
+    expect(before.stdout).toMatch(/^pack +2 +latest +\d+ .*w-2$/m)
     expect(before.stdout).toMatch(/^pack +1 +1 +run_\w+ +w-1$/m)
     expect(before.stdout).toContain("1 unfinished run belongs to an old version.")
 
@@ -95,6 +97,8 @@ it(
       [["functions", "pause", "nobody"], "Function not found: nobody"],
       [["runs", "fork", left, "--from", "nothing"], 'has no step "nothing"'],
       [["runs", "fork", left, "--from", ""], 'has no step ""'],
+      [["runs", "fork", "--function", "pack", "--from", "", "--yes"], "--from is empty"],
+      [["runs", "move", "--function", "pack", "--version", "", "--yes"], "--version is empty"],
       [["runs", "move", left, "--version", ""], "The version must not be empty"],
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
       [["runs", "move", left], "has completed and cannot be moved"],

@@ -10,6 +10,7 @@ import {
   type BulkOperation,
   createClient,
   createFunction,
+  createWorker,
   type IronflowClient,
   TimeoutError,
   ValidationError
@@ -42,6 +43,20 @@ const parent = createFunction({ id: "parent", triggers: [{ event: "parent.asked"
   await step.waitForEvent("go on", { event: "parent.told", timeout: "1d" })
 })
 const child = createFunction({ id: "child", triggers: [] }, async () => "done")
+const packOf = (version: string) =>
+  createFunction(
+    {
+      id: "pack",
+      version,
+      versioning: "pin",
+      triggers: [{ event: "pack.asked" }],
+      searchBy: ["event.data.batch"]
+    },
+    async ({ step }) => {
+      await step.waitForEvent("packed", { event: "packed", timeout: "1d" })
+      return version
+    }
+  )
 
 const folder = mkdtempSync(join(tmpdir(), "ironflow-bulk-"))
 const start = () =>
@@ -49,7 +64,7 @@ const start = () =>
     filename: join(folder, "bulk.db"),
     logger: false,
     listen: { port: 0 },
-    functions: [orders, parent, child]
+    functions: [orders, parent, child, packOf("1")]
   })
 let engine: IronflowEngine
 let remote: IronflowClient
@@ -189,6 +204,83 @@ for (const [face, clientOf] of faces) {
       assert.strictEqual(runs.filter(({ eventId }) => eventId === first!.eventId).length, 2)
     })
 
+    it("makes a new run of a fork with the data that the fork was given, and of a run that was started by hand with its", async () => {
+      const { filter, ids } = await batchOf({ amount: 1 })
+      const fork = await engine.client.forkRun(ids[0]!, { data: { amount: 3, batch: "of the fork" } })
+      const byHand = await engine.client.runFunction("process-order", { amount: 5, ...filter.attributes })
+      for (const { id } of [fork, byHand])
+        assert.strictEqual((await engine.client.waitForRun(id)).status, "completed")
+      const operation = await done(clientOf(), clientOf().bulk("rerun", { ids: [fork.id, byHand.id] }))
+      assert.deepStrictEqual(countsOf(operation), { done: 2, matched: 2, skipped: {}, status: "completed" })
+      const { runs } = await engine.client.listRuns({ functionId: "process-order", limit: 2 })
+      const again = await Promise.all(runs.map(({ id }) => engine.client.waitForRun(id)))
+      assert.deepStrictEqual(
+        again.map(({ input, output }) => [input, output]),
+        [
+          [byHand.input, { charged: 5 }],
+          [fork.input, { charged: 3 }]
+        ]
+      )
+      assert.strictEqual(again[1]!.eventId, fork.eventId)
+      // it is found by what it was given
+      const found = await engine.client.listRuns({ attributes: { "event.data.batch": "of the fork" } })
+      assert.deepInclude(found.runs[0], { id: again[1]!.id })
+    })
+
+    it("forks runs before a step, and says which have no such step", async () => {
+      const { filter, ids } = await batchOf({}, waiting)
+      const lacking = await done(
+        clientOf(),
+        clientOf().bulk("fork", filter, { fromStep: "ship", dryRun: true })
+      )
+      assert.deepStrictEqual(lacking.skipped, { "no such step": 2 })
+      const operation = await done(clientOf(), clientOf().bulk("fork", { ids }, { fromStep: "charge" }))
+      assert.deepStrictEqual(countsOf(operation), { done: 2, matched: 2, skipped: {}, status: "completed" })
+      assert.strictEqual(operation.fromStep, "charge")
+      const { runs } = await engine.client.listRuns(filter)
+      assert.sameMembers(
+        runs.flatMap(({ forkedFrom }) => forkedFrom ?? []),
+        ids
+      )
+    })
+
+    it("moves unfinished runs that are pinned to another version, and says why not the others", async () => {
+      const batch = `pack-${++batches}`
+      const filter = { attributes: { "event.data.batch": batch } }
+      const ids: Array<string> = []
+      for (let i = 0; i < 3; i++) ids.push((await engine.client.emit("pack.asked", { batch })).runIds[0]!)
+      await vi.waitFor(async () =>
+        assert.deepStrictEqual(await statusesOf(ids), ["waiting", "waiting", "waiting"])
+      )
+      await engine.client.cancelRun(ids[2]!)
+      const order = await batchOf(waiting)
+      const worker = createWorker({ serverUrl: engine.url ?? "", functions: [packOf("2")], logger: false })
+      const working = worker.start()
+      await worker.ready()
+      const to = async (version: string | undefined, runs: object = filter) =>
+        done(clientOf(), clientOf().bulk("move", runs, version === undefined ? {} : { version }))
+      const unknown = await to("0.9")
+      assert.deepStrictEqual(countsOf(unknown), {
+        done: 0,
+        matched: 3,
+        skipped: { cancelled: 1, "no such version": 2 },
+        status: "completed"
+      })
+      assert.strictEqual(unknown.version, "0.9")
+      const latest = await to(undefined, { ids: [...ids, ...order.ids] })
+      assert.deepStrictEqual(latest.skipped, { cancelled: 1, "not pinned": 1 })
+      assert.strictEqual(latest.done, 2)
+      assert.deepStrictEqual((await to("2")).skipped, { cancelled: 1, "there already": 2 })
+      assert.strictEqual((await to("1", { ids: [ids[1]!] })).done, 1)
+      await engine.client.emit("packed", {})
+      const outputs = await Promise.all(
+        ids.slice(0, 2).map(async (id) => (await engine.client.waitForRun(id)).output)
+      )
+      assert.deepStrictEqual(outputs, ["2", "1"])
+      await worker.stop()
+      await working
+    })
+
     it("deletes runs that have ended with all that is kept of them, and leaves their events", async () => {
       const { filter, ids } = await batchOf({}, waiting, failing)
       const { eventId } = await engine.client.getRun(ids[0]!)
@@ -268,6 +360,12 @@ for (const [face, clientOf] of faces) {
       ["no ids", ["cancel", { ids: [] }], /ids/],
       ["too many ids", ["cancel", { ids: Array.from({ length: 10_001 }, (_, n) => `run_${n}`) }], /10000/],
       ["a wrong id", ["cancel", { ids: [5] }], /ids|run id/],
+      [
+        "a version for a retry",
+        ["retry", { status: "failed" }, { version: "2" }],
+        /version. is for move, not for retry/
+      ],
+      ["a version that is blank", ["move", { status: "waiting" }, { version: " " }], /version. is blank/],
       ["a reason for a retry", ["retry", { status: "failed" }, { reason: "so" }], /reason/],
       ["a step to cancel from", ["cancel", { status: "failed" }, { fromStep: "charge" }], /fromStep/],
       ["an expression that is none", ["cancel", { where: "event.data.(" }], /expression|where/i],

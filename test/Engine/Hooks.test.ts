@@ -11,6 +11,7 @@ import {
   type Logger,
   NonRetryableError,
   type RunnableFunction,
+  ValidationError,
   verifyHook
 } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
@@ -256,17 +257,38 @@ describe("a hook", () => {
     )
   })
 
-  it("in a private network is not called unless that is allowed", async () => {
-    const hook = await receiver()
-    await using engine = await engineWith([{ url: hook.url, secret: SECRET, retry: quick }], [fails], {
-      push: {}
-    })
+  it.each([
+    "http://127.0.0.1:9000/secret-path",
+    "http://[::1]:9000/",
+    "https://localhost/",
+    "https://hooks.localhost/",
+    "http://192.168.0.7/"
+  ])("in a private network is refused at the start, unless that is allowed: %s", async (url) => {
+    await using allowed = await engineWith([{ url, secret: SECRET }], [fails])
+    expect(allowed).toBeDefined()
 
-    await engine.client.emit("order.placed", {})
-    await until(() => expect(lines.join("\n")).toContain("is not a public address"))
+    const error = await engineWith([{ url, secret: SECRET }], [fails], { push: {} }).catch((e: unknown) => e)
 
-    expect(hook.requests()).toBe(0)
-    await hook.close()
+    expect(error).toBeInstanceOf(ValidationError)
+    expect(String(error)).toContain("`hooks[0]` would never be called: ")
+    expect(String(error)).toContain("is not a public address")
+    expect(String(error)).toContain("`ironflow serve --allow-private-endpoints`")
+    expect(String(error)).not.toContain("secret-path")
+  })
+
+  it.each([
+    [
+      "whose name does not resolve",
+      "https://hooks.invalid/",
+      "cannot be called now: its name does not resolve"
+    ],
+    ["that is public and without TLS", "http://8.8.8.8/", "is called over http: "]
+  ])("%s is warned of at the start", async (_, url, warning) => {
+    await using engine = await engineWith([{ url, secret: SECRET }], [fails], { push: {} })
+
+    await until(() => expect(lines.join("\n")).toContain(warning))
+
+    expect(engine).toBeDefined()
   })
 
   it.each([

@@ -154,6 +154,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
           ["By", operation.by],
           ["Reason", operation.reason],
           ["From step", operation.fromStep],
+          ["Version", operation.version],
           ["Runs", operation.ids === undefined ? undefined : `${runsOf(operation.ids)} by id`]
         ]}
       />

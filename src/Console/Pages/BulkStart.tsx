@@ -76,6 +76,7 @@ interface Wanted {
   readonly action: BulkAction
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
 }
 
 const Ask = ({ close, which }: { readonly which: Which; readonly close: () => void }) => {
@@ -164,10 +165,12 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
         const entered = new FormData(event.currentTarget)
         const reason = entry(entered, "reason")
         const fromStep = entry(entered, "fromStep")
+        const version = entry(entered, "version")
         void countThem({
           action,
           ...(reason === undefined ? {} : { reason }),
-          ...(fromStep === undefined ? {} : { fromStep })
+          ...(fromStep === undefined ? {} : { fromStep }),
+          ...(version === undefined ? {} : { version })
         })
       }}
     >
@@ -191,13 +194,16 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
       {(action === "cancel" || action === "pause") && (
         <Field name="reason" label="Reason, which is kept with the runs" value={wanted?.reason} />
       )}
-      {(action === "retry" || action === "resume") && (
+      {(action === "retry" || action === "resume" || action === "fork") && (
         <Field
           name="fromStep"
           label="From the step"
-          placeholder="where each has failed"
+          placeholder={action === "fork" ? "the first" : "where each has failed"}
           value={wanted?.fromStep}
         />
+      )}
+      {action === "move" && (
+        <Field name="version" label="To the version" placeholder="the latest" value={wanted?.version} />
       )}
       <p class="quiet">They are counted first. Nothing is changed by that.</p>
       {isBusy && (

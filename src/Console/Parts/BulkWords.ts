@@ -10,6 +10,8 @@ export const done: { readonly [A in BulkOperation["action"]]: string } = {
   resume: "resumed",
   pause: "paused",
   rerun: "rerun",
+  fork: "forked",
+  move: "moved",
   delete: "deleted"
 }
 
@@ -21,7 +23,9 @@ export const does: { readonly [A in BulkOperation["action"]]: string } = {
   resume: "Each that is paused goes on. One that has failed is retried.",
   pause: "Each stops before its next step, until somebody resumes it.",
   rerun:
-    "Each that has ended gets a new run of the same function for the same event, from the start, with today's code.",
+    "Each that has ended gets a new run of the same function with the same input, from the start, with today's code.",
+  fork: "Each gets a new run that has its steps before the one that you name, and goes on with today's code. It stays as it is.",
+  move: "Each that is unfinished and pinned to a version goes on with the latest, or with the one that you name.",
   delete:
     "Each that has ended is deleted, with its steps, logs and attributes. The event stays. It cannot be undone."
 }

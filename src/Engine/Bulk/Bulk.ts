@@ -58,7 +58,7 @@ export interface BulkService {
 
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
 
-/** What a key needs for each run. A new run of the same event is a retry that keeps the old one. */
+/** What a key needs for each run. A new run of the same input is a retry that keeps the old one. */
 const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
   erase: "data:erase",
   cancel: "run:cancel",
@@ -66,6 +66,8 @@ const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
   resume: "run:resume",
   pause: "run:pause",
   rerun: "run:retry",
+  fork: "run:fork",
+  move: "run:move",
   delete: "run:delete"
 }
 
@@ -402,7 +404,7 @@ const shown = (record: BulkRecord): BulkOperation => {
   const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason, target } = asked
+  const { dryRun, filters, fromStep, reason, target, version } = asked
   const { kinds, note, rebuild } = record
   return {
     id,
@@ -413,6 +415,7 @@ const shown = (record: BulkRecord): BulkOperation => {
     ...(idCount === undefined ? {} : { ids: idCount }),
     ...(reason === undefined ? {} : { reason }),
     ...(fromStep === undefined ? {} : { fromStep }),
+    ...(version === undefined ? {} : { version }),
     by: byKey ?? "local",
     matched,
     done,

@@ -9,6 +9,7 @@ export interface Asked {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
   readonly dryRun: boolean
   /** What is only for `erase`: see `EraseAsked`. */
   readonly cancel?: boolean

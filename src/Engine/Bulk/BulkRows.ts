@@ -308,8 +308,8 @@ const FITS_NO_MORE = Symbol("fits no more")
 const KEY_OF = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
 const RUN = statement(
   "BulkRows.run",
-  `SELECT r.key, r.id, r.environment, r.function, r.event, r.status, r.input, r.parent, r.pause, r.lease, r.ended_at, r.erased_at,
-     e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
+  `SELECT r.key, r.id, r.environment, r.function, r.event, r.status, r.input, r.fork_data, r.system_event, r.parent, r.pause, r.pin, r.lease,
+     r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
 
 /** Returns why not. */
@@ -332,12 +332,13 @@ function* doOne(
       if (row === undefined) return "not found"
       if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* whyNot(tx, action, row, asked.fromStep)
+      const why = yield* whyNot(tx, action, row, asked)
       if (why !== undefined || asked.dryRun) return why
       return yield* steerOne(tx, environment, row, {
         action,
         reason: asked.reason ?? `By bulk operation ${id}`,
-        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep })
+        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep }),
+        ...(asked.version === undefined ? {} : { version: asked.version })
       })
     })()
   )

@@ -20,18 +20,20 @@ interface Given {
   readonly dryRun?: boolean
   readonly reason?: string
   readonly fromStep?: string
+  readonly version?: string
 }
 
 const withReason: ReadonlySet<BulkAction> = new Set<BulkAction>(["cancel", "pause"])
-const withStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume"])
+const withStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume", "fork"])
+const withVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
 
 /** Throws `ValidationError` or `LimitExceededError`, which names what is wrong. */
 export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
   if (!isAction(action)) {
     throw new ValidationError(`bulk: ${show(action)} is no action: use ${bulkActions.join(", ")}`)
   }
-  const { dryRun = false, fromStep, reason } = given
-  checkBulkSaid({ dryRun, fromStep, reason })
+  const { dryRun = false, fromStep, reason, version } = given
+  checkBulkSaid({ dryRun, fromStep, reason, version })
   if (typeof dryRun !== "boolean") {
     throw new ValidationError(`bulk: \`dryRun\` must be true or false, got ${show(dryRun)}`)
   }
@@ -45,7 +47,8 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   const asked = {
     dryRun,
     ...textOf(action, "reason", reason, withReason),
-    ...textOf(action, "fromStep", fromStep, withStep)
+    ...textOf(action, "fromStep", fromStep, withStep),
+    ...textOf(action, "version", version, withVersion)
   }
   if (ids !== undefined) {
     if (Object.values(filters).some((value) => value !== undefined)) {
@@ -68,7 +71,7 @@ const isAction = (action: unknown): action is BulkAction =>
 
 const textOf = (
   action: BulkAction,
-  name: "reason" | "fromStep",
+  name: "reason" | "fromStep" | "version",
   value: unknown,
   actions: ReadonlySet<BulkAction>
 ): { readonly [name: string]: string } => {
@@ -78,12 +81,15 @@ const textOf = (
   }
   if (!actions.has(action)) {
     throw new ValidationError(
-      `bulk: \`${name}\` is for ${[...actions].join(" and ")}, not for ${action}: leave it out`
+      `bulk: \`${name}\` is for ${oneOf([...actions])}, not for ${action}: leave it out`
     )
   }
   checkLength(`bulk: \`${name}\``, value, reasonLength)
   return { [name]: value }
 }
+
+const oneOf = (actions: ReadonlyArray<string>): string =>
+  actions.length === 1 ? actions[0]! : `${actions.slice(0, -1).join(", ")} and ${actions.at(-1)}`
 
 const idsOf = (ids: unknown): ReadonlyArray<string> => {
   if (!Array.isArray(ids) || ids.length === 0) {

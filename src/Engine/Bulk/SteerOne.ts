@@ -1,19 +1,27 @@
 /** What a bulk operation does to one run, and why it does not. */
 import type { BulkAction } from "../../Protocol/Bulk.ts"
+import { knownVersions } from "../Functions/FunctionHistory.ts"
+import { NO_PIN } from "../Functions/Pins.ts"
 import { registryOf } from "../Functions/Registry.ts"
+import { forkRun, givenTo, moveRun } from "../Runs/Forking.ts"
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { holdingJob } from "../Runs/RevokedLeases.ts"
-import { erasedAt, triggerView } from "../Runs/RunEvent.ts"
+import { erasedAt } from "../Runs/RunEvent.ts"
 import { deleteRun, hasOpenParent } from "../Runs/RunRetention.ts"
 import { createRun } from "../Runs/RunRows.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { cancelRun, findStep, pauseRun, resumeRun, retryRun } from "../Runs/Steering.ts"
 import { nextStatus } from "../Runs/Transitions.ts"
 import { StepNotFoundError } from "../../Errors.ts"
+import { codeVersionOf } from "../../Versioning.ts"
 import { attempt, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { Asked } from "./BulkRecords.ts"
 
 const NEWEST = statement("SteerOne.newest", "SELECT max(key) AS key FROM runs")
+
+/** What cannot be done with a mark in the place of the data. */
+const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])
 
 const NO_STEP = "no such step"
 
@@ -22,12 +30,11 @@ export function* whyNot(
   tx: Transaction,
   action: BulkAction,
   row: Row,
-  fromStep?: string
+  { fromStep, version }: Pick<Asked, "fromStep" | "version">
 ): Program<string | undefined> {
   const status = statusIn(row)!
   const hasEnded = row.ended_at !== null
-  if ((action === "retry" || action === "resume" || action === "rerun") && erasedAt(row) !== undefined)
-    return "erased"
+  if (needsData.has(action) && erasedAt(row) !== undefined) return "erased"
   switch (action) {
     case "cancel":
       return hasEnded ? status : isCompensating(row) ? "compensating" : undefined
@@ -44,11 +51,22 @@ export function* whyNot(
     }
     case "rerun": {
       if (!hasEnded) return status
-      if (row.input !== null) return "invoked"
+      // nobody waits for the result of another one
+      if (row.parent !== null) return "invoked"
+      return lacksFunction(tx, row)
+    }
+    case "fork":
+      return lacksFunction(tx, row) ?? (yield* lacksStep(row, fromStep))
+    case "move": {
+      if (hasEnded) return status
       const fn = registryOf(tx).byKey(Number(row.function))
-      // one that is damaged will be known when a worker registers it again
       if (fn === undefined) return "function unknown"
-      return fn.deleted === true ? "function deleted" : undefined
+      if (row.pin === null || row.pin === NO_PIN) return "not pinned"
+      const wanted = version ?? codeVersionOf(fn.registration)
+      if (row.pin === wanted) return "there already"
+      return version === undefined || (yield* knownVersions(fn.key)).includes(version)
+        ? undefined
+        : "no such version"
     }
     case "delete":
       if (!hasEnded) return status
@@ -68,9 +86,10 @@ export function* steerOne(
     readonly action: BulkAction
     readonly reason: string
     readonly fromStep?: string
+    readonly version?: string
   }
 ): Program<string | undefined> {
-  const { action, fromStep, reason } = how
+  const { action, fromStep, reason, version } = how
   const runId = String(row.id)
   switch (action) {
     case "cancel":
@@ -88,14 +107,27 @@ export function* steerOne(
         environment: Number(row.environment),
         fn,
         event: Number(row.event),
-        view: yield* triggerView(Number(row.key))
+        ...(yield* givenTo(tx, row))
       })
       return undefined
     }
+    case "fork":
+      return refusalOf(
+        yield* attempt(forkRun.in(tx, environment, runId, fromStep === undefined ? {} : { from: fromStep }))
+      )
+    case "move":
+      return refusalOf(yield* attempt(moveRun.in(tx, environment, runId, version)))
     case "delete":
       yield* deleteRun(Number(row.key))
       return undefined
   }
+}
+
+const lacksFunction = (tx: Transaction, row: Row): string | undefined => {
+  const fn = registryOf(tx).byKey(Number(row.function))
+  // one that is damaged will be known when a worker registers it again
+  if (fn === undefined) return "function unknown"
+  return fn.deleted === true ? "function deleted" : undefined
 }
 
 function* lacksStep(row: Row, fromStep: string | undefined): Program<string | undefined> {

@@ -4,12 +4,12 @@ import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
-import { checkFiles, DEFAULT_MODE } from "../Store/Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseFolder } from "../Store/Files.ts"
 import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { leftovers } from "../Store/PutFile.ts"
-import { checkAll, checkOurs, versionOf } from "../Store/SqliteFile.ts"
+import { checkAll, checkOurs, isForeign, versionOf } from "../Store/SqliteFile.ts"
 import { count, fail, ok, warn } from "./Judge.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
@@ -79,7 +79,9 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
     return fail(
       "tables",
       `${messageOf(error)}.`,
-      "Use the version of @ironflow/node that wrote them, or a later one."
+      isForeign(db)
+        ? "Check the name of the file."
+        : "Use the version of @ironflow/node that wrote them, or a later one."
     )
   }
   const version = versionOf(db)
@@ -127,6 +129,7 @@ export const openBeside = (filename: string): DatabaseSync => {
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
   }
+  refuseFolder(filename)
   return new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
 }
 

@@ -222,9 +222,13 @@ const PAUSE = statement(
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
+/** Whether somebody who pauses a function says something new: it may be paused already, for another reason. */
+const isNews = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
+  before === undefined || (reason !== undefined && reason !== before.reason)
+
 /**
- * From now on new runs of the function wait; without a pause they wait no more. One that is paused stays as it is when it is paused
- * again. Says whether that has changed anything.
+ * From now on new runs of the function wait; without a pause they wait no more. One that is paused again has the newer reason, and since
+ * when stays. Says whether that has changed anything.
  */
 export function* setPause(
   tx: Transaction,
@@ -234,7 +238,7 @@ export function* setPause(
 ): Program<boolean, FunctionNotFoundError> {
   const fn = registryOf(tx).get(environment, id)
   if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(id))
-  if ((fn.paused === undefined) === (pause === undefined)) return false
+  if (pause === undefined ? fn.paused === undefined : !isNews(fn.paused, pause)) return false
   const { paused: _, ...rest } = fn
   if (pause === undefined) {
     yield* write(PAUSE, null, null, null, fn.key)
@@ -242,7 +246,7 @@ export function* setPause(
     markReadyAtCommit(tx, fn.key)
     return true
   }
-  const paused = { at: tx.now(), ...pause }
+  const paused = { at: fn.paused?.at ?? tx.now(), ...pause }
   yield* write(PAUSE, paused.at, paused.by, paused.reason ?? null, fn.key)
   put(tx, { ...rest, paused })
   return true

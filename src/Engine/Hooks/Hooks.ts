@@ -21,6 +21,7 @@ import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Ru
 import { Runs } from "../Runs/Runs.ts"
 import { Store } from "../Store/Store.ts"
 import { type HookCounts, makeDelivery } from "./Delivery.ts"
+import { refuseHooks, warnOfHook } from "./Reach.ts"
 import { EngineHooks, Failing, resolveFailing } from "./Settings.ts"
 
 export interface HooksService {
@@ -71,6 +72,14 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       // they throw nothing else
       catch: (error) => error as ValidationError
     })
+    const { allowPrivateNetworks } = yield* providedOr(PushSettings, (variables) =>
+      makeSettings({}, variables)
+    )
+    yield* Effect.try({
+      try: () => refuseHooks(hooks, allowPrivateNetworks),
+      // it throws nothing else
+      catch: (error) => error as ValidationError
+    })
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const fork = (effect: Effect.Effect<void>): void => void Fiber.runIn(run(effect), scope)
@@ -93,9 +102,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
         `${calls} calls of a hook that this engine does not have any more were left out`
       )
     }
-    const { allowPrivateNetworks } = yield* providedOr(PushSettings, (variables) =>
-      makeSettings({}, variables)
-    )
+    for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))
     const intake = new Intake(yield* Clock.Clock, yield* Alarm.makeAfter)
     const deliveries = hooks.map((hook) =>
       makeDelivery({ hook, store, intake, allowPrivateNetworks, counts })

@@ -177,7 +177,8 @@ const send = (
     return Effect.sync(() => request?.destroy())
   })
 
-const notAllowed = (host: string, address: string): string =>
+/** Why the engine does not call `host` at an address, and how it is allowed to. */
+export const notAllowed = (host: string, address: string): string =>
   `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
   "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"
 

@@ -98,24 +98,11 @@ export const forkRun = inEnvironment(
     }
 
     const now = tx.now()
-    const id = tx.ids.run()
-    const original = yield* triggerView(Number(row.key))
-    const input = row.input === null ? undefined : (data ?? String(row.input))
-    const forkData = row.input !== null ? undefined : (data ?? textOrNone(row.fork_data))
-    const { key } = yield* createRun(tx, {
+    const { id, key } = yield* createRun(tx, {
       environment: Number(row.environment),
       fn,
       event: Number(row.event),
-      view:
-        input !== undefined
-          ? invocationView(id, input, now, row.system_event)
-          : data === undefined
-            ? original
-            : { ...original, data: decodeJson(data) },
-      id,
-      ...(input === undefined ? {} : { data: input }),
-      ...(row.system_event == null ? {} : { systemEvent: String(row.system_event) }),
-      ...(forkData === undefined ? {} : { forkData }),
+      ...(yield* givenTo(tx, row, data)),
       forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
     })
     if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
@@ -128,6 +115,30 @@ export const forkRun = inEnvironment(
   },
   (_, runId) => `fork run ${runId}`
 )
+
+/** What a new run of the same function is given, so that it has what the run was started with; or other `data`, as JSON. */
+export function* givenTo(
+  tx: Transaction,
+  row: Row,
+  data?: JsonText
+): Program<Pick<Parameters<typeof createRun>[1], "data" | "forkData" | "id" | "systemEvent" | "view">> {
+  if (row.input !== null) {
+    const id = tx.ids.run()
+    const input = data ?? String(row.input)
+    return {
+      id,
+      view: invocationView(id, input, tx.now(), row.system_event),
+      data: input,
+      ...(row.system_event == null ? {} : { systemEvent: String(row.system_event) })
+    }
+  }
+  const original = yield* triggerView(Number(row.key))
+  const forkData = data ?? textOrNone(row.fork_data)
+  return {
+    view: data === undefined ? original : { ...original, data: decodeJson(data) },
+    ...(forkData === undefined ? {} : { forkData })
+  }
+}
 
 const textOrNone = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 

@@ -102,6 +102,9 @@ export const cancelRun = steering(
   (_, runId) => `cancel run ${runId}`
 )
 
+const PAUSED_WHY = statement("Steering.pausedWhy", "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?")
+
+/** Pauses a run; one that somebody has paused already goes on to be so for the reason that is given now. */
 export const pauseRun = steering(
   "pauseRun",
   function* (
@@ -125,6 +128,11 @@ export const pauseRun = steering(
         )
         tx.notify(String(row.worker), { _tag: "Paused", jobId })
       } else yield* pauseRow(tx, Number(row.key), pause)
+    } else if (reason !== "") {
+      const before = parseStored(String(row.pause)) as Pause
+      // why the engine has paused it says what is to be mended, and stays
+      if (before.code === "PAUSED" && before.message !== reason)
+        yield* write(PAUSED_WHY, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
     }
     return yield* reread(tx, environment, runId)
   },

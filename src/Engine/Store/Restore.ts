@@ -13,7 +13,7 @@ import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, isOwned } from "./Ownership.ts"
 import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
 import { storeError } from "./SqliteErrors.ts"
-import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
+import { checkAll, checkOurs, isForeign, versionOf } from "./SqliteFile.ts"
 
 /** Options of `restoreBackup`. */
 export interface RestoreOptions {
@@ -102,7 +102,9 @@ const refuseNoBackup = (backup: string): void => {
   const stat = statSync(backup, { throwIfNoEntry: false })
   if (stat === undefined) throw new ValidationError(`There is no file "${backup}"`)
   if (!stat.isFile() || stat.size === 0) {
-    throw new ValidationError(`"${backup}" is no backup: ${stat.isFile() ? "it is empty" : "it is no file"}`)
+    throw new ValidationError(
+      `"${backup}" is no backup: it is ${stat.isDirectory() ? "a folder" : stat.isFile() ? "empty" : "no file"}`
+    )
   }
   if ((statSync(`${backup}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) {
     throw new ValidationError(
@@ -127,6 +129,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(partial)
+    if (isForeign(db)) throw notOne("it is a SQLite database of something else")
     checkOurs(db, backup)
     const version = versionOf(db)
     if (version === 0) throw notOne("there is nothing in it")

@@ -82,12 +82,14 @@ const pragma = (db: DatabaseSync, name: string): number =>
 /** Which version its tables have; 0 where there are none. */
 export const versionOf = (db: DatabaseSync): number => pragma(db, "user_version")
 
+/** Whether it is a database of another program. */
+export const isForeign = (db: DatabaseSync): boolean =>
+  pragma(db, "application_id") !== APPLICATION_ID &&
+  db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
+
 /** Throws a `StoreError` for a database of something else, and for one of a newer version. */
 export const checkOurs = (db: DatabaseSync, filename: string): void => {
-  const foreign =
-    pragma(db, "application_id") !== APPLICATION_ID &&
-    db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
-  if (foreign) {
+  if (isForeign(db)) {
     throw new StoreError(
       `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
       { code: "STORE_CORRUPT" }

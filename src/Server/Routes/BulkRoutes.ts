@@ -16,7 +16,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const bulkOf = (call: Call) => engine.bulk.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
   return [
-    reading(rows.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason }, call) =>
+    reading(rows.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
@@ -32,7 +32,8 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           bulkOf(call).bulk(action, runs, {
             ...(dryRun === undefined ? {} : { dryRun }),
             ...(fromStep === undefined ? {} : { fromStep }),
-            ...(reason === undefined ? {} : { reason })
+            ...(reason === undefined ? {} : { reason }),
+            ...(version === undefined ? {} : { version })
           })
       )
     ),

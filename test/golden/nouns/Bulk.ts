@@ -48,6 +48,8 @@ export const bulk: Noun = {
           body: { action: "cancel", filters: { status: "failed" }, dryrun: true }
         }),
         "an action that is none": () => ({ body: { action: "erase", filters: { status: "failed" } } }),
+        "to another version": ({ first }) => ({ body: { action: "move", ids: [first], version: "2" } }),
+        "a version for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], version: "2" } }),
         "a reason for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], reason: "so" } })
       }
     },

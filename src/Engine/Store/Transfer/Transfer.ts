@@ -118,6 +118,7 @@ export const importStore = (
 
 const readExport = async (filename: string, to: Place): Promise<Transferred> => {
   const stat = statSync(filename, { throwIfNoEntry: false })
+  if (stat?.isDirectory() === true) throw new ValidationError(`"${filename}" is no export: it is a folder`)
   if (stat?.isFile() !== true) throw new ValidationError(`There is no file "${filename}"`)
   const { header, rows } = await ("database" in to
     ? import("./PostgresTables.ts").then(({ writePostgres }) => writePostgres(to.database, filename))

@@ -1,0 +1,61 @@
+/** Whether hooks can be called at all, which is looked at when the engine is started: a call that fails is heard of in a log alone. */
+import * as Dns from "node:dns/promises"
+import { isIP } from "node:net"
+import * as Effect from "effect/Effect"
+import { ValidationError } from "../../Errors.ts"
+import type { Hook } from "../../Hook.ts"
+import { notAllowed } from "../Push/HttpPost.ts"
+import { isPublicAddress } from "../Push/PublicAddress.ts"
+
+/** How long a name may take to resolve, milliseconds. */
+const LOOKUP_MS = 10_000
+
+const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
+
+/** The address that is in the URL; `undefined` when it has a name that has to be looked up. */
+const addressIn = (url: URL): string | undefined => {
+  const host = hostOf(url)
+  return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined
+}
+
+/** Throws `ValidationError` for a hook at an address that the engine never calls. */
+export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: boolean): void => {
+  if (allowPrivateNetworks) return
+  for (const [i, hook] of hooks.entries()) {
+    const url = new URL(hook.url)
+    const address = addressIn(url)
+    if (address === undefined || isPublicAddress(address)) continue
+    throw new ValidationError(`\`hooks[${i}]\` would never be called: ${notAllowed(url.host, address)}`)
+  }
+}
+
+/** Says in the log what is wrong with a hook as far as it can be seen from here; it is called all the same. */
+export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const url = new URL(hook.url)
+    const known = addressIn(url)
+    const addresses =
+      known !== undefined
+        ? [known]
+        : yield* Effect.tryPromise(() => Dns.lookup(hostOf(url), { all: true })).pipe(
+            Effect.timeout(LOOKUP_MS),
+            Effect.map((found) => found.map(({ address }) => address)),
+            Effect.catch(() => Effect.succeed([]))
+          )
+    const hidden = addresses.find((address) => !isPublicAddress(address))
+    if (addresses.length === 0) {
+      return yield* Effect.logWarning(
+        `The hook at ${hook.host} cannot be called now: its name does not resolve. Its calls are stored, and tried again for some hours`
+      )
+    }
+    if (hidden !== undefined && !allowPrivateNetworks) {
+      return yield* Effect.logWarning(
+        `The hook at ${hook.host} cannot be called: ${notAllowed(url.host, hidden)}`
+      )
+    }
+    if (url.protocol === "http:" && hidden === undefined) {
+      yield* Effect.logWarning(
+        `The hook at ${hook.host} is called over http: whoever is on the way reads which runs fail and why. Use https`
+      )
+    }
+  })

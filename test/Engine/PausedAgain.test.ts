@@ -1,0 +1,80 @@
+/** What was paused is paused again, for another reason: on both faces. */
+import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+
+let goOn = () => {}
+const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+  await step.waitForEvent("paid", { event: "order.paid", timeout: "1d" })
+})
+const slow = createFunction({ id: "slow", triggers: [{ event: "slow.asked" }] }, async ({ step }) => {
+  await step.run("work", () => new Promise<void>((resolve) => (goOn = resolve)))
+  await step.run("end", () => {})
+})
+
+let engine: IronflowEngine
+let remote: IronflowClient
+beforeAll(async () => {
+  engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    listen: { port: 0 },
+    functions: [order, slow]
+  })
+  remote = createClient({ serverUrl: engine.url ?? "" })
+})
+afterAll(async () => {
+  await remote.close()
+  await engine.close()
+})
+
+const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+  ["embedded", () => engine.client],
+  ["over HTTP", () => remote]
+]
+for (const [face, clientOf] of faces) {
+  describe(face, () => {
+    it("a run that waits has the newer reason", async () => {
+      const client = clientOf()
+      const runId = (await client.emit("order.placed", {})).runIds[0]!
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      assert.strictEqual((await client.pauseRun(runId, "the bank is down")).pauseReason, "the bank is down")
+      const again = await client.pauseRun(runId, "the till is on fire")
+      assert.strictEqual(again.pauseReason, "the till is on fire")
+      assert.strictEqual(again.status, "paused")
+      // nothing new is said
+      assert.strictEqual((await client.pauseRun(runId)).pauseReason, "the till is on fire")
+      assert.include((await client.explain(runId)).message, "the till is on fire")
+      await client.resumeRun(runId)
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      assert.isUndefined((await client.getRun(runId)).pauseReason)
+    })
+
+    it("a run whose turn goes on has the newer reason when it is paused", async () => {
+      const client = clientOf()
+      goOn = () => {}
+      const idle = goOn
+      const runId = (await client.emit("slow.asked", {})).runIds[0]!
+      await vi.waitUntil(() => goOn !== idle)
+      await client.pauseRun(runId, "first")
+      await client.pauseRun(runId, "second")
+      goOn()
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused")
+      assert.strictEqual((await client.getRun(runId)).pauseReason, "second")
+      await client.cancelRun(runId)
+    })
+
+    it("a function has the newer reason, and is paused since when it was", async () => {
+      const client = clientOf()
+      const first = await client.pauseFunction("order", { reason: "the bank is down", by: "ada" })
+      const second = await client.pauseFunction("order", { reason: "the till is on fire", by: "bob" })
+      assert.deepStrictEqual(second.paused, {
+        at: first.paused!.at,
+        by: "bob",
+        reason: "the till is on fire"
+      })
+      assert.deepStrictEqual((await client.pauseFunction("order", { by: "eve" })).paused, second.paused)
+      assert.isUndefined((await client.resumeFunction("order")).paused)
+    })
+  })
+}
