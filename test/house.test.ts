@@ -82,10 +82,10 @@ const circlesOfTypes: ReadonlyArray<RegExp> = [
   /^(Function|FunctionChecks|OnFailure|Step)\.ts$/
 ]
 
-/** Files of more than 500 lines, and why they are. */
+/** Files of more than 500 lines besides docstrings, and why they are. */
 const long: { readonly [file: string]: string } = {
   "ExpressionBudget.ts": "one algorithm: what an expression may cost, for every kind of node",
-  "Step.ts": "the steps of both APIs, most of it documentation",
+  "Step.ts": "the steps of both APIs",
   "Protocol/Connect/worker_pb.ts": "generated",
   "Engine/Store/Migrations.ts": "SQL as it was run, version by version: it only grows",
   "Engine/Store/Postgres/Migrations.ts": "SQL as it was run, version by version: it only grows"
@@ -214,8 +214,9 @@ describe("the house", () => {
     expect(circlesOfTypes.filter((where) => !found.some((circle) => isIn(circle, where)))).toEqual([])
   })
 
-  it("has no file of more than 500 lines without a reason", () => {
-    const lines = ({ text }: Module): number => text.split("\n").length - 1
+  it("has no file of more than 500 lines besides docstrings without a reason", () => {
+    const lines = ({ text }: Module): number =>
+      text.replaceAll(/^[ \t]*\/\*\*[^]*?\*\/[ \t]*\n/gm, "").split("\n").length - 1
     const tooLong = house.filter((module) => lines(module) > 500).map(({ path }) => path)
 
     expect(tooLong).toEqual(Object.keys(long).sort())

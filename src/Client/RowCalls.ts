@@ -166,11 +166,11 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   checked(() => {
     if (isObject(input)) return input
-    throw new ValidationError(`${what}() wants an object, got ${input === null ? "null" : typeof input}`)
+    throw new ValidationError(`${what}() must be given an object, got ${input === null ? "null" : typeof input}`)
   })
 
 /** An empty one would ask for something else. */
 export const checkVariable = (what: string, text: unknown): string => {
   if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
-  throw new ValidationError(`${what}() wants a text that is not empty, got ${quote(text)}`)
+  throw new ValidationError(`${what}() must be given a text that is not empty, got ${quote(text)}`)
 }

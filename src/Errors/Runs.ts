@@ -78,7 +78,7 @@ export class RunFailedError extends IronflowError {
   declare readonly _tag: "RunFailedError"
   /** Id of the run. */
   readonly runId: string
-  /** What the run failed with, as the server stored it. */
+  /** The output of the run; absent unless the server keeps one of a run that has failed. */
   readonly output: unknown
   constructor(runId: string, output: unknown, message = `Run failed: ${runId}`) {
     super(message, { code: "RUN_FAILED" })

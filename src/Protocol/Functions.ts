@@ -60,7 +60,7 @@ export interface FunctionInfo {
 export interface FunctionPause {
   /** ISO string. */
   readonly at: string
-  /** Who has paused it: the id of an API key, or `local` without one. */
+  /** Who has paused it. */
   readonly by: string
   /** Why, as they have said. */
   readonly reason?: string

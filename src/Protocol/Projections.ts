@@ -41,7 +41,7 @@ export type ProjectionStatus = (typeof projectionStatuses)[number]
 export interface ProjectionStateResult<S = any> {
   /** Name of the projection. */
   readonly name: string
-  /** Which partition it is; `""` where there is one state for all. */
+  /** Which partition it is; `__global__` where there is one state for all. */
   readonly partition: string
   /** `{}` when nothing was projected yet, and for an external projection. */
   readonly state: S

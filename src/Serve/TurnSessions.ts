@@ -208,7 +208,7 @@ export class ExistingTurn implements TurnSession {
       Effect.sync((): TurnAck => {
         this.#response = responseOf(
           turn,
-          // a run that was to be started and was not waited for comes first
+          // the handler has started a run and not awaited it: the server has to start that run before this one completes
           this.#invoking !== undefined && end.status === "completed"
             ? { status: "yielded", yield: this.#invoking }
             : end

@@ -354,7 +354,7 @@ const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.C
     new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
   )
 
-/** What a client consists of and gives out needs nothing and is given back as it is, but for its clock. */
+/** A part of a client, or what a call of it returns, on this clock. Values that read no clock are returned as they are. */
 const onTime = (part: unknown, clock: Clock.Clock): unknown => {
   if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)
   if (Stream.isStream(part)) return Stream.provideService(part, Clock.Clock, clock)

@@ -37,7 +37,7 @@ export interface Declaration {
   readonly parents: ReadonlyArray<Declaration>
 }
 
-export interface Namespace {
+interface Namespace {
   readonly name: string
   readonly file: string
   readonly doc: string | undefined

@@ -42,7 +42,7 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.checkAlive()
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
     checkTopics(caller, environment, pattern)
-    // of what asks for more, nothing would come
+    // a caller who may not do this as well would get no event, and would not know why
     const more = furtherActions.get(pattern.split(".", 2).join("."))
     if (more !== undefined) caller.checkAction(more)
   },
