@@ -10,8 +10,6 @@ import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
-
-export { type Erased, isErased } from "./Erased.ts"
 import { isPattern } from "./Pattern.ts"
 import { show } from "./Show.ts"
 import {

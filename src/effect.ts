@@ -136,6 +136,7 @@ export type {
   WorkerStoppedError,
   WorkerUnknownError
 } from "./Errors.ts"
+export { type Erased, isErased } from "./Erased.ts"
 export type { ClientServices } from "./Client/Services.ts"
 export type { TestError } from "./Testing/TestError.ts"
 export type { ApiKeys as ApiKeysKey } from "./Client/ApiKeys.ts"

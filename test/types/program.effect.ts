@@ -33,7 +33,8 @@ import {
   Upcaster,
   Webhook,
   Worker,
-  WorkerTransport
+  WorkerTransport,
+  isErased
 } from "@ironflow/node/effect"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -305,7 +306,7 @@ export const useClient = Effect.gen(function* () {
     { dryRun: true, cancel: false }
   )
   const erasedRuns: number | undefined = (yield* client.getBulk(erasing.id)).kinds?.runs
-  void [erasedRuns, erasing.rebuild?.[0], erasing.note, Event.isErased(output) && output.$erased]
+  void [erasedRuns, erasing.rebuild?.[0], erasing.note, isErased(output) && output.$erased]
   const bulkEnded = yield* client.waitForBulk(begun.id, { timeout: 60_000 })
   const skipped: number | undefined = bulkEnded.skipped.completed
   for (const { examples, lookedBackTo, status } of yield* client.listBulk()) {

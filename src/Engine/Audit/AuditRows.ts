@@ -245,6 +245,7 @@ const auditEnd = (
   found: Found
 ): void => {
   if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
+  if (row.erased_at !== null) return
   const error = row.error === null ? undefined : safeJsonParse(String(row.error))
   // the engine has ended it, and not its handler
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
@@ -262,19 +263,22 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): Fingerprint => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
+  // also the result of an erased run in the one that has invoked it
+  const erased =
+    steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
   return {
     run: Number(row.key),
     id: String(row.id),
     // a fork has the event of the run that it was forked from
     ...(input === null && row.forked_from === null ? { cause: `${row.function} ${row.event}` } : {}),
-    touched: `${superseded} ${generation}`,
+    touched: `${superseded} ${generation} ${erased}`,
     steps: hashes,
     ...(ended_at === null
       ? {}
       : {
           end: {
-            at: `${ended_at} ${updated_at} ${superseded}`,
+            at: `${ended_at} ${updated_at} ${superseded} ${erased}`,
             hash: hashOf([status, attempt, input, output, error, ...hashes])
           }
         })
