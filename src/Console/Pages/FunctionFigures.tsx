@@ -14,7 +14,8 @@ const HOUR = 60 * MINUTE
 
 interface Span {
   readonly title: string
-  readonly by: "minute" | "hour" | "day"
+  /** What runs are counted by, and how long that is, milliseconds. */
+  readonly by: string
   readonly size: number
   /** From when to when, epoch milliseconds. */
   readonly of: (now: number) => readonly [from: number, to: number]

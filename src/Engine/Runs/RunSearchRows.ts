@@ -12,12 +12,11 @@ import type { RunStatus } from "../../RunStatus.ts"
 import { errorGroup, messageIn, sizeOf } from "./RunGroups.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { entityOfRow } from "../Log/EventViews.ts"
 import { all, get, inEnvironment, type Program, refuse, statement, type Value } from "../Store/Program.ts"
-import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
-import { jobEvent } from "./RunEvent.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { isBefore, lengthOf, type Spot, spotOf, startedBy } from "./RunSpots.ts"
 import { COUNTED, FIRST_MOMENT, wayOf, waysOf } from "./RunWays.ts"
 
 /** Runs that are looked at in one slice: some milliseconds. */
@@ -496,42 +495,5 @@ class Search {
       : way.isByEvent
         ? [this.#keys, ...lane, place.event, end.event, place.event, place.key]
         : [...lane, place.key, end.key, ...(way.name === "error" ? [this.#filters.error ?? ""] : [])]
-  }
-}
-
-/** A place among runs. */
-interface Spot {
-  readonly event: number
-  readonly key: number
-}
-
-const spotOf = (row: Row): Spot => ({ event: Number(row.event), key: Number(row.key) })
-
-/** Whether one is older than the other. */
-const isBefore = (one: Spot, other: Spot): boolean =>
-  one.event < other.event || (one.event === other.event && one.key < other.key)
-
-const lengthOf = (row: Row): number => {
-  let length = 0
-  for (const name in row) {
-    const value = row[name]
-    if (typeof value === "string") length += value.length
-  }
-  return length
-}
-
-const startedBy = (row: Row): Pick<FoundRun, "startedBy" | "systemEvent"> => {
-  if (row.input !== null) return row.system_event == null ? {} : { systemEvent: String(row.system_event) }
-  const { id, metadata, name, source, timestamp, version } = jobEvent(row)
-  return {
-    startedBy: {
-      id,
-      name,
-      version,
-      timestamp: new Date(timestamp).toISOString(),
-      ...(metadata === undefined ? {} : { metadata }),
-      ...(source === undefined ? {} : { source }),
-      ...entityOfRow(row)
-    }
   }
 }

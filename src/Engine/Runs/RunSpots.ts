@@ -1,0 +1,42 @@
+/** Places among runs that are searched, and what is read of a run beside itself. */
+import { entityOfRow } from "../Log/EventViews.ts"
+import type { Row } from "../Store/Transaction.ts"
+import { jobEvent } from "./RunEvent.ts"
+import type { FoundRun } from "./RunSearchRows.ts"
+
+/** A place among runs. */
+export interface Spot {
+  readonly event: number
+  readonly key: number
+}
+
+export const spotOf = (row: Row): Spot => ({ event: Number(row.event), key: Number(row.key) })
+
+/** Whether one is older than the other. */
+export const isBefore = (one: Spot, other: Spot): boolean =>
+  one.event < other.event || (one.event === other.event && one.key < other.key)
+
+export const lengthOf = (row: Row): number => {
+  let length = 0
+  for (const name in row) {
+    const value = row[name]
+    if (typeof value === "string") length += value.length
+  }
+  return length
+}
+
+export const startedBy = (row: Row): Pick<FoundRun, "startedBy" | "systemEvent"> => {
+  if (row.input !== null) return row.system_event == null ? {} : { systemEvent: String(row.system_event) }
+  const { id, metadata, name, source, timestamp, version } = jobEvent(row)
+  return {
+    startedBy: {
+      id,
+      name,
+      version,
+      timestamp: new Date(timestamp).toISOString(),
+      ...(metadata === undefined ? {} : { metadata }),
+      ...(source === undefined ? {} : { source }),
+      ...entityOfRow(row)
+    }
+  }
+}
