@@ -19,7 +19,8 @@ import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
 import type { Line } from "./Line.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
-import { type Push, WorkerConnection } from "./WorkerConnection.ts"
+import type { Push } from "./ConnectionOptions.ts"
+import { WorkerConnection } from "./WorkerConnection.ts"
 
 /** A worker that speaks turns, as it announces itself. */
 export interface Announcement {

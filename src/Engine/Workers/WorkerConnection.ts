@@ -16,7 +16,6 @@ import {
 import {
   MAX_WAIT_MS,
   type PollRequest,
-  type ProcessIdentity,
   type Renewal,
   type ReportsRequest,
   type Room
@@ -25,19 +24,16 @@ import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
+import type { WorkerConnectionOptions } from "./ConnectionOptions.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 import type { Deliveries } from "./Deliveries.ts"
 import type { Line } from "./Line.ts"
 import { ReportBatches } from "./ReportBatches.ts"
 import { ToldRunning } from "./ToldRunning.ts"
-import { lateMs } from "./ConnectedWorker.ts"
-import { RETRY_MS } from "../Store/StoreOutage.ts"
+import { LateJobs } from "./LateJobs.ts"
 
 /** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
-
-/** How often jobs are looked at again, should each look take so long that they are late again. */
-const MOST_LOOKS = 3
 
 interface Poll {
   readonly woken: Deferred.Deferred<void>
@@ -51,53 +47,15 @@ export interface Delivered {
   readonly isClosing: boolean
 }
 
-/** How a worker is reached that does not poll. */
-export interface Push {
-  /** There is something to deliver. */
-  readonly wake: () => void
-  /** The session is over. */
-  readonly end: () => void
-}
-
-export interface WorkerConnectionOptions {
-  readonly workerId: string
-  readonly environment: string
-  readonly instance: string
-  readonly session: string
-  readonly engine: RemoteSession
-  readonly deliveries: Deliveries
-  /** The turns that it said it was at when it registered. */
-  readonly jobs: ReadonlyArray<string>
-  readonly functionIds: ReadonlySet<string>
-  /** How long its leases hold. */
-  readonly leaseMs: number
-  /** Whether it names the jobs whose leases it renews. */
-  readonly renews: boolean
-  /** Whether it seals everything that it sends. */
-  readonly seals: boolean
-  /** Absent where the end of its process cannot be seen. */
-  readonly process: ProcessIdentity | undefined
-  /** A clock that nobody sets back or forward, milliseconds. */
-  readonly now: () => number
-  /** The connection that it registered on. */
-  readonly line: Line
-  readonly push?: Push
-  /** Runs an effect in the background, as long as the server lives. */
-  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Ends the session of a worker that has been away for too long. */
-  readonly onDead: (worker: WorkerConnection) => Effect.Effect<void>
-  /** A batch was refused, because a later one has come before. */
-  readonly onStale: () => void
-}
-
 export class WorkerConnection {
   readonly workerId: string
   readonly environment: string
   readonly instance: string
   readonly session: string
-  readonly #options: WorkerConnectionOptions
+  readonly #options: WorkerConnectionOptions<WorkerConnection>
   readonly #engine: RemoteSession
   readonly #deliveries: Deliveries
+  readonly #late: LateJobs
   #since: string | undefined
   #asked = 0
   #withdrawn = 0
@@ -117,7 +75,6 @@ export class WorkerConnection {
   #word: Deferred.Deferred<void> | undefined
   readonly #batches: ReportBatches
   #answerScheduled = false
-  #isLooking = false
   #unreachable = false
   /** Whether a worker with a stream has been told that the server stops. */
   #farewell = false
@@ -126,7 +83,7 @@ export class WorkerConnection {
   #ended = false
 
   /** `earlier` is a session of the same instance that this one replaces. */
-  constructor(options: WorkerConnectionOptions, earlier?: WorkerConnection) {
+  constructor(options: WorkerConnectionOptions<WorkerConnection>, earlier?: WorkerConnection) {
     this.workerId = options.workerId
     this.environment = options.environment
     this.instance = options.instance
@@ -142,6 +99,13 @@ export class WorkerConnection {
       options.engine.before
     )
     options.deliveries.now = options.now
+    this.#late = new LateJobs({
+      ...options,
+      extend: (jobIds) => this.#extend(jobIds),
+      onLooked: () => {
+        if (!this.#ended) options.push?.wake()
+      }
+    })
     options.deliveries.running = () => this.#told.now(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.line)
@@ -206,41 +170,8 @@ export class WorkerConnection {
   /** Whether there is something that was not delivered yet, and may be now. */
   get hasMore(): boolean {
     if (this.#deliveries.isEmpty) return this.#closing && !this.#farewell
-    if (!this.#isLooking && this.#late.length === 0) return true
-    if (!this.#isLooking) {
-      this.#isLooking = true
-      this.#options.fork(
-        Effect.catch(this.#lookAgain, (error) =>
-          Effect.andThen(
-            Effect.logWarning(`Jobs on their way to worker ${this.workerId} cannot be looked at`, error),
-            Effect.sleep(RETRY_MS)
-          )
-        ).pipe(
-          Effect.andThen(
-            Effect.sync(() => {
-              this.#isLooking = false
-              if (!this.#ended) this.#options.push?.wake()
-            })
-          )
-        )
-      )
-    }
-    return false
+    return this.#late.mayGo()
   }
-
-  /** Jobs that were on their way for so long that they are looked at again. */
-  get #late(): ReadonlyArray<string> {
-    return this.#abandoned ? [] : this.#deliveries.late(lateMs(this.#options.leaseMs))
-  }
-
-  /** Jobs that are about to be delivered late are the worker's for another term, or are followed by the news that they are not. */
-  readonly #lookAgain: Effect.Effect<void, StoreError> = Effect.suspend(() => {
-    const late = this.#late
-    if (late.length === 0) return Effect.void
-    const askedAt = this.#options.now()
-    // those that are gone are not asked for again
-    return Effect.map(this.#extend(late), () => this.#deliveries.held(late, askedAt))
-  }).pipe(Effect.repeat({ times: MOST_LOOKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
 
   /** What was not delivered yet: over a stream nothing gets lost. */
   takeNew(): Delivered {
@@ -269,7 +200,7 @@ export class WorkerConnection {
       this.#deliveries.received(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
-      return Effect.andThen(this.#renew(request), Effect.andThen(this.#lookAgain, this.#wait(request)))
+      return Effect.andThen(this.#renew(request), Effect.andThen(this.#late.look, this.#wait(request)))
     })
   }
 
@@ -287,7 +218,7 @@ export class WorkerConnection {
               Deferred.await(poll.woken),
               Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
             ),
-            this.#lookAgain
+            this.#lookAtLate
           ),
           // when a newer poll is open, what there is goes there
           () => {
@@ -349,6 +280,9 @@ export class WorkerConnection {
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
   }
+
+  /** One that is not known here any more hears what there is to hear. */
+  readonly #lookAtLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.look))
 
   /** Extends the leases of the jobs that the worker is at; it is told of those that it does not have any more. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
