@@ -164,7 +164,7 @@ const damagePage = async (schema: string, table: string, page: number): Promise<
 describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
   "a page on Postgres that is damaged",
   () => {
-    it.live("costs the runs on it, and no others", { timeout: 180_000 }, () =>
+    it.live("costs the runs on it, and no others", () =>
       withLog((said) =>
         Effect.scoped(
           Effect.gen(function* () {
