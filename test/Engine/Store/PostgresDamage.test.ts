@@ -176,11 +176,11 @@ describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
             const ids = yield* visit(options, (shop) =>
               Effect.gen(function* () {
                 yield* shop.register(handles("charge"))
-                const ids = yield* start(shop, 160)
-                const jobs = yield* shop.claim({ functions: ["charge"], credit: 160 })
+                const ids = yield* start(shop, 40)
+                const jobs = yield* shop.claim({ functions: ["charge"], credit: 40 })
                 yield* Effect.forEach(
                   jobs,
-                  (job) => shop.report(job, done("charge:0", failure("declined"))),
+                  (job) => shop.report(job, done("charge:0", failure("declined ".repeat(80)))),
                   {
                     concurrency: "unbounded"
                   }
@@ -193,8 +193,8 @@ describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
               Effect.gen(function* () {
                 const jobs = yield* shop.claim({ functions: ["charge"], credit: 1000 })
                 const left = ids.filter((id) => !jobs.some(({ runId }) => runId === id))
-                assert.isAbove(left.length, 10)
-                assert.isBelow(left.length, 120)
+                assert.isAbove(left.length, 2)
+                assert.isBelow(left.length, 20)
                 assert.strictEqual(shop.store.health().status, "degraded")
                 const error = yield* Effect.flip(
                   RunInspection.getRunSteps(shop.store, environment, left[0] ?? "")
