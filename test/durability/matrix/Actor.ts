@@ -15,6 +15,8 @@ export interface ProcessRecord {
   readonly frozen: Array<{ readonly at: number; until: number }>
   /** What nobody asked of it: that it ended, did not end, or wrote to stderr. */
   readonly faults: Array<string>
+  /** What it has logged, once it has ended. */
+  log?: string
 }
 
 const alive = new Set<Life>()
@@ -34,6 +36,8 @@ export class Actor {
   readonly #options: (by: string, life: number) => unknown
   readonly #cache: string
   readonly #nextLife: () => number
+  readonly #ready: string
+  readonly #logs: boolean
   #life: Life | undefined
   #mayEnd = false
 
@@ -42,13 +46,17 @@ export class Actor {
     program: string,
     options: (by: string, life: number) => unknown,
     nextLife: () => number,
-    cache: string
+    cache: string,
+    /** What it says when it is ready, or the beginning of that, and whether its stderr is a log. */
+    { logs = false, ready = "ready" }: { readonly logs?: boolean; readonly ready?: string } = {}
   ) {
     this.#name = name
     this.#program = program
     this.#options = options
     this.#nextLife = nextLife
     this.#cache = cache
+    this.#ready = ready
+    this.#logs = logs
   }
 
   get record(): ProcessRecord {
@@ -78,14 +86,15 @@ export class Actor {
       alive.delete(life)
       record.to ??= monotonic()
       const { exitCode, signalCode } = life.child
-      if (life.errors !== "") record.faults.push(`${by} wrote to stderr: ${life.errors.slice(0, 2000)}`)
+      if (this.#logs) record.log = life.errors
+      else if (life.errors !== "") record.faults.push(`${by} wrote to stderr: ${life.errors.slice(0, 2000)}`)
       if (this.#life !== life) return
       this.#life = undefined
       if (!this.#mayEnd) record.faults.push(`${by} ended by itself with ${signalCode ?? exitCode}`)
       else if (signalCode === null && exitCode !== 0)
         record.faults.push(`${by} ended with code ${exitCode} when it was told to stop`)
     })
-    if (!(await life.says("ready"))) throw new Error(`${by} has not started: ${life.errors}`)
+    if (!(await life.says(this.#ready))) throw new Error(`${by} has not started: ${life.errors}`)
   }
 
   async kill(): Promise<void> {

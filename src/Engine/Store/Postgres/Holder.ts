@@ -15,6 +15,15 @@ import { Session, type Traffic } from "./Session.ts"
 const MOST_WAIT_MS = 5000
 const LOOK_MS = 50
 
+/** Numbers that nodes have are not given again. */
+const RESTORE = {
+  name: "",
+  text: `WITH mine AS (
+      INSERT INTO nodes (id, name, pid, started_at, last_seen, steady_since)
+      VALUES ($1, $2, $3, ${NOW}, ${NOW}, NULL) ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING name)
+    SELECT name, setval(pg_get_serial_sequence('nodes', 'id'), greatest($1, (SELECT max(id) FROM nodes)) + 1000) FROM mine`
+}
+
 export interface HolderOptions {
   readonly driver: Driver
   readonly settings: Settings
@@ -56,6 +65,17 @@ export class Holder {
   /** The process of the server that the session has; `undefined` when there is no session. */
   get pid(): number | undefined {
     return this.#open?.pid
+  }
+
+  /**
+   * Puts the row of this node back, which a server that has taken over does not have: within a transaction. Says whether the number is
+   * still its own.
+   */
+  async restore(session: Session): Promise<boolean> {
+    const { rows } = await session.wait(
+      session.send(RESTORE, [this.node, nodeName(), this.#open?.pid ?? null])
+    )
+    return rows[0]?.name === nodeName()
   }
 
   /** The connection is of no use any more. */

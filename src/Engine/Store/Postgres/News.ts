@@ -53,6 +53,8 @@ export interface NewsOptions {
   readonly wanted: (wants: Wants) => void
   /** Called with what was seen of the nodes, and when that was asked for by `now`. */
   readonly looked: (around: Around, askedAt: number) => void
+  /** Called with why it could not be looked. */
+  readonly failed: (error: unknown) => void
   /** Called with every look, before its answer has come. */
   readonly looking: () => void
   readonly warn: (message: string) => void
@@ -360,8 +362,8 @@ export class News {
         this.#options.looked(around, now)
         this.#saw(Number(around.sequence))
       },
-      // whoever writes says that Postgres cannot be reached; it is looked at again
-      () => undefined
+      // it is looked at again
+      (error: unknown) => this.#options.failed(error)
     )
   }
 

@@ -39,6 +39,8 @@ import { Writer } from "./Writer.ts"
 const GROUP = 512
 /** After how long a wait for the lock it is looked who has it, milliseconds. */
 const MOST_WAIT_MS = 1000
+/** After how long without an answer Postgres counts as out of reach, milliseconds. */
+const MOST_SILENT_MS = 3000
 /** Runs that are started in one transaction; no program is cut. */
 const GROUP_RUNS = 1000
 
@@ -98,7 +100,17 @@ const open = (
     let tellOthers: (changes: Changes) => void = () => undefined
     /** When the row of this node was renewed last, for all that it knows. */
     let renewedAt = monotonicMs()
+    /** When Postgres has answered last. */
+    let answeredAt = monotonicMs()
+    /** Why nothing can be written at the moment. */
+    let outage: StoreError | undefined
     const lookAround = (): void => {
+      if (monotonicMs() - answeredAt > MOST_SILENT_MS) {
+        outage ??= new StoreError(
+          `Cannot reach Postgres: it has not answered for ${Math.round((monotonicMs() - answeredAt) / 1000)} s`,
+          { code: "STORE_UNAVAILABLE", retryable: true }
+        )
+      }
       // where there are no others nobody takes anything
       if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
         writer.away()
@@ -133,9 +145,14 @@ const open = (
                 wanted: (wants) => (listeners.elsewhere = wants),
                 looking: () => lookAround(),
                 looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                  answeredAt = monotonicMs()
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
-                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway) writer.look()
+                  // whoever writes knows whether it can be written again
+                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway || outage !== undefined) writer.look()
+                },
+                failed: (error) => {
+                  if (isUnavailable(error)) outage ??= storeError("Cannot reach Postgres", error)
                 },
                 warn: (message) => void runFork(Effect.logWarning(message))
               })
@@ -164,7 +181,6 @@ const open = (
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
     let clockStoredAt = Number.NEGATIVE_INFINITY
-    let outage: StoreError | undefined
     const writer = new Writer({
       tx,
       holder,
@@ -179,6 +195,17 @@ const open = (
         for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
       },
       returned: () => listeners.away(),
+      replaced: (isLost) => {
+        const what = "Postgres is another server than before"
+        runFork(
+          isLost
+            ? Effect.logError(
+                `${what}, and does not have all that was committed: what it had acknowledged last is gone. This engine forgets what it remembers and goes on with what there is. With synchronous_standby_names nothing is lost`
+              )
+            : Effect.logWarning(`${what}, with all that this engine has committed: it goes on there`)
+        )
+        tellOthers(lookAtAll)
+      },
       load: upkeep.load,
       ready: upkeep.ready,
       looked: (serverMs) => server.measured(serverMs),
@@ -215,6 +242,7 @@ const open = (
       },
       committed: (changes, sequence) => {
         outage = undefined
+        answeredAt = monotonicMs()
         listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
         news?.committed(sequence, changes)
       }
@@ -294,8 +322,10 @@ const open = (
             callOthers: (subject) => news.look(subject)
           }),
       health: () => {
-        if (listeners.lost !== undefined) return { status: "down", message: listeners.lost.message }
-        if (outage !== undefined) return { status: "degraded", message: outage.message }
+        if (listeners.lost !== undefined) {
+          return { status: "down", message: listeners.lost.message, cannotWrite: true }
+        }
+        if (outage !== undefined) return { status: "degraded", message: outage.message, cannotWrite: true }
         if (!tx.damage.wasFound) return { status: "ok" }
         return {
           status: "degraded",

@@ -13,6 +13,7 @@ import type { Changes } from "../Changes.ts"
 import type { Others } from "../Memory.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
+import { compare, READ_HISTORY, TIMELINE } from "./History.ts"
 import type { Holder } from "./Holder.ts"
 import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN, SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
@@ -46,6 +47,8 @@ export interface WriterOptions {
   readonly returned: () => void
   /** A clock that only goes on, milliseconds. */
   readonly monotonicMs: () => number
+  /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
+  readonly replaced: (isLost: boolean) => void
   /** Called with when a transaction was begun that has renewed the row of this node. */
   readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
@@ -69,6 +72,8 @@ export interface WriterOptions {
 const MOST_MENDED = 500
 const MOST_LOST = 3
 
+const NOTHING_SEEN = { sequence: -1, functions: -1, leases: -1 }
+
 const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
 /** One that is alone remembers what is ready. */
@@ -82,7 +87,7 @@ const LOCK = {
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
 const LOOK = {
   name: "look",
-  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed"`
+  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
 }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 const SAVE_NUMBERS = {
@@ -105,7 +110,14 @@ export class Writer {
   #gone: ReadonlyArray<string> = []
   #isReturning = false
   /** What there was before the last transaction of this node; at first nothing is known. */
-  #seen = { sequence: -1, functions: -1, leases: -1 }
+  #seen = NOTHING_SEEN
+  /** The last commit of anybody that it has seen. */
+  #highest = -1
+  /** Where the last transaction was committed, and its number. */
+  #timeline: string | undefined
+  #batch = 0
+  /** What the transaction that runs has found of Postgres. */
+  #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
 
   constructor(options: WriterOptions) {
     this.#options = options
@@ -228,7 +240,9 @@ export class Writer {
         continue
       }
       if (isLost(cause.error) || isConflict(cause.error)) {
-        if (++lost > MOST_LOST) return cause
+        if (++lost <= MOST_LOST) continue
+        await this.#options.mend(cause.error)
+        return cause
       } else if (mended === MOST_MENDED || !(await this.#options.mend(cause.error))) {
         return cause
       }
@@ -281,8 +295,11 @@ export class Writer {
       return cause
     }
     this.#seen = { ...after, sequence: batch }
+    this.#batch = this.#highest = batch
+    this.#timeline = this.#found?.timeline
     this.#options.traffic.commits++
     this.#options.renewed(beganAt)
+    if (this.#found?.isOther === true) this.#options.replaced(this.#found.isLost)
     if (this.#gone.length > 0) this.#options.tookOver(this.#gone)
     if (this.#isReturning) {
       this.#isAway = false
@@ -306,26 +323,55 @@ export class Writer {
     const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
     const [there] = looked.rows
     this.#options.looked(Number(there?.now))
-    if (there?.isThere == null || (this.#options.isAlone && there.isThere !== 1)) {
+    const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
+    const sequence = await this.#compare(session, runner, String(there?.timeline), number, numbers)
+    const isThere =
+      there?.isThere ?? (this.#found?.isOther === true && (await holder.restore(session)) ? 0 : undefined)
+    if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
       )
     }
-    const { sequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     tx.numbers = numbers
     tx.begin()
-    if (sequence !== expected) await this.#follow(session, runner, ready.rows)
+    if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
     this.#seen = { ...numbers, sequence: sequence - 1 }
-    await this.#lookAfter(session, runner, there.isThere === 1, there.hasLapsed === 1)
+    // one that was set back is not believed before something is committed there
+    if (this.#found?.isOther !== true) this.#highest = sequence - 1
+    await this.#lookAfter(session, runner, isThere === 1, there?.hasLapsed === 1)
     return sequence
+  }
+
+  /**
+   * Looks whether Postgres still has what it had: if not, nothing that is remembered holds. Returns the number of the transaction, which
+   * is a later one then.
+   */
+  async #compare(
+    session: Session,
+    runner: Runner,
+    timeline: string,
+    sequence: number,
+    numbers: Numbers
+  ): Promise<number> {
+    this.#found = { timeline, isOther: false, isLost: false }
+    if (timeline === this.#timeline && sequence > this.#highest) return sequence
+    const { holder } = this.#options
+    const { rows } = await session.wait(session.send(READ_HISTORY, [holder.node]))
+    const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
+    const found = compare(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
+      runner.put(statement, values)
+    )
+    this.#found = { timeline, ...found }
+    if (found.isOther) this.#seen = NOTHING_SEEN
+    return found.sequence
   }
 
   /** Takes back what nodes held that are gone, and what this one held if it was. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { holder, isAlone, takeOver } = this.#options
     this.#gone = []
-    this.#isReturning = !isAlone && (this.#isAway || !isThere)
+    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     if (hasLapsed) {
       const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
@@ -346,8 +392,12 @@ export class Writer {
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases
     }
-    if (environments > tx.environments.last) {
-      const { rows } = await session.wait(session.send(NEW_ENVIRONMENTS, [tx.environments.last]))
+    const isOther = this.#found?.isOther === true
+    if (isOther || environments > tx.environments.last) {
+      const { rows } = await session.wait(
+        session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
+      )
+      if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
     tx.moved(others)
