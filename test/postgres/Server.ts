@@ -4,10 +4,13 @@
  */
 import { spawn, spawnSync } from "node:child_process"
 import {
+  appendFileSync,
   chmodSync,
   chownSync,
   cpSync,
   existsSync,
+  lchownSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -66,6 +69,15 @@ const linkLibraries = (lib: string, folder: string): string => {
     }
   }
   return links
+}
+
+/** Gives a folder and all in it to the user of the server. */
+const own = (path: string): void => {
+  const { gid, uid } = asWhom()
+  if (uid === undefined || gid === undefined) return
+  lchownSync(path, uid, gid)
+  if (!lstatSync(path).isDirectory()) return
+  for (const name of readdirSync(path)) own(join(path, name))
 }
 
 const freePort = (): Promise<number> =>
@@ -169,7 +181,7 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
     server.once("exit", (code) => reject(new Error(`Postgres ended with ${code}: ${log}`)))
     server.stderr.on("data", (chunk: Buffer) => {
       log = (log + String(chunk)).slice(-10_000)
-      if (!log.includes("ready to accept connections")) return
+      if (!/ready to accept (read-only )?connections/.test(log)) return
       clearTimeout(timer)
       resolve()
     })
@@ -239,6 +251,24 @@ export class OwnServer {
         await sleep(200)
       }
     }
+  }
+
+  /** A server that follows this one, over a way that `port` leads; this one goes down for a moment. */
+  async follow(port: number): Promise<OwnServer> {
+    await this.down("fast")
+    const folder = mkdtempSync(join(openFolder(), "ironflow-standby-"))
+    cpSync(this.folder, folder, { recursive: true, verbatimSymlinks: true })
+    const data = join(folder, "data")
+    writeFileSync(join(data, "standby.signal"), "")
+    appendFileSync(
+      join(data, "postgresql.auto.conf"),
+      `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres application_name=standby'\n`
+    )
+    // what is copied belongs to whoever copies it, and is open to all
+    chmodSync(data, 0o700)
+    own(folder)
+    await this.up()
+    return OwnServer.start({ ...this.#options, port: await freePort() }, folder)
   }
 
   async close(): Promise<void> {

@@ -94,7 +94,10 @@ export class Actor {
       else if (signalCode === null && exitCode !== 0)
         record.faults.push(`${by} ended with code ${exitCode} when it was told to stop`)
     })
-    if (!(await life.says(this.#ready))) throw new Error(`${by} has not started: ${life.errors}`)
+    const isReady = await life.says(this.#ready).catch((error: unknown) => {
+      throw new Error(`${by} has not started`, { cause: error })
+    })
+    if (!isReady) throw new Error(`${by} has not started: ${life.errors}`)
   }
 
   async kill(): Promise<void> {

@@ -30,6 +30,8 @@ export interface HolderOptions {
   readonly traffic: Traffic
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
+  /** Has those that wait for an answer. */
+  readonly waiting: Set<Session>
 }
 
 interface Open {
@@ -124,7 +126,7 @@ export class Holder {
   }
 
   async #connect(): Promise<Open> {
-    const { driver, settings, traffic } = this.#options
+    const { driver, settings, traffic, waiting } = this.#options
     const client = new driver.Client(configOf(settings))
     // an error of the connection comes to the statements that are sent, or to the next one
     client.on("error", () => {
@@ -132,7 +134,7 @@ export class Holder {
     })
     try {
       await client.connect()
-      const session = new Session(client, traffic)
+      const session = new Session(client, traffic, waiting)
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
       if (!(await isMigrated(session, settings))) await migrate(driver, settings)

@@ -20,6 +20,7 @@ import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
 import { isDamage } from "../SqliteErrors.ts"
+import { Silence } from "./Silence.ts"
 import { Store, type StoreService } from "../Store.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
@@ -79,8 +80,10 @@ const open = (
       Effect.tryPromise({ try: run, catch: (cause) => storeError(what, cause) })
 
     const driver = yield* attempt(loadDriver)
+    const silence = new Silence({ driver, settings, now: monotonicMs })
+    const { waiting } = silence
     const holder = yield* Effect.acquireRelease(
-      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone })),
+      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
         Effect.catch(
           attempt(() => held.close()),
@@ -105,6 +108,7 @@ const open = (
     /** Why nothing can be written at the moment. */
     let outage: StoreError | undefined
     const lookAround = (): void => {
+      silence.look()
       if (monotonicMs() - answeredAt > MOST_SILENT_MS) {
         outage ??= new StoreError(
           `Cannot reach Postgres: it has not answered for ${Math.round((monotonicMs() - answeredAt) / 1000)} s`,
@@ -164,7 +168,7 @@ const open = (
       yield* attempt(() => news.start())
       listeners.onWants = () => news.wantsChanged()
     }
-    const reader = new Reader(pool, traffic)
+    const reader = new Reader(pool, traffic, waiting)
     const start = yield* attempt(() => readStart(first))
     server.measured(start.now)
     const tx = new PostgresTransaction({

@@ -25,11 +25,13 @@ const END = { name: "end", text: "COMMIT" }
 export class Reader {
   readonly #pool: Pool
   readonly #traffic: Traffic
+  readonly #waiting: Set<Session>
   #queue: Array<Reading> = []
 
-  constructor(pool: Pool, traffic: Traffic) {
+  constructor(pool: Pool, traffic: Traffic, waiting: Set<Session>) {
     this.#pool = pool
     this.#traffic = traffic
+    this.#waiting = waiting
   }
 
   /** Runs a program in a snapshot. */
@@ -80,7 +82,7 @@ export class Reader {
     const onError = (): void => void (isDead = true)
     client.on("error", onError)
     try {
-      return await run(new Session(client, this.#traffic))
+      return await run(new Session(client, this.#traffic, this.#waiting))
     } catch (error) {
       isDead ||= isLost(error)
       throw error
