@@ -56,7 +56,7 @@ describe("three engines on one Postgres", () => {
         const plan = withStrikes(strikes, {
           seed: seed * 10 + nth,
           size: 8,
-          leaseMs: 3000,
+          leaseMs: 5000,
           isEmbedded: how !== undefined
         })
 

@@ -10,7 +10,7 @@
  * - `--minutes`: begins no storm after that time; no limit by default
  * - `--resume`: the file of results; a new one in the folder of temporary files by default
  * - `--parallel`: storms at once; 2 by default
- * - `--lease`: the term of a lease in milliseconds; 5000 by default
+ * - `--lease`: the term of a lease in milliseconds; 5000 by default, and 10000 with `--nodes`
  * - `--settle`: seconds after a storm in which all runs have to end; 60 by default
  * - `--nodes`: three engines on one Postgres instead, with six workers: so many `--seeds`, one after the other
  * - `--runs`: about how many runs these storms have in all; 5000 by default
@@ -38,7 +38,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "Infinity" },
     resume: { type: "string" },
     parallel: { type: "string", default: "2" },
-    lease: { type: "string", default: "5000" },
+    lease: { type: "string" },
     settle: { type: "string", default: "60" },
     nodes: { type: "boolean", default: false },
     runs: { type: "string", default: "5000" },
@@ -66,7 +66,7 @@ interface Task {
 }
 
 const number = (name: "seed" | "seeds" | "minutes" | "parallel" | "lease" | "settle" | "runs"): number => {
-  const value = Number(values[name])
+  const value = Number(values[name] ?? (values.nodes ? 10_000 : 5000))
   if (Number.isNaN(value)) throw new Error(`--${name} must be a number, got "${values[name]}"`)
   return value
 }

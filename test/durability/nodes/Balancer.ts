@@ -3,8 +3,8 @@ import { makeDice } from "../Plan.ts"
 import { monotonic } from "../SideLog.ts"
 import { Wire } from "../matrix/Wire.ts"
 
-const PROBE_MS = 300
-const ANSWER_MS = 1000
+const PROBE_MS = 800
+const ANSWER_MS = 2000
 
 /** What a node has said of itself, and when: nothing while it does not answer. */
 export interface Said {

@@ -1,6 +1,7 @@
 /** The judge of a storm over several engines: the laws of the shop's checker, those of any storm, and those of engines on Postgres. */
 import { judge, type Law } from "../Checker.ts"
 import { isOfALostTurn, judgeCommonly, overlapComplaint, overlapsOf } from "../matrix/Judge.ts"
+import { isPush } from "../matrix/Cells.ts"
 import { readExecutions, readTables } from "../Records.ts"
 import { complaintsAboutLog } from "./Logs.ts"
 import type { NodeStormEvidence, Struck } from "./NodeStorm.ts"
@@ -42,7 +43,7 @@ const notOfApps: ReadonlySet<string> = new Set([
 ] satisfies ReadonlyArray<Law>)
 
 /** So long a node may take to find out that it cannot write, and that it can again, milliseconds. */
-const NOTICE_MS = 4000
+const NOTICE_MS = 6000
 
 export const judgeNodes = (evidence: NodeStormEvidence) => {
   const { plan, processes, shop, strikes } = evidence
@@ -54,7 +55,7 @@ export const judgeNodes = (evidence: NodeStormEvidence) => {
     Array.from(byKey.values()).flat()
   )
   const { runs } = readTables(shop.database)
-  const apps = plan.isEmbedded ? [] : ["worker-4.", "worker-5."]
+  const apps = plan.transports.flatMap((transport, which) => (isPush(transport) ? [`worker-${which}.`] : []))
   const atApps = new Set(
     executions.flatMap(({ by = "", run }) => (apps.some((app) => by.startsWith(app)) ? [run] : []))
   )

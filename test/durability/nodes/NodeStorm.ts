@@ -62,14 +62,11 @@ const BELL_MS = 20_000
 /** So long a node may take to start while Postgres comes and goes, milliseconds. */
 const START_MS = 60_000
 
-const served = ["http", "channel", "rpc", "connect", "push", "push"] as const
-const embedded = ["channel", "rpc", "connect"] as const
-
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
   while (!(await condition())) {
     if (monotonic() > late) return false
-    await delay(50)
+    await delay(ms > 5000 ? 300 : 50)
   }
   return true
 }
@@ -130,10 +127,6 @@ class NodeStorm {
     return path.join(this.#settings.folder, "side.log")
   }
 
-  get #transports(): typeof served | typeof embedded {
-    return this.#plan.isEmbedded ? embedded : served
-  }
-
   async begin(): Promise<void> {
     const { isEmbedded, leaseMs, shifts } = this.#plan
     const { cache, folder, programs } = this.#settings
@@ -188,8 +181,8 @@ class NodeStorm {
       signal: this.#over.signal,
       onError: (error) => this.#sawError(error)
     })
-    this.#apps = await Promise.all(this.#transports.map(freePort))
-    this.#workers = this.#transports.map(
+    this.#apps = await Promise.all(this.#plan.transports.map(freePort))
+    this.#workers = this.#plan.transports.map(
       (transport, which) =>
         new Actor(
           `worker-${which}`,
@@ -203,7 +196,8 @@ class NodeStorm {
               transport,
               serverUrl: balancer.url,
               port: this.#apps[which]!,
-              leaseMs
+              leaseMs,
+              ...(isEmbedded ? {} : { share: isPush(transport) ? "effect" : "promise" })
             }) satisfies WorkerOptions,
           nextLife,
           cache
@@ -214,7 +208,7 @@ class NodeStorm {
       ...this.#workers.map((worker) => () => worker.start())
     ])
     const late = setTimeout(() => this.#over.abort(), START_MS)
-    for (const [which, transport] of this.#transports.entries()) {
+    for (const [which, transport] of this.#plan.transports.entries()) {
       if (!isPush(transport)) continue
       await this.#customer.persist(() =>
         createClient({ serverUrl: balancer.url }).pushEndpoints.register(

@@ -1,5 +1,6 @@
 /** What a storm over several engines on Postgres does, decided by its seed alone. */
 import type { Ending } from "../../postgres/Server.ts"
+import type { WorkerOptions } from "../matrix/worker.ts"
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 
 /** One of them, or all. */
@@ -37,6 +38,8 @@ export interface NodePlan {
   readonly strikes: ReadonlyArray<Strike>
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
+  /** Of the workers: those that are pushed to have the Effect functions of the shop, and the others the rest. */
+  readonly transports: ReadonlyArray<WorkerOptions["transport"]>
   /** Engines in processes of ours with workers in them, instead of `ironflow serve` and workers of every transport. */
   readonly isEmbedded: boolean
   /** What the clocks of the nodes are off at first, milliseconds. */
@@ -55,8 +58,10 @@ export const withStrikes = (
     isEmbedded = false,
     leaseMs,
     seed,
-    size
+    size,
+    transports
   }: {
+    readonly transports: NodePlan["transports"]
     readonly seed: number
     readonly size: number
     readonly leaseMs: number
@@ -70,6 +75,7 @@ export const withStrikes = (
     seed,
     leaseMs,
     isEmbedded,
+    transports,
     strikes,
     shares: Array.from({ length: strikes.length + 1 }, (_, nth) =>
       items.slice(nth * shareSize, (nth + 1) * shareSize)
@@ -118,6 +124,7 @@ export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodeP
   return withStrikes(shuffled(dice, strikes), {
     seed,
     leaseMs,
+    transports: ["http", "channel", "rpc", "connect", "push", "push"],
     size: Math.ceil(runs / RUNS_AN_ITEM / (strikes.length + 1))
   })
 }

@@ -33,8 +33,13 @@ interface Socket {
   readonly cork: () => void
   readonly uncork: () => void
   readonly bytesRead: number
-  readonly destroy: (error: Error) => void
+  readonly destroy: (error?: Error) => void
 }
+
+/** What a connection goes over. */
+export const socketOf = (client: Client): Socket =>
+  // the declared type does not know of it
+  (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
 export class Session {
   readonly client: Client
@@ -52,10 +57,7 @@ export class Session {
     this.client = client
     this.#traffic = traffic
     this.#waiting = waiting
-    // the declared type does not know of it
-    this.#socket = (
-      client as unknown as { readonly connection: { readonly stream: Socket } }
-    ).connection.stream
+    this.#socket = socketOf(client)
   }
 
   /** Sends a statement, together with those that were sent since somebody waited. */
