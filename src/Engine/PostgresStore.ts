@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../Errors.ts"
+import type { Migration } from "./Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import * as Postgres from "./Store/Postgres/Postgres.ts"
 import type { Store, StoreService } from "./Store/Store.ts"
@@ -14,8 +15,9 @@ import { upkeep } from "./Upkeep.ts"
  */
 export const make = (
   options: PostgresOptions,
-  sharing?: Postgres.Sharing
-): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing)
+  sharing?: Postgres.Sharing,
+  known?: ReadonlyArray<Migration>
+): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing, known)
 
 /** The store on Postgres, as a layer: see {@link make}. */
 export const layer = (options: PostgresOptions, sharing?: Postgres.Sharing): Layer.Layer<Store, StoreError> =>

@@ -55,7 +55,7 @@ export interface StartEngineOptions
   readonly filename?: string
   /**
    * Instead of a file: `postgres://user:password@host:5432/database`. By default, when there is no `filename` either, what
-   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. One engine at a time uses a schema.
+   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. Any number of engines share a schema.
    */
   readonly databaseUrl?: string
   /** The schema of the tables on Postgres, `"ironflow"` by default. It is created when it does not exist. */
@@ -166,7 +166,7 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
  * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`; resolves when these are registered.
  *
  * Rejects with `ValidationError` when the options are not acceptable, and with `StoreError` when the database cannot be
- * used: `STORE_LOCKED` when another engine uses it, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
+ * used: `STORE_LOCKED` when another engine uses the file, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
  */
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
   checkKeys(options, engineKeys, "startEngine()", options.logger)

@@ -146,12 +146,10 @@ export const make = <
         workerId,
         ...(handlerLogger === undefined ? {} : { handlerLogger }),
         ...(probe === undefined ? {} : { probe }),
-        ...(session.checkLeases === undefined
+        ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
+        ...(session.touch === undefined
           ? {}
-          : {
-              mayBegin: session.checkLeases,
-              pace: new Pace(() => monotonicMs(clock), session.touch).begin
-            }),
+          : { pace: new Pace(() => monotonicMs(clock), session.touch).begin }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

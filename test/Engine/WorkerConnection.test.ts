@@ -8,7 +8,7 @@ import process from "node:process"
 import { PassThrough } from "node:stream"
 import type { RemoteSession } from "../../src/Engine/Workers/RemoteSession.ts"
 import { Deliveries } from "../../src/Engine/Workers/Deliveries.ts"
-import { WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
+import { type Push, WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
 import { lineOf } from "../../src/Server/Workers/Lines.ts"
 import { encodeDelivery } from "../../src/Server/Workers/TurnMessages.ts"
 import { ConnectionError, StoreError } from "../../src/Errors.ts"
@@ -35,7 +35,9 @@ const worker = (
   {
     deliveries = new Deliveries(encodeDelivery),
     jobs = [] as ReadonlyArray<string>,
-    line = new PassThrough()
+    line = new PassThrough(),
+    now = (): number => 0,
+    push = undefined as Push | undefined
   } = {}
 ): WorkerConnection =>
   new WorkerConnection(
@@ -52,7 +54,8 @@ const worker = (
       renews: true,
       seals: false,
       process: undefined,
-      now: () => 0,
+      now,
+      ...(push === undefined ? {} : { push }),
       line: lineOf(line),
       fork: Effect.runFork,
       onStale: () => undefined,
@@ -211,4 +214,77 @@ describe("workers that share a connection", () => {
       process.off("warning", onWarning)
     }
   })
+})
+
+describe("a job that was on its way to its worker for long", () => {
+  /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs it has lost meanwhile. */
+  const late = (gone: ReadonlyArray<string>, push?: Push) => {
+    const extended: Array<ReadonlyArray<string>> = []
+    let nowMs = 0
+    const engine: RemoteSession = {
+      ...session(() => Effect.succeed([])),
+      extend: (jobIds = []) =>
+        Effect.sync(() => {
+          extended.push(jobIds)
+          return jobIds.filter((jobId) => gone.includes(jobId))
+        })
+    }
+    const deliveries = new Deliveries(encodeDelivery)
+    const it = worker("ses_1", engine, undefined, { deliveries, now: () => nowMs, push })
+    const give = (jobId: string) => deliveries.handlers.onJob({ jobId, runId: `run of ${jobId}` } as Job)
+    return { extended, give, it, pass: (ms: number) => (nowMs += ms) }
+  }
+  const poll = { session: "ses_1", seen: 0, waitMs: 0 }
+  const idsIn = (deliveries: ReadonlyArray<string>): ReadonlyArray<string> =>
+    deliveries.map((text) => {
+      const { job, notice } = JSON.parse(text)
+      return job === undefined ? `${notice.type ?? notice._tag} ${notice.jobId}` : String(job.jobId)
+    })
+
+  it.effect("is extended before it goes out by a poll, and comes with the news when it is another's", () =>
+    Effect.gen(function* () {
+      const { extended, give, it, pass } = late(["job_2"])
+      give("job_1")
+      give("job_2")
+      pass(6000)
+      give("job_3")
+
+      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+
+      assert.deepStrictEqual(extended, [["job_1", "job_2"]])
+      assert.deepStrictEqual(idsIn(deliveries).slice(0, 3), ["job_1", "job_2", "job_3"])
+      assert.match(idsIn(deliveries)[3] ?? "", /LeaseLost job_2/)
+      assert.lengthOf(deliveries, 4)
+    })
+  )
+
+  it.effect("is not looked at when it goes out soon", () =>
+    Effect.gen(function* () {
+      const { extended, give, it, pass } = late([])
+      give("job_1")
+      pass(4000)
+      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+      assert.deepStrictEqual([idsIn(deliveries), extended], [["job_1"], []])
+    })
+  )
+
+  it.live("waits for the answer before it goes out by a stream", () =>
+    Effect.gen(function* () {
+      const woken = yield* Deferred.make<void>()
+      const { extended, give, it, pass } = late(["job_1"], {
+        wake: () => {
+          if (extended.length > 0) Deferred.doneUnsafe(woken, Effect.void)
+        },
+        end: () => undefined
+      })
+      give("job_1")
+      pass(6000)
+      assert.isFalse(it.hasMore)
+      yield* Deferred.await(woken)
+      assert.isTrue(it.hasMore)
+      const { deliveries } = it.takeNew()
+      assert.strictEqual(idsIn(deliveries)[0], "job_1")
+      assert.match(idsIn(deliveries)[1] ?? "", /LeaseLost job_1/)
+    })
+  )
 })

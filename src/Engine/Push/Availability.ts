@@ -16,6 +16,8 @@ const DESCRIPTION_BYTES = 4 * 1024 * 1024
 /** Waits between attempts to reach an endpoint: doubling up to a second, then a fifth longer each time. */
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
+/** How often it is looked whether another engine asks it, milliseconds. */
+const ELSEWHERE_LOOK_MS = 1000
 
 export interface AvailabilityOptions extends Asked {
   readonly clock: Clock.Clock
@@ -23,6 +25,8 @@ export interface AvailabilityOptions extends Asked {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Is told whether it can be reached, and why it cannot. */
   readonly onChange: (isReachable: boolean, whyNot?: string) => void
+  /** Whether another engine on the database asks it until it answers: this one waits for that. */
+  readonly isAskedElsewhere: () => boolean
 }
 
 export class Availability {
@@ -107,11 +111,18 @@ export class Availability {
     this.#probing = undefined
   }
 
+  /** Of several engines one asks it until it answers, and the others follow. */
+  readonly #myTurn: Effect.Effect<void> = Effect.suspend(() =>
+    this.#options.isAskedElsewhere()
+      ? Effect.andThen(Effect.sleep(ELSEWHERE_LOOK_MS), this.#myTurn)
+      : Effect.void
+  )
+
   /** Tries until it can be reached. */
   #probe(delayMs: number): void {
     const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
-      Effect.matchEffect(Effect.delay(this.ask, delayMs), {
+      Effect.matchEffect(Effect.delay(Effect.andThen(this.#myTurn, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined

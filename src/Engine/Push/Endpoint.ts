@@ -9,12 +9,13 @@ import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import type { WorkersService } from "../Workers/Workers.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { Availability } from "./Availability.ts"
+import { Availability, type AvailabilityOptions } from "./Availability.ts"
 import { LEASE_MS, TurnRequests, type TurnRequestsOptions } from "./TurnRequests.ts"
 
 export interface EndpointOptions extends TurnRequestsOptions {
   readonly workerId: string
   readonly connect: WorkersService["connectEndpoint"]
+  readonly isAskedElsewhere: AvailabilityOptions["isAskedElsewhere"]
 }
 
 export class Endpoint {
@@ -31,7 +32,7 @@ export class Endpoint {
     this.#options = options
     this.url = options.url
     this.environment = options.environment
-    const { clock, environment, fork, intake, settings, url } = options
+    const { clock, environment, fork, intake, isAskedElsewhere, settings, url } = options
     this.#availability = new Availability({
       url,
       environment,
@@ -39,6 +40,7 @@ export class Endpoint {
       intake,
       clock,
       fork,
+      isAskedElsewhere,
       onChange: (isReachable, whyNot) => this.#session?.setReachable(isReachable, whyNot)
     })
     this.#turns = new TurnRequests(options, {

@@ -21,6 +21,7 @@ import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import { checkRegistration } from "../Functions/FunctionConfigs.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
+import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { Intake } from "../Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
@@ -49,6 +50,7 @@ export interface PushEndpointsOptions {
   readonly after: After
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: EndpointOptions["connect"]
+  readonly workers: LiveWorkersService["workers"]
 }
 
 export class PushEndpoints {
@@ -270,14 +272,23 @@ export class PushEndpoints {
   )
 
   #endpoint(environment: string, url: string): Endpoint {
-    const { clock, connect, fork, functions, settings, store } = this.#options
+    const { clock, connect, fork, functions, settings, store, workers } = this.#options
+    const id = `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`
+    const { node } = store
     return new Endpoint({
       url,
       environment,
       // each of several engines calls it for the turns that it has itself
-      workerId:
-        `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}` +
-        (store.node === undefined ? "" : `-${store.node}`),
+      workerId: node === undefined ? id : `${id}-${node}`,
+      // the one that has been there for longest asks; a node that others take for dead does not
+      isAskedElsewhere: () =>
+        node !== undefined &&
+        workers(environment).some(
+          (worker) =>
+            worker.problem !== undefined &&
+            worker.id.startsWith(`${id}-`) &&
+            Number(worker.id.slice(id.length + 1)) < node
+        ),
       settings,
       clock,
       intake: this.#intake,

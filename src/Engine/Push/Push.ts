@@ -13,6 +13,7 @@ import { providedOr } from "../../Variables.ts"
 import { Functions } from "../Functions/Functions.ts"
 import { Store } from "../Store/Store.ts"
 import { Turns } from "../Turns/Turns.ts"
+import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./Settings.ts"
@@ -43,33 +44,36 @@ export interface PushService {
 export class Push extends Context.Service<Push, PushService>()("@ironflow/node/Engine/Push") {}
 
 /** Calls the endpoints that functions are registered for, and follows what is registered. */
-export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns | Workers> = Layer.effect(
-  Push,
-  Effect.gen(function* () {
-    const functions = yield* Functions
-    const { connectEndpoint } = yield* Workers
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const scope = yield* Scope.Scope
-    const endpoints = new PushEndpoints({
-      store: yield* Store,
-      functions,
-      turns: yield* Turns,
-      settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
-      clock: yield* Clock.Clock,
-      after: yield* Alarm.makeAfter,
-      fork: (effect) => Fiber.runIn(runFork(effect), scope),
-      connect: connectEndpoint
+export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns | Workers | LiveWorkers> =
+  Layer.effect(
+    Push,
+    Effect.gen(function* () {
+      const functions = yield* Functions
+      const { connectEndpoint } = yield* Workers
+    const live = yield* LiveWorkers
+      const runFork = Effect.runForkWith(yield* Effect.context<never>())
+      const scope = yield* Scope.Scope
+      const endpoints = new PushEndpoints({
+        store: yield* Store,
+        functions,
+        turns: yield* Turns,
+        settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
+        clock: yield* Clock.Clock,
+        after: yield* Alarm.makeAfter,
+        fork: (effect) => Fiber.runIn(runFork(effect), scope),
+        connect: connectEndpoint,
+        workers: (environment) => live.workers(environment)
+      })
+      const stop = functions.follow(endpoints.sync)
+      yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), endpoints.close))
+      yield* Effect.catch(endpoints.sync, (error) =>
+        Effect.logError("The push endpoints could not be opened: their runs wait", error)
+      )
+      return Push.of({
+        register: (environment, url, check) => endpoints.register(environment, url, check),
+        list: (environment) => endpoints.list(environment),
+        remove: (environment, url) => endpoints.remove(environment, url),
+        update: (jobId, update, environment) => endpoints.update(jobId, update, environment)
+      })
     })
-    const stop = functions.follow(endpoints.sync)
-    yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), endpoints.close))
-    yield* Effect.catch(endpoints.sync, (error) =>
-      Effect.logError("The push endpoints could not be opened: their runs wait", error)
-    )
-    return Push.of({
-      register: (environment, url, check) => endpoints.register(environment, url, check),
-      list: (environment) => endpoints.list(environment),
-      remove: (environment, url) => endpoints.remove(environment, url),
-      update: (jobId, update, environment) => endpoints.update(jobId, update, environment)
-    })
-  })
-)
+  )

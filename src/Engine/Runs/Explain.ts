@@ -5,6 +5,7 @@ import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
 import type { ReasonCode } from "../../Protocol/Reasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
+import type { OtherEngine } from "./NodeWorkers.ts"
 import type { RunSituation } from "./RunRecords.ts"
 import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
 
@@ -112,9 +113,21 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
+/** An engine is seen at least every few seconds. */
+const SILENT_MS = 5000
+
+/** Whether the engine of a worker may be gone, and what becomes of the run then. */
+const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, now: number): string =>
+  now - seenAt < SILENT_MS
+    ? ""
+    : ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
+      (until === undefined
+        ? "the run goes on with another worker in a few seconds, from its last finished step."
+        : "the worker comes to another engine and goes on, or the run goes on with another worker when the lease is over.")
+
 /** A run that a worker holds: since when, when something was last heard, and whether it can still move. */
 const leasedReason = (
-  { lastStepAt, pause, run, running = [] }: RunSituation,
+  { engine, lastStepAt, pause, run, running = [] }: RunSituation,
   lease: Lease,
   workers: ReadonlyArray<LiveWorker>,
   now: number
@@ -140,6 +153,7 @@ const leasedReason = (
       ? {}
       : { renewedAt: iso(lease.until - worker.leaseMs) }),
     ...(lastStepAt === undefined ? {} : { lastStepAt: iso(lastStepAt) }),
+    ...(engine === undefined ? {} : { engine: engine.name, engineSeenAt: iso(engine.seenAt) }),
     ...(running.length === 0 ? {} : { running: running.map((step) => factsOf(run.id, step, now)) }),
     ...(pause === undefined ? {} : { pauseRequested: pause.message })
   }
@@ -156,6 +170,7 @@ const leasedReason = (
     message:
       `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
       sayRunning(running) +
+      (engine === undefined ? "" : saySilent(engine, lease, now)) +
       (pause === undefined
         ? ""
         : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),

@@ -111,6 +111,25 @@ export const whereElsewhere = acrossEnvironments(
   (workerId) => `look where worker ${workerId} is`
 )
 
+const ENGINE_OF = variant(
+  "NodeWorkers.engineOf",
+  `SELECT nodes.name, nodes.last_seen FROM node_workers JOIN nodes ON nodes.id = node_workers.node
+    WHERE node_workers.worker = ? AND nodes.id <> ?`
+)
+
+/** Another engine on the database, as far as it is known. */
+export interface OtherEngine {
+  readonly name: string
+  /** When others have seen it last, epoch milliseconds. */
+  readonly seenAt: number
+}
+
+/** The other engine that a worker is connected to. */
+export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
+  const row = tx.node === undefined ? undefined : yield* get(ENGINE_OF, workerId, tx.node)
+  return row === undefined ? undefined : { name: String(row.name), seenAt: Number(row.last_seen) }
+}
+
 const LEAVE = variant(
   "NodeWorkers.leave",
   "DELETE FROM node_workers WHERE worker = ? AND node = ? AND session = ?"
@@ -128,6 +147,20 @@ export const workerLeft = acrossEnvironments(
     yield* sessionOver(tx, workerId, session)
   },
   (workerId) => `disconnect worker ${workerId}`
+)
+
+const CHANGE = variant(
+  "NodeWorkers.change",
+  "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
+)
+
+/** Something else is to be shown of a worker: JSON, as {@link WorkerHere} says it. */
+export const workerChanged = acrossEnvironments(
+  "workerChanged",
+  function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
+    if (tx.node !== undefined) yield* write(CHANGE, info, workerId, tx.node, session)
+  },
+  (workerId) => `tell what is new of worker ${workerId}`
 )
 
 const NOTE_BATCH = variant(

@@ -16,6 +16,7 @@ import { heldBackBy } from "../Functions/FunctionSchedules.ts"
 import { readKind } from "./StepKinds.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { RunSituation, RunSteps } from "./RunRecords.ts"
+import { engineOf } from "./NodeWorkers.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -180,6 +181,7 @@ export const getSituation = inEnvironment(
     const bound = row.actor === null ? undefined : yield* get(GET_SITUATION_3, row.function!, row.actor!)
     const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
     const heldBack = yield* heldBackBy(Number(row.function), runId)
+    const engine = row.lease === null ? undefined : yield* engineOf(tx, String(row.worker))
     return {
       run: yield* runOf(tx, row),
       environment,
@@ -195,6 +197,7 @@ export const getSituation = inEnvironment(
         ? {}
         : {
             lease: readLease(tx, row),
+            ...(engine === undefined ? {} : { engine }),
             running: yield* runningNow(row, told),
             ...(damage === undefined ? yield* lastStep(row) : {})
           }),

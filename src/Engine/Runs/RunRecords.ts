@@ -1,4 +1,5 @@
 /** What is asked of runs, and what comes back. */
+import type { OtherEngine } from "./NodeWorkers.ts"
 import type { waitKinds } from "./WaitKinds.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
@@ -40,6 +41,8 @@ export interface RunSituation {
   readonly environment: string
   /** The live lease, if any. */
   readonly lease?: Lease
+  /** Where the worker that holds it is connected, when that is another engine on the database. */
+  readonly engine?: OtherEngine
   /** Steps whose code runs now, as the worker says. */
   readonly running?: ReadonlyArray<RunningStep>
   /** When a step was finished last, by the clock of its worker, epoch milliseconds. */

@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import type { HistogramData } from "../../Histogram.ts"
+import type { Touch } from "../../Protocol/Worker.ts"
 
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
@@ -44,6 +45,11 @@ export interface StoreService {
    * so: its turns, and what it was to deliver. Returns the way to stop that. Absent where there are no others.
    */
   readonly onAway?: (listener: () => void) => () => void
+  /**
+   * Whether other engines have seen this one so recently that what its turns begin now is theirs alone. Absent where there are no
+   * others.
+   */
+  readonly touch?: Touch
   /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */

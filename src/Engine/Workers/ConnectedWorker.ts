@@ -48,6 +48,12 @@ export interface Connected {
   problem: string | undefined
 }
 
+/**
+ * How long a job may be on its way before it is looked at again, milliseconds: an engine that stood still may have nothing of what it
+ * is about to hand out. What is left of the lease is enough for the next part of the way.
+ */
+export const lateMs = (leaseMs: number): number => leaseMs / 3
+
 /** Characters of what a worker has registered. */
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length

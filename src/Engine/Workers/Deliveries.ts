@@ -15,6 +15,8 @@ interface Waiting {
   readonly text: string
   /** Absent for a notice. */
   readonly job: Pick<Job, "jobId" | "runId"> | undefined
+  /** When its worker was last known to hold the job, by {@link Deliveries.now}. */
+  since: number
   sent: boolean
 }
 
@@ -26,6 +28,8 @@ export class Deliveries {
   /** Jobs that the worker is told to drop, by the numbers of the notices, until it is known to have done so. */
   readonly dropping = new Map<string, number>()
 
+  /** A clock that only goes on, milliseconds. */
+  now: () => number = () => 0
   /** What the worker has said of the steps that run. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
@@ -47,6 +51,22 @@ export class Deliveries {
 
   get isEmpty(): boolean {
     return this.#waiting.length === 0
+  }
+
+  /** Jobs that wait for longer than that, milliseconds: whether the worker has them still is not sure. */
+  late(ms: number): ReadonlyArray<string> {
+    if (this.#waiting.length === 0) return []
+    const before = this.now() - ms
+    return this.#waiting.flatMap(({ job, since }) =>
+      job === undefined || since >= before ? [] : [job.jobId]
+    )
+  }
+
+  /** The worker had these jobs at a time. */
+  held(jobIds: ReadonlyArray<string>, at: number): void {
+    for (const one of this.#waiting) {
+      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.since = at
+    }
   }
 
   /** The worker has everything up to this number. */
@@ -87,7 +107,13 @@ export class Deliveries {
   }
 
   #add(delivery: Delivery, job: Waiting["job"]): void {
-    this.#waiting.push({ seq: delivery.seq, text: this.#encode(delivery), job, sent: false })
+    this.#waiting.push({
+      seq: delivery.seq,
+      text: this.#encode(delivery),
+      job,
+      since: this.now(),
+      sent: false
+    })
     this.#onMore()
   }
 }

@@ -19,7 +19,7 @@ import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
 import * as TellAgain from "../Turns/TellAgain.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
-import { type Connected, tell } from "./ConnectedWorker.ts"
+import { type Connected, lateMs, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
@@ -73,28 +73,34 @@ export class DispatchService {
 
   /** Claims at most `n` runs for a worker now, whatever its credit. */
   take(worker: Connected, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
-    return Effect.flatMap(
-      this.#store.write(
-        Claims.claimRuns(worker.registration.environment, [
-          this.#demandOf(worker, n),
-          // those who have no part in it are there all the same
-          ...[...this.connected.all()]
-            .filter((other) => other.pins && other !== worker && isBeside(other, worker))
-            .map((other) => this.#demandOf(other, 0))
-        ])
-      ),
-      (claims) =>
-        Effect.map(
-          Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
-          (jobs) =>
-            jobs
-              .filter((job) => job !== undefined)
-              .map((job) => {
+    return Effect.suspend(() => {
+      const claimedAt = this.#monotonicMs()
+      return Effect.flatMap(
+        this.#store.write(
+          Claims.claimRuns(worker.registration.environment, [
+            this.#demandOf(worker, n),
+            // those who have no part in it are there all the same
+            ...[...this.connected.all()]
+              .filter((other) => other.pins && other !== worker && isBeside(other, worker))
+              .map((other) => this.#demandOf(other, 0))
+          ])
+        ),
+        (claims) =>
+          Effect.map(
+            Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
+            (jobs) =>
+              jobs.flatMap((job) => {
+                if (job === undefined) return []
+                if (this.#isLate(worker, claimedAt)) {
+                  this.#giveBack(job)
+                  return []
+                }
                 worker.active.add(job.jobId)
-                return job
+                return [job]
               })
-        )
-    )
+          )
+      )
+    })
   }
 
   /** Delivers a notice to the worker that holds the lease, if it is connected; not before the job that it is about. */
@@ -270,12 +276,13 @@ export class DispatchService {
 
   #claimed(claims: ReadonlyArray<Claim>): void {
     this.#claiming = false
+    const claimedAt = this.#claimedAt
     const early = this.#early
     if (early.size > 0) this.#early = new Map()
     for (const { workerId, job } of claims) {
       const told = early.get(job.jobId)?.notices ?? []
       early.delete(job.jobId)
-      this.#handOut(workerId, job, told)
+      this.#handOut({ workerId, job, claimedAt, told })
     }
     // those were about other jobs
     for (const { notices, workerId } of early.values()) {
@@ -283,20 +290,16 @@ export class DispatchService {
     }
   }
 
-  /** `told` are notices that came before the job. */
-  #handOut(workerId: string, job: Job, told: Array<Notice>): void {
+  #handOut({ workerId, ...claimed }: HandedOut): void {
+    const { job, told } = claimed
     const worker = this.connected.get(workerId)
     // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
-    if (this.#isLate(worker)) {
-      this.#giveBack(job)
-      return this.#keep(worker, job)
-    }
     if (worker.leaseMs === undefined) this.#ownerWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
-      return this.#deliver(worker, job, told)
+      return this.#deliver(worker, claimed)
     }
     this.#opening.set(job.jobId, told)
     this.#run(
@@ -306,7 +309,7 @@ export class DispatchService {
         ),
         (ready) => {
           this.#opening.delete(job.jobId)
-          if (ready !== undefined) return this.#deliver(worker, ready, told)
+          if (ready !== undefined) return this.#deliver(worker, { ...claimed, job: ready })
           this.#keep(worker, job)
         }
       )
@@ -314,12 +317,16 @@ export class DispatchService {
   }
 
   /** Whether a claim was so long on its way that another engine may have the run by now: this one may have stood still. */
-  #isLate({ leaseMs = NODE_LEASE_MS }: Connected): boolean {
-    return this.#store.node !== undefined && this.#monotonicMs() - this.#claimedAt > leaseMs / 2
+  #isLate({ leaseMs = NODE_LEASE_MS }: Connected, claimedAt: number): boolean {
+    return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
   /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
-  #deliver(worker: Connected, job: Job, told: ReadonlyArray<Notice>): void {
+  #deliver(worker: Connected, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
+    if (this.#isLate(worker, claimedAt)) {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
     if (told.some(endsLease)) {
       this.#neverBegan(job)
       return this.#keep(worker, job)
@@ -424,6 +431,16 @@ const isBeside = (one: Connected, other: Connected): boolean =>
 
 /** What is looked at to hand out runs. */
 const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
+
+/** A job on its way to a worker. */
+interface HandedOut {
+  readonly workerId: string
+  readonly job: Job
+  /** When it was asked for, on a clock that only goes on, milliseconds. */
+  readonly claimedAt: number
+  /** Notices that came before the job. */
+  readonly told: Array<Notice>
+}
 
 /** What was claimed, and why not all could be. */
 interface Claimed {

@@ -11,13 +11,17 @@ interface Elsewhere {
   readonly live: LiveWorker
 }
 
+/** Characters of why a worker cannot be reached. */
+const MOST_PROBLEM = 1000
+
 /** What others are told of a worker. */
 export const textOf = (worker: Connected): string =>
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...worker.functions],
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
-    ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] })
+    ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
+    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MOST_PROBLEM) })
   })
 
 export class ElsewhereWorkers {
@@ -81,6 +85,7 @@ const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): El
         ? new Map(said.turnLimits.map((limit) => [String(limit[0]), Number(limit[1])]))
         : undefined,
       ...(typeof said.leaseMs === "number" ? { leaseMs: said.leaseMs } : {}),
+      ...(typeof said.problem === "string" ? { problem: said.problem } : {}),
       labels,
       maxConcurrentJobs,
       activeJobs: jobs

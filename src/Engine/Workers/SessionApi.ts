@@ -14,10 +14,13 @@ import type { RemoteSession } from "./RemoteSession.ts"
 export class Sessions {
   readonly #store: StoreService
   readonly #dispatch: DispatchService
+  readonly #onProblem: (worker: Connected) => void
 
-  constructor(store: StoreService, dispatch: DispatchService) {
+  /** `onProblem` is called when a worker cannot be reached for a reason that can be told, and when that is over. */
+  constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: Connected) => void) {
     this.#store = store
     this.#dispatch = dispatch
+    this.#onProblem = onProblem
   }
 
   /** The session of a worker of this process. */
@@ -56,8 +59,10 @@ export class Sessions {
     return {
       ...this.of(worker),
       setReachable: (reachable, problem) => {
+        const before = worker.problem
         worker.reachable = reachable
         worker.problem = reachable ? undefined : problem
+        if ((before === undefined) !== (worker.problem === undefined)) this.#onProblem(worker)
         if (reachable && worker.credit > 0) this.#dispatch.pokeIfReady()
       },
       take: (n) => this.#dispatch.take(worker, n),

@@ -30,9 +30,14 @@ import type { Deliveries } from "./Deliveries.ts"
 import type { Line } from "./Line.ts"
 import { ReportBatches } from "./ReportBatches.ts"
 import { ToldRunning } from "./ToldRunning.ts"
+import { lateMs } from "./ConnectedWorker.ts"
+import { RETRY_MS } from "../Store/StoreOutage.ts"
 
 /** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
+
+/** How often jobs are looked at again, should each look take so long that they are late again. */
+const MOST_LOOKS = 3
 
 interface Poll {
   readonly woken: Deferred.Deferred<void>
@@ -112,6 +117,7 @@ export class WorkerConnection {
   #word: Deferred.Deferred<void> | undefined
   readonly #batches: ReportBatches
   #answerScheduled = false
+  #isLooking = false
   #unreachable = false
   /** Whether a worker with a stream has been told that the server stops. */
   #farewell = false
@@ -135,6 +141,7 @@ export class WorkerConnection {
       earlier === undefined ? undefined : earlier.#batches,
       options.engine.before
     )
+    options.deliveries.now = options.now
     options.deliveries.running = () => this.#told.now(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.line)
@@ -196,10 +203,44 @@ export class WorkerConnection {
     return this.#ended
   }
 
-  /** Whether there is something that was not delivered yet. */
+  /** Whether there is something that was not delivered yet, and may be now. */
   get hasMore(): boolean {
-    return !this.#deliveries.isEmpty || (this.#closing && !this.#farewell)
+    if (this.#deliveries.isEmpty) return this.#closing && !this.#farewell
+    if (!this.#isLooking && this.#late.length === 0) return true
+    if (!this.#isLooking) {
+      this.#isLooking = true
+      this.#options.fork(
+        Effect.catch(this.#lookAgain, (error) =>
+          Effect.andThen(
+            Effect.logWarning(`Jobs on their way to worker ${this.workerId} cannot be looked at`, error),
+            Effect.sleep(RETRY_MS)
+          )
+        ).pipe(
+          Effect.andThen(
+            Effect.sync(() => {
+              this.#isLooking = false
+              if (!this.#ended) this.#options.push?.wake()
+            })
+          )
+        )
+      )
+    }
+    return false
   }
+
+  /** Jobs that were on their way for so long that they are looked at again. */
+  get #late(): ReadonlyArray<string> {
+    return this.#abandoned ? [] : this.#deliveries.late(lateMs(this.#options.leaseMs))
+  }
+
+  /** Jobs that are about to be delivered late are the worker's for another term, or are followed by the news that they are not. */
+  readonly #lookAgain: Effect.Effect<void, StoreError> = Effect.suspend(() => {
+    const late = this.#late
+    if (late.length === 0) return Effect.void
+    const askedAt = this.#options.now()
+    // those that are gone are not asked for again
+    return Effect.map(this.#extend(late), () => this.#deliveries.held(late, askedAt))
+  }).pipe(Effect.repeat({ times: MOST_LOOKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
 
   /** What was not delivered yet: over a stream nothing gets lost. */
   takeNew(): Delivered {
@@ -228,11 +269,11 @@ export class WorkerConnection {
       this.#deliveries.received(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
-      return Effect.andThen(this.#renew(request), this.#wait(request))
+      return Effect.andThen(this.#renew(request), Effect.andThen(this.#lookAgain, this.#wait(request)))
     })
   }
 
-  #wait(request: PollRequest): Effect.Effect<Delivered> {
+  #wait(request: PollRequest): Effect.Effect<Delivered, StoreError> {
     return Effect.suspend(() => {
       this.#answerPoll()
       if (!this.#deliveries.isEmpty || this.#closing)
@@ -241,9 +282,12 @@ export class WorkerConnection {
       this.#poll = poll
       return Effect.ensuring(
         Effect.map(
-          Effect.timeoutOption(
-            Deferred.await(poll.woken),
-            Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
+          Effect.andThen(
+            Effect.timeoutOption(
+              Deferred.await(poll.woken),
+              Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
+            ),
+            this.#lookAgain
           ),
           // when a newer poll is open, what there is goes there
           () => {
@@ -311,16 +355,18 @@ export class WorkerConnection {
     if (holding === undefined) return Effect.void
     this.#told.hear(running, this.#options.now())
     const dropped = this.#noLongerIn(holding, seen)
-    const extended =
-      holding.length === 0
-        ? Effect.void
-        : Effect.map(this.#engine.extend(holding), (gone) => {
-            for (const jobId of gone) {
-              const reason = "its lease has run out, or the run has ended"
-              this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
-            }
-          })
+    const extended = holding.length === 0 ? Effect.void : this.#extend(holding)
     return Effect.andThen(this.#dropped(dropped), extended)
+  }
+
+  /** The leases of these jobs start anew; the worker is told of those that it does not have any more. */
+  #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
+    return Effect.map(this.#engine.extend(jobIds), (gone) => {
+      for (const jobId of gone) {
+        const reason = "its lease has run out, or the run has ended"
+        this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+      }
+    })
   }
 
   /**

@@ -75,7 +75,19 @@ export const layer: Layer.Layer<
     const dispatch = yield* Dispatch
     const clock = yield* Clock.Clock
     const { connected } = dispatch
-    const sessions = new Sessions(store, dispatch)
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const sessions = new Sessions(store, dispatch, (worker) => {
+      const { registration, session } = worker
+      const { workerId } = registration
+      if (!worker.isTold) return
+      runFork(
+        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, textOf(worker))), {
+          onSuccess: () => Effect.sync(() => store.callOthers?.("workers")),
+          onFailure: (error) =>
+            Effect.logWarning(`Other engines do not know whether ${workerId} can be reached`, error)
+        })
+      )
+    })
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
@@ -214,7 +226,6 @@ export const layer: Layer.Layer<
       yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
       again.look()
     }
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const leave = ({ registration: { workerId }, session }: Connected): void => {
       if (store.node === undefined) return
       runFork(
@@ -285,6 +296,7 @@ export const layer: Layer.Layer<
           credit: (n) => session.credit(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
+          ...(store.touch === undefined ? {} : { touch: store.touch }),
           projections: projections.feed(registration.environment, registration.workerId)
         }
       })

@@ -12,7 +12,9 @@ import type { ClientServices } from "../../../src/Client/Services.ts"
 import * as Engine from "../../../src/Engine/Engine.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { channelOf } from "../../../src/Engine/Store/Postgres/News.ts"
+import type { Migration } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import { makeSettings, PushSettings } from "../../../src/Engine/Push/Settings.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
 import { WorkerTransport } from "../../../src/Protocol/Worker.ts"
@@ -35,14 +37,20 @@ export interface Node {
   ) => Effect.Effect<Worker.WorkerService, unknown, Scope.Scope>
 }
 
-/** An engine on the schema, until the scope ends. */
-const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+/** An engine on the schema, until the scope ends; `known` are the migrations that its version has. */
+export const openNode = (
+  options: PostgresOptions,
+  known?: ReadonlyArray<Migration>
+): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const store = yield* PostgresStore.make({ poolSize: 4, ...options })
+    const store = yield* PostgresStore.make({ poolSize: 4, ...options }, "shared", known)
     const context = yield* Layer.build(
       Layer.provideMerge(
         Layer.merge(Engine.layerWorkerTransport, Engine.layerClientIn(environment)),
-        Layer.provide(Engine.layer, Layer.succeed(Store, store))
+        Engine.layer.pipe(
+          Layer.provide(Layer.succeed(Store, store)),
+          Layer.provide(Layer.succeed(PushSettings, makeSettings({ allowPrivateNetworks: true })))
+        )
       )
     )
     const engine = Context.get(context, Engine.Engine)

@@ -5,6 +5,7 @@
  */
 import type { Client, ClientConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
+import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 
 /** The oldest version that is tested. */
@@ -23,6 +24,8 @@ export interface Settings {
   readonly poolSize: number
   readonly connectTimeoutMs: number
   readonly statementTimeoutMs: number
+  /** The migrations that this version knows. */
+  readonly known: ReadonlyArray<Migration>
 }
 
 /** Throws a `ValidationError` for options that cannot be right. */
@@ -65,7 +68,8 @@ export const settingsOf = (options: PostgresOptions): Settings => {
     schema,
     poolSize,
     connectTimeoutMs,
-    statementTimeoutMs
+    statementTimeoutMs,
+    known: migrations
   }
 }
 

@@ -7,13 +7,15 @@ import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
-import { HOLD, isMigrated, LOCK_CLASS, migrate } from "./Migrate.ts"
+import { fitOf, HOLD, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
 /** How long the end of a session is waited for whose connection was lost, milliseconds. */
 const MOST_WAIT_MS = 5000
 const LOOK_MS = 50
+/** How long the end of somebody is waited for who has the tables for itself, milliseconds. */
+const MOST_HOLD_MS = 2000
 
 /** Numbers that nodes have are not given again. */
 const RESTORE = {
@@ -137,7 +139,17 @@ export class Holder {
       const session = new Session(client, traffic, waiting)
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
-      if (!(await isMigrated(session, settings))) await migrate(driver, settings)
+      const fit = await fitOf(session, settings)
+      // they were changed while it was away: it does not come back
+      if (fit === "too new" && this.#node !== undefined) {
+        throw new StoreError(
+          `${tooNew(settings).message}. This engine stops, and has written nothing since`,
+          {
+            code: "STORE_LOCKED"
+          }
+        )
+      }
+      if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
       await this.#hold(session, pid)
       return { session, pid }
@@ -172,17 +184,25 @@ export class Holder {
     const { isAlone, settings } = this.#options
     const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
       (await session.wait(session.send({ name: "", text }, values))).rows
-    const [lock] = await ask(
-      `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
-      [LOCK_CLASS, `${HOLD} ${settings.schema}`]
-    )
+    const isMine = async (): Promise<boolean> => {
+      const [lock] = await ask(
+        `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
+        [LOCK_CLASS, `${HOLD} ${settings.schema}`]
+      )
+      return lock?.mine === 1
+    }
     const others = async (): Promise<string> => {
       const rows = await ask("SELECT name FROM nodes WHERE id <> $1 ORDER BY last_seen DESC LIMIT 1", [
         this.#node ?? -1
       ])
       return String(rows[0]?.name ?? "it does not say which")
     }
-    if (lock?.mine !== 1) throw lockedBy(settings, await others())
+    // a migration lets go of it in a moment
+    const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
+    while (!(await isMine())) {
+      if (performance.now() >= until) throw lockedBy(settings, await others())
+      await sleep(LOOK_MS)
+    }
     if (this.#node === undefined) {
       if (isAlone) await ask("DELETE FROM nodes")
       const [row] = await ask(

@@ -671,13 +671,27 @@ CREATE UNLOGGED TABLE news (
 );
 `
 
-export const migrations: ReadonlyArray<string> = [
-  tables,
-  finding,
-  steering,
-  hooks,
-  bulk,
-  eventsGone,
-  nodes,
-  news
-].map((migration) => migration.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"'))
+export interface Migration {
+  readonly sql: string
+  /**
+   * Engines that do not know of it go on beside those that do, and may be started again: it takes nothing away, what it adds has
+   * defaults, they need not look at what is kept there, and it holds no table up for more than a moment.
+   */
+  readonly isAddition?: true
+}
+
+const all: ReadonlyArray<Migration> = [
+  { sql: tables },
+  { sql: finding },
+  { sql: steering },
+  { sql: hooks },
+  { sql: bulk },
+  { sql: eventsGone },
+  { sql: nodes },
+  { sql: news }
+]
+
+export const migrations: ReadonlyArray<Migration> = all.map((migration) => ({
+  ...migration,
+  sql: migration.sql.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"')
+}))

@@ -73,5 +73,8 @@ export const END_SILENT = {
 /** How long after it was asked for a row may still have been older, milliseconds. */
 export const OLDEST_ROW_MS = RENEW_MS
 
+/** Whether a node that was not seen since may go on to the next thing without asking: what it begins has time to end. */
+export const isSeen = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
+
 /** Whether a node that has not been seen since must stop what it does: others may begin to take it back. */
 export const isAwayFor = (silentMs: number): boolean => silentMs > LAPSE_MS - MARGIN_MS

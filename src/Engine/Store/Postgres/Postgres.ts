@@ -14,6 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
+import type { Touch } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
@@ -22,12 +23,14 @@ import { type Call, Refused } from "../Program.ts"
 import { isDamage } from "../SqliteErrors.ts"
 import { Silence } from "./Silence.ts"
 import { Store, type StoreService } from "../Store.ts"
+import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder } from "./Holder.ts"
-import { END_SILENT, isAwayFor, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
+import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { News } from "./News.ts"
 import { lookAtAll } from "./NewsText.ts"
+import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -50,14 +53,16 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
  * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the schema has
- * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used.
+ * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations that
+ * this version has.
  */
 export const make = (
   options: PostgresOptions,
   upkeep: Upkeep,
-  sharing: Sharing = "shared"
+  sharing: Sharing = "shared",
+  known: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  open(settingsOf(options), upkeep, sharing === "alone")
+  open({ ...settingsOf(options), known }, upkeep, sharing === "alone")
 
 /** Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock is not that of the server. */
 export type Sharing = "alone" | "shared"
@@ -300,12 +305,31 @@ const open = (
               if (listeners.lost !== undefined) throw listeners.lost
               const beside = tx.beside()
               // what comes back is what the program returns
-              return reader[how](beside, call.run(beside)) as Promise<A | Refused<E>>
+              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
             catch: (cause) => cannot(call, cause)
           }),
           answer
         )
+
+    const touch: Touch = {
+      isRecent: () => isSeen(monotonicMs() - renewedAt),
+      // its transaction finds out whether others have taken it for dead: its turns are told before `then`
+      renew: (then) => {
+        const again = (): void =>
+          void runFork(
+            Effect.delay(
+              Effect.sync(() => touch.renew(then)),
+              RETRY_MS
+            )
+          )
+        writer.submit(
+          () => Promise.resolve(),
+          then,
+          () => (listeners.lost === undefined ? again() : then())
+        )
+      }
+    }
 
     const service = Store.of({
       write,
@@ -315,7 +339,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(isAlone ? {} : { onAway: listeners.onAway }),
+      ...(isAlone ? {} : { onAway: listeners.onAway, touch }),
       ...(news === undefined
         ? {}
         : {

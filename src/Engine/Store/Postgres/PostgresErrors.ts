@@ -11,6 +11,7 @@ const SYSTEM = /^E[A-Z_]+$/
 /** The connection was lost, or the server ends it: what was asked for may succeed on another one. */
 export const isLost = (cause: unknown): boolean => {
   if (cause instanceof StoreError) return cause.cause !== undefined && isLost(cause.cause)
+  if (isStalePlan(cause)) return true
   const code = codeOf(cause)
   if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"
   // a standby: another connection may lead to the server that writes now
@@ -18,6 +19,10 @@ export const isLost = (cause: unknown): boolean => {
   if (SYSTEM.test(code)) return true
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }
+
+/** The session has a plan for tables that were changed since: another one makes its own. */
+export const isStalePlan = (cause: unknown): boolean =>
+  codeOf(cause) === "0A000" && /cached plan/i.test(messageOf(cause))
 
 /** Two transactions stood in each other's way: done again, it may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))

@@ -5,7 +5,7 @@
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Program } from "../Program.ts"
-import { isLost } from "./PostgresErrors.ts"
+import { isLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, Session, type Traffic } from "./Session.ts"
 
@@ -14,7 +14,7 @@ const GROUP = 64
 
 interface Reading {
   readonly tx: PostgresTransaction
-  readonly program: Program<unknown, unknown>
+  readonly makeProgram: () => Program<unknown, unknown>
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
 }
@@ -35,16 +35,23 @@ export class Reader {
   }
 
   /** Runs a program in a snapshot. */
-  read(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
+  read(tx: PostgresTransaction, makeProgram: () => Program<unknown, unknown>): Promise<unknown> {
     return new Promise((succeed, fail) => {
-      this.#queue.push({ tx, program, succeed, fail })
+      this.#queue.push({ tx, makeProgram, succeed, fail })
       if (this.#queue.length === 1) setImmediate(() => this.#take())
     })
   }
 
   /** Runs a program statement by statement, each on what is there then. */
-  readApart(tx: PostgresTransaction, program: Program<unknown, unknown>): Promise<unknown> {
-    return this.#with((session) => new Runner(session, tx).run(program))
+  async readApart(tx: PostgresTransaction, makeProgram: () => Program<unknown, unknown>): Promise<unknown> {
+    while (true) {
+      try {
+        return await this.#with((session) => new Runner(session, tx).run(makeProgram()))
+      } catch (error) {
+        // the session has ended: there are as many as the pool has
+        if (!isStalePlan(error)) throw error
+      }
+    }
   }
 
   #take(): void {
@@ -55,10 +62,10 @@ export class Reader {
 
   async #readAll(group: ReadonlyArray<Reading>): Promise<void> {
     try {
-      await this.#with(async (session) => {
+      await this.#with(async (session, end) => {
         session.put(SNAPSHOT)
         const results = await Promise.allSettled(
-          group.map(({ program, tx }) => new Runner(session, tx).run(program))
+          group.map(({ makeProgram, tx }) => new Runner(session, tx).run(makeProgram()))
         )
         session.put(END)
         session.flush()
@@ -66,8 +73,14 @@ export class Reader {
           const reading = group[i]!
           if (result.status === "fulfilled") reading.succeed(result.value)
           // the first statement that fails ends the snapshot for all: each is read again alone
-          else if (group.length === 1 || isLost(result.reason)) reading.fail(result.reason)
-          else void this.#readAll([reading])
+          else if (isStalePlan(result.reason)) {
+            end()
+            void this.#readAll([reading])
+          } else if (group.length === 1 || isLost(result.reason)) {
+            reading.fail(result.reason)
+          } else {
+            void this.#readAll([reading])
+          }
         }
       })
     } catch (error) {
@@ -75,14 +88,15 @@ export class Reader {
     }
   }
 
-  async #with<A>(run: (session: Session) => Promise<A>): Promise<A> {
+  /** `run` may say that the session is of no use any more. */
+  async #with<A>(run: (session: Session, end: () => void) => Promise<A>): Promise<A> {
     const client = await this.#pool.connect()
     let isDead = false
     // an error of the connection comes to the statements that were sent, too
     const onError = (): void => void (isDead = true)
     client.on("error", onError)
     try {
-      return await run(new Session(client, this.#traffic, this.#waiting))
+      return await run(new Session(client, this.#traffic, this.#waiting), onError)
     } catch (error) {
       isDead ||= isLost(error)
       throw error

@@ -51,7 +51,7 @@ export interface Target {
 }
 
 /** Names in `meta` that are of one database, and not of what is in it. */
-export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup"]
+export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
 
 const encode = (value: Value): unknown =>
   value instanceof Uint8Array

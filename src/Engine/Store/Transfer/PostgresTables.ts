@@ -153,7 +153,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
           `The tables at ${shown} are not empty ("${name}" has rows): an export is imported into empty ones. Name another schema`
         )
       }
-      await client.query("DELETE FROM meta")
+      await client.query("DELETE FROM meta WHERE name <> 'oldest'")
       return {
         tables,
         write: async ({ columns, name }, rows) => {

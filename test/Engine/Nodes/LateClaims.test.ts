@@ -1,0 +1,169 @@
+/** What an engine does with runs that it has claimed when it stands still before their workers have them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import pg from "pg"
+import { createDeferred } from "../../../src/Deferred.ts"
+import { createFunction } from "../../../src/index.ts"
+import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import type { Job } from "../../../src/Protocol/Worker.ts"
+import { toRegistration } from "../../../src/Protocol/Registration.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import { type Node, openNode, until } from "./Cluster.ts"
+
+const LEASE_MS = 60_000
+
+/** A clock that can be moved on, as it does for a process that stood still. */
+const stoppable = Effect.map(Clock.Clock, (own) => {
+  let passedMs = 0
+  const clock: Clock.Clock = {
+    currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + passedMs,
+    currentTimeMillis: Effect.map(own.currentTimeMillis, (now) => now + passedMs),
+    currentTimeNanosUnsafe: () => own.currentTimeNanosUnsafe(),
+    currentTimeNanos: own.currentTimeNanos,
+    monotonicTimeNanosUnsafe: () => own.monotonicTimeNanosUnsafe() + BigInt(passedMs) * 1_000_000n,
+    monotonicTimeNanos: Effect.map(own.monotonicTimeNanos, (now) => now + BigInt(passedMs) * 1_000_000n),
+    sleep: (duration) => own.sleep(duration)
+  }
+  return { clock, stands: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
+})
+
+/** Keeps everything that writes waiting until it is ended. */
+const holdUp = ({ schema, url }: PostgresOptions) =>
+  Effect.gen(function* () {
+    const client = new pg.Client({ connectionString: url })
+    yield* Effect.acquireRelease(
+      Effect.promise(async () => {
+        await client.connect()
+        await client.query("BEGIN")
+        await client.query(`SELECT sequence FROM ${schema}.engine FOR UPDATE`)
+      }),
+      () => Effect.promise(() => client.end())
+    )
+    return {
+      isWaitedFor: Effect.promise(async () => {
+        const { rows } = await client.query(
+          "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype IN ('tuple', 'transactionid')"
+        )
+        return rows.length > 0
+      }),
+      end: Effect.promise(() => client.query("ROLLBACK"))
+    }
+  })
+
+const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test()))
+
+const charge = createFunction({ id: "charge", triggers: [{ event: "order.placed" }] }, async () => "charged")
+
+const connect = (node: Node, workerId: string, jobs: Array<Job>) =>
+  node.engine.workers.connectRemote(
+    {
+      workerId,
+      environment: "default",
+      hostname: "here",
+      functions: [toRegistration(charge)],
+      maxConcurrentJobs: 1,
+      labels: {},
+      version: { sdk: "test", runtime: "test" }
+    },
+    { onJob: (job) => void jobs.push(job), onNotice: () => undefined },
+    { leaseMs: LEASE_MS, transport: "polling", instance: workerId }
+  )
+
+/** An engine that has a worker and may stand still, and another one. */
+const twoNodes = Effect.gen(function* () {
+  const options = yield* takeSchema
+  const { clock, stands } = yield* stoppable
+  const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
+  const b = yield* openNode(options)
+  const jobs: Array<Job> = []
+  const worker = yield* connect(a, "slow", jobs)
+  return { a, b, jobs, options, stands, worker }
+})
+
+const lossesOf = (schema: string | undefined) =>
+  Effect.map(
+    Effect.promise(() => runSql("SELECT losses, attempt FROM runs", schema)),
+    (rows) => rows.map(({ attempt, losses }) => [Number(attempt), Number(losses)])
+  )
+
+describe("a claim that was on its way while its engine stood still", () => {
+  live("is given back when the worker was to be handed it, and costs the run nothing", () =>
+    Effect.gen(function* () {
+      const { b, jobs, options, stands, worker } = yield* twoNodes
+      yield* b.client.emit("order.placed", {})
+      const held = yield* holdUp(options)
+      worker.credit(1)
+      yield* until(held.isWaitedFor, (isIt) => isIt)
+      yield* stands(LEASE_MS / 2)
+      // with room again it is claimed once more, and comes at once
+      yield* held.end
+      yield* until(
+        Effect.sync(() => jobs.length),
+        (count) => count === 1
+      )
+      assert.strictEqual(jobs[0]?.attempt, 1)
+      assert.deepStrictEqual(yield* lossesOf(options.schema), [[1, 0]])
+    })
+  )
+
+  live("is given back when it was asked for by a worker that polls, and another engine hands it out", () =>
+    Effect.gen(function* () {
+      const { b, options, stands, worker } = yield* twoNodes
+      yield* b.client.emit("order.placed", {})
+      const held = yield* holdUp(options)
+      const polled = yield* Effect.forkScoped(worker.take(1))
+      yield* until(held.isWaitedFor, (isIt) => isIt)
+      yield* stands(LEASE_MS / 2)
+      yield* held.end
+      assert.deepStrictEqual(yield* Fiber.join(polled), [])
+
+      const jobs: Array<Job> = []
+      const other = yield* connect(b, "quick", jobs)
+      other.credit(1)
+      yield* until(
+        Effect.sync(() => jobs.length),
+        (count) => count === 1
+      )
+      assert.deepStrictEqual(yield* lossesOf(options.schema), [[1, 0]])
+    })
+  )
+})
+
+describe("a turn in the process of an engine that stood still", () => {
+  live("begins no step before the engine knows that the run is still its own", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const { clock, stands } = yield* stoppable
+      const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
+      const b = yield* openNode(options)
+      const arrived = createDeferred<void>()
+      const mayGoOn = createDeferred<void>()
+      let turns = 0
+      let charges = 0
+      const slow = createFunction({ id: "slow", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+        turns++
+        arrived.resolve()
+        await mayGoOn.promise
+        return step.run("charge", () => ++charges)
+      })
+      yield* a.work([slow])
+      const { runIds } = yield* a.client.emit("order.placed", {})
+      yield* Effect.promise(() => arrived.promise)
+
+      // others have taken it for dead
+      yield* stands(20_000)
+      yield* Effect.promise(() =>
+        // the first one of the two
+        runSql("UPDATE nodes SET steady_since = NULL WHERE id = (SELECT min(id) FROM nodes)", options.schema)
+      )
+      mayGoOn.resolve()
+
+      assert.strictEqual((yield* b.client.waitForRun(runIds[0] ?? "")).output, 1)
+      assert.deepStrictEqual([turns, charges], [2, 1])
+    })
+  )
+})

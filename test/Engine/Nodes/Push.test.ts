@@ -1,0 +1,119 @@
+/** Push endpoints of several engines on one database: each calls them, and one asks those that are down. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { PushEndpoints } from "../../../src/Client/PushEndpoints.ts"
+import { createFunction, serve } from "../../../src/index.ts"
+import { Intake } from "../../../src/Engine/Intake.ts"
+import { Availability } from "../../../src/Engine/Push/Availability.ts"
+import { makeSettings } from "../../../src/Engine/Push/Settings.ts"
+import * as Alarm from "../../../src/Execution/Alarm.ts"
+import { takeSchema } from "../../postgres/Schemas.ts"
+import { listen } from "../../Serve/Hosts.ts"
+import { openNode, until, withTwo } from "./Cluster.ts"
+
+const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
+  step.run("charge", () => "charged")
+)
+
+/** A host of the function that can be down. */
+const host = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const handler = serve({ functions: [order], logger: false })
+    const state = { isDown: false }
+    const server = await listen((request, response) => {
+      if (!state.isDown) return handler(request, response)
+      response.writeHead(503).end()
+    })
+    return { state, url: server.url, close: server.close }
+  }),
+  ({ close }) => Effect.promise(async () => close())
+)
+
+const startRun = (node: { readonly client: { emit: any } }): Effect.Effect<string> =>
+  Effect.map(node.client.emit("order.placed", {}), ({ runIds }: any) => String(runIds[0]))
+
+describe("a push endpoint of two engines", () => {
+  withTwo("is called by both, and the other tells why a run waits when it is down", (a, b) =>
+    Effect.gen(function* () {
+      const { state, url } = yield* host
+      yield* Context.get(a.services, PushEndpoints).register(url)
+      for (const node of [a, b]) {
+        yield* until(node.client.listWorkers(), (workers) => workers.length === 2)
+        const runId = yield* startRun(node)
+        assert.strictEqual((yield* b.client.waitForRun(runId)).output, "charged")
+      }
+      state.isDown = true
+      const runId = yield* startRun(a)
+      const said = yield* until(b.client.explain(runId), ({ code }) => code === "ENDPOINT_UNAVAILABLE")
+      assert.include(said.message, "The run is dispatched as soon as it answers")
+      state.isDown = false
+      assert.strictEqual((yield* b.client.waitForRun(runId)).output, "charged")
+    })
+  )
+
+  it.live("is asked by the other one when the engine that asked it is gone", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const options = yield* takeSchema
+        const first = yield* Scope.make()
+        const a = yield* Scope.provide(openNode(options), first)
+        const b = yield* openNode(options)
+        const { state, url } = yield* host
+        yield* Context.get(a.services, PushEndpoints).register(url)
+        yield* until(b.client.listWorkers(), (workers) => workers.length === 2)
+        state.isDown = true
+        const runId = yield* startRun(b)
+        yield* until(b.client.explain(runId), ({ code }) => code === "ENDPOINT_UNAVAILABLE")
+        yield* Scope.close(first, Exit.void)
+        state.isDown = false
+        assert.strictEqual((yield* b.client.waitForRun(runId)).output, "charged")
+      })
+    )
+  )
+
+  it.live("is not asked by an engine as long as another one does that", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        let asked = 0
+        let looks = 0
+        const server = yield* Effect.acquireRelease(
+          Effect.promise(() =>
+            listen((_, response) => {
+              asked++
+              response.writeHead(503).end()
+            })
+          ),
+          ({ close }) => Effect.promise(async () => close())
+        )
+        const clock = yield* Clock.Clock
+        const availability = new Availability({
+          url: server.url,
+          environment: "default",
+          settings: makeSettings({ allowPrivateNetworks: true }),
+          intake: new Intake(clock, yield* Alarm.makeAfter),
+          clock,
+          fork: Effect.runFork,
+          onChange: () => undefined,
+          isAskedElsewhere: () => ++looks < 3
+        })
+        availability.start()
+        yield* until(
+          Effect.sync(() => looks),
+          (count) => {
+            if (count < 3) assert.strictEqual(asked, 0)
+            return count >= 3
+          }
+        )
+        yield* until(
+          Effect.sync(() => asked),
+          (count) => count > 0
+        )
+        availability.stop()
+      })
+    )
+  )
+})
