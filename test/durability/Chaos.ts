@@ -95,8 +95,8 @@ export class Life {
   }
 
   /** Waits until it has said a line that begins so, or has ended; says which. */
-  async says(line: string): Promise<boolean> {
-    const late = AbortSignal.timeout(PATIENCE)
+  async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
+    const late = AbortSignal.timeout(patienceMs)
     const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
     while (!this.#over && !isSaid()) {
       await new Promise<void>((resolve, reject) => {

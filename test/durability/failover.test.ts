@@ -112,7 +112,7 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
             ),
           () => 0,
           cache,
-          { ready: "Ironflow listens", logs: true }
+          { ready: "Ironflow listens", logs: true, patienceMs: 120_000 }
         )
     )
     for (const node of nodes) closing.push(() => node.kill())

@@ -56,8 +56,10 @@ describe("three engines on one Postgres", () => {
         const plan = withStrikes(strikes, {
           seed: seed * 10 + nth,
           size: 8,
-          leaseMs: 5000,
-          isEmbedded: how !== undefined
+          leaseMs: 10_000,
+          isEmbedded: how !== undefined,
+          transports:
+            how === undefined ? ["channel", "rpc", "connect", "push"] : ["channel", "rpc", "connect"]
         })
 
         const { figures, violations } = judgeNodes(

@@ -38,6 +38,7 @@ export class Actor {
   readonly #nextLife: () => number
   readonly #ready: string
   readonly #logs: boolean
+  readonly #patienceMs: number | undefined
   #life: Life | undefined
   #mayEnd = false
 
@@ -47,8 +48,12 @@ export class Actor {
     options: (by: string, life: number) => unknown,
     nextLife: () => number,
     cache: string,
-    /** What it says when it is ready, or the beginning of that, and whether its stderr is a log. */
-    { logs = false, ready = "ready" }: { readonly logs?: boolean; readonly ready?: string } = {}
+    /** What it says when it is ready, or the beginning of that, how long that may take, and whether its stderr is a log. */
+    {
+      logs = false,
+      patienceMs,
+      ready = "ready"
+    }: { readonly logs?: boolean; readonly patienceMs?: number; readonly ready?: string } = {}
   ) {
     this.#name = name
     this.#program = program
@@ -57,6 +62,7 @@ export class Actor {
     this.#cache = cache
     this.#ready = ready
     this.#logs = logs
+    this.#patienceMs = patienceMs
   }
 
   get record(): ProcessRecord {
@@ -94,7 +100,7 @@ export class Actor {
       else if (signalCode === null && exitCode !== 0)
         record.faults.push(`${by} ended with code ${exitCode} when it was told to stop`)
     })
-    const isReady = await life.says(this.#ready).catch((error: unknown) => {
+    const isReady = await life.says(this.#ready, this.#patienceMs).catch((error: unknown) => {
       throw new Error(`${by} has not started`, { cause: error })
     })
     if (!isReady) throw new Error(`${by} has not started: ${life.errors}`)

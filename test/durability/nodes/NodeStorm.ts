@@ -59,8 +59,8 @@ const SCHEMA = "storm"
 /** So long after the storm each worker may take to answer a bell, and each node to say that it is well, milliseconds. */
 const BELL_MS = 20_000
 
-/** So long a node may take to start while Postgres comes and goes, milliseconds. */
-const START_MS = 60_000
+/** So long a process may take to start: several do at once, and Postgres comes and goes. Milliseconds. */
+const START_MS = 180_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
@@ -153,7 +153,7 @@ class NodeStorm {
           ),
         nextLife,
         cache,
-        { ready: "Ironflow listens", logs: true }
+        { ready: "Ironflow listens", logs: true, patienceMs: START_MS }
       )
     const embed = (port: number, which: number): Actor =>
       new Actor(
@@ -171,7 +171,8 @@ class NodeStorm {
             bells: []
           }) satisfies NodeOptions,
         nextLife,
-        cache
+        cache,
+        { patienceMs: START_MS }
       )
     this.#nodes = this.#ports.map(isEmbedded ? embed : serve)
     const balancer = (this.#balancer = await Balancer.start(this.#ports))
@@ -200,7 +201,8 @@ class NodeStorm {
               ...(isEmbedded ? {} : { share: isPush(transport) ? "effect" : "promise" })
             }) satisfies WorkerOptions,
           nextLife,
-          cache
+          cache,
+          { patienceMs: START_MS }
         )
     )
     await inTwos([
