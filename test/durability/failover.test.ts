@@ -98,17 +98,16 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
           programs.ironflow,
           () =>
             new Arguments(
-              ...[
-                "serve",
-                "--port",
-                String(port),
-                "--no-console",
-                "--log-format",
-                "json",
-                "--lease-term",
-                "3s"
-              ],
-              ...["--database-url", `postgres://postgres@127.0.0.1:${ways[which]!.port}/postgres`]
+              "serve",
+              "--port",
+              String(port),
+              "--no-console",
+              "--log-format",
+              "json",
+              "--lease-term",
+              "3s",
+              "--database-url",
+              `postgres://postgres@127.0.0.1:${ways[which]!.port}/postgres`
             ),
           () => 0,
           cache,

@@ -147,9 +147,19 @@ class NodeStorm {
         programs.ironflow,
         () =>
           new Arguments(
-            ...["serve", "--port", String(port), "--database-url", databaseUrl(which)],
-            ...["--database-schema", SCHEMA, "--lease-term", `${leaseMs}ms`, "--allow-private-endpoints"],
-            ...["--no-console", "--log-format", "json"]
+            "serve",
+            "--port",
+            String(port),
+            "--database-url",
+            databaseUrl(which),
+            "--database-schema",
+            SCHEMA,
+            "--lease-term",
+            `${leaseMs}ms`,
+            "--allow-private-endpoints",
+            "--no-console",
+            "--log-format",
+            "json"
           ),
         nextLife,
         cache,
