@@ -25,7 +25,16 @@ const seed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
 const storms: ReadonlyArray<
   readonly [what: string, strikes: ReadonlyArray<Strike>, isEmbedded?: "with workers in them"]
 > = [
-  ["a kill of one", [{ fault: "kill", at: "node", which: 0 }]],
+  [
+    "a kill of one, a Postgres that goes down, sessions that are ended, and connections that carry nothing",
+    [
+      { fault: "kill", at: "node", which: 0 },
+      { fault: "restart", ending: "immediate", ms: 5000 },
+      { fault: "terminate", ms: 2000 },
+      { fault: "lose", which: "all", ms: 1000 },
+      { fault: "clock", which: 1, shift: -240_000 }
+    ]
+  ],
   [
     "a kill of two, and a freeze until the others take one for dead",
     [

@@ -116,6 +116,11 @@ export class Actor {
     this.#life = undefined
   }
 
+  /** One that may take long to start has as long to end. */
+  get #graceMs(): number {
+    return this.#patienceMs ?? GRACE_MS
+  }
+
   /** Tells it to stop; one that does not is killed, and that is held against it. */
   async stop(): Promise<void> {
     const life = this.#life
@@ -123,9 +128,9 @@ export class Actor {
     this.#mayEnd = true
     life.child.kill("SIGTERM")
     const late = setTimeout(() => {
-      this.record.faults.push(`${this.record.by} has not ended ${GRACE_MS} ms after SIGTERM`)
+      this.record.faults.push(`${this.record.by} has not ended ${this.#graceMs} ms after SIGTERM`)
       life.child.kill("SIGKILL")
-    }, GRACE_MS)
+    }, this.#graceMs)
     await life.ended
     clearTimeout(late)
     this.#life = undefined
