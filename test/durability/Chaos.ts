@@ -44,6 +44,15 @@ const PATIENCE = 60_000
 /** A process has not come to where it had to come. */
 class OutOfPatience extends Error {}
 
+/** What a program is told instead of its options as JSON. */
+export class Arguments {
+  readonly all: ReadonlyArray<string>
+
+  constructor(...all: ReadonlyArray<string>) {
+    this.all = all
+  }
+}
+
 export interface Setting {
   readonly flags?: ReadonlyArray<string>
   readonly env?: Readonly<Record<string, string>>
@@ -67,7 +76,7 @@ export class Life {
         "--disable-warning=ExperimentalWarning",
         ...(setting.flags ?? []),
         fileURLToPath(new URL(program, import.meta.url)),
-        JSON.stringify(options)
+        ...(options instanceof Arguments ? options.all : [JSON.stringify(options)])
       ],
       {
         stdio: ["ignore", "pipe", "pipe"],
@@ -85,10 +94,11 @@ export class Life {
     })
   }
 
-  /** Waits until it has said a line, or has ended; says which. */
-  async says(line: string): Promise<boolean> {
-    const late = AbortSignal.timeout(PATIENCE)
-    while (!this.#over && !this.said.includes(line)) {
+  /** Waits until it has said a line that begins so, or has ended; says which. */
+  async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
+    const late = AbortSignal.timeout(patienceMs)
+    const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
+    while (!this.#over && !isSaid()) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
         late.addEventListener("abort", () =>
@@ -96,7 +106,7 @@ export class Life {
         )
       })
     }
-    return this.said.includes(line)
+    return isSaid()
   }
 
   /** Waits for its end, which has to be the one that was expected. */

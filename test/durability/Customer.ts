@@ -26,6 +26,8 @@ export interface CustomerOptions {
   readonly patient: boolean
   /** Gives up. */
   readonly signal?: AbortSignal
+  /** Hears of each error after which it asks again. */
+  readonly onError?: (error: unknown) => void
 }
 
 export class Customer {
@@ -63,6 +65,7 @@ export class Customer {
           (error instanceof StoreError && error.retryable) ||
           Object(error).code === "CLOSING"
         if (!patient || !isAway) throw error
+        this.#options.onError?.(error)
         await delay(20)
       }
     }

@@ -75,3 +75,31 @@ export const readSideLog = (file: string): ReadonlyArray<Line> =>
         .slice(0, -1)
         .map((line) => JSON.parse(line) as Line)
     : []
+
+/** Reads a side log that grows: each line once. */
+export class SideLogReader {
+  readonly #file: string
+  readonly #lines: Array<Line> = []
+  #read = 0
+
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  /** Every line that was written whole so far. */
+  get lines(): ReadonlyArray<Line> {
+    if (!fs.existsSync(this.#file)) return this.#lines
+    const size = fs.statSync(this.#file).size
+    if (size === this.#read) return this.#lines
+    const fd = fs.openSync(this.#file, "r")
+    const bytes = Buffer.alloc(size - this.#read)
+    fs.readSync(fd, bytes, 0, bytes.length, this.#read)
+    fs.closeSync(fd)
+    const whole = bytes.subarray(0, bytes.lastIndexOf("\n") + 1)
+    this.#read += whole.length
+    for (const line of whole.toString("utf8").split("\n")) {
+      if (line !== "") this.#lines.push(JSON.parse(line) as Line)
+    }
+    return this.#lines
+  }
+}

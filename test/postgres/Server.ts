@@ -4,10 +4,13 @@
  */
 import { spawn, spawnSync } from "node:child_process"
 import {
+  appendFileSync,
   chmodSync,
   chownSync,
   cpSync,
   existsSync,
+  lchownSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -68,6 +71,15 @@ const linkLibraries = (lib: string, folder: string): string => {
   return links
 }
 
+/** Gives a folder and all in it to the user of the server. */
+const own = (path: string): void => {
+  const { gid, uid } = asWhom()
+  if (uid === undefined || gid === undefined) return
+  lchownSync(path, uid, gid)
+  if (!lstatSync(path).isDirectory()) return
+  for (const name of readdirSync(path)) own(join(path, name))
+}
+
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = createServer()
@@ -85,6 +97,8 @@ export interface ServerOptions {
   readonly durable?: boolean
   /** Further settings: `max_connections: "20"`. */
   readonly settings?: { readonly [name: string]: string }
+  /** Where it listens: one that is free by default. */
+  readonly port?: number
 }
 
 /** A folder for temporary ones that the user of the server can reach: that of the process may be its own. */
@@ -106,8 +120,13 @@ export interface PostgresServer {
   readonly url: string
   readonly pid: number
   readonly port: number
-  readonly stop: () => Promise<void>
+  readonly stop: (ending?: Ending) => Promise<void>
 }
+
+/** How a server ends: `fast` waits for nobody, `immediate` leaves its log to be replayed, `killed` leaves its processes to find out. */
+export type Ending = "fast" | "immediate" | "killed"
+
+const signals = { fast: "SIGINT", immediate: "SIGQUIT", killed: "SIGKILL" } as const
 
 /** Starts a server whose data is in `folder`, which is made when it does not exist. */
 const startServer = async (folder: string, options: ServerOptions = {}): Promise<PostgresServer> => {
@@ -136,7 +155,7 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
     const made = spawnSync(join(bin, "initdb"), flags, { ...run, encoding: "utf8" })
     if (made.status !== 0) throw new Error(`initdb failed: ${made.error?.message ?? made.stderr}`)
   }
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const settings = {
     listen_addresses: "127.0.0.1",
     port: String(port),
@@ -162,7 +181,7 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
     server.once("exit", (code) => reject(new Error(`Postgres ended with ${code}: ${log}`)))
     server.stderr.on("data", (chunk: Buffer) => {
       log = (log + String(chunk)).slice(-10_000)
-      if (!log.includes("ready to accept connections")) return
+      if (!/ready to accept (read-only )?connections/.test(log)) return
       clearTimeout(timer)
       resolve()
     })
@@ -174,9 +193,9 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
     pid: server.pid ?? 0,
     port,
-    stop: async () => {
+    stop: async (ending = "fast") => {
       server.ref()
-      server.kill("SIGINT")
+      server.kill(signals[ending])
       await exited
     }
   }
@@ -184,14 +203,78 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
 
 /** A server of its own in a temporary folder, which goes with it. */
 export const startOwnServer = async (options: ServerOptions = {}): Promise<PostgresServer> => {
-  const folder = mkdtempSync(join(openFolder(), "ironflow-postgres-"))
-  const server = await startServer(folder, options)
-  return {
-    ...server,
-    stop: async () => {
-      await server.stop()
-      rmSync(folder, { recursive: true, force: true })
+  const server = await OwnServer.start(options)
+  return { url: server.url, pid: server.pid, port: server.port, stop: () => server.close() }
+}
+
+/** A server of its own that goes down and comes back, on the same port and with the same data. */
+export class OwnServer {
+  readonly folder: string
+  readonly port: number
+  readonly #options: ServerOptions
+  #server: PostgresServer | undefined
+
+  private constructor(folder: string, options: ServerOptions, server: PostgresServer) {
+    this.folder = folder
+    this.port = server.port
+    this.#options = { ...options, port: server.port }
+    this.#server = server
+  }
+
+  /** `folder` is where another one has left its data; a temporary one by default. */
+  static async start(options: ServerOptions = {}, folder?: string): Promise<OwnServer> {
+    const own = folder ?? mkdtempSync(join(openFolder(), "ironflow-postgres-"))
+    return new OwnServer(own, options, await startServer(own, options))
+  }
+
+  get url(): string {
+    return `postgres://postgres@127.0.0.1:${this.port}/postgres`
+  }
+
+  get pid(): number {
+    return this.#server?.pid ?? 0
+  }
+
+  async down(ending: Ending): Promise<void> {
+    const server = this.#server
+    this.#server = undefined
+    await server?.stop(ending)
+  }
+
+  /** Comes back. What a killed one has left keeps it from that until its last process has ended. */
+  async up(): Promise<void> {
+    for (const late = Date.now() + MOST_MS; this.#server === undefined;) {
+      try {
+        this.#server = await startServer(this.folder, this.#options)
+      } catch (error) {
+        if (Date.now() > late) throw error
+        await sleep(200)
+      }
     }
+  }
+
+  /** A server that follows this one, over a way that `port` leads; this one goes down for a moment. */
+  async follow(port: number): Promise<OwnServer> {
+    await this.down("fast")
+    const folder = mkdtempSync(join(openFolder(), "ironflow-standby-"))
+    cpSync(this.folder, folder, { recursive: true, verbatimSymlinks: true })
+    const data = join(folder, "data")
+    writeFileSync(join(data, "standby.signal"), "")
+    appendFileSync(
+      join(data, "postgresql.auto.conf"),
+      `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres application_name=standby'\n`
+    )
+    // what is copied belongs to whoever copies it, and is open to all
+    chmodSync(data, 0o700)
+    own(folder)
+    await this.up()
+    return OwnServer.start({ ...this.#options, port: await freePort() }, folder)
+  }
+
+  async close(): Promise<void> {
+    await this.down("immediate")
+    // those of a killed one may still write
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 })
   }
 }
 

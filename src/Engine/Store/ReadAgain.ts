@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
-import { RETRY_MS } from "./StoreOutage.ts"
+import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 export interface ReadAgain {
   /** It has changed elsewhere. */
@@ -21,6 +21,10 @@ export const make = <A>(
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const outage = new StoreOutage(
+      `It cannot be read ${what}, which may have changed elsewhere`,
+      `It is read again ${what}`
+    )
     let isReading = false
     let isOld = false
     const reading: Effect.Effect<void> = Effect.suspend(() => {
@@ -29,19 +33,16 @@ export const make = <A>(
         onSuccess: (found) => {
           if (isOld) return reading
           isReading = false
-          return Effect.sync(() => use(found))
+          return Effect.andThen(
+            Effect.sync(() => use(found)),
+            outage.succeeded()
+          )
         },
         onFailure: (error) =>
           // another engine has the database
           error.code === "STORE_LOCKED"
             ? Effect.void
-            : Effect.andThen(
-                Effect.logWarning(
-                  `It cannot be read ${what}, which has changed elsewhere; trying again in a second`,
-                  error
-                ),
-                Effect.delay(reading, RETRY_MS)
-              )
+            : Effect.andThen(outage.failed(error), Effect.delay(reading, RETRY_MS))
       })
     })
     return {

@@ -84,7 +84,9 @@ export const layer: Layer.Layer<
         Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, textOf(worker))), {
           onSuccess: () => Effect.sync(() => store.callOthers?.("workers")),
           onFailure: (error) =>
-            Effect.logWarning(`Other engines do not know whether ${workerId} can be reached`, error)
+            Effect.logWarning(
+              `Other engines do not know whether ${workerId} can be reached: ${error.message}`
+            )
         })
       )
     })

@@ -13,6 +13,7 @@ import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import type { StoreService } from "../../../src/Engine/Store/Store.ts"
 import { type StoreError, ValidationError } from "../../../src/Errors.ts"
+import { Wire } from "../../durability/matrix/Wire.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 import { complete, done, handles, Shop } from "./suite/Shop.ts"
@@ -424,13 +425,15 @@ describe("a connection", () => {
   live("that Postgres ends again and again loses no event and starts no run twice", () =>
     Effect.gen(function* () {
       const { options, shop } = yield* opened
+      let kills = 0
       const killing = yield* Effect.forkScoped(
         Effect.forever(
           Effect.gen(function* () {
             for (const { pid } of yield* backends(options.schema)) {
               yield* rows(undefined, `SELECT pg_terminate_backend(${Number(pid)})`)
             }
-            yield* Effect.sleep(50)
+            // now within each transaction, now between some of them
+            yield* Effect.sleep([50, 20, 600, 150][kills++ % 4] ?? 50)
           })
         )
       )
@@ -464,6 +467,68 @@ describe("a connection", () => {
       yield* shop.report(job, done("charge:0"), complete())
       const status = yield* Effect.retry(shop.status(job.runId), { times: 3 })
       assert.strictEqual(status, "completed")
+    })
+  )
+
+  const wired = Effect.gen(function* () {
+    const options = yield* takeSchema
+    const wire = yield* Effect.acquireRelease(
+      Effect.promise(async () => {
+        const made = new Wire(() => Number(new URL(options.url).port))
+        await made.listen()
+        return made
+      }),
+      (made) => Effect.sync(() => made.close())
+    )
+    const url = new URL(options.url)
+    url.port = String(wire.port)
+    const store = yield* open({ ...options, url: url.href })
+    const shop = new Shop(store)
+    yield* shop.register(handles("charge"))
+    return { options, shop, store, wire }
+  })
+
+  live("that is dead and seems to be there is found out, for what is written and for what is read", () =>
+    Effect.gen(function* () {
+      const { options, shop, wire } = yield* wired
+      const job = yield* shop.start()
+      wire.set({ _tag: "lost" })
+      const [emitted, status] = yield* Effect.all(
+        [
+          shop.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" }),
+          // one connection of the pool after the other may be dead
+          Effect.retry(shop.status(job.runId), { times: 5 })
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(status, "running")
+      const [event] = yield* rows(options.schema, "SELECT id FROM events WHERE idempotency_key = 'o-2'")
+      assert.strictEqual(event?.id, emitted.eventId)
+    })
+  )
+
+  live("that cannot be made shows in the health of an engine that does nothing, and is over by itself", () =>
+    Effect.gen(function* () {
+      const { store, wire } = yield* wired
+      const health = (status: string) =>
+        Effect.repeat(
+          Effect.delay(
+            Effect.sync(() => store.health()),
+            20
+          ),
+          {
+            until: (now) => now.status === status
+          }
+        )
+      wire.set({ _tag: "cut" })
+      const degraded = yield* health("degraded")
+      assert.deepInclude(degraded, { cannotWrite: true })
+      wire.set({ _tag: "passing" })
+      yield* health("ok")
+      wire.set({ _tag: "deaf", towards: "both" })
+      yield* health("degraded")
+      wire.set({ _tag: "passing" })
+      yield* health("ok")
     })
   )
 

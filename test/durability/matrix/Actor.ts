@@ -15,6 +15,8 @@ export interface ProcessRecord {
   readonly frozen: Array<{ readonly at: number; until: number }>
   /** What nobody asked of it: that it ended, did not end, or wrote to stderr. */
   readonly faults: Array<string>
+  /** What it has logged, once it has ended. */
+  log?: string
 }
 
 const alive = new Set<Life>()
@@ -34,6 +36,9 @@ export class Actor {
   readonly #options: (by: string, life: number) => unknown
   readonly #cache: string
   readonly #nextLife: () => number
+  readonly #ready: string
+  readonly #logs: boolean
+  readonly #patienceMs: number | undefined
   #life: Life | undefined
   #mayEnd = false
 
@@ -42,13 +47,22 @@ export class Actor {
     program: string,
     options: (by: string, life: number) => unknown,
     nextLife: () => number,
-    cache: string
+    cache: string,
+    /** What it says when it is ready, or the beginning of that, how long that may take, and whether its stderr is a log. */
+    {
+      logs = false,
+      patienceMs,
+      ready = "ready"
+    }: { readonly logs?: boolean; readonly patienceMs?: number; readonly ready?: string } = {}
   ) {
     this.#name = name
     this.#program = program
     this.#options = options
     this.#nextLife = nextLife
     this.#cache = cache
+    this.#ready = ready
+    this.#logs = logs
+    this.#patienceMs = patienceMs
   }
 
   get record(): ProcessRecord {
@@ -78,14 +92,18 @@ export class Actor {
       alive.delete(life)
       record.to ??= monotonic()
       const { exitCode, signalCode } = life.child
-      if (life.errors !== "") record.faults.push(`${by} wrote to stderr: ${life.errors.slice(0, 2000)}`)
+      if (this.#logs) record.log = life.errors
+      else if (life.errors !== "") record.faults.push(`${by} wrote to stderr: ${life.errors.slice(0, 2000)}`)
       if (this.#life !== life) return
       this.#life = undefined
       if (!this.#mayEnd) record.faults.push(`${by} ended by itself with ${signalCode ?? exitCode}`)
       else if (signalCode === null && exitCode !== 0)
         record.faults.push(`${by} ended with code ${exitCode} when it was told to stop`)
     })
-    if (!(await life.says("ready"))) throw new Error(`${by} has not started: ${life.errors}`)
+    const isReady = await life.says(this.#ready, this.#patienceMs).catch((error: unknown) => {
+      throw new Error(`${by} has not started`, { cause: error })
+    })
+    if (!isReady) throw new Error(`${by} has not started: ${life.errors}`)
   }
 
   async kill(): Promise<void> {
@@ -98,6 +116,11 @@ export class Actor {
     this.#life = undefined
   }
 
+  /** One that may take long to start has as long to end. */
+  get #graceMs(): number {
+    return this.#patienceMs ?? GRACE_MS
+  }
+
   /** Tells it to stop; one that does not is killed, and that is held against it. */
   async stop(): Promise<void> {
     const life = this.#life
@@ -105,9 +128,9 @@ export class Actor {
     this.#mayEnd = true
     life.child.kill("SIGTERM")
     const late = setTimeout(() => {
-      this.record.faults.push(`${this.record.by} has not ended ${GRACE_MS} ms after SIGTERM`)
+      this.record.faults.push(`${this.record.by} has not ended ${this.#graceMs} ms after SIGTERM`)
       life.child.kill("SIGKILL")
-    }, GRACE_MS)
+    }, this.#graceMs)
     await life.ended
     clearTimeout(late)
     this.#life = undefined

@@ -229,7 +229,13 @@ type Span = readonly [from: number, to: number]
  * Whether a handler threw when its process woke up from a sleep that was longer than its lease: the run had gone to others,
  * who may have counted further attempts meanwhile. Its report is refused, but it writes down what it has done.
  */
-const isOfALostTurn = (line: Line, { plan, processes }: StormEvidence): boolean =>
+export const isOfALostTurn = (
+  line: Line,
+  {
+    plan,
+    processes
+  }: { readonly plan: { readonly leaseMs: number }; readonly processes: ReadonlyArray<ProcessRecord> }
+): boolean =>
   line.t === "throw" &&
   processes.some(
     ({ by, frozen }) =>
@@ -262,8 +268,11 @@ const spansOf = (
   return spans
 }
 
-const overlapsOf = (
-  { processes }: StormEvidence,
+export const overlapComplaint = ({ ms, one, other }: Overlap): string =>
+  `${one.run}: ${one.key} ran in ${one.by} and in ${other.by} at once for ${round(ms)} ms`
+
+export const overlapsOf = (
+  { processes }: Pick<StormEvidence, "processes">,
   executions: ReadonlyArray<Execution>
 ): ReadonlyArray<Overlap> => {
   const named = new Map(processes.map((process) => [process.by, process]))
@@ -290,7 +299,84 @@ const what = ({ strike }: Struck): string => strike.fault
 
 type Complaints = Generator<string, void, undefined>
 
-const laws = {
+/** What the laws look at that hold for a storm over any number of engines. */
+interface CommonCase {
+  readonly evidence: Pick<
+    StormEvidence,
+    "deaf" | "leases" | "processes" | "refusals" | "settledAfter" | "stuckGauge" | "waiting"
+  >
+  readonly runs: ReadonlyMap<string, RunRow>
+  readonly executions: ReadonlyArray<Execution>
+}
+
+const commonLaws = {
+  /** G2. */
+  *"every run ends in time"({ evidence }: CommonCase): Complaints {
+    const { settledAfter, waiting } = evidence
+    if (settledAfter === undefined) {
+      yield `${waiting.length} runs have not ended: ${waiting.join(", ")}`
+    }
+  },
+
+  /** Whoever asks often enough gets what they ask for. */
+  *"the engine takes what it is asked for"({ evidence }: CommonCase): Complaints {
+    yield* evidence.refusals
+  },
+
+  /** Nothing has to be started again by hand. */
+  *"every worker hears"({ evidence }: CommonCase): Complaints {
+    for (const who of evidence.deaf) yield `${who} has not answered its bell after the storm`
+  },
+
+  /** G2. */
+  *"the gauge says what is"({ evidence }: CommonCase): Complaints {
+    const { stuckGauge, waiting } = evidence
+    if (stuckGauge === undefined) yield "the engine does not say how many runs are stuck"
+    else if (waiting.length === 0 && stuckGauge > 0)
+      yield `ironflow_runs_stuck is ${stuckGauge}, and every run has ended`
+    else if (waiting.length > 0 && stuckGauge === 0)
+      yield `ironflow_runs_stuck is 0, and ${waiting.length} runs wait for ever`
+  },
+
+  /** A run that has ended, or waits, holds none. */
+  *"no lease is left"({ evidence }: CommonCase): Complaints {
+    for (const lease of evidence.leases) yield `a lease is left on ${lease}`
+  },
+
+  /** A process ends when it is told to, without a word, and not otherwise. */
+  *"no process ends by itself"({ evidence }: CommonCase): Complaints {
+    for (const { faults } of evidence.processes) yield* faults
+  },
+
+  /** G15. */
+  *"a concurrency limit holds over all workers"({ evidence, executions, runs }: CommonCase): Complaints {
+    const processes = new Map(evidence.processes.map((process) => [process.by, process]))
+    const groups = groupBy(
+      executions.flatMap((execution) => {
+        const run = runs.get(execution.run)
+        const rule = run === undefined ? undefined : limits[run.fn]
+        return run === undefined || rule === undefined
+          ? []
+          : [{ execution, group: `${run.fn} of ${String(run.data[rule.key])}`, limit: rule.limit }]
+      }),
+      ({ group }) => group
+    )
+    for (const [group, members] of groups) {
+      const spans = members.flatMap(({ execution }) =>
+        spansOf(execution, processes).map(([from, to]) => ({ from, to, run: execution.run }))
+      )
+      const limit = members[0]?.limit ?? 0
+      for (const { from } of spans) {
+        const busy = new Set(
+          spans.filter((span) => span.from <= from && span.to > from).map(({ run }) => run)
+        )
+        if (busy.size > limit) yield `${busy.size} runs of ${group} were busy at once, the limit is ${limit}`
+      }
+    }
+  }
+} satisfies Record<string, (it: CommonCase) => Complaints>
+
+const ownLaws = {
   /** A body runs a second time when something has happened to the first, or to the report of it. */
   *"a body runs again only for a reason"({ evidence, executions }: Case): Complaints {
     const { plan, strikes } = evidence
@@ -318,9 +404,7 @@ const laws = {
   *"one body of a step runs at a time"({ evidence, overlaps }: Case): Complaints {
     // the engine cannot know that an app without reports is still at it
     if (evidence.plan.transport === "push-alone") return
-    for (const { ms, one, other } of overlaps) {
-      yield `${one.run}: ${one.key} ran in ${one.by} and in ${other.by} at once for ${round(ms)} ms`
-    }
+    for (const overlap of overlaps) yield overlapComplaint(overlap)
   },
 
   /** Runs go on elsewhere within the term. */
@@ -363,71 +447,6 @@ const laws = {
     }
   },
 
-  /** G2. */
-  *"every run ends in time"({ evidence }: Case): Complaints {
-    const { settledAfter, waiting } = evidence
-    if (settledAfter === undefined) {
-      yield `${waiting.length} runs have not ended: ${waiting.join(", ")}`
-    }
-  },
-
-  /** Whoever asks often enough gets what they ask for. */
-  *"the engine takes what it is asked for"({ evidence }: Case): Complaints {
-    yield* evidence.refusals
-  },
-
-  /** Nothing has to be started again by hand. */
-  *"every worker hears"({ evidence }: Case): Complaints {
-    for (const who of evidence.deaf) yield `${who} has not answered its bell after the storm`
-  },
-
-  /** G2. */
-  *"the gauge says what is"({ evidence }: Case): Complaints {
-    const { stuckGauge, waiting } = evidence
-    if (stuckGauge === undefined) yield "the engine does not say how many runs are stuck"
-    else if (waiting.length === 0 && stuckGauge > 0)
-      yield `ironflow_runs_stuck is ${stuckGauge}, and every run has ended`
-    else if (waiting.length > 0 && stuckGauge === 0)
-      yield `ironflow_runs_stuck is 0, and ${waiting.length} runs wait for ever`
-  },
-
-  /** A run that has ended, or waits, holds none. */
-  *"no lease is left"({ evidence }: Case): Complaints {
-    for (const lease of evidence.leases) yield `a lease is left on ${lease}`
-  },
-
-  /** A process ends when it is told to, without a word, and not otherwise. */
-  *"no process ends by itself"({ evidence }: Case): Complaints {
-    for (const { faults } of evidence.processes) yield* faults
-  },
-
-  /** G15. */
-  *"a concurrency limit holds over all workers"({ evidence, executions, runs }: Case): Complaints {
-    const processes = new Map(evidence.processes.map((process) => [process.by, process]))
-    const groups = groupBy(
-      executions.flatMap((execution) => {
-        const run = runs.get(execution.run)
-        const rule = run === undefined ? undefined : limits[run.fn]
-        return run === undefined || rule === undefined
-          ? []
-          : [{ execution, group: `${run.fn} of ${String(run.data[rule.key])}`, limit: rule.limit }]
-      }),
-      ({ group }) => group
-    )
-    for (const [group, members] of groups) {
-      const spans = members.flatMap(({ execution }) =>
-        spansOf(execution, processes).map(([from, to]) => ({ from, to, run: execution.run }))
-      )
-      const limit = members[0]?.limit ?? 0
-      for (const { from } of spans) {
-        const busy = new Set(
-          spans.filter((span) => span.from <= from && span.to > from).map(({ run }) => run)
-        )
-        if (busy.size > limit) yield `${busy.size} runs of ${group} were busy at once, the limit is ${limit}`
-      }
-    }
-  },
-
   /** A storm that strikes nobody proves nothing. */
   *"strikes hit runs inside steps"({ evidence }: Case): Complaints {
     if (evidence.strikes.every(({ hit }) => !hit)) {
@@ -435,6 +454,15 @@ const laws = {
     }
   }
 } satisfies Record<string, (it: Case) => Complaints>
+
+const laws = { ...commonLaws, ...ownLaws }
+
+/** What the laws say that hold for a storm over any number of engines. */
+export const judgeCommonly = (it: CommonCase): ReadonlyArray<StormViolation> =>
+  Object.entries(commonLaws).flatMap(([law, complaints]) =>
+    // the keys of `commonLaws` are laws
+    Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
+  )
 
 /** The laws that only a storm can break. */
 export const stormLaws: ReadonlyArray<string> = Object.keys(laws)

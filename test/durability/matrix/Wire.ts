@@ -10,6 +10,8 @@ export type Mode =
   | { readonly _tag: "cut" }
   /** Passes nothing on towards the target, from it, or either way, and does not say when an end has closed. */
   | { readonly _tag: "deaf"; readonly towards: "up" | "down" | "both" }
+  /** What is open carries nothing any more, for ever, and nobody says so; who connects anew is let through. */
+  | { readonly _tag: "lost" }
   /** Answers in place of the target. */
   | { readonly _tag: "garbage"; readonly kind: Garbage }
   /** Passes on everything so many milliseconds later. */
@@ -54,6 +56,7 @@ class Link {
   }
   #isBroken = false
   #isOver = false
+  #isLost = false
 
   /** `worker` sends up, `engine` sends down. */
   constructor(wire: Wire, worker: net.Socket, engine: net.Socket) {
@@ -71,12 +74,16 @@ class Link {
 
   /** The mode of the wire has changed. */
   changed(mode: Mode, heals: boolean): void {
+    if (this.#isLost) return
     switch (mode._tag) {
       case "cut":
         this.#timers.add(setTimeout(() => this.#break(), CUT_AFTER_MS))
         return
       case "garbage":
         this.#answerWith(mode.kind)
+        return
+      case "lost":
+        this.#isLost = true
         return
       case "passing":
         if (this.#isBroken || this.#isOver || (this.#isHolding && !heals)) return this.#break()
@@ -101,9 +108,11 @@ class Link {
   }
 
   #take(direction: Direction, chunk: Buffer): void {
+    if (this.#isLost) return
     const { mode } = this.#wire
     switch (mode._tag) {
       case "passing":
+      case "lost":
         return this.#pass(direction, chunk)
       case "cut":
         this.#pass(direction, chunk.subarray(0, Math.floor(chunk.length / 2)))
@@ -170,7 +179,7 @@ class Link {
   #closed(): void {
     this.#isOver = true
     // the other end does not hear of it
-    if (this.#wire.mode._tag === "deaf") return
+    if (this.#isLost || this.#wire.mode._tag === "deaf") return
     this.#wire.forget(this)
     this.close()
   }

@@ -10,10 +10,11 @@ export const SIGNING_KEY = "key-of-the-storms"
 
 export const makeAllFunctions = (
   log: SideLog,
-  bells: ReadonlyArray<string>
+  bells: ReadonlyArray<string>,
+  share?: "effect" | "promise"
 ): ReadonlyArray<RunnableFunction> => [
-  ...makeFunctions(log),
-  ...makeEffectFunctions(log),
+  ...(share === "effect" ? [] : makeFunctions(log)),
+  ...(share === "promise" ? [] : makeEffectFunctions(log)),
   ...bells.map((bell) =>
     createFunction({ id: `answer-${bell}`, triggers: [{ event: `bell.${bell}` }] }, async ({ run, step }) => {
       const diary = new Diary(log, run)

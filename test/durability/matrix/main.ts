@@ -10,8 +10,10 @@
  * - `--minutes`: begins no storm after that time; no limit by default
  * - `--resume`: the file of results; a new one in the folder of temporary files by default
  * - `--parallel`: storms at once; 2 by default
- * - `--lease`: the term of a lease in milliseconds; 5000 by default
+ * - `--lease`: the term of a lease in milliseconds; 5000 by default, and 10000 with `--nodes`
  * - `--settle`: seconds after a storm in which all runs have to end; 60 by default
+ * - `--nodes`: three engines on one Postgres instead, with six workers: so many `--seeds`, one after the other
+ * - `--runs`: about how many runs these storms have in all; 5000 by default
  * - `--help`: prints this
  * - `--keep`: keeps what storms with violations leave behind, and says where
  */
@@ -24,6 +26,7 @@ import { killEverybody } from "./Actor.ts"
 import { cellsNamed, type Fault, impossible, type Transport, transports } from "./Cells.ts"
 import { judgeStorm } from "./Judge.ts"
 import { makeStormPlan } from "./Plan.ts"
+import { runNodeStorms } from "../nodes/Long.ts"
 import { runStorm } from "./Storm.ts"
 import { appendResult, complaintsOf, isGreen, keyOf, readResults, type StormResult, table } from "./Table.ts"
 
@@ -35,8 +38,10 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "Infinity" },
     resume: { type: "string" },
     parallel: { type: "string", default: "2" },
-    lease: { type: "string", default: "5000" },
+    lease: { type: "string" },
     settle: { type: "string", default: "60" },
+    nodes: { type: "boolean", default: false },
+    runs: { type: "string", default: "5000" },
     keep: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false }
   }
@@ -60,8 +65,8 @@ interface Task {
   readonly seed: number
 }
 
-const number = (name: "seed" | "seeds" | "minutes" | "parallel" | "lease" | "settle"): number => {
-  const value = Number(values[name])
+const number = (name: "seed" | "seeds" | "minutes" | "parallel" | "lease" | "settle" | "runs"): number => {
+  const value = Number(values[name] ?? (values.nodes ? 10_000 : 5000))
   if (Number.isNaN(value)) throw new Error(`--${name} must be a number, got "${values[name]}"`)
   return value
 }
@@ -72,6 +77,28 @@ const until = performance.now() + number("minutes") * 60_000
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-matrix-"))
 const cache = path.join(os.tmpdir(), "ironflow-matrix-cache")
 const file = values.resume ?? path.join(os.tmpdir(), `ironflow-matrix-${process.pid}.jsonl`)
+
+// those that are frozen hear nothing else
+process.once("exit", killEverybody)
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
+
+if (values.nodes) {
+  const seeds = Math.max(1, number("seeds"))
+  const isGreen = await runNodeStorms({
+    folder,
+    cache,
+    file,
+    seed,
+    seeds,
+    runs: Math.ceil(number("runs") / seeds),
+    leaseMs,
+    settleMs: number("settle") * 1000,
+    until,
+    keep: values.keep
+  })
+  if (!values.keep) fs.rmSync(folder, { recursive: true, force: true })
+  process.exit(isGreen ? 0 : 1)
+}
 
 const tasks: ReadonlyArray<Task> = [
   ...(values.cells === "none" ? [] : cellsNamed(values.cells))
@@ -101,10 +128,6 @@ const carryOut = async (task: Task): Promise<StormResult> => {
   else console.log(`${keyOf(task)} is kept in ${own}`)
   return done
 }
-
-// those that are frozen hear nothing else
-process.once("exit", killEverybody)
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
 
 const done = new Set(readResults(file).map(keyOf))
 const left = tasks.filter((task) => !done.has(keyOf(task)))

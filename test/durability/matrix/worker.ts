@@ -25,13 +25,15 @@ export interface WorkerOptions {
   /** Where an app listens. */
   readonly port: number
   readonly leaseMs: number
+  /** Which of the shop's functions it has; all by default. */
+  readonly share?: "effect" | "promise"
 }
 
 const start = async (options: WorkerOptions): Promise<() => Promise<void>> => {
   const log = openSideLog(options.sideLog, () => undefined, options.by)
   log.append({ t: "life", life: options.life })
   const { serverUrl, transport } = options
-  const functions = makeAllFunctions(log, options.bells)
+  const functions = makeAllFunctions(log, options.bells, options.share)
   const config = {
     functions,
     maxConcurrentJobs: 32,

@@ -1,184 +1,532 @@
-/** Three engines on one Postgres, with workers in them and beside them: they are killed and frozen, and what came of it. */
+/** Three engines on one Postgres, with workers of every transport: all that can fail does, and what came of it. */
 import fs from "node:fs"
 import path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { createClient } from "@ironflow/node"
-import { runSql } from "../../postgres/Schemas.ts"
-import { sharedUrl } from "../../postgres/Server.ts"
-import { type Evidence, freePort } from "../Chaos.ts"
+import pg from "pg"
+import { OwnServer } from "../../postgres/Server.ts"
+import { Arguments, type Evidence, freePort } from "../Chaos.ts"
 import { type Ack, Customer } from "../Customer.ts"
 import { Actor } from "../matrix/Actor.ts"
+import { isPush } from "../matrix/Cells.ts"
+import { SIGNING_KEY } from "../matrix/functions.ts"
 import { longOrders } from "../matrix/Plan.ts"
+import type { Struck as AnyStruck, StormEvidence } from "../matrix/Storm.ts"
+import { Wire } from "../matrix/Wire.ts"
 import type { WorkerOptions } from "../matrix/worker.ts"
-import { type Item, makeDice, makeItems } from "../Plan.ts"
-import { monotonic, readSideLog } from "../SideLog.ts"
+import { type Item, makeDice } from "../Plan.ts"
+import { monotonic, SideLogReader } from "../SideLog.ts"
+import { Balancer, type Said } from "./Balancer.ts"
+import { SECRET } from "./Logs.ts"
 import type { NodeOptions } from "./node.ts"
+import { type NodePlan, NODES, type Strike, type Which } from "./Plan.ts"
+import type { Programs } from "./Programs.ts"
 import { copyTables } from "./Tables.ts"
 
-/** What happens to whom: a node is killed and comes back, or stands still for so long. */
-export type Strike =
-  | { readonly at: "node" | "worker"; readonly which: number; readonly fault: "kill" }
-  | { readonly at: "node" | "worker"; readonly which: number; readonly fault: "freeze"; readonly ms: number }
-
-export interface NodeStormPlan {
-  readonly seed: number
-  /** Things that are asked for before each strike, and after the last one. */
-  readonly size: number
-  readonly strikes: ReadonlyArray<Strike>
-  readonly leaseMs: number
+/** A strike that has happened. Times are of the monotonic clock. */
+export interface Struck extends Pick<AnyStruck, "at" | "until" | "hit"> {
+  readonly strike: Strike
 }
 
-export interface NodeStormEvidence {
-  readonly evidence: Evidence
-  /** How long after the storm all runs had ended, milliseconds; `undefined` when they have not. */
-  readonly settledAfter: number | undefined
-  /** What processes did that nobody has asked of them. */
-  readonly faults: ReadonlyArray<string>
-  /** Strikes that found bodies running. */
-  readonly hits: number
+export interface NodeStormEvidence extends Pick<
+  StormEvidence,
+  "deaf" | "leases" | "processes" | "refusals" | "settledAfter" | "stuckGauge" | "waiting"
+> {
+  readonly plan: NodePlan
+  /** For the checker of the shop. */
+  readonly shop: Evidence
+  readonly strikes: ReadonlyArray<Struck>
+  /** What each node has said of itself, with when it was there. */
+  readonly said: ReadonlyArray<ReadonlyArray<Said>>
+  /** Errors after which a client has asked again, by what they were. */
+  readonly errors: ReadonlyMap<string, { readonly count: number; readonly isFine: boolean }>
+  /** When all was over, and each node had half a minute to say that it is well. */
+  readonly calmAt: number
 }
 
-const transports = ["channel", "rpc", "connect"] as const
+export interface NodeStormSettings {
+  /** An empty directory. */
+  readonly folder: string
+  /** Where compiled code may be kept. */
+  readonly cache: string
+  readonly programs: Programs
+  /** So soon after the storm all runs have to have ended, milliseconds. */
+  readonly settleMs: number
+}
+
+const SCHEMA = "storm"
+
+/** So long after the storm each worker may take to answer a bell, and each node to say that it is well, milliseconds. */
+const BELL_MS = 20_000
+
+/** So long a process may take to start: several do at once, and Postgres comes and goes. Milliseconds. */
+const START_MS = 180_000
+
+const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
+  const late = monotonic() + ms
+  while (!(await condition())) {
+    if (monotonic() > late) return false
+    await delay(ms > 5000 ? 300 : 50)
+  }
+  return true
+}
+
+/** Two at a time: nine processes that start at once take a small machine a minute each. */
+const inTwos = async (starts: ReadonlyArray<() => Promise<void>>): Promise<void> => {
+  const left = starts.values()
+  const lane = async (): Promise<void> => {
+    for (const start of left) await start()
+  }
+  await Promise.all([lane(), lane()])
+}
 
 export const runNodeStorm = async (
-  plan: NodeStormPlan,
-  folder: string,
-  cache: string,
-  settleMs: number
+  plan: NodePlan,
+  settings: NodeStormSettings
 ): Promise<NodeStormEvidence> => {
-  const { leaseMs, seed, size, strikes } = plan
-  const dice = makeDice(seed)
-  const url = await sharedUrl()
-  const schema = `storm_${process.pid}_${seed}`
-  const sideLog = path.join(folder, "side.log")
-  let lives = 0
-  const ports = [await freePort(), await freePort(), await freePort()]
-  const urlOf = (which: number): string => `http://127.0.0.1:${ports[which]}`
-  const nodes = ports.map(
-    (port, which) =>
+  const storm = new NodeStorm(plan, settings)
+  try {
+    await storm.begin()
+    return await storm.run()
+  } finally {
+    await storm.close()
+  }
+}
+
+class NodeStorm {
+  readonly #plan: NodePlan
+  readonly #settings: NodeStormSettings
+  readonly #dice
+  readonly #over = new AbortController()
+  readonly #log: SideLogReader
+  readonly #wires: Array<Wire> = []
+  readonly #items: Array<Item> = []
+  readonly #acks: Array<Ack> = []
+  readonly #refusals: Array<string> = []
+  readonly #errors = new Map<string, { count: number; readonly isFine: boolean }>()
+  readonly #struck: Array<Struck> = []
+  #server: OwnServer | undefined
+  #balancer: Balancer | undefined
+  #customer: Customer | undefined
+  #nodes: ReadonlyArray<Actor> = []
+  #workers: ReadonlyArray<Actor> = []
+  #ports: ReadonlyArray<number> = []
+  #asking: Promise<void> = Promise.resolve()
+  #lives = 0
+  /** Workers' ports, where they are apps. */
+  #apps: ReadonlyArray<number> = []
+
+  constructor(plan: NodePlan, settings: NodeStormSettings) {
+    this.#plan = plan
+    this.#settings = settings
+    this.#dice = makeDice(~plan.seed)
+    this.#log = new SideLogReader(this.#sideLog)
+  }
+
+  get #sideLog(): string {
+    return path.join(this.#settings.folder, "side.log")
+  }
+
+  async begin(): Promise<void> {
+    const { isEmbedded, leaseMs, shifts } = this.#plan
+    const { cache, folder, programs } = this.#settings
+    const server = (this.#server = await OwnServer.start())
+    this.#ports = await Promise.all(Array.from({ length: NODES }, freePort))
+    for (const shift of shifts) fs.writeFileSync(this.#clock(shifts.indexOf(shift)), String(shift))
+    const nextLife = () => this.#lives++
+    for (const _ of this.#ports) {
+      const wire = new Wire(() => server.port)
+      await wire.listen()
+      this.#wires.push(wire)
+    }
+    const databaseUrl = (which: number): string =>
+      `postgres://postgres:${SECRET}@127.0.0.1:${this.#wires[which]!.port}/postgres`
+    const serve = (port: number, which: number): Actor =>
       new Actor(
         `node-${which}`,
-        "nodes/node.ts",
-        (by, life) => ({ by, life, url, schema, port, leaseMs, sideLog, bells: [] }) satisfies NodeOptions,
-        () => lives++,
-        cache
+        programs.ironflow,
+        () =>
+          new Arguments(
+            "serve",
+            "--port",
+            String(port),
+            "--database-url",
+            databaseUrl(which),
+            "--database-schema",
+            SCHEMA,
+            "--lease-term",
+            `${leaseMs}ms`,
+            "--allow-private-endpoints",
+            "--no-console",
+            "--log-format",
+            "json"
+          ),
+        nextLife,
+        cache,
+        { ready: "Ironflow listens", logs: true, patienceMs: START_MS }
       )
-  )
-  const workers = transports.map(
-    (transport, which) =>
+    const embed = (port: number, which: number): Actor =>
       new Actor(
-        `worker-${which}`,
-        "matrix/worker.ts",
+        `node-${which}`,
+        programs.node,
         (by, life) =>
           ({
             by,
             life,
-            sideLog,
-            bells: [],
-            transport,
-            serverUrl: urlOf(which),
-            port: 0,
-            leaseMs
-          }) satisfies WorkerOptions,
-        () => lives++,
-        cache
+            url: databaseUrl(which),
+            schema: SCHEMA,
+            port,
+            leaseMs,
+            sideLog: this.#sideLog,
+            bells: []
+          }) satisfies NodeOptions,
+        nextLife,
+        cache,
+        { patienceMs: START_MS }
       )
-  )
-  const over = new AbortController()
-  const acks: Array<Ack> = []
-  const clients = ports.map((_, which) => createClient({ serverUrl: urlOf(which), timeout: 5000 }))
-  let turn = 0
-  /** Each call goes to the next node, also one that is made again. */
-  const anywhere = new Proxy(clients[0]!, {
-    get: (_, name) => Reflect.get(clients[turn++ % clients.length]!, name)
-  })
-  const customer = new Customer({ client: anywhere, patient: true, signal: over.signal })
-  const items: Array<Item> = []
-  const shares = makeItems(dice, size * (strikes.length + 1), () => dice.between(20, 400))
-  let asking: Promise<void> = Promise.resolve()
-  const ask = (some: ReadonlyArray<Item>): void => {
-    items.push(...some)
-    asking = asking.then(() => customer.performAll(some, (ack) => acks.push(ack)))
-  }
-  const unfinished = async (): Promise<number> =>
-    Number((await runSql(`SELECT count(*) AS n FROM ${schema}.runs WHERE ended_at IS NULL`))[0]?.n)
-  /** Whether bodies run in a process now. */
-  const isBusy = (by: string): boolean => {
-    const open = new Set<string>()
-    for (const line of readSideLog(sideLog)) {
-      if (line.t === "begin" && line.by === by) open.add(line.token)
-      else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
+    this.#nodes = this.#ports.map(isEmbedded ? embed : serve)
+    const balancer = (this.#balancer = await Balancer.start(this.#ports))
+    this.#customer = new Customer({
+      client: createClient({ serverUrl: balancer.url, timeout: 5000 }),
+      patient: true,
+      signal: this.#over.signal,
+      onError: (error) => this.#sawError(error)
+    })
+    this.#apps = await Promise.all(this.#plan.transports.map(freePort))
+    this.#workers = this.#plan.transports.map(
+      (transport, which) =>
+        new Actor(
+          `worker-${which}`,
+          programs.worker,
+          (by, life) =>
+            ({
+              by,
+              life,
+              sideLog: this.#sideLog,
+              bells: isEmbedded ? [] : [`worker-${which}`],
+              transport,
+              serverUrl: balancer.url,
+              port: this.#apps[which]!,
+              leaseMs,
+              ...(isEmbedded ? {} : { share: isPush(transport) ? "effect" : "promise" })
+            }) satisfies WorkerOptions,
+          nextLife,
+          cache,
+          { patienceMs: START_MS }
+        )
+    )
+    await inTwos([
+      ...this.#nodes.map((_, which) => () => this.#startNode(which)),
+      ...this.#workers.map((worker) => () => worker.start())
+    ])
+    const late = setTimeout(() => this.#over.abort(), START_MS)
+    for (const [which, transport] of this.#plan.transports.entries()) {
+      if (!isPush(transport)) continue
+      await this.#customer.persist(() =>
+        createClient({ serverUrl: balancer.url }).pushEndpoints.register(
+          `http://127.0.0.1:${this.#apps[which]}/api/ironflow`
+        )
+      )
     }
-    return open.size > 0
-  }
-  const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
-    const late = monotonic() + ms
-    while (!(await condition())) {
-      if (monotonic() > late) return false
-      await delay(50)
-    }
-    return true
+    clearTimeout(late)
+    fs.mkdirSync(folder, { recursive: true })
   }
 
-  const everybody = [...nodes, ...workers]
-  let hits = 0
-  try {
-    await Promise.all(nodes.map((node) => node.start()))
-    await Promise.all(workers.map((worker) => worker.start()))
-    const late = setTimeout(() => over.abort(), 240_000)
+  async run(): Promise<NodeStormEvidence> {
+    const { isEmbedded, seed, shares, strikes } = this.#plan
+    const { folder, settleMs } = this.#settings
     for (const [nth, strike] of strikes.entries()) {
-      ask(shares.slice(nth * size, (nth + 1) * size))
-      const actor = (strike.at === "node" ? nodes : workers)[strike.which]!
-      await until(() => isBusy(actor.record.by), 3000)
-      // others may have taken all
-      for (let more = 0; more < 5 && !isBusy(actor.record.by); more++) {
-        ask(longOrders(dice, `${nth}-${more}`))
-        await until(() => isBusy(actor.record.by), 3000)
-      }
-      await delay(dice.between(0, 20))
-      if (isBusy(actor.record.by)) hits++
-      if (strike.fault === "kill") {
-        await actor.kill()
-        await actor.start()
-      } else {
-        actor.freeze()
-        await delay(strike.ms)
-        actor.thaw()
-      }
+      this.#ask(shares[nth] ?? [])
+      await this.#strike(strike, nth)
     }
-    ask(shares.slice(strikes.length * size))
-    await asking
-    clearTimeout(late)
-    const calm = monotonic()
-    const isSettled = await until(async () => (await unfinished()) === 0, settleMs)
-    const settledAfter = isSettled ? monotonic() - calm : undefined
-    await Promise.all(workers.map((worker) => worker.stop()))
-    await Promise.all(nodes.map((node) => node.stop()))
+    this.#ask(shares.at(-1) ?? [])
+    const calmAt = monotonic()
+    const giveUp = setTimeout(() => this.#over.abort(), settleMs)
+    await this.#asking
+    clearTimeout(giveUp)
+    const unfinished = () => this.#query("SELECT id AS what FROM runs WHERE ended_at IS NULL")
+    const isSettled = await until(
+      async () => (await unfinished()).length === 0,
+      settleMs - (monotonic() - calmAt)
+    )
+    const settledAfter = isSettled ? monotonic() - calmAt : undefined
+    const deaf = isEmbedded ? [] : await this.#ringBells()
+    const waiting = isSettled ? [] : await this.#explain(await unfinished())
+    await until(
+      () =>
+        this.#ports.every((_, which) => {
+          const said = this.#balancer!.said[which]!.at(-1)
+          return said?.ready === "ready" && said.health === "ok"
+        }),
+      BELL_MS
+    )
+    const lease = () =>
+      this.#query(
+        "SELECT id || CASE WHEN ended_at IS NULL THEN '' ELSE ', which has ended' END AS what FROM runs WHERE lease IS NOT NULL"
+      )
+    // one that was taken from a run which somebody has cancelled ends when its holder is done, or with its term
+    await until(async () => (await lease()).length === 0, BELL_MS)
+    const leases = await lease()
+    const stuckGauge = isEmbedded ? 0 : await this.#readGauge()
+    const said = this.#balancer!.said.map((all) => [...all])
+    await Promise.all(this.#workers.map((worker) => worker.stop()))
+    await Promise.all(this.#nodes.map((node) => node.stop()))
     const database = path.join(folder, "shop.db")
-    await copyTables(url, schema, database)
+    await copyTables(this.#server!.url, SCHEMA, database)
     return {
-      evidence: {
-        plan: { seed, items, fates: [] },
+      plan: this.#plan,
+      shop: {
+        plan: { seed, items: this.#items, fates: [] },
         database,
-        lines: readSideLog(sideLog),
-        acks,
+        lines: this.#log.lines,
+        acks: this.#acks,
         snapshots: [],
         kills: strikes.filter(({ fault }) => fault === "kill").length,
-        struck: hits,
+        struck: this.#struck.filter(({ hit }) => hit).length,
         unfinished: undefined
       },
+      strikes: this.#struck,
+      processes: [...this.#nodes, ...this.#workers].flatMap(({ records }) => records),
+      refusals: this.#refusals,
+      said,
+      errors: this.#errors,
       settledAfter,
-      faults: everybody.flatMap(({ records }) => records.flatMap(({ faults }) => faults)),
-      hits
+      waiting,
+      deaf,
+      leases,
+      stuckGauge,
+      calmAt
     }
-  } finally {
-    over.abort()
-    await asking.catch(() => undefined)
-    for (const actor of everybody) {
-      actor.thaw()
-      await actor.kill()
+  }
+
+  async close(): Promise<void> {
+    this.#over.abort()
+    await this.#asking.catch(() => undefined)
+    await Promise.all([...this.#nodes, ...this.#workers].map((actor) => actor.kill()))
+    this.#balancer?.close()
+    for (const wire of this.#wires) wire.close()
+    await this.#server?.close()
+  }
+
+  #clock(which: number): string {
+    return path.join(this.#settings.folder, `clock-${which}`)
+  }
+
+  /** Starts a node, again where it ends because there is no Postgres: whoever supervises it does that. */
+  async #startNode(which: number): Promise<void> {
+    const node = this.#nodes[which]!
+    const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }
+    const hasClock = this.#plan.shifts[which] !== undefined
+    for (const late = monotonic() + START_MS; ;) {
+      try {
+        return await node.start(
+          hasClock
+            ? {
+                flags: [`--import=${new URL("../matrix/clock.ts", import.meta.url).href}`],
+                env: { ...env, IRONFLOW_TEST_CLOCK: this.#clock(which) }
+              }
+            : { env }
+        )
+      } catch (error) {
+        await node.kill()
+        if (monotonic() > late || this.#over.signal.aborted) throw error
+        node.record.faults.length = 0
+        await delay(500)
+      }
     }
-    await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`)
-    fs.rmSync(path.join(folder, "cache"), { recursive: true, force: true })
+  }
+
+  #sawError(error: unknown): void {
+    const { code, message, name, retryable } = Object(error) as Record<string, unknown>
+    const isFine =
+      (["ConnectionError", "TimeoutError"].includes(String(name)) ||
+        (name === "StoreError" && retryable === true) ||
+        code === "CLOSING") &&
+      !String(message).includes(SECRET)
+    const what = `${String(name)} ${String(code)}: ${String(message).slice(0, 200)}`
+    const known = this.#errors.get(what)
+    if (known === undefined) this.#errors.set(what, { count: 1, isFine })
+    else known.count++
+  }
+
+  /** Asks for items when those before have been asked for. */
+  #ask(items: ReadonlyArray<Item>): void {
+    this.#items.push(...items)
+    this.#asking = this.#asking
+      .then(() => this.#customer!.performAll(items, (ack) => this.#acks.push(ack)))
+      .catch((error: unknown) => void this.#refusals.push(String(error)))
+  }
+
+  /** Bodies that run now in some of the processes. */
+  #busy(bys: ReadonlyArray<string>): number {
+    const open = new Set<string>()
+    for (const line of this.#log.lines) {
+      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.add(line.token)
+      else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
+    }
+    return open.size
+  }
+
+  async #strike(strike: Strike, nth: number): Promise<void> {
+    // what strikes an engine or Postgres is felt wherever bodies run
+    const targets =
+      "at" in strike && (strike.at === "worker" || this.#plan.isEmbedded)
+        ? this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        : [...this.#workers, ...(this.#plan.isEmbedded ? this.#nodes : [])]
+    const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
+    await until(isBusy, 3000)
+    // others may have taken all
+    for (let more = 0; more < 5 && !isBusy(); more++) {
+      this.#ask(longOrders(this.#dice, `${nth}-${more}`))
+      await until(isBusy, 2000)
+    }
+    await delay(this.#dice.between(0, 20))
+    const hit = isBusy()
+    const at = monotonic()
+    await this.#carryOut(strike)
+    this.#struck.push({ strike, at, until: monotonic(), hit })
+  }
+
+  #some<A>(all: ReadonlyArray<A>, which: Which): ReadonlyArray<A> {
+    return which === "all" ? all : [all[which]!]
+  }
+
+  async #carryOut(strike: Strike): Promise<void> {
+    switch (strike.fault) {
+      case "kill": {
+        const actors = strike.at === "node" ? this.#nodes : this.#workers
+        const which = this.#some(
+          actors.map((_, which) => which),
+          strike.which
+        )
+        await Promise.all(which.map((one) => actors[one]!.kill()))
+        return inTwos(
+          which.map((one) => () => (strike.at === "node" ? this.#startNode(one) : actors[one]!.start()))
+        )
+      }
+      case "freeze": {
+        const actors = this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
+        for (const actor of actors) actor.freeze()
+        await delay(strike.ms)
+        for (const actor of actors) actor.thaw()
+        return
+      }
+      case "terminate": {
+        const late = monotonic() + strike.ms
+        while (monotonic() < late) {
+          await this.#sql(
+            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name LIKE 'ironflow%' AND random() < 0.3`
+          )
+          await delay(this.#dice.between(10, 200))
+        }
+        return
+      }
+      case "restart":
+        await this.#server!.down(strike.ending)
+        await delay(strike.ms)
+        return this.#server!.up()
+      case "cut":
+      case "half-open":
+      case "lose":
+      case "slow": {
+        const wires = this.#some(this.#wires, strike.which)
+        for (const wire of wires) {
+          if (strike.fault === "cut") wire.set({ _tag: "cut" })
+          else if (strike.fault === "half-open") wire.set({ _tag: "deaf", towards: strike.deaf })
+          else if (strike.fault === "lose") wire.set({ _tag: "lost" })
+          else wire.set({ _tag: "slow", ms: strike.each })
+        }
+        await delay(strike.ms)
+        const heals = strike.fault === "slow" || (strike.fault === "half-open" && strike.heals)
+        for (const wire of wires) wire.set({ _tag: "passing" }, heals)
+        return
+      }
+      case "clock":
+        fs.writeFileSync(this.#clock(strike.which), String(strike.shift))
+        return this.#nodes[strike.which]!.signal("SIGUSR2")
+    }
+  }
+
+  async #sql(sql: string): Promise<ReadonlyArray<Record<string, unknown>>> {
+    const client = new pg.Client({
+      connectionString: this.#server!.url,
+      options: `-c search_path=${SCHEMA}`,
+      connectionTimeoutMillis: 5000
+    })
+    client.on("error", () => undefined)
+    try {
+      await client.connect()
+      return (await client.query(sql)).rows
+    } finally {
+      await client.end().catch(() => undefined)
+    }
+  }
+
+  async #query(sql: string): Promise<ReadonlyArray<string>> {
+    return (await this.#sql(sql)).map(({ what }) => String(what))
+  }
+
+  /** Rings each bell, and says who does not answer. */
+  async #ringBells(): Promise<ReadonlyArray<string>> {
+    const bells = this.#workers.map((_, which) => `worker-${which}`)
+    const late = setTimeout(() => this.#over.abort(), BELL_MS)
+    const items = bells.map((bell): Item => ({
+      op: "emit",
+      key: `bell/${bell}`,
+      name: `bell.${bell}`,
+      data: {}
+    }))
+    // one that nobody can ring is not answered
+    this.#ask(items)
+    await this.#asking
+    const deaf = () =>
+      bells.filter(
+        (bell) => !this.#log.lines.some((line) => line.t === "begin" && line.fn === `answer-${bell}`)
+      )
+    await until(() => deaf().length === 0, BELL_MS)
+    clearTimeout(late)
+    // the answers are runs too
+    await until(
+      async () =>
+        (
+          await this.#query(
+            "SELECT r.id AS what FROM runs r JOIN functions f ON f.key = r.function WHERE f.id LIKE 'answer-%' AND r.ended_at IS NULL"
+          )
+        ).length === 0,
+      deaf().length === 0 ? BELL_MS : 0
+    )
+    return deaf()
+  }
+
+  async #explain(ids: ReadonlyArray<string>): Promise<ReadonlyArray<string>> {
+    const client = createClient({ serverUrl: this.#balancer!.url, timeout: 3000 })
+    const some = await Promise.all(
+      ids.slice(0, 5).map((id) =>
+        client.explain(id).then(
+          ({ code }) => `${id} (${code})`,
+          (error: unknown) => `${id} (${String(error)})`
+        )
+      )
+    )
+    return [...some, ...ids.slice(5)]
+  }
+
+  /** The largest that a node says. */
+  async #readGauge(): Promise<number | undefined> {
+    const values = await Promise.all(
+      this.#ports.map(async (port) => {
+        try {
+          const response = await fetch(`http://127.0.0.1:${port}/metrics`, {
+            signal: AbortSignal.timeout(5000)
+          })
+          return Number(/^ironflow_runs_stuck (\d+)$/m.exec(await response.text())?.[1])
+        } catch {
+          return Number.NaN
+        }
+      })
+    )
+    const most = Math.max(...values)
+    return Number.isNaN(most) ? undefined : most
   }
 }

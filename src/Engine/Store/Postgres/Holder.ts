@@ -17,12 +17,23 @@ const LOOK_MS = 50
 /** How long the end of somebody is waited for who has the tables for itself, milliseconds. */
 const MOST_HOLD_MS = 2000
 
+/** Numbers that nodes have are not given again. */
+const RESTORE = {
+  name: "",
+  text: `WITH mine AS (
+      INSERT INTO nodes (id, name, pid, started_at, last_seen, steady_since)
+      VALUES ($1, $2, $3, ${NOW}, ${NOW}, NULL) ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING name)
+    SELECT name, setval(pg_get_serial_sequence('nodes', 'id'), greatest($1, (SELECT max(id) FROM nodes)) + 1000) FROM mine`
+}
+
 export interface HolderOptions {
   readonly driver: Driver
   readonly settings: Settings
   readonly traffic: Traffic
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
+  /** Has those that wait for an answer. */
+  readonly waiting: Set<Session>
 }
 
 interface Open {
@@ -58,6 +69,17 @@ export class Holder {
   /** The process of the server that the session has; `undefined` when there is no session. */
   get pid(): number | undefined {
     return this.#open?.pid
+  }
+
+  /**
+   * Puts the row of this node back, which a server that has taken over does not have: within a transaction. Says whether the number is
+   * still its own.
+   */
+  async restore(session: Session): Promise<boolean> {
+    const { rows } = await session.wait(
+      session.send(RESTORE, [this.node, nodeName(), this.#open?.pid ?? null])
+    )
+    return rows[0]?.name === nodeName()
   }
 
   /** The connection is of no use any more. */
@@ -106,7 +128,7 @@ export class Holder {
   }
 
   async #connect(): Promise<Open> {
-    const { driver, settings, traffic } = this.#options
+    const { driver, settings, traffic, waiting } = this.#options
     const client = new driver.Client(configOf(settings))
     // an error of the connection comes to the statements that are sent, or to the next one
     client.on("error", () => {
@@ -114,7 +136,7 @@ export class Holder {
     })
     try {
       await client.connect()
-      const session = new Session(client, traffic)
+      const session = new Session(client, traffic, waiting)
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
       const fit = await fitOf(session, settings)

@@ -13,9 +13,9 @@ import type { Announced, Changes, Subject } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
 import { Commits } from "./Commits.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
+import { socketOf, type Traffic } from "./Session.ts"
 import { LOOK_AROUND, NOW } from "./Nodes.ts"
 import { type Hello, lookAtAll, readNotification, readRow, type Told, ToTell } from "./NewsText.ts"
-import type { Traffic } from "./Session.ts"
 
 /** How often it is looked up to which number there are commits, unless it is known, milliseconds. */
 const LOOK_MS = 1000
@@ -53,6 +53,8 @@ export interface NewsOptions {
   readonly wanted: (wants: Wants) => void
   /** Called with what was seen of the nodes, and when that was asked for by `now`. */
   readonly looked: (around: Around, askedAt: number) => void
+  /** Called with why it could not be looked. */
+  readonly failed: (error: unknown) => void
   /** Called with every look, before its answer has come. */
   readonly looking: () => void
   readonly warn: (message: string) => void
@@ -83,8 +85,9 @@ export class News {
   /** When this engine has committed last. */
   #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
-  /** How often news were missed since something was heard. */
-  #missed = 0
+  /** When news were missed last. */
+  #missedAt = Number.NEGATIVE_INFINITY
+  #isAsked = false
   #client: Client | undefined
   #waitMs = FIRST_WAIT_MS
   #toTell: ToTell | undefined
@@ -269,7 +272,6 @@ export class News {
     // one of a version that says it in another way
     if (told === undefined) return this.#options.tell(lookAtAll)
     if (told.node === this.#options.node()) return
-    this.#missed = 0
     // it works
     this.#waitMs = FIRST_WAIT_MS
     this.#isDown = false
@@ -329,13 +331,17 @@ export class News {
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
-    this.#later(GRACE_MS, () => {
+    // while none are told all is looked at once a second, however much is committed elsewhere
+    const graceMs = Math.max(GRACE_MS, this.#missedAt + LOOK_MS - this.#options.now())
+    this.#later(graceMs, () => {
       this.#isChecking = false
-      if (this.#commits.upTo < expected) {
-        this.#commits.giveUp(expected)
+      const upTo = graceMs > GRACE_MS ? this.#seen : expected
+      if (this.#commits.upTo < upTo) {
+        this.#missedAt = this.#options.now()
+        this.#commits.giveUp(upTo)
         this.#options.tell(lookAtAll)
-        // the connection may be dead, and seem to be there
-        if (++this.#missed > 1 && this.#client !== undefined) this.#drop(this.#client)
+        // the connection may be dead, and seem to be there; or the other engine has none
+        if (this.#client !== undefined) this.#ask(this.#client)
       }
       this.#saw(this.#seen)
     })
@@ -365,8 +371,8 @@ export class News {
         this.#options.looked(around, now)
         this.#saw(Number(around.sequence))
       },
-      // whoever writes says that Postgres cannot be reached; it is looked at again
-      () => undefined
+      // it is looked at again
+      (error: unknown) => this.#options.failed(error)
     )
   }
 
@@ -397,10 +403,26 @@ export class News {
     return client
   }
 
+  /** Drops a connection that does not answer. */
+  #ask(client: Client): void {
+    if (this.#isAsked) return
+    this.#isAsked = true
+    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    this.#options.traffic.statements++
+    client
+      .query("SELECT 1")
+      .catch(() => this.#drop(client))
+      .finally(() => {
+        giveUp()
+        this.#isAsked = false
+      })
+  }
+
   #drop(client: Client): void {
     if (this.#client !== client) return
     this.#client = undefined
-    end(client)
+    // nobody answers on a dead one: what waits on it fails now
+    socketOf(client).destroy()
     this.#connectLater()
   }
 

@@ -21,6 +21,7 @@ import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
 import { isLeftAlone, mend } from "../Mending.ts"
+import { Silence } from "./Silence.ts"
 import { Store, type StoreService } from "../Store.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
@@ -42,6 +43,8 @@ import { Writer } from "./Writer.ts"
 const GROUP = 512
 /** After how long a wait for the lock it is looked who has it, milliseconds. */
 const MOST_WAIT_MS = 1000
+/** After how long without an answer Postgres counts as out of reach, milliseconds. */
+const MOST_SILENT_MS = 3000
 /** Runs that are started in one transaction; no program is cut. */
 const GROUP_RUNS = 1000
 
@@ -81,8 +84,10 @@ const open = (
       Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
 
     const driver = yield* attempt(loadDriver)
+    const silence = new Silence({ driver, settings, now: monotonicMs })
+    const { waiting } = silence
     const holder = yield* Effect.acquireRelease(
-      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone })),
+      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
         Effect.catch(
           attempt(() => held.close()),
@@ -102,7 +107,18 @@ const open = (
     let tellOthers: (changes: Changes) => void = () => undefined
     /** When the row of this node was renewed last, for all that it knows. */
     let renewedAt = monotonicMs()
+    /** When Postgres has answered last. */
+    let answeredAt = monotonicMs()
+    /** Why nothing can be written at the moment. */
+    let outage: StoreError | undefined
     const lookAround = (): void => {
+      silence.look()
+      if (monotonicMs() - answeredAt > MOST_SILENT_MS) {
+        outage ??= new StoreError(
+          `Cannot reach Postgres: it has not answered for ${Math.round((monotonicMs() - answeredAt) / 1000)} s`,
+          { code: "STORE_UNAVAILABLE", retryable: true }
+        )
+      }
       // where there are no others nobody takes anything
       if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
         writer.away()
@@ -137,9 +153,14 @@ const open = (
                 wanted: (wants) => (listeners.elsewhere = wants),
                 looking: () => lookAround(),
                 looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                  answeredAt = monotonicMs()
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
-                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway) writer.look()
+                  // whoever writes knows whether it can be written again
+                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway || outage !== undefined) writer.look()
+                },
+                failed: (error) => {
+                  if (isUnavailable(error)) outage ??= storeError("Cannot reach Postgres", error)
                 },
                 warn: (message) => void runFork(Effect.logWarning(message))
               })
@@ -151,7 +172,7 @@ const open = (
       yield* attempt(() => news.start())
       listeners.onWants = () => news.wantsChanged()
     }
-    const reader = new Reader(pool, traffic)
+    const reader = new Reader(pool, traffic, waiting)
     const start = yield* attempt(() => readStart(first))
     server.measured(start.now)
     const tx = new PostgresTransaction({
@@ -168,7 +189,6 @@ const open = (
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
     let clockStoredAt = Number.NEGATIVE_INFINITY
-    let outage: StoreError | undefined
     /** Finds out what an error comes from, so that the work on the rest goes on. */
     const leaveAlone = async (error: unknown): Promise<boolean> => {
       if (tx.culprit === undefined) return false
@@ -194,6 +214,17 @@ const open = (
         for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
       },
       returned: () => listeners.away(),
+      replaced: (isLost) => {
+        const what = "Postgres is another server than before"
+        runFork(
+          isLost
+            ? Effect.logError(
+                `${what}, and does not have all that was committed: what it had acknowledged last is gone. This engine forgets what it remembers and goes on with what there is. With synchronous_standby_names nothing is lost`
+              )
+            : Effect.logWarning(`${what}, with all that this engine has committed: it goes on there`)
+        )
+        tellOthers(lookAtAll)
+      },
       load: upkeep.load,
       ready: upkeep.ready,
       looked: (serverMs) => server.measured(serverMs),
@@ -230,6 +261,7 @@ const open = (
       },
       committed: (changes, sequence) => {
         outage = undefined
+        answeredAt = monotonicMs()
         listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
         news?.committed(sequence, changes)
       }
@@ -328,8 +360,10 @@ const open = (
             callOthers: (subject) => news.look(subject)
           }),
       health: () => {
-        if (listeners.lost !== undefined) return { status: "down", message: listeners.lost.message }
-        if (outage !== undefined) return { status: "degraded", message: outage.message }
+        if (listeners.lost !== undefined) {
+          return { status: "down", message: listeners.lost.message, cannotWrite: true }
+        }
+        if (outage !== undefined) return { status: "degraded", message: outage.message, cannotWrite: true }
         if (!tx.damage.wasFound) return { status: "ok" }
         return {
           status: "degraded",

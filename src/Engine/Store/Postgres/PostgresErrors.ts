@@ -14,6 +14,8 @@ export const isLost = (cause: unknown): boolean => {
   if (isStalePlan(cause)) return true
   const code = codeOf(cause)
   if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"
+  // a standby: another connection may lead to the server that writes now
+  if (code === "25006") return true
   if (SYSTEM.test(code)) return true
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }

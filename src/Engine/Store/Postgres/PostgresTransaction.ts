@@ -30,6 +30,12 @@ export class Environments {
     this.#names.set(key, name)
   }
 
+  /** Forgets all: they are read again. */
+  clear(): void {
+    this.#keys.clear()
+    this.#names.clear()
+  }
+
   key(name: string): number | undefined {
     return this.#keys.get(name)
   }

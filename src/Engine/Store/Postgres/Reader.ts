@@ -30,11 +30,13 @@ const END = { name: "end", text: "COMMIT" }
 export class Reader {
   readonly #pool: Pool
   readonly #traffic: Traffic
+  readonly #waiting: Set<Session>
   #queue: Array<Reading> = []
 
-  constructor(pool: Pool, traffic: Traffic) {
+  constructor(pool: Pool, traffic: Traffic, waiting: Set<Session>) {
     this.#pool = pool
     this.#traffic = traffic
+    this.#waiting = waiting
   }
 
   /** Runs a program in a snapshot, unless it asks nothing: then there is nobody to wait for. */
@@ -101,7 +103,7 @@ export class Reader {
     const onError = (): void => void (isDead = true)
     client.on("error", onError)
     try {
-      return await run(new Session(client, this.#traffic), onError)
+      return await run(new Session(client, this.#traffic, this.#waiting), onError)
     } catch (error) {
       isDead ||= isLost(error)
       throw error

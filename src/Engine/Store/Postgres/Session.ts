@@ -32,22 +32,32 @@ const sendable = (value: Value): Value => {
 interface Socket {
   readonly cork: () => void
   readonly uncork: () => void
+  readonly bytesRead: number
+  readonly destroy: (error?: Error) => void
 }
+
+/** What a connection goes over. */
+export const socketOf = (client: Client): Socket =>
+  // the declared type does not know of it
+  (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
 export class Session {
   readonly client: Client
   readonly #socket: Socket
   readonly #traffic: Traffic
+  readonly #waiting: Set<Session> | undefined
   #isCorked = false
   #isGoing = false
+  /** Answers that are waited for now, and that have come. */
+  #open = 0
+  #answered = 0
 
-  constructor(client: Client, traffic: Traffic) {
+  /** `waiting` has those that wait for an answer. */
+  constructor(client: Client, traffic: Traffic, waiting?: Set<Session>) {
     this.client = client
     this.#traffic = traffic
-    // the declared type does not know of it
-    this.#socket = (
-      client as unknown as { readonly connection: { readonly stream: Socket } }
-    ).connection.stream
+    this.#waiting = waiting
+    this.#socket = socketOf(client)
   }
 
   /** Sends a statement, together with those that were sent since somebody waited. */
@@ -87,7 +97,34 @@ export class Session {
       this.#traffic.roundTrips++
       queueMicrotask(() => this.flush())
     }
+    if (this.#waiting !== undefined) {
+      if (this.#open++ === 0) this.#waiting.add(this)
+      answer.then(this.#came, this.#came)
+    }
     return answer
+  }
+
+  readonly #came = (): void => {
+    this.#answered++
+    if (--this.#open === 0) this.#waiting?.delete(this)
+  }
+
+  /** Grows with what comes. */
+  get progress(): number {
+    return this.#answered + this.#socket.bytesRead
+  }
+
+  /** The process of the server, as it has said at the start. */
+  get pid(): number {
+    // the declared type does not know of it
+    return (this.client as unknown as { readonly processID: number }).processID
+  }
+
+  /** Ends the connection for what waits on it, which fails. */
+  break(): void {
+    const message =
+      "Postgres does not work on what it was asked for, and its answer has not come: the connection is dead"
+    this.#socket.destroy(Object.assign(new Error(message), { code: "ETIMEDOUT" }))
   }
 
   flush(): void {

@@ -13,6 +13,7 @@ import type { Changes } from "../Changes.ts"
 import type { Others } from "../Memory.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
+import { compare, READ_HISTORY, TIMELINE } from "./History.ts"
 import type { Holder } from "./Holder.ts"
 import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN, SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
@@ -48,6 +49,8 @@ export interface WriterOptions {
   readonly returned: () => void
   /** A clock that only goes on, milliseconds. */
   readonly monotonicMs: () => number
+  /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
+  readonly replaced: (isLost: boolean) => void
   /** Called with when a transaction was begun that has renewed the row of this node. */
   readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
@@ -92,19 +95,19 @@ const LOCK = {
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after: then it fails, and
- * so does all that was sent behind it.
+ * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after, or Postgres is another
+ * server than it was: then it fails, and so does all that was sent behind it.
  */
 const LOCK_UNMOVED = {
   name: "unmoved",
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+      WHERE sequence = $2 AND ${TIMELINE} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 }
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
 const LOOK = {
   name: "look",
-  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed"`
+  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
 }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 const SAVE_NUMBERS = {
@@ -130,6 +133,13 @@ export class Writer {
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
   /** Whether the transaction that runs has gone on as if nobody else had written, and somebody had. */
   #isOvertaken = false
+  /** The last commit of anybody that it has seen. */
+  #highest = -1
+  /** Where the last transaction was committed, and its number. */
+  #timeline: string | undefined
+  #batch = 0
+  /** What the transaction that runs has found of Postgres. */
+  #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
 
   constructor(options: WriterOptions) {
     this.#options = options
@@ -262,7 +272,9 @@ export class Writer {
         continue
       }
       if (isLost(cause.error) || isConflict(cause.error)) {
-        if (++lost > MOST_LOST) return cause
+        if (++lost <= MOST_LOST) continue
+        await this.#options.mend(cause.error)
+        return cause
       } else if (mended === MOST_MENDED || !(await this.#options.mend(cause.error))) {
         return cause
       }
@@ -288,7 +300,8 @@ export class Writer {
     let batch: number
     let after: Numbers
     try {
-      const isUnmoved = !waits && !this.#isAway && this.#seen.sequence >= 0 && expectsNobody()
+      const isUnmoved =
+        !waits && !this.#isAway && this.#timeline !== undefined && this.#seen.sequence >= 0 && expectsNobody()
       batch = isUnmoved ? this.#beginUnmoved(session, runner) : await this.#begin(session, runner)
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
@@ -318,8 +331,11 @@ export class Writer {
       return cause
     }
     this.#seen = { ...after, sequence: batch }
+    this.#batch = this.#highest = batch
+    this.#timeline = this.#found?.timeline
     this.#options.traffic.commits++
     this.#options.renewed(beganAt)
+    if (this.#found?.isOther === true) this.#options.replaced(this.#found.isLost)
     if (this.#gone.length > 0) this.#options.tookOver(this.#gone)
     if (this.#isReturning) {
       this.#isAway = false
@@ -334,11 +350,13 @@ export class Writer {
   #beginUnmoved(session: Session, runner: Runner): number {
     const { holder, looked, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
+    const timeline = this.#timeline!
     runner.put(BEGIN, [])
+    this.#found = { timeline, isOther: false, isLost: false }
     this.#gone = []
     this.#isReturning = false
     this.#asksSince = monotonicMs()
-    session.send(LOCK_UNMOVED, [holder.node, sequence]).then(
+    session.send(LOCK_UNMOVED, [holder.node, sequence, timeline]).then(
       ({ rows }) => {
         this.#asksSince = undefined
         looked(Number(rows[0]?.now))
@@ -367,26 +385,55 @@ export class Writer {
     const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
     const [there] = looked.rows
     this.#options.looked(Number(there?.now))
-    if (there?.isThere == null || (this.#options.isAlone && there.isThere !== 1)) {
+    const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
+    const sequence = await this.#compare(session, runner, String(there?.timeline), number, numbers)
+    const isThere =
+      there?.isThere ?? (this.#found?.isOther === true && (await holder.restore(session)) ? 0 : undefined)
+    if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
         "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
         { code: "STORE_LOCKED" }
       )
     }
-    const { sequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     tx.numbers = numbers
     tx.begin()
-    if (sequence !== expected) await this.#follow(session, runner, ready.rows)
+    if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
     this.#seen = { ...numbers, sequence: sequence - 1 }
-    await this.#lookAfter(session, runner, there.isThere === 1, there.hasLapsed === 1)
+    // one that was set back is not believed before something is committed there
+    if (this.#found?.isOther !== true) this.#highest = sequence - 1
+    await this.#lookAfter(session, runner, isThere === 1, there?.hasLapsed === 1)
     return sequence
+  }
+
+  /**
+   * Looks whether Postgres still has what it had: if not, nothing that is remembered holds. Returns the number of the transaction, which
+   * is a later one then.
+   */
+  async #compare(
+    session: Session,
+    runner: Runner,
+    timeline: string,
+    sequence: number,
+    numbers: Numbers
+  ): Promise<number> {
+    this.#found = { timeline, isOther: false, isLost: false }
+    if (timeline === this.#timeline && sequence > this.#highest) return sequence
+    const { holder } = this.#options
+    const { rows } = await session.wait(session.send(READ_HISTORY, [holder.node]))
+    const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
+    const found = compare(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
+      runner.put(statement, values)
+    )
+    this.#found = { timeline, ...found }
+    if (found.isOther) this.#seen = NOTHING_SEEN
+    return found.sequence
   }
 
   /** Takes back what nodes held that are gone, and what this one held if it was. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { holder, isAlone, takeOver } = this.#options
     this.#gone = []
-    this.#isReturning = !isAlone && (this.#isAway || !isThere)
+    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     if (hasLapsed) {
       const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
@@ -407,8 +454,12 @@ export class Writer {
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases
     }
-    if (environments > tx.environments.last) {
-      const { rows } = await session.wait(session.send(NEW_ENVIRONMENTS, [tx.environments.last]))
+    const isOther = this.#found?.isOther === true
+    if (isOther || environments > tx.environments.last) {
+      const { rows } = await session.wait(
+        session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
+      )
+      if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
     tx.moved(others)

@@ -1,0 +1,88 @@
+/** Whether what was committed is still there: what a node finds when it begins a transaction. */
+import { assert, describe, it } from "vitest"
+import { compare, type Known } from "../../../src/Engine/Store/Postgres/History.ts"
+
+const numbersOf = () => ({
+  environments: 1,
+  events: 10,
+  runs: 20,
+  seq: 30,
+  functions: 3,
+  leases: 4,
+  idTime: 5
+})
+
+const look = (
+  known: Known,
+  now: { timeline: string; sequence: number; stored?: string | null; batch?: number | null }
+) => {
+  const numbers = numbersOf()
+  const puts: Array<ReadonlyArray<string | number>> = []
+  const found = compare(
+    known,
+    {
+      timeline: now.timeline,
+      sequence: now.sequence,
+      stored: { timeline: now.stored ?? null, batch: now.batch ?? null }
+    },
+    numbers,
+    (_, values) => void puts.push(values)
+  )
+  return { ...found, numbers, puts }
+}
+
+describe("a node that begins its first transaction", () => {
+  const known: Known = { timeline: undefined, sequence: -1, batch: 0 }
+
+  it("stores the timeline that it finds", () => {
+    const { isLost, isOther, numbers, puts, sequence } = look(known, { timeline: "1", sequence: 7, batch: 0 })
+    assert.deepStrictEqual({ isLost, isOther, sequence }, { isLost: false, isOther: false, sequence: 7 })
+    assert.deepStrictEqual(numbers, numbersOf())
+    assert.deepStrictEqual(puts, [["1"]])
+  })
+
+  it("writes nothing when it is known", () => {
+    assert.deepStrictEqual(look(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
+  })
+
+  it("leaves out the numbers that another timeline may have given", () => {
+    const { isOther, numbers, puts, sequence } = look(known, { timeline: "2", sequence: 7, stored: "1" })
+    assert.isFalse(isOther, "it remembers nothing yet")
+    assert.isAbove(sequence, 900_000)
+    assert.isAbove(numbers.events, 900_000)
+    assert.isAbove(numbers.runs, 900_000)
+    assert.isAbove(numbers.seq, 900_000)
+    assert.deepStrictEqual(puts, [[sequence], ["2"]])
+  })
+})
+
+describe("a node that has committed before", () => {
+  const known: Known = { timeline: "1", sequence: 100, batch: 90 }
+
+  it("finds a server that has taken over with all of it", () => {
+    const found = look(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
+    assert.isTrue(found.isOther)
+    assert.isFalse(found.isLost)
+    assert.isAbove(found.sequence, 900_000)
+  })
+
+  it("finds one that does not have the last of it", () => {
+    assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).isLost)
+    assert.isTrue(look(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).isLost)
+    assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1" }).isLost, "its row is gone")
+  })
+
+  it("leaves out numbers once: the first that writes there does it for all", () => {
+    const found = look(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
+    assert.isTrue(found.isOther)
+    assert.strictEqual(found.sequence, 1_000_105)
+    assert.deepStrictEqual(found.puts, [])
+  })
+
+  it("finds a server that was set back on the same timeline", () => {
+    const found = look(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
+    assert.isTrue(found.isOther)
+    assert.isTrue(found.isLost)
+    assert.isAbove(found.sequence, 900_000)
+  })
+})

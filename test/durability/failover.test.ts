@@ -1,0 +1,273 @@
+/**
+ * Two engines on a Postgres whose standby takes over: with `synchronous_standby_names` nothing that was acknowledged is lost; without, the
+ * engines notice that the end is missing, forget what they remember of it, and give nothing a number or an id that was given before.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { setTimeout as delay } from "node:timers/promises"
+import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
+import pg from "pg"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { OwnServer } from "../postgres/Server.ts"
+import { Arguments, freePort } from "./Chaos.ts"
+import { Actor } from "./matrix/Actor.ts"
+import { Wire } from "./matrix/Wire.ts"
+import { Balancer } from "./nodes/Balancer.ts"
+import { complaintsAboutLog } from "./nodes/Logs.ts"
+import { makePrograms, type Programs } from "./nodes/Programs.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-failover-"))
+const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
+let programs: Programs
+beforeAll(async () => {
+  programs = await makePrograms(folder)
+})
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+/** So long anything may take here, milliseconds: the machine may have other work. */
+const PATIENCE_MS = 90_000
+
+const until = async (what: string, condition: () => boolean | Promise<boolean>): Promise<void> => {
+  for (const late = Date.now() + PATIENCE_MS; !(await condition()); await delay(50)) {
+    if (Date.now() > late) throw new Error(`This has not come to be: ${what}`)
+  }
+}
+
+/** Asks again while the engine cannot do it, which it has to say as something that may be tried again. */
+const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
+  for (const late = Date.now() + PATIENCE_MS; ; await delay(50)) {
+    try {
+      return await ask()
+    } catch (error) {
+      const { code, name, retryable } = Object(error)
+      const mayBeTried =
+        ["ConnectionError", "TimeoutError"].includes(name) || retryable === true || code === "CLOSING"
+      if (!mayBeTried || Date.now() > late) throw error
+    }
+  }
+}
+
+const order = createFunction(
+  { id: "process-order", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    const charged = await step.run("charge", () => `charged ${String(Object(event.data).n)}`)
+    await step.sleep("settle", "200ms")
+    return step.run("ship", () => `${charged}, shipped`)
+  }
+)
+
+interface House {
+  readonly primary: OwnServer
+  readonly standby: OwnServer
+  /** Between the two servers. */
+  readonly stream: Wire
+  readonly client: IronflowClient
+  readonly balancer: Balancer
+  readonly nodes: ReadonlyArray<Actor>
+  /** Kills the one and has the other take over. */
+  readonly failOver: () => Promise<void>
+  readonly sql: (sql: string, server?: OwnServer) => Promise<ReadonlyArray<Record<string, unknown>>>
+}
+
+const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
+  const closing: Array<() => unknown> = []
+  try {
+    const primary = await OwnServer.start()
+    closing.push(() => primary.close())
+    const stream = new Wire(() => primary.port)
+    closing.push(() => stream.close())
+    await stream.listen()
+    const standby = await primary.follow(stream.port)
+    closing.push(() => standby.close())
+    let writes = primary
+    const ways = await Promise.all(
+      [0, 1].map(async () => {
+        const way = new Wire(() => writes.port)
+        closing.push(() => way.close())
+        await way.listen()
+        return way
+      })
+    )
+    const ports = await Promise.all([freePort(), freePort()])
+    const nodes = ports.map(
+      (port, which) =>
+        new Actor(
+          `node-${which}`,
+          programs.ironflow,
+          () =>
+            new Arguments(
+              "serve",
+              "--port",
+              String(port),
+              "--no-console",
+              "--log-format",
+              "json",
+              "--lease-term",
+              "3s",
+              "--database-url",
+              `postgres://postgres@127.0.0.1:${ways[which]!.port}/postgres`
+            ),
+          () => 0,
+          cache,
+          { ready: "Ironflow listens", logs: true, patienceMs: 120_000 }
+        )
+    )
+    for (const node of nodes) closing.push(() => node.kill())
+    await Promise.all(nodes.map((node) => node.start()))
+    const balancer = await Balancer.start(ports)
+    closing.push(() => balancer.close())
+    const serverUrl = balancer.url
+    const worker = createWorker({ serverUrl, functions: [order], logger: false, reconnectDelay: 200 })
+    const stopped = worker.start()
+    closing.push(async () => {
+      await worker.stop()
+      await stopped
+    })
+    await worker.ready()
+    const client = createClient({ serverUrl, timeout: 5000 })
+    closing.push(() => client.close())
+    const sql = async (text: string, server: OwnServer = writes) => {
+      const connection = new pg.Client({ connectionString: server.url, options: "-c search_path=ironflow" })
+      connection.on("error", () => undefined)
+      await connection.connect()
+      try {
+        return (await connection.query(text)).rows as ReadonlyArray<Record<string, unknown>>
+      } finally {
+        await connection.end()
+      }
+    }
+    const failOver = async () => {
+      await primary.down("killed")
+      stream.set({ _tag: "cut" })
+      await until("the nodes say that they cannot write", () =>
+        balancer.said.every((said) => said.at(-1)?.ready === "degraded" && said.at(-1)?.health === "degraded")
+      )
+      await sql("SELECT pg_promote()", standby)
+      writes = standby
+    }
+    await use({ primary, standby, stream, client, balancer, nodes, failOver, sql })
+  } finally {
+    for (const close of closing.toReversed()) await close()
+  }
+}
+
+const emitAll = (client: IronflowClient, from: number, to: number) =>
+  Promise.all(
+    Array.from({ length: to - from }, (_, i) =>
+      persist(() => client.emit("order.placed", { n: from + i }, { idempotencyKey: `o-${from + i}` }))
+    )
+  )
+
+/** Waits until all runs have ended, or says why some have not. */
+const allEnd = async (client: IronflowClient, sql: House["sql"]): Promise<void> => {
+  const left = () => sql("SELECT * FROM runs WHERE ended_at IS NULL")
+  await until("all runs end", async () => (await left()).length === 0).catch(async (error: unknown) => {
+    const some = (await left()).slice(0, 3)
+    const why = await Promise.all(some.map(({ id }) => client.explain(String(id))))
+    throw new Error(JSON.stringify({ some, why }), { cause: error })
+  })
+}
+
+const logOf = (nodes: ReadonlyArray<Actor>): string => nodes.map(({ record }) => record.log ?? "").join("")
+
+describe("a standby that takes over", () => {
+  it(
+    "has all that was acknowledged when it is a synchronous one, and everything goes on there",
+    { timeout: 400_000 },
+    () =>
+      inHouse(async ({ balancer, client, failOver, nodes, primary, sql }) => {
+        await sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+        await sql("SELECT pg_reload_conf()")
+        await until("the standby is synchronous", async () =>
+          (await sql("SELECT sync_state FROM pg_stat_replication")).some(
+            ({ sync_state }) => sync_state === "sync"
+          )
+        )
+        const before = await emitAll(client, 0, 20)
+        const during = emitAll(client, 20, 60)
+        await failOver()
+        const after = await emitAll(client, 60, 80)
+        const acknowledged = [...before, ...(await during), ...after]
+
+        await allEnd(client, sql)
+        const stored = new Set((await sql("SELECT id FROM events")).map(({ id }) => id))
+        assert.deepStrictEqual(
+          acknowledged.filter(({ eventId }) => !stored.has(eventId)),
+          []
+        )
+        assert.lengthOf(new Set(acknowledged.map(({ eventId }) => eventId)), 80)
+        const runs = await sql("SELECT id, status, attempt FROM runs")
+        assert.lengthOf(runs, 80)
+        assert.sameMembers(
+          runs.map(({ id }) => String(id)),
+          acknowledged.flatMap(({ runIds }) => runIds)
+        )
+        assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
+        await until("the nodes are well", () =>
+          balancer.said.every((said) => said.at(-1)?.ready === "ready" && said.at(-1)?.health === "ok")
+        )
+        await Promise.all(nodes.map((node) => node.stop()))
+        assert.include(logOf(nodes), "Postgres is another server than before, with all")
+        assert.notInclude(logOf(nodes), "does not have all")
+        assert.deepStrictEqual(complaintsAboutLog("the nodes", logOf(nodes)), [])
+        assert.strictEqual(primary.pid, 0)
+      })
+  )
+
+  it(
+    "without the end is noticed: what is gone is forgotten, and no number or id comes twice",
+    { timeout: 400_000 },
+    () =>
+      inHouse(async ({ balancer, client, failOver, nodes, sql, standby, stream }) => {
+        const kept = await emitAll(client, 0, 10)
+        await until(
+          "the first runs have ended",
+          async () => (await sql("SELECT 1 FROM runs WHERE ended_at IS NULL")).length === 0
+        )
+        const [{ at } = {}] = await sql("SELECT pg_current_wal_flush_lsn() AS at")
+        await until(
+          "the standby has them",
+          async () =>
+            (await sql(`SELECT pg_last_wal_replay_lsn() >= '${String(at)}' AS has`, standby))[0]?.has === true
+        )
+        // nothing gets to it any more
+        stream.set({ _tag: "deaf", towards: "both" })
+        const gone = await emitAll(client, 10, 30)
+        const [last] = await sql("SELECT max(position) AS position FROM events")
+        await failOver()
+
+        const again = await emitAll(client, 10, 30)
+        const more = await emitAll(client, 30, 50)
+        await allEnd(client, sql)
+
+        const ids = [...kept, ...gone, ...again, ...more].flatMap(({ eventId, runIds }) => [
+          eventId,
+          ...runIds
+        ])
+        assert.lengthOf(new Set(ids), 2 * 70, "no id comes twice")
+        const positions = await sql("SELECT id, position FROM events ORDER BY position")
+        const keptIds = new Set(kept.map(({ eventId }) => eventId))
+        assert.deepStrictEqual(
+          positions.filter(
+            ({ id, position }) => !keptIds.has(String(id)) && Number(position) <= Number(last?.position)
+          ),
+          [],
+          "no position comes twice"
+        )
+        const stored = new Set(positions.map(({ id }) => String(id)))
+        assert.isTrue([...kept, ...again, ...more].every(({ eventId }) => stored.has(eventId)))
+        assert.isTrue(gone.every(({ eventId }) => !stored.has(eventId)))
+        const runs = await sql("SELECT status, attempt FROM runs")
+        assert.lengthOf(runs, 50)
+        assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
+        await until("the nodes are well", () =>
+          balancer.said.every((said) => said.at(-1)?.ready === "ready" && said.at(-1)?.health === "ok")
+        )
+        await Promise.all(nodes.map((node) => node.stop()))
+        assert.include(logOf(nodes), "does not have all that was committed")
+        assert.deepStrictEqual(complaintsAboutLog("the nodes", logOf(nodes)), [])
+      })
+  )
+})

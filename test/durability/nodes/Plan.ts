@@ -1,0 +1,136 @@
+/** What a storm over several engines on Postgres does, decided by its seed alone. */
+import type { Ending } from "../../postgres/Server.ts"
+import type { WorkerOptions } from "../matrix/worker.ts"
+import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
+
+/** One of them, or all. */
+export type Which = number | "all"
+
+export type Strike =
+  | { readonly fault: "kill"; readonly at: "node" | "worker"; readonly which: Which }
+  /** Stands still for so long. */
+  | { readonly fault: "freeze"; readonly at: "node" | "worker"; readonly which: Which; readonly ms: number }
+  /** Sessions with Postgres are ended at random, again and again. */
+  | { readonly fault: "terminate"; readonly ms: number }
+  /** Postgres goes down in one of its ways, and stays away for so long. */
+  | { readonly fault: "restart"; readonly ending: Ending; readonly ms: number }
+  /** The way from a node to Postgres is cut. */
+  | { readonly fault: "cut"; readonly which: Which; readonly ms: number }
+  /** Connections to Postgres stay open and carry nothing in one way or both: then they break, or go on. */
+  | {
+      readonly fault: "half-open"
+      readonly which: Which
+      readonly deaf: "up" | "down" | "both"
+      readonly heals: boolean
+      readonly ms: number
+    }
+  /** Connections to Postgres are gone and nobody says so: only new ones carry something. */
+  | { readonly fault: "lose"; readonly which: Which; readonly ms: number }
+  /** All that goes between a node and Postgres takes `each` longer. */
+  | { readonly fault: "slow"; readonly which: Which; readonly each: number; readonly ms: number }
+  /** The clock of a node is then so much off, and goes on from there. */
+  | { readonly fault: "clock"; readonly which: number; readonly shift: number }
+
+export interface NodePlan {
+  readonly seed: number
+  /** What is asked for before each strike, and after the last one. */
+  readonly shares: ReadonlyArray<ReadonlyArray<Item>>
+  readonly strikes: ReadonlyArray<Strike>
+  /** The term of a lease, milliseconds. */
+  readonly leaseMs: number
+  /** Of the workers: those that are pushed to have the Effect functions of the shop, and the others the rest. */
+  readonly transports: ReadonlyArray<WorkerOptions["transport"]>
+  /** Engines in processes of ours with workers in them, instead of `ironflow serve` and workers of every transport. */
+  readonly isEmbedded: boolean
+  /** What the clocks of the nodes are off at first, milliseconds. */
+  readonly shifts: ReadonlyArray<number>
+}
+
+export const NODES = 3
+
+/** Runs that an item starts, as many items have it. */
+const RUNS_AN_ITEM = 1.35
+
+/** Given strikes, with about `size` things that are asked for before each of them and after the last. */
+export const withStrikes = (
+  strikes: ReadonlyArray<Strike>,
+  {
+    isEmbedded = false,
+    leaseMs,
+    seed,
+    size,
+    transports
+  }: {
+    readonly transports: NodePlan["transports"]
+    readonly seed: number
+    readonly size: number
+    readonly leaseMs: number
+    readonly isEmbedded?: boolean
+  }
+): NodePlan => {
+  const dice = makeDice(seed)
+  const items = makeItems(dice, size * (strikes.length + 1), () => dice.between(20, 400))
+  const shareSize = Math.ceil(items.length / (strikes.length + 1))
+  return {
+    seed,
+    leaseMs,
+    isEmbedded,
+    transports,
+    strikes,
+    shares: Array.from({ length: strikes.length + 1 }, (_, nth) =>
+      items.slice(nth * shareSize, (nth + 1) * shareSize)
+    ),
+    shifts: strikes.some(({ fault }) => fault === "clock")
+      ? Array.from({ length: NODES }, () => dice.between(-300_000, 300_000))
+      : []
+  }
+}
+
+/** Everything once, in an order of its own. */
+export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodePlan => {
+  const dice = makeDice(seed)
+  const which = () => dice.between(0, NODES - 1)
+  const some = (): Which => dice.pick([which(), which(), "all"])
+  const short = () => dice.between(500, 4000)
+  const strikes: ReadonlyArray<Strike> = [
+    { fault: "kill", at: "node", which: which() },
+    { fault: "kill", at: "node", which: "all" },
+    { fault: "kill", at: "worker", which: dice.between(0, 5) },
+    { fault: "kill", at: "worker", which: "all" },
+    // for less than what makes the others take it for dead, and for more
+    { fault: "freeze", at: "node", which: which(), ms: dice.pick([3000, 7000, 18_000]) },
+    { fault: "freeze", at: "node", which: "all", ms: short() },
+    {
+      fault: "freeze",
+      at: "worker",
+      which: dice.pick<Which>([dice.between(0, 5), "all"]),
+      ms: dice.between(1000, 8000)
+    },
+    { fault: "terminate", ms: dice.between(3000, 8000) },
+    { fault: "restart", ending: "fast", ms: short() },
+    { fault: "restart", ending: dice.pick<Ending>(["immediate", "killed"]), ms: short() },
+    { fault: "cut", which: some(), ms: dice.pick([1000, 4000, 16_000]) },
+    {
+      fault: "half-open",
+      which: some(),
+      deaf: dice.pick(["up", "down", "both"]),
+      heals: dice.next() < 0.5,
+      ms: dice.pick([2000, 6000, 16_000])
+    },
+    { fault: "lose", which: some(), ms: short() },
+    { fault: "slow", which: some(), each: dice.between(5, 60), ms: dice.between(2000, 5000) },
+    { fault: "clock", which: which(), shift: dice.between(-600_000, 600_000) }
+  ]
+  return withStrikes(shuffled(dice, strikes), {
+    seed,
+    leaseMs,
+    transports: ["http", "channel", "rpc", "connect", "push", "push"],
+    size: Math.ceil(runs / RUNS_AN_ITEM / (strikes.length + 1))
+  })
+}
+
+const shuffled = <A>(dice: Dice, values: ReadonlyArray<A>): ReadonlyArray<A> =>
+  values
+    .map((value) => ({ value, at: dice.next() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ value }) => value)
