@@ -20,6 +20,8 @@ import {
   serverUseMetrics,
   useMetrics
 } from "./metrics.ts"
+import { compareCpu } from "./cpu/main.ts"
+import { isWorkload } from "./cpu/workloads.ts"
 import { slowerThan } from "./slower.ts"
 import { cpuFile, type EngineUse } from "./usage.ts"
 
@@ -34,6 +36,8 @@ const usage = `npm run bench -- [options]
   --quick         one round of W1 and W3_64, embedded unless --mode says otherwise, for a smoke test
   --compare FILE  say at the end what is worse by more than a tenth than in a FILE that --json has printed, by the ratios;
                   exits with 1 if anything is
+  --cpu           the CPU time and the garbage of a run instead, which mean something where other processes are at work too;
+                  --against DIR measures the tree in DIR in turns, --profile says where the time goes
   --json          one object a line: {workload, mode, metric, value, limit, ratio}; ratio is value / limit`
 
 const file = (...parts: Array<string>): string => path.join(import.meta.dirname, ...parts)
@@ -220,6 +224,9 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     compare: { type: "string" },
+    cpu: { type: "boolean", default: false },
+    against: { type: "string" },
+    profile: { type: "boolean", default: false },
     help: { type: "boolean", default: false }
   }
 })
@@ -238,6 +245,14 @@ const isAcceptable =
 if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1
+} else if (options.cpu) {
+  await compareCpu({
+    modes: chosen.filter((mode) => mode !== "postgres"),
+    workloads: workloads.filter(isWorkload),
+    rounds,
+    profile: options.profile,
+    ...(options.against === undefined ? {} : { against: options.against })
+  })
 } else {
   const server = chosen.some((mode) => mode.startsWith("postgres"))
     ? await startOwnServer({ durable: true })

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
+import { PassingMap } from "../Passing.ts"
 import {
   CANCEL,
   encodeMessage,
@@ -64,7 +65,7 @@ type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolea
 interface Line {
   readonly webSocket: WebSocket
   readonly socket: Socket
-  readonly calls: Map<string, Resume>
+  readonly calls: PassingMap<string, Resume>
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   heard: boolean
@@ -198,7 +199,7 @@ export class Channel {
     const line: Line = {
       webSocket,
       socket,
-      calls: new Map(),
+      calls: new PassingMap(),
       frames: new Frames((frame) => webSocket.send(frame)),
       ping: undefined,
       heard: true,
@@ -232,10 +233,10 @@ export class Channel {
     webSocket.once("close", (_code, reason) => {
       if (this.#line === line) this.#line = undefined
       this.#rest(line)
-      const calls = [...line.calls.values()]
+      const calls = [...line.calls]
       line.calls.clear()
       const isNotReceived = String(reason).endsWith(NOT_TAKEN)
-      for (const resume of calls) resume(undefined, isNotReceived)
+      for (const [, resume] of calls) resume(undefined, isNotReceived)
     })
   }
 

@@ -1,4 +1,5 @@
 /** One turn of the event loop: what connections send is worked on for so long in it, and the rest when others had their turn. */
+import { PassingSet } from "../Passing.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
 /** Milliseconds. */
@@ -28,7 +29,7 @@ export type Kind = "little" | "woken" | "rest" | "body"
 
 class Lane {
   /** The oldest first. */
-  readonly waiting = new Set<() => void>()
+  readonly waiting = new PassingSet<() => void>()
   /** What it has taken, milliseconds; those that others took while nothing waited here count too. */
   tookMs = 0
 }

@@ -1,6 +1,8 @@
+import { PassingMap } from "../Passing.ts"
+
 /** Who waits for which thing to happen: things have names, one wait may be for several, and what happened may be told. */
 export class Signals<A = void> {
-  readonly #waiting = new Map<string, Set<(what: A) => void>>()
+  readonly #waiting = new PassingMap<string, Set<(what: A) => void>>()
 
   /** Calls `listener` when one of the things happens, once for each. Returns what forgets it. */
   listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {

@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import { askedFor } from "../AskedFor.ts"
 import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard, decodeFromJson } from "../EffectSchema.ts"
@@ -21,7 +22,7 @@ import {
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { fromValidation } from "../EventEncoding.ts"
-import type { EffectFunction, RunInfo } from "../Function.ts"
+import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
@@ -75,6 +76,12 @@ import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
 
+/** What few handlers look at. */
+const withParts = askedFor<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
+  logger: (turn) => turn.logger,
+  secrets: (turn) => createSecretsClient(turn.job.secrets)
+})
+
 /** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
 export const startEffectHandler = (
   fn: EffectFunction,
@@ -82,16 +89,7 @@ export const startEffectHandler = (
   event: IronflowEvent,
   run: RunInfo
 ): (() => void) => {
-  const context = {
-    event,
-    run,
-    get logger() {
-      return turn.logger
-    },
-    get secrets() {
-      return createSecretsClient(turn.job.secrets)
-    }
-  }
+  const context = withParts({ event, run }, turn)
   const clock = handlerClock(Context.get(turn.host.context, Clock.Clock), (change) =>
     turn.sleepsOutsideOfSteps(change)
   )

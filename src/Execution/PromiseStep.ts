@@ -1,10 +1,11 @@
 /** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
 import { AsyncResource } from "node:async_hooks"
+import { askedFor } from "../AskedFor.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
 import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
-import type { IronflowFunction, RunInfo } from "../Function.ts"
+import type { FunctionContext, IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
@@ -58,6 +59,13 @@ import type { TurnMachine } from "./TurnMachine.ts"
 /** The async context of no handler and no step body: what a turn was started from is none of its business. */
 const outside = new AsyncResource("ironflow.turn")
 
+/** What few handlers look at. */
+const withParts = askedFor<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
+  logger: (turn) => turn.logger,
+  secrets: (turn) => createSecretsClient(turn.job.secrets),
+  signal: (turn) => turn.signal
+})
+
 /** Calls the handler, and tells the turn how it ended. */
 export const startPromiseHandler = (
   fn: IronflowFunction,
@@ -65,21 +73,15 @@ export const startPromiseHandler = (
   event: IronflowEvent,
   run: RunInfo
 ): void => {
-  const context = {
-    event,
-    run,
-    step: promiseSteps(turn, turn.steps.root),
-    get logger() {
-      return turn.logger
+  const context = withParts(
+    {
+      event,
+      run,
+      step: promiseSteps(turn, turn.steps.root),
+      onTurnEnd: (callback: () => void | Promise<void>) => turn.onTurnEnd(callback)
     },
-    get secrets() {
-      return createSecretsClient(turn.job.secrets)
-    },
-    get signal() {
-      return turn.signal
-    },
-    onTurnEnd: (callback: () => void | Promise<void>) => turn.onTurnEnd(callback)
-  }
+    turn
+  )
   const { tracing } = turn.host
   outside.runInAsyncScope(() =>
     follow(

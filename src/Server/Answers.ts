@@ -3,6 +3,7 @@ import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
+import { askedFor } from "../AskedFor.ts"
 import { checked } from "../Client/HttpCalls.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
@@ -20,7 +21,7 @@ import {
 } from "./Connect/EventStream.ts"
 import type { BodyLimits } from "./Http/Body.ts"
 import { checkCall, checkWhole, type Gate, type Visitor } from "./Http/Gate.ts"
-import { json, type Reply, type Route, Routes } from "./Http/Route.ts"
+import { type Call, json, type Reply, type Route, Routes } from "./Http/Route.ts"
 import { Waiting } from "./Http/Waiting.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
@@ -47,6 +48,9 @@ interface App {
   readonly answer: (asked: Asked) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
+
+/** Few ask for it. */
+const withQuery = askedFor<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
 export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
@@ -85,21 +89,22 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     const caller = parseTrace(asked.trace)
     const waits = typeof rule === "object" && rule.waits === true
     const call = (body: unknown) => {
-      const answered = route.answer({
-        environment,
-        caller: visitor?.caller,
-        shows: (name) =>
-          visitor === undefined ||
-          typeof rule === "string" ||
-          visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
-        body,
-        variables,
-        request,
-        // few ask for it
-        get query() {
-          return new URLSearchParams(query)
-        }
-      })
+      const answered = route.answer(
+        withQuery(
+          {
+            environment,
+            caller: visitor?.caller,
+            shows: (name: string) =>
+              visitor === undefined ||
+              typeof rule === "string" ||
+              visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
+            body,
+            variables,
+            request
+          },
+          query
+        )
+      )
       const reply =
         caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
       return visitor !== undefined && waits

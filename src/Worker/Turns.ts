@@ -4,6 +4,7 @@ import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStopped
 import { startTurn } from "../Execution/Turn.ts"
 import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
+import { PassingMap } from "../Passing.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { bounded, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
@@ -27,7 +28,7 @@ interface TurnInFlight {
 
 export class Turns {
   readonly #options: TurnsOptions
-  readonly #turns = new Map<string, TurnInFlight>()
+  readonly #turns = new PassingMap<string, TurnInFlight>()
   #accepting = true
   /** Jobs asked for that have not come. */
   #awaited = 0

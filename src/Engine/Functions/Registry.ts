@@ -3,6 +3,7 @@
  *
  * A store fills it at start and after every committed registration.
  */
+import { askedFor } from "../../AskedFor.ts"
 import { TRACEPARENT } from "../../Trace.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
 import { remembered } from "../Store/Memory.ts"
@@ -30,7 +31,7 @@ export interface EventView {
   readonly toText: () => JsonText
 }
 
-export const eventView = (event: {
+interface StoredEvent {
   readonly id: string
   readonly name: string
   readonly version: number
@@ -40,33 +41,29 @@ export const eventView = (event: {
   readonly source?: string
   readonly entity?: EventEntity
   readonly trace?: string
-}): EventView => {
-  let data: { readonly value: unknown } | undefined
-  let metadata: { readonly value: unknown } | undefined
-  return {
-    id: event.id,
-    name: event.name,
-    version: event.version,
-    get data() {
-      return (data ??= { value: decodeJson(event.data) }).value
-    },
-    get metadata() {
-      return (metadata ??= { value: decodeJson(event.metadata) }).value
-    },
-    get timestamp() {
-      return new Date(event.timestamp).toISOString()
-    },
-    source: event.source,
-    entity: event.entity,
-    toText: () =>
-      `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version},"data":${event.data}` +
-      (event.metadata === undefined ? "" : `,"metadata":${event.metadata}`) +
-      (event.source === undefined ? "" : `,"source":${JSON.stringify(event.source)}`) +
-      (event.entity === undefined ? "" : `,"entity":${JSON.stringify(event.entity)}`) +
-      (event.trace === undefined ? "" : `,"${TRACEPARENT}":${JSON.stringify(event.trace)}`) +
-      `,"timestamp":"${new Date(event.timestamp).toISOString()}"}`
-  }
 }
+
+export const eventView = (event: StoredEvent): EventView => {
+  const { entity, id, name, source, version } = event
+  return withParsed({ id, name, version, source, entity, toText: () => textOf(event) }, { event })
+}
+
+const withParsed = askedFor<
+  { readonly event: StoredEvent; data?: { readonly value: unknown }; metadata?: { readonly value: unknown } },
+  Pick<EventView, "data" | "metadata" | "timestamp">
+>({
+  data: (from) => (from.data ??= { value: decodeJson(from.event.data) }).value,
+  metadata: (from) => (from.metadata ??= { value: decodeJson(from.event.metadata) }).value,
+  timestamp: ({ event }) => new Date(event.timestamp).toISOString()
+})
+
+const textOf = (event: StoredEvent): JsonText =>
+  `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version},"data":${event.data}` +
+  (event.metadata === undefined ? "" : `,"metadata":${event.metadata}`) +
+  (event.source === undefined ? "" : `,"source":${JSON.stringify(event.source)}`) +
+  (event.entity === undefined ? "" : `,"entity":${JSON.stringify(event.entity)}`) +
+  (event.trace === undefined ? "" : `,"${TRACEPARENT}":${JSON.stringify(event.trace)}`) +
+  `,"timestamp":"${new Date(event.timestamp).toISOString()}"}`
 
 /** A function with its key in the database. */
 export interface RegisteredFunction extends FunctionChange {

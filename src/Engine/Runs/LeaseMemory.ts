@@ -1,5 +1,6 @@
 /** Leased runs, so that a report need not ask for its run. */
 import type { RunStatus } from "../../RunStatus.ts"
+import { PassingMap, PassingSet } from "../../Passing.ts"
 import { remembered } from "../Store/Memory.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { Taken } from "../Store/RunEnding.ts"
@@ -33,15 +34,15 @@ interface Lease {
 
 /** One that is missing is read; one that is here has exactly this lease, and no pause that was asked for. */
 interface LeaseMemory {
-  readonly byRun: Map<number, Lease>
-  readonly byJob: Map<string, LeasedRun>
-  readonly byId: Map<string, LeasedRun>
+  readonly byRun: PassingMap<number, Lease>
+  readonly byJob: PassingMap<string, LeasedRun>
+  readonly byId: PassingMap<string, LeasedRun>
   /** Those of this transaction: they count once they are durable. */
-  readonly fresh: Map<number, Lease>
+  readonly fresh: PassingMap<number, Lease>
   /** The runs that this engine has leased, those that it had to forget too: no other engine remembers their leases. */
-  readonly mine: Set<number>
+  readonly mine: PassingSet<number>
   /** Those of them whose lease has ended in this transaction. */
-  readonly ended: Set<number>
+  readonly ended: PassingSet<number>
 }
 
 /** More runs than an engine leases at a time. */
@@ -51,12 +52,12 @@ const leasesOf = remembered<LeaseMemory>({
   // one that is forgotten is read, and one that ends is told to those who wait for it
   isShared: "unmoved",
   make: () => ({
-    byRun: new Map(),
-    byJob: new Map(),
-    byId: new Map(),
-    fresh: new Map(),
-    mine: new Set(),
-    ended: new Set()
+    byRun: new PassingMap(),
+    byJob: new PassingMap(),
+    byId: new PassingMap(),
+    fresh: new PassingMap(),
+    mine: new PassingSet(),
+    ended: new PassingSet()
   }),
   begin: ({ ended, fresh }) => {
     fresh.clear()

@@ -5,6 +5,7 @@
 import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
+import { PassingMap } from "../../Passing.ts"
 import { remembered } from "../Store/Memory.ts"
 import { insert, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -23,8 +24,8 @@ export interface NewRun {
 }
 
 /** By function, oldest first. */
-const newRunsOf = remembered<Map<number, Array<NewRun>>>({
-  make: () => new Map(),
+const newRunsOf = remembered<PassingMap<number, Array<NewRun>>>({
+  make: () => new PassingMap(),
   begin: (runs) => runs.clear(),
   rolledBack: (runs) => runs.clear(),
   write: (runs, tx) => (runs.size === 0 ? undefined : writeAll(tx, runs))
@@ -36,9 +37,9 @@ const INSERT_RUN = statement(
      VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?)`
 )
 
-function* writeAll(tx: Transaction, runs: Map<number, Array<NewRun>>): Program<void> {
+function* writeAll(tx: Transaction, runs: PassingMap<number, Array<NewRun>>): Program<void> {
   noneIsNew(tx)
-  for (const some of runs.values()) {
+  for (const [, some] of runs) {
     for (const { createdAt: at, environment, event, function: fn, id } of some)
       yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)
   }

@@ -11,6 +11,7 @@ import {
   endsTurn
 } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
+import type { PassingSet } from "../../Passing.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */
@@ -35,7 +36,7 @@ export interface Connected {
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   /** Of its registration, see {@link registrationLength}. */
   readonly length: number
-  readonly active: Set<string>
+  readonly active: PassingSet<string>
   /** Jobs of another worker that had its id before, and may be at them. */
   left: ReadonlySet<string>
   /** Whether other engines on the database know where it is. */

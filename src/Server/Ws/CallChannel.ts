@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { WebSocket } from "ws"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
+import { PassingMap } from "../../Passing.ts"
 import {
   CANCEL,
   encodeMessage,
@@ -74,7 +75,7 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
 })
 
 const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, options: ChannelOptions): Hear => {
-  const calls = new Map<string, Fiber.Fiber<Reply>>()
+  const calls = new PassingMap<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
   let hasLeft = false
@@ -138,7 +139,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
     stopListening()
     stopWatching()
     clearTimeout(lateness)
-    for (const fiber of calls.values()) fiber.interruptUnsafe()
+    for (const [, fiber] of calls) fiber.interruptUnsafe()
   })
 
   /** Frames whose messages were not all taken, and where the first of them goes on. */

@@ -1,0 +1,8 @@
+/** What the CPU time of is compared: which runs, how many of them at once, and after how many. */
+export const workloads = {
+  W1: { kind: "s1", inFlight: 1, warm: 500, runs: 1000 },
+  W3_64: { kind: "s3", inFlight: 64, warm: 3000, runs: 5000 },
+  W3_256: { kind: "s3", inFlight: 256, warm: 3000, runs: 5000 }
+} as const
+
+export const isWorkload = (name: string): name is keyof typeof workloads => Object.hasOwn(workloads, name)
