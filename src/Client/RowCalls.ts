@@ -166,7 +166,9 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   checked(() => {
     if (isObject(input)) return input
-    throw new ValidationError(`${what}() must be given an object, got ${input === null ? "null" : typeof input}`)
+    throw new ValidationError(
+      `${what}() must be given an object, got ${input === null ? "null" : typeof input}`
+    )
   })
 
 /** An empty one would ask for something else. */

@@ -50,7 +50,7 @@ export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns
     Effect.gen(function* () {
       const functions = yield* Functions
       const { connectEndpoint } = yield* Workers
-    const live = yield* LiveWorkers
+      const live = yield* LiveWorkers
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
       const scope = yield* Scope.Scope
       const endpoints = new PushEndpoints({
