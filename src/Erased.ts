@@ -3,6 +3,7 @@ import { isObject } from "./Json.ts"
 
 /** In place of data of a person that was erased: `{ "$erased": "2026-11-29T20:00:00.000Z" }`, and when that was. */
 export interface Erased {
+  /** When the data was erased: an ISO string. */
   readonly $erased: string
 }
 

@@ -14,6 +14,7 @@ import {
   Client
 } from "../Client/Client.ts"
 import { TimeoutError } from "../Errors.ts"
+import type { BulkWord } from "../Protocol/Bulk.ts"
 import { commandsOf } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
@@ -43,7 +44,7 @@ export const bulkFlags = {
 interface Asked {
   readonly action: BulkAction
   readonly runs: BulkRuns
-  readonly options: Pick<BulkOptions, "reason" | "fromStep" | "version">
+  readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
   /** What standard input is used for besides answers. */

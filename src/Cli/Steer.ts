@@ -5,6 +5,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import type { BulkWord } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
 import { given } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
@@ -50,7 +51,7 @@ interface Given {
   readonly version?: Option.Option<string>
 }
 
-const optionsOf = (input: Given): Pick<BulkOptions, "reason" | "fromStep" | "version"> =>
+const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
   given({
     reason: input.reason ?? Option.none(),
     fromStep: input.fromStep ?? input.from ?? Option.none(),

@@ -28,6 +28,9 @@ export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork
  */
 export type BulkAction = (typeof bulkActions)[number]
 
+/** What may be said to some actions, each a text. */
+export type BulkWord = "reason" | "fromStep" | "version"
+
 /**
  * `running`, then one of: `completed`, when all runs that fit have been looked at; `cancelled`, by `cancelBulk`; `stopped`, when it could
  * not go on, as `error` says. What was done by then stays done.
@@ -54,6 +57,7 @@ export interface BulkOperation {
   readonly reason?: string
   /** The step from which runs are retried or resumed. */
   readonly fromStep?: string
+  /** The version of the code that runs are moved to; the latest one when absent. */
   readonly version?: string
   /** Who began it: the id of an API key, or `local` without one. */
   readonly by: string

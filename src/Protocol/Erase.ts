@@ -13,8 +13,11 @@ export interface EraseEvents {
   readonly where?: string
   /** A name or a pattern, of events or topics. */
   readonly name?: string
+  /** Events of the entity with this id. */
   readonly entityId?: string
+  /** Events of entities of this type. */
   readonly entityType?: string
+  /** Events and messages that were stored with this idempotency key. */
   readonly idempotencyKey?: string
   /** Stored then or later. */
   readonly since?: string
@@ -24,18 +27,23 @@ export interface EraseEvents {
 
 /** Keys of a bucket: one, or all that begin with `prefix`. */
 export interface EraseKeys {
+  /** The name of the bucket. */
   readonly bucket: string
+  /** One key. */
   readonly key?: string
+  /** All keys that begin with this text. */
   readonly prefix?: string
 }
 
 /** What is to be erased: all that any of the members names. */
 export interface EraseTarget {
+  /** Events, messages of topics, and the runs that they have started or that have received them. */
   readonly events?: EraseEvents
   /** By filters or by ids. The events that have started them are erased with them. */
   readonly runs?: RunFilters & { readonly ids?: ReadonlyArray<string> }
   /** Ids of entities, whose streams are erased. */
   readonly streams?: ReadonlyArray<string>
+  /** Keys of buckets, with their history. */
   readonly keys?: ReadonlyArray<EraseKeys>
   /** Names of configurations. */
   readonly configs?: ReadonlyArray<string>

@@ -30,7 +30,9 @@ export const countedBy = ["status", "function", "error", "event", "version", "mi
  */
 export type CountRunsBy = (typeof countedBy)[number] | `event.${string}`
 
+/** Options of `countRuns`: which runs, and what groups them. */
 export interface CountRunsOptions extends RunFilters {
+  /** What the runs of a group have in common: `"function"`, `"status"`, `"error"`, a time, or a path such as `"event.data.customer"`. */
   readonly by: CountRunsBy
   /** How many groups at most: 20 by default, of times 1000, which is the most. */
   readonly limit?: number
@@ -44,13 +46,17 @@ export interface CountRunsOptions extends RunFilters {
 export interface RunDurations {
   /** Runs that were measured: those that began and have ended. */
   readonly count: number
+  /** Half of them took so long or less. */
   readonly p50: number
+  /** 95 of 100 took so long or less. */
   readonly p95: number
+  /** The longest. */
   readonly max: number
 }
 
 /** How many runs there are. */
 export interface RunCount {
+  /** All of them, whatever their status. */
   readonly count: number
   /** How many are in which status; without those of which there are none. */
   readonly statuses: { readonly [status: string]: number }

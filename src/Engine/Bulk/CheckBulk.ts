@@ -2,7 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
-import { bulkActions, type BulkAction, checkBulkSaid } from "../../Protocol/Bulk.ts"
+import { bulkActions, type BulkAction, type BulkWord, checkBulkSaid } from "../../Protocol/Bulk.ts"
 import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -71,7 +71,7 @@ const isAction = (action: unknown): action is BulkAction =>
 
 const textOf = (
   action: BulkAction,
-  name: "reason" | "fromStep" | "version",
+  name: BulkWord,
   value: unknown,
   actions: ReadonlySet<BulkAction>
 ): { readonly [name: string]: string } => {
