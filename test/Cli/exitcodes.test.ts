@@ -123,6 +123,16 @@ const rows: {
     [["bulk_none", "--wait"], 1]
   ],
   "bulk cancel": [[["bulk_none"], 1]],
+  erase: [
+    [[], 2],
+    [["--where", ""], 2],
+    [["--where", "event.data.("], 2],
+    [["--stream", "c-1"], 2],
+    [["--stream", "c-1", "--dry-run"], 0],
+    [["--stream", "c-1", "--yes"], 4],
+    [["--run", "run_none", "--yes"], 4],
+    [["--key", "none/c-1", "--dry-run"], 2]
+  ],
   "functions list": [[[], 0]],
   "functions pause": [[["none"], 1]],
   "functions resume": [[["none"], 1]],

@@ -1,5 +1,5 @@
 /** What was paused is paused again, for another reason: on both faces. */
-import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
+import { createClient, createFunction, createProjection, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 
@@ -12,6 +12,13 @@ const slow = createFunction({ id: "slow", triggers: [{ event: "slow.asked" }] },
   await step.run("end", () => {})
 })
 
+const totals = createProjection({
+  name: "totals",
+  events: ["order.placed"],
+  initialState: () => ({ count: 0 }),
+  handler: ({ count }) => ({ count: count + 1 })
+})
+
 let engine: IronflowEngine
 let remote: IronflowClient
 beforeAll(async () => {
@@ -19,7 +26,8 @@ beforeAll(async () => {
     filename: ":memory:",
     logger: false,
     listen: { port: 0 },
-    functions: [order, slow]
+    functions: [order, slow],
+    projections: [totals]
   })
   remote = createClient({ serverUrl: engine.url ?? "" })
 })
@@ -75,6 +83,40 @@ for (const [face, clientOf] of faces) {
       })
       assert.deepStrictEqual((await client.pauseFunction("order", { by: "eve" })).paused, second.paused)
       assert.isUndefined((await client.resumeFunction("order")).paused)
+    })
+
+    it("a projection has the newer reason, and is paused since when it was", async () => {
+      const { projections } = clientOf()
+      await vi.waitUntil(async () => (await projections.list()).length === 1)
+      const first = await projections.pause("totals", { reason: "the bank is down", by: "ada" })
+      const second = await projections.pause("totals", { reason: "the till is on fire", by: "bob" })
+      assert.include(second, {
+        pausedAt: first.pausedAt!,
+        pausedBy: "bob",
+        pauseReason: "the till is on fire"
+      })
+      const { pausedAt, pauseReason, pausedBy } = await projections.pause("totals", { by: "eve" })
+      assert.include(second, { pausedAt: pausedAt!, pausedBy: pausedBy!, pauseReason: pauseReason! })
+      assert.isUndefined((await projections.resume("totals")).pauseReason)
+    })
+
+    it("a consumer group has the newer reason, and is paused since when it was", async () => {
+      const { consumerGroups } = clientOf()
+      await consumerGroups.create({
+        name: `audit ${face}`.replaceAll(" ", "-"),
+        pattern: "events:order.placed"
+      })
+      const name = `audit ${face}`.replaceAll(" ", "-")
+      const first = await consumerGroups.pause(name, { reason: "the bank is down", by: "ada" })
+      const second = await consumerGroups.pause(name, { reason: "the till is on fire", by: "bob" })
+      assert.include(second, {
+        pausedAt: first.pausedAt!,
+        pausedBy: "bob",
+        pauseReason: "the till is on fire"
+      })
+      const { pausedAt, pauseReason, pausedBy } = await consumerGroups.pause(name, { by: "eve" })
+      assert.include(second, { pausedAt: pausedAt!, pausedBy: pausedBy!, pauseReason: pauseReason! })
+      assert.isUndefined((await consumerGroups.resume(name)).pauseReason)
     })
   })
 }

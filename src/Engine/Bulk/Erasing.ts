@@ -113,12 +113,13 @@ export const makeErasing = (store: StoreService): Erasing => {
   ): Effect.Effect<BulkRecord | undefined, EngineError> =>
     Effect.gen(function* () {
       const { asked, environment, id, place } = record
-      const phase = (place as ErasePlace | undefined)?.phase ?? "find"
+      const at = place as ErasePlace | undefined
+      const phase = at?.phase ?? "find"
       if (phase === "clean" && !asked.dryRun) {
         const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
         return yield* store.write(EraseSteps.finishErase(environment, id, note))
       }
-      if (phase === "await") yield* Effect.sleep(LOOK_AGAIN_MS)
+      if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
       const found = phase === "find" ? yield* find(record, ids) : undefined
       return yield* store.write(
         found === undefined
