@@ -97,6 +97,12 @@ const rows: {
     [["--function", ""], 2],
     [["--limit", "1001"], 2]
   ],
+  "runs count": [
+    [["--by", "status"], 0],
+    [["--by", ""], 2],
+    [["--by", "status", "--where", "event.data.("], 2],
+    [[], 2]
+  ],
   "runs get": [[["run_none"], 1]],
   "runs why": [[["run_none"], 1]],
   "runs steps": [[["run_none"], 1]],

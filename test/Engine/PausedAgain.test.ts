@@ -45,7 +45,7 @@ for (const [face, clientOf] of faces) {
     it("a run that waits has the newer reason", async () => {
       const client = clientOf()
       const runId = (await client.emit("order.placed", {})).runIds[0]!
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting", 20_000)
       assert.strictEqual((await client.pauseRun(runId, "the bank is down")).pauseReason, "the bank is down")
       const again = await client.pauseRun(runId, "the till is on fire")
       assert.strictEqual(again.pauseReason, "the till is on fire")
@@ -54,7 +54,7 @@ for (const [face, clientOf] of faces) {
       assert.strictEqual((await client.pauseRun(runId)).pauseReason, "the till is on fire")
       assert.include((await client.explain(runId)).message, "the till is on fire")
       await client.resumeRun(runId)
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting", 20_000)
       assert.isUndefined((await client.getRun(runId)).pauseReason)
     })
 
@@ -63,11 +63,11 @@ for (const [face, clientOf] of faces) {
       goOn = () => {}
       const idle = goOn
       const runId = (await client.emit("slow.asked", {})).runIds[0]!
-      await vi.waitUntil(() => goOn !== idle)
+      await vi.waitUntil(() => goOn !== idle, 20_000)
       await client.pauseRun(runId, "first")
       await client.pauseRun(runId, "second")
       goOn()
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused", 20_000)
       assert.strictEqual((await client.getRun(runId)).pauseReason, "second")
       await client.cancelRun(runId)
     })
@@ -87,7 +87,7 @@ for (const [face, clientOf] of faces) {
 
     it("a projection has the newer reason, and is paused since when it was", async () => {
       const { projections } = clientOf()
-      await vi.waitUntil(async () => (await projections.list()).length === 1)
+      await vi.waitUntil(async () => (await projections.list()).length === 1, 20_000)
       const first = await projections.pause("totals", { reason: "the bank is down", by: "ada" })
       const second = await projections.pause("totals", { reason: "the till is on fire", by: "bob" })
       assert.include(second, {

@@ -300,7 +300,8 @@ const receiving = (name: string, from: string, table: string, column: string) =>
   page: statement(
     `EraseRows.${name}Page`,
     `SELECT count(*) AS count, max(run) AS last FROM
-       (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVED_AT_ONCE}) AS page`
+       (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVED_AT_ONCE}) AS page`,
+    { scans: "a page, which an index has found" }
   ),
   add: following(
     name,
