@@ -64,7 +64,7 @@ const fill = (filename: string, count: number): void => {
           iif(i % 4 = 0, 'key-' || i, NULL), iif(i % 5 = 0, 'order-' || (i / 50), NULL), iif(i % 5 = 0, 'order', NULL), iif(i % 5 = 0, i % 50 / 5 + 1, NULL) FROM n;
       ${numbers} INSERT INTO runs (key, id, environment, function, status, event, output, error, created_at, updated_at, started_at, ended_at)
         SELECT i, 'run_' || printf('%025d', i), ${environment}, CASE WHEN i % 10000 = 7 THEN ${fn("rare")} WHEN i % 2 = 0 THEN ${fn("order")} WHEN i % 3 = 0 THEN ${fn("shipment")} ELSE ${fn("payment")} END,
-          CASE WHEN i % 50 = 0 THEN 6 WHEN i % 100 = 1 THEN 7 WHEN i % 1000 = 3 THEN 2 ELSE 5 END, ${position} + i, iif(i % 50 = 0, NULL, '{"ok":true}'),
+          CASE WHEN i % 50 = 0 THEN 6 WHEN i % 100 = 1 THEN 7 WHEN i % 1000 = 3 THEN 2 ELSE 5 END, ${position} + i, iif(i % 50 = 0 OR i % 100 = 1 OR i % 1000 = 3, NULL, '{"ok":true}'),
           iif(i % 50 = 0, ${error}, NULL), ${at}, ${at} + 5, ${at} + 1, CASE WHEN i % 1000 = 3 THEN NULL ELSE ${at} + 5 END FROM n;
       ${numbers} INSERT INTO run_attributes SELECT ${fn("order")}, 'event.data.orderId', 'o-' || i, i FROM n WHERE i % 2 = 0 AND i % 10000 <> 7;
       ${numbers} INSERT INTO run_attributes SELECT ${fn("order")}, 'event.data.shop', 'shop-' || (i % 20), i FROM n WHERE i % 2 = 0 AND i % 10000 <> 7;

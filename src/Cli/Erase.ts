@@ -120,7 +120,7 @@ const targetOf = (said: Said) =>
         return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
         return yield* usage(
-          `--key ${one} would erase the whole bucket: say how the keys begin, or delete it with \`ironflow kv bucket delete\``
+          `--key ${one} would erase the whole bucket: say how the keys begin, or delete it with \`ironflow kv delete-bucket\``
         )
       }
       keys.push(key.endsWith("*") ? { bucket, prefix: key.slice(0, -1) } : { bucket, key })

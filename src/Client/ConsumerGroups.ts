@@ -90,7 +90,10 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     change: ConsumerGroupUpdate,
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
-  /** Hands out nothing more, also after a restart; what members hold they may still settle. */
+  /**
+   * Hands out nothing more, also after a restart; what members hold they may still settle. One that is paused already has the newer
+   * reason, if one is given.
+   */
   pause(
     name: string,
     options?: Options<F, PauseConsumerGroupOptions>

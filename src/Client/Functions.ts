@@ -36,7 +36,7 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
   /**
    * New runs of the function wait from now on, `pending`, until `resumeFunction`; fires of its schedules are left out. Runs that have
    * begun go on to their end. It stays paused when workers register it again, and when the engine is started again. One that is paused
-   * already stays as it is.
+   * already has the newer reason, if one is given.
    */
   pauseFunction(
     functionId: string,

@@ -96,7 +96,7 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
    * for every event.
    */
   rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
-  /** No more events are handed out; what the worker has in hand is still saved. */
+  /** No more events are handed out; what the worker has in hand is still saved. One that is paused already has the newer reason, if one is given. */
   pause(
     name: string,
     options?: Options<F, PauseProjectionOptions>

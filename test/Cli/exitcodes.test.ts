@@ -97,6 +97,12 @@ const rows: {
     [["--function", ""], 2],
     [["--limit", "1001"], 2]
   ],
+  "runs count": [
+    [["--by", "status"], 0],
+    [["--by", ""], 2],
+    [["--by", "status", "--where", "event.data.("], 2],
+    [[], 2]
+  ],
   "runs get": [[["run_none"], 1]],
   "runs why": [[["run_none"], 1]],
   "runs steps": [[["run_none"], 1]],
@@ -123,6 +129,16 @@ const rows: {
     [["bulk_none", "--wait"], 1]
   ],
   "bulk cancel": [[["bulk_none"], 1]],
+  erase: [
+    [[], 2],
+    [["--where", ""], 2],
+    [["--where", "event.data.("], 2],
+    [["--stream", "c-1"], 2],
+    [["--stream", "c-1", "--dry-run"], 0],
+    [["--stream", "c-1", "--yes"], 4],
+    [["--run", "run_none", "--yes"], 4],
+    [["--key", "none/c-1", "--dry-run"], 2]
+  ],
   "functions list": [[[], 0]],
   "functions pause": [[["none"], 1]],
   "functions resume": [[["none"], 1]],

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import {
   type BulkOperation,
   createClient,
@@ -79,7 +80,7 @@ afterAll(async () => {
 })
 
 const done = async (client: IronflowClient, operation: Promise<BulkOperation>): Promise<BulkOperation> =>
-  client.waitForBulk((await operation).id, { timeout: 30_000 })
+  client.waitForBulk((await operation).id, { timeout: 60_000 })
 
 let people = 0
 const someone = () => `secret-person-${++people}@example.com`
@@ -178,8 +179,10 @@ for (const [face, clientOf] of faces) {
         assert.instanceOf(error, InvalidStateError)
         assert.include((error as Error).message, `Run ${runId} was erased at`)
       }
-      const again = await done(clientOf(), clientOf().bulk("rerun", { ids: [runId] }))
-      assert.deepStrictEqual(again.skipped, { erased: 1 })
+      for (const action of ["rerun", "fork", "retry", "resume"] as const) {
+        const again = await done(clientOf(), clientOf().bulk(action, { ids: [runId] }))
+        assert.deepStrictEqual([action, again.done, again.skipped], [action, 0, { erased: 1 }])
+      }
     })
 
     it("erases nothing while a run goes on, unless it is to be cancelled", async () => {
@@ -314,4 +317,54 @@ it("is in the access log without what was looked for", async () => {
   assert.include(text, "data:erase")
   assert.include(text, String(target))
   assert.notInclude(text, email)
+})
+
+it("erases what more runs have received than fit into a transaction", { timeout: 120_000 }, async () => {
+  const filename = join(folder, "many.db")
+  const listener = createFunction({ id: "listener", triggers: [{ event: "listening" }] }, ({ step }) =>
+    step.waitForEvent("told", { event: "all.told", timeout: "1d" })
+  )
+  const open = () => startEngine({ filename, logger: false, functions: [listener] })
+  let many = await open()
+  const runId = (await many.client.emit("listening", {})).runIds[0]!
+  await vi.waitFor(
+    async () => assert.strictEqual((await many.client.getRun(runId)).status, "waiting"),
+    20_000
+  )
+  await many.client.emit("all.told", { email: "secret-crowd" }, { idempotencyKey: "told" })
+  await vi.waitFor(
+    async () => assert.strictEqual((await many.client.getRun(runId)).status, "completed"),
+    20_000
+  )
+  await many.close()
+  const db = new DatabaseSync(filename)
+  const columns = (table: string) =>
+    db
+      .prepare("SELECT name FROM pragma_table_info(?)")
+      .all(table)
+      .map(({ name }) => String(name))
+  const copies = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4500)`
+  const key = "(SELECT key FROM runs)"
+  const steps = columns("steps").filter((name) => name !== "run")
+  db.exec(
+    `INSERT INTO steps (run, ${steps.join(", ")}) ${copies} SELECT ${key} + i, ${steps.join(", ")} FROM n, steps`
+  )
+  const runs = columns("runs").filter((name) => name !== "key" && name !== "id")
+  db.exec(
+    `INSERT INTO runs (key, id, ${runs.join(", ")}) ${copies} SELECT key + i, id || '-' || i, ${runs.join(", ")} FROM n, runs`
+  )
+  db.close()
+  many = await open()
+  try {
+    const target: EraseTarget = { events: { idempotencyKey: "told" } }
+    const counted = await done(many.client, many.client.erase(target, { dryRun: true }))
+    assert.deepStrictEqual(counted.kinds, { events: 1, runs: 4501 })
+    const erased = await done(many.client, many.client.erase(target))
+    assert.strictEqual(erased.status, "completed", erased.error)
+    assert.deepStrictEqual(erased.kinds, { events: 1, runs: 4501 })
+    assert.deepStrictEqual(erased.skipped, {})
+    assert.isTrue(isErased((await many.client.getRun(`${runId}-4500`)).output))
+  } finally {
+    await many.close()
+  }
 })

@@ -51,6 +51,19 @@ const fn = (id: string, event: string) => ({
 })
 
 describe("events", () => {
+  it.effect("that were erased go as the others do, when they are too old", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      yield* client.emit("old", { email: "jane" })
+      const begun = yield* client.erase({ events: { where: 'event.data.email == "jane"' } })
+      const { kinds } = yield* client.waitForBulk(begun.id)
+      assert.deepStrictEqual(kinds, { events: 1 })
+      assert.deepStrictEqual(yield* names, ["old"])
+      yield* hours(4)
+      assert.deepStrictEqual(yield* names, [])
+    }).pipe(Effect.provide(keeping(Duration.hours(3), Number.POSITIVE_INFINITY)))
+  )
+
   it.effect("go when they are too old, without those of entity streams and without messages", () =>
     Effect.gen(function* () {
       const client = yield* Client

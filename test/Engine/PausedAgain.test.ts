@@ -1,5 +1,5 @@
 /** What was paused is paused again, for another reason: on both faces. */
-import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
+import { createClient, createFunction, createProjection, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 
@@ -12,6 +12,13 @@ const slow = createFunction({ id: "slow", triggers: [{ event: "slow.asked" }] },
   await step.run("end", () => {})
 })
 
+const totals = createProjection({
+  name: "totals",
+  events: ["order.placed"],
+  initialState: () => ({ count: 0 }),
+  handler: ({ count }) => ({ count: count + 1 })
+})
+
 let engine: IronflowEngine
 let remote: IronflowClient
 beforeAll(async () => {
@@ -19,7 +26,8 @@ beforeAll(async () => {
     filename: ":memory:",
     logger: false,
     listen: { port: 0 },
-    functions: [order, slow]
+    functions: [order, slow],
+    projections: [totals]
   })
   remote = createClient({ serverUrl: engine.url ?? "" })
 })
@@ -37,7 +45,7 @@ for (const [face, clientOf] of faces) {
     it("a run that waits has the newer reason", async () => {
       const client = clientOf()
       const runId = (await client.emit("order.placed", {})).runIds[0]!
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting", 20_000)
       assert.strictEqual((await client.pauseRun(runId, "the bank is down")).pauseReason, "the bank is down")
       const again = await client.pauseRun(runId, "the till is on fire")
       assert.strictEqual(again.pauseReason, "the till is on fire")
@@ -46,7 +54,7 @@ for (const [face, clientOf] of faces) {
       assert.strictEqual((await client.pauseRun(runId)).pauseReason, "the till is on fire")
       assert.include((await client.explain(runId)).message, "the till is on fire")
       await client.resumeRun(runId)
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting", 20_000)
       assert.isUndefined((await client.getRun(runId)).pauseReason)
     })
 
@@ -55,11 +63,11 @@ for (const [face, clientOf] of faces) {
       goOn = () => {}
       const idle = goOn
       const runId = (await client.emit("slow.asked", {})).runIds[0]!
-      await vi.waitUntil(() => goOn !== idle)
+      await vi.waitUntil(() => goOn !== idle, 20_000)
       await client.pauseRun(runId, "first")
       await client.pauseRun(runId, "second")
       goOn()
-      await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused")
+      await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused", 20_000)
       assert.strictEqual((await client.getRun(runId)).pauseReason, "second")
       await client.cancelRun(runId)
     })
@@ -75,6 +83,40 @@ for (const [face, clientOf] of faces) {
       })
       assert.deepStrictEqual((await client.pauseFunction("order", { by: "eve" })).paused, second.paused)
       assert.isUndefined((await client.resumeFunction("order")).paused)
+    })
+
+    it("a projection has the newer reason, and is paused since when it was", async () => {
+      const { projections } = clientOf()
+      await vi.waitUntil(async () => (await projections.list()).length === 1, 20_000)
+      const first = await projections.pause("totals", { reason: "the bank is down", by: "ada" })
+      const second = await projections.pause("totals", { reason: "the till is on fire", by: "bob" })
+      assert.include(second, {
+        pausedAt: first.pausedAt!,
+        pausedBy: "bob",
+        pauseReason: "the till is on fire"
+      })
+      const { pausedAt, pauseReason, pausedBy } = await projections.pause("totals", { by: "eve" })
+      assert.include(second, { pausedAt: pausedAt!, pausedBy: pausedBy!, pauseReason: pauseReason! })
+      assert.isUndefined((await projections.resume("totals")).pauseReason)
+    })
+
+    it("a consumer group has the newer reason, and is paused since when it was", async () => {
+      const { consumerGroups } = clientOf()
+      await consumerGroups.create({
+        name: `audit ${face}`.replaceAll(" ", "-"),
+        pattern: "events:order.placed"
+      })
+      const name = `audit ${face}`.replaceAll(" ", "-")
+      const first = await consumerGroups.pause(name, { reason: "the bank is down", by: "ada" })
+      const second = await consumerGroups.pause(name, { reason: "the till is on fire", by: "bob" })
+      assert.include(second, {
+        pausedAt: first.pausedAt!,
+        pausedBy: "bob",
+        pauseReason: "the till is on fire"
+      })
+      const { pausedAt, pauseReason, pausedBy } = await consumerGroups.pause(name, { by: "eve" })
+      assert.include(second, { pausedAt: pausedAt!, pausedBy: pausedBy!, pauseReason: pauseReason! })
+      assert.isUndefined((await consumerGroups.resume(name)).pauseReason)
     })
   })
 }

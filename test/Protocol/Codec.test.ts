@@ -1,6 +1,7 @@
 /** What is made of a codec: readers of requests and of answers, encoders, and schemas. */
 import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
+import { listBulk } from "../../src/Protocol/Bulk.ts"
 import {
   also,
   anyOf,
@@ -264,5 +265,18 @@ describe("what other servers and other dialects say differently", () => {
     assert.deepStrictEqual(read({ filter: null, limit: null }), { filter: null })
     assert.throws(() => read({ limit: 1.5 }), ValidationError, "Change: limit: Expected an integer")
     assert.throws(() => read({ filter: 5 }), ValidationError, "Change: filter: Expected string")
+  })
+})
+
+describe("a list of bulk operations", () => {
+  it("is read without those of a kind that this version does not know", () => {
+    const one = { id: "bulk_1", action: "cancel", status: "completed", createdAt: "now", updatedAt: "now" }
+    const { operations } = reader(listBulk.answer!)({
+      operations: [{ ...one, id: "bulk_2", action: "something later" }, one]
+    })!
+    assert.deepStrictEqual(
+      operations.map(({ id }) => id),
+      ["bulk_1"]
+    )
   })
 })

@@ -38,9 +38,17 @@ export interface EraseAsked {
   readonly target?: string
 }
 
+/** The event of which the runs are put together that have received it, and how far: there may be very many. */
+export interface Followed {
+  readonly event: number
+  readonly way: number
+  readonly after: number
+}
+
 /**
  * How far it has come. `find`: items are put together, from one source after the other. `follow`: what has come of them. `check`: whether
- * any of the runs goes on. `cancel`, `await`: those end. `erase`: items, and then `keys`. `forget`: items of a dry run go. `clean`: it is
+ * any of the runs goes on. `cancel`, `await`: those end, in the order of their keys. `erase`: items, and then `keys`. What is found while
+ * it erases is followed too (`isLate`), and not checked: it is left out if it goes on. `forget`: items of a dry run go. `clean`: it is
  * done, and the file is gone over.
  */
 export type ErasePlace =
@@ -50,10 +58,10 @@ export type ErasePlace =
       readonly after?: number
       readonly search?: SearchPlace
     }
-  | { readonly phase: "follow" }
+  | { readonly phase: "follow"; readonly isLate?: true; readonly of?: Followed }
   | { readonly phase: "check"; readonly kind?: "events"; readonly after: number; readonly live: number }
   | { readonly phase: "cancel"; readonly after: number }
-  | { readonly phase: "await"; readonly since: number }
+  | { readonly phase: "await"; readonly since: number; readonly after?: number; readonly isWaiting?: true }
   | { readonly phase: "erase" }
   | { readonly phase: "keys"; readonly index: number; readonly after?: string }
   | { readonly phase: "forget" }

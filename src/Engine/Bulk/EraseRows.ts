@@ -11,10 +11,11 @@ import { LogKind } from "../Log/LogRecords.ts"
 import { eventsOf } from "../Projections/ProjectionRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { dropCalls } from "../Runs/HookCalls.ts"
-import { affected, all, get, type Program, statement, write } from "../Store/Program.ts"
+import { all, get, type Program, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { RunActivity } from "../Store/Activity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { Followed } from "./EraseRecords.ts"
 
 /** The mark as JSON text. */
 const markOf = (at: number): string => {
@@ -292,14 +293,32 @@ const STARTED = following(
   "started",
   "FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?2 WHERE f.environment = ?3 AND r.input IS NULL AND r.erased_at IS NULL"
 )
-const RECEIVED = following(
-  "received",
-  "FROM steps s JOIN runs r ON r.key = s.run WHERE s.event = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
-)
-const RECEIVING = following(
-  "receiving",
-  "FROM waits w JOIN runs r ON r.key = w.run WHERE w.event_position = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
-)
+const RECEIVED_AT_ONCE = 2000
+
+/** Runs that have received an event are many where all wait for the same one: they are added page by page, in the order of their keys. */
+const receiving = (name: string, from: string, table: string, column: string) => ({
+  page: statement(
+    `EraseRows.${name}Page`,
+    `SELECT count(*) AS count, max(run) AS last FROM
+       (SELECT run FROM ${table} WHERE ${column} = ?1 AND run > ?2 ORDER BY run LIMIT ${RECEIVED_AT_ONCE}) AS page`,
+    { scans: "a page, which an index has found" }
+  ),
+  add: following(
+    name,
+    `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
+  ),
+  /** Those that go on, and those that are not among the items yet. */
+  left: statement(
+    `EraseRows.${name}Left`,
+    `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
+       OR (r.erased_at IS NULL AND NOT EXISTS (SELECT 1 FROM erase_items i WHERE i.operation = ?3 AND i.kind = 1 AND i.key = r.key)))
+       LIMIT ${RECEIVED_AT_ONCE}`
+  )
+})
+const waysToReceive = [
+  receiving("received", "FROM steps w JOIN runs r ON r.key = w.run", "steps", "event"),
+  receiving("receiving", "FROM waits w JOIN runs r ON r.key = w.run", "waits", "event_position")
+] as const
 const CHILDREN = following(
   "children",
   "FROM runs r WHERE r.parent = ?2 AND r.environment = ?3 AND r.erased_at IS NULL"
@@ -313,12 +332,23 @@ const TOLD = following(
   "FROM runs r WHERE r.system_event >= ?2 AND r.system_event < ?4 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
 
-/** Adds the runs that an event has started, and those that have received it. */
-export function* followEvent(operation: number, position: number, environment: number): Program<number> {
-  let added = 0
-  for (const runs of [STARTED, RECEIVED, RECEIVING])
-    added += yield* affected(runs, operation, position, environment)
-  return added
+/** Adds the runs that an event has started, and a page of those that have received it; says where the next page begins. */
+export function* followEvent(
+  operation: number,
+  position: number,
+  environment: number,
+  from: Followed | undefined
+): Program<Followed | undefined> {
+  if (from === undefined) yield* write(STARTED, operation, position, environment)
+  for (const [way, { add, page }] of waysToReceive.entries()) {
+    if (way < (from?.way ?? 0)) continue
+    const after = from?.way === way ? from.after : 0
+    const found = yield* get(page, position, after)
+    const last = Number(found?.last ?? after)
+    yield* write(add, operation, position, environment, after, last)
+    if (Number(found?.count) === RECEIVED_AT_ONCE) return { event: position, way, after: last }
+  }
+  return undefined
 }
 
 /** Adds the runs that a run has invoked, its forks, and those that were started since it has failed or the like. */
@@ -335,20 +365,28 @@ const OPEN_STARTED = statement(
   `SELECT r.id FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?1
      WHERE f.environment = ?2 AND r.input IS NULL AND r.ended_at IS NULL AND r.erased_at IS NULL LIMIT 1`
 )
-const OPEN_RECEIVED = statement(
-  "EraseRows.openReceived",
-  "SELECT r.id FROM steps s JOIN runs r ON r.key = s.run WHERE s.event = ? AND r.environment = ? AND r.ended_at IS NULL LIMIT 1"
-)
-const OPEN_RECEIVING = statement(
-  "EraseRows.openReceiving",
-  "SELECT r.id FROM waits w JOIN runs r ON r.key = w.run WHERE w.event_position = ? AND r.environment = ? AND r.ended_at IS NULL LIMIT 1"
+const ADD_RUN = statement(
+  "EraseRows.addRun",
+  "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
 
-/** A run that goes on and needs the event. */
-export function* openRunOf(position: number, environment: number): Program<string | undefined> {
-  for (const one of [OPEN_STARTED, OPEN_RECEIVED, OPEN_RECEIVING]) {
-    const row = yield* get(one, position, environment)
-    if (row !== undefined) return String(row.id)
+/** A run that goes on and needs the event. Those that have had it since they were put together are added. */
+export function* openRunOf(
+  operation: number,
+  position: number,
+  environment: number
+): Program<string | undefined> {
+  const started = yield* get(OPEN_STARTED, position, environment)
+  if (started !== undefined) return String(started.id)
+  yield* write(STARTED, operation, position, environment)
+  for (const { left } of waysToReceive) {
+    for (let more = true; more;) {
+      const rows = yield* all(left, position, environment, operation)
+      const open = rows.find(({ ended_at }) => ended_at === null)
+      if (open !== undefined) return String(open.id)
+      for (const { key } of rows) yield* write(ADD_RUN, operation, key!)
+      more = rows.length === RECEIVED_AT_ONCE
+    }
   }
   return undefined
 }

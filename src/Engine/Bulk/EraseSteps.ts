@@ -202,27 +202,34 @@ function* advance(
       return found.place.phase === "follow" ? afterFinding(record) : found.place
     }
     case "follow": {
-      const items = yield* all(OPEN, operation, 0)
+      const { isLate, of } = place
+      const late = isLate === undefined ? {} : { isLate }
+      const items = of === undefined ? yield* all(OPEN, operation, 0) : [{ kind: EVENT, key: of.event }]
       for (const { key, kind } of items) {
-        yield* write(FOLLOWED, operation, kind!, key!)
-        if (kind === EVENT) yield* followEvent(operation, Number(key), environment)
-        else {
+        if (kind === EVENT) {
+          const more = yield* followEvent(operation, Number(key), environment, of)
+          if (more !== undefined) return { phase: "follow", ...late, of: more }
+        } else {
           const row = yield* runRow(Number(key), environment)
           if (row !== undefined) yield* followRun(operation, row)
         }
+        yield* write(FOLLOWED, operation, kind!, key!)
       }
-      return items.length > 0 ? place : { phase: "check", after: 0, live: 0 }
+      if (items.length > 0) return { phase: "follow", ...late }
+      return isLate ? { phase: "erase" } : { phase: "check", after: 0, live: 0 }
     }
     case "check":
       return yield* check(at, place)
     case "cancel":
       return yield* cancel(tx, at, place)
     case "await": {
-      const live = yield* firstLive(operation)
-      if (live === undefined) return { phase: "erase" }
-      if (tx.now() - place.since < ENDS_WITHIN_MS) return place
+      const { after, live } = yield* firstLive(operation, place.after ?? 0)
+      if (live === undefined)
+        return after === undefined ? { phase: "erase" } : { phase: "await", since: place.since, after }
+      if (tx.now() - place.since < ENDS_WITHIN_MS)
+        return { phase: "await", since: place.since, after, isWaiting: true }
       return {
-        error: `run ${live} was cancelled and had not ended after 10 minutes, so nothing was erased: \`ironflow runs explain ${live}\` says what it waits for. Erase again once it has ended`
+        error: `run ${live} was cancelled and had not ended after 10 minutes, so nothing was erased: \`ironflow runs why ${live}\` says what it waits for. Erase again once it has ended`
       }
     }
     case "erase": {
@@ -233,7 +240,9 @@ function* advance(
       }
       if (items.length > 0) return place
       // what was added meanwhile
-      return (yield* all(OPEN, operation, 0)).length > 0 ? { phase: "follow" } : { phase: "keys", index: 0 }
+      return (yield* all(OPEN, operation, 0)).length > 0
+        ? { phase: "follow", isLate: true }
+        : { phase: "keys", index: 0 }
     }
     case "keys":
       return yield* doKeys(tx, at, place)
@@ -335,17 +344,22 @@ function* cancel(
     : { phase: "cancel", after: Number(items.at(-1)!.key) }
 }
 
-function* firstLive(operation: number): Program<string | undefined> {
-  for (let after = 0; ;) {
-    const items = yield* all(AFTER, operation, RUN, after)
-    for (const { key } of items) {
-      const row = yield* get(STATE, key!)
-      const live = row === undefined ? undefined : liveOf(row)
-      if (live !== undefined) return live.id
-    }
-    if (items.length < LOOKED_AT) return undefined
-    after = Number(items.at(-1)!.key)
+/** The first that goes on of a page of runs, and the key after which it is to be looked further; absent at the end. */
+function* firstLive(
+  operation: number,
+  from: number
+): Program<
+  { readonly live: string; readonly after: number } | { readonly live?: never; readonly after?: number }
+> {
+  let after = from
+  const items = yield* all(AFTER, operation, RUN, from)
+  for (const { key } of items) {
+    const row = yield* get(STATE, key!)
+    const live = row === undefined ? undefined : liveOf(row)
+    if (live !== undefined) return { live: live.id, after }
+    after = Number(key)
   }
+  return items.length < LOOKED_AT ? {} : { after }
 }
 
 function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
@@ -357,9 +371,8 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
       const row = yield* eventRow(position, environment)
       if (row === undefined || row.erased_at !== null) return
       // it may have been retried, or started again, since all was put together
-      const open = yield* openRunOf(position, environment)
+      const open = yield* openRunOf(operation, position, environment)
       if (open !== undefined) return tally.skip(open, "goes on again")
-      yield* followEvent(operation, position, environment)
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
       tally.did(row.kind === LogKind.message ? "messages" : "events")
     })()

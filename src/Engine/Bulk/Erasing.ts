@@ -1,4 +1,5 @@
 /** How an operation that erases is begun and carried on: what it looks for, what it does next, and what it leaves. */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EraseOptions } from "../../Client/Bulk.ts"
 import { checkedInEngine as checked } from "../../Checked.ts"
@@ -22,6 +23,8 @@ import * as EraseSteps from "./EraseSteps.ts"
 const AT_ONCE = 256
 /** How long those that were cancelled are given before it is looked again whether they have ended, milliseconds. */
 const LOOK_AGAIN_MS = 1000
+/** How often it is noted how far it has looked in vain, milliseconds. */
+const NOTED_EVERY_MS = 1000
 
 export interface Erasing {
   /** Writes down what is to be erased. */
@@ -106,6 +109,25 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
+  /** The same, past what is looked at in vain: that is noted from time to time. */
+  const findSome = (
+    record: BulkRecord,
+    ids: ReadonlyArray<string>
+  ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
+    Effect.gen(function* () {
+      const began = yield* Clock.currentTimeMillis
+      let found = yield* find(record, ids)
+      while (
+        found.place.phase === "find" &&
+        found.events.length + found.runs.length + found.missing.length === 0 &&
+        (yield* Clock.currentTimeMillis) - began < NOTED_EVERY_MS
+      ) {
+        yield* nextTurn
+        found = yield* find({ ...record, place: found.place }, ids)
+      }
+      return found
+    })
+
   /** The next step of one that erases. */
   const advance = (
     record: BulkRecord,
@@ -113,13 +135,14 @@ export const makeErasing = (store: StoreService): Erasing => {
   ): Effect.Effect<BulkRecord | undefined, EngineError> =>
     Effect.gen(function* () {
       const { asked, environment, id, place } = record
-      const phase = (place as ErasePlace | undefined)?.phase ?? "find"
+      const at = place as ErasePlace | undefined
+      const phase = at?.phase ?? "find"
       if (phase === "clean" && !asked.dryRun) {
         const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
         return yield* store.write(EraseSteps.finishErase(environment, id, note))
       }
-      if (phase === "await") yield* Effect.sleep(LOOK_AGAIN_MS)
-      const found = phase === "find" ? yield* find(record, ids) : undefined
+      if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
+      const found = phase === "find" ? yield* findSome(record, ids) : undefined
       return yield* store.write(
         found === undefined
           ? EraseSteps.advanceErase(environment, id)

@@ -121,9 +121,11 @@ export const isProjectionAt = inEnvironment(
 
 const PAUSE_PROJECTION = statement(
   "ProjectionInspection.pauseProjection",
-  "UPDATE projections SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ? AND paused_at IS NULL"
+  `UPDATE projections SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3
+     WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
 
+/** One that is paused already has the newer reason, if one is given, and since when stays. */
 export const pauseProjection = inEnvironment(
   "pauseProjection",
   function* (

@@ -128,7 +128,9 @@ const UPDATE_GROUP_2 = statement(
 
 const UPDATE_GROUP_3 = statement(
   "GroupInspection.updateGroup.3",
-  "UPDATE consumer_groups SET paused_at = ?1, paused_by = ?2, pause_reason = ?3, updated_at = ?1 WHERE key = ?4 AND paused_at IS NULL"
+  // one that is paused already has the newer reason, if one is given, and since when stays
+  `UPDATE consumer_groups SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3, updated_at = ?1
+     WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
 
 export const updateGroup = inEnvironment(

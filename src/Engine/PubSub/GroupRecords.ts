@@ -29,7 +29,7 @@ export interface GroupChange {
   readonly filter?: string | null
   readonly settings?: { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
   readonly metadata?: string | null
-  /** Pauses the group unless it is paused; `null` resumes it. */
+  /** Pauses the group; one that is paused has the newer reason, if one is given. `null` resumes it. */
   readonly paused?: { readonly by: string; readonly reason?: string } | null
 }
 

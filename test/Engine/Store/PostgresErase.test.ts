@@ -1,6 +1,13 @@
-/** Erasing on Postgres: no row of any table has the data afterwards. */
+/** Erasing on Postgres: no row of any table has the data afterwards, and what is moved elsewhere has the marks. */
+import * as Effect from "effect/Effect"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
-import { createFunction, isErased } from "../../../src/index.ts"
+import { migrations } from "../../../src/Engine/Store/Migrations.ts"
+import { exportStore, importStore } from "../../../src/Engine/Store/Transfer/Transfer.ts"
+import { createFunction, InvalidStateError, isErased } from "../../../src/index.ts"
 import { startEngine } from "../../../src/engine.ts"
 import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
@@ -11,7 +18,11 @@ let databaseUrl: string
 beforeAll(async () => {
   databaseUrl = await sharedUrl()
 })
-afterAll(() => runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`))
+const folder = mkdtempSync(join(tmpdir(), "ironflow-erase-"))
+afterAll(async () => {
+  await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE; DROP SCHEMA IF EXISTS ${schema}_moved CASCADE`)
+  rmSync(folder, { recursive: true, force: true })
+})
 
 const greet = createFunction(
   {
@@ -96,4 +107,54 @@ it("takes the data out of all rows, and carries the marks into a restart", async
   } finally {
     await again.close()
   }
+
+  // to a file, and back to other tables
+  const pathOf = (name: string) => join(folder, name)
+  const filename = pathOf("moved.db")
+  const moved = { url: databaseUrl, schema: `${schema}_moved` }
+  const run = <A, E>(effect: Effect.Effect<A, E>): Promise<A> => Effect.runPromise(effect)
+  const linesOf = (name: string) => readFileSync(pathOf(name), "utf8").trim().split("\n").slice(1, -1)
+  await run(exportStore({ database: { url: databaseUrl, schema } }, pathOf("first.jsonl")))
+  assert.notInclude(readFileSync(pathOf("first.jsonl"), "utf8"), email)
+  await run(importStore(pathOf("first.jsonl"), { filename }))
+  await run(exportStore({ filename }, pathOf("second.jsonl")))
+  await run(importStore(pathOf("second.jsonl"), { database: moved }))
+  await run(exportStore({ database: moved }, pathOf("third.jsonl")))
+  assert.deepStrictEqual(linesOf("third.jsonl"), linesOf("first.jsonl"))
+  for (const place of [{ filename }, { databaseUrl, databaseSchema: moved.schema }]) {
+    const there = await startEngine({ ...place, functions: [greet, child], logger: false })
+    try {
+      const { erasedAt, input } = await there.client.getRun(runId)
+      assert.isTrue(isErased(input))
+      assert.isDefined(erasedAt)
+      assert.isTrue(isErased((await there.client.streams.read("c-1")).events[0]?.data))
+      const refused = await there.client.retryRun(runId).catch((error: unknown) => error)
+      assert.instanceOf(refused, InvalidStateError)
+    } finally {
+      await there.close()
+    }
+  }
+}, 120_000)
+
+it("is decided on for every column here too: the tables are those of SQLite, and those of engines beside each other", async () => {
+  const db = new DatabaseSync(":memory:")
+  for (const migration of migrations) db.exec(migration)
+  const here = db
+    .prepare(
+      `SELECT t.name || '.' || c.name AS name FROM sqlite_schema t, pragma_table_info(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'`
+    )
+    .all()
+    .map(({ name }) => String(name))
+  db.close()
+  const engine = await startEngine({ databaseUrl, databaseSchema: schema, logger: false })
+  await engine.close()
+  const there = (
+    await runSql(
+      `SELECT table_name || '.' || column_name AS name FROM information_schema.columns
+         WHERE table_schema = '${schema}' AND table_name NOT IN ('engine', 'nodes', 'node_workers', 'news')`
+    )
+  ).map(({ name }) => String(name))
+  // SQLite numbers the rows of keys itself
+  assert.deepStrictEqual(there.filter((name) => name !== "kv_entries.rowid").sort(), here.sort())
 })
