@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { annotated } from "../../EffectLogger.ts"
@@ -302,13 +303,7 @@ export const layer: Layer.Layer<
           ),
           () =>
             Effect.andThen(
-              Effect.catch(gone(sessions.disconnect(registration.workerId, false)), (error) =>
-                // nothing is lost: the leases are taken back when the database is opened again
-                Effect.logWarning(
-                  `The runs of worker ${registration.workerId} could not be given back`,
-                  error
-                )
-              ),
+              giveBack(registration.workerId, gone(sessions.disconnect(registration.workerId, false))),
               announce(registration, "disconnected", "in this process")
             )
         )
@@ -398,6 +393,21 @@ export const layer: Layer.Layer<
 /** How often it is looked whether a worker may come whose id another engine has, and for how long, milliseconds. */
 const FREE_LOOK_MS = 250
 const FREE_WAIT_MS = 20_000
+
+/** How long a store may take to note that a worker in this process has ended, milliseconds. */
+const MOST_LEAVING_MS = 5000
+
+/** Nothing is lost if it fails: the leases are taken back when the database is opened again, or by another engine. */
+const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): Effect.Effect<void> => {
+  const cannot = `The runs of worker ${workerId} could not be given back`
+  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(leaving), MOST_LEAVING_MS), {
+    onSuccess: (left) =>
+      Option.isSome(left)
+        ? Effect.void
+        : Effect.logWarning(`${cannot}: the database has not answered for ${MOST_LEAVING_MS / 1000} s`),
+    onFailure: (error) => Effect.logWarning(cannot, error)
+  })
+}
 
 /** How many workers are remembered to have come. */
 const MOST_MET = 10_000
