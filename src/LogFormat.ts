@@ -1,5 +1,5 @@
 /** Log lines as text: for people, and in two forms for programs. A line is one line, whatever is logged. */
-import { serializeError } from "./Errors.ts"
+import { serializeError, StoreError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 
 /** `pretty` is for people; `json` has an object a line, `logfmt` pairs of names and values. */
@@ -44,7 +44,11 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
 export const dataText = (data: unknown): string => {
   try {
     const json = JSON.stringify(data, (_key, value: unknown) =>
-      value instanceof Error ? serializeError(value) : typeof value === "bigint" ? `${value}n` : value
+      value instanceof Error
+        ? serializeError(value, { stack: !isOutage(value) })
+        : typeof value === "bigint"
+          ? `${value}n`
+          : value
     ) as string | undefined
     return json ?? JSON.stringify(String(data))
   } catch {
@@ -52,6 +56,10 @@ export const dataText = (data: unknown): string => {
     return NO_TEXT
   }
 }
+
+/** Whether the database is out of reach, which no place in the code has to do with. */
+const isOutage = (error: Error): boolean =>
+  error instanceof StoreError && error.code === "STORE_UNAVAILABLE" && error.retryable
 
 /** Stands for data that has no text. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"

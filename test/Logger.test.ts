@@ -1,4 +1,5 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
+import { StoreError } from "../src/Errors.ts"
 import {
   createLogger,
   createNoopLogger,
@@ -196,6 +197,16 @@ describe("the formats", () => {
       lines[0]!,
       /^warn time=\S+ level=warn message="say \\"no\\"" run=run_1 function=charge step="pay the bill" attempt=2 data="\{\\"code\\":51\}"$/
     )
+  })
+
+  it("says where an error has come up, unless it is a database that is out of reach", () => {
+    const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
+    for (const error of [new Error("no money"), unavailable]) {
+      createLogger({ format: "json" }).warn("It has failed", error)
+    }
+
+    const stacks = lines.map((line) => typeof JSON.parse(line.slice("warn ".length)).data.stack)
+    assert.deepStrictEqual(stacks, ["string", "undefined"])
   })
 
   it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {

@@ -307,7 +307,7 @@ export class TurnRequests {
       const { jobId, runId } = job
       return session.report([{ jobId, runId, ...report }]).pipe(
         Effect.tapError((error) =>
-          Effect.logError(`A report of run ${runId} could not be stored; trying again`, error)
+          Effect.logError(`A report of run ${runId} could not be stored; trying again: ${error.message}`)
         ),
         Effect.retry(sendAgain),
         Effect.orDie,

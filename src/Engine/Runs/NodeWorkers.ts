@@ -43,8 +43,8 @@ export interface WorkerHere {
 
 /** What becomes of a worker that comes. */
 export type Coming =
-  /** It may have come from another engine: `batch` is the number of its last reports, and `acks`, JSON, how they were answered. */
-  | { readonly _tag: "Came"; readonly batch?: number; readonly acks?: string }
+  /** It may have moved from another engine: `batch` is the number of its last reports, and `acks`, JSON, how they were answered. */
+  | { readonly _tag: "Came"; readonly hasMoved: boolean; readonly batch?: number; readonly acks?: string }
   /** One with its id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
   /** It has registered since, with another engine. */
@@ -70,7 +70,7 @@ export const workerCame = acrossEnvironments(
     tx: Transaction,
     { environment, info, instance, number, session, workerId }: WorkerHere
   ): Program<Coming> {
-    if (tx.node === undefined) return { _tag: "Came" }
+    if (tx.node === undefined) return { _tag: "Came", hasMoved: false }
     const row = yield* get(WHO, workerId)
     if (row !== undefined && isAnother(tx, row, instance)) {
       return { _tag: "Elsewhere", engine: String(row.name), environment: String(row.environment) }
@@ -95,6 +95,7 @@ export const workerCame = acrossEnvironments(
     )
     return {
       _tag: "Came",
+      hasMoved: isSame && row.node !== tx.node,
       ...(batch === null || acks === null ? {} : { batch: Number(batch), acks: String(acks) })
     }
   },

@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { annotated } from "../../EffectLogger.ts"
@@ -11,6 +12,7 @@ import type { WorkerInfo } from "../../Client/Client.ts"
 import { checked } from "../../Client/HttpCalls.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
+import { PassingMap } from "../../Passing.ts"
 import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
 import * as NodeWorkers from "../Runs/NodeWorkers.ts"
@@ -93,12 +95,34 @@ export const layer: Layer.Layer<
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
+    /** The processes of workers that have come to this engine, by worker: behind a balancer they come again and again. */
+    const met = new PassingMap<string, string>()
+    /** Says that a worker has come; one that only moves between engines is said once by each of them. */
+    const sayCome = (
+      registration: WorkerRegistration,
+      standing: ReadonlyArray<string>,
+      { hasMoved, instance }: { readonly hasMoved: boolean; readonly instance: string | undefined }
+    ): Effect.Effect<void> => {
+      const { environment, workerId } = registration
+      if (hasMoved && met.get(workerId) === instance) {
+        const line = `Worker ${workerId} is here again, from another engine`
+        return annotated(Effect.logDebug(line), { worker: workerId, environment })
+      }
+      if (met.size >= MOST_MET) met.clear()
+      if (instance !== undefined && store.node !== undefined) met.set(workerId, instance)
+      return Effect.andThen(
+        sayStanding(workerId, standing),
+        announce(registration, "connected", "at the port")
+      )
+    }
     const announce = (
       registration: WorkerRegistration,
       what: "connected" | "disconnected",
       how: "in this process" | "at the port" | "lost"
-    ): Effect.Effect<void> =>
-      Effect.andThen(sayWorker(registration, what, how), announceOnly(registration, what))
+    ): Effect.Effect<void> => {
+      if (what === "disconnected") met.delete(registration.workerId)
+      return Effect.andThen(sayWorker(registration, what, how), announceOnly(registration, what))
+    }
     const announceOnly = (
       { environment, workerId }: WorkerRegistration,
       what: "connected" | "disconnected"
@@ -120,17 +144,10 @@ export const layer: Layer.Layer<
       })
     // another one may have come while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
+    /** Stores its functions; returns those of which another version stands. */
     const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
-      Effect.flatMap(
-        Effect.suspend(() =>
-          functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
-        ),
-        (standing) =>
-          standing.length === 0
-            ? Effect.void
-            : Effect.logInfo(
-                `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest one; that one stands`
-              )
+      Effect.suspend(() =>
+        functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
       )
 
     let connections = 0
@@ -155,10 +172,10 @@ export const layer: Layer.Layer<
     const come = (
       worker: Connected,
       { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
-    ): Effect.Effect<Pick<RemoteSession, "before">, StoreError | ValidationError> => {
+    ): Effect.Effect<Come, StoreError | ValidationError> => {
       const { registration, session } = worker
       const { environment, workerId } = registration
-      if (store.node === undefined) return Effect.succeed({})
+      if (store.node === undefined) return Effect.succeed({ hasMoved: false })
       const here = {
         workerId,
         environment,
@@ -169,7 +186,7 @@ export const layer: Layer.Layer<
       }
       return Effect.flatMap(
         store.write(NodeWorkers.workerCame(here)),
-        (coming): Effect.Effect<Pick<RemoteSession, "before">, ValidationError> => {
+        (coming): Effect.Effect<Come, ValidationError> => {
           if (coming._tag === "Elsewhere") {
             return Effect.fail(
               new ValidationError(
@@ -189,13 +206,14 @@ export const layer: Layer.Layer<
           }
           worker.isTold = true
           store.callOthers?.("workers")
-          const { acks, batch } = coming
-          // written by `noteBatch`
-          return Effect.succeed(
-            acks === undefined || batch === undefined
+          const { acks, batch, hasMoved } = coming
+          return Effect.succeed({
+            hasMoved,
+            ...(acks === undefined || batch === undefined
               ? {}
-              : { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } }
-          )
+              : // written by `noteBatch`
+                { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } })
+          })
         }
       )
     }
@@ -256,7 +274,8 @@ export const layer: Layer.Layer<
               })
         // one of a process that was killed is forgotten in that time
         yield* Effect.mapError(awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
-        yield* Effect.mapError(stored(registration), notStored)
+        const standing = yield* Effect.mapError(stored(registration), notStored)
+        yield* sayStanding(registration.workerId, standing)
         yield* Effect.mapError(
           functions.followed,
           (error) => new ConnectionError(error.message, { cause: error })
@@ -284,13 +303,7 @@ export const layer: Layer.Layer<
           ),
           () =>
             Effect.andThen(
-              Effect.catch(gone(sessions.disconnect(registration.workerId, false)), (error) =>
-                // nothing is lost: the leases are taken back when the database is opened again
-                Effect.logWarning(
-                  `The runs of worker ${registration.workerId} could not be given back`,
-                  error
-                )
-              ),
+              giveBack(registration.workerId, gone(sessions.disconnect(registration.workerId, false))),
               announce(registration, "disconnected", "in this process")
             )
         )
@@ -311,7 +324,7 @@ export const layer: Layer.Layer<
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
-        yield* stored(registration)
+        const standing = yield* stored(registration)
         // what it has registered may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)
@@ -320,14 +333,14 @@ export const layer: Layer.Layer<
           session: newSession(),
           connectedAt: clock.currentTimeMillisUnsafe()
         })
-        const before = yield* Effect.tapError(come(worker, options), () =>
+        const { before, hasMoved } = yield* Effect.tapError(come(worker, options), () =>
           Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
-        yield* announce(registration, "connected", "at the port")
+        yield* sayCome(registration, standing, { hasMoved, instance: options.instance })
         return {
           ...session,
-          ...before,
+          ...(before === undefined ? {} : { before }),
           detach: () => {
             session.detach()
             leave(worker)
@@ -380,6 +393,36 @@ export const layer: Layer.Layer<
 /** How often it is looked whether a worker may come whose id another engine has, and for how long, milliseconds. */
 const FREE_LOOK_MS = 250
 const FREE_WAIT_MS = 20_000
+
+/** How long a store may take to note that a worker in this process has ended, milliseconds. */
+const MOST_LEAVING_MS = 5000
+
+/** Nothing is lost if it fails: the leases are taken back when the database is opened again, or by another engine. */
+const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): Effect.Effect<void> => {
+  const cannot = `The runs of worker ${workerId} could not be given back`
+  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(leaving), MOST_LEAVING_MS), {
+    onSuccess: (left) =>
+      Option.isSome(left)
+        ? Effect.void
+        : Effect.logWarning(`${cannot}: the database has not answered for ${MOST_LEAVING_MS / 1000} s`),
+    onFailure: (error) => Effect.logWarning(cannot, error)
+  })
+}
+
+/** How many workers are remembered to have come. */
+const MOST_MET = 10_000
+
+interface Come extends Pick<RemoteSession, "before"> {
+  /** It was connected to another engine, and still is the same process. */
+  readonly hasMoved: boolean
+}
+
+const sayStanding = (workerId: string, standing: ReadonlyArray<string>): Effect.Effect<void> =>
+  standing.length === 0
+    ? Effect.void
+    : Effect.logInfo(
+        `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest one; that one stands`
+      )
 
 /** One line for a worker that comes or goes. One in the engine's own process comes and goes with it. */
 const sayWorker = (

@@ -9,7 +9,7 @@ import { createStreamingWorker } from "../../../src/worker-streaming.ts"
 import { toRegistration } from "../../../src/Protocol/Registration.ts"
 import { makeSwitch, type Node, toldOrNot, until, withTwo } from "./Cluster.ts"
 
-const LEASE_MS = 12_000
+const LEASE_MS = 5_000
 
 /** Ways to connect a worker. */
 const transports = [

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer, type Server } from "node:net"
 import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
 import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
@@ -506,6 +507,20 @@ describe("a connection", () => {
       assert.strictEqual(event?.id, emitted.eventId)
     })
   )
+
+  for (const mode of [{ _tag: "lost" }, { _tag: "deaf", towards: "both" }] as const) {
+    live(`that carries nothing any more (${mode._tag}) keeps no engine from ending`, () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const { shop, store, wire } = yield* wired
+          const job = yield* shop.start()
+          yield* shop.status(job.runId)
+          wire.set(mode)
+          yield* Effect.forkScoped(Effect.ignore(store.write(NodeWorkers.workerLeft("till", "1.1"))))
+        })
+      )
+    )
+  }
 
   live("that cannot be made shows in the health of an engine that does nothing, and is over by itself", () =>
     Effect.gen(function* () {

@@ -9,9 +9,6 @@ const FRAME = /\n?\s+at (?:async )?\S+ ?\(?(?:file|node):/
 /** How often an engine may say the same in one storm: once when something begins, and once when it is over. */
 const MOST_OF_ONE = 60
 
-/** A worker that polls over several connections moves with each of them, where a balancer gives them to different engines. */
-const MOVES = /^info Worker # has (come from|another version)/
-
 interface LogLine {
   readonly level?: string
   readonly message?: string
@@ -40,7 +37,7 @@ export const complaintsAboutLog = (by: string, log: string): ReadonlyArray<strin
     counts.set(what, (counts.get(what) ?? 0) + 1)
   }
   for (const [what, count] of counts) {
-    if (count > MOST_OF_ONE && !MOVES.test(what)) complaints.push(`${by} has said ${count} times: ${what}`)
+    if (count > MOST_OF_ONE) complaints.push(`${by} has said ${count} times: ${what}`)
   }
   return complaints
 }

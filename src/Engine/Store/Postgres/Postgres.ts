@@ -25,6 +25,7 @@ import { Silence } from "./Silence.ts"
 import { Store, type StoreService } from "../Store.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
 import type { Upkeep } from "../Upkeep.ts"
+import { Connections } from "./Connections.ts"
 import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
 import { Holder } from "./Holder.ts"
 import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
@@ -45,6 +46,8 @@ const GROUP = 512
 const MOST_WAIT_MS = 1000
 /** After how long without an answer Postgres counts as out of reach, milliseconds. */
 const MOST_SILENT_MS = 3000
+/** How long Postgres may take when the store is closed, milliseconds: one that does not answer is left. */
+const MOST_CLOSING_MS = 5000
 /** Runs that are started in one transaction; no program is cut. */
 const GROUP_RUNS = 1000
 
@@ -83,15 +86,21 @@ const open = (
     const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
       Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
 
-    const driver = yield* attempt(loadDriver)
+    const after = yield* Alarm.makeAfter
+    const connections = new Connections(yield* attempt(loadDriver))
+    const { driver } = connections
     const silence = new Silence({ driver, settings, now: monotonicMs })
     const { waiting } = silence
     const holder = yield* Effect.acquireRelease(
       Effect.sync(() => new Holder({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
         Effect.catch(
-          attempt(() => held.close()),
-          (error) => Effect.logWarning(`The tables could not be marked as free: ${error.message}`)
+          Effect.tryPromise({
+            try: () => held.close(),
+            catch: (cause) => storeError("Postgres could not be told that this engine ends", cause)
+          }),
+          ({ message }) =>
+            Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
         )
     )
     const first = yield* attempt(() => holder.session())
@@ -103,7 +112,6 @@ const open = (
     const listeners = new Listeners(
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
-    const after = yield* Alarm.makeAfter
     let tellOthers: (changes: Changes) => void = () => undefined
     /** When the row of this node was renewed last, for all that it knows. */
     let renewedAt = monotonicMs()
@@ -281,11 +289,14 @@ const open = (
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
-      Effect.promise(() =>
-        writer.close(
-          new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
-        )
-      )
+      Effect.promise(() => {
+        const isClosed = new StoreError(`The store at ${settings.shown} is closed`, {
+          code: "STORE_UNAVAILABLE"
+        })
+        after(MOST_CLOSING_MS, () => writer.stop(isClosed))
+        connections.endAfter(MOST_CLOSING_MS, after)
+        return writer.close(isClosed)
+      })
     )
 
     const cannot = (call: Call<unknown, unknown>, cause: unknown): StoreError => {

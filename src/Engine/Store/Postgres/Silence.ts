@@ -52,14 +52,14 @@ export class Silence {
     }
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
-    // a server that cannot be reached at all says nothing of sessions
     this.#ask(silent)
-      .catch(() => undefined)
+      // a server that cannot be reached at all says nothing of sessions
+      .catch(() => this.#judge(silent, new Map()))
       .finally(() => (this.#isAsking = false))
   }
 
   async #ask(silent: ReadonlyArray<Session>): Promise<void> {
-    const { driver, now, settings } = this.#options
+    const { driver, settings } = this.#options
     const client = new driver.Client({
       ...configOf(settings),
       connectionTimeoutMillis: ANSWER_MS,
@@ -71,18 +71,24 @@ export class Silence {
       await client.connect()
       const { rows } = await client.query(STATES, [silent.map(({ pid }) => pid)])
       const waits = new Map(rows.map(({ pid, waits }) => [Number(pid), waits === 1]))
-      for (const session of silent) {
-        const seen = this.#seen.get(session)
-        // something has come meanwhile
-        if (seen === undefined || seen.progress !== session.progress) continue
-        if (waits.get(session.pid) === true) seen.waits++
-        // behind a pooler the server has another number for it, or none
-        const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
-        // an answer may have been on its way the first time
-        if (seen.waits > 1 || isOverdue) session.break()
-      }
+      this.#judge(silent, waits)
     } finally {
       client.end().catch(() => undefined)
+    }
+  }
+
+  /** `waits` has the processes of the server that are known, and whether they wait for us. */
+  #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
+    const { now, settings } = this.#options
+    for (const session of silent) {
+      const seen = this.#seen.get(session)
+      // something has come meanwhile
+      if (seen === undefined || seen.progress !== session.progress) continue
+      if (waits.get(session.pid) === true) seen.waits++
+      // behind a pooler the server has another number for it, or none
+      const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
+      // an answer may have been on its way the first time
+      if (seen.waits > 1 || isOverdue) session.break()
     }
   }
 }

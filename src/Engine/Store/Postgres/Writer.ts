@@ -363,7 +363,7 @@ export class Writer {
       },
       (error: unknown) => {
         this.#asksSince = undefined
-        this.#isOvertaken = wasWrong(error)
+        if (wasWrong(error)) this.#isOvertaken = true
         runner.failed(error)
       }
     )
@@ -398,9 +398,11 @@ export class Writer {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
-    this.#seen = { ...numbers, sequence: sequence - 1 }
-    // one that was set back is not believed before something is committed there
-    if (this.#found?.isOther !== true) this.#highest = sequence - 1
+    // what was left out, or was set back, is not believed before something is committed there
+    if (sequence === number) {
+      this.#seen = { ...numbers, sequence: sequence - 1 }
+      if (this.#found?.isOther !== true) this.#highest = sequence - 1
+    }
     await this.#lookAfter(session, runner, isThere === 1, there?.hasLapsed === 1)
     return sequence
   }
