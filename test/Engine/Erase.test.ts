@@ -17,7 +17,7 @@ import {
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 
-let fails = true
+const fails = true
 
 const welcome = createFunction(
   {
