@@ -89,7 +89,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: As
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (looked.error !== undefined) return yield* stopped(looked)
+      if (looked.status !== "completed") return yield* stopped(looked)
       if (dryRun) return yield* print(looked, () => countOf(looked))
       if (looked.done === 0) {
         yield* print(looked, () => countOf(looked))

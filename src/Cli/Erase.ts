@@ -161,7 +161,7 @@ export const erase = Command.make(
             yield* client.erase(target, { cancel, dryRun: true }),
             "looked at"
           )
-          if (looked.error !== undefined) return yield* stopped(looked)
+          if (looked.status !== "completed") return yield* stopped(looked)
           if (dryRun || looked.matched === 0) {
             yield* print(looked, () => countOf(looked))
             return dryRun ? undefined : yield* none("erase", looked)
