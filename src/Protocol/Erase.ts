@@ -42,7 +42,7 @@ export interface EraseTarget {
 }
 
 /** What is asked for, on its way. */
-export interface StartErase {
+interface StartErase {
   readonly events?: EraseEvents
   readonly runs?: ListRuns
   readonly runIds?: Array<string>
