@@ -26,20 +26,18 @@ const storms: ReadonlyArray<
   readonly [what: string, strikes: ReadonlyArray<Strike>, isEmbedded?: "with workers in them"]
 > = [
   [
-    "a kill of one, a Postgres that goes down, sessions that are ended, and connections that carry nothing",
+    "a kill of one, a Postgres that goes down, and connections that carry nothing",
     [
       { fault: "kill", at: "node", which: 0 },
       { fault: "restart", ending: "immediate", ms: 5000 },
-      { fault: "terminate", ms: 2000 },
       { fault: "lose", which: "all", ms: 1000 },
       { fault: "clock", which: 1, shift: -240_000 }
     ]
   ],
   [
-    "a kill of two, and a freeze until the others take one for dead",
+    "a kill of one, and a freeze until the others take one for dead",
     [
       { fault: "kill", at: "node", which: 0 },
-      { fault: "kill", at: "worker", which: 1 },
       { fault: "freeze", at: "node", which: 1, ms: 18_000 }
     ],
     "with workers in them"
@@ -55,11 +53,10 @@ describe("three engines on one Postgres", () => {
         const own = fs.mkdtempSync(path.join(folder, "storm-"))
         const plan = withStrikes(strikes, {
           seed: seed * 10 + nth,
-          size: 8,
+          size: 6,
           leaseMs: 10_000,
           isEmbedded: how !== undefined,
-          transports:
-            how === undefined ? ["channel", "rpc", "connect", "push"] : ["channel", "rpc", "connect"]
+          transports: how === undefined ? ["channel", "connect", "push"] : ["rpc"]
         })
 
         const { figures, violations } = judgeNodes(
