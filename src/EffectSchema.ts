@@ -14,7 +14,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { type Carrier, type DataCodec, jsonCarrier, standardCodec } from "./DataCodec.ts"
 import { SchemaValidationError, toError } from "./Errors.ts"
-import { isPlainJson } from "./Json.ts"
+import { isObject, isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
   canEncode,
@@ -95,6 +95,41 @@ export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string):
     cause: error
   })
 }
+
+/**
+ * What a schema takes in from JSON, as JSON Schema (2020-12); `undefined` where it has a part that JSON Schema has no words for, or is
+ * of a library that does not offer it as Standard JSON Schema does.
+ */
+export const jsonSchemaOf = (schema: AnySchema): JsonSchema | undefined => {
+  try {
+    const made = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
+    // what a library gives may have more in it than JSON
+    const plain: unknown = made === undefined ? undefined : JSON.parse(JSON.stringify(made))
+    return isObject(plain) ? plain : undefined
+  } catch {
+    // that is how libraries say that they have no words for a part of it
+    return undefined
+  }
+}
+
+interface JsonSchema {
+  readonly [member: string]: unknown
+}
+
+const effectJsonSchema = (schema: Codec<unknown>): JsonSchema => {
+  const { definitions, schema: made } = Schema.toJsonSchemaDocument(schema)
+  return Object.keys(definitions).length === 0 ? made : { ...made, $defs: definitions }
+}
+
+/** The part of Standard JSON Schema that is used here. */
+interface OffersJsonSchema {
+  readonly jsonSchema?: {
+    readonly input?: (options: { readonly target: string }) => JsonSchema
+  }
+}
+
+const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
+  (schema["~standard"] as OffersJsonSchema).jsonSchema?.input?.({ target: "draft-2020-12" })
 
 const inJson = <A>(schema: Codec<A>): Codec<A> => {
   let codec = codecs.get(schema)

@@ -68,6 +68,8 @@ export const listLimit = 1000
 export const descriptionLength = 4096
 /** One function as it is registered, as JSON text: triggers, metadata and all. */
 export const functionBytes = 256 * 1024
+/** Triggers of one function, as JSON text, with what the data of their events is like: of more than that it is left out. */
+export const functionSchemaBytes = 16 * 1024
 /** Functions of one worker or push endpoint. */
 export const functionsAtOnce = 1000
 /** Cron triggers of all functions of one worker or push endpoint: when each fires next takes half a millisecond to tell. */

@@ -197,6 +197,7 @@ const printRun = (run: Run) =>
       attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,
+      "invoked by": run.invokedBy,
       "forked from": run.forkedFrom,
       version: run.codeVersion,
       worker: run.workerId,

@@ -109,6 +109,10 @@ export interface FunctionTrigger {
   readonly cron?: string
   readonly timezone?: string
   readonly overlap?: Overlap
+  /** What the data of the event is like, as JSON Schema, where a schema of the function says it; lists leave it out. */
+  readonly schema?: { readonly [member: string]: unknown }
+  /** The version of the data that `schema` is about; 1 when absent. */
+  readonly version?: number
 }
 
 /** Where workers put the hash of a function's code in its metadata. */
@@ -150,7 +154,9 @@ const Function = eitherCase(
           expression: optional(filled),
           cron: optional(filled),
           timezone: optional(filled),
-          overlap: optional(among(overlaps))
+          overlap: optional(among(overlaps)),
+          schema: optional(object),
+          version: optional(integer)
         })
       ),
       []
@@ -222,7 +228,9 @@ export const Trigger = fields<FunctionTrigger>({
   expression: optional(text),
   cron: optional(text),
   timezone: optional(text),
-  overlap: optional(among(overlaps))
+  overlap: optional(among(overlaps)),
+  schema: optional(object),
+  version: optional(integer)
 })
 const keptFor = optional(anyOf(integer, oneOf("forever")))
 /** How long runs are kept after their end, in milliseconds. */

@@ -2,7 +2,11 @@
 import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
 import { keptRuns } from "../KeepRuns.ts"
+import { jsonSchemaOf } from "../EffectSchema.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
+import * as Limits from "../Limits.ts"
+import type { AnySchema } from "../StandardSchema.ts"
+import type { Trigger } from "../Trigger.ts"
 import type { FunctionRegistration, WorkerRegistration } from "./Worker.ts"
 
 /** What every Ironflow server reads of the registration of a worker. */
@@ -22,19 +26,21 @@ export const announcement = ({
   version
 })
 
+/** The functions of a program, as they are registered. */
+export const toRegistrations = (functions: Iterable<AnyFunction>): Array<FunctionRegistration> => {
+  const registrations = Array.from(functions, toRegistration)
+  // what the data is like is for people to look at: it never makes a program too large that was not
+  const length = JSON.stringify(registrations).length
+  return length <= Limits.registrationBytes / 2 ? registrations : registrations.map(withoutSchemas)
+}
+
 /** The registration of a function, with every default filled in. */
 export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
   const { config } = fn
-  return {
+  const registration: FunctionRegistration = {
     id: config.id,
     name: config.name ?? config.id,
-    triggers: config.triggers.map(({ event, expression, cron, overlap, timezone }) => ({
-      ...(event === undefined ? {} : { event }),
-      ...(expression === undefined ? {} : { expression }),
-      ...(cron === undefined ? {} : { cron }),
-      ...(timezone === undefined ? {} : { timezone }),
-      ...(overlap === undefined ? {} : { overlap })
-    })),
+    triggers: config.triggers.map((trigger) => plainTrigger(fn, trigger)),
     retry: resolveRetry(config.retry),
     timeoutMs: functionTimeout(fn),
     mode: config.mode ?? "pull",
@@ -50,4 +56,36 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
     ...(config.versioning === undefined ? {} : { versioning: config.versioning }),
     ...(config.keepRuns === undefined ? {} : { keepRuns: keptRuns(config.keepRuns, "`keepRuns`") })
   }
+  return JSON.stringify(registration.triggers).length <= Limits.functionSchemaBytes
+    ? registration
+    : withoutSchemas(registration)
 }
+
+type RegisteredTrigger = FunctionRegistration["triggers"][number]
+
+const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
+  const { event, expression, cron, overlap, timezone } = trigger
+  const described = event === undefined || cron !== undefined ? undefined : describedBy(fn, event)
+  const schema = described?.schema === undefined ? undefined : jsonSchemaOf(described.schema)
+  return {
+    ...(event === undefined ? {} : { event }),
+    ...(expression === undefined ? {} : { expression }),
+    ...(cron === undefined ? {} : { cron }),
+    ...(timezone === undefined ? {} : { timezone }),
+    ...(overlap === undefined ? {} : { overlap }),
+    ...(schema === undefined ? {} : { schema }),
+    ...(schema === undefined || described?.version === undefined ? {} : { version: described.version })
+  }
+}
+
+/** What says how the data of an event is: its definition, else the function's schema. */
+const describedBy = (
+  { config: { definitions = [], schema } }: AnyFunction,
+  event: string
+): { readonly schema?: AnySchema | undefined; readonly version?: number } =>
+  definitions.find(({ name }) => name === event) ?? { schema }
+
+const withoutSchemas = (registration: FunctionRegistration): FunctionRegistration => ({
+  ...registration,
+  triggers: registration.triggers.map(({ schema: _, version: _of, ...trigger }) => trigger)
+})

@@ -53,8 +53,10 @@ export interface Run {
   readonly workerId?: string
   /** The value at the function's `actorKey`. */
   readonly actorId?: string
-  /** The run that has invoked it. */
+  /** The run that has invoked it, and waits for it. */
   readonly parentRunId?: string
+  /** The run that has invoked it by `invokeAsync`, and does not wait for it: it may be gone. */
+  readonly invokedBy?: string
   /** The run that it was forked from, which may be gone. */
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
@@ -259,6 +261,7 @@ export const RunAnswer = eitherCase(
     workerId: optional(filled),
     actorId: optional(filled),
     parentRunId: optional(filled),
+    invokedBy: optional(filled),
     forkedFrom: optional(filled),
     codeVersion: optional(filled),
     traceId: optional(filled),

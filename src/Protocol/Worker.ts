@@ -500,6 +500,10 @@ export interface FunctionRegistration {
     readonly cron?: string
     readonly timezone?: string
     readonly overlap?: Overlap
+    /** What the data of the event is like, as JSON Schema. */
+    readonly schema?: { readonly [member: string]: unknown }
+    /** The version of the data that `schema` is about. */
+    readonly version?: number
   }>
   readonly retry: {
     readonly maxAttempts: number

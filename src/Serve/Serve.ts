@@ -37,7 +37,7 @@ import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
-import { toRegistration } from "../Protocol/Registration.ts"
+import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./Edges.ts"
 import { showMs } from "../Show.ts"
@@ -282,7 +282,7 @@ class Handler {
       type: "description",
       capabilities: { turns: PUSH_TURNS_VERSION },
       environment,
-      functions: Array.from(functions.values(), toRegistration)
+      functions: toRegistrations(functions.values())
     }
   }
 

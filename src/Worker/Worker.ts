@@ -35,7 +35,7 @@ import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import { makeRunner } from "../Projection/Runner.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
-import { toRegistration } from "../Protocol/Registration.ts"
+import { toRegistrations } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables } from "../Variables.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
@@ -334,7 +334,7 @@ const register = (
   environment: config.environment,
   namesEnvironment: config.namesEnvironment,
   hostname: hostname(),
-  functions: Array.from(config.functions.values(), toRegistration),
+  functions: toRegistrations(config.functions.values()),
   maxConcurrentJobs: config.maxConcurrentJobs,
   labels: config.labels,
   version: { sdk: SDK_VERSION, runtime: `node ${process.version}` },

@@ -1,6 +1,7 @@
 /** The pages of events, in a browser. */
-import { createFunction } from "@ironflow/node"
+import { createFunction, defineEvent } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
+import { z } from "zod"
 import { useConsole } from "./Browser.ts"
 import { script, staffed, visitor } from "./Visitors.ts"
 
@@ -109,6 +110,77 @@ describe("the page of events", () => {
     await look.page.locator("dialog button[type=submit]").click()
     await look.seesNoMore(events[0]!.id)
     assert.lengthOf((await it.client.listEvents({ name: "order.placed" })).events, 2)
+  })
+
+  it("has fields for the data of an event that a function has a schema of", async () => {
+    const Order = defineEvent({
+      name: "order.placed",
+      version: 2,
+      upcast: (data) => data,
+      schema: z.object({
+        orderId: z.string().describe(`As on the bill ${script}`),
+        total: z.number(),
+        isGift: z.boolean().optional(),
+        size: z.enum(["small", script]).optional(),
+        to: z.object({ city: z.string() }),
+        tags: z.array(z.string()).optional()
+      })
+    })
+    const fn = createFunction({ id: "ship-order", triggers: [Order] }, ({ event }) => event.data.to.city)
+    await using it = await staffed(kit, [fn, bill])
+    const look = await kit.look(it.url)
+
+    await look.open("events")
+    await look.press("Emit an event")
+    await look.fill("Name", "order.placed")
+    await look.page.keyboard.press("Tab")
+    await look.sees("It is stored as version 2 of its data.")
+    await look.sees("Not there yet: orderId, total, to.")
+    await look.fill("orderId", "o-9")
+    await look.fill("total", "12.5")
+    await look.page.select('[aria-label="isGift (optional)"]', "0")
+    await look.page.select('[aria-label="size (optional)"]', "1")
+    await look.fill("city", "Ulm")
+    await look.fill("tags (optional)", "[fragile")
+    await look.page.keyboard.press("Tab")
+    await look.sees("This is no JSON.")
+    await look.fill("tags (optional)", '["fragile"]')
+    await look.page.keyboard.press("Tab")
+    await look.seesNoMore("This is no JSON.")
+    await look.seesNoMore("Not there yet")
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-emit-fields")
+    await look.page.setViewport({ width: 400, height: 900 })
+    assert.deepStrictEqual(await look.accessibility(), [])
+    await look.picture("events-emit-fields-narrow")
+
+    const data = {
+      orderId: "o-9",
+      total: 12.5,
+      isGift: true,
+      size: script,
+      to: { city: "Ulm" },
+      tags: ["fragile"]
+    }
+    const written = () => look.page.evaluate("JSON.parse(document.querySelector('dialog textarea').value)")
+    assert.deepStrictEqual(await written(), data)
+    await look.fill("Data, as JSON", "{")
+    await look.sees("The fields wait until the JSON can be read.")
+    await look.fill("Data, as JSON", JSON.stringify({ ...data, more: 1 }))
+    await look.fill("orderId", "o-10")
+    assert.deepStrictEqual(await written(), { ...data, orderId: "o-10", more: 1 })
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.sees("has started 1 run.")
+    const [event] = (await it.client.listEvents({ name: "order.placed" })).events
+    assert.strictEqual(event?.version, 2)
+    assert.deepStrictEqual(event?.data, { ...data, orderId: "o-10", more: 1 })
+
+    // the next one begins with the same, and its version
+    await look.press("Emit another like it")
+    await look.sees("It is stored as version 2 of its data.")
+    await look.page.locator("dialog button[type=submit]").click()
+    await look.seesNoMore(event!.id)
+    assert.strictEqual((await it.client.listEvents({ name: "order.placed" })).events[0]?.version, 2)
   })
 
   it("says what to try where there is nothing, and that an event is not there", async () => {

@@ -1,5 +1,5 @@
 /** Events, newest first: those that fit filters which are in the address, and what comes while one looks. */
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import {
   type EventVerdict,
   explainEvent,
@@ -8,7 +8,10 @@ import {
   type LoggedEvent,
   trigger
 } from "../../Protocol/Events.ts"
+import { isPattern } from "../../Pattern.ts"
+import { type FunctionTrigger, getFunction, restFunctions } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
+import { DataForm } from "../Parts/DataForm.tsx"
 import { useFunctions } from "../Parts/Known.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
 import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
@@ -179,20 +182,21 @@ const toRow = ({ data, entity, id, name, position, timestamp }: LoggedEvent): Ro
 
 /** Emits an event, and goes to it. */
 export const Emit = ({
-  data,
   label,
+  latest,
   name
 }: {
   readonly label: string
   readonly name?: string | undefined
-  readonly data?: unknown
+  /** The event that one begins with. */
+  readonly latest?: Latest | undefined
 }) => (
   <Action
     label={label}
     confirm="The event is stored, and starts a run of every function whose trigger it fits."
     fields={
       <>
-        <EmitFields name={name} data={data} />
+        <EmitFields name={name} latest={latest} />
         <Field
           name="key"
           label="Idempotency key"
@@ -203,10 +207,12 @@ export const Emit = ({
     act={async (entered) => {
       const event = needed(entered, "name", "the name of the event")
       const key = entry(entered, "key")
+      const version = entry(entered, "version")
       const { eventId, runIds } = await ask(trigger, {
         body: {
           event,
           data: jsonEntry(entered, "data", "The data") ?? {},
+          ...(version === undefined ? {} : { version: Number(version) }),
           ...(key === undefined ? {} : { idempotencyKey: key })
         }
       })
@@ -217,34 +223,73 @@ export const Emit = ({
   />
 )
 
-/** The data of the last event of a name: people know what one looks like. */
-export const latestData = async (name: string, signal?: AbortSignal): Promise<unknown> => {
+/** What one begins with who emits an event. */
+type Latest = Pick<LoggedEvent, "data" | "version">
+
+/** The last event of a name: people know what one looks like. */
+export const latestOf = async (name: string, signal?: AbortSignal): Promise<Latest | undefined> => {
   const { events } = await ask(listEvents, {
     body: { name, limit: 1 },
     ...(signal === undefined ? {} : { signal })
   })
-  return events[0]?.data
+  return events[0]
+}
+
+/** Functions that are asked what the data of an event is like. */
+const ASKED = 5
+
+/** What the data of the event is like, by the first function that says so. */
+const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
+  const { functions } = await ask(restFunctions)
+  const listening = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
+  for (const { id } of listening.slice(0, ASKED)) {
+    const { triggers } = await ask(getFunction, { body: { id } })
+    const found = triggers.find(({ event, schema }) => event === name && schema !== undefined)
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
-/** Whoever enters a name gets the data of the last such event to begin with, unless something was written already. */
-const EmitFields = ({ data, name = "" }: { readonly name?: string | undefined; readonly data: unknown }) => {
-  const [text, setText] = useState(asText(data))
+/**
+ * Whoever enters a name gets the data of the last such event to begin with, unless something was written already, and fields where a
+ * function says what its data is like.
+ */
+const EmitFields = ({
+  latest,
+  name = ""
+}: {
+  readonly name?: string | undefined
+  readonly latest: Latest | undefined
+}) => {
+  const [text, setText] = useState(asText(latest?.data))
   const [from, setFrom] = useState("")
+  const [emitted, setEmitted] = useState(latest?.version ?? 1)
+  const [described, setDescribed] = useState<FunctionTrigger | undefined>(undefined)
+  const asked = useRef("")
+  const functions = useFunctions().value
   const names = [
-    ...new Set(
-      useFunctions().value?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? []
-    )
-  ].filter((event) => !/[*>]/.test(event))
+    ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])
+  ].filter((event) => !isPattern(event))
   const begin = async (of: string): Promise<void> => {
+    asked.current = of
+    setDescribed(undefined)
     // a pattern fits events of several names
-    if (of === "" || /[*>]/.test(of) || (text !== "" && from === "")) return
-    const latest = asText(await latestData(of).catch(() => undefined))
-    setText(latest)
-    setFrom(latest === "" ? "" : of)
+    if (of === "" || isPattern(of)) return
+    // without them the data is entered as JSON
+    const found = await describe(of).catch(() => undefined)
+    if (asked.current !== of) return
+    setDescribed(found)
+    if (text !== "" && from === "") return
+    const last = await latestOf(of).catch(() => undefined)
+    if (asked.current !== of) return
+    setText(asText(last?.data))
+    setEmitted(last?.version ?? 1)
+    setFrom(last === undefined ? "" : of)
   }
   useEffect(() => void begin(name), [])
+  const version = described === undefined ? emitted : (described.version ?? 1)
   return (
     <>
       <label>
@@ -264,20 +309,20 @@ const EmitFields = ({ data, name = "" }: { readonly name?: string | undefined; r
           ))}
         </datalist>
       </label>
-      <label>
-        Data, as JSON
-        <textarea
-          name="data"
-          rows={8}
-          placeholder={'{ "orderId": "o-1" }'}
-          value={text}
-          spellcheck={false}
-          onInput={(event) => {
-            setText(event.currentTarget.value)
-            setFrom("")
-          }}
-        />
-      </label>
+      <DataForm
+        schema={described?.schema}
+        text={text}
+        onText={(next) => {
+          setText(next)
+          setFrom("")
+        }}
+      />
+      {version > 1 && (
+        <>
+          <input type="hidden" name="version" value={version} />
+          <p class="quiet">It is stored as version {version} of its data.</p>
+        </>
+      )}
       {from !== "" && <p class="quiet">The data of the last {from}.</p>}
     </>
   )
@@ -304,7 +349,7 @@ export const Event = ({ variables: { id = "" } }: { readonly variables: Variable
       <div class="title">
         <h1>{event.name}</h1>
         <div class="actions">
-          <Emit label="Emit another like it" name={event.name} data={event.data} />
+          <Emit label="Emit another like it" name={event.name} latest={event} />
           <Copy text={command(`events get ${event.id}`)} label="Copy as CLI" />
         </div>
       </div>

@@ -10,7 +10,7 @@ import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { now, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
-import { Emit, latestData } from "./Events.tsx"
+import { Emit, latestOf } from "./Events.tsx"
 import { FunctionFigures } from "./FunctionFigures.tsx"
 import { FunctionActions, Paused } from "./FunctionActions.tsx"
 import { History, LiveVersions } from "./FunctionVersions.tsx"
@@ -155,12 +155,12 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
 const EmitLatest = ({ name }: { readonly name: string }) => {
   const { error, value } = useLive(
     `latest ${name}`,
-    async (signal) => ({ data: await latestData(name, signal) }),
+    async (signal) => ({ latest: await latestOf(name, signal) }),
     { once: true }
   )
   // the fields are there once
   if (value === undefined && error === undefined) return null
-  return <Emit label={`Emit ${name}`} name={name} data={value?.data} />
+  return <Emit label={`Emit ${name}`} name={name} latest={value?.latest} />
 }
 
 const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {

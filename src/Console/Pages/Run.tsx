@@ -189,6 +189,7 @@ const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: 
 }
 
 const Facts = ({ run }: { readonly run: WireRun }) => {
+  const parent = run.parentRunId ?? run.invokedBy
   const facts: ReadonlyArray<readonly [string, ComponentChildren]> = [
     ["Created", <Time at={run.createdAt} />],
     ["Started", <Time at={run.startedAt} />],
@@ -198,14 +199,12 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       : []),
     ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
     // a run that another one invokes has the id of an event, and no event
-    ...(run.parentRunId === undefined
+    ...(parent === undefined
       ? ([["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>]] as const)
       : []),
-    ...(run.parentRunId === undefined
+    ...(parent === undefined
       ? []
-      : ([
-          ["Invoked by", <Link to={`runs/${encodeURIComponent(run.parentRunId)}`}>{run.parentRunId}</Link>]
-        ] as const)),
+      : ([["Invoked by", <Link to={`runs/${encodeURIComponent(parent)}`}>{parent}</Link>]] as const)),
     ...(run.traceId === undefined
       ? []
       : ([

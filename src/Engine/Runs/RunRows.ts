@@ -59,6 +59,8 @@ export function* createRun(
     /** Data of an invoked run. */
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
+    /** The id of the step that has invoked it and waits for nothing: neither ends with the other, and its run may be gone first. */
+    readonly invokedBy?: string
     /** The `traceparent` that an invoked run is part of. */
     readonly trace?: string | undefined
     /** The run that it is a fork of, and the step up to which its steps are copied. */
@@ -83,7 +85,7 @@ export function* createRun(
     concurrencyKey(registration, input.view) ?? null,
     actorOf(registration, input.view) ?? null,
     input.parent?.run ?? null,
-    input.parent?.stepKey ?? null,
+    input.parent?.stepKey ?? input.invokedBy ?? null,
     input.trace ?? null,
     input.systemEvent ?? null,
     now,
@@ -153,7 +155,7 @@ export interface StartedBy {
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
-export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.pause,
+export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
   e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
@@ -249,6 +251,7 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.actor !== null) run.actorId = actorText(String(row.actor))
   const parent = row.parent === null ? undefined : yield* get(RUN_OF, row.parent!)
   if (parent !== undefined) run.parentRunId = String(parent.id)
+  else if (row.parent === null && row.parent_step !== null) run.invokedBy = runOfStep(String(row.parent_step))
   if (row.forked_from !== null) run.forkedFrom = String(row.forked_from)
   if (row.pin !== null && row.pin !== NO_PIN) run.codeVersion = String(row.pin)
   if (row.e_trace != null) run.traceId = traceIdIn(String(row.e_trace))
@@ -259,6 +262,8 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.ended_at !== null) run.endedAt = iso(row.ended_at)!
   return Object.assign(run, { createdAt: iso(row.created_at)!, updatedAt: iso(row.updated_at)! })
 }
+
+const runOfStep = (stepId: string): string => stepId.slice(0, stepId.indexOf(":"))
 
 /** Of a `traceparent`, which was checked before it was stored. */
 const traceIdIn = (trace: string): string => trace.slice(3, 35)

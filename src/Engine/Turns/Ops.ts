@@ -173,7 +173,7 @@ export function* applyOp(
     case "InvokeAsync": {
       const known = yield* knownStep(tx, run, op.stepKey)
       if (known !== undefined) return known.outcome
-      const child = yield* startChild(tx, run, op)
+      const child = yield* startChild(tx, run, op, { invokedBy: `${run.id}:${op.stepKey}` })
       const outcome: Outcome =
         child === undefined
           ? unknownFunction(op.functionId)
@@ -275,7 +275,7 @@ function* startChild(
     input,
     trace
   }: { readonly functionId: string; readonly input: JsonText | undefined; readonly trace?: string },
-  stepKey?: string
+  of: { readonly parent: { readonly run: number; readonly stepKey: string } } | { readonly invokedBy: string }
 ): Program<{ readonly id: string; readonly key: number } | undefined> {
   const fn = registryOf(tx).get(tx.environmentName(run.environment), functionId)
   if (fn === undefined || fn.deleted === true) return undefined
@@ -289,7 +289,7 @@ function* startChild(
     id,
     data,
     ...soundTrace(trace),
-    ...(stepKey === undefined ? {} : { parent: { run: run.key, stepKey } })
+    ...of
   })
 }
 
@@ -306,7 +306,7 @@ function* openChildWait(
 ): Program<Outcome | undefined> {
   const known = yield* knownStep(tx, run, op.stepKey)
   if (known !== undefined) return known.outcome
-  const child = yield* startChild(tx, run, op, op.stepKey)
+  const child = yield* startChild(tx, run, op, { parent: { run: run.key, stepKey: op.stepKey } })
   const now = tx.now()
   const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)

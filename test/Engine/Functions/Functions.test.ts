@@ -109,3 +109,12 @@ test("an environment is known when what has named it first is answered", (functi
       yield* store.write(FunctionRows.registerFunctions(`shop-${i}`, []))
     }
   }))
+
+test("what the data of an event is like is shown of one function, and not in lists", (functions, store) =>
+  Effect.gen(function* () {
+    const triggers = [{ event: "order.placed", schema: { type: "object" }, version: 2 }]
+    yield* store.write(FunctionRows.registerFunctions("default", [handles("ship", { triggers })]))
+
+    assert.deepStrictEqual((yield* functions.get("default", "ship"))?.triggers, triggers)
+    assert.deepStrictEqual((yield* functions.list("default"))[0]?.triggers, [{ event: "order.placed" }])
+  }))

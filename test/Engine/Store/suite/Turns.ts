@@ -691,6 +691,8 @@ export const turnsSuite = (test: ShopTest): void => {
       const child = yield* shop.claimOne()
       assert.deepStrictEqual(outcome, success({ runId: child.runId }))
       assert.deepStrictEqual(yield* shop.steps(parent.runId), ["ship:0 completed"])
+      const run = yield* shop.run(child.runId)
+      assert.deepStrictEqual([run.parentRunId, run.invokedBy], [undefined, parent.runId])
       yield* shop.report(child, fail("van broke down"))
       assert.deepStrictEqual(shop.heard(), [])
     })

@@ -1,0 +1,138 @@
+/** Which fields a form has for data that a JSON Schema describes. The schema may be of anybody, and say anything. */
+import { isObject } from "../../Json.ts"
+
+/** A field of the form, or several under one name. */
+export interface DataField {
+  readonly name: string
+  /** Where its value is in the data. */
+  readonly path: ReadonlyArray<string>
+  readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
+  readonly isNeeded: boolean
+  readonly hint?: string
+  /** The values of a choice. */
+  readonly values?: ReadonlyArray<Plain>
+  /** The fields of a group. */
+  readonly fields?: ReadonlyArray<DataField>
+}
+
+type Plain = string | number | boolean
+
+type Schema = Readonly<Record<string, unknown>>
+
+/** What is deeper is entered as JSON. */
+const MAX_DEPTH = 3
+const MAX_FIELDS = 40
+const MAX_VALUES = 100
+/** References that lead to others, one after the other. */
+const MAX_REFERENCES = 8
+
+/** The fields of an object's members; none for data of another kind. */
+export const dataFields = (schema: Schema): ReadonlyArray<DataField> => membersOf(schema, schema, [])
+
+const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): ReadonlyArray<DataField> => {
+  const { properties, required } = schema
+  if (!isObject(properties)) return []
+  return Object.entries(properties)
+    .slice(0, MAX_FIELDS)
+    .flatMap(([name, member]) => {
+      if (!isObject(member)) return []
+      const plain = plainOf(member, root)
+      const description = plain.description ?? member.description
+      return [
+        {
+          name,
+          path: [...path, name],
+          isNeeded: Array.isArray(required) && required.includes(name),
+          ...(typeof description === "string" ? { hint: description.slice(0, 300) } : {}),
+          ...kindOf(plain, root, [...path, name])
+        }
+      ]
+    })
+}
+
+const kindOf = (
+  schema: Schema,
+  root: Schema,
+  path: ReadonlyArray<string>
+): Pick<DataField, "kind" | "values" | "fields"> => {
+  const values = valuesOf(schema)
+  if (values !== undefined && values.length <= MAX_VALUES) return { kind: "choice", values }
+  const type = Array.isArray(schema.type) ? schema.type.filter((one) => one !== "null") : [schema.type]
+  if (type.length !== 1) return { kind: "json" }
+  switch (type[0]) {
+    case "string":
+      return { kind: "text" }
+    case "number":
+    case "integer":
+      return { kind: type[0] }
+    case "boolean":
+      return { kind: "choice", values: [true, false] }
+  }
+  const fields = type[0] === "object" && path.length < MAX_DEPTH ? membersOf(schema, root, path) : []
+  return fields.length === 0 ? { kind: "json" } : { kind: "group", fields }
+}
+
+/** What a schema allows if that is a few values; `undefined` for all others. */
+const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyArray<Plain> | undefined => {
+  if (only !== undefined) return isPlain(only) ? [only] : undefined
+  if (Array.isArray(some)) return some.length > 0 && some.every(isPlain) ? some : undefined
+  const parts: unknown = anyOf ?? oneOf
+  if (!Array.isArray(parts)) return undefined
+  const values = parts.map((part) => (isObject(part) ? valuesOf(part) : undefined))
+  return values.every((one) => one !== undefined) ? values.flat() : undefined
+}
+
+const isPlain = (value: unknown): value is Plain =>
+  typeof value === "string" || typeof value === "number" || typeof value === "boolean"
+
+/** The schema that a reference names, or that is left of several without what stands for nothing. */
+const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
+  if (depth > MAX_REFERENCES) return {}
+  const { $ref, allOf, anyOf, oneOf } = schema
+  if (typeof $ref === "string") {
+    const [, place = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
+    const all = Object.hasOwn(root, place) ? root[place] : undefined
+    const found = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
+    return isObject(found) ? plainOf(found, root, depth + 1) : {}
+  }
+  const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
+  if (!Array.isArray(parts)) return schema
+  const left = parts.filter((part) => isObject(part) && part.type !== "null" && !isNoNumber(part))
+  return left.length === 1 ? plainOf(left[0], root, depth + 1) : schema
+}
+
+/** What stands in JSON for numbers that it has not. */
+const isNoNumber = ({ enum: some }: Schema): boolean =>
+  Array.isArray(some) && some.includes("NaN") && some.includes("Infinity")
+
+/** The value at the path; `undefined` where there is none. */
+export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => {
+  let at = data
+  for (const name of path) at = isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined
+  return at
+}
+
+/** The data with another value at the path, without one for `undefined`. */
+export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unknown): unknown => {
+  const [name, ...rest] = path
+  if (name === undefined) return value
+  const members = isObject(data) && !Array.isArray(data) ? data : {}
+  const inner = withValue(Object.hasOwn(members, name) ? members[name] : undefined, rest, value)
+  // a group of which nothing is left is nothing either
+  const isGone = value === undefined && isObject(inner) && Object.keys(inner).length === 0
+  const member = isGone ? undefined : inner
+  const isThere = Object.hasOwn(members, name)
+  return Object.fromEntries(
+    [...Object.entries(members), ...(isThere ? [] : [[name, member] as const])].flatMap(([key, old]) =>
+      key !== name ? [[key, old]] : member === undefined ? [] : [[key, member]]
+    )
+  )
+}
+
+/** What is needed and is not there, such as `customer.name`. */
+export const missingIn = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
+  fields.flatMap((field) => {
+    const value = valueAt(data, field.path)
+    if (value === undefined) return field.isNeeded ? [field.path.join(".")] : []
+    return missingIn(data, field.fields ?? [])
+  })

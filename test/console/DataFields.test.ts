@@ -1,0 +1,117 @@
+/** Which fields the form of an event has, whatever its schema says. */
+import { assert, describe, it } from "vitest"
+import {
+  type DataField,
+  dataFields,
+  missingIn,
+  valueAt,
+  withValue
+} from "../../src/Console/Parts/DataFields.ts"
+
+const text = { type: "string" }
+
+/** `name: kind`, with a star where it is needed. */
+const told = (fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
+  fields.flatMap(({ fields: inner, isNeeded, kind, path, values }) => [
+    `${path.join(".")}${isNeeded ? "*" : ""}: ${kind}${values === undefined ? "" : ` ${values.join("|")}`}`,
+    ...told(inner ?? [])
+  ])
+
+const fieldsOf = (properties: object, more: object = {}) =>
+  told(dataFields({ type: "object", properties, ...more }))
+
+describe("the fields of data", () => {
+  it("are those of its members", () => {
+    assert.deepStrictEqual(
+      fieldsOf(
+        {
+          id: text,
+          count: { type: "integer" },
+          price: { anyOf: [{ type: "number" }, { type: "string", enum: ["Infinity", "-Infinity", "NaN"] }] },
+          isGift: { type: "boolean" },
+          note: { anyOf: [text, { type: "null" }] },
+          size: { enum: ["s", "m", 3] },
+          kind: { anyOf: [{ const: "a" }, { type: "string", enum: ["b"] }] },
+          tags: { type: "array", items: text },
+          either: { anyOf: [text, { type: "number" }] },
+          to: { type: "object", properties: { city: text }, required: ["city"] },
+          from: { $ref: "#/$defs/Place" },
+          anything: {}
+        },
+        { required: ["id", "to"], $defs: { Place: { type: ["object", "null"], properties: { city: text } } } }
+      ),
+      [
+        "id*: text",
+        "count: integer",
+        "price: number",
+        "isGift: choice true|false",
+        "note: text",
+        "size: choice s|m|3",
+        "kind: choice a|b",
+        "tags: json",
+        "either: json",
+        "to*: group",
+        "to.city*: text",
+        "from: group",
+        "from.city: text",
+        "anything: json"
+      ]
+    )
+  })
+
+  it.each<readonly [what: string, schema: object]>([
+    ["no object", { type: "string" }],
+    ["members that are none", { properties: "x" }],
+    ["members that are no schemas", { properties: { a: 1, b: null, c: true, d: "x" } }],
+    ["nothing", {}]
+  ])("are none for %s", (_, schema) => {
+    assert.deepStrictEqual(dataFields(schema as { [member: string]: unknown }), [])
+  })
+
+  it("stay few and flat, whatever a schema says", () => {
+    const Loop = { type: "object", properties: { next: { $ref: "#/$defs/Loop" } } }
+    assert.deepStrictEqual(fieldsOf({ a: { $ref: "#/$defs/Loop" } }, { $defs: { Loop } }), [
+      "a: group",
+      "a.next: group",
+      "a.next.next: json"
+    ])
+    assert.deepStrictEqual(fieldsOf({ a: { $ref: "#/$defs/a" } }, { $defs: { a: { $ref: "#/$defs/a" } } }), [
+      "a: json"
+    ])
+    for (const $ref of ["#/$defs/none", "#/$defs/__proto__", "https://example.com/a", "#/properties/a"]) {
+      assert.deepStrictEqual(fieldsOf({ a: { $ref } }, { $defs: {} }), ["a: json"])
+    }
+    const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`m${i}`, text]))
+    assert.lengthOf(fieldsOf(many), 40)
+  })
+})
+
+describe("data that is entered by fields", () => {
+  it("keeps what has no field, and the order", () => {
+    const data = { a: 1, b: { c: 2, d: 3 }, e: 4 }
+    assert.deepStrictEqual(withValue(data, ["b", "c"], 9), { a: 1, b: { c: 9, d: 3 }, e: 4 })
+    assert.deepStrictEqual(Object.keys(withValue(data, ["a"], 9) as object), ["a", "b", "e"])
+    assert.deepStrictEqual(withValue(data, ["a"], undefined), { b: { c: 2, d: 3 }, e: 4 })
+    assert.deepStrictEqual(withValue(undefined, ["x", "y"], "z"), { x: { y: "z" } })
+    assert.deepStrictEqual(withValue({ x: { y: "z" } }, ["x", "y"], undefined), {})
+    assert.deepStrictEqual(withValue([1], ["x"], 1), { x: 1 })
+  })
+
+  it("is not led astray by names", () => {
+    const named = withValue({}, ["__proto__"], "x")
+    assert.strictEqual(JSON.stringify(named), '{"__proto__":"x"}')
+    assert.isUndefined(valueAt({}, ["constructor"]))
+    assert.isUndefined(valueAt({}, ["__proto__", "toString"]))
+    assert.isUndefined(({} as { x?: unknown }).x)
+  })
+
+  it("says what is needed and is not there", () => {
+    const fields = dataFields({
+      properties: { id: text, to: { type: "object", properties: { city: text }, required: ["city"] } },
+      required: ["id"]
+    })
+    assert.deepStrictEqual(missingIn(undefined, fields), ["id"])
+    assert.deepStrictEqual(missingIn({ id: "", to: {} }, fields), ["to.city"])
+    assert.deepStrictEqual(missingIn({ id: "x" }, fields), [])
+  })
+})
