@@ -250,7 +250,9 @@ export const layer: Layer.Layer<
       if (store.node === undefined) return
       runFork(
         Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>
-          Effect.logWarning(`Other engines take worker ${workerId} for connected to this one`, error)
+          Effect.logWarning(
+            `Other engines take worker ${workerId} for connected to this one: ${error.message}`
+          )
         )
       )
     }

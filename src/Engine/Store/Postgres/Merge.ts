@@ -13,7 +13,7 @@ export interface Merged {
 
 /** Types of columns, by table and name, as the migrations say. */
 const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
-  const all = migrations.join("\n")
+  const all = migrations.map(({ sql }) => sql).join("\n")
   const found = new Map<string, Map<string, string>>()
   for (const [, table = "", columns = ""] of all.matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)) {
     const own = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
