@@ -99,8 +99,7 @@ const open = (
             try: () => held.close(),
             catch: (cause) => storeError("Postgres could not be told that this engine ends", cause)
           }),
-          ({ message }) =>
-            Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
+          ({ message }) => Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
         )
     )
     const first = yield* attempt(() => holder.session())
