@@ -143,7 +143,10 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
       stream.set({ _tag: "cut" })
       await until("the nodes say that they cannot write", () =>
         balancer.said.every((said) => said.at(-1)?.ready === "degraded" && said.at(-1)?.health === "degraded")
-      )
+      ).catch((cause: unknown) => {
+        const logs = nodes.map(({ record }) => (record.log ?? "").slice(-2000))
+        throw new Error(JSON.stringify({ said: balancer.said.map((said) => said.at(-1)), logs }), { cause })
+      })
       await sql("SELECT pg_promote()", standby)
       writes = standby
     }

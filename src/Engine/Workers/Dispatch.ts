@@ -385,7 +385,9 @@ export class DispatchService {
         Effect.asVoid(
           Reports.applyReports(this.#store, environment, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
         ),
-        (error) => Effect.logError(`Run ${runId} cannot be given back`, error)
+        // its lease ends by itself
+        ({ message }) =>
+          Effect.logWarning(`Run ${runId} cannot be given back before its lease ends: ${message}`)
       )
     )
   }

@@ -198,13 +198,19 @@ const open = (
     let clockStoredAt = Number.NEGATIVE_INFINITY
     /** Finds out what an error comes from, so that the work on the rest goes on. */
     const leaveAlone = async (error: unknown): Promise<boolean> => {
-      if (tx.culprit === undefined) return false
-      const session = await holder.session()
-      const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
-      // it refuses nothing
-      if (found instanceof Refused) return false
-      for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
-      return found.length > 0
+      // what could not be asked for says nothing of what is stored
+      if (tx.culprit === undefined || isUnavailable(error)) return false
+      try {
+        const session = await holder.session()
+        const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
+        // it refuses nothing
+        if (found instanceof Refused) return false
+        for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
+        return found.length > 0
+      } catch {
+        // the first error stays the one that is told: the connection was lost meanwhile
+        return false
+      }
     }
     const writer = new Writer({
       tx,
