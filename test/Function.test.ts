@@ -255,13 +255,21 @@ describe("toRegistration", () => {
     })
   })
 
-  it("carries everything that was configured, and neither the schema nor the step timeout", () => {
+  it("carries everything that was configured, the schema as JSON Schema, and not the step timeout", () => {
     const fn = createFunction(full, () => undefined)
+    const schema = {
+      $schema: "https://json-schema.org/draft/2020-12/schema",
+      type: "object",
+      properties: { orderId: { type: "string" }, amount: { type: "number" } },
+      required: ["orderId", "amount"]
+    }
 
     assert.deepStrictEqual(toRegistration(fn), {
       id: "billing/process-order",
       name: "Process Order",
-      triggers: full.triggers,
+      triggers: full.triggers.map((trigger) =>
+        "event" in trigger && !("cron" in trigger) ? { ...trigger, schema } : trigger
+      ),
       retry: { maxAttempts: 5, initialDelayMs: 2000, backoffFactor: 3, maxDelayMs: 300_000 },
       timeoutMs: 300_000,
       mode: "pull",

@@ -289,7 +289,7 @@ describe("a restore", () => {
 
       assert.match(yield* told("none"), /^VALIDATION_ERROR: There is no file "\/none"/)
       assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is no backup: it is empty/)
-      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is no backup: it is no file/)
+      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is no backup: it is a folder/)
       assert.match(yield* told("text"), /^VALIDATION_ERROR: .* is no backup of Ironflow: it is no SQLite/)
       assert.match(
         yield* told("foreign"),
