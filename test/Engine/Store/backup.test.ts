@@ -293,7 +293,7 @@ describe("a restore", () => {
       assert.match(yield* told("text"), /^VALIDATION_ERROR: .* is no backup of Ironflow: it is no SQLite/)
       assert.match(
         yield* told("foreign"),
-        /^STORE_CORRUPT: "\/foreign" is a SQLite database of something else/
+        /^VALIDATION_ERROR: "\/foreign" is no backup of Ironflow: it is a SQLite database of something else/
       )
       assert.match(yield* told("newer"), /^STORE_UNAVAILABLE: .* was written by a newer version/)
       assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*there is nothing in it/)
