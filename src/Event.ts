@@ -46,7 +46,7 @@ export interface IronflowEvent<T = any, Name extends string = string> {
   readonly timestamp: Date
   /** The key that it was emitted with. */
   readonly idempotencyKey?: string
-  /** Where it came from when nobody emitted it: `cron` or `invoke`. Other Ironflow servers have words of their own. */
+  /** Where it came from when nobody emitted it: `cron` or `invoke`. Legacy servers have words of their own. */
   readonly source?: string
   /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>

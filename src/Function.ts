@@ -101,7 +101,7 @@ export interface FunctionConfig<
   readonly timeout?: number
   /** How many of its runs are in a turn at once; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
-  /** How it prefers to be run, for people and other servers: this engine runs it wherever it is. No preference by default. */
+  /** How it prefers to be run, for people and legacy servers: this engine runs it wherever it is. No preference by default. */
   readonly mode?: ExecutionMode
   /** Dotted path; runs with the same value go to the same worker while that one lives. */
   readonly actorKey?: string

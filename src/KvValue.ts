@@ -1,5 +1,5 @@
 /**
- * Values of keys as bytes and back. The bytes are those that existing clients send; their type says what they were.
+ * Values of keys as bytes and back. The bytes are those that legacy clients send; their type says what they were.
  */
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
@@ -20,7 +20,7 @@ export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
 
 export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-/** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
+/** `raw`: somebody wrote bytes without saying what they are, as legacy clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
 /** What can happen to a key. */
@@ -72,7 +72,7 @@ export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   }
 }
 
-/** How types travel. `charset=binary` tells bytes from the texts that existing clients send as `octet-stream`. */
+/** How types travel. `charset=binary` tells bytes from the texts that legacy clients send as `octet-stream`. */
 export const contentTypes: { readonly [Type in ValueType]: string } = {
   json: "application/json",
   text: "text/plain; charset=utf-8",
@@ -89,7 +89,7 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 }
 
 /**
- * A value that a client writes travels as existing servers know it: JSON, or octets that say no more. This header tells the
+ * A value that a client writes travels as legacy servers know it: JSON, or octets that say no more. This header tells the
  * engine of this package what octets were.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"

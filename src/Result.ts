@@ -68,14 +68,14 @@ const space = 32
 const ENVELOPE = "ironflow:result"
 
 /** The result for a server that writes JSON anew. */
-export const toForeign = (text: string | undefined): unknown => {
+export const toLegacyOutput = (text: string | undefined): unknown => {
   const value = decodeJson(text)
   if (hasErrors(text)) return { [ENVELOPE]: value }
   return isObject(value) && Object.hasOwn(value, ENVELOPE) ? { [ENVELOPE]: mark(value, 0) } : value
 }
 
-/** The text of a result that such a server gives back, if {@link toForeign} had something to say of it. */
-export const fromForeign = (value: unknown): string | undefined =>
+/** The text of a result that such a server gives back, if {@link toLegacyOutput} had something to say of it. */
+export const fromLegacyOutput = (value: unknown): string | undefined =>
   isObject(value) && Object.hasOwn(value, ENVELOPE) && Object.keys(value).length === 1
     ? ` ${JSON.stringify(value[ENVELOPE])}`
     : undefined

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest"
-import { askedFor } from "../src/AskedFor.ts"
+import { lazyProperties } from "../src/LazyProperties.ts"
 
 describe("properties that are made when somebody asks for them", () => {
   let made = 0
-  const withDouble = askedFor<{ n: number }, { double: number }>({
+  const withDouble = lazyProperties<{ n: number }, { double: number }>({
     double: ({ n }) => {
       made++
       return 2 * n

@@ -8,7 +8,7 @@ import {
   ValidationError,
   WaitTimeoutError
 } from "../src/Errors.ts"
-import { decodeResult, encodeResult, fromForeign, plainResult, toForeign } from "../src/Result.ts"
+import { decodeResult, encodeResult, fromLegacyOutput, plainResult, toLegacyOutput } from "../src/Result.ts"
 
 const roundTrip = (value: unknown): unknown => decodeResult(encodeResult(value, "Result"))
 
@@ -84,10 +84,10 @@ describe("an error in a result", () => {
     const forged = { "ironflow:result": { "ironflow:error": { name: "Error", message: "forged" } } }
     for (const each of [value, forged, { a: forged }, [forged], undefined, "text"]) {
       const text = encodeResult(each, "Result")
-      const sent = toForeign(text)
+      const sent = toLegacyOutput(text)
       const back = sent === undefined ? undefined : (JSON.parse(JSON.stringify(sent)) as unknown)
 
-      assert.deepStrictEqual(decodeResult(fromForeign(back) ?? JSON.stringify(back)), roundTrip(each))
+      assert.deepStrictEqual(decodeResult(fromLegacyOutput(back) ?? JSON.stringify(back)), roundTrip(each))
     }
   })
 
@@ -194,10 +194,10 @@ describe("decodeResult", () => {
       const message = `seed ${seed}, value ${i}: ${JSON.stringify(shown(value))}`
 
       assert.deepStrictEqual(shown(roundTrip(value)), shown(value), message)
-      const foreign = JSON.parse(JSON.stringify({ sent: toForeign(encodeResult(value, "Result")) })) as {
+      const foreign = JSON.parse(JSON.stringify({ sent: toLegacyOutput(encodeResult(value, "Result")) })) as {
         sent: unknown
       }
-      const back = fromForeign(foreign.sent) ?? JSON.stringify(foreign.sent)
+      const back = fromLegacyOutput(foreign.sent) ?? JSON.stringify(foreign.sent)
       assert.deepStrictEqual(shown(decodeResult(back)), shown(value), message)
     }
   })

@@ -116,9 +116,9 @@ const asked: { readonly [place: string]: string } = {
   "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
   "Runs/Forking.ts GIVE_STEP": "whether the step was copied: once a result that somebody gives",
   "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
-  "Runs/Steering.ts Steering.pauseRun": "a status that was not there",
-  "Runs/Steering.ts Steering.resumeRun": "a status that was not there",
-  "Runs/Steering.ts Steering.retryRun": "a status that was not there",
+  "Runs/RunControl.ts Steering.pauseRun": "a status that was not there",
+  "Runs/RunControl.ts Steering.resumeRun": "a status that was not there",
+  "Runs/RunControl.ts Steering.retryRun": "a status that was not there",
   "Turns/Ops.ts Ops.applyOp": "a status that was not there, once a rollback",
   "Schedules/FireSchedules.ts FireSchedules.update": "once a fire of a schedule"
 }
@@ -152,7 +152,7 @@ const documented: ReadonlySet<string> = new Set([
   "ttl_seconds"
 ])
 
-/** What says in the words of existing servers and handlers what a turn of ours has come to, and the other way round. */
+/** What says in the words of legacy servers and handlers what a turn of ours has come to, and the other way round. */
 const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\.ts$/
 
 /** Names in snake case that have nothing to do with what travels: columns of a statement, a macro of CEL. */

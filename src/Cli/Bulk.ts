@@ -41,7 +41,7 @@ export const bulkFlags = {
   )
 }
 
-interface Asked {
+interface BulkCommand {
   readonly action: BulkAction
   readonly runs: BulkRuns
   readonly options: Pick<BulkOptions, BulkWord>
@@ -72,7 +72,7 @@ const counted = (count: number, action: BulkOperation["action"]): string =>
     : `${count} ${count === 1 ? "run" : "runs"}`
 
 /** Counts the runs, asks, and does it to them. Fails with exit code 3 when some were left out, and 4 when it was done to none. */
-export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Asked) =>
+export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   use(
     Effect.gen(function* () {
       const client = yield* Client

@@ -7,7 +7,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Config } from "../Client/Config.ts"
-import { checked } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { CommandError } from "./CommandError.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
@@ -28,7 +28,7 @@ const data = Argument.String("data").pipe(
 const readData = (given: Option.Option<string>) =>
   Effect.flatMap(Option.isSome(given) ? Effect.succeed(given.value) : readStdin, (text) =>
     Effect.flatMap(
-      checked(() => safeJsonParse(checkShape("the data", text))),
+      validated(() => safeJsonParse(checkShape("the data", text))),
       (value) =>
         isObject(value)
           ? Effect.succeed(value)

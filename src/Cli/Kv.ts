@@ -7,7 +7,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Kv, type KVEntry, type KvBucket } from "../Client/Kv.ts"
-import { checked } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
@@ -115,7 +115,7 @@ const put = Command.make(
   },
   Effect.fnUntraced(function* ({ bucket, create, key, revision, value }) {
     const text = Option.isSome(value) ? value.value : (yield* readStdin).replace(/\r?\n$/, "")
-    const parsed = yield* checked(() => safeJsonParse<unknown>(checkShape("the value", text), text))
+    const parsed = yield* validated(() => safeJsonParse<unknown>(checkShape("the value", text), text))
     const result = yield* inBucket(bucket, (bucket) =>
       create
         ? bucket.create(key, parsed)

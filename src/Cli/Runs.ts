@@ -19,7 +19,7 @@ import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
-import { cancel, fork, move, pause, reason, remove, rerun, resume, retry } from "./Steer.ts"
+import { cancel, fork, move, pause, reason, remove, rerun, resume, retry } from "./RunActions.ts"
 import { exportRun } from "./Verify.ts"
 import { commandsOf } from "./Calling.ts"
 

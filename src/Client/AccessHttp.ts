@@ -8,7 +8,7 @@ import type { Operation } from "../Protocol/Row.ts"
 import * as secretCalls from "../Protocol/Secrets.ts"
 import type { ApiKeysApi } from "./ApiKeys.ts"
 import type { EffectKind } from "./Client.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./Named.ts"
 import type { OrgsApi } from "./Orgs.ts"
@@ -102,7 +102,7 @@ export const make = (connection: Connection): AccessClients => {
       ),
       assignPolicy: (id, policyId) =>
         Effect.flatMap(
-          checked(() => checkVariable("roles.assignPolicy", policyId)),
+          validated(() => checkVariable("roles.assignPolicy", policyId)),
           (policy_id) =>
             ask(calls.assignPolicy, "roles.assignPolicy", { variables: { id }, body: { policy_id } })
         ),

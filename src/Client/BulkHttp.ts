@@ -9,7 +9,8 @@ import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
 import type { BulkApi } from "./Bulk.ts"
 import type { EffectKind } from "./Kinds.ts"
-import { checked, quote } from "./HttpCalls.ts"
+import { quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./Named.ts"
 import { makeRowCalls } from "./RowCalls.ts"
@@ -28,7 +29,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   return {
     bulk: (action, runs, options = {}) =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           if (!isObject(runs)) {
             throw new ValidationError(
               `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
@@ -54,7 +55,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
       ),
     erase: (target, options = {}) =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           const { configs, events, keys, runs, streams } = target
           const { cancel, compact, dryRun } = options
           checkEraseSaid({ configs, events, keys, runs, streams, cancel, compact, dryRun })

@@ -60,7 +60,7 @@ export type {
 export type { ServerCapabilities } from "../Protocol/Server.ts"
 
 export type {
-  AccessError,
+  CallRefusedError,
   AnswerError,
   CallArgs,
   CallOptions,
@@ -73,7 +73,7 @@ export type {
 } from "./Kinds.ts"
 
 /** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
-export type SteerError = RunNotFoundError | InvalidStateError | ClientError
+export type RunControlError = RunNotFoundError | InvalidStateError | ClientError
 
 /** What may go wrong in `emitSync`: the event starts no run, or one that fails, is cancelled, or takes too long. */
 export type EmitSyncError =
@@ -219,7 +219,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, TriggerSyncOptions>
   ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
-   * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Other Ironflow servers store
+   * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Legacy servers store
    * them one after the other.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
@@ -301,7 +301,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
    * is compensating refuses with `INVALID_STATE`.
    */
-  cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
+  cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
    * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
    * they run again.
@@ -310,15 +310,15 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
-  ): Kind<F, Run, StepNotFoundError | SteerError>
+  ): Kind<F, Run, StepNotFoundError | RunControlError>
   /** Continues a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
-  ): Kind<F, Run, StepNotFoundError | SteerError>
+  ): Kind<F, Run, StepNotFoundError | RunControlError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
-  pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
+  pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
    * Replaces the output of a step that has finished, or finishes one that has not.
    *
@@ -332,7 +332,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     output: unknown,
     reason?: string,
     ...options: CallArgs<F>
-  ): Kind<F, void, StepNotFoundError | SteerError>
+  ): Kind<F, void, StepNotFoundError | RunControlError>
   /**
    * Starts a new run from what another one, in whatever status, has recorded: the steps before `from`, in the order in which they were
    * recorded, with their results; the code is that of the function now. Without `from` nothing is copied, and all of it runs again. The
@@ -341,12 +341,12 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   forkRun(
     runId: string,
     options?: Options<F, ForkRunOptions>
-  ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | SteerError>
+  ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | RunControlError>
   /**
    * Moves an unfinished run that is pinned to a version of its function to the latest one, or to `version`: the next turn is run by a
    * worker of that. The code has to be able to go on from the steps that are recorded.
    */
-  moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, SteerError>
+  moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, RunControlError>
   /** The workers that are connected. */
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
@@ -360,8 +360,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
 
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 const ofRun = { RunNotFoundError: true } as const
-const steered = { ...ofRun, InvalidStateError: true } as const
-const steeredByStep = { ...steered, StepNotFoundError: true } as const
+const controlErrors = { ...ofRun, InvalidStateError: true } as const
+const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
 
 /** What each method is called by, and takes. */
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
@@ -403,17 +403,17 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   getRunLogs: [byId, ofRun],
   explain: [byId, ofRun],
   waitForRun: [[null, { ...call, timeout: true }], ofRun],
-  cancelRun: [[null, null, call], steered],
-  retryRun: [[null, null, call], steeredByStep],
-  resumeRun: [[null, null, call], steeredByStep],
-  pauseRun: [[null, null, call], steered],
+  cancelRun: [[null, null, call], controlErrors],
+  retryRun: [[null, null, call], stepControlErrors],
+  resumeRun: [[null, null, call], stepControlErrors],
+  pauseRun: [[null, null, call], controlErrors],
   ...bulkMethods,
-  patchStep: [[null, null, null, call], steeredByStep],
+  patchStep: [[null, null, null, call], stepControlErrors],
   forkRun: [
     [null, { ...call, from: true, steps: true, data: true }],
-    { ...steeredByStep, FunctionNotFoundError: true }
+    { ...stepControlErrors, FunctionNotFoundError: true }
   ],
-  moveRun: [[null, { ...call, version: true }], steered],
+  moveRun: [[null, { ...call, version: true }], controlErrors],
   listWorkers: [[call]],
   getCapabilities: [[call]],
   health: [[call]]

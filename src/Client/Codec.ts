@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { type Carrier, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
 import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 
 /** What a schema says of data that does not fit: the paths, and what it threw if it threw. */
 type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
@@ -20,7 +20,7 @@ export const clientCodec = (given: AnySchema, carrier: Carrier, whose: string): 
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
     if (made !== undefined) return Effect.succeed(made)
     return Effect.flatMap(
-      checked(() => checkSchema(given, whose)),
+      validated(() => checkSchema(given, whose)),
       (schema) =>
         canEncode(schema)
           ? Effect.map(
@@ -40,7 +40,7 @@ export const clientCodec = (given: AnySchema, carrier: Carrier, whose: string): 
 /** What may answer later, with what does not fit as the failure that `misfit` makes of it. */
 const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
   Effect.mapError(
-    Effect.flatMap(checked(run), (result) =>
+    Effect.flatMap(validated(run), (result) =>
       result instanceof Promise
         ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), refusal)
         : Effect.succeed(result)

@@ -6,7 +6,8 @@ import { checkConfigName, encodeConfig } from "../ConfigData.ts"
 import * as calls from "../Protocol/Config.ts"
 import type { Operation } from "../Protocol/Row.ts"
 import type { ConfigService, ConfigSetResult } from "./Config.ts"
-import { checked, quote } from "./HttpCalls.ts"
+import { quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { watchOf } from "./HttpWatch.ts"
@@ -17,7 +18,7 @@ export const make = (connection: Connection): Raw<ConfigService> => {
 
   const on = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
     Effect.flatMap(
-      checked(() => checkConfigName(name)),
+      validated(() => checkConfigName(name)),
       (name): Effect.Effect<A, IronflowError> =>
         ask(operation, method, {
           variables: { name },
@@ -28,7 +29,7 @@ export const make = (connection: Connection): Raw<ConfigService> => {
     )
   const write = (operation: Operation<ConfigSetResult>, method: string, name: string, data: object) =>
     Effect.flatMap(
-      checked(() => encodeConfig(name, data)),
+      validated(() => encodeConfig(name, data)),
       (body) => on(operation, method, name, body)
     )
 

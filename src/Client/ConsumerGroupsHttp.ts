@@ -23,7 +23,8 @@ import type {
   ListConsumerGroupsOptions
 } from "./ConsumerGroups.ts"
 import { defined } from "./HttpAnswers.ts"
-import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import { done, makeCalls, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./Named.ts"
 import { makeRowCalls } from "./RowCalls.ts"
@@ -46,7 +47,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
     read?: (answer: unknown) => B | undefined
   ): Effect.Effect<B, IronflowError> =>
     Effect.flatMap(
-      checked(() => encodeJson(body, `request of consumerGroups.${method}(${quote(name)})`)),
+      validated(() => encodeJson(body, `request of consumerGroups.${method}(${quote(name)})`)),
       (body = "{}") => ask<A, B>(operation, `consumerGroups.${method}`, { about: name, body, ...input }, read)
     )
 
@@ -112,7 +113,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   return {
     create: (config) =>
       Effect.flatMap(
-        checked(() => fieldsOf(config ?? {})),
+        validated(() => fieldsOf(config ?? {})),
         (fields) =>
           askFor(
             operations.createConsumerGroup,
@@ -145,7 +146,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         while (true) {
           const { groups, nextCursor } = yield* page(cursor, options)
           for (const group of groups) {
-            // other servers do not know what to do with a name
+            // legacy servers do not know what to do with a name
             if (options.name === undefined || group.name === options.name) all.push(settled(group))
           }
           // a server that repeats itself would never come to an end
@@ -155,7 +156,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       }),
     update: (name, settings, options) =>
       Effect.flatMap(
-        checked(() => fieldsOf(settings)),
+        validated(() => fieldsOf(settings)),
         (fields) => change("update", name, options, fields)
       ),
     pause: (name, options = {}) =>
@@ -225,7 +226,7 @@ const readGroup = (answer: unknown): ConsumerGroup | undefined => {
   return group === undefined ? undefined : settled(group)
 }
 
-/** A group with what other servers leave out and the rest of it tells. */
+/** A group with what legacy servers leave out and the rest of it tells. */
 const settled = (group: ConsumerGroup): ConsumerGroup => ({
   ...group,
   message: group.message || `${group.name} is ${group.status}`,

@@ -17,7 +17,7 @@ import type { TypedEvent } from "../Event.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { type ClientCodec, clientCodec } from "./Codec.ts"
 import type { EffectKind, Options, PromiseKind } from "./Client.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type {
   AppendAllOptions,
   EffectStreamKind,
@@ -66,7 +66,7 @@ const entityStreams = (
 
   const encode = (entityId: string, event: GivenEntityEvent) =>
     Effect.flatMap(
-      checked(() => definitionOfGiven(entity, entityId, event)),
+      validated(() => definitionOfGiven(entity, entityId, event)),
       (definition) =>
         Effect.map(
           codecOf(definition).encode(
@@ -81,7 +81,7 @@ const entityStreams = (
     isErased(event.data) ? Effect.succeed(event) : decodeData(entityId, event)
   const decodeData = (entityId: string, event: StreamEvent) =>
     Effect.flatMap(
-      checked(() => definitionOf(entity, entityId, event.name, event.entityVersion)),
+      validated(() => definitionOf(entity, entityId, event.name, event.entityVersion)),
       (definition) =>
         Effect.map(
           codecOf(definition).decode(event.data, misfitRead(entityId, definition, event)),
@@ -170,7 +170,7 @@ const entityStates = (
           ),
     state: (entityId, options = {}) =>
       Effect.gen(function* () {
-        yield* checked(() => checkKeys(options, stateKeys, "streams.of(...).state()"))
+        yield* validated(() => checkKeys(options, stateKeys, "streams.of(...).state()"))
         if (evolve === undefined) return yield* without("state", "`evolve`")
         const snapshot =
           codec === undefined || options.fromSnapshot === false ? undefined : yield* getSnapshot(entityId)

@@ -7,7 +7,8 @@ import * as functions from "../Protocol/Functions.ts"
 import type { EffectKind } from "./Client.ts"
 import type { FunctionsApi } from "./Functions.ts"
 import * as Answers from "./HttpAnswers.ts"
-import { checked, done, object, quote } from "./HttpCalls.ts"
+import { done, object, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "./Named.ts"
 import type { RowCalls } from "./RowCalls.ts"
 
@@ -18,7 +19,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
     variables: { id },
     orElse: withoutEndpoint(`${what}(${quote(id)})`, instead)
   })
-  const named = (functionId: string) => checked(() => checkName("function id", functionId))
+  const named = (functionId: string) => validated(() => checkName("function id", functionId))
 
   return {
     listFunctions: () =>
@@ -60,7 +61,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
       Effect.flatMap(
         Effect.all([
           named(functionId),
-          checked(() => ({
+          validated(() => ({
             text: object({
               data: encodeJson(data, `data for function ${quote(functionId)}`),
               idempotencyKey:
@@ -104,7 +105,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
   }
 }
 
-/** Other servers say less of a function. */
+/** Legacy servers say less of a function. */
 const functionOf = ({ metadata, ...fn }: functions.FunctionAnswer): functions.FunctionInfo => {
   const codeHash = fn.codeHash || textOf(metadata?.[CODE_HASH_KEY])
   return {

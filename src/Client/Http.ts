@@ -4,7 +4,7 @@
  * A call that does no harm when it is made twice (reading, and emitting or publishing with an idempotency key) is tried up
  * to three times when the connection fails or the server says that it is busy (429, 502, 503). Others are tried again only
  * when the server surely did not receive them: there was no connection, or it said so when it stopped.
- * The engine of this package and other Ironflow servers are both understood; what only ours has fails with code
+ * The engine of this package and legacy servers are both understood; what only ours has fails with code
  * `UNIMPLEMENTED` on others.
  */
 import * as Clock from "effect/Clock"
@@ -51,7 +51,8 @@ import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import { make as makeBulk } from "./BulkHttp.ts"
 import * as Answers from "./HttpAnswers.ts"
-import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
+import { type Call, done, makeCalls, object, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { checkVariable, makeRowCalls } from "./RowCalls.ts"
@@ -87,14 +88,14 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
-      checked(() => triggerBody({ ...options, name, data })),
+      validated(() => triggerBody({ ...options, name, data })),
       (body) =>
         ask(events.trigger, "emit", { about: name, body, repeatable: options.idempotencyKey !== undefined })
     )
 
   const emitMany = (all: ReadonlyArray<NamedEmit>) =>
     Effect.flatMap(
-      checked(() => {
+      validated(() => {
         const bodies = all.map(triggerBody)
         const bytes = bodies.reduce((total, body) => total + byteLength(body), 0)
         if (bytes > writeBytes) throw new LimitExceededError("A batch of events", bytes, writeBytes, "bytes")
@@ -116,7 +117,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
 
   const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
     Effect.flatMap(
-      checked(() =>
+      validated(() =>
         object({
           topic: JSON.stringify(topic),
           data: encodeJson(data, `message for topic ${quote(topic)}`) ?? "{}",
@@ -221,12 +222,12 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getTopicStats: (topic) =>
       Effect.map(
         ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
-        // other servers leave the name out
+        // legacy servers leave the name out
         (stats) => ({ ...stats, name: stats.name || topic })
       ),
     listEvents: (options = {}) =>
       Effect.flatMap(
-        checked(() => events.checkListEvents(options)),
+        validated(() => events.checkListEvents(options)),
         (body) =>
           ask(events.listEvents, "listEvents", {
             body,
@@ -235,7 +236,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
     getEvent: (eventId) =>
       Effect.flatMap(
-        checked(() => checkName("event id", eventId)),
+        validated(() => checkName("event id", eventId)),
         (id) =>
           ask(events.getEvent, "getEvent", {
             about: id,
@@ -248,7 +249,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
     explainEvent: (eventId) =>
       Effect.flatMap(
-        checked(() => checkName("event id", eventId)),
+        validated(() => checkName("event id", eventId)),
         (id) =>
           ask(events.explainEvent, "explainEvent", {
             variables: { id },
@@ -258,7 +259,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getRun,
     listRuns: (options = {}) =>
       Effect.flatMap(
-        checked(() => ({
+        validated(() => ({
           ...filtersInBody(options),
           limit: options.limit === undefined ? undefined : checkLimit("listRuns", options.limit),
           cursor: options.cursor
@@ -272,7 +273,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
     countRuns: (options) =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           const { filters, ...how } = runCounts.checkCountRuns(options)
           return { ...how, ...(Object.keys(filters).length === 0 ? {} : { filters: filtersInBody(filters) }) }
         }),
@@ -371,12 +372,12 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
-        // other servers answer with the word alone
+        // legacy servers answer with the word alone
         ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
       ),
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
-        checked(() =>
+        validated(() =>
           object(
             snakeKeys({
               stepId: JSON.stringify(stepId),
@@ -404,7 +405,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       withId("forkRun", runId, () =>
         withStep(runId, from, () =>
           Effect.flatMap(
-            checked(() =>
+            validated(() =>
               object({
                 from: from === undefined ? undefined : JSON.stringify(from),
                 steps: steps === undefined ? undefined : encodeJson(steps, "`steps` of forkRun"),
@@ -428,7 +429,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     moveRun: (runId, { version } = {}) =>
       withId("moveRun", runId, () =>
         Effect.flatMap(
-          checked(() => (version === undefined ? {} : { version: checkName("version", version) })),
+          validated(() => (version === undefined ? {} : { version: checkName("version", version) })),
           (body) =>
             ask(
               runForks.moveRun,
@@ -472,7 +473,7 @@ const withStep = <A>(
   fromStep === ""
     ? Effect.fail(new StepNotFoundError(runId, fromStep))
     : Effect.andThen(
-        checked(() => checkStep(fromStep)),
+        validated(() => checkStep(fromStep)),
         Effect.suspend(then)
       )
 
@@ -489,7 +490,7 @@ const withId = <A>(
   then: () => Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, IronflowError> =>
   Effect.andThen(
-    checked(() => checkVariable(what, runId)),
+    validated(() => checkVariable(what, runId)),
     Effect.suspend(then)
   )
 

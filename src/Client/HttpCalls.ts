@@ -1,7 +1,8 @@
 /** What every call over HTTP has in common: repeating it where that does no harm, and what its answer means. */
 import * as Effect from "effect/Effect"
+import { validated } from "../Checked.ts"
 import { calculateBackoff } from "../Backoff.ts"
-import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
+import { ConnectionError, type IronflowError, type TimeoutError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkWhole } from "../Limits.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -45,7 +46,7 @@ export interface Call<A> {
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
   /** Whether a 404 of another Ironflow server says that the endpoint is missing: only our engine has it. */
   readonly ours?: boolean
-  /** Whether existing servers say in plain text that something is not found. */
+  /** Whether legacy servers say in plain text that something is not found. */
   readonly saysText?: boolean
   readonly timeoutMs?: number
   /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
@@ -68,7 +69,7 @@ export const makeCalls = (connection: Connection): Calls => {
 
   const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> =>
     Effect.flatMap(
-      checked(() => {
+      validated(() => {
         for (const [name, text] of Object.entries(it.variables ?? {})) checkWhole(`The ${name}`, text)
         return pathOf(it.endpoint, it.variables)
       }),
@@ -159,16 +160,6 @@ const sendAgain = (
         : Effect.fail(error)
   })
 }
-
-/** What cannot be sent throws one of our errors: it becomes the failure of the call. */
-export const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(check())
-    } catch (error) {
-      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
-    }
-  })
 
 /** JSON text of an object whose members are JSON text; those that are absent are left out. */
 export const object = (members: { readonly [name: string]: string | undefined }): string => {

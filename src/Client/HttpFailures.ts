@@ -15,7 +15,7 @@ import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
- * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of other servers are told by
+ * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of legacy servers are told by
  * their status. `notFound` is what 404 means for the call when the server says it.
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
@@ -82,11 +82,11 @@ export const isFromOurEngine = ({ text }: Answer): boolean => {
 /** Whether the error in the answer was made by an Ironflow server. */
 export const isFromServer = ({ status, text }: Answer): boolean => isOfServer(status, text)
 
-/** Whether it is what existing Ironflow servers say, in plain text, at a path where they have nothing. */
+/** Whether it is what legacy servers say, in plain text, at a path where they have nothing. */
 export const isUnknownPath = ({ status, text }: Answer): boolean =>
   status === 404 && text.trim() === "404 page not found"
 
-/** Whether it is what existing Ironflow servers say in plain text of a run or step that they do not have. */
+/** Whether it is what legacy servers say in plain text of a run or step that they do not have. */
 export const isNotFoundInText = ({ status, text }: Answer): boolean =>
   status === 404 && /^[^<{]*\b(run|step)\b[^<]*\bnot found\b/i.test(text)
 

@@ -20,7 +20,7 @@ import { checkedServices, type RawServices } from "./CheckedServices.ts"
 import * as ConfigHttp from "./ConfigHttp.ts"
 import * as ConsumerGroupsHttp from "./ConsumerGroupsHttp.ts"
 import { make } from "./Http.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { resolveServer, type ResolvedServer, serverKeys, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import * as KvHttp from "./KvHttp.ts"
@@ -49,7 +49,7 @@ export const layer = (
     Effect.gen(function* () {
       const logger = yield* currentLogger
       const variables = yield* currentVariables
-      const server = yield* checked(() => {
+      const server = yield* validated(() => {
         checkKeys(options, clientKeys, "Client.layerHttp", logger)
         return resolveServer(options, "Client.layerHttp", variables)
       })

@@ -18,7 +18,7 @@ import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import type { Operation } from "../Protocol/Row.ts"
 import { Watching } from "../Protocol/Watch.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { environmentHeader } from "./HttpConfig.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
@@ -82,7 +82,7 @@ export const watchOf = <A extends { readonly revision: number }, B>(
   const read = reader<A>(answer!)
   return Stream.unwrap(
     Effect.map(
-      checked(() => {
+      validated(() => {
         if (fromRevision !== undefined) checkRevision(fromRevision, 0)
         return pathOf(operation, variables())
       }),

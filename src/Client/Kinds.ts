@@ -31,7 +31,7 @@ export interface PromiseKind extends HKT.TypeLambda {
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
 /** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
-export type AccessError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
+export type CallRefusedError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
 
 /** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
 export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
@@ -47,7 +47,7 @@ export type AnswerError = StoreError | UnsupportedError | InvalidResponseError |
  * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
  * option that there is not.
  */
-export type ClientError = ValidationError | AccessError | UnreachableError | AnswerError
+export type ClientError = ValidationError | CallRefusedError | UnreachableError | AnswerError
 
 /** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
 export interface CallOptions {

@@ -1,6 +1,6 @@
 /**
- * The key-value store of a server elsewhere. Values travel as existing servers know them, with a header that says what octets
- * were: the engine of this package keeps that, so that values come back as they went in. From other servers they come as base64
+ * The key-value store of a server elsewhere. Values travel as legacy servers know them, with a header that says what octets
+ * were: the engine of this package keeps that, so that values come back as they went in. From legacy servers they come as base64
  * and are taken for JSON, else for text, else for bytes.
  */
 import * as Effect from "effect/Effect"
@@ -12,7 +12,8 @@ import { snakeKeys } from "../Protocol/Codec.ts"
 import * as calls from "../Protocol/Kv.ts"
 import type { Operation } from "../Protocol/Row.ts"
 import { show } from "../Show.ts"
-import { checked, quote } from "./HttpCalls.ts"
+import { quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { watchOf } from "./HttpWatch.ts"
@@ -25,13 +26,13 @@ export const make = (connection: Connection): Raw<UntypedKv> => {
     <A>(operation: Operation<A>, what: string) =>
     (name: string) =>
       Effect.flatMap(
-        checked(() => checkBucketName(name)),
+        validated(() => checkBucketName(name)),
         (bucket) => ask(operation, what, { variables: { bucket }, said: { name } })
       )
   return {
     createBucket: (config) =>
       Effect.flatMap(
-        checked(() => encodeBucket(config)),
+        validated(() => encodeBucket(config)),
         (body) =>
           ask(calls.createBucket, "createBucket", {
             body,
@@ -54,7 +55,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
   /** A call about one key. */
   const onKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
     Effect.flatMap(
-      checked(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
+      validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
       (variables) =>
         ask(operation, method, {
           variables,
@@ -67,7 +68,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
 
   const putKey = (method: string, key: string, value: unknown, expected?: number) =>
     Effect.flatMap(
-      checked(() => {
+      validated(() => {
         const { bytes, type } = encodeValue(value, `The value of key ${quote(key)}`)
         return { bytes, written: writtenAs(type) }
       }),
@@ -93,12 +94,12 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     create: (key, value) => putKey("create", key, value, 0),
     update: (key, value, revision) =>
       Effect.flatMap(
-        checked(() => checkRevision(revision)),
+        validated(() => checkRevision(revision)),
         (expected) => putKey("update", key, value, expected)
       ),
     delete: (key, { revision } = {}) =>
       Effect.flatMap(
-        checked(() => (revision === undefined ? undefined : checkRevision(revision))),
+        validated(() => (revision === undefined ? undefined : checkRevision(revision))),
         (expected) =>
           onKey(calls.deleteKey, "delete", key, {
             headers: precondition(expected),
@@ -108,7 +109,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     purge: (key) => onKey(calls.deleteKey, "purge", key, { query: "?purge=true" }),
     listKeys: (filter) =>
       Effect.flatMap(
-        checked(() => ({ accepts: compileFilter(filter), bucket: checkBucketName(name) })),
+        validated(() => ({ accepts: compileFilter(filter), bucket: checkBucketName(name) })),
         ({ accepts, bucket }) =>
           pages(
             calls.listKeys,
@@ -124,7 +125,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
       ),
     history: (key) =>
       Effect.flatMap(
-        checked(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
+        validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
         (variables) =>
           pages(
             calls.keyHistory,
@@ -141,7 +142,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
       ),
     write: (writes) =>
       Effect.flatMap(
-        checked(() => ({ bucket: checkBucketName(name), body: { writes: encodeWrites(writes) } })),
+        validated(() => ({ bucket: checkBucketName(name), body: { writes: encodeWrites(writes) } })),
         ({ body, bucket }) =>
           ask(calls.writeKeys, "write", {
             variables: { bucket },

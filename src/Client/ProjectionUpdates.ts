@@ -25,7 +25,7 @@ import { checkProjectionName } from "../Projection/Projection.ts"
 import { type ProjectionStatus, StateUpdated } from "../Protocol/Projections.ts"
 import { reader } from "../Protocol/Codec.ts"
 import type { EffectKind } from "./Client.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type {
   ProjectionsApi,
   ProjectionsService,
@@ -72,7 +72,7 @@ export const withUpdates = (
     Stream.unwrap(
       Effect.gen(function* () {
         const { partition } = options
-        yield* checked(() => {
+        yield* validated(() => {
           checkProjectionName(name)
           if (partition !== undefined) checkName("partition", partition)
         })

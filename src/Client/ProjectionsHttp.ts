@@ -11,7 +11,8 @@ import * as operations from "../Protocol/Projections.ts"
 import type { Operation } from "../Protocol/Row.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
-import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import { done, makeCalls, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { callPages } from "./HttpPages.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -65,7 +66,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     read?: (answer: unknown) => B | undefined
   ): Effect.Effect<B, IronflowError> =>
     Effect.flatMap(
-      checked(() => checkProjectionName(name)),
+      validated(() => checkProjectionName(name)),
       () =>
         ask<A, B>(
           operation,
@@ -96,7 +97,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     options: CatchupOptions | undefined
   ): Effect.Effect<Catchup, IronflowError> =>
     Effect.gen(function* () {
-      const { after, timeout } = yield* checked(() => checkCatchup(options))
+      const { after, timeout } = yield* validated(() => checkCatchup(options))
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -159,7 +160,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       }),
     status,
     waitForCatchup: waitFor,
-    // the answer is about the rebuild, which other servers do as a job
+    // the answer is about the rebuild, which legacy servers do as a job
     rebuild: (name) =>
       Effect.andThen(
         about(operations.rebuildProjection, "rebuild", name, {}, () => done),

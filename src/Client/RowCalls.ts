@@ -4,7 +4,8 @@ import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { type Codec, json, reader } from "../Protocol/Codec.ts"
 import { isRepeatable, type Operation } from "../Protocol/Row.ts"
-import { type Call, type Calls, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import { type Call, type Calls, done, makeCalls, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
@@ -60,7 +61,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
     what: string,
     { about: named, body, said: _, variables = {}, ...more }: Omit<Input<A>, "query">
   ) =>
-    checked(() => {
+    validated(() => {
       const texts = Object.values(variables)
       for (const text of texts) checkVariable(what, text)
       const about = named ?? texts[0]
@@ -135,7 +136,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
       query: { readonly [name: string]: string | undefined } = {}
     ) =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           const search = new URLSearchParams()
           for (const [name, text] of Object.entries(query)) {
             if (text !== undefined) search.set(name, checkVariable(what, text))
@@ -164,7 +165,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
 
 /** The object that a method is given to send. */
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
-  checked(() => {
+  validated(() => {
     if (isObject(input)) return input
     throw new ValidationError(
       `${what}() must be given an object, got ${input === null ? "null" : typeof input}`

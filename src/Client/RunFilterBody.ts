@@ -4,7 +4,7 @@ import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
 import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
 
 /**
- * One function and one status travel as they always have, and other servers know them too. Throws `ValidationError` for a filter that
+ * One function and one status travel as they always have, and legacy servers know them too. Throws `ValidationError` for a filter that
  * there is not, or that says nothing, and for a time that is none.
  */
 export const filtersInBody = (options: ListRunsOptions) => {

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { StreamNotFoundError, type ValidationError } from "../Errors.ts"
-import { checked } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "./Named.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
@@ -14,7 +14,7 @@ export const eventsOver =
   (entityId, options) =>
     Stream.unwrap(
       Effect.map(
-        checked(() => firstPage(options)),
+        validated(() => firstPage(options)),
         (first) =>
           Stream.paginate(first, (page: ReadStreamOptions) =>
             Effect.map(read(entityId, page), (result) => [

@@ -1,5 +1,5 @@
 /**
- * Entity streams over HTTP. The engine of this package and other Ironflow servers are both understood: a conflict and a
+ * Entity streams over HTTP. The engine of this package and legacy servers are both understood: a conflict and a
  * missing stream are told by what they say and by their status; what only ours has fails with code `UNIMPLEMENTED` on others.
  */
 import * as Effect from "effect/Effect"
@@ -21,7 +21,8 @@ import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import type { Operation } from "../Protocol/Row.ts"
 import * as calls from "../Protocol/Streams.ts"
-import { checked, object, quote } from "./HttpCalls.ts"
+import { object, quote } from "./HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { type Input, makeRowCalls } from "./RowCalls.ts"
@@ -82,7 +83,7 @@ export const make = (
       )
     )
 
-  /** Other servers say a conflict in words, and some of them not at which version the stream is. */
+  /** Legacy servers say a conflict in words, and some of them not at which version the stream is. */
   const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
@@ -148,14 +149,14 @@ export const make = (
 
   const readAtOnce: Raw<UntypedStreams>["read"] = (entityId, options) =>
     Effect.flatMap(
-      checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
+      validated(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>
         Effect.map(
           ask(calls.readStream, "streams.read", {
             about: id,
             body: snakeKeys({ entityId: id, fromVersion, limit, direction })
           }).pipe(
-            // other servers may say so of a stream that nobody has appended to
+            // legacy servers may say so of a stream that nobody has appended to
             Effect.catchIf(isStreamNotFound, () => Effect.succeed({ events: [], totalCount: 0 }))
           ),
           (result) => upcastEvents(result, eventDefinitions)
@@ -165,12 +166,12 @@ export const make = (
   const appends: NamedAppends<IronflowError> = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
-        checked(() => checkAppendOne(entityId, input, options)),
+        validated(() => checkAppendOne(entityId, input, options)),
         (one) => append(calls.appendEvent, "streams.append", one, one.events[0] && eventFields(one.events[0]))
       ),
     appendAll: (entityId, input, options = {}) =>
       Effect.flatMap(
-        checked(() => checkAppend(entityId, input, options)),
+        validated(() => checkAppend(entityId, input, options)),
         (all) =>
           append(
             calls.appendEvents,
@@ -194,17 +195,17 @@ export const make = (
     events: eventsOver(read),
     getInfo: (entityId) =>
       Effect.flatMap(
-        checked(() => checkEntityId(entityId)),
+        validated(() => checkEntityId(entityId)),
         info
       ),
     findInfo: (entityId) =>
       Effect.flatMap(
-        checked(() => checkEntityId(entityId)),
+        validated(() => checkEntityId(entityId)),
         (id) => nullIfMissing(info(id))
       ),
     listStreams: (options) =>
       Effect.flatMap(
-        checked(() => checkList(options)),
+        validated(() => checkList(options)),
         ({ entityType, limit, offset }) =>
           Effect.map(
             ask(calls.restStreams, "streams.listStreams", {
@@ -222,7 +223,7 @@ export const make = (
       ),
     createSnapshot: (entityId, input) =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           const id = checkEntityId(entityId)
           const what = `Snapshot of stream "${id}"`
           const version = checkCount(`The version of a snapshot of stream "${id}"`, input?.entityVersion)
@@ -247,7 +248,7 @@ export const make = (
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
       Effect.flatMap(
-        checked(() => ({
+        validated(() => ({
           id: checkEntityId(entityId),
           before: checkCount(`\`beforeVersion\` of stream "${entityId}"`, beforeVersion)
         })),

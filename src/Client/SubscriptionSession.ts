@@ -188,7 +188,7 @@ export class SubscriptionSession {
       return Promise.reject(unconnected(eventId))
     }
     const message = { type: "ack", eventId, ackType, ...more } as const
-    if (!subscription.isOurs) {
+    if (!subscription.hasPositions) {
       this.#send(message)
       return Promise.resolve()
     }
@@ -341,7 +341,7 @@ export class SubscriptionSession {
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
     subscription.id = result.subscriptionId
     subscription.confirmed = true
-    subscription.isOurs = typeof result.position === "string"
+    subscription.hasPositions = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
     subscription.ackWaitMs = typeof result.ackWait === "number" ? result.ackWait : undefined
     if (result.ackMode === "auto" || result.ackMode === "manual") subscription.ackMode = result.ackMode

@@ -24,7 +24,7 @@ export class SubscriptionState {
   lastEvent: SubscriptionEvent | undefined
   isActive = true
   /** Whether the server tells positions and answers acks. */
-  isOurs = false
+  hasPositions = false
   /** As asked for, or as the group says. */
   ackMode: AckMode
   /** Milliseconds in which the server wants to hear of what is held; absent when it does not listen. */
@@ -54,12 +54,12 @@ export class SubscriptionState {
 
   /** Whether the server has somebody settle each event. */
   get holds(): boolean {
-    return this.isOurs && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
+    return this.hasPositions && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
   }
 
   /** Whether the client settles an event when its body is done. */
   get acksItself(): boolean {
-    return this.isOurs && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
+    return this.hasPositions && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
 
   get remembersSeen(): boolean {

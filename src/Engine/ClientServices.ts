@@ -26,7 +26,7 @@ import * as SecretsClient from "./Secrets/SecretsClient.ts"
 import { makeWires } from "./PubSub/MemoryWire.ts"
 
 /** What a client asks of the engine. */
-interface Asked {
+interface Services {
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   readonly streams: StreamsService
   readonly kv: KvService
@@ -41,7 +41,7 @@ interface Asked {
 
 /** The services for one environment. */
 export const servicesIn = (
-  engine: Asked,
+  engine: Services,
   environment: string,
   options: ReadingOptions = {}
 ): Context.Context<ClientServices> => {
@@ -64,7 +64,7 @@ export const servicesIn = (
 }
 
 /** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
-export const clientIn = (engine: Asked, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
+export const clientIn = (engine: Services, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {
     ...api,
@@ -84,7 +84,7 @@ export const clientIn = (engine: Asked, environment: string): Raw<ClientApi<Effe
   }
 }
 
-const projectionsIn = (engine: Asked, environment: string): Raw<ProjectionsService> =>
+const projectionsIn = (engine: Services, environment: string): Raw<ProjectionsService> =>
   withUpdates(
     engine.projections.client(environment),
     { wire: () => wireTo(engine, environment) },
@@ -92,13 +92,13 @@ const projectionsIn = (engine: Asked, environment: string): Raw<ProjectionsServi
   )
 
 /** The client's end of a connection inside the process. */
-export const wireTo = (engine: Asked, environment: string): Wire => {
+export const wireTo = (engine: Services, environment: string): Wire => {
   const [ours, theirs] = makeWires()
   engine.subscriptions.connect(environment, theirs)
   return ours
 }
 
-const pushEndpointsIn = ({ push }: Asked, environment: string): Raw<PushEndpointsApi<EffectKind>> => ({
+const pushEndpointsIn = ({ push }: Services, environment: string): Raw<PushEndpointsApi<EffectKind>> => ({
   register: (url) =>
     Effect.map(push.register(environment, url), (functions) => functions.map(({ id }) => id)),
   list: () => Effect.sync(() => push.list(environment)),

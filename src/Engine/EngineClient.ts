@@ -1,7 +1,7 @@
 /** The client's methods against the engine in the same process: each noun has its own. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, LiveVersion } from "../Client/Client.ts"
-import { checked } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { Raw } from "../Client/Named.ts"
 import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
@@ -11,7 +11,7 @@ import { Bulk } from "./Bulk/Bulk.ts"
 import { Events } from "./Events/Events.ts"
 import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
 import { Functions } from "./Functions/Functions.ts"
-import { polite } from "./Polite.ts"
+import { yieldFirst } from "./Yielding.ts"
 import { Topics } from "./PubSub/Topics.ts"
 import type { LiveWorker } from "./Runs/Explain.ts"
 import { LiveWorkers } from "./Runs/LiveWorkers.ts"
@@ -66,7 +66,7 @@ export const make = Effect.gen(function* () {
       const workers = live.workers(environment)
       const ids = id === undefined ? (yield* functions.list(environment)).map((fn) => fn.id) : [id]
       for (const functionId of ids) {
-        const counted = yield* polite(store.read(countPinned(environment, functionId)))
+        const counted = yield* yieldFirst(store.read(countPinned(environment, functionId)))
         if (counted === undefined) return yield* new FunctionNotFoundError(functionId)
         found.push(...versionsOf(functionId, counted, workers))
       }
@@ -79,10 +79,10 @@ export const make = Effect.gen(function* () {
     ...bulk.in(environment),
     ...topics.in(environment),
     ...operations.in(environment),
-    listFunctions: () => polite(functions.list(environment)),
+    listFunctions: () => yieldFirst(functions.list(environment)),
     deleteFunction: (functionId) =>
       Effect.flatMap(
-        checked(() => Limits.checkName("function id", functionId)),
+        validated(() => Limits.checkName("function id", functionId)),
         (id): Effect.Effect<void, EngineError> => {
           const holder = live.workers(environment).find(({ functionIds }) => functionIds.has(id))
           return holder === undefined
@@ -96,17 +96,17 @@ export const make = Effect.gen(function* () {
       ),
     functionHistory: (functionId) =>
       Effect.flatMap(
-        checked(() => Limits.checkName("function id", functionId)),
-        (id) => polite(store.read(functionHistory(environment, id)))
+        validated(() => Limits.checkName("function id", functionId)),
+        (id) => yieldFirst(store.read(functionHistory(environment, id)))
       ),
     liveVersions: (functionId) =>
       Effect.flatMap(
-        checked(() => (functionId === undefined ? undefined : Limits.checkName("function id", functionId))),
+        validated(() => (functionId === undefined ? undefined : Limits.checkName("function id", functionId))),
         (id) => liveVersions(environment, id)
       ),
-    listWorkers: () => polite(Effect.map(workers.list(environment), (all) => [...all])),
-    getCapabilities: () => polite(Effect.succeed(capabilities)),
-    health: () => Effect.map(polite(Effect.void), () => store.health().status)
+    listWorkers: () => yieldFirst(Effect.map(workers.list(environment), (all) => [...all])),
+    getCapabilities: () => yieldFirst(Effect.succeed(capabilities)),
+    health: () => Effect.map(yieldFirst(Effect.void), () => store.health().status)
   })
 
   let last: { readonly environment: string; readonly client: EngineClient } | undefined

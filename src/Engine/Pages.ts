@@ -1,7 +1,7 @@
 /** Long lists in pages, so that none of them stops the engine. */
 import * as Effect from "effect/Effect"
 import { LimitExceededError } from "../Errors.ts"
-import { gathered, nextTurn, onePage } from "./Polite.ts"
+import { gathered, nextTurn, onePage } from "./Yielding.ts"
 
 export interface Page<A> {
   readonly items: ReadonlyArray<A>

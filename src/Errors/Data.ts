@@ -308,7 +308,7 @@ export class ProjectionBehindError extends TimeoutError {
   }
 }
 
-/** An existing runner's save of a projection was refused: it was reset, is done, or is another worker's. It polls again and goes on. */
+/** A legacy runner's save of a projection was refused: it was reset, is done, or is another worker's. It polls again and goes on. */
 export class ProjectionSaveRefusedError extends IronflowError {
   declare readonly _tag: "ProjectionSaveRefusedError"
   constructor(projection: string, reason: string) {

@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { askedFor } from "../AskedFor.ts"
+import { lazyProperties } from "../LazyProperties.ts"
 import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard, decodeFromJson } from "../EffectSchema.ts"
@@ -77,7 +77,7 @@ import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
 
 /** What few handlers look at. */
-const withParts = askedFor<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
+const withParts = lazyProperties<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets)
 })
@@ -143,7 +143,7 @@ const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
     ? Effect.fail(error)
     : Effect.die(error)
 
-interface Asked<Given, Result> {
+interface StepCallParts<Given, Result> {
   /** What the row needs beside the name. Code runs in the caller's context, and `fiber` is told of its fiber. */
   readonly given: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
   /** Makes the handler's own of the result. */
@@ -157,7 +157,7 @@ const ask = <Given, Result>(
   place: Place,
   row: StepRow<Given, Result>,
   name: unknown,
-  { given, refail, refine }: Asked<Given, Result>
+  { given, refail, refine }: StepCallParts<Given, Result>
 ): Effect.Effect<unknown, unknown> => {
   const { turn } = place
   return Effect.withFiber((caller) =>

@@ -1,6 +1,6 @@
 /** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
 import { AsyncResource } from "node:async_hooks"
-import { askedFor } from "../AskedFor.ts"
+import { lazyProperties } from "../LazyProperties.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
 import { serializeError, toError, ValidationError } from "../Errors.ts"
@@ -60,7 +60,7 @@ import type { TurnMachine } from "./TurnMachine.ts"
 const outside = new AsyncResource("ironflow.turn")
 
 /** What few handlers look at. */
-const withParts = askedFor<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
+const withParts = lazyProperties<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets),
   signal: (turn) => turn.signal
@@ -107,7 +107,7 @@ const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => 
   return checked
 }
 
-interface Asked<Given, Result> {
+interface StepCallParts<Given, Result> {
   /** What the row needs beside the name. */
   readonly given: (name: string) => Given
   /** Makes the handler's own of the result. */
@@ -122,7 +122,7 @@ const ask = <Given, Result, T>(
   entry: Function,
   row: StepRow<Given, Result>,
   name: unknown,
-  { given, onLook, refine }: Asked<Given, Result>
+  { given, onLook, refine }: StepCallParts<Given, Result>
 ): Promise<T> => {
   const { turn } = place
   let call: StepCall | undefined

@@ -122,7 +122,7 @@ export interface Role {
   readonly name: string
   /** Whether it is built in, and cannot be changed. */
   readonly is_default: boolean
-  /** Ids of the policies that are assigned to it; other servers leave them out. */
+  /** Ids of the policies that are assigned to it; legacy servers leave them out. */
   readonly policy_ids?: Array<string>
   /** ISO string. */
   readonly created_at: string
@@ -194,7 +194,7 @@ export interface UpdatePolicyInput {
   readonly condition?: string
 }
 
-/** A text that answers of other servers may lack. */
+/** A text that answers of legacy servers may lack. */
 const said = orElse(text, "")
 
 const keyFields = {

@@ -42,7 +42,7 @@ interface FieldNode {
   readonly of: Node
   /** What it is called on the way; as in the program otherwise. */
   readonly as?: string
-  /** What other servers call it. */
+  /** What legacy servers call it. */
   readonly also?: ReadonlyArray<string>
   readonly mayLack?: true
   /** In a request `null` says something, and is not another way to leave it out. */
@@ -53,8 +53,8 @@ interface FieldNode {
   readonly isLeftOut?: true
   /** It has one spelling, also where others have two ({@link eitherCase}). */
   readonly isExact?: true
-  /** Other servers leave it out of answers, and this one never does. */
-  readonly isOurs?: true
+  /** Legacy servers leave it out of answers, and this one never does. */
+  readonly isAlwaysSent?: true
 }
 
 /** The type is that of the value in the program. */
@@ -206,10 +206,10 @@ export function optional<A>(of: Codec<A>): MayLack<A> {
 export function nullable<A>(of: Codec<A>): MayLack<A | null> {
   return { of, mayLack: true, mayBeNull: true }
 }
-/** One that is always there in our answers, and absent in those of other servers. */
+/** One that is always there in our answers, and absent in those of legacy servers. */
 /* @__NO_SIDE_EFFECTS__ */
 export function ours<A>(of: Codec<A>): MayLack<A> {
-  return { of, mayLack: true, isOurs: true }
+  return { of, mayLack: true, isAlwaysSent: true }
 }
 /** One that is always there; an answer without it is read as if it said `value`. */
 /* @__NO_SIDE_EFFECTS__ */
@@ -229,7 +229,7 @@ export function exact<F extends FieldNode | Codec<unknown>>(
   // as below
   return { ...fieldOf(field), isExact: true } as never
 }
-/** One that other servers call by these names. */
+/** One that legacy servers call by these names. */
 /* @__NO_SIDE_EFFECTS__ */
 export function also<F extends FieldNode | Codec<unknown>>(
   field: F,

@@ -242,7 +242,7 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
 
 const none = orElse(filled, "")
 const zero = unless(0, integer)
-/** Over ConnectRPC: zero is not sent, and what other servers do not know has names of its own. */
+/** Over ConnectRPC: zero is not sent, and what legacy servers do not know has names of its own. */
 export const ConnectGroup = eitherCase(
   fields<ConsumerGroup>({
     id: none,

@@ -118,7 +118,7 @@ export interface FunctionTrigger {
 /** Where workers put the hash of a function's code in its metadata. */
 export const CODE_HASH_KEY = "__ironflow_code_hash"
 
-/** What existing workers and clients register. */
+/** What legacy workers and clients register. */
 export interface FunctionRequest {
   readonly id: string
   readonly name?: string
@@ -139,7 +139,7 @@ export interface FunctionRequest {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Other servers say the code's hash in the metadata. */
+/** Legacy servers say the code's hash in the metadata. */
 export type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
 
 const said = orElse(text, "")

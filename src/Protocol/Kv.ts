@@ -92,7 +92,7 @@ export interface StoredEntry {
 
 const count = orElse(number, 0)
 const said = orElse(text, "")
-/** Other servers may say something else than base64. */
+/** Legacy servers may say something else than base64. */
 const value = anyOf(text, json)
 
 const Bucket = fields<KVBucketInfo>({

@@ -1,4 +1,4 @@
-/** `ProjectionService` of ConnectRPC: what existing runners of projections ask, and who looks after them. */
+/** `ProjectionService` of ConnectRPC: what legacy runners of projections ask, and who looks after them. */
 import { ProjectionNotFoundError, ProjectionSaveRefusedError } from "../Errors.ts"
 import {
   among,

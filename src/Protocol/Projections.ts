@@ -164,7 +164,7 @@ interface Envelope {
   readonly state?: Where & StateRow
 }
 
-/** Other servers leave it out. */
+/** Legacy servers leave it out. */
 interface Where {
   readonly projectionName?: string
   readonly environmentId?: string
@@ -200,7 +200,7 @@ export interface CatchupAnswer {
   readonly message?: string
 }
 
-/** What answers of other servers may lack. */
+/** What answers of legacy servers may lack. */
 const count = orElse(integer, 0)
 const said = orElse(time, "")
 const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")
@@ -307,7 +307,7 @@ const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({ deadLetters: li
 const Retrying = struct({ retrying: count })
 
 export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
-/** Other servers rebuild a `partition`, or from an event on; this one rebuilds a projection as a whole. */
+/** Legacy servers rebuild a `partition`, or from an event on; this one rebuilds a projection as a whole. */
 export interface RebuildOptions {
   readonly partition?: string
   readonly fromEventId?: string

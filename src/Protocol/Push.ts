@@ -6,7 +6,7 @@
  * its handler may report ops to the engine, and ask it for notices, with requests of its own ({@link TurnUpdate}): what
  * was reported is not lost with the response.
  *
- * Other handlers and engines exchange a {@link PushRequest} and a {@link PushResponse}.
+ * Legacy handlers and engines exchange a {@link PushRequest} and a {@link PushResponse}.
  *
  * `sent_at` is signed with the rest of the body. A handler refuses what was sent too long ago, and a turn that it has
  * had before: a request that somebody has recorded is worth nothing.
@@ -75,7 +75,7 @@ export interface TurnUpdated {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Other handlers and engines
+// Legacy handlers and engines
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** A request to run one segment of a function. */

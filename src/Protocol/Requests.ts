@@ -227,7 +227,8 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
     case "fields": {
       const members = Object.entries(node.fields).map(([name, { as = name, ...field }]) => ({ as, ...field }))
       const required = members.filter(
-        ({ isLeftOut, isOurs, mayLack }) => (mayLack !== true && isLeftOut !== true) || isOurs === true
+        ({ isLeftOut, isAlwaysSent, mayLack }) =>
+          (mayLack !== true && isLeftOut !== true) || isAlwaysSent === true
       )
       return {
         type: "object",

@@ -203,7 +203,7 @@ export interface Explanation {
 export interface WireRun extends Omit<Run, "status" | "error"> {
   /** One of the names that every client knows: a run that is compensating is `RUN_STATUS_RUNNING`. */
   readonly status: string
-  /** The exact status. Other servers do not send it. */
+  /** The exact status. Legacy servers do not send it. */
   readonly state?: string
   readonly outputHasErrors?: boolean
   readonly error?: unknown

@@ -198,7 +198,7 @@ export interface WSEventMessage {
   readonly attempt?: number
   /** Ours: the W3C `traceparent` of what has caused it, if that was traced. */
   readonly traceparent?: string
-  /** Ours, with an `entity:` pattern. For existing clients `data` is the whole event then. */
+  /** Ours, with an `entity:` pattern. For legacy clients `data` is the whole event then. */
   readonly entity?: EventEntity
   /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>

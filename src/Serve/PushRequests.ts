@@ -1,4 +1,4 @@
-/** Reads the request of an existing server, and says what a turn has come to in the words of its response. */
+/** Reads the request of a legacy server, and says what a turn has come to in the words of its response. */
 import { InvokeError, serializeError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import {

@@ -11,7 +11,7 @@ import type { Logger } from "../Logger.ts"
 import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { leaseLost, Reporter } from "../Worker/Reporter.ts"
-import type { TurnSession } from "./TurnSessions.ts"
+import type { PushedTurn } from "./TurnSessions.ts"
 
 /** What the turns of a handler have in common. */
 export interface TurnSurroundings {
@@ -41,7 +41,7 @@ const hangUpsFirst = Effect.repeat(
 export const runTurn = (
   fn: AnyFunction,
   job: Job,
-  session: TurnSession,
+  session: PushedTurn,
   { clock, context, eventDefinitions, handlerLogger, logger, turnBudgetMs }: TurnSurroundings
 ): Effect.Effect<TurnEnd> =>
   Effect.scoped(

@@ -48,7 +48,7 @@ import { jobOf, readPushRequest } from "./PushRequests.ts"
 import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
 import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
-import { BufferedTurn, ExistingTurn, ReportedTurn, type TurnSession } from "./TurnSessions.ts"
+import { BufferedTurn, LegacyPushTurn, ReportedTurn, type PushedTurn } from "./TurnSessions.ts"
 import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
@@ -341,11 +341,11 @@ class Handler {
         }
       })
       const connection = serverIsKnown ? this.#connection : undefined
-      return yield* this.#run(legacy.job, new ExistingTurn(legacy, this.#surroundings.clock, connection))
+      return yield* this.#run(legacy.job, new LegacyPushTurn(legacy, this.#surroundings.clock, connection))
     })
   }
 
-  #run(job: Job, session: TurnSession): Effect.Effect<unknown, IronflowError> {
+  #run(job: Job, session: PushedTurn): Effect.Effect<unknown, IronflowError> {
     const fn = this.#options.functions.get(job.functionId)
     if (fn === undefined) return Effect.fail(new FunctionNotFoundError(job.functionId))
     return Effect.flatMap(runTurn(fn, job, session, this.#surroundings), (end) => {

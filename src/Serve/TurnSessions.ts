@@ -5,7 +5,7 @@
  *   turn, so such a step ends this one.
  * - {@link ReportedTurn}: to such an engine, at once, by requests of its own. Where these do not get through, the rest goes
  *   with the response.
- * - {@link ExistingTurn}: to an existing server, in the one response that it understands.
+ * - {@link LegacyPushTurn}: to a legacy server, in the one response that it understands.
  */
 import * as Effect from "effect/Effect"
 import type * as Clock from "effect/Clock"
@@ -27,7 +27,7 @@ import { TurnLog } from "../Execution/TurnLog.ts"
 import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
 import { responseOf } from "./PushRequests.ts"
 
-export interface TurnSession {
+export interface PushedTurn {
   readonly report: WorkerSession["report"]
   readonly defers: (op: TurnOp) => boolean
   /** What the engine is told in the response, when the turn has ended. */
@@ -49,7 +49,7 @@ const accepted = (ops: number): TurnAck => ({
   outcomes: Array.from<undefined>({ length: ops })
 })
 
-export class BufferedTurn implements TurnSession {
+export class BufferedTurn implements PushedTurn {
   readonly #ops: Array<TurnOp> = []
   readonly #log = new TurnLog()
 
@@ -88,7 +88,7 @@ const watchAfterMs = 250
 const firstWatchMs = 2000
 const watchMs = 20_000
 
-export class ReportedTurn implements TurnSession {
+export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
   readonly #job: Job
   readonly #left = new BufferedTurn()
@@ -194,7 +194,7 @@ export class ReportedTurn implements TurnSession {
   }
 }
 
-export class ExistingTurn implements TurnSession {
+export class LegacyPushTurn implements PushedTurn {
   readonly #turn: LegacyTurn
   readonly #sink: LegacySink
   readonly #clock: Clock.Clock

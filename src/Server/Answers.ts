@@ -3,8 +3,8 @@ import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import { askedFor } from "../AskedFor.ts"
-import { checked } from "../Client/HttpCalls.ts"
+import { lazyProperties } from "../LazyProperties.ts"
+import { validated } from "../Checked.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
 import { parseTrace } from "../Trace.ts"
@@ -26,7 +26,7 @@ import { Waiting } from "./Http/Waiting.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
 /** A request by whatever it travels. */
-export interface Asked {
+export interface IncomingRequest {
   readonly method: string
   /** With its query. */
   readonly url: string
@@ -45,12 +45,12 @@ export interface Asked {
 
 interface App {
   /** Answers whatever comes; interrupted when the client hangs up. */
-  readonly answer: (asked: Asked) => Effect.Effect<Reply>
+  readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
 /** Few ask for it. */
-const withQuery = askedFor<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
+const withQuery = lazyProperties<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
 export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
@@ -62,7 +62,11 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     mayBeSealed: true
   }
 
-  const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
+  const answer = (
+    asked: IncomingRequest,
+    path: string,
+    query: string
+  ): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
     if (asked.visitor === undefined) {
       gate.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
@@ -125,7 +129,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
       Effect.flatten(
-        checked(() => {
+        validated(() => {
           if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
           const answered = call(body)
           // it may wait for long, and has read what it was told
@@ -156,7 +160,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
       // clients whose base URL ends with a slash send two of them
       const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
       return Effect.catchCause(
-        Effect.flatten(checked(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
+        Effect.flatten(validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
         // the query of a request may hold a key
         (cause) =>
           replyToFailure(
@@ -171,14 +175,14 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
 }
 
 const readBody = (
-  { readBytes, readJson, request }: Asked,
+  { readBytes, readJson, request }: IncomingRequest,
   reads: Route["reads"],
   limits: BodyLimits
 ): Effect.Effect<unknown, IronflowError> => {
   if (reads === "bytes") return readBytes(limits)
   if (reads === "json") return readJson(limits)
   if (asksForStream(request))
-    return Effect.flatMap(readBytes(limits), (body) => checked(() => readMessage(body)))
+    return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
   // who may not ask hears of that, and not of how to ask
   return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
 }

@@ -6,7 +6,7 @@ import type { Arrival, Intake } from "../Engine/Intake.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { channel } from "../Protocol/Server.ts"
 import { TRACEPARENT } from "../Trace.ts"
-import type { Asked } from "./Answers.ts"
+import type { IncomingRequest } from "./Answers.ts"
 import { readBytes, readJson, type Room } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
 import { type Unread, UNREAD_MS } from "./Http/Unread.ts"
@@ -38,7 +38,11 @@ export const respond = (
     : HttpServerResponse.text(text, { status, contentType: type, headers: all })
 }
 
-export const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: Intake): Asked => {
+export const overHttp = (
+  request: HttpRequest,
+  response: Http.ServerResponse,
+  intake: Intake
+): IncomingRequest => {
   let arrival: Arrival | undefined
   const release = (): void => arrival?.end()
   const line = request.stream?.session ?? request.socket

@@ -17,7 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { HttpServerRequest } from "effect/http/HttpServerRequest"
-import { checked } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
 import { Intake } from "../Engine/Intake.ts"
@@ -33,7 +33,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import { runtimeProblem } from "../NodeVersion.ts"
 import { workerStream } from "../Protocol/Workers.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
-import { type Asked, makeApp } from "./Answers.ts"
+import { type IncomingRequest, makeApp } from "./Answers.ts"
 import { ConnectServer } from "./Connect/ConnectServer.ts"
 import { beginStream } from "./Connect/EventStream.ts"
 import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
@@ -102,7 +102,7 @@ export const make = (
   options: HttpServerOptions
 ): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
   Effect.gen(function* () {
-    const resolved = yield* checked(() => resolveOptions(options))
+    const resolved = yield* validated(() => resolveOptions(options))
     const problem = runtimeProblem(
       "an engine that listens",
       "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
@@ -111,7 +111,7 @@ export const make = (
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
-    yield* checked(() => checkHost(resolved, engine.access.required))
+    yield* validated(() => checkHost(resolved, engine.access.required))
     const gate = new Gate(engine.access, {
       ...resolved,
       exposed: !isLoopback(resolved.host),
@@ -295,7 +295,7 @@ const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureRespon
 }
 
 /** What a channel carries has arrived whole, and is within its limits, which are narrower. */
-const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): Asked => ({
+const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
   method,
   url,
   request,

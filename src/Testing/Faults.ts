@@ -4,7 +4,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import { checked } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import { ConnectionError, ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
@@ -40,7 +40,7 @@ type Through = <A, E, R, E2>(
 /** Requests of one transport go through here, one after the other. */
 const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
   Effect.gen(function* () {
-    yield* checked(() => checkKeys(options, faultKeys, "faults"))
+    yield* validated(() => checkKeys(options, faultKeys, "faults"))
     const { chance = 0, delayMs = 0, every, lose = "before", seed: given } = options
     if (every !== undefined && !(Number.isInteger(every) && every >= 2)) {
       return yield* Effect.fail(

@@ -76,7 +76,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
-      const asked = new Map<string, Asked>()
+      const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /** Sleeps until a time that is over, which the run may have found over too: that leaves no record. */
       const untils: Array<{ readonly at: number; readonly pass: () => void }> = []
@@ -177,7 +177,7 @@ const asksEngine = ({ _tag }: TurnOp): boolean =>
   _tag === "Publish"
 
 /** A step that the code has asked for. */
-interface Asked extends StepName {
+interface RequestedStep extends StepName {
   /** How many the handler had been given before. */
   readonly outcomes: number
 }
@@ -189,7 +189,7 @@ const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntr
 const compare = (
   history: RunHistory,
   recorded: ReadonlyArray<JournalEntry | OpenStep>,
-  asked: ReadonlyMap<string, Asked>,
+  asked: ReadonlyMap<string, RequestedStep>,
   end: TurnEnd | undefined,
   fn: AnyFunction
 ): Divergence | undefined => {
@@ -256,7 +256,7 @@ const compare = (
 /** The first unrecorded step of those that follow from the same outcome as the last one: earlier ones may have lost a race. */
 const goesOnTo = (
   recorded: ReadonlyArray<StepName>,
-  asked: ReadonlyMap<string, Asked>
+  asked: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {
   const keys = new Set(recorded.map(({ stepKey }) => stepKey))
   const added = Array.from(asked.values()).filter(

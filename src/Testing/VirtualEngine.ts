@@ -9,7 +9,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Run } from "../Client/Client.ts"
-import { checked as checkedBy } from "../Client/HttpCalls.ts"
+import { validated } from "../Checked.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -153,7 +153,7 @@ export const makeVirtual = <
 > =>
   Effect.gen(function* () {
     yield* RealTime.ensureReal("The engine of a test")
-    yield* checkedBy(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
+    yield* validated(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
       knownOf(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()

@@ -13,7 +13,7 @@
 import type { SerializedError } from "../Errors.ts"
 import { type JsonText, isObject } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
-import { fromForeign } from "../Result.ts"
+import { fromLegacyOutput } from "../Result.ts"
 
 /** What is known of a step that was open at the end of an earlier turn. */
 export interface Pending {
@@ -130,7 +130,7 @@ const readSteps = (steps: unknown, runId: string): Memory => {
     } else if (retried !== undefined && failures !== undefined && (output ?? null) === null) {
       retries.set(retried, Math.max(Number(failures), retries.get(retried) ?? 0))
     } else {
-      const value = fromForeign(output) ?? valueOf(output)
+      const value = fromLegacyOutput(output) ?? valueOf(output)
       journal.push(entry(key, name, { _tag: "Success", value }))
     }
   }

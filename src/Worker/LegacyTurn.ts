@@ -3,7 +3,7 @@ import { formatDuration, parseDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
 import { decodeJson } from "../Json.ts"
-import { toForeign } from "../Result.ts"
+import { toLegacyOutput } from "../Result.ts"
 import type { StepResult, YieldInfo } from "../Protocol/Push.ts"
 import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
@@ -67,7 +67,7 @@ export class LegacyTurn {
   done(op: StepDone): void {
     const times = { startedAt: op.startedAt, endedAt: op.endedAt }
     if (op.outcome._tag === "Success") {
-      this.#completed(op.stepKey, op.name, toForeign(op.outcome.value), times)
+      this.#completed(op.stepKey, op.name, toLegacyOutput(op.outcome.value), times)
       return
     }
     const { error } = op.outcome

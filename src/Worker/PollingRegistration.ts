@@ -54,7 +54,7 @@ export const register = (
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) {
         return Effect.flatMap(parseSealed(answer.text, false), (body) =>
-          // existing servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
+          // legacy servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
             : Effect.fail(notOfServer(answer, what))

@@ -11,6 +11,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { validated } from "../Checked.ts"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
@@ -56,11 +57,11 @@ export const layer = (
       const caller = "WorkerTransport.layerPolling"
       const variables = yield* currentVariables
       const given = { ...options, logger: yield* loggerOr(options.logger) }
-      yield* checked(() => resolvePollingOptions(given, undefined, caller, variables))
+      yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(given, named(registration), caller, variables)),
+            validated(() => resolvePollingOptions(given, named(registration), caller, variables)),
             (resolved) => open(resolved, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),
@@ -69,16 +70,6 @@ export const layer = (
       })
     })
   )
-
-/** Input that is not acceptable throws: it becomes the failure. */
-export const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(check())
-    } catch (error) {
-      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
-    }
-  })
 
 /** What the worker's connection in the scope needs to know. */
 export const linkTo = (

@@ -21,7 +21,8 @@ import {
   type WorkerSession,
   WorkerTransport
 } from "../Protocol/Worker.ts"
-import { checked, isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
+import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
+import { validated } from "../Checked.ts"
 import {
   isAccessError,
   isSuccess,
@@ -54,11 +55,11 @@ export const layer = (
       const channels = yield* Channels
       const variables = yield* currentVariables
       const given = { ...options, logger: yield* loggerOr(options.logger) }
-      yield* checked(() => resolvePollingOptions(given, undefined, caller, variables))
+      yield* validated(() => resolvePollingOptions(given, undefined, caller, variables))
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(given, named(registration), caller, variables)),
+            validated(() => resolvePollingOptions(given, named(registration), caller, variables)),
             (resolved) => open(resolved, choices, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

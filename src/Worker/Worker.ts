@@ -42,7 +42,7 @@ import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } 
 import { Pace } from "./Pace.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
-import { Turns } from "./Turns.ts"
+import { HeldTurns } from "./HeldTurns.ts"
 import { SDK_VERSION } from "./Version.ts"
 
 export type { WorkerOptions } from "./Options.ts"
@@ -137,7 +137,7 @@ export const make = <
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
     const { eventDefinitions } = config
-    const turns = new Turns({
+    const turns = new HeldTurns({
       functions: config.functions,
       reporter,
       host: {

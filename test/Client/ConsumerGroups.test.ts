@@ -138,7 +138,7 @@ it("a subscription whose group is deleted ends, and does not come back with the 
   await again.ack(again.lastEvent!.eventId!)
 })
 
-it("other servers are understood: enum names, absent fields, pages", async () => {
+it("legacy servers are understood: enum names, absent fields, pages", async () => {
   const group = {
     id: "7d9",
     namespace: "default",

@@ -60,7 +60,7 @@ const recorded = (
 
 const service = "/ironflow.v1.IronflowService"
 
-/** A run as an existing server sends it: zero values left out, statuses as enum names. */
+/** A run as a legacy server sends it: zero values left out, statuses as enum names. */
 const wireRun = {
   id: "run_1",
   functionId: "process-order",
@@ -338,7 +338,7 @@ describe("the client of a server", () => {
       reply: { body: { status: "healthy" } },
       result: "healthy"
     }
-  ])("$name: asks an existing server as it is used to, and understands it", async (row) => {
+  ])("$name: asks a legacy server as it is used to, and understands it", async (row) => {
     await using it = await scripted(row.reply)
 
     assert.deepStrictEqual(await row.call(it.client), row.result as any)

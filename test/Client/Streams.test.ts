@@ -1,4 +1,4 @@
-/** Entity streams and `step.tx` as users see them: both faces, in the engine's process and over HTTP, and on other servers. */
+/** Entity streams and `step.tx` as users see them: both faces, in the engine's process and over HTTP, and on legacy servers. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"

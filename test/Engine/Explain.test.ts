@@ -264,7 +264,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "a run on an existing worker, whose turns have no limit that is known",
+    title: "a run on a legacy worker, whose turns have no limit that is known",
     situation: situation("running", { lease: lease({ since: NOW - 10_000_000, until: NOW + 1 }) }),
     workers: [worker("worker-1", { turnLimits: undefined })],
     code: "RUNNING",

@@ -608,7 +608,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("an existing client's auto goes on settling what it was sent", () =>
+it.effect("a legacy client's auto goes on settling what it was sent", () =>
   Effect.gen(function* () {
     yield* begin()
     const peer = new Peer(yield* Engine.Engine)

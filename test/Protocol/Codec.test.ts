@@ -188,7 +188,7 @@ it("is described in JSON Schema", () => {
   assert.deepStrictEqual(schemaOf(codec, true)["required"], ["a", "c"])
 })
 
-describe("what other servers and other dialects say differently", () => {
+describe("what legacy servers and other dialects say differently", () => {
   const mode = word("ACK_MODE", "auto", "manual")
   const group = eitherCase(
     both(

@@ -36,7 +36,7 @@ const runOf = async (host: Host, data?: unknown): Promise<Run> => ended(host, aw
 const reaches = ({ client }: Host, runId: string, code: string) =>
   vi.waitFor(async () => expect((await client.explain(runId)).code).toBe(code), { timeout: 10_000 })
 
-/** What every way can do, those of existing handlers included. */
+/** What every way can do, those of legacy handlers included. */
 const common = (start: StartHost) => {
   it("runs each step once, and hands its result to every later turn", async () => {
     const log: Array<string> = []

@@ -459,7 +459,7 @@ describe("a handler that throws", () => {
   })
 })
 
-describe("a segment of an existing server", () => {
+describe("a segment of a legacy server", () => {
   const all = createFunction({ id: "greet", triggers: [] }, async ({ step }) => {
     const a = await step.run("a", async () => 1)
     await step.sleep("nap", "1h")

@@ -3,7 +3,7 @@ import { createDeferred } from "../../src/Deferred.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import { createFunction, type IronflowFunction } from "../../src/Function.ts"
 import { createWorker, type ServerWorkerConfig, type Worker } from "../../src/Promise/Worker.ts"
-import { ExistingServer } from "./ExistingServer.ts"
+import { ExistingServer } from "./LegacyServer.ts"
 
 const triggers = [{ event: "order.placed" }]
 
@@ -38,7 +38,7 @@ const threeSteps = createFunction({ id: "three", triggers }, async ({ event, ste
   return { ...reserved, ...charged, orderId: event.data.orderId }
 })
 
-describe("a worker on an existing server", () => {
+describe("a worker on a legacy server", () => {
   it("registers every function and then itself, as such servers know it", async () => {
     const fn = createFunction(
       { id: "three", name: "Three", triggers, retry: { maxAttempts: 5 }, concurrency: { limit: 2 } },

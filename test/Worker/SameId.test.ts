@@ -124,7 +124,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
   )
 
   it(
-    "an existing worker that comes and leaves gives no run of the first to others",
+    "a legacy worker that comes and leaves gives no run of the first to others",
     {
       timeout: 30_000
     },

@@ -25,7 +25,7 @@ const json = (status: number, body: unknown): Answered => ({
   text: JSON.stringify(body)
 })
 
-/** Answers of engines of other versions, other servers, and what may stand in between. */
+/** Answers of engines of other versions, legacy servers, and what may stand in between. */
 const odd: Readonly<Record<string, Answered>> = {
   "200 {}": json(200, {}),
   "200 null": json(200, null),

@@ -196,7 +196,7 @@ const registersRpc =
     return JSON.stringify(frames).includes("registered")
   }
 
-/** An existing worker, which names functions that somebody has registered. */
+/** A legacy worker, which names functions that somebody has registered. */
 const registersLegacy =
   (fn: Fn): Way =>
   async (key) => {
@@ -237,7 +237,7 @@ const registering = (fn: Fn): { readonly [name: string]: Way } => ({
   "a polling worker": registersPolling(fn),
   "a worker over rpc": registersRpc(fn),
   "an existing polling worker": registersLegacy(fn),
-  "an existing streaming worker": registersStream(fn)
+  "a legacy streaming worker": registersStream(fn)
 })
 
 const turns = { number: 0 }

@@ -19,7 +19,7 @@ const inProduction = 'request.environment == "production"'
 const spanning = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =>
   (await keys.makeKey({ env_id: "*", role_ids: [await keys.makeRole(...policies)] })).key
 
-/** An existing worker in `production` with a job for it. */
+/** A legacy worker in `production` with a job for it. */
 const work = async (key: string) => {
   const as = { key, ...production }
   await keys.ok(
@@ -70,7 +70,7 @@ describe("what is denied in one environment", () => {
       const run = await keys.ok(keys.rpc("IronflowService/GetRun", { id: runId }, production))
       assert.strictEqual(run.status, "RUN_STATUS_PAUSED")
     }
-    // the report of an existing worker
+    // the report of a legacy worker
     await work(key)
     const { job_id: jobId } = await keys.ok(take(key, production))
     const yielded = {

@@ -110,7 +110,7 @@ it("a worker that speaks turns is registered, gets its job and ends it only by a
   assert.deepStrictEqual((await keys.ok(keys.send("GET", "/api/v1/workers"))).workers, [])
 })
 
-it("an existing worker takes its job, says that it has it and ends it only by a key that may", async () => {
+it("a legacy worker takes its job, says that it has it and ends it only by a key that may", async () => {
   const worker = { id: OLD }
   await keys.ok(
     keys.rpc("IronflowService/RegisterFunction", {

@@ -1,5 +1,5 @@
 /**
- * An existing client as the wire sees it: plain `fetch`, bodies as text. It shares no code with the package, so that a
+ * A legacy client as the wire sees it: plain `fetch`, bodies as text. It shares no code with the package, so that a
  * mistake that both sides of the package make does not cancel out.
  */
 export interface Answer {

@@ -1,4 +1,4 @@
-/** Transcripts of an existing client against the engine. */
+/** Transcripts of a legacy client against the engine. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"

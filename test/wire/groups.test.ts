@@ -1,4 +1,4 @@
-/** Consumer groups on the wire: over REST, and as the calls of `PubSubService` that existing clients make. */
+/** Consumer groups on the wire: over REST, and as the calls of `PubSubService` that legacy clients make. */
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
@@ -195,7 +195,7 @@ describe("over REST", () => {
   })
 })
 
-describe("an existing client", () => {
+describe("a legacy client", () => {
   it("creates a group with the words of the protocol, and gets what it knows", async () => {
     const { body, status, text } = await call("CreateConsumerGroup", {
       namespace: "",

@@ -1,4 +1,4 @@
-/** Transcripts of the key-value store and of configurations, as existing clients speak. */
+/** Transcripts of the key-value store and of configurations, as legacy clients speak. */
 import { once } from "node:events"
 import { afterAll, assert, beforeAll, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"

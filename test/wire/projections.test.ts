@@ -1,4 +1,4 @@
-/** Transcripts of existing runners of projections, and of those who look after projections over REST. */
+/** Transcripts of legacy runners of projections, and of those who look after projections over REST. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, send } from "./RawClient.ts"
@@ -37,7 +37,7 @@ const runOnce = async (
   })
 }
 
-describe("an existing runner", () => {
+describe("a legacy runner", () => {
   it("is told that there is no stream, so that it polls", async () => {
     const answer = await send(
       ironflow.url,

@@ -83,7 +83,7 @@ it.each<readonly [string, (job: Awaited<ReturnType<typeof stale>>) => Promise<An
   ...["progress", "completed", "failed"].map(
     (status) =>
       [
-        `"${status}" of an existing worker`,
+        `"${status}" of a legacy worker`,
         ({ jobId, runId }: Awaited<ReturnType<typeof stale>>) =>
           send(server.url, "PUT", `/api/v1/workers/w-2/jobs/${jobId}~${runId}`, { status }),
         409

@@ -1,5 +1,5 @@
 /**
- * Existing streaming workers on our engine: the frames of the protocol, sent and read by a client that shares no code with
+ * Legacy streaming workers on our engine: the frames of the protocol, sent and read by a client that shares no code with
  * this package.
  */
 import * as http2 from "node:http2"
@@ -62,7 +62,7 @@ const place = async (data: Record<string, unknown> = { orderId: "o-1" }): Promis
 
 const completed = (job: Fields): ReadonlyArray<string> => job.all(5).map((step) => step.text(1))
 
-describe("an existing streaming worker", () => {
+describe("a legacy streaming worker", () => {
   it("registers with the bytes of the protocol, and is answered with those", async () => {
     await using worker = new RawStream(server.url)
 
@@ -364,7 +364,7 @@ describe("the port", () => {
 
     assert.isBelow(performance.now() - begun, 2500)
     await vi.waitFor(() => assert.isTrue(worker.sawGoAway && busy.sawGoAway))
-    // a clean end, after which an existing worker connects again at once
+    // a clean end, after which a legacy worker connects again at once
     assert.deepStrictEqual([worker.end, busy.end], [{}, {}])
     server = await start()
   })

@@ -1,4 +1,4 @@
-/** Transcripts of entity streams: what existing clients send, and what they are answered. */
+/** Transcripts of entity streams: what legacy clients send, and what they are answered. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
@@ -10,7 +10,7 @@ afterAll(() => ironflow.close())
 
 const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "EntityStreamService")
 
-/** As an existing client sends it: every field, in snake case. */
+/** As a legacy client sends it: every field, in snake case. */
 const append = (entity: string, more: Record<string, unknown> = {}) =>
   call("AppendEvent", {
     entity_id: entity,
@@ -58,7 +58,7 @@ describe("AppendEvent", () => {
     assert.deepInclude(event, { data: { a_b: { cD: 1 } }, version: 3, metadata: { by: "me" } })
   })
 
-  it("answers a conflict with 409 and words that existing clients look for", async () => {
+  it("answers a conflict with 409 and words that legacy clients look for", async () => {
     await append("conflict")
 
     for (const expected of [0, 2, "7"]) {

@@ -1,4 +1,4 @@
-/** `/ws` as an existing client uses it: a raw socket, frames as text. It shares no code with the package. */
+/** `/ws` as a legacy client uses it: a raw socket, frames as text. It shares no code with the package. */
 import { once } from "node:events"
 import http from "node:http"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
@@ -54,7 +54,7 @@ afterEach(() => server.close())
 
 const emit = (name: string, data: object) => connect(server.url, "Trigger", { event: name, data })
 
-describe("an existing client", () => {
+describe("a legacy client", () => {
   test("gets a result by pattern and events without fields that it does not know", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     const result = await subscriber.subscribe("events:order.*", { includeMetadata: true })

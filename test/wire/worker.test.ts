@@ -94,7 +94,7 @@ describe("registration", () => {
 })
 
 describe("a job", () => {
-  it("carries the event and nothing that an existing worker would take for invalid", async () => {
+  it("carries the event and nothing that a legacy worker would take for invalid", async () => {
     await using here = await shop()
 
     assert.deepStrictEqual(golden(here.job), {
@@ -595,7 +595,7 @@ describe("a run that is rolling back", () => {
     assert.deepStrictEqual(body.deliveries[0].job.compensating.compensations, ["charge"])
   })
 
-  it("is paused when only existing workers are there", async () => {
+  it("is paused when only legacy workers are there", async () => {
     await using here = await rollingBack()
     await here.worker.deregister()
     await here.legacy.register()

@@ -30,7 +30,7 @@ export const nextFires = (
       times.push(new Date(at).toISOString())
     }
   } catch {
-    // what other servers have may be none of ours
+    // what legacy servers have may be none of ours
   }
   return times
 }

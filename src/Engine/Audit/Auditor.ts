@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { StoreError } from "../../Errors.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import { RunRetention } from "../Runs/RunSweep.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import {
@@ -161,7 +161,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
       Effect.gen(function* () {
         const clock = yield* Clock.Clock
         let tookMs = 0
-        const found = yield* polite(
+        const found = yield* yieldFirst(
           Effect.suspend(() => {
             const from = clock.monotonicTimeNanosUnsafe()
             return Effect.tap(slice, () =>

@@ -31,7 +31,7 @@ import type { EraseTarget } from "../../Protocol/Erase.ts"
 import { showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
 import { visibleTo } from "../Access/RunAccess.ts"
-import { nextTurn, polite } from "../Polite.ts"
+import { nextTurn, yieldFirst } from "../Yielding.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
@@ -294,10 +294,10 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               return shown(record)
             }),
           listBulk: () =>
-            Effect.map(polite(store.read(BulkRows.listBulk(environment, BulkRows.LISTED))), (records) =>
+            Effect.map(yieldFirst(store.read(BulkRows.listBulk(environment, BulkRows.LISTED))), (records) =>
               records.filter(mayKnow).map(shown)
             ),
-          getBulk: (id) => Effect.map(polite(get(id)), shown),
+          getBulk: (id) => Effect.map(yieldFirst(get(id)), shown),
           cancelBulk: (id) =>
             Effect.gen(function* () {
               const { action, byKey: owner } = yield* get(id)

@@ -5,13 +5,13 @@ import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 import type { CheckedTarget, ErasePlace } from "./EraseRecords.ts"
 
 /** What was asked for, checked, besides ids. */
-export interface Asked {
+export interface BulkRequest {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
   readonly version?: string
   readonly dryRun: boolean
-  /** What is only for `erase`: see `EraseAsked`. */
+  /** What is only for `erase`: see `EraseRequest`. */
   readonly cancel?: boolean
   readonly compact?: boolean
   readonly erase?: CheckedTarget
@@ -40,7 +40,7 @@ export interface BulkRecord extends BulkProgress {
   readonly environment: string
   readonly action: BulkAction | "erase"
   readonly status: BulkStatus
-  readonly asked: Asked
+  readonly asked: BulkRequest
   /** How many ids were given. */
   readonly idCount?: number
   /** The id of the API key that began it; absent without one. */

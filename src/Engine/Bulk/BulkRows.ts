@@ -21,9 +21,9 @@ import {
 } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { Asked, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } from "./BulkRecords.ts"
+import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import type { CheckedTarget } from "./EraseRecords.ts"
-import { steerOne, whyNot } from "./SteerOne.ts"
+import { actOnRun, whyNot } from "./ActOnRun.ts"
 
 /** Operations that go on at once, in all environments; those that have ended and are kept; those in a list; runs that are named. */
 const MOST_AT_ONCE = 20
@@ -43,7 +43,7 @@ const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
   environment: tx.environmentName(Number(row.environment)),
   action: String(row.action) as BulkRecord["action"],
   status: String(row.status) as BulkStatus,
-  asked: parseStored(String(row.asked)) as Asked,
+  asked: parseStored(String(row.asked)) as BulkRequest,
   ...(row.id_count == null ? {} : { idCount: Number(row.id_count) }),
   ...(row.by_key === null ? {} : { byKey: String(row.by_key) }),
   ...(row.place === null ? {} : { place: parseStored(String(row.place)) as BulkPlace }),
@@ -75,7 +75,7 @@ export const insertBulk = inEnvironment(
     tx: Transaction,
     environment: string,
     action: BulkRecord["action"],
-    request: Asked,
+    request: BulkRequest,
     ids: ReadonlyArray<string> | undefined,
     byKey: string | undefined
   ): Program<BulkRecord, InvalidStateError> {
@@ -334,7 +334,7 @@ function* doOne(
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
       const why = yield* whyNot(tx, action, row, asked)
       if (why !== undefined || asked.dryRun) return why
-      return yield* steerOne(tx, environment, row, {
+      return yield* actOnRun(tx, environment, row, {
         action,
         reason: asked.reason ?? `By bulk operation ${id}`,
         ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep }),
@@ -345,7 +345,7 @@ function* doOne(
 }
 
 /** Between the look and this transaction others may have had the run. What else is looked at changes only with its end. */
-const fitsStill = (row: Row, endedAt: number | null, { filters }: Asked): boolean =>
+const fitsStill = (row: Row, endedAt: number | null, { filters }: BulkRequest): boolean =>
   (row.ended_at === null ? null : Number(row.ended_at)) === endedAt &&
   (filters?.statuses === undefined || filters.statuses.includes(statusIn(row)!))
 

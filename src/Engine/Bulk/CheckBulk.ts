@@ -6,11 +6,11 @@ import { bulkActions, type BulkAction, type BulkWord, checkBulkSaid } from "../.
 import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
-import type { Asked } from "./BulkRecords.ts"
+import type { BulkRequest } from "./BulkRecords.ts"
 
 interface CheckedBulk {
   readonly action: BulkAction
-  readonly asked: Asked
+  readonly asked: BulkRequest
   /** Each once, in the order in which they were given. */
   readonly ids?: ReadonlyArray<string>
 }

@@ -9,10 +9,10 @@ import { checkEraseSaid } from "../../Protocol/Erase.ts"
 import { checkBulkFilterNames, momentOf } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
-import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseAsked } from "./EraseRecords.ts"
+import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseRequest } from "./EraseRecords.ts"
 
 interface CheckedErase {
-  readonly asked: EraseAsked
+  readonly asked: EraseRequest
   /** Ids of runs, each once. */
   readonly ids?: ReadonlyArray<string>
 }

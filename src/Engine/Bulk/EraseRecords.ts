@@ -28,7 +28,7 @@ export interface CheckedTarget {
 }
 
 /** What was asked for. */
-export interface EraseAsked {
+export interface EraseRequest {
   readonly dryRun: boolean
   readonly cancel: boolean
   readonly compact: boolean

@@ -5,7 +5,7 @@
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
-import { cancelRun } from "../Runs/Steering.ts"
+import { cancelRun } from "../Runs/RunControl.ts"
 import { deleteConfig, readConfig } from "../Config/ConfigRows.ts"
 import { findBucket } from "../Kv/KvBuckets.ts"
 import { operations } from "../Kv/KvOperations.ts"

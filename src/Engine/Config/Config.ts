@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { ConfigResponse, ConfigService, ConfigWatchEvent } from "../../Client/Config.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import { checkConfigName, encodeConfig } from "../../ConfigData.ts"
 import { type EngineError, ValidationError } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -16,7 +16,7 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { announceConfig } from "./ConfigEvents.ts"
 import { allPages, type Page, type PageQuery } from "../Pages.ts"
-import { prompt } from "../Polite.ts"
+import { yieldIfMany } from "../Yielding.ts"
 import type { ConfigRow } from "./ConfigRows.ts"
 import type { KvChange } from "../Store/Changes.ts"
 import * as ConfigRows from "./ConfigRows.ts"
@@ -66,12 +66,12 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
     )
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
-      checked(() => checkConfigName(name)),
+      validated(() => checkConfigName(name)),
       use
     )
   const written = (name: string, data: object, store: (data: string) => Effect.Effect<number, EngineError>) =>
     Effect.flatMap(
-      checked(() => encodeConfig(name, data)),
+      validated(() => encodeConfig(name, data)),
       (text) => Effect.map(store(text), (revision) => ({ name, revision }))
     )
   return {
@@ -81,7 +81,7 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
       written(name, data, (text) => store.write(ConfigRows.patchConfig(environment, name, text))),
     get: (name) =>
       named(name, (name) =>
-        Effect.map(prompt(store.read(ConfigRows.readConfig(environment, name))), toResponse)
+        Effect.map(yieldIfMany(store.read(ConfigRows.readConfig(environment, name))), toResponse)
       ),
     list: () => allPages((after) => listPage({ after, limit: CONFIGS_PAGE })),
     listPage,
@@ -89,7 +89,7 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
     watch: (name, { fromRevision, onOpen = () => undefined } = {}) =>
       Stream.unwrap(
         Effect.map(
-          checked(() => {
+          validated(() => {
             checkConfigName(name)
             if (fromRevision !== undefined) checkRevision(fromRevision, 0)
           }),

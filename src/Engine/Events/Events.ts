@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, EmitOptions, EmitResult } from "../../Client/Client.ts"
 import { emitsOf, type NamedEmit } from "../../Client/Emitting.ts"
 import { makeEmitSync } from "../../Client/EmitSync.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { sizeOf } from "../../EntityStream.ts"
 import { type EngineError, EventNotFoundError, LimitExceededError } from "../../Errors.ts"
@@ -18,7 +18,7 @@ import { encodeMetadata } from "../../Metadata.ts"
 import { Runs, type RunsService } from "../Runs/Runs.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import * as Append from "./Append.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import * as EventList from "./EventList.ts"
 import { explainEventFrom } from "./ExplainEvent.ts"
 import { Log, type LogService } from "../Log/Log.ts"
@@ -93,7 +93,7 @@ const make = (
 
   const emit = (name: string, data: unknown, options: ReceivedEmitOptions = {}) =>
     Effect.flatMap(
-      checked(() => newEvent({ ...options, name, data })),
+      validated(() => newEvent({ ...options, name, data })),
       (event) =>
         Effect.flatMap(
           inSpan(`emit ${event.name}`, (trace) => store.write(Append.appendEvent({ ...event, ...trace }))),
@@ -103,7 +103,7 @@ const make = (
 
   const emitMany = (given: ReadonlyArray<NamedEmit>) =>
     Effect.flatMap(
-      checked(() => {
+      validated(() => {
         const events = given.map(newEvent)
         const bytes = events.reduce((total, event) => total + sizeOf(event), 0)
         if (events.length > 1 && bytes > Limits.writeBytes) {
@@ -127,12 +127,12 @@ const make = (
     emitSync: makeEmitSync({ emit: emits.emit, waitForRun: runs.in(environment).waitForRun }),
     listEvents: (options = {}) =>
       Effect.flatMap(
-        checked(() => ({ options, query: EventList.queryOf(environment, options) })),
+        validated(() => ({ options, query: EventList.queryOf(environment, options) })),
         ({ options, query }) => Effect.map(log.list(query), (found) => EventList.pageOf(options, found))
       ),
     getEvent: (eventId) =>
       Effect.flatMap(
-        checked(() => Limits.checkName("event id", eventId)),
+        validated(() => Limits.checkName("event id", eventId)),
         (id) =>
           Effect.flatMap(log.get(environment, id), (event) =>
             event === undefined
@@ -142,7 +142,7 @@ const make = (
       ),
     explainEvent: (eventId) =>
       Effect.flatMap(
-        checked(() => Limits.checkName("event id", eventId)),
+        validated(() => Limits.checkName("event id", eventId)),
         (id) => explain(store, environment, id)
       )
   }
@@ -158,7 +158,7 @@ const explain = (
     const functions: Array<EventVerdict> = []
     let from = 0
     while (true) {
-      const slice = yield* polite(store.read(explainEventFrom(environment, eventId, from)))
+      const slice = yield* yieldFirst(store.read(explainEventFrom(environment, eventId, from)))
       if (slice === undefined) return yield* new EventNotFoundError(eventId)
       functions.push(...slice.functions)
       if (slice.next === undefined) {

@@ -71,13 +71,16 @@ const TIMES_OF = statement(
   "SELECT created_at, updated_at, deleted_at FROM functions WHERE key = ?"
 )
 
-interface Asked {
+interface EventToExplain {
   readonly position: number
   readonly timestamp: number
   readonly view: EventView
 }
 
-function* verdictOf(fn: RegisteredFunction, { position, timestamp, view }: Asked): Program<EventVerdict> {
+function* verdictOf(
+  fn: RegisteredFunction,
+  { position, timestamp, view }: EventToExplain
+): Program<EventVerdict> {
   const { id: functionId } = fn.registration
   const runs = (yield* all(RUNS_OF, fn.key, position)).map((run) => ({
     runId: String(run.id),

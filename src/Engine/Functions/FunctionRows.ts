@@ -26,7 +26,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Changes, StoredPause } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { FunctionInfo } from "../../Client/Client.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import {
   type FunctionNotFoundError,
   LimitExceededError,
@@ -225,7 +225,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     return Functions.of({
       register: (environment, registrations) =>
         Effect.gen(function* () {
-          yield* checked(() => check(environment, registrations))
+          yield* validated(() => check(environment, registrations))
           yield* put(environment, registrations, undefined)
           yield* followed
         }),

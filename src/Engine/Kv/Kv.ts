@@ -12,7 +12,7 @@ import type {
   UntypedKv,
   KVWrite
 } from "../../Client/Kv.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import {
   BucketNotFoundError,
   type EngineError,
@@ -28,7 +28,7 @@ import * as Limits from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import { KvFeed, type KvFeedService } from "./KvFeed.ts"
 import { allPages, type Page, type PageQuery, pageByName } from "../Pages.ts"
-import { prompt } from "../Polite.ts"
+import { yieldIfMany } from "../Yielding.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { KvBucketRow, KvEntryRow, KvKeysPage, KvWriteRow, NewKvBucket } from "./KvRecords.ts"
 import type { KvChange } from "../Store/Changes.ts"
@@ -78,13 +78,13 @@ const make = (engine: KvEngine, environment: string): Raw<UntypedKv, EngineError
   const { store } = engine
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
-      checked(() => checkBucketName(name)),
+      validated(() => checkBucketName(name)),
       use
     )
   return {
     createBucket: (config) =>
       Effect.flatMap(
-        checked(() => checkBucket(config)),
+        validated(() => checkBucket(config)),
         (bucket) => Effect.map(store.write(KvBuckets.createBucket(environment, bucket)), toInfo)
       ),
     listBuckets: () => allPages((after) => listBuckets(engine, environment, { after, limit: BUCKETS_PAGE })),
@@ -108,7 +108,7 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
   const stored = storedKeys(engine, environment, name)
 
   const writeOne = (check: () => KvWriteRow) =>
-    Effect.flatMap(checked(check), (write) =>
+    Effect.flatMap(validated(check), (write) =>
       Effect.map(stored.write([write]), ([revision = 0]) => ({ revision }))
     )
 
@@ -145,7 +145,7 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
       ),
     write: (writes) =>
       Effect.flatMap(
-        checked(() => checkWrites(writes)),
+        validated(() => checkWrites(writes)),
         (rows) => Effect.map(stored.write(rows), (revisions) => ({ revisions }))
       ),
     watch: (options = {}) =>
@@ -173,12 +173,12 @@ interface StoredKeys {
 const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string): StoredKeys => ({
   get: (key) =>
     Effect.flatMap(
-      checked(() => [checkBucketName(name), checkKey(key)] as const),
-      ([bucket, key]) => prompt(store.read(KvRows.readEntry(environment, bucket, key)))
+      validated(() => [checkBucketName(name), checkKey(key)] as const),
+      ([bucket, key]) => yieldIfMany(store.read(KvRows.readEntry(environment, bucket, key)))
     ),
   history: (key, { after, limit }) =>
     Effect.flatMap(
-      checked(() => ({ bucket: checkBucketName(name), key: checkKey(key), after: readCursor(after) })),
+      validated(() => ({ bucket: checkBucketName(name), key: checkKey(key), after: readCursor(after) })),
       ({ bucket, ...query }) =>
         Effect.map(
           store.read(KvRows.readHistory(environment, bucket, { ...query, limit })),
@@ -190,7 +190,7 @@ const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string
     ),
   listKeys: (filter, page) =>
     Effect.flatMap(
-      checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
+      validated(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
       ({ accepts, bucket }) =>
         Effect.map(
           store.read(
@@ -204,13 +204,13 @@ const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string
     ),
   write: (writes) =>
     Effect.flatMap(
-      checked(() => checkBucketName(name)),
+      validated(() => checkBucketName(name)),
       (bucket) => store.write(KvWrites.writeEntries(environment, bucket, writes))
     ),
   watch: ({ filter, from, onOpen }) =>
     Stream.unwrap(
       Effect.map(
-        checked(() => {
+        validated(() => {
           checkBucketName(name)
           if (from !== undefined) checkRevision(from, 0)
           return compileFilter(filter)

@@ -25,7 +25,7 @@ import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
 import { checkProjectionName } from "../../Projection/Projection.ts"
 import { show } from "../../Show.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { LOG, type LookAgain } from "./LookAgain.ts"
 import * as ProjectionChanges from "./ProjectionChanges.ts"
@@ -65,7 +65,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
         let checkedUpTo = 0
         position = 0
         while (true) {
-          const at = yield* polite(
+          const at = yield* yieldFirst(
             store.read(ProjectionInspection.isProjectionAt(environment, name, target, checkedUpTo, PAGE_ROWS))
           )
           const wasReset = at.position < position
@@ -111,7 +111,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
         checked(() => checkProjectionName(name)),
         then
       )
-    const steer = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
+    const control = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
       Effect.map(named(name, then), toStatus)
 
     return {
@@ -122,7 +122,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
               Limits.checkName("partition", options.partition ?? GLOBAL_PARTITION)
             )
             yield* waitFor(name, options)
-            const info = yield* polite(store.read(ProjectionInspection.getProjection(environment, name)))
+            const info = yield* yieldFirst(store.read(ProjectionInspection.getProjection(environment, name)))
             const state = yield* store.read(
               ProjectionInspection.getProjectionState(environment, name, partition)
             )
@@ -145,7 +145,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
         ),
       list: () => allPages((after) => listPage(environment)({ after, limit: LIST_PAGE })),
       status: (name) =>
-        steer(name, () => polite(store.read(ProjectionInspection.getProjection(environment, name)))),
+        control(name, () => yieldFirst(store.read(ProjectionInspection.getProjection(environment, name)))),
       waitForCatchup: (name, options) =>
         named(name, () =>
           Effect.gen(function* () {
@@ -156,23 +156,23 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
           })
         ),
       rebuild: (name) =>
-        steer(name, () => store.write(ProjectionInspection.rebuildProjection(environment, name))),
+        control(name, () => store.write(ProjectionInspection.rebuildProjection(environment, name))),
       pause: (name, { by = "a client", reason } = {}) =>
-        steer(name, () =>
+        control(name, () =>
           Effect.flatMap(
             checked(() => Limits.checkName("name of who pauses", by)),
             () => store.write(ProjectionInspection.pauseProjection(environment, name, by, reason))
           )
         ),
       resume: (name) =>
-        steer(name, () => store.write(ProjectionInspection.resumeProjection(environment, name))),
+        control(name, () => store.write(ProjectionInspection.resumeProjection(environment, name))),
       delete: (name) =>
         named(name, () => store.write(ProjectionInspection.deleteProjection(environment, name))),
       deadLetters: (name, { after = 0, limit = 100 } = {}) =>
         named(name, () =>
           Number.isInteger(limit) && limit >= 1 && limit <= 1000
             ? Effect.map(
-                polite(store.read(ProjectionInspection.listDeadLetters(environment, name, after, limit))),
+                yieldFirst(store.read(ProjectionInspection.listDeadLetters(environment, name, after, limit))),
                 (letters) =>
                   letters.map(({ at, attempts, error, event, position, retrying }): DeadLetter => ({
                     position,
@@ -222,7 +222,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
         checked(() => checkProjectionName(name)),
         () =>
           Effect.map(
-            polite(store.read(ProjectionChanges.readProjectionChanges(environment, name, query))),
+            yieldFirst(store.read(ProjectionChanges.readProjectionChanges(environment, name, query))),
             (page): ChangesPage => ({
               mode: page.mode,
               status: page.status,

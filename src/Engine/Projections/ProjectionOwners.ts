@@ -13,7 +13,7 @@ import type {
   ProjectionSave,
   ProjectionSaved
 } from "../../Protocol/ProjectionOwners.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, type LookAgain } from "./LookAgain.ts"
@@ -101,7 +101,7 @@ export const makeOwners = (store: StoreService, lookAgain: LookAgain): Projectio
       let rows = limit
       while (true) {
         rows = Math.min(rows, PAGE_ROWS)
-        const page = yield* polite(store.read(ProjectionPageRows.readProjectionPage(token, after, rows)))
+        const page = yield* yieldFirst(store.read(ProjectionPageRows.readProjectionPage(token, after, rows)))
         switch (page._tag) {
           case "Lost":
             looked.delete(token.token)

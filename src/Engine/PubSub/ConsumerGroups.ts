@@ -26,7 +26,7 @@ import * as Limits from "../../Limits.ts"
 import { encodeMetadata } from "../../Metadata.ts"
 import type { GroupPage } from "../../Protocol/ConsumerGroups.ts"
 import { show } from "../../Show.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import { GROUP_RETENTION_MS } from "./GroupSweep.ts"
 import type { GroupChange, GroupChoice, GroupDeadLetter, GroupDefinition, GroupInfo } from "./GroupRecords.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -111,7 +111,7 @@ const make = (
           ...(status === undefined ? {} : { isPaused: status === "paused" })
         }
       })
-      const found = yield* polite(GroupInspection.listGroups(store, query))
+      const found = yield* yieldFirst(GroupInspection.listGroups(store, query))
       const now = yield* Clock.currentTimeMillis
       return {
         groups: found.groups.map((info) => toGroup(info, subscriptions.membersOf(info.key), now)),
@@ -137,7 +137,7 @@ const make = (
     get: (name, options) =>
       Effect.flatMap(
         checked(() => chosen(name, options)),
-        (choice) => seen(polite(store.read(GroupInspection.getGroup(choice))))
+        (choice) => seen(yieldFirst(store.read(GroupInspection.getGroup(choice))))
       ),
     list: (options = {}) =>
       Effect.gen(function* () {
@@ -169,8 +169,9 @@ const make = (
           return chosen(name, options)
         }),
         (choice) =>
-          Effect.map(polite(store.read(GroupDeadLetters.listDeadLetters(choice, after, limit))), (letters) =>
-            letters.map(toDeadLetter)
+          Effect.map(
+            yieldFirst(store.read(GroupDeadLetters.listDeadLetters(choice, after, limit))),
+            (letters) => letters.map(toDeadLetter)
           )
       ),
     retryDeadLetter: (name, position, options) => {

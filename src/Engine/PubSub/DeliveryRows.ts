@@ -16,7 +16,7 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { Extension, Settlement } from "./GroupRecords.ts"
+import type { Extension, DeliveryResult } from "./GroupRecords.ts"
 
 /** What a group keeps of what it has given up. */
 export const MAX_DEAD_LETTERS = 1000
@@ -26,7 +26,7 @@ const SETTLE_DELIVERY = statement(
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
 )
 
-function* settleDelivery(tx: Transaction, settlement: Settlement): Program<boolean> {
+function* settleDelivery(tx: Transaction, settlement: DeliveryResult): Program<boolean> {
   const { failed, group, position, holder } = settlement
   const isHeld =
     failed === undefined
@@ -48,8 +48,8 @@ const FAIL_2 = statement(
 
 function* fail(
   tx: Transaction,
-  { group, position, holder }: Settlement,
-  { reason, redelivery }: NonNullable<Settlement["failed"]>
+  { group, position, holder }: DeliveryResult,
+  { reason, redelivery }: NonNullable<DeliveryResult["failed"]>
 ): Program<boolean> {
   const row = yield* get(FAIL, group, position, holder)
   if (row === undefined) return false
@@ -184,7 +184,7 @@ export const settleDeliveries = inEnvironment(
   function* (
     tx: Transaction,
     _environment: string,
-    settlements: ReadonlyArray<Settlement>
+    settlements: ReadonlyArray<DeliveryResult>
   ): Program<ReadonlyArray<boolean>> {
     return yield* forEach(settlements, (one) => settleDelivery(tx, one))
   },

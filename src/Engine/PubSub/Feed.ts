@@ -244,7 +244,7 @@ export const encodeItem = (
   const { form, includeMetadata, subscriptionId, target, writePosition } = shape
   if (form !== undefined) return form.encode(shape, item, { attempt, eventId })
   const isWhole = target.fitsEntity !== undefined
-  // an existing client looks into `data` only
+  // a legacy client looks into `data` only
   const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data
   return (
     `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${data}` +
@@ -265,7 +265,7 @@ export const encodeItem = (
 }
 
 /**
- * An event of an entity as existing clients get it as `data`: the whole event, with the fields of its own data beside it as far
+ * An event of an entity as legacy clients get it as `data`: the whole event, with the fields of its own data beside it as far
  * as they are called something else.
  */
 export const wholeEvent = (item: Item): JsonText => {

@@ -48,7 +48,7 @@ export const claimDeliveries = inEnvironment(
   "claimDeliveries",
   function* (tx: Transaction, demand: GroupDemand): Program<GroupClaim> {
     const now = tx.now()
-    const turns = new Turns(demand.members)
+    const turns = new Rotation(demand.members)
     const deliveries: Array<ClaimedDelivery> = []
     const exhausted: Array<GroupClaim["exhausted"][number]> = []
     const environment = tx.findEnvironment(demand.environment)
@@ -122,7 +122,7 @@ function* readOn(
   tx: Transaction,
   key: number,
   group: Row,
-  turns: Turns,
+  turns: Rotation,
   now: number,
   deliveries: Array<ClaimedDelivery>
 ): Program<boolean> {
@@ -167,8 +167,8 @@ const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
 }
 
 /** Members with room, one after the other. */
-class Turns {
-  readonly #members: ReadonlyArray<Turn>
+class Rotation {
+  readonly #members: ReadonlyArray<MemberInRotation>
   #at = 0
 
   constructor(members: GroupDemand["members"]) {
@@ -191,7 +191,7 @@ class Turns {
     member.isSilent = true
   }
 
-  next(): Turn | undefined {
+  next(): MemberInRotation | undefined {
     for (let tried = 0; tried < this.#members.length; tried++) {
       const member = this.#members[this.#at++ % this.#members.length]
       if (member === undefined || !this.#mayHave(member)) continue
@@ -201,10 +201,10 @@ class Turns {
     return undefined
   }
 
-  #mayHave({ credit, isSilent, speaks }: Turn): boolean {
+  #mayHave({ credit, isSilent, speaks }: MemberInRotation): boolean {
     if (credit <= 0) return false
     return !isSilent || (speaks !== true && this.#members.every((other) => other.isSilent))
   }
 }
 
-type Turn = GroupDemand["members"][number] & { credit: number; isSilent: boolean }
+type MemberInRotation = GroupDemand["members"][number] & { credit: number; isSilent: boolean }

@@ -1,5 +1,5 @@
 /** Looking at consumer groups, and steering them. */
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
   all,

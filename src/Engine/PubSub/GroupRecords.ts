@@ -156,7 +156,7 @@ export interface GroupClaim {
   readonly nextDueAt: number
 }
 
-export interface Settlement {
+export interface DeliveryResult {
   readonly group: number
   readonly position: number
   readonly holder: string

@@ -1,5 +1,5 @@
 /** Topics: how much they hold, and what of it is deleted. The messages themselves are rows of the log. */
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
 import * as Effect from "effect/Effect"
 import {
@@ -243,7 +243,7 @@ export const getTopic = (
     let part = yield* store.read(lagOf(environment, topic, 0))
     let { lag } = part
     while (part.next !== undefined) {
-      part = yield* polite(store.read(lagOf(environment, topic, part.next)))
+      part = yield* yieldFirst(store.read(lagOf(environment, topic, part.next)))
       lag = Math.max(lag, part.lag)
     }
     return { ...state, lag }

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, PublishOptions, PublishResult, TopicInfo } from "../../Client/Client.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import type { Raw } from "../../Client/Named.ts"
 import type { EngineError, StoreError } from "../../Errors.ts"
 import { inSpan } from "../../OpenTelemetry.ts"
@@ -11,7 +11,7 @@ import * as Limits from "../../Limits.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery, pageByName } from "../Pages.ts"
 import { encodeJson } from "../../Json.ts"
 import * as Publish from "./Publish.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 import * as TopicRows from "./TopicRows.ts"
@@ -61,9 +61,9 @@ export const layer: Layer.Layer<Topics, never, Store | Subscriptions> = Layer.ef
         listTopics: () => allPages((after) => topicsPage(environment, { after, limit: LIST_PAGE })),
         getTopicStats: (topic) =>
           Effect.flatMap(
-            checked(() => Limits.checkName("topic", topic)),
+            validated(() => Limits.checkName("topic", topic)),
             (name) =>
-              Effect.map(polite(TopicRows.getTopic(store, environment, name)), (state) => ({
+              Effect.map(yieldFirst(TopicRows.getTopic(store, environment, name)), (state) => ({
                 name,
                 consumerCount: subscriptions.consumersOf(environment, name),
                 ...state
@@ -82,7 +82,7 @@ const publish = (
   options: PublishOptions = {}
 ): Effect.Effect<PublishResult, EngineError> =>
   Effect.flatMap(
-    checked(() => ({
+    validated(() => ({
       environment,
       topic: Limits.checkName("topic", topic),
       data: Limits.checkSize(

@@ -5,7 +5,7 @@ import { checkShape } from "../../JsonShape.ts"
 import type { Attempts } from "../../Protocol/LegacyJobs.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"
-import { readPushResponse } from "../../Protocol/ExistingHandlers.ts"
+import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
 /** What an endpoint says that it is. */

@@ -5,7 +5,7 @@ import type * as Fiber from "effect/Fiber"
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { describeRequest } from "../../Protocol/Push.ts"
 import { type Described, readDescription, unavailable } from "./Answers.ts"
-import { type Asked, postTo } from "./EndpointRequest.ts"
+import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import type { PostError } from "./HttpPost.ts"
 
 /** How long a description may take, milliseconds. */
@@ -19,7 +19,7 @@ const LONGEST_PROBE_MS = 30_000
 /** How often it is looked whether another engine asks it, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
 
-export interface AvailabilityOptions extends Asked {
+export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>

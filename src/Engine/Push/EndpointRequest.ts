@@ -8,7 +8,7 @@ import { post, type PostAnswer, type PostError } from "./HttpPost.ts"
 import type { PushSettings } from "./Settings.ts"
 
 /** Which endpoint is asked, and how. */
-export interface Asked {
+export interface EndpointTarget {
   readonly url: string
   readonly environment: string
   readonly settings: PushSettings
@@ -27,7 +27,7 @@ export interface EndpointRequest {
 
 /** Sends it, and has the answer worked on by `use`. */
 export const postTo = <A, E>(
-  { environment, intake, settings, url }: Asked,
+  { environment, intake, settings, url }: EndpointTarget,
   { body, hangUp, most = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,
   use: (answer: PostAnswer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | PostError> => {

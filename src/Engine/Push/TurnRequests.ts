@@ -28,8 +28,8 @@ import { ToldRunning } from "../Workers/ToldRunning.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
-import { type Asked, postTo } from "./EndpointRequest.ts"
-import { encodePushRequest, untoldToHandlers } from "../../Protocol/ExistingHandlers.ts"
+import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
+import { encodePushRequest, untoldToHandlers } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
 /** How long a lease holds without the engine's own watch; it only runs out when the engine is gone. */
@@ -37,7 +37,7 @@ export const LEASE_MS = 30_000
 /** How often the leases of turns in flight are extended. */
 const TICK_MS = LEASE_MS / 3
 
-export interface TurnRequestsOptions extends Asked {
+export interface TurnRequestsOptions extends EndpointTarget {
   readonly clock: Clock.Clock
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>

@@ -27,7 +27,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { erasedAt, invocationView, triggerView, wasErased } from "./RunEvent.ts"
 import { createRun, findRun, getRun } from "./RunRows.ts"
 import { statusIn } from "./StatusRows.ts"
-import { findStep, undoneSteps } from "./Steering.ts"
+import { findStep, undoneSteps } from "./RunControl.ts"
 import { patchedKind } from "./StepKinds.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 

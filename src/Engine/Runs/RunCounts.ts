@@ -10,7 +10,7 @@ import {
   type RunDurations,
   type RunGroup
 } from "../../Protocol/RunCounts.ts"
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { errorGroup, sizeOf } from "./RunGroups.ts"

@@ -1,5 +1,5 @@
 /** Reading runs: their steps, and the situation of one. */
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import { isObject } from "../../Json.ts"
 import type { RunNotFoundError } from "../../Errors.ts"

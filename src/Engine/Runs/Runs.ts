@@ -13,7 +13,7 @@ import type {
   RunLogLine,
   RunStep
 } from "../../Client/Client.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import { checkCountRuns, type CountRunsOptions, type RunCounts } from "../../Protocol/RunCounts.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"
@@ -22,7 +22,7 @@ import { encodeJson } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import { Signals } from "../Signals.ts"
 import type { Seen } from "../Store/Activity.ts"
 import { Store } from "../Store/Store.ts"
@@ -39,7 +39,7 @@ import * as RunRows from "./RunRows.ts"
 import { searchFor, type Visible } from "./RunSearch.ts"
 import * as RunSweep from "./RunSweep.ts"
 import * as SearchFill from "./SearchFill.ts"
-import * as Steering from "./Steering.ts"
+import * as Steering from "./RunControl.ts"
 import { findStuck } from "./Alarms.ts"
 import { countStuckRuns } from "./Stuck.ts"
 
@@ -144,7 +144,7 @@ const make = (waiting: Waiting): RunsService => {
         runId,
         Effect.andThen(
           checkCursor(after, /^\d{0,9}$/),
-          polite(
+          yieldFirst(
             Effect.suspend(() => {
               const told = workers.running(environment, runId)
               return store.read(
@@ -177,7 +177,7 @@ const make = (waiting: Waiting): RunsService => {
 
   const list: RunsService["list"] = (environment, options = {}, visible) =>
     Effect.flatMap(
-      checked(() => ({
+      validated(() => ({
         limit: Limits.checkLimit("listRuns", options.limit ?? 50),
         filters: checkFilters(options)
       })),
@@ -187,9 +187,9 @@ const make = (waiting: Waiting): RunsService => {
           limit,
           ...(options.cursor === undefined ? {} : { cursor: options.cursor })
         }
-        if (isSearch(filters)) return polite(searchFor(store, { ...page, filters }, visible))
+        if (isSearch(filters)) return yieldFirst(searchFor(store, { ...page, filters }, visible))
         const { functionIds: [functionId] = [], statuses: [status] = [] } = filters
-        return polite(
+        return yieldFirst(
           RunList.listRuns(store, {
             ...page,
             ...(functionId === undefined ? {} : { functionId }),
@@ -201,32 +201,32 @@ const make = (waiting: Waiting): RunsService => {
 
   const count: RunsService["count"] = (environment, options, visible) =>
     Effect.flatMap(
-      checked(() => {
+      validated(() => {
         const { filters, ...how } = checkCountRuns(options)
         return { ...how, environment, filters: checkFilters(filters) }
       }),
-      (query) => polite(countFor(store, query, visible))
+      (query) => yieldFirst(countFor(store, query, visible))
     )
 
   const runsIn = (environment: string): RunsOfEnvironment => ({
-    getRun: (runId) => onRun(runId, polite(store.read(RunRows.getRun(environment, runId)))),
+    getRun: (runId) => onRun(runId, yieldFirst(store.read(RunRows.getRun(environment, runId)))),
     listRuns: (options) => list(environment, options),
     countRuns: (options) => count(environment, options),
     getRunSteps: (runId) =>
       onRun(
         runId,
-        polite(
+        yieldFirst(
           Effect.suspend(() =>
             RunInspection.getRunSteps(store, environment, runId, workers.running(environment, runId))
           )
         )
       ),
     getRunAudit: (runId) =>
-      polite(allPages((after) => auditPage(environment, runId, { after, limit: LIST_PAGE }))),
+      yieldFirst(allPages((after) => auditPage(environment, runId, { after, limit: LIST_PAGE }))),
     getRunLogs: (runId) =>
-      polite(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
+      yieldFirst(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
     explain: (runId) =>
-      Effect.flatMap(onRun(runId, polite(readSituation(waiting, environment, runId))), (situation) =>
+      Effect.flatMap(onRun(runId, yieldFirst(readSituation(waiting, environment, runId))), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, workers.workers(environment), now))
       ),
     waitForRun: (runId, { timeout } = {}) =>
@@ -249,7 +249,7 @@ const make = (waiting: Waiting): RunsService => {
       onRun(runId, store.write(Steering.pauseRun(environment, runId, reason))),
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
-        checked(() => {
+        validated(() => {
           if (typeof stepId !== "string") {
             throw new ValidationError(`The step id must be a string, got ${show(stepId)}`)
           }
@@ -289,7 +289,7 @@ const onRun = <A, E>(
   fromStep?: string
 ): Effect.Effect<A, E | ValidationError> =>
   Effect.andThen(
-    checked(() => {
+    validated(() => {
       Limits.checkName("run id", runId)
       Limits.checkStep(fromStep)
     }),

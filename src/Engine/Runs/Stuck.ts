@@ -5,7 +5,7 @@
  * A lease that is renewed proves that its worker lives, and not that the turn does. A step may take hours, so how long nothing
  * was reported says nothing; but a turn has a limit, the `timeout` of its function, and its worker ends it then.
  */
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"

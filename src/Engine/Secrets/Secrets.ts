@@ -16,7 +16,7 @@ import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "../P
 import * as Rows from "./SecretRows.ts"
 import { SystemEvents, type SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import { providedOr } from "../../Variables.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
@@ -146,7 +146,7 @@ export const layer: Layer.Layer<Secrets, ValidationError, Store | SystemEvents> 
     const store = yield* Store
     const system = yield* SystemEvents
     const masterKey = yield* providedOr(MasterKey, masterKeyIn)
-    return yield* checked(() => new SecretsService(store, system, masterKey))
+    return yield* validated(() => new SecretsService(store, system, masterKey))
   })
 )
 

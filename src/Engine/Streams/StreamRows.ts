@@ -1,5 +1,5 @@
 /** Entity streams: events of the log that belong to an entity, its version, and snapshots of its state. */
-import { onePage, gathered } from "../Polite.ts"
+import { onePage, gathered } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
   affected,

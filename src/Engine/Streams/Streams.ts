@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
 import { appendsOf } from "../../Client/Emitting.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import { eventsOver, nullIfMissing } from "../../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../../Client/StreamReading.ts"
 import type {
@@ -21,7 +21,7 @@ import { type EngineError, ValidationError } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { decodeJson, encodeJson } from "../../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../../Limits.ts"
-import { polite } from "../Polite.ts"
+import { yieldFirst } from "../Yielding.ts"
 import { inSpan } from "../../OpenTelemetry.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type {
@@ -70,7 +70,7 @@ const make = (
   { eventDefinitions, most }: EngineReadingOptions = {}
 ): Raw<UntypedStreams, EngineError> => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, EngineError> =>
-    Effect.flatMap(checked(check), (request) =>
+    Effect.flatMap(validated(check), (request) =>
       Effect.tap(
         inSpan(`append ${request.entityId}`, (trace) =>
           store.write(StreamRows.appendToStream(environment, { ...request, ...trace }))
@@ -90,10 +90,10 @@ const make = (
 
   const read: Raw<UntypedStreams, EngineError>["read"] = (entityId, options) =>
     Effect.flatMap(
-      checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
+      validated(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
         Effect.map(
-          polite(
+          yieldFirst(
             StreamRows.readStream(store, {
               environment,
               ...query,
@@ -129,20 +129,21 @@ const make = (
     events: eventsOver(read),
     getInfo: (entityId) =>
       Effect.flatMap(
-        checked(() => checkEntityId(entityId)),
-        (id) => Effect.map(polite(store.read(StreamRows.getStream(environment, id))), toInfo)
+        validated(() => checkEntityId(entityId)),
+        (id) => Effect.map(yieldFirst(store.read(StreamRows.getStream(environment, id))), toInfo)
       ),
     findInfo: (entityId) =>
       Effect.flatMap(
-        checked(() => checkEntityId(entityId)),
-        (id) => nullIfMissing(Effect.map(polite(store.read(StreamRows.getStream(environment, id))), toInfo))
+        validated(() => checkEntityId(entityId)),
+        (id) =>
+          nullIfMissing(Effect.map(yieldFirst(store.read(StreamRows.getStream(environment, id))), toInfo))
       ),
     listStreams: (options) =>
       Effect.flatMap(
-        checked(() => checkList(options)),
+        validated(() => checkList(options)),
         (query) =>
           Effect.map(
-            polite(store.read(StreamRows.listStreams({ environment, ...query }))),
+            yieldFirst(store.read(StreamRows.listStreams({ environment, ...query }))),
             ({ streams, totalCount }) => ({
               streams: streams.map(({ entityId, entityType, updatedAt, version }) => ({
                 entityId,
@@ -157,7 +158,7 @@ const make = (
       ),
     createSnapshot: (entityId, input) =>
       Effect.flatMap(
-        checked(() => checkSnapshot(entityId, input)),
+        validated(() => checkSnapshot(entityId, input)),
         (snapshot) =>
           Effect.map(store.write(StreamRows.putSnapshot({ environment, ...snapshot })), (snapshotId) => ({
             snapshotId
@@ -165,9 +166,14 @@ const make = (
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
       Effect.flatMap(
-        checked(() => checkCount(`\`beforeVersion\` of stream "${checkEntityId(entityId)}"`, beforeVersion)),
+        validated(() =>
+          checkCount(`\`beforeVersion\` of stream "${checkEntityId(entityId)}"`, beforeVersion)
+        ),
         (before) =>
-          Effect.map(polite(store.read(StreamRows.getSnapshot(environment, entityId, before))), toSnapshot)
+          Effect.map(
+            yieldFirst(store.read(StreamRows.getSnapshot(environment, entityId, before))),
+            toSnapshot
+          )
       )
   }
 }
@@ -186,7 +192,7 @@ const readHistory = (
   options: ReadStreamOptions
 ): Effect.Effect<EntityHistory, EngineError> =>
   Effect.flatMap(
-    checked(() => {
+    validated(() => {
       const { direction, limit, ...query } = checkRead(entityId, options)
       if (limit > 1000) {
         throw new ValidationError(`The limit of a history must be an integer from 1 to 1000, got ${limit}`)
@@ -201,7 +207,7 @@ const readHistory = (
     }),
     (query) =>
       Effect.map(
-        polite(store.read(StreamHistory.readStreamHistory(query))),
+        yieldFirst(store.read(StreamHistory.readStreamHistory(query))),
         ({ entries, info, ...page }) => ({
           ...page,
           info: toInfo(info),

@@ -55,13 +55,13 @@ interface Registration {
   readonly lost: ReadonlyArray<string>
 }
 
-/** What stands for the process of an existing worker, which does not say which one it is: it may come to any engine at any time. */
+/** What stands for the process of a legacy worker, which does not say which one it is: it may come to any engine at any time. */
 const LEGACY = "legacy"
 
 /** Instances whose last registration is remembered: what comes twice comes soon. */
 const MAX_REGISTRATIONS = 10_000
 
-/** What an existing worker with a stream is told. */
+/** What a legacy worker with a stream is told. */
 export interface LegacyStreamHandlers extends WorkerHandlers {
   readonly transport: string
   readonly onEnd: () => void
@@ -242,7 +242,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
+  /** Registers a legacy worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
   enlist(
     registration: WorkerRegistration,
     stream?: LegacyStreamHandlers,
@@ -400,7 +400,7 @@ export class RemoteWorkers {
     }
     return Effect.fail(
       new ValidationError(
-        `A worker with id "${earlier.workerId}" is connected already: ids are one worker's own. ` +
+        `A worker with id "${earlier.workerId}" is connected already, and no two workers may have the same id. ` +
           "Give this one another id, or stop the other first"
       )
     )
@@ -468,7 +468,7 @@ const checkEnvironment = (
         new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
       )
 
-/** Existing workers are told of nothing: they see it when an update is refused. */
+/** Legacy workers are told of nothing: they see it when an update is refused. */
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { annotated } from "../../EffectLogger.ts"
 import type { WorkerInfo } from "../../Client/Client.ts"
-import { checked } from "../../Client/HttpCalls.ts"
+import { validated } from "../../Checked.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import { PassingMap } from "../../Passing.ts"
@@ -137,13 +137,13 @@ export const layer: Layer.Layer<
         )
       )
     const check = (registration: WorkerRegistration): Effect.Effect<void, ValidationError> =>
-      checked(() => {
+      validated(() => {
         checkId(registration.workerId, connected)
         functions.check(registration.environment, registration.functions)
         checkRoom(registration, connected)
       })
     // another one may have come while the functions were stored
-    const checkAgain = ({ workerId }: WorkerRegistration) => checked(() => checkId(workerId, connected))
+    const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
     /** Stores its functions; returns those of which another version stands. */
     const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() =>
@@ -191,7 +191,7 @@ export const layer: Layer.Layer<
             return Effect.fail(
               new ValidationError(
                 coming.environment === environment
-                  ? `A worker with id "${workerId}" is connected already, to another engine (${coming.engine}): ids are one worker's own. ` +
+                  ? `A worker with id "${workerId}" is connected already, to another engine (${coming.engine}), and no two workers may have the same id. ` +
                       "Give this one another id, or stop the other first"
                   : `Worker id "${workerId}" is in use in another environment: choose another one`
               )
@@ -455,7 +455,7 @@ const sayWorker = (
 
 const checkId = (workerId: string, connected: ConnectedWorkers): void => {
   if (!connected.has(workerId)) return
-  throw new ValidationError(`A worker with id "${workerId}" is connected already: ids are one worker's own`)
+  throw new ValidationError(`A worker with id "${workerId}" is connected already, and no two workers may have the same id`)
 }
 
 /** Everything that a worker says about itself is kept as long as it is there. */

@@ -13,7 +13,7 @@
  *
  * Answers come in any order. A cancelled call is not answered, though it may have been carried out. Environment and API key
  * are those of the request that opened the WebSocket. An engine names the path in the header {@link CHANNEL_HEADER} of its
- * HTTP answers; other servers do not, so that nobody asks them for it.
+ * HTTP answers; legacy servers do not, so that nobody asks them for it.
  */
 export const CHANNEL_HEADER = "x-ironflow-channel"
 

@@ -112,7 +112,7 @@ const kindOf = (error: IronflowError): Kind => {
 export const failureResponse = (error: IronflowError, dialect: Dialect): FailureResponse => {
   const { code, connect, rest } = kindOf(error)
   const serialized = serializeError(error, { stack: false })
-  // existing clients compare this one message, to the letter
+  // legacy clients compare this one message, to the letter
   const message = error instanceof StreamNotFoundError ? "stream not found" : error.message
   return dialect === "connect"
     ? {

@@ -1,5 +1,5 @@
 /**
- * An existing streaming worker: it gets jobs as long as it has room, reports steps and ends, names its jobs in heartbeats,
+ * A legacy streaming worker: it gets jobs as long as it has room, reports steps and ends, names its jobs in heartbeats,
  * and is told of cancellations.
  *
  * Room is counted here: such a worker says once how many jobs it takes, and drops without a word what is too much. What

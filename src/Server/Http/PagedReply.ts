@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
-import { onePage } from "../../Engine/Polite.ts"
+import { onePage } from "../../Engine/Yielding.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { Row } from "../../Protocol/Row.ts"

@@ -25,9 +25,9 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
 
   /** The group of the path, with the namespace and the pattern of the query. */
-  const steering =
+  const controlling =
     (
-      steer: (
+      control: (
         groups: EngineConsumerGroups,
         name: string,
         choice: { readonly namespace?: string; readonly pattern?: string }
@@ -36,7 +36,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     (call: Call): Effect.Effect<ConsumerGroup, IronflowError> => {
       const group = variable(call, "name")
       const choice = choiceIn(call.query)
-      return counting(call, group, choice, () => steer(groupsOf(call), group, choice))
+      return counting(call, group, choice, () => control(groupsOf(call), group, choice))
     }
 
   const page = (
@@ -97,18 +97,18 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     ),
     answering(
       rows.restGetConsumerGroup,
-      steering((groups, name, choice) => groups.get(name, choice))
+      controlling((groups, name, choice) => groups.get(name, choice))
     ),
     reading(rows.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // as above
-      steering((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
+      controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
     reading(rows.restPauseConsumerGroup, "Pause", (pause, call) =>
-      steering((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
+      controlling((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
     ),
     answering(
       rows.restResumeConsumerGroup,
-      steering((groups, name, choice) => groups.resume(name, choice))
+      controlling((groups, name, choice) => groups.resume(name, choice))
     ),
     answering(rows.groupDeadLetters, (call) =>
       Effect.gen(function* () {

@@ -1,11 +1,11 @@
-/** Functions as existing workers and clients register them. */
+/** Functions as legacy workers and clients register them. */
 import { resolveRetry } from "../../Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
 import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** What an existing worker or client registers, checked, with defaults filled in. */
+/** What a legacy worker or client registers, checked, with defaults filled in. */
 export const toRegistration = (request: FunctionRequest): FunctionRegistration => {
   const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
   const hash = metadata?.[CODE_HASH_KEY]

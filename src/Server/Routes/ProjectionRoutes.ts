@@ -1,4 +1,4 @@
-/** Projections over HTTP: for users and operators (REST), for workers that own them, and for existing runners (Connect). */
+/** Projections over HTTP: for users and operators (REST), for workers that own them, and for legacy runners (Connect). */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type {
@@ -261,9 +261,9 @@ const rebuild = (
 /** What whoever manages a projection is told of it, who may not read it: not what it has failed with, where data may stand. */
 const asManager = <E>(
   { caller, environment }: Call,
-  steered: Effect.Effect<ProjectionStatusInfo, E>
+  changed: Effect.Effect<ProjectionStatusInfo, E>
 ): Effect.Effect<ProjectionStatusInfo, E> =>
-  Effect.map(steered, (info) => {
+  Effect.map(changed, (info) => {
     if (caller?.isNotDenied("projection:read", `projection:${info.name}`, environment) ?? true) return info
     const { errorMessage, failing: _, lastError: __, ...rest } = info
     return errorMessage === undefined

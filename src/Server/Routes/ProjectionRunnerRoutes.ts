@@ -1,5 +1,5 @@
 /**
- * What existing runners of projections call: `ProjectionService` of ConnectRPC, as JSON.
+ * What legacy runners of projections call: `ProjectionService` of ConnectRPC, as JSON.
  *
  * There is no `StreamProjectionEvents`: its 404 makes a runner poll, and a poll carries the state that it goes on from,
  * which the stream cannot do for partitions.

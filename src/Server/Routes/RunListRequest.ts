@@ -26,7 +26,7 @@ const members: ReadonlySet<string> = new Set(
 )
 /** What a list could be narrowed by in 0.8.0. */
 const first: ReadonlySet<string> = new Set(["functionId", "function_id", "status", "limit", "cursor"])
-/** Filters of other servers. */
+/** Filters of legacy servers. */
 const elsewhere: ReadonlySet<string> = new Set(["since", "until"])
 
 /**

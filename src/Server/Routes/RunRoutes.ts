@@ -38,7 +38,7 @@ export const runRoutes = (
   const apiOf = (call: Call): Api => engine.client(call.environment)
   const withoutDenied = withoutDeniedIn(engine)
   /** Whoever may do something to a run need not be allowed to read it. */
-  const steered = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
+  const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
     Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => shown)
 
   /** A call about one run, which some clients call `id` and some `runId`. */
@@ -52,14 +52,14 @@ export const runRoutes = (
       what,
       withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
     )
-  const steering = <B extends RunId>(
+  const controlling = <B extends RunId>(
     row: Row<WireRun, B>,
     what: string,
-    steer: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
+    control: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
   ): Route =>
     aboutRun(row, what, (api, id, body, call) =>
       Effect.map(
-        Effect.flatMap(steer(api, id, body, call), (run) => steered(call, run)),
+        Effect.flatMap(control(api, id, body, call), (run) => asReadable(call, run)),
         encodeRun
       )
     )
@@ -124,13 +124,13 @@ export const runRoutes = (
         (options) => engine.runs.count(call.environment, options, limitsOf(call))
       )
     ),
-    steering(rows.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
-    steering(rows.retryRun, "RetryRun", (api, id, { fromStep }) => api.retryRun(id, nonEmpty(fromStep))),
-    steering(rows.resumeRun, "ResumeRun", resumeRun),
-    steering(rows.restResumeRun, "Resume", resumeRun),
+    controlling(rows.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
+    controlling(rows.retryRun, "RetryRun", (api, id, { fromStep }) => api.retryRun(id, nonEmpty(fromStep))),
+    controlling(rows.resumeRun, "ResumeRun", resumeRun),
+    controlling(rows.restResumeRun, "Resume", resumeRun),
     aboutRun(rows.pauseRun, "PauseRun", (api, id, { reason }, call) =>
       Effect.map(
-        Effect.flatMap(api.pauseRun(id, reason), (run) => steered(call, run)),
+        Effect.flatMap(api.pauseRun(id, reason), (run) => asReadable(call, run)),
         (run) => ({
           status: run.status === "paused" ? ("paused" as const) : ("pause_requested" as const),
           run: encodeRun(run)
@@ -173,7 +173,7 @@ export const runRoutes = (
             ...(steps === undefined ? {} : { steps }),
             ...(data === undefined ? {} : { data })
           }),
-          (run) => steered(call, run)
+          (run) => asReadable(call, run)
         ),
         encodeRun
       )
@@ -184,7 +184,7 @@ export const runRoutes = (
           engine.operations
             .in(call.environment, call.caller)
             .moveRun(variable(call, "id"), version === undefined ? {} : { version }),
-          (run) => steered(call, run)
+          (run) => asReadable(call, run)
         ),
         encodeRun
       )

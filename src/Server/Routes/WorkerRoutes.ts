@@ -36,7 +36,7 @@ import { lineOf } from "../Workers/Lines.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 
-/** Most jobs in one answer to an existing worker. */
+/** Most jobs in one answer to a legacy worker. */
 const MAX_JOBS = 100
 
 const readPoll = decoder(rows.pollTurns.body!, "Poll")
@@ -94,7 +94,7 @@ export const workerRoutes = (
       return json(encodeRegistered({ workerId, status: "registered" }))
     })
 
-  /** The existing worker that the call is about; `undefined` when it is not known in an environment of the caller. */
+  /** The legacy worker that the call is about; `undefined` when it is not known in an environment of the caller. */
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))

@@ -1,4 +1,4 @@
-/** Applies what existing workers report of their jobs, whatever it came by. */
+/** Applies what legacy workers report of their jobs, whatever it came by. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"

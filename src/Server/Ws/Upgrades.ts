@@ -156,14 +156,14 @@ export class Upgrades {
     try {
       act()
     } catch (error) {
-      const isOurs = isIronflowError(error)
-      if (!isOurs) this.#onBug(`A frame at ${path} failed`, error)
-      const { status, body } = isOurs ? failureResponse(error, "rest") : defectResponse("rest")
+      const isExpected = isIronflowError(error)
+      if (!isExpected) this.#onBug(`A frame at ${path} failed`, error)
+      const { status, body } = isExpected ? failureResponse(error, "rest") : defectResponse("rest")
       if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ type: "error", status, ...body }))
       closeFor(
         socket,
-        isOurs ? POLICY_VIOLATION : INTERNAL_ERROR,
-        isOurs ? error.code : "the engine failed because of a bug"
+        isExpected ? POLICY_VIOLATION : INTERNAL_ERROR,
+        isExpected ? error.code : "the engine failed because of a bug"
       )
     }
   }

@@ -19,7 +19,7 @@ import type { Row } from "../../Protocol/Row.ts"
 import { WATCH_FAILED, WATCHER_TOO_SLOW, Watching } from "../../Protocol/Watch.ts"
 import { failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import { prompt } from "../../Engine/Polite.ts"
+import { yieldIfMany } from "../../Engine/Yielding.ts"
 import type { Flow } from "./SocketFlow.ts"
 import type { SocketCall, SocketRoute } from "./Upgrades.ts"
 
@@ -132,7 +132,7 @@ const serve = <A>(
   socket.on("pong", () => (alive = true))
   // a frame that the connection takes at once is no turn of the event loop: many in a row would keep all others waiting
   const watching = Stream.runForEach(changes, (change) =>
-    prompt(Effect.suspend(() => send(socket, flow, encode(change))))
+    yieldIfMany(Effect.suspend(() => send(socket, flow, encode(change))))
   ).pipe(Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error))))
   const pinging = Effect.forever(
     Effect.andThen(

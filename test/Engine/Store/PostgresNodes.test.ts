@@ -15,7 +15,7 @@ import * as ProjectionOwnerRows from "../../../src/Engine/Projections/Projection
 import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
-import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"

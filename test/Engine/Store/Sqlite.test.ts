@@ -18,7 +18,7 @@ import * as LogRows from "../../../src/Engine/Log/LogRows.ts"
 import * as AbandonedGroups from "../../../src/Engine/PubSub/AbandonedGroups.ts"
 import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
 import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
-import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 
 /** A file of its own for every store. */
 const layerFile = Layer.unwrap(

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { explain } from "../../../src/Engine/Runs/Explain.ts"
-import { nextTurn } from "../../../src/Engine/Polite.ts"
+import { nextTurn } from "../../../src/Engine/Yielding.ts"
 import type { Job, TurnOp } from "../../../src/Protocol/Worker.ts"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { change, overwritePagesWith } from "./Damaged.ts"
@@ -26,7 +26,7 @@ import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import * as RunList from "../../../src/Engine/Runs/RunList.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
-import * as Steering from "../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
 
 /** Starts as many runs and returns their ids. */

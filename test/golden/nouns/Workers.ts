@@ -73,12 +73,12 @@ export const workers: Noun = {
       fresh: (_rig, _, n) => Promise.resolve({ id: `worker-${n}` }),
       call: ({ id = "" }) => ({ variables: { id }, body: turns(id) }),
       more: {
-        "an existing worker": ({ id = "" }) => ({ variables: { id }, body: { ...instance, worker_id: id } }),
-        "an existing worker in the other case of letters": ({ id = "" }) => ({
+        "a legacy worker": ({ id = "" }) => ({ variables: { id }, body: { ...instance, worker_id: id } }),
+        "a legacy worker in the other case of letters": ({ id = "" }) => ({
           variables: { id },
           body: { workerId: id, hostname: "host-1", functionIds: ["ship-order"], maxConcurrentJobs: 5 }
         }),
-        "an existing worker of another id": ({ id = "" }) => ({
+        "a legacy worker of another id": ({ id = "" }) => ({
           variables: { id },
           body: { ...instance, worker_id: "somebody" }
         }),
@@ -213,7 +213,7 @@ export const workers: Noun = {
       }),
       more: {
         ...elsewhere({ seen: 0, waitMs: 0 }),
-        "of an existing worker": ({ session }) => ({
+        "of a legacy worker": ({ session }) => ({
           variables: { id: "worker-old" },
           body: { session, seen: 0, waitMs: 0 }
         }),

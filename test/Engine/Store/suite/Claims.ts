@@ -22,7 +22,7 @@ import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import type { RunEnding } from "../../../../src/Engine/Store/RunEnding.ts"
 import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 
 const numbers = (n: number) => Array.from({ length: n }, (_, i) => i)
 const inputs = (jobs: ReadonlyArray<Job>) => jobs.map((job) => JSON.parse(job.event.data).n)

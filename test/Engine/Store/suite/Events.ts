@@ -9,7 +9,7 @@ import * as Publish from "../../../../src/Engine/PubSub/Publish.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 
 const DAY = 24 * 60 * 60 * 1000
 

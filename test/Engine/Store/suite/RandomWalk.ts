@@ -30,7 +30,7 @@ import {
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
-import * as SteeringPrograms from "../../../../src/Engine/Runs/Steering.ts"
+import * as SteeringPrograms from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 

@@ -5,7 +5,7 @@ import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, fail, handles, type Shop, type ShopTest, success, suspend, waitFor } from "./Shop.ts"
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 

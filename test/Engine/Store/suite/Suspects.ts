@@ -5,7 +5,7 @@ import { complete, done, handles, release, type Shop, type ShopTest, sleep, susp
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 
 /** Emits `n` orders; returns the ids of their runs. */
 function* place(shop: Shop, n: number) {

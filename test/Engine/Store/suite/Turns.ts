@@ -30,7 +30,7 @@ import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 
 export const turnsSuite = (test: ShopTest): void => {
   describe("a lease", () => {

@@ -24,7 +24,7 @@ import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as Idempotency from "../../../../src/Engine/Log/Idempotency.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
-import * as Steering from "../../../../src/Engine/Runs/Steering.ts"
+import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 
 const day = 24 * 60 * 60 * 1000

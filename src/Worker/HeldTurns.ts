@@ -26,7 +26,7 @@ interface TurnInFlight {
   handle: TurnHandle | undefined
 }
 
-export class Turns {
+export class HeldTurns {
   readonly #options: TurnsOptions
   readonly #turns = new PassingMap<string, TurnInFlight>()
   #accepting = true

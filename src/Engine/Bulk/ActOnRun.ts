@@ -10,15 +10,15 @@ import { erasedAt } from "../Runs/RunEvent.ts"
 import { deleteRun, hasOpenParent } from "../Runs/RunRetention.ts"
 import { createRun } from "../Runs/RunRows.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
-import { cancelRun, findStep, pauseRun, resumeRun, retryRun } from "../Runs/Steering.ts"
+import { cancelRun, findStep, pauseRun, resumeRun, retryRun } from "../Runs/RunControl.ts"
 import { nextStatus } from "../Runs/Transitions.ts"
 import { StepNotFoundError } from "../../Errors.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { attempt, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import type { Asked } from "./BulkRecords.ts"
+import type { BulkRequest } from "./BulkRecords.ts"
 
-const NEWEST = statement("SteerOne.newest", "SELECT max(key) AS key FROM runs")
+const NEWEST = statement("ActOnRun.newest", "SELECT max(key) AS key FROM runs")
 
 /** What cannot be done with a mark in the place of the data. */
 const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])
@@ -30,7 +30,7 @@ export function* whyNot(
   tx: Transaction,
   action: BulkAction,
   row: Row,
-  { fromStep, version }: Pick<Asked, "fromStep" | "version">
+  { fromStep, version }: Pick<BulkRequest, "fromStep" | "version">
 ): Program<string | undefined> {
   const status = statusIn(row)!
   const hasEnded = row.ended_at !== null
@@ -78,7 +78,7 @@ export function* whyNot(
 }
 
 /** Does it to a run to which it can be done; returns why not, where that is known only now. */
-export function* steerOne(
+export function* actOnRun(
   tx: Transaction,
   environment: string,
   row: Row,

@@ -1,7 +1,7 @@
 /** Our runner of projections on an Ironflow server as others are, played by a script. */
 import { assert, describe, it } from "vitest"
 import { createNoopLogger, createProjection, createWorker } from "@ironflow/node"
-import { ExistingServer } from "./ExistingServer.ts"
+import { ExistingServer } from "./LegacyServer.ts"
 
 const SERVICE = "/ironflow.v1.ProjectionService/"
 
@@ -103,7 +103,7 @@ const totals = createProjection({
   }
 })
 
-describe("a projection on an existing server", () => {
+describe("a projection on a legacy server", () => {
   it("is registered and polled as such servers know it, and saves what it has folded", async () => {
     await using it = await working(totals, [event(1, 1), event(2, 2), event(5, 4)])
     await it.server.http.until(() => it.kept.position === 5)

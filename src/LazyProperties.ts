@@ -13,7 +13,7 @@ interface HasSource<Source> {
 }
 
 /** Adds properties, each made of `source` whenever it is asked for. */
-export const askedFor = <Source, Parts extends object>(makers: {
+export const lazyProperties = <Source, Parts extends object>(makers: {
   readonly [K in keyof Parts]: (from: Source) => Parts[K]
 }): (<A extends object>(object: A, from: Source) => A & Parts) => {
   const properties = Object.entries<(from: Source) => unknown>(makers).map(([name, make]) => ({

@@ -61,7 +61,7 @@ const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
 /**
  * `one` is how it is done to a single run that is named, if there is a call for that; `ofOne` names what was given that is for a single run.
  */
-const steer = <E>(
+const act = <E>(
   action: BulkAction,
   input: Given & Parameters<typeof filtersOf>[0],
   one?: One<E>,
@@ -131,7 +131,7 @@ const examples = (verb: string, filter: string) => [
 ]
 
 export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("cancel", input, {
+  act("cancel", input, {
     call: (client, runId, { reason }) => client.cancelRun(runId, reason),
     text: (run) =>
       run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
@@ -143,7 +143,7 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
 )
 
 export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("pause", input, {
+  act("pause", input, {
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
@@ -159,7 +159,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
 )
 
 export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("resume", input, {
+  act("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
     text: (run) => `Run ${run.id} goes on.`
   })
@@ -170,7 +170,7 @@ export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags,
 )
 
 export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("retry", input, {
+  act("retry", input, {
     call: (client, runId, { fromStep }) => client.retryRun(runId, fromStep),
     text: (run, { fromStep }) =>
       fromStep === undefined
@@ -184,7 +184,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
 )
 
 export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("rerun", input)
+  act("rerun", input)
 ).pipe(
   Command.withDescription(
     "Make a new run of the same function with the same input, of each of the runs: those that have ended, and were not invoked by another run. " +
@@ -237,7 +237,7 @@ export const fork = Command.make(
     }
     const isOne = input.runIds.length === 1 && input.runIds[0] !== "-"
     const value = isOne && Option.isSome(data) ? yield* readData(data.value) : undefined
-    return yield* steer(
+    return yield* act(
       "fork",
       input,
       {
@@ -282,7 +282,7 @@ export const move = Command.make(
     ...bulkFlags
   },
   (input) =>
-    steer("move", input, {
+    act("move", input, {
       call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
       text: (run) => `Run ${run.id} goes on with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
@@ -296,7 +296,7 @@ export const move = Command.make(
 )
 
 export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFlags }, (input) =>
-  steer("delete", input)
+  act("delete", input)
 ).pipe(
   Command.withDescription(
     "Delete runs that have ended, with their steps and logs; their events stay, and so does the newest run of all. " +

@@ -1,6 +1,6 @@
 /**
- * Reads that leave room for others. The database answers within the call, and a loop of such answers would keep from
- * happening what it looks for.
+ * Reads that yield to the event loop. The database answers within the call: without a yield, a loop of reads would keep out the
+ * requests and timers that it waits for.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
@@ -15,14 +15,15 @@ export const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
 })
 
 /** A read after a turn of the event loop. */
-export const polite = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(nextTurn, read)
+export const yieldFirst = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.andThen(nextTurn, read)
 
 let inARow = 0
 
 /** A read at once, unless many have just been. For small ones: to wait for a turn takes longer than they do. */
-export const prompt = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+export const yieldIfMany = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() => {
-    if (inARow >= IN_A_ROW) return polite(read)
+    if (inARow >= IN_A_ROW) return yieldFirst(read)
     if (inARow++ === 0) setImmediate(() => (inARow = 0))
     return read
   })
@@ -32,7 +33,7 @@ const answers = Semaphore.makeUnsafe(1)
 
 /** A read of a page, which may be large: one in a turn of the event loop, however many are asked for at once. */
 export const onePage = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  pages.withPermits(1)(polite(read))
+  pages.withPermits(1)(yieldFirst(read))
 
 /**
  * What is put together of pages: `gather` gathers so many at most, and gives `undefined` when that is not all. What takes more than

@@ -1,6 +1,6 @@
 /**
  * Turns for push handlers of other packages, which know completed steps, failed invocations and one yield a segment. What
- * they cannot express is decided as it is for existing workers, see `Workers/LegacyWorker.ts`.
+ * they cannot express is decided as it is for legacy workers, see `Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
 import { decoder } from "./Requests.ts"

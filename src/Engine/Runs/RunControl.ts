@@ -1,4 +1,4 @@
-/** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+/** Controlling runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
 import { registryOf } from "../Functions/Registry.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
@@ -55,7 +55,7 @@ const may = (row: Row, happening: Happening): boolean => {
 }
 
 /** A program on a run: what is damaged of the run is tried again after it, since somebody has seen to it. */
-const steering = <Rest extends ReadonlyArray<unknown>, A, E>(
+const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
   run: (tx: Transaction, environment: string, runId: string, ...rest: Rest) => Program<A, E>,
   what: (environment: string, runId: string, ...rest: Rest) => string
@@ -70,7 +70,7 @@ const steering = <Rest extends ReadonlyArray<unknown>, A, E>(
     what
   )
 
-const FORGIVE = statement("Steering.forgive", "SELECT key, function FROM runs WHERE id = ?")
+const FORGIVE = statement("RunControl.forgive", "SELECT key, function FROM runs WHERE id = ?")
 
 function* forgive(tx: Transaction, environment: string, runId: string): Program<void> {
   if (tx.damage.count === 0 || tx.findEnvironment(environment) === undefined) return
@@ -80,7 +80,7 @@ function* forgive(tx: Transaction, environment: string, runId: string): Program<
   markReady(tx, Number(row.function))
 }
 
-export const cancelRun = steering(
+export const cancelRun = controlling(
   "cancelRun",
   function* (
     tx: Transaction,
@@ -102,10 +102,13 @@ export const cancelRun = steering(
   (_, runId) => `cancel run ${runId}`
 )
 
-const PAUSED_WHY = statement("Steering.pausedWhy", "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?")
+const PAUSED_WHY = statement(
+  "RunControl.pausedWhy",
+  "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?"
+)
 
 /** Pauses a run; one that somebody has paused already goes on to be so for the reason that is given now. */
-export const pauseRun = steering(
+export const pauseRun = controlling(
   "pauseRun",
   function* (
     tx: Transaction,
@@ -124,7 +127,7 @@ export const pauseRun = steering(
         yield* mustMove(
           Number(row.key),
           "pauseAsked",
-          yield* affected(variant("Steering.pauseRun", ASK_FOR_PAUSE), JSON.stringify(pause), row.key!)
+          yield* affected(variant("RunControl.pauseRun", ASK_FOR_PAUSE), JSON.stringify(pause), row.key!)
         )
         tx.notify(String(row.worker), { _tag: "Paused", jobId })
       } else yield* pauseRow(tx, Number(row.key), pause)
@@ -139,7 +142,7 @@ export const pauseRun = steering(
   (_, runId) => `pause run ${runId}`
 )
 
-export const resumeRun = steering(
+export const resumeRun = controlling(
   "resumeRun",
   function* (
     tx: Transaction,
@@ -165,7 +168,7 @@ export const resumeRun = steering(
         yield* mustMove(
           key,
           "pauseWithdrawn",
-          yield* affected(variant("Steering.resumeRun", WITHDRAW_PAUSE), key)
+          yield* affected(variant("RunControl.resumeRun", WITHDRAW_PAUSE), key)
         )
         tx.notify(String(row.worker), { _tag: "Resumed", jobId })
         return yield* reread(tx, environment, runId)
@@ -190,7 +193,7 @@ export const resumeRun = steering(
     yield* mustMove(
       key,
       happening,
-      yield* affected(variant("Steering.resumeRun", RESUMES[happening]), tx.now(), key)
+      yield* affected(variant("RunControl.resumeRun", RESUMES[happening]), tx.now(), key)
     )
     tellOfRun(tx, () => ({
       _tag: "RunResumed",
@@ -204,11 +207,11 @@ export const resumeRun = steering(
 )
 
 const RETRY_RUN = statement(
-  "Steering.retryRun",
+  "RunControl.retryRun",
   "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1"
 )
 
-export const retryRun = steering(
+export const retryRun = controlling(
   "retryRun",
   function* (
     tx: Transaction,
@@ -238,7 +241,7 @@ export const retryRun = steering(
     yield* mustMove(
       key,
       "retried",
-      yield* affected(variant("Steering.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
+      yield* affected(variant("RunControl.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
     )
     // it may have ended in this very transaction, and goes on
     tx.changes.endings.delete(runId)
@@ -253,22 +256,22 @@ export const retryRun = steering(
   (_, runId, _fromStep?: string) => `retry run ${runId}`
 )
 
-const PATCH_STEP = statement("Steering.patchStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
+const PATCH_STEP = statement("RunControl.patchStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
 
 const PATCH_STEP_2 = statement(
-  "Steering.patchStep.2",
+  "RunControl.patchStep.2",
   `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`
 )
 
 const PATCH_STEP_3 = statement(
-  "Steering.patchStep.3",
+  "RunControl.patchStep.3",
   "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
 )
 
-const PATCH_STEP_4 = statement("Steering.patchStep.4", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const PATCH_STEP_4 = statement("RunControl.patchStep.4", "DELETE FROM waits WHERE run = ? AND step_key = ?")
 
 const PATCH_STEP_5 = statement(
-  "Steering.patchStep.5",
+  "RunControl.patchStep.5",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
        VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT (run, step_key) DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`
 )
@@ -361,13 +364,16 @@ export function* findStep(run: Row, wanted: string): Program<number, StepNotFoun
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
   const step = yield* get(
-    variant("Steering.findStep", `SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`),
+    variant(
+      "RunControl.findStep",
+      `SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`
+    ),
     ...values
   )
   if (step !== undefined) return Number(step.seq)
   const open = yield* get(
     variant(
-      "Steering.findStep",
+      "RunControl.findStep",
       `SELECT 1 FROM waits WHERE run = ? AND ${isWanted} AND step_key <> '${RUN_ITSELF}' LIMIT 1`
     ),
     ...values
@@ -385,7 +391,11 @@ function* supersede(
   reason: string
 ): Program<void> {
   yield* keepSuperseded(tx, run, condition, value, reason)
-  yield* write(variant("Steering.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`), run, value)
+  yield* write(
+    variant("RunControl.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`),
+    run,
+    value
+  )
 }
 
 function* keepSuperseded(
@@ -397,7 +407,7 @@ function* keepSuperseded(
 ): Program<void> {
   yield* write(
     variant(
-      "Steering.keepSuperseded",
+      "RunControl.keepSuperseded",
       `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
      SELECT run, step_key, ?, ?, CAST(json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value, 'event', event,
        'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at) AS TEXT)
@@ -411,7 +421,7 @@ function* keepSuperseded(
 }
 
 const BEGIN_ANEW = statement(
-  "Steering.beginAnew",
+  "RunControl.beginAnew",
   `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
 )
 
@@ -427,12 +437,12 @@ function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Pro
 }
 
 const UNDONE_STEPS = statement(
-  "Steering.undoneSteps",
+  "RunControl.undoneSteps",
   "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
 )
 
 const UNDONE_STEPS_2 = statement(
-  "Steering.undoneSteps.2",
+  "RunControl.undoneSteps.2",
   "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
 )
 
@@ -463,7 +473,7 @@ function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<
 }
 
 const SUPERSEDE_FAILURE = statement(
-  "Steering.supersedeFailure",
+  "RunControl.supersedeFailure",
   "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
 )
 
