@@ -1,21 +1,21 @@
-/** When to try again. */
+/** Retry policies and delays. */
 import { DEFAULT_RETRY } from "./Constants.ts"
 import { parseDuration } from "./Duration.ts"
 import { retryAfterOf, ValidationError } from "./Errors.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
-/** How often and when a failed step, or a run that failed outside its steps, is tried again. */
+/** The retry configuration of a step that failed, or of a run that failed outside its steps. */
 export interface RetryConfig {
-  /** Executions in all, the first included; 3 by default. */
+  /** Maximum number of attempts, the first one included; 3 by default. */
   readonly maxAttempts?: number
-  /** Milliseconds before the second attempt; 1000 by default. */
+  /** Delay before the second attempt, in milliseconds; 1000 by default. */
   readonly initialDelayMs?: number
-  /** Every further delay is this many times as long; 2 by default. */
+  /** Factor by which each further delay grows; 2 by default. */
   readonly backoffFactor?: number
-  /** No delay is longer, in milliseconds, unless the error asks for more; 300000 (5 minutes) by default. */
+  /** Maximum delay, in milliseconds, unless the error asks for a longer one; 300000 (5 minutes) by default. */
   readonly maxDelayMs?: number
-  /** The share of each delay that chance may take off, from 0 to 1, so that not all try again at once; 0 by default. */
+  /** The share of each delay, from 0 to 1, that is subtracted at random, so that retries spread out; 0 by default. */
   readonly jitter?: number
 }
 
@@ -27,7 +27,7 @@ export const retryKeys = {
   jitter: true
 } satisfies Keys<RetryConfig>
 
-/** A retry policy with nothing left open; without `jitter` chance takes nothing off. */
+/** A retry policy with all defaults filled in. Without `jitter` the delays are not random. */
 export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConfig, "jitter">
 
 /**
@@ -38,12 +38,12 @@ export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConf
  * ```
  */
 export const calculateBackoff = (attempt: number, initial: number, max: number, multiplier = 2): number =>
-  // An initial delay of 0 stays 0 where the power has grown to infinity.
+  // An initial delay of 0 would become NaN once the power is infinite.
   initial === 0 ? 0 : Math.min(initial * multiplier ** (attempt - 1), max)
 
 /**
- * The delay in milliseconds before the next attempt, after `failures` failed ones (from 1). `chance`, from 0 to 1, is how much of
- * the jitter is taken off.
+ * The delay in milliseconds before the next attempt, after `failures` failed attempts (from 1). `chance`, from 0 to 1, is the
+ * share of the jitter that is subtracted.
  *
  * ```ts
  * const policy = resolveRetry({ initialDelayMs: 500, jitter: 0.5 })
@@ -56,7 +56,7 @@ export const retryDelayMs = (policy: RetryPolicy, failures: number, chance = 0):
       (1 - (policy.jitter ?? 0) * chance)
   )
 
-/** The policy of those who do not say otherwise. */
+/** The retry policy where none is configured. */
 export const defaultRetry: RetryPolicy = {
   maxAttempts: DEFAULT_RETRY.MAX_ATTEMPTS,
   initialDelayMs: DEFAULT_RETRY.INITIAL_DELAY_MS,
@@ -64,12 +64,12 @@ export const defaultRetry: RetryPolicy = {
   maxDelayMs: DEFAULT_RETRY.MAX_DELAY_MS
 }
 
-/** No delay is longer than this: past it a timestamp is no date any more. */
+/** Upper limit of any delay: a later date may be out of range. */
 const longestDelayMs = 10 * 365 * 86_400_000
 
 /**
- * The delay in milliseconds that the error asks for before it is tried again: `undefined` when it asks for none, `NaN` when
- * what it says is neither a delay nor a date. A date that has passed asks for no delay.
+ * The delay in milliseconds that the error asks for before the next attempt. `undefined` when it asks for none, `NaN` when its
+ * value is neither a delay nor a date. A date in the past means no delay.
  */
 export const askedDelayMs = (error: unknown, now: number): number | undefined => {
   const asked = retryAfterOf(error)
@@ -88,14 +88,14 @@ const readAsked = (asked: unknown, now: number): number => {
   try {
     return parseDuration(text)
   } catch {
-    // The caller says which step it is, and what it does instead.
+    // The caller reports which step it is, and which delay it uses instead.
     return Number.NaN
   }
 }
 
 /**
- * The configuration with `defaults` filled in. Throws `ValidationError` naming the field. `what` says whose policy it
- * is. Fields that are `undefined` count as absent.
+ * Fills in `defaults`. `what` names the policy in errors. Throws `ValidationError` naming the field. Fields that are `undefined`
+ * count as absent.
  *
  * ```ts
  * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults
@@ -116,7 +116,7 @@ export const resolveRetry = (
     maxAttempts: config.maxAttempts ?? defaults.maxAttempts,
     initialDelayMs,
     backoffFactor: config.backoffFactor ?? defaults.backoffFactor,
-    // A long first delay raises a cap that was not given.
+    // A first delay longer than the default maximum raises that maximum.
     maxDelayMs: config.maxDelayMs ?? Math.max(defaults.maxDelayMs, initialDelayMs),
     ...(jitter === undefined ? {} : { jitter })
   }

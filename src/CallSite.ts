@@ -1,9 +1,9 @@
-/** Where in the user's own code something was called, as the lines of stacks say it. */
+/** Where in the user's code something was called, as a line of a stack trace. */
 import type { StepKind } from "./StepKind.ts"
 
 /**
- * Under this key the steps of an Effect handler are told where one is called: the user's code is on the stack when it makes
- * the effect, and no longer when that runs.
+ * The key under which the call site is passed to the steps of an Effect handler. The user's code is on the stack while the effect
+ * is created, but not while it runs.
  */
 export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
 
@@ -19,11 +19,11 @@ export const callSite = (entry: Function): string => {
   return line === undefined ? "" : line.slice("    at ".length)
 }
 
-/** The stack, and the line of the call below it unless code of the user's is in it already. */
+/** The stack, with the call site appended unless the stack already has a line of the user's code. */
 export const withCallSite = (stack: string, site: string): string =>
   site === "" || stack.split("\n").some(isUserFrame) ? stack : `${stack}\n    at ${site}`
 
-/** Whether the line of a stack names a place in the user's code, rather than in Node.js, in a dependency or in this package. */
+/** Whether a line of a stack is in the user's code: not in Node.js, a dependency or this package. */
 export const isUserFrame = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) &&
   !line.includes("node:") &&
@@ -31,12 +31,12 @@ export const isUserFrame = (line: string): boolean =>
   !/[/\\]node_modules[/\\]/.test(line) &&
   !line.includes((own ??= ownFolder()))
 
-/** The folder with the code of this package, as stacks name it. */
+/** The folder of this package's code, as it appears in stack traces. */
 let own: string | undefined
 
 const ownFolder = (): string => {
   const file = /((?:file:\/\/)?\/[^\s()]+|[A-Z]:\\[^()]+?):\d+:\d+/i.exec(callSite(ownFolder))?.[1]
-  // nothing that a line could have in it
+  // matches no line
   return file === undefined
     ? "\n"
     : file.replace(/([/\\]cli)?[/\\][^/\\]*$/i, "").replace(/^file:\/\//, "") + "/"

@@ -1,4 +1,6 @@
-/** The CEL library. The build puts it inside this package and evaluates it on the first call: most programs have no expression. */
+/**
+ * The CEL library. The build bundles it into this package and evaluates it on first use, since most programs have no expressions.
+ */
 import * as library from "@marcbachmann/cel-js"
 
 export const cel = (): typeof library => library

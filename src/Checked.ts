@@ -1,8 +1,8 @@
-/** Checks that throw, as a part of an effect. */
+/** Checks that throw, as Effects. */
 import * as Effect from "effect/Effect"
 import { type EngineError, type IronflowError, isIronflowError, ValidationError } from "./Errors.ts"
 
-/** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
+/** Runs a check that may throw one of our errors, which becomes the failure of the Effect. */
 export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
   Effect.suspend(() => {
     try {
@@ -12,12 +12,12 @@ export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
     }
   })
 
-/** The same where only errors of the engine are thrown. */
+/** The same for checks that throw only `EngineError`. */
 export const checkedInEngine = <A>(check: () => A): Effect.Effect<A, EngineError> =>
-  // whoever calls it throws no other ones
+  // callers pass only such checks
   checked(check) as Effect.Effect<A, EngineError>
 
-/** The same where nothing but `ValidationError` is thrown on purpose. */
+/** The same for checks that throw only `ValidationError`. */
 export const validated = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {

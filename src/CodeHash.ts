@@ -1,8 +1,8 @@
-/** A function's code, told apart by a hash. */
+/** A hash that identifies a function's code. */
 import { createHash } from "node:crypto"
 import { type AnyFunction, isEffectFunction } from "./Function.ts"
 
-/** First 16 hex digits of the SHA-256 of the handler's source text: it changes when the handler's own code does. */
+/** First 16 hex digits of the SHA-256 of the handler's source: it changes when the handler's own code changes. */
 export const functionCodeHash = (fn: AnyFunction): string =>
   createHash("sha256")
     .update(Function.prototype.toString.call(isEffectFunction(fn) ? fn.program : fn.handler))

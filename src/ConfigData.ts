@@ -1,4 +1,4 @@
-/** What a configuration may be called, and what it is made of. */
+/** Checks of the names and data of configurations. */
 import { ValidationError } from "./Errors.ts"
 import { encodeJson, isObject } from "./Json.ts"
 import { checkName, checkSize, kvValueBytes } from "./Limits.ts"
@@ -6,7 +6,7 @@ import { checkName, checkSize, kvValueBytes } from "./Limits.ts"
 /** Returns the name if a configuration can have it. Throws `ValidationError` or `LimitExceededError`. */
 export const checkConfigName = (name: unknown): string => {
   const checked = checkName("name of a configuration", name)
-  // they mean something else in a path
+  // both have a special meaning in a path
   if (checked !== "." && checked !== "..") return checked
   throw new ValidationError(`${JSON.stringify(checked)} cannot be the name of a configuration`)
 }
@@ -15,7 +15,7 @@ export const checkConfigName = (name: unknown): string => {
 export const encodeConfig = (name: string, data: unknown): string => {
   const what = `Configuration ${JSON.stringify(checkConfigName(name))}`
   const text = isObject(data) ? encodeJson(data, what) : undefined
-  // something with a `toJSON` may become anything
+  // a `toJSON` may return anything
   if (text === undefined || !text.startsWith("{")) {
     const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
     throw new ValidationError(

@@ -3,14 +3,14 @@ import type { Config, ConfigError } from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
-/** The options `O`, of which those named by `K` may be `Config`s; a text also one that is `Redacted`. */
+/** The options `O`, where those named by `K` may be `Config`s; a string option may also be a `Redacted` string. */
 export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
   readonly [P in K]?: O[P] | Config<NonNullable<O[P]>> | RedactedText<O[P]>
 }
 
 type RedactedText<A> = string extends A ? Config<Redacted.Redacted<string>> : never
 
-/** The options with what their `Config`s say. */
+/** Resolves the `Config`s in the options. */
 export const configured = <O extends object, K extends keyof O>(
   options: ConfigOptions<O, K>,
   names: ReadonlyArray<K>
@@ -23,7 +23,7 @@ export const configured = <O extends object, K extends keyof O>(
       const value = yield* given
       read[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
     }
-    // each `Config` has been replaced by what it is of
+    // each `Config` is replaced by its value
     return read as O
   })
 

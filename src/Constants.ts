@@ -1,17 +1,17 @@
-/** Numbers and words that both sides of the wire share. */
+/** Numbers and words that client and server share. */
 
 export const DEFAULT_PORT = 9123
-/** Host of a server when none is named. */
+/** Default host of a server. */
 export const DEFAULT_HOST = "localhost"
-/** Address of a server when none is named. */
+/** Default URL of a server. */
 export const DEFAULT_SERVER_URL = "http://localhost:9123"
-/** The environment when neither options, nor variables, nor an API key name one. */
+/** The environment when neither options, variables nor API key name one. */
 export const DEFAULT_ENVIRONMENT = "default"
 
-/** Milliseconds. */
+/** Default timeouts in milliseconds. */
 export const DEFAULT_TIMEOUTS = { CLIENT: 30_000, FUNCTION: 600_000, TRIGGER_SYNC: 30_000 } as const
 
-/** How steps are tried again unless a function says otherwise. Delays are in milliseconds. */
+/** Default retries of steps. Delays are in milliseconds. */
 export const DEFAULT_RETRY = {
   MAX_ATTEMPTS: 3,
   INITIAL_DELAY_MS: 1000,
@@ -19,7 +19,7 @@ export const DEFAULT_RETRY = {
   MAX_DELAY_MS: 300_000
 } as const
 
-/** How a client makes calls again. Delays are in milliseconds. */
+/** Default retries of client calls. Delays are in milliseconds. */
 export const DEFAULT_CLIENT_RETRY = {
   MAX_ATTEMPTS: 3,
   INITIAL_DELAY_MS: 100,
@@ -28,7 +28,7 @@ export const DEFAULT_CLIENT_RETRY = {
   CONNECTION_RETRY_DELAY_MS: 2000
 } as const
 
-/** What a worker goes by unless it is told otherwise. Times are in milliseconds. */
+/** Default settings of a worker. Times are in milliseconds. */
 export const DEFAULT_WORKER = {
   MAX_CONCURRENT_JOBS: 10,
   HEARTBEAT_INTERVAL_MS: 30_000,
@@ -38,7 +38,7 @@ export const DEFAULT_WORKER = {
   MAX_CHECKPOINT_BACKOFF_MS: 30_000
 } as const
 
-/** How a lost connection is opened again. Delays are in milliseconds. */
+/** Default delays of reconnections, in milliseconds. */
 export const DEFAULT_RECONNECT = {
   ENABLED: true,
   MAX_ATTEMPTS: 10,
@@ -47,7 +47,7 @@ export const DEFAULT_RECONNECT = {
   MULTIPLIER: 2
 } as const
 
-/** Intervals in milliseconds, and the code of a WebSocket that was closed on purpose. */
+/** Intervals in milliseconds, and the WebSocket close code of an intended close. */
 export const TIMING = {
   POLL_INTERVAL_MS: 1000,
   ERROR_RETRY_DELAY_MS: 5000,
@@ -63,19 +63,19 @@ export const ENV_VARS = {
   LOG_LEVEL: "IRONFLOW_LOG_LEVEL"
 } as const
 
-/** Headers of requests that mean something to a server. */
+/** Request headers with a meaning to the server. */
 export const HEADERS = { ENVIRONMENT: "X-Ironflow-Environment" } as const
-/** Values of headers. */
+/** Header values. */
 export const HTTP_HEADERS = { CONTENT_TYPE_JSON: "application/json" } as const
 /** Headers of a request whose body is JSON. */
 export const JSON_HEADERS = { "Content-Type": "application/json" } as const
 
-/** Kinds of steps as they are called over the wire. */
+/** Kinds of steps on the wire. */
 export const STEP_TYPES = { INVOKE: "invoke", SLEEP: "sleep", WAIT_FOR_EVENT: "wait_for_event" } as const
-/** What a step may be, as it is called over the wire. */
+/** Statuses of steps on the wire. */
 export const STEP_STATUS = { COMPLETED: "completed", FAILED: "failed", WAITING: "waiting" } as const
 
-/** What a run may be, as it is called over the wire. */
+/** Statuses of runs on the wire. */
 export const RUN_STATUS = {
   PENDING: "pending",
   RUNNING: "running",
@@ -87,7 +87,7 @@ export const RUN_STATUS = {
   WAITING: "waiting"
 } as const
 
-/** Types of messages on the WebSocket of subscriptions. */
+/** Message types on the subscription WebSocket. */
 export const WS_MESSAGE_TYPES = {
   SUBSCRIBE: "subscribe",
   UNSUBSCRIBE: "unsubscribe",
@@ -101,7 +101,7 @@ export const WS_MESSAGE_TYPES = {
 /** How an event can be settled. */
 export const ACK_TYPES = { ACK: "ack", NAK: "nak", TERM: "term" } as const
 
-/** Where an event came from. */
+/** Sources of events. */
 export const EventSource = { API: "api", CRON: "cron", WEBHOOK: "webhook" } as const
-/** One of {@link EventSource}. */
+/** One of the values of {@link EventSource}. */
 export type EventSourceType = (typeof EventSource)[keyof typeof EventSource]

@@ -1,8 +1,8 @@
 /**
- * Data on its way to where it is kept and back, as a schema says: values of keys, events of entities.
+ * Encoding and decoding of stored data by schemas: values of keys, events of entities.
  *
- * An Effect schema encodes what goes out (`effectCodec` in `EffectSchema.ts`). Other schemas only read, so what goes out is
- * what they will be given again: it is checked in the form in which it is kept, where a `Date` is a text.
+ * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only decode. For those,
+ * data is checked in its stored form, in which a `Date` is a string.
  */
 import { SchemaValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
@@ -10,30 +10,30 @@ import { decodeValue, encodeValue } from "./KvValue.ts"
 import { fits, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
 
 /**
- * Both directions answer at once, unless the schema is asynchronous. They throw, or reject with, `SchemaValidationError` for
- * what does not fit, and `ValidationError` for what cannot be kept; `what` names the data in them.
+ * Encodes and decodes synchronously, unless the schema is asynchronous. Throws, or rejects with, `SchemaValidationError` for data
+ * that does not match, and `ValidationError` for data that cannot be stored; `what` names the data in both.
  */
 export interface DataCodec {
   readonly encode: (value: unknown, what: string) => unknown
   readonly decode: (kept: unknown, what: string) => unknown
 }
 
-/** How data is kept. */
+/** The storage format of data. */
 export interface Carrier {
-  /** Whether what an Effect schema writes is kept as it is, and not in the form that Effect has for it in JSON. */
+  /** Whether the output of an Effect schema is stored as it is, instead of in Effect's JSON form. */
   readonly carries: (encoded: unknown) => boolean
-  /** The value as it will be read. Throws `ValidationError` when it cannot be kept. */
+  /** The value after a round trip through storage. Throws `ValidationError` when it cannot be stored. */
   readonly kept: (value: unknown, what: string) => unknown
 }
 
-/** Events and states: JSON. */
+/** JSON, for events and states. */
 export const jsonCarrier: Carrier = {
   carries: isPlainJson,
-  // nothing is kept as an empty object
+  // `undefined` is stored as an empty object
   kept: (value, what) => decodeJson(encodeJson(value, what) ?? "{}")
 }
 
-/** Values of keys: JSON or bytes. */
+/** JSON or bytes, for values of keys. */
 export const keyCarrier: Carrier = {
   carries: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
   kept: (value, what) => decodeValue(encodeValue(value, what))

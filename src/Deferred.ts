@@ -1,17 +1,17 @@
-/** Small Promise tools for users. */
+/** Small Promise helpers for users. */
 import { longestTimerMs } from "./Duration.ts"
 
-/** A promise together with what settles it. */
+/** A promise with the functions that settle it. */
 export interface Deferred<T> {
-  /** What is settled by the other two. */
+  /** The promise. */
   readonly promise: Promise<T>
-  /** Resolves the promise; the first call of either counts. */
+  /** Resolves the promise. Only the first call of `resolve` or `reject` has an effect. */
   readonly resolve: (value: T | PromiseLike<T>) => void
-  /** Rejects the promise; the first call of either counts. */
+  /** Rejects the promise. Only the first call of `resolve` or `reject` has an effect. */
   readonly reject: (reason?: unknown) => void
 }
 
-/** A promise that is settled from outside. */
+/** Creates a promise that is settled from outside. */
 export const createDeferred = <T = void>(): Deferred<T> => {
   let resolve!: Deferred<T>["resolve"]
   let reject!: Deferred<T>["reject"]
@@ -24,7 +24,7 @@ export const createDeferred = <T = void>(): Deferred<T> => {
 
 /** Resolves after `ms` milliseconds. Not durable: in a handler use `step.sleep`. */
 export const sleep = async (ms: number): Promise<void> => {
-  // A timer of the process, as it is: one of Effect's clock would load the runtime with the vocabulary.
+  // A plain timer: Effect's clock would load the Effect runtime.
   for (let left = ms; left > 0; left -= longestTimerMs) {
     await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, longestTimerMs)))
   }

@@ -1,11 +1,11 @@
-/** Durations as users write them: a number of milliseconds, or text such as `"30s"`, `"1.5h"`, `"7d"`. */
+/** Durations: a number of milliseconds, or a string such as `"30s"`, `"1.5h"`, `"7d"`. */
 import { ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Milliseconds, or a number with a unit: `ms`, `s`, `m`, `h` or `d`. */
+/** Milliseconds, or a string of a number and a unit: `ms`, `s`, `m`, `h` or `d`. */
 export type Duration = string | number
 
-/** A timer of the process that is set for longer fires at once. */
+/** The longest delay of a timer; a longer one fires at once. */
 export const longestTimerMs = 2 ** 31 - 1
 
 const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
@@ -15,19 +15,19 @@ const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
 const allowed =
   'write milliseconds as a number, or digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
 
-/** Milliseconds of a duration; text is rounded down. Throws `ValidationError` when the text is not a duration. */
+/** Parses a duration to milliseconds; strings are rounded down. Throws `ValidationError` for an invalid duration. */
 export const parseDuration = (duration: Duration): number => {
   if (typeof duration === "number") return duration
   const match = typeof duration === "string" ? grammar.exec(duration) : null
   const ms = match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units]
   if (!Number.isFinite(ms)) throw new ValidationError(`Invalid duration ${show(duration)}: ${allowed}`)
-  // Rounded to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
+  // Round to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
   return Math.floor(Math.round(ms * 1e6) / 1e6)
 }
 
 /**
- * Milliseconds of a duration that must be positive and finite. `what` names it in the error (`timeout of step
- * "charge"`). Throws `ValidationError`.
+ * Parses a duration that must be positive and finite, to milliseconds. `what` names it in the error (`timeout of step "charge"`).
+ * Throws `ValidationError`.
  */
 export const positiveDuration = (duration: Duration, what: string): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
@@ -41,12 +41,12 @@ const parseNamed = (duration: string, what: string): number => {
   try {
     return parseDuration(duration)
   } catch {
-    // Said again with the place where it was written, which is what the user needs.
+    // Throw again with the name of the option.
     throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${allowed}`)
   }
 }
 
-/** Milliseconds in their largest whole unit, truncated: 5400000 is `"1h"`, 1500 is `"1s"`, 500 is `"500ms"`. */
+/** Formats milliseconds in their largest unit, truncated: 5400000 is `"1h"`, 1500 is `"1s"`, 500 is `"500ms"`. */
 export const formatDuration = (ms: number): string => {
   if (ms >= units.d) return `${Math.floor(ms / units.d)}d`
   if (ms >= units.h) return `${Math.floor(ms / units.h)}h`

@@ -1,6 +1,6 @@
 /**
- * The loggers of Effect as a logger of ours: for what logs from outside of Effects, and for handlers. A user's `Logger` layer gets each
- * line, with the annotations and spans around the layer that logs.
+ * Adapts Effect's loggers to our `Logger`, for code outside Effects and for handlers. A user's `Logger` layer receives each line,
+ * with the annotations and spans of the layer that logs.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ const levels: { readonly [Level in LogLevel]: EffectLevel } = {
   silent: "None"
 }
 
-/** `IRONFLOW_LOG_LEVEL` as the lowest level, unless somebody has set one, which counts more, or nobody says anything. */
+/** Applies `IRONFLOW_LOG_LEVEL` as the minimum level, unless one is set in the context. */
 export const withLogLevel = <A, E, R>(
   self: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ValidationError, R> =>
@@ -53,14 +53,14 @@ export const currentLogger: Effect.Effect<Logger, ValidationError> = withLogLeve
   })
 )
 
-/** The line with its fields as annotations. */
+/** Adds fields to a line as annotations. */
 export const annotated = (line: Effect.Effect<void>, fields: LogFields): Effect.Effect<void> =>
   Effect.annotateLogs(
     line,
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
   )
 
-/** A line that a logger of Effect is given, in our words: the first part is the message, and errors become data. */
+/** A line from Effect's logger in our format: the first part is the message, and errors become data. */
 export interface EffectLine {
   readonly level: LineLevel
   readonly message: string
@@ -99,7 +99,7 @@ const levelOf = (level: string): LineLevel => {
   }
 }
 
-/** What a `logger` option means where there are Effects: the loggers in context unless one is given. */
+/** Resolves a `logger` option in Effect code: the given logger, else the loggers in context. */
 export const loggerOr = (
   given: Logger | false | undefined
 ): Effect.Effect<Logger | false, ValidationError> =>

@@ -1,9 +1,9 @@
 /**
- * Effect schemas over JSON, and as Standard Schemas: for what runs handlers, which has loaded Effect's parser anyway.
- * Programs that only define functions and call the engine load neither.
+ * Effect schemas over JSON, and as Standard Schemas, for code that runs handlers and has loaded Effect's parser anyway. Programs
+ * that only define functions and call the engine load neither.
  *
- * A schema whose encoded side is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps) is written and read
- * in the form that Effect has for it in JSON; all others as they say.
+ * A schema whose encoded side is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps) uses Effect's JSON form of
+ * it. All others use their own encoding.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,26 +24,26 @@ import {
 } from "./StandardSchema.ts"
 
 /**
- * The schema as a Standard Schema, which an Effect schema becomes; it answers at once if its transformations do. Unlike
- * that of `Schema.toStandardSchemaV1`, whose place it takes too, it reads what {@link codecOf} writes, and throws what a schema
- * dies of, instead of calling that an issue with the data.
+ * The schema as a Standard Schema; it is synchronous if its transformations are. Unlike `Schema.toStandardSchemaV1`, it decodes
+ * what {@link codecOf} encodes, and throws a defect of the schema instead of reporting it as an issue. It replaces an existing
+ * Standard Schema of an Effect schema.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
   if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
   let standard = decoding.get(schema)
   if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
-  // It was made from this very schema.
+  // It was made from this schema.
   return standard as StandardSchemaV1<unknown, Output>
 }
 
-/** The codec of a schema of either kind, whether or not an Effect schema has been made a Standard Schema. */
+/** The codec of a schema of either kind, also of an Effect schema that was made a Standard Schema. */
 export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
   canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
 
-/** The codec of a schema of either kind for what is kept as JSON: data of events, states of entities. */
+/** The codec of a schema of either kind for JSON: data of events, states of entities. */
 export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonCarrier)
 
-/** The codec of an Effect schema. What has no form in JSON either is kept as `JSON.stringify` writes it. */
+/** The codec of an Effect schema. What has no JSON form is stored as `JSON.stringify` writes it. */
 export const effectCodec = (schema: Codec<unknown>, { carries }: Pick<Carrier, "carries">): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
   const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
@@ -62,24 +62,24 @@ export const effectCodec = (schema: Codec<unknown>, { carries }: Pick<Carrier, "
 
 type Codec<A> = Schema.Codec<A, unknown>
 
-/** The value as the schema writes it, for JSON. */
+/** Encodes a value with the schema, as JSON. */
 export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
   Effect.flatMap(Schema.encodeUnknownEffect(schema)(value), (encoded) =>
     isPlainJson(encoded)
       ? Effect.succeed(encoded)
-      : // what has no form in JSON is stored as JSON.stringify writes it
+      : // what has no JSON form is stored as JSON.stringify writes it
         Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
   )
 
-/** The value that {@link encodeToJson} has written, or that somebody else has in either form. */
+/** Decodes a value that {@link encodeToJson} or another program has encoded, in either form. */
 export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
     Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
   )
 
 /**
- * The value as the schema writes it, for JSON, from code that cannot wait. A value that already is as the schema writes it stays.
- * Throws `SchemaValidationError` whose message starts with `what`.
+ * Encodes a value with the schema, as JSON, synchronously. A value that is already encoded stays as it is. Throws
+ * `SchemaValidationError` whose message starts with `what`.
  */
 export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
   const encoded = Effect.catch(encodeToJson(schema, value), (error) =>
@@ -97,17 +97,17 @@ export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string):
 }
 
 /**
- * What a schema takes in from JSON, as JSON Schema (2020-12); `undefined` where it has a part that JSON Schema has no words for, or is
- * of a library that does not offer it as Standard JSON Schema does.
+ * The JSON Schema (2020-12) of what a schema accepts as JSON; `undefined` when JSON Schema cannot describe part of it, or its
+ * library does not support Standard JSON Schema.
  */
 export const jsonSchemaOf = (schema: AnySchema): JsonSchema | undefined => {
   try {
     const made = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
-    // what a library gives may have more in it than JSON
+    // a library's result may contain more than JSON
     const plain: unknown = made === undefined ? undefined : JSON.parse(JSON.stringify(made))
     return isObject(plain) ? plain : undefined
   } catch {
-    // that is how libraries say that they have no words for a part of it
+    // libraries throw when they cannot describe a part of it
     return undefined
   }
 }
@@ -134,7 +134,7 @@ const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
 const inJson = <A>(schema: Codec<A>): Codec<A> => {
   let codec = codecs.get(schema)
   if (codec === undefined) codecs.set(schema, (codec = Schema.toCodecJson(schema)))
-  // It was made from this very schema.
+  // It was made from this schema.
   return codec as Codec<A>
 }
 
@@ -152,7 +152,7 @@ const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   )
 }
 
-/** Answers at once when the transformations do; what a schema dies of is thrown. */
+/** Synchronous when the transformations are; throws a defect of the schema. */
 const standardOf = (run: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
   const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(

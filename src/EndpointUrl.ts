@@ -2,7 +2,7 @@
 import { ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Returns the URL of an endpoint in one spelling. Throws `ValidationError` when it cannot be one. */
+/** Normalizes the URL of an endpoint. Throws `ValidationError` for an invalid one. */
 export const checkEndpointUrl = (text: unknown): string => {
   const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {

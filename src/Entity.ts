@@ -1,7 +1,7 @@
 /**
- * Entities: what the events of one kind of thing are, an order or an account, and what they make of it.
+ * Entities: the events of one kind of thing, such as an order or an account, and the state that they make.
  *
- * `client.streams.of(Order)` appends and reads the events of orders typed, encoded and decoded by it, and folds them into
+ * `client.streams.of(Order)` appends and reads typed events of orders, encoded and decoded by the definition, and folds them into
  * the state of an order.
  */
 import { ValidationError } from "./Errors.ts"
@@ -13,42 +13,42 @@ import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 import { type AnySchema, checkSchema } from "./StandardSchema.ts"
 
-/** An entity whose events are known. */
+/** An entity with its events. */
 export interface EntityDefinition<D extends TypedEvent = TypedEvent> {
-  /** What the entity is, such as `order`. The first event of a stream decides it for good. */
+  /** Type of the entity, such as `order`. The first event of a stream fixes it. */
   readonly type: string
-  /** One definition with a schema for each event, that of its newest version. */
+  /** One definition with a schema for each event: its latest version. */
   readonly events: ReadonlyArray<D>
 }
 
-/** An entity whose events make a state. */
+/** An entity whose events are folded into a state. */
 export interface EvolvingEntity<D extends TypedEvent, State> extends EntityDefinition<D> {
   /** The state before the first event. */
   readonly initialState: () => State
-  /** The state after an event. It must be synchronous and have no effects. */
+  /** Returns the state after an event. It must be synchronous and free of side effects. */
   readonly evolve: (state: State, event: EntityEvent<D>) => State
 }
 
-/** An entity whose states can be kept. */
+/** An entity with snapshots of its state. */
 export interface SnapshotEntity<D extends TypedEvent, State> extends EvolvingEntity<D, State> {
-  /** The schema that states are kept by. */
+  /** The schema of stored states. */
   readonly snapshot: AnySchema<State>
 }
 
-/** Any definition of an entity. */
+/** Any entity definition. */
 export interface AnyEntity extends EntityDefinition {
-  /** Makes the state before the first event. */
+  /** Returns the state before the first event. */
   readonly initialState?: () => unknown
-  /** The state after an event. It has no side effects. */
+  /** Returns the state after an event, without side effects. */
   readonly evolve?: (state: never, event: never) => unknown
-  /** Checks and encodes states that are kept as snapshots. */
+  /** Checks and encodes states that are stored as snapshots. */
   readonly snapshot?: AnySchema
 }
 
-/** The events of an entity, as `evolve` and `read` see them; a union, which `name` tells apart. */
+/** The events of an entity, as `evolve` and `read` see them: a union discriminated by `name`. */
 export type EventsOf<N extends AnyEntity> = EntityEvent<N["events"][number]>
 
-/** The state of an entity. */
+/** The state type of an entity. */
 export type StateOf<N extends AnyEntity> = N extends {
   readonly evolve: (state: never, event: never) => infer State
 }
@@ -56,16 +56,16 @@ export type StateOf<N extends AnyEntity> = N extends {
   : never
 
 interface EventsOptions<Events extends ReadonlyArray<TypedEvent>> {
-  /** What the entity is, such as `order`. */
+  /** Type of the entity, such as `order`. */
   readonly type: string
-  /** One definition with a schema for each event, that of its newest version. */
+  /** One definition with a schema for each event: its latest version. */
   readonly events: Events
 }
 
 interface EvolvingOptions<Events extends ReadonlyArray<TypedEvent>, State> extends EventsOptions<Events> {
   /** The state before the first event. */
   readonly initialState: () => State
-  /** The state after an event. It must be synchronous and have no effects. */
+  /** Returns the state after an event. It must be synchronous and free of side effects. */
   readonly evolve: (state: State, event: EntityEvent<Events[number]>) => NoInfer<State>
 }
 
@@ -73,7 +73,7 @@ interface SnapshotOptions<Events extends ReadonlyArray<TypedEvent>, State> exten
   Events,
   State
 > {
-  /** The schema that states are kept by, in snapshots. */
+  /** The schema of states stored in snapshots. */
   readonly snapshot: AnySchema<NoInfer<State>>
 }
 
@@ -86,8 +86,7 @@ const entityKeys = {
 } satisfies Keys<AnyEntity>
 
 /**
- * Defines an entity by its events; with `initialState` and `evolve` by the state that they make, and with `snapshot` by the schema
- * that states are kept by.
+ * Defines an entity by its events. `initialState` and `evolve` add its state, `snapshot` the schema of stored states.
  *
  * ```ts
  * const Order = defineEntity({
@@ -98,7 +97,7 @@ const entityKeys = {
  * })
  * ```
  *
- * Throws `ValidationError` naming the entity and the field when it is not acceptable.
+ * Throws `ValidationError` naming the entity and the field when it is invalid.
  */
 export function define<const Events extends ReadonlyArray<TypedEvent>, State>(
   options: SnapshotOptions<Events, State>

@@ -1,4 +1,4 @@
-/** The events of an entity as its definitions say: for clients, and for the body of a `step.tx`. */
+/** Encodes and decodes events of an entity by its definitions, for clients and for the body of a `step.tx`. */
 import type { AnyEntity } from "./Entity.ts"
 import type { StreamEventInput } from "./EntityStream.ts"
 import { StreamSchemaError } from "./Errors.ts"
@@ -14,7 +14,7 @@ export interface GivenEntityEvent {
 
 const givenKeys = { name: true, data: true, metadata: true } satisfies Keys<GivenEntityEvent>
 
-/** The definition of an event of the entity. Throws `StreamSchemaError` when it has none. */
+/** The definition of an event of the entity. Throws `StreamSchemaError` when there is none. */
 export const definitionOf = (
   entity: AnyEntity,
   entityId: string,
@@ -28,7 +28,7 @@ export const definitionOf = (
   ])
 }
 
-/** The definition of an event that is to be appended. Throws `ValidationError` for a misspelled field. */
+/** The definition of an event to append. Throws `ValidationError` for a misspelled field. */
 export const definitionOfGiven = (
   entity: AnyEntity,
   entityId: string,
@@ -38,7 +38,7 @@ export const definitionOfGiven = (
   return definitionOf(entity, entityId, event?.name)
 }
 
-/** The event as it is appended. */
+/** The event with its data encoded. */
 export const toAppend = (
   { name, version }: TypedEvent,
   { metadata }: GivenEntityEvent,
@@ -50,13 +50,13 @@ export const toAppend = (
   ...(metadata === undefined ? {} : { metadata })
 })
 
-/** The error of an event that is to be appended and does not fit. */
+/** Makes the error of an event to append that does not match. */
 export const misfitToAppend =
   (entityId: string, name: string) =>
   (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
     new StreamSchemaError(entityId, name, undefined, problems, { cause })
 
-/** The error of an event that was read and does not fit. */
+/** Makes the error of a read event that does not match. */
 export const misfitRead =
   (
     entityId: string,

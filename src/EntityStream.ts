@@ -1,6 +1,6 @@
 /**
- * Entity streams: the events of one entity, numbered 1..n. This is what may be appended to one, checked and as JSON text,
- * whichever way it goes there: over HTTP, in the engine's process, or with a step.
+ * Entity streams: the events of one entity, numbered 1..n. This module checks appends and encodes them as JSON, for every
+ * transport: HTTP, in-process, or a step.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import {
@@ -20,19 +20,19 @@ import { show } from "./Show.ts"
 export interface AppendEventInput {
   /** Event name, such as `item.added`. */
   readonly name: string
-  /** Anything that JSON can carry; `{}` by default. */
+  /** Any JSON value; `{}` by default. */
   readonly data?: unknown
-  /** What the entity is, such as `order`. The first append decides it for good. */
+  /** Type of the entity, such as `order`. The first append fixes it. */
   readonly entityType: string
 }
 
-/** An event to append to the stream of an entity, by its definition, which checks, encodes and types the data. */
+/** An event to append to the stream of an entity, by its definition, which types, checks and encodes the data. */
 export interface DefinedAppendInput<D extends EventDefinition = EventDefinition> {
   /** The definition of the event. */
   readonly event: D
-  /** Its data, which the definition's schema checks and encodes. */
+  /** Its data, checked and encoded by the definition's schema. */
   readonly data: EventInput<D>
-  /** What the entity is, such as `order`. The first append decides it for good. */
+  /** Type of the entity, such as `order`. The first append fixes it. */
   readonly entityType: string
 }
 
@@ -40,33 +40,33 @@ export interface DefinedAppendInput<D extends EventDefinition = EventDefinition>
 export interface StreamEventInput {
   /** Name of the event. */
   readonly name: string
-  /** Anything that JSON can carry; `{}` by default. */
+  /** Any JSON value; `{}` by default. */
   readonly data?: unknown
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** An object of JSON that is kept with the event; none by default. */
+  /** A JSON object that is stored with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** One of several events to append at once, by its definition, which checks, encodes and types the data. */
+/** One of several events to append at once, by its definition, which types, checks and encodes the data. */
 export interface DefinedStreamEvent<D = EventDefinition> {
   /** The definition of the event. */
   readonly event: D extends EventDefinition ? D : EventDefinition
-  /** Its data, which the definition's schema checks and encodes. */
+  /** Its data, checked and encoded by the definition's schema. */
   readonly data: EventInput<D>
-  /** An object of JSON that is kept with the event; none by default. */
+  /** A JSON object that is stored with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** Events to append to the stream of an entity at once: all of them or none. */
+/** Events to append to the stream of an entity in one transaction. */
 export interface AppendAllInput {
-  /** What the entity is, such as `order`. The first append decides it for good. */
+  /** Type of the entity, such as `order`. The first append fixes it. */
   readonly entityType: string
-  /** 1 to 1000 events, 4 MiB in all. */
+  /** 1 to 1000 events, at most 4 MiB in total. */
   readonly events: ReadonlyArray<StreamEventInput>
 }
 
-/** An append of several events, each by its name or by its definition, before either is told apart. */
+/** An append of several events, each by name or by definition, before it is checked. */
 export interface GivenAppendAllInput {
   readonly entityType: string
   readonly events: ReadonlyArray<
@@ -75,36 +75,36 @@ export interface GivenAppendAllInput {
   >
 }
 
-/** The same with events that may be given by their definitions, which `L` lists. */
+/** The same with events by definition; `L` lists the definitions. */
 export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = ReadonlyArray<EventDefinition>> {
-  /** What the entity is, such as `order`. The first append decides it for good. */
+  /** Type of the entity, such as `order`. The first append fixes it. */
   readonly entityType: string
-  /** 1 to 1000 events, 4 MiB in all. */
+  /** 1 to 1000 events, at most 4 MiB in total. */
   readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
 }
 
-/** An event of a stream. */
+/** An event of an entity stream. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
 export interface StreamEvent<Data = any, Name extends string = string> {
   /** Id of the event. */
   readonly id: string
   /** Name of the event. */
   readonly name: Name
-  /** Its data, brought to the latest version where the client has `eventDefinitions`. */
+  /** Its data, upcast to the latest version if the client has `eventDefinitions`. */
   readonly data: Data
-  /** Its place in the stream, from 1 up. */
+  /** Its version: its position in the stream, from 1. */
   readonly entityVersion: number
-  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
+  /** Schema version at the append, even if `data` has been upcast. */
   readonly version: number
-  /** ISO string. */
+  /** When it was appended, as an ISO string. */
   readonly timestamp: string
-  /** What the event came from, where something else than a client has appended it. */
+  /** The source of an event that was not appended by a client. */
   readonly source?: string
-  /** The metadata that it was appended with. */
+  /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** An event as it is appended to the stream of an entity. */
+/** An event to append to the stream of an entity. */
 export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
   ? {
       readonly name: D["name"]
@@ -113,23 +113,23 @@ export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
     }
   : never
 
-/** An event of the stream of an entity; of several a union, which `name` tells apart. */
+/** An event of an entity stream; for several definitions a union discriminated by `name`. */
 export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
   ? StreamEvent<EventData<D>, D["name"]>
   : never
 
-/** What an append expects of the stream, and what makes it safe to repeat. */
+/** Conditions of an append: the expected version, and the idempotency key. */
 export interface AppendConditions {
   /**
-   * The version that the stream must have: 0 or `"NO_STREAM"` when there must be none yet, `"STREAM_EXISTS"` when any will
-   * do. Else the append fails with `VersionConflictError`. Without it, or with -1, nothing is expected.
+   * The version that the stream must have: 0 or `"NO_STREAM"` for a new stream, `"STREAM_EXISTS"` for any existing one. Otherwise
+   * the append fails with `VersionConflictError`. Without it, or with -1, any version is accepted.
    */
   readonly expectedVersion?: ExpectedVersion
-  /** Appending again with the same key to the same entity within 24 hours returns the first result. */
+  /** Appending to the same entity with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
 
-/** An event on its way into the log: checked, its data as JSON text. */
+/** An event to be stored: checked, with its data as JSON. */
 export interface NewStreamEvent {
   readonly name: string
   readonly version: number
@@ -137,7 +137,7 @@ export interface NewStreamEvent {
   readonly metadata?: string
 }
 
-/** An append that has been checked. */
+/** A checked append. */
 export interface StreamAppend {
   readonly entityId: string
   readonly entityType: string
@@ -146,14 +146,14 @@ export interface StreamAppend {
   readonly idempotencyKey?: string
 }
 
-/** An event that was appended: its place in the stream of its entity, and in the log. */
+/** A stored event, with its version in the stream and its position in the log. */
 export interface StoredStreamEvent {
   readonly eventId: string
   readonly entityVersion: number
   readonly position: number
 }
 
-/** Checks an append. Throws `ValidationError`, or `LimitExceededError` for what is too large. */
+/** Checks an append. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 export const checkAppend = (
   entityId: string,
   input: AppendAllInput,
@@ -182,7 +182,7 @@ export const checkAppendOne = (
   input: AppendEventInput,
   options: AppendConditions & Pick<StreamEventInput, "version" | "metadata"> = {}
 ): StreamAppend => {
-  // what is no object has nothing that is acceptable
+  // a value that is not an object has no valid fields
   const { data, entityType, name }: AppendEventInput = input ?? {}
   const { metadata, version } = options
   const event = {
@@ -231,7 +231,7 @@ const checkConditions = (
   checkExpectedVersion(entityId, expectedVersion)
   if (idempotencyKey !== undefined) checkIdempotencyKey(idempotencyKey)
   return {
-    // -1 is how the wire says that nothing is expected
+    // on the wire, -1 means that any version is accepted
     ...(expectedVersion === undefined || expectedVersion === -1 ? {} : { expectedVersion }),
     ...(idempotencyKey === undefined ? {} : { idempotencyKey })
   }
@@ -246,7 +246,7 @@ export const checkExpectedVersion = (entityId: string, expected: unknown): void 
   )
 }
 
-/** Whether a stream at `version` (0: there is none) is what was expected. */
+/** Whether a stream at `version` (0: it does not exist) meets the expectation. */
 export const isExpected = (expected: ExpectedVersion | undefined, version: number): boolean => {
   switch (expected) {
     case undefined:

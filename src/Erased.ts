@@ -1,12 +1,12 @@
-/** What stands where data was that was erased. */
+/** The mark that replaces erased data. */
 import { isObject } from "./Json.ts"
 
-/** In place of data of a person that was erased: `{ "$erased": "2026-11-29T20:00:00.000Z" }`, and when that was. */
+/** Replaces erased data of a person, with the time: `{ "$erased": "2026-11-29T20:00:00.000Z" }`. */
 export interface Erased {
-  /** When the data was erased: an ISO string. */
+  /** When the data was erased, as an ISO string. */
   readonly $erased: string
 }
 
-/** Whether a value is the mark of data that was erased: see `client.erase`. */
+/** Whether a value is the mark of erased data: see `client.erase`. */
 export const isErased = (value: unknown): value is Erased =>
   isObject(value) && typeof value.$erased === "string" && Object.keys(value).length === 1

@@ -1,11 +1,10 @@
 /**
- * Every error that the SDK and the engine raise, and how an error is stored and comes back.
+ * All errors of the SDK and the engine, and how errors are serialized.
  *
- * The classes are ordinary: throw them, reject with them, yield them in `Effect.gen`, match them with `catchTag`. Each
- * says by `retryable` whether trying again may help and by `code` what it is, in a word that is the same everywhere.
- * A class that extends another of ours ({@link WaitTimeoutError} is a {@link TimeoutError}) shares its tag, so that
- * `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code` tell them apart. The members of the
- * family {@link NotFoundError} have tags of their own.
+ * The classes can be thrown, rejected with, yielded in `Effect.gen`, and matched with `catchTag`. `retryable` says whether a
+ * retry may help; `code` identifies the error across processes. A subclass ({@link WaitTimeoutError} is a {@link TimeoutError})
+ * shares the tag of its base class, so that `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code`
+ * tell them apart. Only subclasses of {@link NotFoundError} have their own tags.
  */
 export {
   IronflowError,
@@ -144,7 +143,7 @@ export {
   withoutEncoding
 } from "./Errors/Stored.ts"
 
-/** Error codes that servers and older clients use, by name. */
+/** Error codes of servers and older clients, by name. */
 export const ERROR_CODES = {
   FUNCTION_NOT_FOUND: "FUNCTION_NOT_FOUND",
   VALIDATION_ERROR: "VALIDATION_ERROR",

@@ -1,9 +1,9 @@
 /**
  * Events: named, versioned, immutable facts.
  *
- * An event needs no definition to be emitted. A definition with a schema types and checks its data everywhere: emitting,
- * triggers, waits, appends, projections and subscriptions take it in place of the name. {@link defineEvent} takes a schema of any
- * library, {@link define} an Effect schema. A definition without a schema names a version for upcasting.
+ * An event can be emitted without a definition. A definition with a schema types and checks the data wherever it replaces the
+ * event's name: emits, triggers, waits, appends, projections and subscriptions. {@link defineEvent} takes a schema of any
+ * library, {@link define} an Effect schema. A definition without a schema declares a version for upcasting.
  */
 import type * as Schema from "effect/Schema"
 import { ValidationError } from "./Errors.ts"
@@ -21,50 +21,50 @@ import {
   type SchemaOutput
 } from "./StandardSchema.ts"
 
-/** The entity to whose stream an event was appended, and its place there. */
+/** The entity that an event was appended to, and the event's version in its stream. */
 export interface EventEntity {
   /** Id of the entity. */
   readonly id: string
   /** Its type, such as `order`. */
   readonly type: string
-  /** The place of the event in the stream, from 1 up. */
+  /** Version of the event: its position in the stream, from 1. */
   readonly version: number
 }
 
-/** An event as handlers see it. */
+/** An event as handlers receive it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface IronflowEvent<T = any, Name extends string = string> {
   /** Id of the event, `evt_...`. */
   readonly id: string
   /** Name of the event, such as `order.placed`. */
   readonly name: Name
-  /** The version it was emitted with, also when `data` has been upcast to a later one. */
+  /** Schema version at the emit, even if `data` has been upcast. */
   readonly version: number
-  /** Its data, checked and decoded where there is a schema. */
+  /** Its data, checked and decoded if there is a schema. */
   readonly data: T
   /** When it was stored. */
   readonly timestamp: Date
-  /** The key that it was emitted with. */
+  /** The idempotency key of the emit. */
   readonly idempotencyKey?: string
-  /** Where it came from when nobody emitted it: `cron` or `invoke`. Legacy servers have words of their own. */
+  /** The source of an event that was not emitted by a client: `cron` or `invoke`. Legacy servers use other words. */
   readonly source?: string
-  /** The metadata that it was emitted with. */
+  /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
-/** Turns data of the previous version into data of this version. */
+/** Upcasts data from the previous version to this one. */
 export type UpcasterFn = (data: unknown) => unknown
 
-/** One version of an event. `T` is its data as handlers see it. */
+/** One version of an event. `T` is the type of its data in handlers. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface EventDefinition<T = any, Name extends string = string> {
   /** Name of the event. */
   readonly name: Name
-  /** Version of its data, from 1 up. */
+  /** Schema version of its data, from 1. */
   readonly version: number
-  /** From the version before this one. */
+  /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
   /** Checks the data. */
   readonly schema?: AnySchema<T>
@@ -74,25 +74,25 @@ export interface EventDefinition<T = any, Name extends string = string> {
 export interface TypedEvent<Name extends string = string, S extends AnySchema = AnySchema> {
   /** Name of the event. */
   readonly name: Name
-  /** Version of its data, from 1 up. */
+  /** Schema version of its data, from 1. */
   readonly version: number
-  /** From the version before this one. */
+  /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
   /** Checks the data. */
   readonly schema: S
 }
 
-/** What defines a version of an event without a schema. */
+/** Options of a definition without a schema. */
 export interface EventDefinitionOptions<Name extends string = string> {
   /** Name of the event. */
   readonly name: Name
   /** An integer of at least 1. */
   readonly version: number
-  /** Makes data of this version from data of the version before it. */
+  /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
 }
 
-/** What defines an event whose data has a schema. */
+/** Options of a definition with a schema. */
 export interface TypedEventOptions<Name extends string = string, S extends AnySchema = AnySchema> {
   /** Name of the event. */
   readonly name: Name
@@ -100,7 +100,7 @@ export interface TypedEventOptions<Name extends string = string, S extends AnySc
   readonly schema: S
   /** An integer of at least 1; 1 by default. */
   readonly version?: number
-  /** Makes data of this version from data of the version before it. */
+  /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
 }
 
@@ -109,7 +109,7 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
 >
 
 /**
- * Defines an event. With a `schema` its data is typed and checked wherever the definition stands in place of the name:
+ * Defines an event. A `schema` types and checks its data wherever the definition replaces the name:
  *
  * ```ts
  * const OrderPlaced = defineEvent({
@@ -121,9 +121,9 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
  * await client.emit(OrderPlaced, { orderId: "o-1", amount: 5 })
  * ```
  *
- * What is emitted is what the schema takes in, and what handlers get is what it makes of that; with an Effect schema both are
- * the decoded data, which is encoded on its way. Without a `schema` this names one version of an event for upcasting.
- * Throws `ValidationError` for a bad name, version or schema.
+ * Emits take the schema's input type, and handlers receive its output type. With an Effect schema both are the decoded type,
+ * which is encoded for storage. Without a `schema` this declares one version of an event for upcasting. Throws `ValidationError`
+ * for an invalid name, version or schema.
  */
 export function defineEvent<const Name extends string, S extends AnySchema>(
   options: TypedEventOptions<Name, S>
@@ -147,19 +147,19 @@ export function defineEvent(options: EventDefinitionOptions | TypedEventOptions)
   }
 }
 
-/** What {@link define} is told besides the name. */
+/** Options of {@link define}. */
 export interface DefineOptions<S extends AnySchema> {
   /** The schema of the data. */
   readonly data: S
-  /** 1 by default. */
+  /** Schema version of the data; 1 by default. */
   readonly version?: number
-  /** Makes data of this version from data of the version before it. */
+  /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
 }
 
 /**
- * Defines an event whose data has an Effect schema. The decoded data goes in where it is emitted, and comes out where it is
- * handled; in between it is encoded. Throws `ValidationError` for a bad name, version or schema.
+ * Defines an event whose data has an Effect schema. Emits take the decoded data, and handlers receive it; it is encoded for
+ * storage. Throws `ValidationError` for an invalid name, version or schema.
  *
  * ```ts
  * const OrderPlaced = Event.define("order.placed", {
@@ -185,47 +185,47 @@ export const define = <const Name extends string, S extends Schema.Codec<unknown
   return { name, version, schema, ...(upcast === undefined ? {} : { upcast }) }
 }
 
-/** Whether the value is a definition, and not a name or something with one. */
+/** Whether the value is an event definition. */
 export const isEventDefinition = (value: unknown): value is EventDefinition =>
   isObject(value) && typeof value.name === "string" && typeof value.version === "number"
 
-/** The name of an event that is given by its name, or by a definition. */
+/** The name of an event, given by name or by definition. */
 export const eventNameOf = (event: string | EventDefinition): string =>
   isEventDefinition(event) ? event.name : event
 
-/** The pattern by which one subscribes to the events of a definition. */
+/** The subscription pattern of an event, given by pattern or by definition. */
 export const subscribedPattern = (pattern: string | EventDefinition): string =>
   isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
 
-/** Data of an event that a definition describes, as handlers get it: what its schema makes of what is stored. */
+/** Data of a defined event in handlers: the output type of its schema. */
 export type EventData<D> = D extends { readonly schema: infer S extends AnySchema }
   ? SchemaOutput<S>
   : D extends EventDefinition<infer T>
     ? T
     : never
 
-/** Data of an event that a definition describes, as it is emitted: what its schema takes in. */
+/** Data of a defined event in emits: the input type of its schema. */
 export type EventInput<D> = D extends { readonly schema: infer S extends AnySchema }
   ? SchemaInput<S>
   : D extends EventDefinition<infer T>
     ? T
     : never
 
-/** Data of an event that a definition describes, as it is stored: what a Standard Schema takes in, an Effect schema encodes to. */
+/** Data of a defined event in storage: the input type of a Standard Schema, the encoded type of an Effect schema. */
 export type EventJson<D> = D extends { readonly schema: infer S extends AnySchema }
   ? SchemaJson<S>
   : EventInput<D>
 
-/** The event that a definition describes as handlers get it; of several definitions a union, which `name` tells apart. */
+/** A defined event as handlers receive it; for several definitions a union discriminated by `name`. */
 export type EventOf<D> = D extends { readonly name: infer Name extends string }
   ? IronflowEvent<EventData<D>, Name>
   : never
 
 /**
- * The map of events that definitions describe, for those who want to write names as strings:
- * `createClient<EventMap<typeof OrderPlaced | typeof OrderShipped>>()`.
+ * A map of event names to data, made from definitions, for code that uses event names as strings: `createClient<EventMap<typeof
+ * OrderPlaced | typeof OrderShipped>>()`.
  *
- * A name alone brings no schema along, so that nothing encodes and decodes here: the data is what is stored, with dates as text.
+ * A name has no schema, so nothing is encoded or decoded: the data is in its stored form, with dates as strings.
  */
 export type EventMap<D extends EventDefinition> = {
   readonly [E in D as E["name"]]: E extends { readonly schema: { readonly ast: unknown } }
@@ -233,15 +233,15 @@ export type EventMap<D extends EventDefinition> = {
     : EventJson<E>
 }
 
-/** Data of events by their names, where none are known: any name may have any data. */
+/** Event data by name when no events are declared: any name may have any data. */
 export interface AnyEvents {
   readonly [name: string]: unknown
 }
 
-/** An event of the map, given by its name, or by a definition. */
+/** An event of the map, by name or by definition. */
 export type EventRef<Events extends object = AnyEvents> = (keyof Events & string) | EventDefinition
 
-/** The data that goes with the event `E`: by the map for a name, by its schema for a definition. */
+/** The data of the event `E`: from the map for a name, from the schema for a definition. */
 export type DataFor<E, Events extends object = AnyEvents> = [E] extends [never]
   ? unknown
   : E extends string
@@ -266,7 +266,7 @@ function checkDefinition(
   }
 }
 
-/** Returns the version if an event can be emitted with it: an integer from 1 up. Throws `ValidationError`. */
+/** Returns the version if it is valid: an integer from 1. Throws `ValidationError`. */
 export const checkEventVersion = (name: string, version: unknown): number => {
   if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1) return version
   throw new ValidationError(
@@ -274,7 +274,7 @@ export const checkEventVersion = (name: string, version: unknown): number => {
   )
 }
 
-/** Returns the name if an event can have it: no wildcards, no white space. Throws `ValidationError`. */
+/** Returns the name if it is valid: no wildcards, no white space. Throws `ValidationError`. */
 export const checkEventName = (name: unknown): string => {
   const checked = checkName("event name", name)
   if (/\s/.test(checked))

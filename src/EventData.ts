@@ -1,4 +1,4 @@
-/** The data of events as handlers get it. */
+/** The data of events in handlers. */
 import { asStandard, encodeNow } from "./EffectSchema.ts"
 import { SchemaValidationError } from "./Errors.ts"
 import type { EventDefinition } from "./Event.ts"
@@ -9,16 +9,16 @@ import { type AnySchema, canEncode, isSchema, validateData } from "./StandardSch
 import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
 
-/** An event's name and data as the handler gets them. */
+/** Name and data of an event as the handler receives them. */
 export interface HandledEvent {
   readonly name: string
   readonly data: unknown
 }
 
 /**
- * The event as the function's handler gets it: its data validated and decoded by the definition of the event among the triggers,
- * else by the function's schema. What a function without a schema is invoked with stands for the first of its definitions that it
- * fits, and has that one's name. Throws, or rejects when a schema is asynchronous, with `SchemaValidationError`.
+ * Validates and decodes the data of an event for a handler, with the event's definition among the triggers, else with the
+ * function's schema. An invocation of a function without a schema uses the first of its definitions whose schema accepts the
+ * input, and gets its name. Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
@@ -73,8 +73,8 @@ const firstThatFits = (
 }
 
 /**
- * The input of a function that is invoked as it is sent: encoded by the event definition by which the function will decode it.
- * Of a function that is known by its id, and of an async one, the input goes as it is. Throws `SchemaValidationError`.
+ * Encodes the input of an invocation, with the event definition that the function will decode it with. If the function is given
+ * by its id, or has an async handler, the input is not encoded. Throws `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
   if (typeof target !== "object" || target === null || !("program" in target)) return input

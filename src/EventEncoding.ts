@@ -1,4 +1,6 @@
-/** Events on their way out: what a definition says of one that is given by it, and its data encoded by the schema. */
+/**
+ * Encodes events before they are emitted: resolves a definition to its name and version, and encodes the data with its schema.
+ */
 import * as Effect from "effect/Effect"
 import type { DataCodec } from "./DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "./Errors.ts"
@@ -7,10 +9,10 @@ import { isObject } from "./Json.ts"
 import { show } from "./Show.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
-/** The codec of a schema: `jsonCodec` of `EffectSchema.ts`, or what does without Effect's parser. */
+/** Makes the codec of a schema: `jsonCodec` of `EffectSchema.ts`, or one without Effect's parser. */
 export type CodecOf = (schema: AnySchema) => Pick<DataCodec, "encode">
 
-/** An event that may be given by its definition, in place of its name. */
+/** An event by name or by definition. */
 export interface GivenEvent {
   readonly event?: EventDefinition | undefined
   readonly name?: string | undefined
@@ -18,7 +20,7 @@ export interface GivenEvent {
   readonly version?: number | undefined
 }
 
-/** An event by its name, with its data as it is stored. */
+/** An event by name, with encoded data. */
 export type Named<Given> = Omit<Given, "event"> & { readonly name: string }
 
 /** Whether the event is given by its definition. */
@@ -26,9 +28,9 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
   isObject(given) && isEventDefinition(given.event)
 
 /**
- * The event by its name, with the version of its definition and its data encoded. Throws, or rejects when the schema is asynchronous, with
- * `SchemaValidationError`, whose message names the event, and each path with the reason; and with `ValidationError` when
- * another version was asked for.
+ * The event by name, with the version of its definition and encoded data. Throws, or rejects when the schema is asynchronous,
+ * with `SchemaValidationError`, whose message names the event and each path with the reason; or with `ValidationError` when the
+ * given version is not that of the definition.
  */
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },
@@ -61,20 +63,20 @@ const notSent = (error: unknown): never => {
     : error
 }
 
-/** The event by its name, where nobody can wait: an asynchronous schema throws `ValidationError`. */
+/** The same, synchronously: throws `ValidationError` for an asynchronous schema. */
 export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
-  // what has no name either is refused with all other names that are none
+  // an event without a name goes on, to be refused with other invalid names
   if (!isDefined(given)) return given as Given & Named<Given>
   const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded
-  // its outcome is of no use to anybody, and must not become an unhandled rejection
+  // the result is not used; avoid an unhandled rejection
   encoded.catch(() => undefined)
   throw new ValidationError(
     `Data of event "${given.event.name}": the schema validates asynchronously, which is not possible here`
   )
 }
 
-/** What is validated or encoded at once, or later when the schema is asynchronous; what does not fit is a failure. */
+/** An Effect of validation or encoding that may be asynchronous. A `ValidationError` becomes its failure. */
 export const fromValidation = <A>(run: () => A | Promise<A>): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {

@@ -1,2 +1,5 @@
-/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
+/**
+ * The version that an append expects of its stream: a number, `NO_STREAM` for a new stream, or `STREAM_EXISTS` for any existing
+ * one.
+ */
 export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"

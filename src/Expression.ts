@@ -1,9 +1,9 @@
 /**
  * CEL expressions: conditions over events, written by users, evaluated by the engine.
  *
- * An expression is checked when it enters and can never run long: it has at most 4096 characters, no regular
- * expressions, and each evaluation has a budget of steps and of bytes. What goes wrong during an evaluation (a missing
- * member, types that do not go together, a budget that is used up) is not a match, with the reason.
+ * An expression is checked when it is registered, and its run time is bounded: at most 4096 characters, no regular expressions,
+ * and a budget of steps and bytes for each evaluation. An error during an evaluation (a missing member, mismatched types, an
+ * exhausted budget) counts as no match, with a reason.
  */
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
@@ -11,10 +11,10 @@ import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
 
-/** What an expression over runs starts from. */
+/** The root names in expressions over runs. */
 export const whereRoots = ["event", "output", "error"] as const
 
-/** The names an expression may start from. */
+/** The root names that an expression may use. */
 export type ExpressionRoots =
   readonly ["event"] | readonly ["event", "trigger"] | typeof whereRoots | readonly ["request"]
 
@@ -23,7 +23,7 @@ export type ExpressionVariables =
   | { readonly event: unknown; readonly output: unknown; readonly error: unknown }
   | { readonly request: unknown }
 
-/** A compiled expression: call it for the verdict alone, `evaluate` for the verdict and what went wrong. */
+/** A compiled expression. Calling it returns only the verdict; `evaluate` also returns the error. */
 export interface Expression {
   (variables: ExpressionVariables): boolean
   readonly text: string
@@ -32,14 +32,14 @@ export interface Expression {
 
 export interface Evaluation {
   readonly matched: boolean
-  /** Why the expression could not be evaluated; then it does not match. */
+  /** Why the evaluation failed; the expression then does not match. */
   readonly error?: string
-  /** It could not be evaluated within its budget. */
+  /** The evaluation exceeded its budget. */
   readonly exceeded?: true
 }
 
 /**
- * Compiles an expression; the same one is compiled once. Throws `ValidationError` saying where it is wrong and what is
+ * Compiles an expression; results are cached. Throws `ValidationError` that says where the expression is wrong and what is
  * allowed.
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
@@ -62,8 +62,8 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
 }
 
 /**
- * Whether the expression is true of the variables; with `trigger` among them it may start from that as well. Compiles it
- * at most once. One that does not compile is an evaluation error, not an exception.
+ * Whether the expression is true of the variables; if they include `trigger`, that is a root name too. Compiles it at most once.
+ * An expression that does not compile is an evaluation error, not an exception.
  */
 export const evaluateExpression = (expression: string, variables: ExpressionVariables): Evaluation => {
   try {
@@ -71,13 +71,13 @@ export const evaluateExpression = (expression: string, variables: ExpressionVari
       variables
     )
   } catch (error) {
-    // What is stored was checked when it entered; one that is broken all the same must not block the events.
+    // Stored expressions were checked when they were registered; one that fails to compile anyway must not block events.
     const evaluation = { matched: false, error: toError(error).message }
     return error instanceof BudgetExceeded ? { ...evaluation, exceeded: true } : evaluation
   }
 }
 
-/** Characters of all expressions in the cache; a tree takes some 200 bytes a character. */
+/** Maximum total length of cached expressions, in characters; a syntax tree takes about 200 bytes a character. */
 const maxCachedLength = 128 * 1024
 let cachedLength = 0
 const cache = new Map<string, Expression>()
@@ -140,10 +140,10 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
   )
 }
 
-/** Characters of an expression that messages show. */
+/** Maximum length of an expression in messages, in characters. */
 const maxQuoted = 200
 
-/** The expression, and of a long one what is around the place where it is wrong. */
+/** The expression for messages; a long one is cut to the part around the error. */
 export const quoteExpression = (expression: string, error?: unknown): string => {
   if (expression.length <= maxQuoted) return `"${expression}"`
   const at = isCelError(error) ? (error.range?.start ?? 0) : 0
@@ -152,7 +152,7 @@ export const quoteExpression = (expression: string, error?: unknown): string => 
   return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
 }
 
-/** Names keys and texts of the data, which may be very long. */
+/** A short message: the library's may contain long keys and strings of the data. */
 const summary = (error: unknown): string => {
   const text = isCelError(error) ? error.summary : toError(error).message
   return text.length > maxSummary ? `${text.slice(0, maxSummary)}...` : text
@@ -168,8 +168,8 @@ const isCelError = (error: unknown): error is CelError => {
 }
 
 /**
- * JSON has one kind of number, CEL has two that do not mix in arithmetic: `event.data.n + 1` would be an error. Numbers
- * of events are doubles, and a literal goes along.
+ * JSON has one number type; CEL has two that do not mix in arithmetic, so `event.data.n + 1` would fail. Numbers in events are
+ * doubles, and integer literals adapt.
  */
 const environment = (roots: ExpressionRoots): Environment => {
   const made = new (cel().Environment)({
@@ -201,7 +201,7 @@ const arithmetic = {
 
 const environments = new Map<string, Environment>()
 
-/** Made on first use: most programs that import this module compile no expression. */
+/** Created on first use: most programs that import this module compile no expression. */
 const environmentFor = (roots: ExpressionRoots): Environment => {
   const key = roots.join()
   let made = environments.get(key)
@@ -209,7 +209,7 @@ const environmentFor = (roots: ExpressionRoots): Environment => {
   return made
 }
 
-/** Refuses `matches`, wherever it is. */
+/** Refuses `matches` anywhere in the expression. */
 const refuseUnbounded = (node: ASTNode, expression: string): void => {
   const left: Array<unknown> = [node]
   for (let part = left.pop(); part !== undefined; part = left.pop()) {

@@ -1,44 +1,48 @@
 /**
- * What one evaluation of an expression may cost, and the library that evaluates it held to that.
+ * Bounds the cost of evaluating an expression with the CEL library.
  *
- * The library has no bound of its own: loops inside loops over lists that the expression itself writes down, texts and lists
- * that double, comparisons of all data with all data, each is one call that does not come back. Its tree does have one door:
- * every node is evaluated through its own `evaluate`, and combines what its parts have given through its own `handle`. Here
- * each node gets ones that pay first, so that the results stay the library's. What pays later than it works works once over
- * data of a bounded size.
+ * The library has no bounds of its own: nested loops over lists in the expression, strings and lists that double, and deep
+ * comparisons each run in one uninterruptible call. Its syntax tree has one hook: every node is evaluated through its own
+ * `evaluate`, and combines the results of its parts through its own `handle`. This module replaces both with versions that pay
+ * first, so that the results stay the library's. Operations that pay afterwards work on data of bounded size.
  *
- * An evaluation is synchronous and none begins inside another: one pair of counters is enough.
+ * Evaluations are synchronous and never nested: one pair of counters is enough.
  */
 import type { Environment } from "@marcbachmann/cel-js"
 
-/** About 10 ms: to evaluate one node costs one step, and so does what takes as long, about 30 ns. */
+/** Maximum number of steps of one evaluation, about 10 ms. A step is about 30 ns, the cost of evaluating one node. */
 export const MAX_STEPS = 300_000
-/** All that an evaluation allocates, whether or not it still needs it: texts, lists and maps, in bytes. */
+/** Maximum number of bytes that one evaluation allocates in total: strings, lists and maps. */
 export const MAX_BYTES = 1_000_000
-/** What all evaluations for one event, or one command of the store, may take before the others get little. */
+/**
+ * Maximum number of steps of all evaluations for one event, or in one command of the store, before the rest get a small budget.
+ */
 export const MAX_SHARED_STEPS = 2 * MAX_STEPS
-/** Enough for what compares some members, and looks through a short list. */
+/** The small budget: enough to compare some members and scan a short list. */
 export const FEW_STEPS = 2000
-/** What those that get little may take together, before no more is evaluated: with the above less than a tenth of a second. */
+/**
+ * Maximum number of steps of all evaluations with the small budget; after that none is evaluated. In total, less than a tenth of
+ * a second.
+ */
 export const MAX_FEW_STEPS = MAX_STEPS
-/** What each event of a command adds to that, for commands with many events. */
+/** Number of steps that each event of a command adds to these limits. */
 const EVENT_STEPS = 1000
-/** What it takes to compile a character of an expression that is not remembered: about a microsecond. */
+/** Steps to compile one character of an expression that is not cached: about a microsecond. */
 const COMPILE_STEPS = 30
 
 let steps = 0
 let limit = MAX_STEPS
 let bytes = 0
-/** Those of all evaluations before this one. */
+/** Steps of all earlier evaluations. */
 let earlierSteps = 0
-/** Where the steps of the command that is carried out began. */
+/** The step count at which the current command began. */
 let sharedFrom: number | undefined
-/** What the events of the command have added. */
+/** Steps that the events of the command have added. */
 let added = 0
 let stackTraces: number | undefined
 let lastError: unknown
 
-/** The evaluation has spent what it may: nothing in the expression can catch that. */
+/** The evaluation exceeded its budget. The expression cannot catch this error. */
 export class BudgetExceeded extends Error {
   override readonly name = "BudgetExceeded"
 }
@@ -64,18 +68,18 @@ const allocate = (amount: number): void => {
   if ((bytes += amount) > MAX_BYTES) throw tooLarge
 }
 
-/** What the last evaluation has spent. */
+/** Steps and bytes of the last evaluation. */
 export const spent = (): { readonly steps: number; readonly bytes: number } => ({ steps, bytes })
 
 /**
- * All steps that were ever taken. Whoever evaluates many expressions in a row lets others go on each time that this has grown
- * by `MAX_STEPS`.
+ * Total steps since the start of the process. Code that evaluates many expressions in a row yields each time this has grown by
+ * `MAX_STEPS`.
  */
 export const stepsTaken = (): number => earlierSteps + steps
 
 /**
- * Carries out a command that may evaluate any number of expressions, as many as there are functions and waits for an event:
- * when some have taken long, the others still get enough for simple ones.
+ * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an event, with a
+ * shared budget. When some evaluations have taken long, the others still get enough for simple expressions.
  */
 export const together = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
@@ -88,14 +92,14 @@ export const together = <A>(command: () => A): A => {
   }
 }
 
-/** Tells that the evaluations which follow are for another event of the same command. */
+/** Marks the start of evaluations for the next event of the same command. */
 export const nextEvent = (): void => {
   added += EVENT_STEPS
 }
 
 /**
- * What one asker may spend in a turn of the event loop, who asks once for each of any number of things, such as the items of a list:
- * as {@link together} says, and enough for simple expressions however many they are.
+ * A budget for one caller in one turn of the event loop, for evaluations over many things, such as the items of a list. Like
+ * {@link together}, but simple expressions always get enough, however many there are.
  */
 export class TurnBudget {
   readonly #inNextTurn: (f: () => void) => void
@@ -129,16 +133,16 @@ export class TurnBudget {
   }
 }
 
-/** How many steps the next evaluation may take. */
+/** Step budget of the next evaluation. */
 const stepsLeft = (): number => {
   if (sharedFrom === undefined) return MAX_STEPS
   const taken = earlierSteps - sharedFrom
   if (taken <= MAX_SHARED_STEPS + added) return MAX_STEPS
-  // the last one that had all may have begun just before
+  // the last evaluation with a full budget may have begun just before the limit
   return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + added ? FEW_STEPS : 0
 }
 
-/** Pays for the compilation of an expression, where it is one of many. Throws `BudgetExceeded` when there is no room for it. */
+/** Pays for the compilation of an expression, where it is one of many. Throws `BudgetExceeded` when the budget is exhausted. */
 export const payForCompiling = (length: number): void => {
   if (sharedFrom === undefined) return
   earlierSteps += steps
@@ -149,7 +153,7 @@ export const payForCompiling = (length: number): void => {
   earlierSteps += cost
 }
 
-/** Evaluates within a budget of its own. Throws what the expression throws, or `BudgetExceeded`. */
+/** Evaluates within its own budget. Throws the errors of the expression, or `BudgetExceeded`. */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,
   variables: Variables
@@ -171,7 +175,7 @@ export const withinBudget = <Variables>(
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What is used of the inside of the library, which the build puts into this package in exactly one version
+// The parts of the library's internals that are used here; the build bundles exactly one version of it
 // ---------------------------------------------------------------------------------------------------------------------
 
 interface Type {
@@ -214,7 +218,7 @@ interface Node {
   readonly input: string
   readonly meta: {
     readonly evaluate: Evaluate
-    /** What stands in the place of a constant or a loop. */
+    /** The node that replaces a constant or a loop. */
     readonly alternate?: Node
     readonly macro?: { readonly evaluate: Evaluate }
   }
@@ -223,14 +227,14 @@ interface Node {
 }
 
 /**
- * Bounds what the environment remembers: of types it would keep one for every shape that data or expressions have, with a name
- * as long as the shape is large, and of functions every name that an expression calls, known or not.
+ * Bounds the environment's caches. Its type cache would keep one entry for every shape of data or expressions, with a name as
+ * long as the shape is large; its function cache would keep every name that an expression calls, known or not.
  */
 export const boundMemory = (environment: Environment): void => {
   const evaluator = insideOf(environment)
   const { listType, mapType, registry } = evaluator
 
-  // inside of a list or map only the kind is of interest: what is in there is looked at when it is reached
+  // inside a list or map only the kind matters: its content is checked when it is accessed
   const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
   const { functionCandidates, getListType, getMapType } = registry
   registry.getListType = (element) => getListType.call(registry, flat(element))
@@ -245,18 +249,18 @@ export const boundMemory = (environment: Environment): void => {
   registry.functionCandidates = (hasReceiver, name, args) =>
     names.has(name) ? functionCandidates.call(registry, hasReceiver, name, args) : nobody
 
-  // errors may be outvoted, as by the other side of `||`
+  // errors may be absorbed, such as by the other side of `||`
   evaluator.tryEval = (node, context) => {
     try {
       return node.evaluate(evaluator, node, context)
     } catch (error) {
       if (error instanceof BudgetExceeded) throw error
-      // the first is as dear as all others together when each notes where it was thrown
+      // if each error recorded a stack trace, the first one would cost as much as all the others
       if (stackTraces === undefined) {
         stackTraces = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // it is made once, with a copy of the text in which it points, and thrown on by what it ends
+      // the error is created once, with a copy of the expression, and rethrown by the enclosing nodes
       if (error !== lastError) pay(ERROR + (node.input.length >> 1))
       lastError = error
       return error
@@ -284,7 +288,7 @@ const node = (ast: unknown): Node => ast as Node // see above
 // Counting
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Makes every node of the checked tree pay for what it does. */
+/** Makes every node of a checked tree pay for its work. */
 export const countNodes = (ast: unknown): void => {
   const seen = new Set<Node>()
   const left = [node(ast)]
@@ -302,7 +306,7 @@ export const countNodes = (ast: unknown): void => {
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
 
-/** Nodes among the arguments of a node or the members of a macro. */
+/** The nodes among the arguments of a node or the members of a macro. */
 const nodesIn = (value: unknown): ReadonlyArray<Node> => {
   if (Array.isArray(value)) return value.flatMap(nodesIn)
   if (typeof value !== "object" || value === null) return []
@@ -342,11 +346,11 @@ const count = (one: Node, ofLeaves: number): void => {
   if (handle !== undefined) one.handle = payingHandle(one, handle)
 }
 
-/** A map that is written down makes texts of its keys by itself. */
+/** A map literal converts its keys to strings itself. */
 const countKeys = ({ args }: Node): void => {
   for (const [key] of args as ReadonlyArray<readonly [Node, Node]>) {
     const evaluate = leaves.has(key.op) ? key.meta.evaluate : key.evaluate
-    // a constant is no list
+    // a constant is not a list
     if (key.op === "value" || key.meta.alternate !== undefined) continue
     key.evaluate = (evaluator, self, context) => {
       const value = evaluate(evaluator, self, context)
@@ -356,7 +360,7 @@ const countKeys = ({ args }: Node): void => {
   }
 }
 
-/** Steps for what every evaluation of the node does, whatever its parts give. */
+/** Steps of every evaluation of the node, regardless of its operands. */
 const priceOf = ({ op }: Node): number =>
   op === "call" || op === "rcall" ? CALL : operators.has(op) ? OPERATOR : 1
 
@@ -371,11 +375,11 @@ const sizeOf = ({ args, op }: Node): number =>
         : 0
 
 const operators: ReadonlySet<string> = new Set(["+", "-", "*", "/", "%", "<", "<=", ">", ">="])
-/** Whole numbers of the expression and numbers of the data are not of one kind. */
+/** Adjusts integers of the expression to numbers of the data, which are another type. */
 const OPERATOR = 4
-/** A function is found by the types of what it is given. */
+/** Finds the function by the types of its arguments. */
 const CALL = 25
-/** An error that is thrown and caught. */
+/** Throws and catches an error. */
 const ERROR = 150
 
 const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
@@ -410,7 +414,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
           payForKey(value)
           return handle(value, collection, ast, evaluator)
         }
-        // what has no type is an error
+        // throws for values without a type
         evaluator.debugTypeDeep(value)
         evaluator.debugTypeDeep(collection)
         return isAmong(value, collection, ast, evaluator)
@@ -421,7 +425,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
     case "rcall": {
       const [name] = args as readonly [string]
       const payFor = functions[name]
-      // has no price because it has no arguments that could be large
+      // the function has no price: none of its arguments can be large
       if (payFor === undefined) return handle
       return (given, ...others) => payFor(given, () => handle(given, ...others))
     }
@@ -438,7 +442,7 @@ const payForSum = (left: unknown, right: unknown): void => {
   } else if (left instanceof Uint8Array && right instanceof Uint8Array) allocate(left.length + right.length)
 }
 
-/** A list that is the key of a map becomes a text of all that is in it. */
+/** A list as the key of a map is converted to a string of its whole content. */
 const payForKey = (key: unknown): void => {
   if (!Array.isArray(key)) return
   pay(4)
@@ -449,13 +453,13 @@ const payForKey = (key: unknown): void => {
   }
 }
 
-/** Comparisons go through 64 characters in a step, and through fewer bytes. */
+/** Comparisons of strings handle 64 characters in one step, those of bytes fewer. */
 const payForTexts = (left: unknown, right: unknown): void => {
   if (typeof left === "string" && typeof right === "string") pay(Math.min(left.length, right.length) >> 6)
   else if (left instanceof Uint8Array && right instanceof Uint8Array) pay(left.length >> 3)
 }
 
-/** The keys of a map, for which the library would make the list itself, and the elements of a list. */
+/** The elements of a list, or the keys of a map, which the library would collect itself. */
 const elementsOf = (collection: unknown): unknown =>
   typeof collection === "object" && collection !== null && !Array.isArray(collection)
     ? keysOf(collection)
@@ -463,13 +467,13 @@ const elementsOf = (collection: unknown): unknown =>
 
 const keysOf = (value: object): ReadonlyArray<string> => {
   const keys = Object.keys(value)
-  // the runtime keeps those of large maps in no order
+  // collecting the keys of a large map costs more
   pay(keys.length > 128 ? 8 * keys.length : keys.length)
   return keys
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Equality: the library's compares all of two values in one call
+// Equality: the library compares two values completely in one call
 // ---------------------------------------------------------------------------------------------------------------------
 
 const areContainers = (left: unknown, right: unknown, evaluator: Evaluator): boolean => {
@@ -485,7 +489,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
     return left === right
   }
   if (left === right) return true
-  // whole numbers of the expression and numbers of the data
+  // integers of the expression and numbers of the data
   if (typeof left === "bigint" && typeof right === "number")
     return Number.isInteger(right) && left === BigInt(right)
   if (typeof left === "number" && typeof right === "bigint")
@@ -496,7 +500,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
   if (type.kind === "list") {
     return areListsEqual(left as ReadonlyArray<unknown>, right as ReadonlyArray<unknown>, ast, evaluator)
   }
-  // `null` is equal to itself only, and has gone above
+  // `null` is equal only to itself, and was handled above
   if (type.kind === "map") return areMapsEqual(left as Members, right as Members, ast, evaluator)
   pay(1)
   const overload = evaluator.registry.findBinaryOverload("==", type, type)
@@ -539,7 +543,7 @@ const isAmong = (value: unknown, list: ReadonlyArray<unknown>, ast: unknown, eva
 // Functions
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Pays for a call and makes it; the first of what is given is the receiver, if there is one. */
+/** Pays for a call and makes it. The first argument is the receiver, if there is one. */
 type Paying = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
 
 const isMap = (value: unknown): value is object =>
@@ -551,7 +555,7 @@ const isMap = (value: unknown): value is object =>
 const lengthOf = (value: unknown): number =>
   typeof value === "string" || value instanceof Uint8Array ? value.length : 0
 
-/** Reads its first argument, and makes as much as `size` times its length of it; takes `price` steps for short ones. */
+/** Reads its first argument, and allocates `size` times its length; `price` is the number of steps for a short one. */
 const reads =
   (size: number, price = 0): Paying =>
   ([value], call) => {
@@ -563,7 +567,7 @@ const reads =
 
 const atOnce: Paying = (_, call) => call()
 
-/** Looks at every place of a text, and at each compares as much as there is to find. */
+/** Compares the searched string at every position of a text. */
 const searches: Paying = ([text, part], call) => {
   pay(placesTimesLength(lengthOf(text), lengthOf(part)) / 32)
   return call()
@@ -572,7 +576,7 @@ const searches: Paying = ([text, part], call) => {
 const placesTimesLength = (text: number, part: number): number =>
   Math.max(0, text - part + 1) * Math.min(part, text)
 
-/** In a time zone: the calendar of the zone is asked, which takes as long as thousands of steps. */
+/** A call with a time zone: looking up the zone's calendar takes as long as thousands of steps. */
 const inTimeZone: Paying = ([_, zone], call) => {
   if (zone !== undefined) {
     pay(2500 + lengthOf(zone))
@@ -581,9 +585,9 @@ const inTimeZone: Paying = ([_, zone], call) => {
   return call()
 }
 
-/** All functions of the library. A function that is missing here is one that nobody has put a price on. */
+/** The prices of all functions of the library, by name. A missing function has no price yet. */
 export const functions: { readonly [name: string]: Paying | undefined } = {
-  // loops are paid for by what they evaluate
+  // loops pay through the nodes that they evaluate
   all: atOnce,
   exists: atOnce,
   exists_one: atOnce,
@@ -600,7 +604,7 @@ export const functions: { readonly [name: string]: Paying | undefined } = {
   double: reads(2, 20),
   timestamp: reads(0, 50),
   duration: ([text], call) => {
-    // the library looks for the unit from every digit on, through all digits, cut in two in every way
+    // the library's search for units takes cubic time in the number of digits
     pay(150 + lengthOf(text) ** 3 / 16)
     return call()
   },
@@ -631,7 +635,7 @@ export const functions: { readonly [name: string]: Paying | undefined } = {
     const [text, separator] = given
     if (typeof text === "string" && typeof separator === "string") {
       pay(placesTimesLength(text.length, separator.length) / 32)
-      // no further than what there is room for
+      // count no more parts than the budget has room for
       const parts = text.split(separator, Math.ceil((MAX_BYTES - bytes) / PART) + 1).length
       allocate(PART * parts)
       pay(parts)
@@ -646,7 +650,7 @@ export const functions: { readonly [name: string]: Paying | undefined } = {
     }
     return call()
   },
-  // a regular expression can run for very long, see `refuseUnbounded`
+  // refused, since a regular expression can run for very long: see `refuseUnbounded`
   matches: atOnce,
 
   json: reads(32, 50),
@@ -673,10 +677,10 @@ export const functions: { readonly [name: string]: Paying | undefined } = {
   getSeconds: inTimeZone
 }
 
-/** Bytes of a piece of a text, besides the text. */
+/** Bytes of each piece of a split string, besides its characters. */
 const PART = 40
 
-/** Where the search of the runtime may take the product of the lengths, one that takes their sum (Knuth, Morris, Pratt). */
+/** Uses Knuth-Morris-Pratt, in linear time, where `includes` of the runtime may take quadratic time. */
 const contains = (text: string, part: string): boolean => {
   if (part.length > text.length) return false
   if (part.length < 2 || text.length * part.length <= 65_536) {
@@ -685,7 +689,7 @@ const contains = (text: string, part: string): boolean => {
   }
   pay((text.length + part.length) >> 3)
   allocate(4 * part.length)
-  /** Of each beginning of the part, how much of its end is a beginning again. */
+  /** For each prefix of `part`: the length of its longest proper prefix that is also its suffix. */
   const borders = new Int32Array(part.length)
   for (let i = 1, border = 0; i < part.length; i++) {
     while (border > 0 && part.charCodeAt(i) !== part.charCodeAt(border)) border = borders[border - 1]!

@@ -1,8 +1,8 @@
 /**
  * Functions: a configuration and a handler that the engine runs durably.
  *
- * {@link createFunction} takes an async handler that uses `step`; {@link make} takes an Effect handler that uses the
- * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
+ * {@link createFunction} takes an async handler that uses `step`. {@link make} takes an Effect handler that uses the `Step`
+ * module; its errors and requirements stay in the type. Both check the configuration immediately.
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -61,85 +61,90 @@ export type {
   OnFailureOptions
 } from "./OnFailure.ts"
 
-/** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
+/** The preferred execution mode of a function: `pull` by a worker, or `push` by requests to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
 
-/** How many runs of a function are in a turn at once. Suspended runs hold no place. */
+/** Limits how many runs of a function are in a turn at the same time. Suspended runs do not count. */
 export interface ConcurrencyConfig {
-  /** Runs that may be in a turn at once, at least 1. Suspended runs do not count. */
+  /** Maximum number of runs in a turn at the same time, at least 1. Suspended runs do not count. */
   readonly limit: number
-  /** Dotted path (`event.data.customerId`); each value of it has the limit for itself. */
+  /** Dotted path, such as `event.data.customerId`; the limit then applies to each of its values separately. */
   readonly key?: string
 }
 
-/** How long the record of a run is kept after its end. */
+/** How long the audit record of a run is kept after its end. */
 export type RecordingRetention = (typeof recordingRetentions)[number]
 
-/** What `S` stands for when there is no schema: nothing is known about the data. */
+/** The schema type when there is no schema: the data is unknown. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
-/** What a function is, and how it runs. */
+/** Configuration of a function. */
 export interface FunctionConfig<
   S extends AnySchema = AnySchema,
   Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
 > {
-  /** Unique within an environment. No white space, no `*` or `>`. */
+  /** Unique id in the environment, without white space, `*` or `>`. */
   readonly id: string
-  /** For people; the id by default. */
+  /** Display name; the id by default. */
   readonly name?: string
-  /** What it does, for people; none by default. */
+  /** Description for people; none by default. */
   readonly description?: string
   /**
-   * What starts runs: events by name or pattern, definitions of events, which check and type the data, and schedules. An empty list is
-   * for functions that are only invoked.
+   * What starts runs: events by name or pattern, event definitions, which check and type the data, and schedules. An empty list
+   * is for functions that are only invoked.
    */
   readonly triggers: Sources
-  /** For failed steps, and for what fails outside of steps. */
+  /** Retries of failed steps, and of failures outside steps. */
   readonly retry?: RetryConfig
-  /** Milliseconds that one turn of the handler may take, suspensions not counted; 600000 (10 minutes) by default. */
+  /** Maximum duration of one turn in milliseconds, without suspensions; 600000 (10 minutes) by default. */
   readonly timeout?: number
-  /** How many of its runs are in a turn at once; no limit by default. */
+  /** Limits the number of its runs in a turn at the same time; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
-  /** How it prefers to be run, for people and legacy servers: this engine runs it wherever it is. No preference by default. */
+  /**
+   * Preferred execution mode, for display and legacy servers. This engine runs the function wherever it is available. No
+   * preference by default.
+   */
   readonly mode?: ExecutionMode
-  /** Dotted path; runs with the same value go to the same worker while that one lives. */
+  /** Dotted path; runs with the same value go to the same worker while that worker is alive. */
   readonly actorKey?: string
   /**
-   * Dotted paths, ten at most, each from `event`: `listRuns({ attributes: { "event.data.orderId": "o-17" } })` finds the runs with that
-   * value, however many there are. Texts up to 256 characters, numbers and booleans can be found; runs from before are filled in.
+   * At most ten dotted paths into `event`, for searches: `listRuns({ attributes: { "event.data.orderId": "o-17" } })` finds the
+   * runs with that value, however many runs there are. Strings of at most 256 characters, numbers and booleans are searchable.
+   * Existing runs are indexed in the background.
    */
   readonly searchBy?: ReadonlyArray<string>
-  /** Validates the event's data before the handler runs, and types it; data of events that triggers define is theirs to check. */
+  /** Validates and types the event's data before the handler runs. Events that the triggers define use their own schemas. */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
   readonly secrets?: ReadonlyArray<string>
-  /** Time for one attempt of a step; none by default. */
+  /** Timeout of one attempt of a step; none by default. */
   readonly stepTimeout?: Duration
   /** Keeps an audit record of every run; `false` by default. */
   readonly recording?: boolean
-  /** How long the record is kept: `7d`, `30d` (default), `90d` or `forever`. */
+  /** How long the audit record is kept: `7d`, `30d` (default), `90d` or `forever`. */
   readonly recordingRetention?: RecordingRetention | (string & {})
   /**
-   * What this version of the code is called, such as `"2"`; the hash of the handler's source text by default. Give it one where
-   * `versioning` is `"pin"`, and another one whenever the steps change.
+   * Version of the code, such as `"2"`; the hash of the handler's source by default. Set it where `versioning` is `"pin"`, and
+   * change it whenever the steps change.
    */
   readonly version?: string
   /**
-   * With which code a run goes on while there are workers of several versions: `"latest"`, the default, with any; `"pin"` with that which
-   * it began with. Then workers of the old version have to stay until its runs have ended.
+   * Which version of the code continues a run while workers of several versions are connected: `"latest"` (default) allows any,
+   * `"pin"` only the version that the run began with. With `"pin"`, workers of an old version must stay until its runs have
+   * ended.
    */
   readonly versioning?: Versioning
   /**
-   * How long runs are kept after their end, such as `"7d"`, or `{ completed: "7d", failed: "forever" }`; as long as the engine keeps
-   * runs by default.
+   * How long runs are kept after their end, such as `"7d"`, or `{ completed: "7d", failed: "forever" }`; the engine's setting by
+   * default.
    */
   readonly keepRuns?: KeepRuns
-  /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
+  /** Any JSON object. `requires` restricts the function to workers with equal labels. */
   readonly metadata?: Record<string, unknown>
   /**
-   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
-   * `<id>/on-failure`. Not after one that was cancelled.
+   * Runs after a run of the function has failed permanently, with that run's event, error and steps. It runs durably as a
+   * separate function, `<id>/on-failure`. It does not run after a cancellation.
    */
   readonly onFailure?: FailureHandler | OnFailure
 }
@@ -164,7 +169,7 @@ const functionKeys = {
   versioning: true,
   keepRuns: true,
   metadata: true,
-  // a handler by itself has no keys
+  // a handler given without options has no keys
   onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
@@ -172,19 +177,19 @@ const effectFunctionKeys = { ...functionKeys, success: true, error: true } satis
   FunctionConfig & EffectFunctionDeclarations<never, never>
 >
 
-/** The run that a handler is in. */
+/** The run of a handler. */
 export interface RunInfo {
   /** Id of the run. */
   readonly id: string
   /** Id of its function. */
   readonly functionId: string
-  /** Turns started because something outside steps failed, the first included. */
+  /** Turns that began because of a failure outside steps, including the first turn. */
   readonly attempt: number
   /** When its first turn began. */
   readonly startedAt: Date
 }
 
-/** What an async handler is given. */
+/** The argument of an async handler. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   /** The event that started the run. */
@@ -193,13 +198,13 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   readonly step: StepClient
   /** The run itself. */
   readonly run: RunInfo
-  /** Silent while recorded steps are replayed, so that each line appears once. */
+  /** Logger of the run. It is silent during replay, so that each line appears once. */
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
-  /** Aborts when the turn ends: the run was suspended, cancelled or lost. */
+  /** Aborts when the turn ends: the run was suspended or cancelled, or its lease was lost. */
   readonly signal: AbortSignal
-  /** Registers what has to be done when the turn ends, in place of a `finally` that a suspension never reaches. */
+  /** Registers cleanup for the end of the turn. A `finally` block does not run when the run is suspended. */
   readonly onTurnEnd: (callback: () => void | Promise<void>) => void
 }
 
@@ -208,31 +213,31 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
 /**
- * A function with an async handler. `T` is the data of its events as the handler gets it, `R` what it returns, `I` the data as
- * its schema takes it, which is what invoking it takes.
+ * A function with an async handler. `T` is the data of its events in the handler, `R` the result, `I` the input type of its
+ * schema, which `invoke` takes.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
-  /** What `createFunction` was given. */
+  /** The configuration given to `createFunction`, with defaults. */
   readonly config: DefinedConfig<AnySchema<T, I>>
   /** The code. */
   readonly handler: FunctionHandler<T, R>
-  /** What `onFailure` is: a function that is registered with this one. */
+  /** The function made from `onFailure`, which is registered along with this one. */
   readonly failureHandler?: Omit<IronflowFunction, "failureHandler">
 }
 
 /** The first parameter of `createFunction`. */
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
-/** A configuration that was checked: its triggers by name, and the definitions that were among them. */
+/** A checked configuration: triggers by event name, and the event definitions from among them. */
 export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
-  /** The definitions among its triggers. */
+  /** The event definitions among its triggers. */
   readonly definitions?: ReadonlyArray<EventDefinition>
 }
 
 /**
- * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the
- * configuration is not acceptable.
+ * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the configuration is
+ * invalid.
  */
 export const createFunction = <
   S extends AnySchema = NoSchema,
@@ -253,8 +258,7 @@ export const createFunction = <
   }
   const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
   if (failureHandler !== undefined) checkConfig(failureHandler.config)
-  // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
-  // makes it one
+  // the triggers and the handler determine the event type; the schema determines the input and output types
   return {
     config: resolved,
     handler,
@@ -262,28 +266,30 @@ export const createFunction = <
   } as IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>>
 }
 
-/** The singleton of the documentation. */
+/** The `ironflow` object of the documentation. */
 export const ironflow = { createFunction } as const
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The Effect face
+// The Effect API
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
+/** Data type of the events that the sources match; `any` if one of them is not a definition. */
 export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<
   Sources,
   NoSchema
 >["data"]
 
-/** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
+/** Schemas of a function's result and errors, which type its invocations. */
 export interface EffectFunctionDeclarations<S, F> {
-  /** How the result is stored: encoded for storage, decoded for who invokes the function. Without it the result must be JSON. */
+  /**
+   * Schema that stores the result: encoded in storage, decoded for the caller of `invoke`. Without it the result must be JSON.
+   */
   readonly success?: Schema.Codec<S, unknown>
-  /** Failures that match are stored encoded, and stand decoded in `failure` of the `InvokeError` of who invokes the function. */
+  /** Schema of errors: matching errors are stored encoded, and decoded in `failure` of the caller's `InvokeError`. */
   readonly error?: Schema.Codec<F, unknown>
 }
 
-/** What a function is, and how it runs, for `IronflowFunction.make`. */
+/** Configuration of a function for `IronflowFunction.make`. */
 export interface EffectFunctionConfig<
   Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>,
   // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
@@ -294,35 +300,36 @@ export interface EffectFunctionConfig<
   RF = any
 >
   extends Omit<FunctionConfig, "triggers" | "schema" | "onFailure">, EffectFunctionDeclarations<S, F> {
-  /** What starts runs. Definitions with a schema validate the data and type it. */
+  /** What starts runs. Definitions with a schema validate and type the data. */
   readonly triggers: Sources
   /**
-   * Runs after a run of the function has failed for good, with that run's event, error and steps: a durable run of a function of its own,
-   * `<id>/on-failure`. Not after one that was cancelled. What it needs is needed by the function.
+   * Runs after a run of the function has failed permanently, with that run's event, error and steps. It runs durably as a
+   * separate function, `<id>/on-failure`. It does not run after a cancellation. Its requirements become requirements of the
+   * function.
    */
   readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>
 }
 
-/** What an Effect handler is given; steps are in the `Step` module. */
+/** The argument of an Effect handler. Steps are in the `Step` module. */
 export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
   /** The event that started the run. */
   readonly event: E
   /** The run itself. */
   readonly run: RunInfo
-  /** Logs with the run's fields; silent while finished steps are being replayed. */
+  /** Logger with the run's fields. It is silent during replay. */
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
 }
 
 /**
- * A function with an Effect handler: `A` is what it returns, `E` what it fails with, `R` what it needs besides steps,
- * `T` the data of its events, `S` its result as its `success` schema has it, `F` the failures of its `error` schema; the last
- * two are `never` where there is no such schema.
+ * A function with an Effect handler: `A` is the result, `E` the error and `R` the requirements besides steps. `T` is the data of
+ * its events, `S` the result by its `success` schema, and `F` the errors by its `error` schema. The last two are `never` without
+ * such a schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
-  /** What `make` was given. */
+  /** The configuration given to `make`, with defaults. */
   readonly config: Omit<FunctionConfig, "onFailure"> &
     EffectFunctionDeclarations<S, F> & {
       /** The definitions among the triggers. */
@@ -330,17 +337,17 @@ export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F =
     }
   /** The code. */
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
-  /** What `onFailure` is: a function that is registered with this one. */
+  /** The function made from `onFailure`, which is registered along with this one. */
   readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
-/** What every handler is given: the steps, and a scope that ends with its turn. */
+/** What every handler is provided with: the steps, and a scope that closes with its turn. */
 export type GivenToHandlers = Step | Scope.Scope
 
-/** A function of either face. */
+/** A function of either API. */
 export type AnyFunction = IronflowFunction | EffectFunction
 
-/** What the Effect handlers among the functions need. */
+/** The requirements of the Effect handlers among the functions. */
 export type FunctionRequirements<F> = F extends {
   // oxlint-disable-next-line typescript/no-explicit-any -- a context of any data
   readonly program: (context: any) => Effect.Effect<unknown, unknown, infer R>
@@ -360,7 +367,7 @@ export type FunctionRequirements<F> = F extends {
  * )
  * ```
  *
- * Throws `ValidationError` naming the function and the field when the configuration is not acceptable.
+ * Throws `ValidationError` naming the function and the field when the configuration is invalid.
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
@@ -394,7 +401,7 @@ export const make = <
   }
   const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)
   if (onFailure !== undefined) checkConfig(onFailure.config)
-  // Without what every handler is given, the requirements are those of the caller.
+  // Without what every handler is provided with, the requirements are those of the caller.
   return {
     config: resolved,
     program: program as EffectFunction<A, E, Exclude<R | RF, GivenToHandlers>>["program"],
@@ -412,11 +419,11 @@ export const make = <
 /** Whether the function has an Effect handler. */
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
-/** The configuration, checked, with the names of the definitions among its triggers. */
+/** Checks the configuration, and replaces the event definitions among its triggers by their names. */
 const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  // what is no list goes on to the check, which says what is wrong with it
+  // anything but an array is passed on to the check, which reports it
   const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
   const definitions = sources.flatMap((source) => definitionOf(source) ?? [])
   const resolved: unknown =
@@ -442,8 +449,8 @@ const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What workers and engines ask of a function
+// For workers and engines
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Milliseconds that one turn of the function may take. */
+/** Maximum duration of one turn of the function, in milliseconds. */
 export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION

@@ -1,4 +1,4 @@
-/** What a function's configuration has to be, wherever it comes from. */
+/** Checks a function's configuration. */
 import { resolveRetry, type RetryConfig } from "./Backoff.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
@@ -13,13 +13,13 @@ import { isSchema } from "./StandardSchema.ts"
 import { checkTrigger } from "./Trigger.ts"
 import { versionings } from "./Versioning.ts"
 
-/** How long what was recorded of a run may be kept. */
+/** How long the audit record of a run may be kept. */
 export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
 
-/** A configuration as it comes from code that the compiler may not have seen. */
+/** A configuration from code that may be untyped. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
+/** Checks the known members, and ignores unknown ones. Throws `ValidationError`. */
 export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")

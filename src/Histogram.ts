@@ -1,6 +1,6 @@
-/** How often a figure lay where: durations, in seconds, between bounds that are the same everywhere. */
+/** A histogram of durations, in seconds, with fixed bounds. */
 
-/** Upper bounds, in seconds, from a millisecond to a day. */
+/** Upper bounds in seconds, from a millisecond to a day. */
 const secondBounds: ReadonlyArray<number> = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600,
   86400
@@ -8,11 +8,11 @@ const secondBounds: ReadonlyArray<number> = [
 
 export interface HistogramData {
   readonly bounds: ReadonlyArray<number>
-  /** How many lay at a bound or below it and above the one before; the last one has those above all bounds. */
+  /** Number of values up to each bound and above the previous one; the last entry counts the values above all bounds. */
   readonly counts: ReadonlyArray<number>
   readonly sum: number
   readonly count: number
-  /** Of all of them; 0 while there is none. */
+  /** The smallest value; 0 while there are none. */
   readonly min: number
   readonly max: number
 }
@@ -24,7 +24,7 @@ export class Histogram {
   #min = Number.POSITIVE_INFINITY
   #max = 0
 
-  /** A duration in seconds; one that went back in time counts as none. */
+  /** Adds a duration in seconds; a negative one counts as 0. */
   add(seconds: number): void {
     const value = seconds > 0 ? seconds : 0
     let i = 0

@@ -1,4 +1,4 @@
-/** Hooks: requests by which an engine tells another service that a run or a function is in trouble. */
+/** Hooks: requests that tell another service about failing runs and functions. */
 import * as Redacted from "effect/Redacted"
 import { resolveRetry, type RetryConfig, retryKeys, type RetryPolicy } from "./Backoff.ts"
 import { checkEndpointUrl } from "./EndpointUrl.ts"
@@ -8,35 +8,38 @@ import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
-/** What hooks can be called for. */
+/** The events that hooks can be called for. */
 export const hookEvents = ["run.failed", "run.paused", "run.stuck", "function.failing"] as const
-/** What a hook can be told of. */
+/** An event that a hook can be called for. */
 export type HookEvent = (typeof hookEvents)[number]
 
-/** Where the engine sends what happens. */
+/** A hook: where the engine sends events, and which. */
 export interface HookOptions {
-  /** What it is called for; everything by default. */
+  /** The events that it is called for; all by default. */
   readonly on?: ReadonlyArray<HookEvent>
-  /** The ids of the functions it is about, in which `*` stands for any characters; all by default. */
+  /** The function ids that it applies to, with `*` for any characters; all by default. */
   readonly functionId?: string
-  /** The environment it is about; all by default. */
+  /** The environment that it applies to; all by default. */
   readonly environment?: string
-  /** Whom to send `POST` requests to. Not to addresses that are not public, unless push endpoints may have them. */
+  /**
+   * The URL that receives the `POST` requests. Addresses that are not public are refused, unless they are allowed for push
+   * endpoints.
+   */
   readonly url: string
-  /** What requests are signed with, 16 characters at least: `verifyHook` takes the same. */
+  /** The secret that signs the requests, at least 16 characters; `verifyHook` takes the same. */
   readonly secret: string | Redacted.Redacted<string>
   /**
-   * When a call is sent again that was not answered with 2xx: 12 attempts by default, from 5 seconds to an hour apart, which is four
-   * hours in all.
+   * Retries of calls that were not answered with 2xx. By default 12 attempts, with delays from 5 seconds to an hour, about four
+   * hours in total.
    */
   readonly retry?: RetryConfig
 }
 
-/** A hook that was checked. */
+/** A checked hook. */
 export interface Hook {
-  /** Stands for it where its calls are stored. */
+  /** The key under which its calls are stored. */
   readonly key: string
-  /** Of its URL: the rest of that may be a secret. */
+  /** The host of its URL: the rest of the URL may be secret. */
   readonly host: string
   readonly on: ReadonlyArray<HookEvent>
   readonly functionId: string
@@ -46,33 +49,33 @@ export interface Hook {
   readonly retry: RetryPolicy
 }
 
-/** What a hook is called with, as JSON. */
+/** The JSON body of a hook call. */
 export interface HookCall {
-  /** The same when the call comes again. */
+  /** Id of the call; the same in each retry. */
   readonly id: string
   /** What has happened. */
   readonly type: HookEvent
   /** When it happened, as an ISO string. */
   readonly at: string
-  /** The environment in which it has. */
+  /** The environment of the event. */
   readonly environment: string
-  /** The function, the run and the error that it is about, as far as there are any. */
+  /** The function, run and error, where they apply. */
   readonly data: {
     readonly functionId: string
     /** The run, unless the call is about a function. */
     readonly runId?: string
-    /** Of a run that has failed. Stacks and what the run was given are with the run. */
+    /** The error of a failed run. The run itself has the stack and the input. */
     readonly error?: { readonly name: string; readonly message: string; readonly code?: string }
     /** Why a run is paused. */
     readonly reason?: { readonly code: string; readonly message: string }
-    /** Of a function that fails: how many of its runs have ended in the window, and how many of those have failed. */
+    /** For a failing function: number of its runs that ended in the window; `failed` counts those that failed. */
     readonly ended?: number
     readonly failed?: number
     readonly windowMs?: number
   }
 }
 
-/** The keys of a hook. */
+/** The option keys of a hook. */
 export const hookKeys = {
   on: true,
   functionId: true,
@@ -92,7 +95,7 @@ const HOOK_RETRY: RetryPolicy = {
   jitter: 0.2
 }
 
-/** The hooks, checked. Throws `ValidationError`, in which no secret is. */
+/** Checks the hooks. Throws `ValidationError`, whose message contains no secret. */
 export const checkHooks = (given: unknown): ReadonlyArray<Hook> => {
   if (!Array.isArray(given)) throw new ValidationError(`\`hooks\` must be an array, got ${show(given)}`)
   const hooks = given.map((hook: unknown, i) => checkHook(hook, `\`hooks[${i}]\``))
@@ -124,7 +127,7 @@ const checkHook = (given: unknown, what: string): Hook => {
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
   const of = environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
   return {
-    // loaded by engines with hooks alone: the main entry loads this module
+    // only engines with hooks need `node:crypto`, and the main entry loads this module
     key: process
       .getBuiltinModule("node:crypto")
       .createHash("sha256")
@@ -137,7 +140,7 @@ const checkHook = (given: unknown, what: string): Hook => {
     environment: of,
     url,
     secret: Redacted.make(secretText),
-    // it was looked at by nobody yet
+    // not checked before
     retry: resolveRetry(retry as RetryConfig | undefined, `retry of ${what}`, HOOK_RETRY)
   }
 }

@@ -1,46 +1,46 @@
-/** Identifiers: types that keep them apart, and the making of new ones. */
+/** Ids: branded types and generators. */
 
 declare const brand: unique symbol
 
-/** A `T` that is known to be a `Name`. At run time it is the `T`. */
+/** A `T` branded as a `Name`. At run time it is a plain `T`. */
 export type Branded<T, Name extends string> = T & {
-  /** Keeps ids of different things apart; there is no such member when a program runs. */ readonly [brand]: Name
+  /** Distinguishes ids of different things at compile time; absent at run time. */ readonly [brand]: Name
 }
 
-/** Id of a run, as a type of its own. */
+/** Id of a run, as a branded type. */
 export type RunId = Branded<string, "RunId">
-/** Id of a function, as a type of its own. */
+/** Id of a function, as a branded type. */
 export type FunctionId = Branded<string, "FunctionId">
-/** Id of a step, as a type of its own. */
+/** Id of a step, as a branded type. */
 export type StepId = Branded<string, "StepId">
-/** Id of an event, as a type of its own. */
+/** Id of an event, as a branded type. */
 export type EventId = Branded<string, "EventId">
-/** Id of a job, as a type of its own. */
+/** Id of a job, as a branded type. */
 export type JobId = Branded<string, "JobId">
-/** Id of a worker, as a type of its own. */
+/** Id of a worker, as a branded type. */
 export type WorkerId = Branded<string, "WorkerId">
-/** Id of a subscription, as a type of its own. */
+/** Id of a subscription, as a branded type. */
 export type SubscriptionId = Branded<string, "SubscriptionId">
 
-// A brand exists for the compiler only, so giving one is a cast.
-/** A text as the id of a run. The text is not looked at. */
+// Brands exist only at compile time, so branding is a cast.
+/** A string as the id of a run. The string is not checked. */
 export const createRunId = (id: string): RunId => id as RunId
-/** A text as the id of a function. The text is not looked at. */
+/** A string as the id of a function. The string is not checked. */
 export const createFunctionId = (id: string): FunctionId => id as FunctionId
-/** A text as the id of a step. The text is not looked at. */
+/** A string as the id of a step. The string is not checked. */
 export const createStepId = (id: string): StepId => id as StepId
-/** A text as the id of an event. The text is not looked at. */
+/** A string as the id of an event. The string is not checked. */
 export const createEventId = (id: string): EventId => id as EventId
-/** A text as the id of a job. The text is not looked at. */
+/** A string as the id of a job. The string is not checked. */
 export const createJobId = (id: string): JobId => id as JobId
-/** A text as the id of a worker. The text is not looked at. */
+/** A string as the id of a worker. The string is not checked. */
 export const createWorkerId = (id: string): WorkerId => id as WorkerId
-/** A text as the id of a subscription. The text is not looked at. */
+/** A string as the id of a subscription. The string is not checked. */
 export const createSubscriptionId = (id: string): SubscriptionId => id as SubscriptionId
 
 /**
- * Makes ids: a prefix that says what for, and 25 characters of `[0-9a-z]`. Later ids of one generator sort after earlier
- * ones of their kind.
+ * Generates ids: a prefix for the kind, and 25 characters of `[0-9a-z]`. Ids of one kind sort in the order in which a generator
+ * made them.
  */
 export interface IdGenerator {
   /** `run_...` */
@@ -57,7 +57,7 @@ export interface IdGenerator {
   readonly subscription: () => string
   /** `worker-...` */
   readonly worker: () => string
-  /** `key_...`: an API key, which this names and does not reveal. */
+  /** `key_...`: an API key. It names the key without revealing it. */
   readonly apiKey: () => string
   /** `org_...` */
   readonly org: () => string
@@ -67,15 +67,15 @@ export interface IdGenerator {
   readonly policy: () => string
   /** `hook_...`: a call of a hook. */
   readonly hookCall: () => string
-  /** `bulk_...`: something that is done to many runs. */
+  /** `bulk_...`: a bulk operation. */
   readonly bulk: () => string
 }
 
-/** One of several generators that take turns. */
+/** A generator that stays in order with others. */
 export interface SharedIds extends IdGenerator {
-  /** The time in the newest id, epoch milliseconds; -1 when there is none. */
+  /** The time in the newest id, in epoch milliseconds; -1 when there is none. */
   readonly lastTime: () => number
-  /** Another generator has made ids up to this time: those that this one makes sort after them. */
+  /** Another generator has made ids up to this time: later ids of this generator sort after them. */
   readonly follow: (time: number) => void
 }
 
@@ -86,10 +86,9 @@ const maxCount = 32 ** countWidth
 const maxRandom = 32 ** randomWidth
 
 /**
- * A generator over a clock (`nowMs`, epoch milliseconds) and a source of chance (`randomInt(n)`: an integer from 0 to
- * `n - 1`). Ids hold the time, a count within the millisecond that starts anywhere in its lower half, and 60 random
- * bits. A clock that stands still or goes back does not disturb their order, nor that to an id of another generator from
- * before: `after`.
+ * A generator over a clock (`nowMs`, epoch milliseconds) and a random source (`randomInt(n)`: an integer from 0 to `n - 1`). An
+ * id holds the time, a count within the millisecond that starts anywhere in its lower half, and 60 random bits. Ids stay in order
+ * if the clock stands still or goes back, and sort after `after`, an earlier id of another generator.
  */
 export const makeIdGenerator = (
   nowMs: () => number,
@@ -106,7 +105,7 @@ export const makeIdGenerator = (
       count = randomInt(maxCount / 2)
       timeText = base32(time, timeWidth)
     } else if (++count === maxCount) {
-      // More ids in a millisecond than there are counts: borrow the next one.
+      // The counts of this millisecond are used up: continue with the next one.
       time += 1
       count = 0
       timeText = base32(time, timeWidth)
@@ -143,10 +142,10 @@ export const makeIdGenerator = (
   }
 }
 
-/** Digits in the order of their character codes, without the letters that are easily misread. */
+/** Digits in the order of their character codes, without letters that are easily misread. */
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
-/** The time in an id, epoch milliseconds; one before all others when there is none. It is as late as that of any id before it. */
+/** The time in an id, in epoch milliseconds; -1 when there is none. It is not earlier than that of any lower id. */
 export const timeOf = (id: string): number => {
   const start = id.search(/[_-]/) + 1
   let time = 0
@@ -158,7 +157,7 @@ export const timeOf = (id: string): number => {
   return time
 }
 
-/** All pairs of digits: every run has three ids, and a text that is put together out of single digits costs each of them. */
+/** All pairs of digits: building each id from single digits would be slower. */
 const pairs: ReadonlyArray<string> = Array.from(
   { length: 32 * 32 },
   (_, i) => digits.charAt(Math.floor(i / 32)) + digits.charAt(i % 32)
@@ -175,9 +174,9 @@ const base32 = (value: number, width: number): string => {
   return left === 0 ? text : digits.charAt(rest % 32) + text
 }
 
-/** An id for one's own use: `<time>-<chance>`, both in base 36. */
+/** A simple id for your own use: `<time>-<random>`, both in base 36. */
 export const generateId = (): string => {
-  // A plain function for users, outside every Effect: there is no Clock or Random service to ask.
+  // A plain function outside Effects: no Clock or Random service is available.
   const chance = Math.random().toString(36).slice(2, 8)
   return `${Date.now().toString(36)}-${chance === "" ? "0" : chance}`
 }

@@ -1,22 +1,22 @@
-/** Values as JSON text: what is stored, sent, and handed back to a handler on replay. */
+/** Values as JSON strings, for storage, transport and replay. */
 import { isEmptied, isError } from "./Emptied.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { checkAmount, memberPath } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
 
-/** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
+/** JSON of a value; absent (`undefined`) when the value was `undefined`. */
 export type JsonText = string
 
 /**
- * The value as JSON text; `undefined` for `undefined`.
+ * Encodes a value as JSON; `undefined` for `undefined`.
  *
- * Dates and other objects with `toJSON` become what that returns, `undefined` members vanish, and `NaN` and infinities
- * become `null`, as `JSON.stringify` does it. What JSON would lose or choke on throws a `ValidationError` that starts
- * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, cycles, a `toJSON` or getter that
- * throws, and what would become `{}` without being an empty plain object or having fields of its own (Map, Set, promises that
- * nobody awaited, RegExp, Headers, ArrayBuffer, iterators...). So does an error, unless its class has a `toJSON` of its own: where results
- * are stored, `withErrors` gives the value to store in place of one with errors. Nesting deeper than 100 levels throws
- * `LimitExceededError`, and so do more values or different names than there may be, see `JsonShape.ts`.
+ * Objects with `toJSON`, such as dates, become what it returns. `undefined` members are dropped, and `NaN` and infinities become
+ * `null`, as with `JSON.stringify`. Values that JSON cannot represent throw a `ValidationError` that starts with `what`
+ * (`result of step "charge"`) and names the path: BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and
+ * objects that would become `{}` although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
+ * ArrayBuffer, iterators...). Errors also throw, unless their class has its own `toJSON`; where results are stored, `withErrors`
+ * replaces a value that contains errors. More than 100 levels of nesting throw `LimitExceededError`, as do too many values or
+ * different names, see `JsonShape.ts`.
  */
 export const encodeJson = (
   value: unknown,
@@ -40,7 +40,7 @@ export const encodeJson = (
     if (problem === "error" && withErrors !== undefined) return encodeJson(withErrors(value), what)
     if (problem !== undefined) throw problemError(problem, value, what)
     const text: string | undefined = JSON.stringify(value)
-    // how deep it is has been seen to
+    // the depth was already checked
     return text === undefined ? undefined : checkAmount(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
@@ -50,7 +50,7 @@ export const encodeJson = (
   }
 }
 
-/** Whether the value is made of nothing but what JSON has, and of `undefined`. Cycles and deep nesting count as such. */
+/** Whether the value consists only of JSON values and `undefined`. Cycles and deep nesting count as plain JSON. */
 export const isPlainJson = (value: unknown, depth = 0): boolean => {
   if (typeof value === "number") return Number.isFinite(value)
   if (typeof value !== "object") return !["bigint", "symbol", "function"].includes(typeof value)
@@ -61,7 +61,7 @@ export const isPlainJson = (value: unknown, depth = 0): boolean => {
   return true
 }
 
-/** The value of a JSON text; `undefined` for `undefined`. Throws `ValidationError` when the text is not JSON. */
+/** Parses JSON; `undefined` for `undefined`. Throws `ValidationError` for invalid JSON. */
 export const decodeJson = (text: string | undefined): unknown => {
   if (text === undefined) return undefined
   try {
@@ -71,40 +71,40 @@ export const decodeJson = (text: string | undefined): unknown => {
   }
 }
 
-/** The value of a JSON text, or `orElse` when the text is not JSON. */
+/** Parses JSON; returns `orElse` for invalid JSON. */
 export function safeJsonParse<T = unknown>(text: string): T | undefined
 export function safeJsonParse<T>(text: string, orElse: T): T
 export function safeJsonParse<T>(text: string, orElse?: T): T | undefined {
   try {
     return JSON.parse(text)
   } catch {
-    // The caller asked for a default in place of the error.
+    // The caller asked for a default instead of an error.
     return orElse
   }
 }
 
-/** Bytes of the text in UTF-8. */
+/** Length of the string in UTF-8 bytes. */
 export const byteLength = (text: string): number => Buffer.byteLength(text)
 
 /** Whether the value is an object that is neither `null` nor an array. */
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** The text that somebody else sends, or a number or truth as text; `orElse` for whatever is none. */
+/** A string from outside, or a number or boolean as a string; `orElse` for anything else. */
 export const textOf = (value: unknown, orElse = ""): string => {
   if (typeof value === "string") return value
   return typeof value === "number" || typeof value === "boolean" ? String(value) : orElse
 }
 
-/** The number that somebody else sends, as it is or in digits; `orElse` for whatever is none. */
+/** A number from outside, or a string of digits as a number; `orElse` for anything else. */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
   return Number.isNaN(number) ? orElse : number
 }
 
 /**
- * A new object with the members of both; where both have a plain object the two are merged, elsewhere `source` wins.
- * Members of `source` that are `undefined` change nothing. `__proto__` is a member like any other.
+ * A new object with the members of both. Plain objects under the same key are merged; otherwise `source` wins. `undefined`
+ * members of `source` change nothing. `__proto__` is treated as ordinary data.
  */
 export const deepMerge = <T extends object, S extends object>(target: T, source: S): T & S => {
   const merged: Record<string, unknown> = {}
@@ -116,7 +116,7 @@ export const deepMerge = <T extends object, S extends object>(target: T, source:
     const own = Object.hasOwn(merged, key) ? merged[key] : undefined
     put(key, isPlainObject(own) && isPlainObject(value) ? deepMerge(own, value) : value)
   }
-  // The members of both are there, which is what the intersection says.
+  // The intersection type is correct: the members of both are there.
   return merged as T & S
 }
 
@@ -129,13 +129,13 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
 type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
 /**
- * A cycle is found by its depth, so that the walk needs no memory of where it has been. Of `anyError` it finds also those whose
- * class says what JSON has of them.
+ * Detects cycles by depth, so that the walk needs no memory of visited objects. With `anyError` it also finds errors whose class
+ * has its own `toJSON`.
  */
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
     case "bigint":
-      // JSON.stringify would carry it only if somebody gave BigInt a `toJSON`, which other programs do not share.
+      // JSON.stringify would encode it only if a `BigInt.prototype.toJSON` was added, which other programs lack.
       return "bigint"
     case "function":
       return hasToJson(value) ? findProblem(value.toJSON(""), depth, anyError) : "function"
@@ -171,7 +171,7 @@ const isLostError = (value: object, anyError: boolean): boolean =>
   isError(value) &&
   (anyError || !hasToJson(value) || inheritedForms.has(value.toJSON))
 
-/** The `toJSON` that all errors of Effect have, ours among them: it says nothing of the class. */
+/** The `toJSON` methods that all errors of Effect inherit, including ours: they are not specific to a class. */
 const inheritedForms: ReadonlySet<unknown> = new Set(
   (function* () {
     for (let at: object = IronflowError.prototype; at !== Error.prototype; at = Object.getPrototypeOf(at)) {
@@ -180,7 +180,7 @@ const inheritedForms: ReadonlySet<unknown> = new Set(
   })()
 )
 
-/** `toJSON` is asked once per value: JSON does not ask the result again. */
+/** Calls `toJSON` once per value, as JSON does not call it on the result again. */
 const findReplaced = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     return findProblem(value, depth, anyError)
@@ -208,7 +208,7 @@ const needsWalk = (value: unknown): boolean =>
 export const hasToJson = (value: object): value is { toJSON(key: string): unknown } =>
   typeof (value as { readonly toJSON?: unknown }).toJSON === "function"
 
-/** The second, slow walk, which knows the path. */
+/** Repeats the walk, slower, to find the path. */
 const problemError = (problem: Problem, root: unknown, what: string): ValidationError => {
   const { path, found, value } = locate(root, problem)
   switch (found) {
@@ -239,7 +239,7 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
 const describeEmptied = (value: unknown): string => {
   if (value instanceof Promise) return "a promise; await it first"
   const tag = Object.prototype.toString.call(value).slice(8, -1)
-  // without a name of its own it is an instance of a user's class
+  // instances of user classes have no tag of their own
   const name = tag === "Object" ? classNameOf(value) : tag
   const a = /^[AEIO]/.test(name) ? "an" : "a"
   const advice = conversions.get(name) ?? (/(Iterator|Generator)$/.test(name) ? "[...value]" : undefined)

@@ -1,30 +1,31 @@
 /**
- * Bounds of JSON text from somebody else, checked before it is parsed: what it costs to parse and to walk through is told by how
- * deep it is, how much is in it and how many different names, and hardly by its length.
+ * Limits of JSON from outside, checked before it is parsed. The cost of parsing and walking JSON depends on its depth, its number
+ * of values and its number of different names, and hardly on its length.
  *
- * Measured on one core: 100,000 values take 2 ms as numbers in a list, 10 ms in rows with the same members, and 50 ms when each
- * has a name of its own, which the runtime keeps. So names that differ are counted apart.
+ * Measured on one core: 100,000 values take 2 ms as numbers in an array, 10 ms in rows with the same members, and 50 ms if each
+ * has a different name, which the runtime keeps. So different names are counted separately.
  *
- * Numbers that are too large for JavaScript are refused here too: parsed they are `Infinity`, of which JSON makes `null`.
+ * Numbers that are too large for JavaScript are refused here too: they would be parsed as `Infinity`, which JSON encodes as
+ * `null`.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
 
-/** What was counted so far, for texts that come in one message. */
+/** Counts so far, for several strings in one message. */
 export class Counted {
   length = 0
   values = 0
   names = 0
-  /** A bit for each name, and for each order of names in an object, that has been there. */
+  /** A bit for each name, and for each order of names in an object, that occurred. */
   seen: Int32Array | undefined
 }
 
-/** Characters in which neither limit can be passed: a name takes five with its value, and a value two. */
+/** Length below which neither limit can be exceeded: a name with its value takes five characters, a value two. */
 const SHORT = 5 * jsonNames
 
 /**
- * The check of JSON text from somebody else: as {@link checkAmount}, and throws `ValidationError` with the path of a number that is
- * too large to be one (`1e999`).
+ * Checks JSON from outside: as {@link checkAmount}, and throws `ValidationError` with the path of a number that is too large
+ * (`1e999`).
  */
 export const checkShape = (
   what: string,
@@ -34,9 +35,9 @@ export const checkShape = (
 ): string => checkNumbers(what, checkAmount(what, text, levels, counted))
 
 /**
- * Throws `LimitExceededError` when the JSON text is nested more than `levels` deep, has more than 500,000 values, or more than
- * 100,000 different names, together with those that `counted` has already. `what` names it (`the body`). It is cheap, and stops
- * where it is too much. Returns the text, which may be no JSON at all.
+ * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or 100,000 different
+ * names, including those in `counted`. `what` names it (`the body`). The check is cheap and stops at the first excess. Returns
+ * the string, which may be invalid JSON.
  */
 export const checkAmount = (
   what: string,
@@ -45,7 +46,7 @@ export const checkAmount = (
   counted: Counted = new Counted()
 ): string => {
   counted.length += text.length
-  // each level begins with a bracket, and most texts have fewer
+  // each level begins with a bracket, and most strings have fewer brackets
   if (counted.length > SHORT || (text.length > 2 * levels && hasMoreBrackets(text, levels))) {
     scan(what, text, levels, counted)
   }
@@ -71,12 +72,12 @@ const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 
-/** As many bits as ten times the names that there may be: of so many a few share one. */
+/** About ten times as many bits as allowed names, so that few names share a bit. */
 const SEEN_BITS = 20
 
 const scan = (what: string, text: string, levels: number, counted: Counted): void => {
   const seen = (counted.seen ??= new Int32Array(2 ** (SEEN_BITS - 5)))
-  /** For each level the hash of the names that were in its object. */
+  /** For each level, the hash of the names in its object. */
   const orders: Array<number> = [0]
   let level = 0
   let begin = 0
@@ -100,7 +101,7 @@ const scan = (what: string, text: string, levels: number, counted: Counted): voi
       case OPEN_BRACE:
         if (++level > levels) throw new LimitExceededError(`Nesting of ${what}`, level, jsonDepth, "levels")
         orders[level] = 0
-        // the first value in it; each other one comes after a comma
+        // the first value of an array or object; the others follow a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++
         break
       case COMMA:
@@ -135,7 +136,7 @@ const mixed = (hash: number): number => {
   return Math.imul(half ^ (half >>> 13), 0xc2b2ae35)
 }
 
-/** Where the quote is that ends the string which begins at `start`; the end of the text when there is none. */
+/** The index of the quote that ends the string starting at `start`; the end of the text when there is none. */
 const endOfString = (text: string, start: number): number => {
   let at = start + 1
   for (; at < text.length; at++) {
@@ -146,8 +147,8 @@ const endOfString = (text: string, start: number): number => {
   return at
 }
 
-// A number that is too large has an exponent of three digits, or with a shorter one more than two hundred digits. Few texts have
-// something like that, in numbers or elsewhere, and only these are looked through.
+// A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter exponent. Only the
+// few strings that contain either are searched.
 const LONG_EXPONENT = /\d[eE]\+?\d{3}/
 const MANY_DIGITS = 200
 
@@ -159,7 +160,7 @@ const checkNumbers = (what: string, text: string): string => {
   try {
     path = pathOfInfinity(JSON.parse(text), "$")
   } catch {
-    // it is no JSON, which whoever parses it says
+    // invalid JSON is reported by the code that parses it
     return text
   }
   const shown = number.length > 32 ? `${number.slice(0, 32)}...` : number
@@ -169,7 +170,7 @@ const checkNumbers = (what: string, text: string): string => {
   )
 }
 
-/** Whether so many digits are in a row: one of them is where it is looked. */
+/** Whether the string has that many digits in a row: checking every n-th character finds one of them. */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {
     if (!isDigit(text.charCodeAt(at))) continue
@@ -186,7 +187,7 @@ const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
 
 const NUMBER = /\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 
-/** The first number in a JSON text that is too large to be one. */
+/** The path of the first number in JSON that is too large. */
 const tooLargeIn = (text: string): string | undefined => {
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
@@ -212,6 +213,6 @@ const pathOfInfinity = (value: unknown, path: string): string | undefined => {
   return undefined
 }
 
-/** The path of a member, as messages name it: `$.order["unit price"]`. */
+/** The path of a member, for messages: `$.order["unit price"]`. */
 export const memberPath = (path: string, key: string): string =>
   /^[A-Za-z_$][\w$]*$/.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key.slice(0, 64))}]`

@@ -5,27 +5,27 @@ import { isObject } from "./Json.ts"
 import { endedStatuses } from "./RunStatus.ts"
 import { show } from "./Show.ts"
 
-/** How long by the way in which they have ended; those that are not named are kept as long as the engine keeps runs. */
+/** How long by final status; statuses that are not named use the engine's setting. */
 interface KeepRunsByStatus {
   readonly completed?: Duration | "forever"
   readonly failed?: Duration | "forever"
   readonly cancelled?: Duration | "forever"
 }
 
-/** A time for all, such as `"7d"`, or for each way in which they end. */
+/** One duration for all runs, such as `"7d"`, or one for each final status. */
 export type KeepRuns = Duration | "forever" | KeepRunsByStatus
 
-/** The same in milliseconds, as it is registered. */
+/** The same in milliseconds, as registered. */
 export interface KeptRuns {
   readonly completed?: number | "forever"
   readonly failed?: number | "forever"
   readonly cancelled?: number | "forever"
 }
 
-/** Throws `ValidationError`; `what` names the option. */
+/** Checks and converts the option. Throws `ValidationError`; `what` names the option. */
 export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   const keptFor = (value: unknown, name: string): number | "forever" =>
-    // what is no duration is told so
+    // `positiveDuration` refuses anything else
     value === "forever" ? value : positiveDuration(value as Duration, name)
   if (!isObject(keep)) {
     const all = keptFor(keep, what)

@@ -1,9 +1,9 @@
-/** What buckets and keys may be called, and the filters that choose keys. */
+/** Checks of bucket names and keys, and filters of keys. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { keyLength, nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Returns the name if a bucket can have it. Throws `ValidationError`. */
+/** Returns the name if it is a valid bucket name. Throws `ValidationError`. */
 export const checkBucketName = (name: unknown): string => {
   if (typeof name === "string" && name.length <= nameLength && /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(name))
     return name
@@ -12,13 +12,13 @@ export const checkBucketName = (name: unknown): string => {
   )
 }
 
-/** Returns the key if it can be one. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the key if it is valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkKey = (key: unknown): string => {
   if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${show(key)}`)
   if (key.length > keyLength) {
     throw new LimitExceededError(`The key "${key.slice(0, 32)}..."`, key.length, keyLength, "characters")
   }
-  // "." and ".." mean something else in a path, and nothing can carry half a character
+  // "." and ".." have a special meaning in paths, and lone surrogates cannot be encoded
   if (key.trim() === "" || key === "." || key === ".." || /[\p{Cc}\p{Cs}]/u.test(key)) {
     throw new ValidationError(
       `${show(key)} cannot be a key: use 1 to ${keyLength} characters of any kind but control characters, and neither "." nor ".."`
@@ -27,15 +27,15 @@ export const checkKey = (key: unknown): string => {
   return key
 }
 
-/** Returns the revision if it can be one. Throws `ValidationError`. */
+/** Returns the revision if it is valid. Throws `ValidationError`. */
 export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
   if (typeof revision === "number" && Number.isSafeInteger(revision) && revision >= least) return revision
   throw new ValidationError(`A revision must be an integer from ${least} up, got ${show(revision)}`)
 }
 
 /**
- * A check of keys against a filter: tokens separated by dots, in which `*` stands for anything within its token, and `>` as
- * the last token for one or more of them. All keys fit an absent or empty filter. Throws `ValidationError`.
+ * Compiles a filter of keys: tokens separated by dots, where `*` matches anything within a token, and `>` as the last token
+ * matches one or more tokens. An absent or empty filter matches all keys. Throws `ValidationError`.
  */
 export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   if (filter === undefined || filter === "" || filter === ">") return () => true
@@ -55,7 +55,7 @@ export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   }
 }
 
-/** Whether the text fits a token with `*` for any part, in time that grows with the product of both at most. */
+/** Whether the text matches a token with `*` for any part; it takes at most quadratic time. */
 const fits = (token: string, text: string): boolean => {
   let inToken = 0
   let inText = 0

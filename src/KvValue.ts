@@ -1,6 +1,4 @@
-/**
- * Values of keys as bytes and back. The bytes are those that legacy clients send; their type says what they were.
- */
+/** Encodes values of keys as bytes. The bytes are those that legacy clients send; a type describes them. */
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
@@ -8,22 +6,22 @@ import { hasHalfCharacter, kvValueBytes } from "./Limits.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
-/** What `bucket` may be told of the values in it. */
+/** Options of a bucket. */
 export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
   /**
-   * Types the values, and checks each one that is read or written: a Standard Schema (Zod, Valibot, ArkType) or an Effect
-   * schema. Effect schemas write what they read (a `Date`); of others what goes in is what they take, and what comes out
-   * what they return. What does not fit is a `KeySchemaError`.
+   * Types the values, and checks each one that is read or written: a Standard Schema (Zod, Valibot, ArkType) or an Effect schema.
+   * An Effect schema encodes the type that it decodes to (a `Date`). With other schemas, writes take the input type and reads
+   * return the output type. A value that does not match fails with `KeySchemaError`.
    */
   readonly schema: S
 }
 
 export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-/** `raw`: somebody wrote bytes without saying what they are, as legacy clients do with texts. */
+/** `raw`: bytes of an unspecified type, as legacy clients write strings. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
-/** What can happen to a key. */
+/** The operations on a key. */
 export type KvOperation = "put" | "delete" | "purge" | "expire"
 
 export interface StoredValue {
@@ -33,7 +31,7 @@ export interface StoredValue {
 
 /** The value as bytes. `what` names it in the `ValidationError` or `LimitExceededError` that it throws. */
 export const encodeValue = (value: unknown, what: string): StoredValue => {
-  // UTF-8 has nothing for half a character, and JSON an escape
+  // UTF-8 cannot encode lone surrogates, but JSON can escape them
   if (typeof value === "string" && !hasHalfCharacter(value))
     return { type: "text", bytes: Buffer.from(value) }
   if (value instanceof Uint8Array) return { type: "bytes", bytes: value }
@@ -44,7 +42,7 @@ export const encodeValue = (value: unknown, what: string): StoredValue => {
   return { type: "json", bytes: Buffer.from(text) }
 }
 
-/** The value of a key as bytes. Throws as {@link encodeValue} does, also for what is too large. */
+/** The value of a key as bytes. Throws like {@link encodeValue}, and for a value that is too large. */
 export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
   const what = `The value of key "${key}"`
   const stored = encodeValue(value, what)
@@ -54,7 +52,7 @@ export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
   return stored
 }
 
-/** The value again. Raw bytes are taken for JSON, else for text, else for what they are. */
+/** Decodes a value. Raw bytes are decoded as JSON, else as a string, else kept as bytes. */
 export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   switch (type) {
@@ -72,7 +70,7 @@ export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   }
 }
 
-/** How types travel. `charset=binary` tells bytes from the texts that legacy clients send as `octet-stream`. */
+/** The content types on the wire. `charset=binary` tells bytes from the strings that legacy clients send as `octet-stream`. */
 export const contentTypes: { readonly [Type in ValueType]: string } = {
   json: "application/json",
   text: "text/plain; charset=utf-8",
@@ -80,7 +78,7 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
   raw: "application/octet-stream"
 }
 
-/** The type of what comes with a content type; whatever is not known is raw. */
+/** The value type of a content type; unknown ones are raw. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
   const said = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
   if (said.startsWith("application/json")) return "json"
@@ -89,8 +87,8 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 }
 
 /**
- * A value that a client writes travels as legacy servers know it: JSON, or octets that say no more. This header tells the
- * engine of this package what octets were.
+ * Clients write values in the content types of legacy servers: JSON, or octets. This header tells the engine of this package the
+ * type of octets.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 
@@ -101,7 +99,7 @@ export const writtenAs = (
     ? { contentType: contentTypes.json, headers: {} }
     : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
 
-/** The type of a written value: what the header says of octets, else what the content type says. */
+/** The type of a written value: from the header for octets, else from the content type. */
 export const typeOfWritten = (
   contentType: string | undefined,
   header: string | ReadonlyArray<string> | undefined
@@ -110,7 +108,7 @@ export const typeOfWritten = (
   return type === "raw" && (header === "text" || header === "bytes") ? header : type
 }
 
-/** A value as JSON can carry it: bytes as base64, anything else as the text that it is. */
+/** A value inside JSON: bytes as base64, anything else as a string. */
 export interface CarriedValue {
   readonly type: Exclude<ValueType, "raw">
   readonly data: string
@@ -118,7 +116,7 @@ export interface CarriedValue {
 
 export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  // bytes that nobody has named are bytes
+  // bytes of an unspecified type are kept as bytes
   return type === "bytes" || type === "raw"
     ? { type: "bytes", data: buffer.toString("base64") }
     : { type, data: buffer.toString() }

@@ -1,18 +1,19 @@
 /**
- * Properties that are made when somebody asks for them.
+ * Properties that are computed on access.
  *
- * With `get` in an object literal each object has functions of its own, for which V8 makes a shape of its own. Shapes are kept until
- * all of the heap is collected, and with them what those functions see: of a run, all of its turn. Here objects share their getters.
+ * A `get` in an object literal creates new functions, and with them a new V8 shape, for each object. Shapes are kept until a full
+ * garbage collection, along with everything that those functions capture: for a run, its whole turn. Here objects share their
+ * getters.
  */
 
-/** What the getters of an object make their values of. Not enumerable: copies of the object have the values. */
+/** The source of an object's getters. It is not enumerable, so that copies of the object have the values. */
 const source = Symbol("ironflow.source")
 
 interface HasSource<Source> {
   readonly [source]: Source
 }
 
-/** Adds properties, each made of `source` whenever it is asked for. */
+/** Adds properties, each computed from `source` on every access. */
 export const lazyProperties = <Source, Parts extends object>(makers: {
   readonly [K in keyof Parts]: (from: Source) => Parts[K]
 }): (<A extends object>(object: A, from: Source) => A & Parts) => {
@@ -27,7 +28,7 @@ export const lazyProperties = <Source, Parts extends object>(makers: {
   return <A extends object>(object: A, from: Source) => {
     Object.defineProperty(object, source, { value: from })
     for (const property of properties) Object.defineProperty(object, property.name, property)
-    // they have just been defined
+    // the properties were just defined
     return object as A & Parts
   }
 }

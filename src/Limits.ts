@@ -1,107 +1,113 @@
-/** What the engine accepts at most, and the checks that say so. */
+/** The limits of the engine, and checks of them. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Data and metadata of one event, as JSON text. */
+/** Maximum size of data and metadata of one event, as JSON. */
 export const eventBytes = 1024 * 1024
-/** Result of one step, output of a run, input of an invoked function. */
+/** Maximum size of the result of a step, the output of a run, or the input of an invocation. */
 export const stepResultBytes = 4 * 1024 * 1024
-/** Data of one published message. */
+/** Maximum size of the data of one message. */
 export const messageBytes = 1024 * 1024
-/** Events in one append, and writes in one `step.tx`. */
+/** Maximum number of events in one append, and of writes in one `step.tx`. */
 export const writesAtOnce = 1000
-/** Runs that one append, batch of events, or `step.tx` may start: events times the functions that listen to them. All are stored together. */
+/**
+ * Maximum number of runs that one append, batch of events, or `step.tx` starts in its transaction: events times matching
+ * functions.
+ */
 export const runsOfAppend = 10_000
-/** All data of one append of several events, or of one `step.tx`. */
+/** Maximum total size of the data of one append of several events, or of one `step.tx`. */
 export const writeBytes = 4 * 1024 * 1024
-/** State in one snapshot of a stream. */
+/** Maximum size of the state in a snapshot. */
 export const snapshotBytes = 4 * 1024 * 1024
-/** State of one partition of a projection. */
+/** Maximum size of the state of one partition of a projection. */
 export const projectionStateBytes = 4 * 1024 * 1024
+/** Maximum number of steps of one run. */
 export const stepsPerRun = 10_000
-/** All results in the history of one run. */
+/** Maximum total size of the results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024
-/** Lines that are kept of what the code of a run has logged, and those of one report; an engine may keep another number. */
+/** Maximum number of log lines that are kept of a run, and of those in one report; an engine may keep another number. */
 export const linesOfRun = 1000
-/** Characters of all of them. */
+/** Maximum total length of these lines, in characters. */
 export const linesLength = 256 * 1024
-/** Characters of the message of a line, and of its data: what is longer is cut. */
+/** Maximum length of the message of a log line, in characters: the rest is cut off. */
 export const lineMessageLength = 8 * 1024
+/** Maximum length of the data of a log line as JSON, in characters: the rest is cut off. */
 export const lineDataLength = 16 * 1024
-/** Levels of nesting in one JSON value. */
+/** Maximum nesting of a JSON value. */
 export const jsonDepth = 100
-/** Levels of a message: those of the data in it, and its own around them. */
+/** Maximum nesting of a message: that of its data, plus its own. */
 export const messageDepth = jsonDepth + 32
-/** Values in one message, and in one JSON value: a message costs about a tenth of a second at most. */
+/** Maximum number of values in one message, and in one JSON value: a message costs at most about a tenth of a second. */
 export const jsonValues = 500_000
-/** Different names of members in one message, and in one JSON value. */
+/** Maximum number of different member names in one message, and in one JSON value. */
 export const jsonNames = 100_000
-/** Characters of a name or id: function, event, step, entity, bucket, environment. */
+/** Maximum length of a name or id (function, event, step, entity, bucket, environment), in characters. */
 export const nameLength = 256
-/** Characters of a key: KV, idempotency. */
+/** Maximum length of a KV key or idempotency key, in characters. */
 export const keyLength = 1024
-/** Characters of a CEL expression or a dotted path. */
+/** Maximum length of a CEL expression or a dotted path, in characters. */
 export const expressionLength = 4096
-/** Characters of the value of a secret. */
+/** Maximum length of the value of a secret, in characters. */
 export const secretLength = 64 * 1024
-/** One value of a key, one configuration. */
+/** Maximum size of the value of a key, and of a configuration. */
 export const kvValueBytes = 1024 * 1024
-/** Keys in one atomic write. */
+/** Maximum number of keys in one atomic write. */
 export const kvWrites = 100
-/** Revisions that a bucket may keep of each key. */
+/** Maximum number of revisions that a bucket keeps of each key. */
 export const kvHistory = 64
-/** Paths that a function's runs are found by. */
+/** Maximum number of paths in a function's `searchBy`. */
 export const searchPaths = 10
-/** Characters of a value that runs are found by. */
+/** Maximum length of a searchable value, in characters. */
 export const searchValueLength = 256
-/** Functions that one list of runs may name. */
+/** Maximum number of functions in the filter of a list of runs. */
 export const functionsOfList = 100
-/** Runs that one bulk operation may name. */
+/** Maximum number of ids in one bulk operation. */
 export const bulkIds = 10_000
-/** Characters of what somebody says why. */
+/** Maximum length of a reason, in characters. */
 export const reasonLength = 4096
-/** Turns that one worker may hold at a time. */
+/** Maximum number of concurrent turns of one worker. */
 const turnsOfWorker = 100_000
-/** Runs or events on one page of a list. */
+/** Maximum number of runs or events on one page of a list. */
 export const listLimit = 1000
-/** Characters of what a function says about itself. */
+/** Maximum length of a function's description, in characters. */
 export const descriptionLength = 4096
-/** One function as it is registered, as JSON text: triggers, metadata and all. */
+/** Maximum size of one registered function, as JSON, including triggers and metadata. */
 export const functionBytes = 256 * 1024
-/** Triggers of one function, as JSON text, with what the data of their events is like: of more than that it is left out. */
+/** Maximum size of the triggers of one function, as JSON, including the schemas of their events: larger schemas are left out. */
 export const functionSchemaBytes = 16 * 1024
-/** Functions of one worker or push endpoint. */
+/** Maximum number of functions of one worker or push endpoint. */
 export const functionsAtOnce = 1000
-/** Cron triggers of all functions of one worker or push endpoint: when each fires next takes half a millisecond to tell. */
+/** Maximum number of cron triggers of one worker or push endpoint: computing the next fire of each takes half a millisecond. */
 export const cronsAtOnce = 1000
-/** All functions of one worker or push endpoint, as they are registered. */
+/** Maximum total size of the registered functions of one worker or push endpoint. */
 export const registrationBytes = 1024 * 1024
-/** Functions of one environment, deleted ones included that still have runs, and all of them as they are registered. */
+/** Maximum number of functions of one environment, including deleted ones that still have runs. */
 export const functionsOfEnvironment = 10_000
+/** Maximum total size of the registrations of these functions, as JSON. */
 export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
-/** Environments that are stored. */
+/** Maximum number of stored environments. */
 export const environments = 10_000
-/** What all connected workers and push endpoints have registered together. */
+/** Maximum total size of the registrations of all connected workers and push endpoints. */
 export const connectedBytes = 64 * 1024 * 1024
-/** Triggers or secrets of one function. */
+/** Maximum number of triggers or secrets of one function. */
 export const listLength = 256
-/** Policies of one role. */
+/** Maximum number of policies of one role. */
 export const policiesOfRole = 256
-/** What all policies of a role say: characters of their actions, resources and conditions. */
+/** Maximum total length of the actions, resources and conditions of all policies of a role, in characters. */
 export const roleLength = 64 * 1024
-/** Roles of one key. */
+/** Maximum number of roles of one key. */
 export const rolesOfKey = 16
-/** Labels of a worker; members of the metadata of an event, a function or a consumer group. */
+/** Maximum number of labels of a worker, and of members of the metadata of an event, function or consumer group. */
 export const entries = 256
-/** All labels of a worker, and the metadata of an event, a function or a consumer group, as JSON text. */
+/** Maximum total size of the labels of a worker, and of the metadata of an event, function or consumer group, as JSON. */
 export const metadataBytes = 64 * 1024
 
 const controlOrHalfCharacter = /[\p{Cc}\p{Cs}]/u
 
-/** Half of a pair of surrogates: UTF-8 has nothing for it, so neither the database nor a URL can carry it. */
+/** Whether the string has a lone surrogate: UTF-8 cannot encode it, so neither the database nor a URL can carry it. */
 export const hasHalfCharacter = (text: string): boolean => /\p{Cs}/u.test(text)
 
-/** Throws `ValidationError` for a text with half a character, which would come back as another one. */
+/** Throws `ValidationError` for a string with a lone surrogate, which would be stored as another string. */
 export const checkWhole = (what: string, text: string): string => {
   if (!hasHalfCharacter(text)) return text
   throw new ValidationError(
@@ -110,8 +116,8 @@ export const checkWhole = (what: string, text: string): string => {
 }
 
 /**
- * Returns `name` if it can be a name: a string that is not blank, has at most 256 characters, all of them whole, and no control characters.
- * `kind` says what is being named (`step name`). Throws `ValidationError` or `LimitExceededError`.
+ * Returns `name` if it is valid: a string of at most 256 characters that is not blank and has no lone surrogates or control
+ * characters. `kind` describes the name (`step name`). Throws `ValidationError` or `LimitExceededError`.
  */
 export const checkName = (kind: string, name: unknown): string => {
   if (typeof name !== "string") {
@@ -133,7 +139,10 @@ export const checkName = (kind: string, name: unknown): string => {
   return name
 }
 
-/** Returns `key` if it can be an idempotency key: a string of 1 to 1024 whole characters. Throws `ValidationError`. */
+/**
+ * Returns `key` if it is a valid idempotency key: a string of 1 to 1024 characters without lone surrogates. Throws
+ * `ValidationError`.
+ */
 export const checkIdempotencyKey = (key: unknown): string => {
   if (typeof key !== "string" || key === "" || key.length > keyLength) {
     throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
@@ -141,7 +150,7 @@ export const checkIdempotencyKey = (key: unknown): string => {
   return checkWhole("The idempotency key", key)
 }
 
-/** Returns `limit` if a list takes it. Throws `ValidationError`. */
+/** Returns `limit` if it is valid for the list. Throws `ValidationError`. */
 export const checkLimit = (list: string, limit: unknown): number => {
   if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= listLimit) return limit
   throw new ValidationError(
@@ -149,14 +158,14 @@ export const checkLimit = (list: string, limit: unknown): number => {
   )
 }
 
-/** Returns labels or metadata if they have no more than 256 members. Throws `LimitExceededError`. */
+/** Returns the labels or metadata if they have at most 256 members. Throws `LimitExceededError`. */
 export const checkEntries = <A extends object>(what: string, value: A): A => {
   const size = Object.keys(value).length
   if (size > entries) throw new LimitExceededError(what, size, entries, "entries")
   return value
 }
 
-/** Throws `LimitExceededError` for more functions, or more of them by cron, than one worker or push endpoint may have. */
+/** Throws `LimitExceededError` if one worker or push endpoint has too many functions, or too many cron triggers. */
 export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   const { length } = functions
   if (length > functionsAtOnce) {
@@ -164,7 +173,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   }
   let crons = 0
   for (const fn of functions) {
-    // whether they are triggers is checked one by one
+    // the triggers themselves are checked later, one by one
     const triggers: unknown = Object(fn).triggers
     if (!Array.isArray(triggers)) continue
     for (const trigger of triggers) if (Object(trigger).cron !== undefined) crons++
@@ -174,7 +183,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   }
 }
 
-/** Throws `ValidationError` for a step to start from that is no text; `undefined` is none. */
+/** Throws `ValidationError` for an invalid step to start from; `undefined` is valid. */
 export const checkStep = (step: unknown): void => {
   if (step !== undefined && typeof step !== "string") {
     throw new ValidationError(`The step to start from must be a name or a step id, got ${show(step)}`)
@@ -187,22 +196,22 @@ export const checkLength = (what: string, text: string, limit: number): void => 
 }
 
 /**
- * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes of UTF-8. `what` names it as the start of a
- * sentence (`Result of step "charge"`). Returns the text.
+ * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names it as the start of a sentence
+ * (`Result of step "charge"`). Returns the string.
  */
 export const checkSize = <Text extends string | undefined>(
   what: string,
   text: Text,
   limitBytes: number
 ): Text => {
-  // A UTF-16 unit takes between one and three bytes, so most texts need no counting.
+  // A UTF-16 code unit takes at most three bytes, so most strings need no counting.
   if (text === undefined || text.length * 3 <= limitBytes) return text
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
   return text
 }
 
-/** Throws `ValidationError` for what cannot be how many turns a worker holds at a time. */
+/** Throws `ValidationError` for an invalid number of concurrent turns of a worker. */
 export const checkMaxConcurrentJobs = (value: unknown): number => {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= turnsOfWorker)
     return value

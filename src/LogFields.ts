@@ -1,6 +1,9 @@
-/** What a log line is about, beside its message. The names are the same everywhere: on the console, in JSON, in the lines of a run. */
+/**
+ * Fields of a log line, in addition to its message. The names are the same on the console, in JSON, and in the log lines of a
+ * run.
+ */
 
-/** Absent fields do not apply: a line about a worker has no step. */
+/** Fields that do not apply are absent: a line about a worker has no step. */
 export interface LogFields {
   /** The id of the run. */
   readonly run?: string
@@ -8,16 +11,16 @@ export interface LogFields {
   readonly function?: string
   /** The name of the step. */
   readonly step?: string
-  /** Of the step if there is one, else of the run: executions so far, this one included. */
+  /** Attempt of the step if there is one, else of the run; the current one included. */
   readonly attempt?: number
   /** The id of the worker. */
   readonly worker?: string
-  /** The environment that the line is about. */
+  /** The environment of what the line is about. */
   readonly environment?: string
-  /** What else a line says in one word: the id of a key, how often a run was lost. */
+  /** Other short facts of a line, such as the id of a key, or how often a run was lost. */
   readonly [name: string]: unknown
 }
 
-/** The levels of lines, from talkative to grave. */
+/** Levels of log lines, from the least to the most important. */
 export const lineLevels = ["debug", "info", "warn", "error"] as const
 export type LineLevel = (typeof lineLevels)[number]

@@ -1,10 +1,10 @@
-/** Log lines as text: for people, and in two forms for programs. A line is one line, whatever is logged. */
+/** Formats log lines: one format for people, two for programs. Each record becomes exactly one line. */
 import { serializeError, StoreError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 
-/** `pretty` is for people; `json` has an object a line, `logfmt` pairs of names and values. */
+/** `pretty` is for people, `json` has one object a line, `logfmt` has `name=value` pairs. */
 export const logFormats = ["pretty", "json", "logfmt"] as const
-/** How lines are written. */
+/** Format of log lines. */
 export type LogFormat = (typeof logFormats)[number]
 
 export interface LogRecord {
@@ -16,10 +16,10 @@ export interface LogRecord {
   readonly data?: unknown
 }
 
-/** Characters of one line; what is longer is cut. */
+/** Maximum length of one line in characters; a longer one is cut. */
 const LINE_LENGTH = 64 * 1024
 
-/** The line, without its end. */
+/** The line, without a line break. */
 export const formatRecord = (format: LogFormat, { at, data, fields, level, message }: LogRecord): string => {
   const time = new Date(at).toISOString()
   if (format === "json") {
@@ -40,7 +40,7 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
   return `${time} ${level.toUpperCase().padEnd(5)} ${oneLine(cut(message))}${pairs}${oneLine(text)}`
 }
 
-/** A line must come out whatever is logged, so data that JSON cannot carry is shown as text. */
+/** Data as a string: a line must be written even if JSON cannot encode its data. */
 export const dataText = (data: unknown): string => {
   try {
     const json = JSON.stringify(data, (_key, value: unknown) =>
@@ -52,16 +52,16 @@ export const dataText = (data: unknown): string => {
     ) as string | undefined
     return json ?? JSON.stringify(String(data))
   } catch {
-    // A cycle, or a getter that throws: the message was said, the data has no text.
+    // A cycle, or a getter that throws: write the message without the data.
     return NO_TEXT
   }
 }
 
-/** Whether the database is out of reach, which no place in the code has to do with. */
+/** Whether the database is unreachable, in which case a stack is of no use. */
 const isOutage = (error: Error): boolean =>
   error instanceof StoreError && error.code === "STORE_UNAVAILABLE" && error.retryable
 
-/** Stands for data that has no text. */
+/** Replaces data that cannot be encoded. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"
 
 const taken: ReadonlySet<string> = new Set(["time", "level", "message", "data"])
@@ -72,7 +72,7 @@ const members = (fields: LogFields): string =>
     .map(([name, value]) => `,${JSON.stringify(name)}:${within(dataText(value))}`)
     .join("")
 
-/** JSON text as the value of a member: cut to what a line may have, as the text that is left of it. */
+/** JSON as the value of a member; if it is too long, it is cut and becomes a string. */
 const within = (json: string): string =>
   json === NO_TEXT || json.length > LINE_LENGTH ? JSON.stringify(cut(json)) : json
 
@@ -85,7 +85,7 @@ const word = (name: string): string => name.replace(/[\s="]/g, "_")
 const quoted = (text: string): string =>
   /^[^\s="\\\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text).replace(/\p{Cc}/gu, escaped)
 
-/** What would end the line, or speak to the terminal. */
+/** Escapes line breaks and control characters. */
 const oneLine = (text: string): string => text.replace(/\p{Cc}/gu, escaped)
 
 const escaped = (control: string): string =>

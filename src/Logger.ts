@@ -1,4 +1,4 @@
-/** Logging for people who run workers and handlers: one line a message, to the console unless they bring a logger. */
+/** Loggers for workers and handlers: one line a message, to the console by default. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import { ValidationError } from "./Errors.ts"
@@ -9,12 +9,12 @@ import { dataText, formatRecord, type LogFormat, logFormats } from "./LogFormat.
 import { show } from "./Show.ts"
 
 /**
- * Where log lines go. `data` is shown as JSON. `fields` say what a line is about, where the package says something or a handler
- * does: a logger may leave them aside, since its messages can be read without them.
+ * Receives log lines. `data` is shown as JSON. `fields` say what a line is about; the package and the loggers of handlers set
+ * them. A logger may ignore them, since messages are complete without them.
  */
 export interface Logger {
   /**
-   * What only whoever looks for a fault wants to read.
+   * Logs a detail for debugging.
    *
    * ```ts
    * logger.debug("asking the bank", { orderId: "o-1" })
@@ -22,7 +22,7 @@ export interface Logger {
    */
   debug(message: string, data?: unknown, fields?: LogFields): void
   /**
-   * What goes as it should, and is worth a line.
+   * Logs normal operation that is worth a line.
    *
    * ```ts
    * logger.info("charged", { amount: 5 })
@@ -30,7 +30,7 @@ export interface Logger {
    */
   info(message: string, data?: unknown, fields?: LogFields): void
   /**
-   * What somebody should look at, and goes on by itself.
+   * Logs a problem that needs attention, but from which the program recovers.
    *
    * ```ts
    * logger.warn("the bank is slow", { orderId: "o-1", seconds: 12 })
@@ -38,7 +38,7 @@ export interface Logger {
    */
   warn(message: string, data?: unknown, fields?: LogFields): void
   /**
-   * What has failed.
+   * Logs a failure.
    *
    * ```ts
    * logger.error("the bank has refused", { orderId: "o-1", code: 402 })
@@ -49,27 +49,27 @@ export interface Logger {
 
 const LOG_FORMAT = "IRONFLOW_LOG_FORMAT"
 
-/** From talkative to silent. */
+/** From the most verbose to silent. */
 const levels = [...lineLevels, "silent"] as const
-/** From the least important to the most; `silent` is above them all. */
+/** Minimum level of the lines to show, from the least important to the most; `silent` shows none. */
 export type LogLevel = (typeof levels)[number]
 
 /** Options of `createLogger`. */
 export interface LoggerConfig {
-  /** The lowest level that is shown; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
+  /** Minimum level; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
   readonly level?: LogLevel
-  /** In front of each line; `[ironflow]` by default. */
+  /** Prefix of each line; `[ironflow]` by default. */
   readonly prefix?: string
   /**
-   * `IRONFLOW_LOG_FORMAT` by default, else `pretty`: the prefix, the message and the data. `json` and `logfmt` have no prefix, and have the
-   * time, the level and the fields of a line.
+   * Format; `IRONFLOW_LOG_FORMAT` by default, else `pretty`: prefix, message and data. `json` and `logfmt` have no prefix, but
+   * time, level and fields of a line.
    */
   readonly format?: LogFormat
 }
 
 /**
- * A logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws `ValidationError` for a
- * level or a format that there is not.
+ * A logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws `ValidationError` for an
+ * unknown level or format.
  */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
@@ -87,7 +87,7 @@ export const createLogger = (config: LoggerConfig = {}): Logger => {
   })
 }
 
-/** The logger whose methods `line` makes, level by level. */
+/** A logger with one method for each level, made by `line`. */
 const toLogger = (line: (level: LineLevel) => Logger[LineLevel]): Logger => ({
   debug: line("debug"),
   info: line("info"),
@@ -101,22 +101,22 @@ export const createNoopLogger = (): Logger => {
   return { debug: silence, info: silence, warn: silence, error: silence }
 }
 
-/** What a `logger` option means: the given logger, silence for `false`, else the console with this prefix. */
+/** Resolves a `logger` option: the given logger, silence for `false`, else the console with this prefix. */
 export const resolveLogger = (logger: Logger | false | undefined, prefix: string): Logger =>
   logger === false ? createNoopLogger() : (logger ?? createLogger({ prefix }))
 
-/** What the logger of a run adds to its lines, and who keeps them. */
+/** The fields of a run's log lines, and where the lines are stored. */
 export interface RunLines {
-  /** What the line is about that is logged now. */
+  /** The current fields. */
   readonly fields: () => LogFields
-  /** Is given each line from `info` on, and those of `debug` where they are shown. */
+  /** Stores each line from `info` up, and `debug` lines where they are shown. */
   readonly keep?: ((level: LineLevel, message: string, data: unknown) => void) | undefined
 }
 
 /**
- * The logger of one run's handler. Silent while `isReplaying()`: those lines were written in an earlier turn. Lines go to
- * `target` when there is one (it gets every level), else to the console, from the level of `IRONFLOW_LOG_LEVEL` on, and with
- * debug lines when `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
+ * The logger of one run's handler. It is silent while `isReplaying()`, since an earlier turn has written those lines. It writes
+ * to `target` if there is one, at every level; else to the console, from the level in `IRONFLOW_LOG_LEVEL`, and with debug lines
+ * if `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
  *
  * ```ts
  * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())
@@ -149,11 +149,11 @@ export const runLogger = (
   })
 }
 
-/** The place among {@link levels} of the lowest level that the logger of a handler shows on the console. */
+/** Index in {@link levels} of the minimum level of handler lines on the console. */
 const lowestShown = (): number =>
   readEnvironmentVariable("IRONFLOW_DEBUG") === undefined ? levels.indexOf(levelFromEnvironment()) : 0
 
-/** What `IRONFLOW_LOG_LEVEL` says, in any case; else `info`. A word that is no level is said once. */
+/** The level in `IRONFLOW_LOG_LEVEL`, in either case; `info` by default. Warns once about an unknown level. */
 export const levelFromEnvironment = (variables: Variables = readEnvironmentVariable): LogLevel => {
   const word = variables(ENV_VARS.LOG_LEVEL)
   if (word === undefined) return "info"
@@ -166,13 +166,13 @@ export const levelFromEnvironment = (variables: Variables = readEnvironmentVaria
   return "info"
 }
 
-/** The last word that was said to be no level. */
+/** The last unknown level that was warned about. */
 let toldOf: string | undefined
 
 const noLevel = (what: string, word: unknown): string =>
   `${what} must be ${lineLevels.map((level) => `"${level}"`).join(", ")} or "silent", got ${show(word)}`
 
-/** What `IRONFLOW_LOG_FORMAT` says, in any case; else `pretty`. A word that is no format is said once. */
+/** The format in `IRONFLOW_LOG_FORMAT`, in either case; `pretty` by default. Warns once about an unknown format. */
 export const formatFromEnvironment = (variables: Variables = readEnvironmentVariable): LogFormat => {
   const word = variables(LOG_FORMAT)
   if (word === undefined) return "pretty"
@@ -185,13 +185,13 @@ export const formatFromEnvironment = (variables: Variables = readEnvironmentVari
   return "pretty"
 }
 
-/** The last word that was said to be no format. */
+/** The last unknown format that was warned about. */
 let toldOfFormat: string | undefined
 
 const noFormat = (what: string, word: unknown): string =>
   `${what} must be "pretty", "json" or "logfmt", got ${show(word)}`
 
-/** A logger that is no part of an Effect has the time of the machine. */
+/** A logger outside Effects uses the machine's clock. */
 const clock = Context.get(Context.empty(), Clock.Clock)
 
 const lineOf = (
@@ -207,12 +207,15 @@ const lineOf = (
   return data === undefined ? `${prefix} ${message}` : `${prefix} ${message} ${dataText(data)}`
 }
 
-/** Characters that may wait for somebody to read them; what is logged beyond that is left out. */
+/** Characters that may wait for a reader of the console; lines beyond that are dropped. */
 const WAITING = 1024 * 1024
 
 const leftOut = { warn: 0, info: 0 }
 
-/** A reader that has stopped reading costs no more memory than this, and holds nobody up: that lines are missing is said once. */
+/**
+ * Writes a line to the console. If its reader has stopped, lines are dropped, with one message that they are missing: a slow
+ * reader takes bounded memory and blocks nothing.
+ */
 const writeLine = (level: LineLevel, line: string): void => {
   const kind = level === "warn" || level === "error" ? "warn" : "info"
   if (typeof process !== "undefined") {

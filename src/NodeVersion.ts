@@ -1,9 +1,11 @@
-/** Which Node.js the engine and the command need. */
+/** The Node.js version that the engine and the command need. */
 
-/** The first whose SQLite takes parameters by number (`?1`); `@effect/platform-node` and `undici` ask for 22.19. */
+/** The first version whose SQLite takes numbered parameters (`?1`); `@effect/platform-node` and `undici` need 22.19. */
 const OLDEST = [22, 20] as const
 
-/** What is wrong with the Node.js that this runs on, if anything. Other runtimes say what they have when it is asked for. */
+/**
+ * The problem with the current Node.js version, if any. Other runtimes are not checked: a missing feature fails when it is used.
+ */
 export const nodeProblem = (): string | undefined => {
   const { bun, deno, node } = process.versions
   const [major = 0, minor = 0] = node.split(".").map(Number)
@@ -12,7 +14,7 @@ export const nodeProblem = (): string | undefined => {
   return `This is Node.js ${node}, and ironflow needs ${OLDEST.join(".")} or later: install a newer one`
 }
 
-/** Why this runtime cannot carry an engine that listens, or the command, if it cannot; `what` is the one that is asked for. */
+/** Why this runtime cannot run a listening engine or the command, if it cannot; `what` names which of them. */
 export const runtimeProblem = (what: string, instead: string): string | undefined => {
   const { bun } = process.versions
   if (bun === undefined) return undefined

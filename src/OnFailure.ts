@@ -1,8 +1,8 @@
 /**
- * `onFailure`: what runs after a run of a function has failed for good.
+ * `onFailure`: a handler that runs after a run of a function has failed permanently.
  *
- * It is a function of its own, with steps, retries and runs like any other; what starts it is the trigger that
- * {@link failureTrigger} makes. It is registered wherever its function is.
+ * It is a separate function, with its own steps, retries and runs. The trigger made by {@link failureTrigger} starts it. It is
+ * registered along with its function.
  */
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
@@ -18,53 +18,53 @@ import type { StepKind } from "./StepKind.ts"
 import type { Trigger } from "./Trigger.ts"
 import type * as Effect from "effect/Effect"
 
-/** What a handler of `onFailure` is told of the run that has failed: the data of its event. Times are ISO strings. */
+/** The data of the event that an `onFailure` handler receives: the failed run. Times are ISO strings. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the data of an event is what its sender made it
 export interface FailedRun<T = any> {
-  /** Id of the run that has failed. */
+  /** Id of the failed run. */
   readonly runId: string
   /** Id of its function. */
   readonly functionId: string
-  /** Turns that began because something outside steps had failed, the first included. */
+  /** Turns that began because of a failure outside steps, including the first turn. */
   readonly attempts: number
-  /** What it failed with. */
+  /** The error that the run failed with. */
   readonly error: RunError
-  /** The event that had started it. */
+  /** The event that started the run. */
   readonly event: FailedRunEvent<T>
-  /** Those that had ended, in the order in which the handler saw them; the last 200 of them. */
+  /** The steps that had ended, in journal order; only the last 200. */
   readonly steps: ReadonlyArray<FailedRunStep>
-  /** How many steps before these were left out. */
+  /** Number of earlier steps that were left out. */
   readonly stepsOmitted?: number
-  /** When it was created. */
+  /** When the run was created. */
   readonly createdAt: string
-  /** When it failed. */
+  /** When the run failed. */
   readonly failedAt: string
 }
 
-/** The event that the failed run was started by; of one that was invoked its input. */
+/** The event that started the failed run; for an invoked run it holds the input. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export interface FailedRunEvent<T = any> {
   /** Id of the event. */
   readonly id: string
   /** Name of the event. */
   readonly name: string
-  /** The version that it was emitted with. */
+  /** Schema version at the emit. */
   readonly version: number
-  /** As it is stored. */
+  /** The data in its stored form. */
   readonly data: T
-  /** The data had more than 256 Ki characters, and is left out. */
+  /** Set when the data is left out: it had more than 256 Ki characters. */
   readonly dataOmitted?: true
   /** When it was stored. */
   readonly timestamp: string
-  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
+  /** The source of an event that was not emitted by a client: `cron` or `invoke`. */
   readonly source?: string
-  /** The metadata that it was emitted with. */
+  /** The metadata of the event. */
   readonly metadata?: unknown
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
-/** A step of a run that has failed. */
+/** A step of the failed run. */
 export interface FailedRunStep {
   /** Name of the step. */
   readonly name: string
@@ -72,29 +72,29 @@ export interface FailedRunStep {
   readonly kind: StepKind
   /** How it ended. */
   readonly status: "completed" | "failed"
-  /** Executions, the last one included. */
+  /** Number of attempts, the last one included. */
   readonly attempt: number
-  /** What it returned. */
+  /** The step's result. */
   readonly output?: unknown
-  /** The output had more than 16 Ki characters, or all of them together more than 256 Ki, and is left out. */
+  /** Set when the output is left out: it had more than 16 Ki characters, or all outputs together more than 256 Ki. */
   readonly outputOmitted?: true
-  /** What it failed with. */
+  /** The error that the step failed with. */
   readonly error?: RunError
 }
 
-/** What the function of `onFailure` may be told to do otherwise than by default. */
+/** Options of an `onFailure` function. */
 export interface OnFailureOptions {
-  /** For its own failed steps, and for what fails outside of them. */
+  /** Retries of its failed steps, and of failures outside steps. */
   readonly retry?: RetryConfig
-  /** Milliseconds that one turn of it may take; 600000 (10 minutes) by default. */
+  /** Maximum duration of one turn in milliseconds; 600000 (10 minutes) by default. */
   readonly timeout?: number
-  /** Time for one attempt of a step of it; none by default. */
+  /** Timeout of one attempt of a step; none by default. */
   readonly stepTimeout?: Duration
-  /** Names of the secrets that it reads; those of the function by default. */
+  /** Names of the secrets that it reads; those of its function by default. */
   readonly secrets?: ReadonlyArray<string>
 }
 
-/** Runs after a run has failed for good, with what is known of that run as the data of its event. */
+/** Runs after a run has failed permanently; the data of its event describes that run. */
 export type FailureHandler = (context: FunctionContext<FailedRun>) => unknown
 
 /** The same in Effect. */
@@ -118,19 +118,19 @@ export const onFailureKeys = {
 
 const SUFFIX = "/on-failure"
 
-/** The id of the function that runs after runs of a function have failed: `charge/on-failure`. */
+/** The id of the `onFailure` function of a function: `charge/on-failure`. */
 export const failureHandlerId = (functionId: string): string => functionId + SUFFIX
 
-/** Whether a function may be one of those, by its id. */
+/** Whether the id has the form of an `onFailure` function's. */
 export const isFailureHandlerId = (functionId: string): boolean => functionId.endsWith(SUFFIX)
 
-/** What starts it. */
+/** The trigger of an `onFailure` function. */
 const failureTrigger = (functionId: string): Trigger => ({
   event: "system.run.*.failed",
   expression: `event.data.functionId == ${JSON.stringify(functionId)}`
 })
 
-/** The id of the function whose failed runs a registered function handles; `undefined` for one that handles none. */
+/** The id of the function whose failures this registered function handles; `undefined` if it handles none. */
 export const handlesFailuresOf = ({
   id,
   triggers
@@ -145,7 +145,7 @@ export const handlesFailuresOf = ({
   return trigger.event === event && trigger.expression === expression ? functionId : undefined
 }
 
-/** The configuration of the function that `onFailure` is. Throws `ValidationError`. */
+/** The configuration and handler of an `onFailure` function. Throws `ValidationError`. */
 export const failureHandlerOf = <Handler>(
   config: FunctionConfig,
   given: unknown
@@ -173,14 +173,14 @@ export const failureHandlerOf = <Handler>(
       triggers: [failureTrigger(config.id)],
       ...(secrets === undefined ? {} : { secrets }),
       ...(config.mode === undefined ? {} : { mode: config.mode }),
-      // it goes where its function goes
+      // it runs on the same workers as its function
       ...(config.metadata === undefined ? {} : { metadata: config.metadata })
     },
-    // it was just looked at
+    // it was just checked
     handler: handler as Handler
   }
 }
 
-/** The functions, each with what handles its failures after it. */
+/** The functions, each followed by its `onFailure` function. */
 export const withFailureHandlers = (functions: ReadonlyArray<AnyFunction>): ReadonlyArray<AnyFunction> =>
   functions.flatMap((fn) => (fn.failureHandler === undefined ? [fn] : [fn, fn.failureHandler]))

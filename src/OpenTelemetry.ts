@@ -1,6 +1,6 @@
 /**
- * Programs that trace with `@opentelemetry/api`. That package is not loaded here: an SDK that is registered is found where all copies of
- * the API find each other, and where none is, nothing is paid but a look at a global.
+ * Support for programs that trace with `@opentelemetry/api`. That package is not loaded here: a registered SDK is found through
+ * the global that all copies of the API share. Without one, the only cost is reading that global.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { spanIn, traceOf } from "./Trace.ts"
 
-// What is used of the API, as its version 1 has it.
+// The parts of version 1 of the API that are used here.
 
 interface OtelContext {
   readonly getValue: (key: symbol) => unknown
@@ -42,7 +42,7 @@ const SPAN = Symbol.for("OpenTelemetry Context Key SPAN")
 
 const found = (): OtelApi | undefined => (globalThis as { readonly [API]?: OtelApi })[API]
 
-/** The span that the calling code is in. */
+/** The active span of the calling code. */
 export const activeSpan = (): Tracer.ExternalSpan | undefined => {
   const active = found()?.context?.active().getValue(SPAN) as OtelSpan | undefined
   if (active === undefined) return undefined
@@ -50,7 +50,7 @@ export const activeSpan = (): Tracer.ExternalSpan | undefined => {
   return Tracer.externalSpan({ spanId, traceId, sampled: (traceFlags & 1) === 1 })
 }
 
-/** Contexts without a context manager. */
+/** A context, for programs without a context manager. */
 class Values implements OtelContext {
   readonly #values: ReadonlyMap<symbol, unknown>
 
@@ -106,7 +106,7 @@ const linkOf = ({ attributes, span: { sampled, spanId, traceId } }: Tracer.SpanL
   attributes
 })
 
-/** What an attribute may be. */
+/** Converts a value to an attribute. */
 const plain = (value: unknown): unknown =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
     ? value
@@ -178,7 +178,7 @@ class BridgedSpan implements Tracer.Span {
   }
 }
 
-/** Calls `f` where the code in it finds the span as the active one of the API; a span of another tracer changes nothing. */
+/** Calls `f` with the span as the active span of the API. A span of another tracer changes nothing. */
 export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
   const context = span instanceof BridgedSpan ? found()?.context : undefined
   return context === undefined ? f() : context.with(contextOf(span!), f)
@@ -217,16 +217,16 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
   return bridge.tracer
 }
 
-/** The tracer whose spans go somewhere: the one of Effect in this context, else that of `@opentelemetry/api`, else none. */
+/** The tracer that is in use: Effect's tracer in this context, else that of `@opentelemetry/api`, else none. */
 export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undefined => {
   const own = context.mapUnsafe.get(Tracer.TracerKey) as Tracer.Tracer | undefined
   return own !== undefined && own !== Tracer.nativeTracer ? own : openTelemetryTracer()
 }
 
 /**
- * Gives a span ids that others know, since they can tell them from what it is about. Tracers draw them by chance and have no way to choose
- * one; that of Effect and the SDKs of OpenTelemetry keep them where they can be set before they are read. Of another the span has other
- * ids, and is in the trace all the same.
+ * Gives a span predetermined ids, so that others can compute them. Tracers choose ids at random and offer no way to set them. In
+ * Effect's tracer and OpenTelemetry's SDKs, ids can be replaced before they are read. With another tracer the span keeps other
+ * ids, but is still in the trace.
  */
 export const identify = (
   span: Tracer.Span,
@@ -238,7 +238,7 @@ export const identify = (
   }
 }
 
-/** Calls `f` with the `traceparent` of a span of its own where there is a tracer, of the caller's span otherwise, if there is one. */
+/** Calls `f` with the `traceparent` of a new span if there is a tracer, else with that of the caller's span, if there is one. */
 export const inSpan = <A, E, R>(
   name: string,
   f: (trace: { readonly trace?: string }) => Effect.Effect<A, E, R>

@@ -1,29 +1,29 @@
 /**
- * Misspelled options: a key that is no option is refused when it looks like one that is, and warned of once otherwise.
+ * Detects misspelled options: an unknown key is refused when it resembles a known one; otherwise there is one warning.
  *
- * For what users write: in code, and in requests. What is stored may have been written by others and later.
+ * Use it for input from users, in code and in requests. Do not use it for stored data, which a later version may have written.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { createLogger, type Logger } from "./Logger.ts"
 
-/** The keys that an object may have; those of the objects in it, or in a list in it, where these are looked at too. */
+/** The keys that an object may have; nested tables check the keys of its objects, or of the objects in its lists. */
 export interface Known {
   readonly [key: string]: true | Known | readonly [Known]
 }
 
 type KeysOf<T> = T extends unknown ? keyof T & string : never
 
-/** A table of the keys of `T`, for `satisfies`: it compiles when it has each of them and no other. */
+/** A table of the keys of `T`, for `satisfies`: it must have all of them and no others. */
 export type Keys<T> = { readonly [Key in KeysOf<T>]: true | Known | readonly [Known] }
 
-/** What of the options has a known key. */
+/** The options whose keys are known. */
 export const knownOf = <T extends object>(options: T, known: Known): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
- * Throws `ValidationError` when a key looks like another one, with `what` as the subject: `createClient()`. What is no object is for
- * others to complain about; keys without a value count as absent.
+ * Throws `ValidationError` when an unknown key resembles a known one. `what` is the subject of the message: `createClient()`.
+ * Values that are not objects are ignored here; keys with the value `undefined` count as absent.
  */
 export const checkKeys = (
   options: unknown,
@@ -61,10 +61,10 @@ const unknown = (key: string, known: Known, what: string, logger: Logger | false
 }
 
 const warned = new Set<string>()
-/** Who makes up keys as they go is told of so many. */
+/** Maximum number of warnings, for programs that generate keys. */
 const MOST_WARNINGS = 1000
 
-/** The known key that is at most two edits away, unless these would replace all of it. */
+/** The known key within two edits, unless that would replace the whole key. */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
   const distances = known.map((one) => ({ one, edits: edits(plain(key), plain(one)) }))
   return distances
@@ -72,14 +72,14 @@ export const nearest = (key: string, known: ReadonlyArray<string>): string | und
     .toSorted((a, b) => a.edits - b.edits)[0]?.one
 }
 
-/** `max_attempts` is `maxAttempts` in another spelling. */
+/** Normalizes spelling: `max_attempts` is `maxAttempts`. */
 const plain = (key: string): string => key.replace(/[_-]/g, "").toLowerCase()
 
 /** The wire has names in both cases. */
 const camelCase = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-/** How many letters have to be added, dropped, changed or swapped with the next to make one text of another. */
+/** The number of letters to add, drop, change or swap with a neighbour to turn one string into the other. */
 const edits = (from: string, to: string): number => {
   if (Math.abs(from.length - to.length) > 2) return Number.POSITIVE_INFINITY
   let before: ReadonlyArray<number> = []
@@ -104,10 +104,10 @@ const edits = (from: string, to: string): number => {
   return above[to.length]!
 }
 
-/** Whether it is an option that came up later, in either case of letters: it is passed over. */
+/** Whether it is an option of a later version, in either case; it is ignored. */
 export const isOfLater = (key: string): boolean => later.has(camelCase(key))
 
-/** Options that came up after 0.8.0: code that is written for later versions runs, and hears that they do nothing here. */
+/** Options introduced after 0.8.0: code for later versions still runs, with a warning that they have no effect here. */
 const later = new Set(
   (
     "ackMode actorKey available backpressure beforeVersion callbackUrl cancelOn changeReason checkpointInterval compensateOnCancel " +

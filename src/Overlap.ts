@@ -1,5 +1,5 @@
-/** What a fire of a cron trigger does while the run of the fire before has not ended. */
+/** The policies for a cron fire while the run of the previous fire has not ended. */
 export const overlaps = ["allow", "skip", "queue"] as const
 
-/** It starts another run, is left out, or waits for the end of that run. */
+/** `allow` starts another run, `skip` starts none, `queue` waits for the end of the previous run. */
 export type Overlap = (typeof overlaps)[number]

@@ -1,16 +1,16 @@
 /**
- * A map and a set for what comes and goes all the time: runs, jobs, calls that are under way.
+ * A map and a set for short-lived entries: runs, jobs, pending calls.
  *
- * V8 leaves in the table of a `Map` or `Set` that was cleared, or grew full of deleted entries, a link to the table that comes
- * after it. As soon as one such table is old, each of the following is kept by the one before it, with all that was in it, until
- * all of the heap is collected: everything that passes through is copied twice instead of being dropped. Here a new `Map` is
- * begun before that, which nothing links to.
+ * When a `Map` or `Set` is cleared, or has many deleted entries, V8 allocates a new table, and the old table keeps a link to it.
+ * Once an old table reaches the old generation, it keeps every later one alive, with all former entries, until a full garbage
+ * collection: short-lived entries are then copied twice instead of being dropped. Here a new `Map` replaces the old one before
+ * that, and nothing links to it.
  */
 
-/** So many entries may be gone before a new one is begun, or as many as there are. */
+/** A new map is made once at least this many entries were deleted, and at least as many as are left. */
 const MOST_GONE = 32
 
-/** Iterating goes over what was there when it began, and perhaps what came later. */
+/** Iteration covers the entries at its start, and possibly later ones. */
 export class PassingMap<K, V> {
   #entries = new Map<K, V>()
   #gone = 0

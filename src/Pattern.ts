@@ -1,12 +1,12 @@
 /**
- * Patterns over names whose tokens are separated by dots: `*` stands for exactly one token, `>` as the last token for
- * one or more. `order.*` matches `order.placed` and not `order.item.added`, which `order.>` matches.
+ * Patterns over names of tokens separated by dots: `*` matches exactly one token; `>` as the last token matches one or more.
+ * `order.*` matches `order.placed` but not `order.item.added`; `order.>` matches both.
  */
 import { ValidationError } from "./Errors.ts"
 import { nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Whether a token of the text is `*` or `>`; a text without such tokens matches only itself. */
+/** Whether the text has a token `*` or `>`; a text without such tokens matches only itself. */
 export const isPattern = (text: string): boolean => {
   for (let start = 0; start <= text.length;) {
     const end = tokenEnd(text, start)
@@ -17,8 +17,8 @@ export const isPattern = (text: string): boolean => {
 }
 
 /**
- * Returns the pattern if it is one: tokens that are not empty, without white space, wildcards as whole tokens, `>` as
- * the last. `what` names it in the error (`trigger event`). Throws `ValidationError`.
+ * Returns the pattern if it is valid: no empty tokens, no white space, wildcards only as whole tokens, `>` only at the end.
+ * `what` names it in the error (`trigger event`). Throws `ValidationError`.
  */
 export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   if (typeof pattern !== "string" || pattern.trim() === "") {
@@ -47,13 +47,13 @@ const tokenProblem = (token: string, last: boolean): string | undefined => {
   return undefined
 }
 
-/** A check of names against one pattern. Throws `ValidationError` when the pattern is not one. */
+/** Compiles a pattern to a check of names. Throws `ValidationError` when the pattern is invalid. */
 export const compilePattern = (pattern: string): ((name: string) => boolean) => {
   checkPattern(pattern)
   return isPattern(pattern) ? (name) => matchTokens(pattern, name) : (name) => name === pattern
 }
 
-/** Whether the name matches the pattern, which is taken to be valid. */
+/** Whether the name matches the pattern, which must be valid. */
 export const matchesPattern = (pattern: string, name: string): boolean =>
   pattern === name || matchTokens(pattern, name)
 
@@ -87,7 +87,7 @@ const tokenEnd = (text: string, start: number): number => {
   return dot === -1 ? text.length : dot
 }
 
-/** Patterns to subscribe to. */
+/** Builds subscription patterns. */
 export const patterns = {
   allRuns: () => "system.run.>",
   run: (runId: string) => `system.run.${runId}.>`,

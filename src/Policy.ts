@@ -1,9 +1,9 @@
 /**
- * What API keys may do, in words: actions on resources, and policies that allow or deny them.
+ * Permissions of API keys: actions on resources, and policies that allow or deny them.
  *
- * An action is `<area>:<verb>`, a resource `<kind>:<name>`. Policies name both by patterns in which `*` stands for any
- * characters, several separated by commas: `emit:*, run:cancel` on `event:order.*`. What no policy allows is denied, and a
- * policy that denies wins over all that allow.
+ * An action is `<area>:<verb>`, a resource `<kind>:<name>`. Policies name both by patterns, separated by commas, where `*`
+ * matches any characters: `emit:*, run:cancel` on `event:order.*`. What no policy allows is denied. A denial takes precedence
+ * over all policies that allow.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
@@ -11,7 +11,7 @@ import { TurnBudget } from "./ExpressionBudget.ts"
 import { listLength, nameLength } from "./Limits.ts"
 import { setImmediate } from "./RealTimers.ts"
 
-/** Everything that a key can be allowed to do. */
+/** All actions. */
 export const actions = [
   "emit:event",
   "emit:sync",
@@ -75,7 +75,7 @@ export const actions = [
 
 export type Action = (typeof actions)[number]
 
-/** What actions are done to. */
+/** The kinds of resources that actions apply to. */
 const resourceKinds = [
   "event",
   "topic",
@@ -98,7 +98,7 @@ const resourceKinds = [
 
 export type ResourceKind = (typeof resourceKinds)[number]
 
-/** Whether a policy allows or denies. What one policy denies, no other allows. */
+/** Whether a policy allows or denies. A denial takes precedence. */
 export type PolicyEffect = "allow" | "deny"
 
 export interface PolicyRule {
@@ -107,11 +107,11 @@ export interface PolicyRule {
   /** Patterns, separated by commas. */
   readonly actions: string
   readonly resources: string
-  /** A CEL expression over `request`; the policy applies where it is true. */
+  /** CEL expression over `request`; the policy applies only where it is true. */
   readonly condition?: string
 }
 
-/** Who does it, where, and when: what a condition sees besides action and resource. */
+/** What a condition sees besides action and resource: who, where and when. */
 export interface PolicyContext {
   readonly environment: string
   readonly key: { readonly id: string; readonly name: string }
@@ -119,12 +119,12 @@ export interface PolicyContext {
   readonly now: () => number
 }
 
-/** Characters of a list of patterns. */
+/** Maximum length of a list of patterns, in characters. */
 const patternsLength = 4096
 
 const actionPattern = /^[a-z*][a-z*:]*$/
 
-/** Returns the actions of a policy as they were written. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the actions of a policy unchanged if they are valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkActions = (text: unknown): string => {
   for (const pattern of readPatterns(text, "actions", '"emit:*, run:cancel"')) {
     if (!actionPattern.test(pattern) || !actions.some(matcher(pattern))) {
@@ -136,7 +136,7 @@ export const checkActions = (text: unknown): string => {
   return text as string // `readPatterns` has refused everything else
 }
 
-/** Returns the resources of a policy as they were written. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the resources of a policy unchanged if they are valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkResources = (text: unknown): string => {
   for (const pattern of readPatterns(text, "resources", '"*" or "event:order.*, secret:STRIPE_KEY"')) {
     const colon = pattern.indexOf(":")
@@ -152,7 +152,7 @@ export const checkResources = (text: unknown): string => {
   return text as string // `readPatterns` has refused everything else
 }
 
-/** Throws `ValidationError` or `LimitExceededError` when the text is no expression over `request`. */
+/** Returns the condition if it is a valid expression over `request`. Throws `ValidationError` or `LimitExceededError`. */
 export const checkCondition = (text: string): string => compileExpression(text, ["request"]).text
 
 const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
@@ -176,12 +176,12 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   return patterns
 }
 
-/** The patterns of a list that was checked when it was stored. */
+/** Splits a stored list of patterns. */
 export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
 
 /**
- * Whether a text fits a pattern in which `*` stands for any characters, none included. Each part between two stars is looked for after
- * the one before it: that takes about as long as the text, whatever is in the pattern.
+ * Whether a text matches a pattern in which `*` matches any characters, including none. The search for each part between two
+ * stars starts after the previous one, which takes about linear time whatever the pattern.
  */
 export const matchesGlob = (pattern: string, text: string): boolean => {
   const first = pattern.indexOf("*")
@@ -203,9 +203,9 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
   return true
 }
 
-/** Whether there is a text that fits both patterns. */
+/** Whether any text matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // by places in `other`: whether the part of `one` that was read so far can end there
+  // by position in `other`: whether the part of `one` read so far can match up to there
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
@@ -231,54 +231,54 @@ const fitsOne = (patterns: ReadonlyArray<string>, text: string): boolean =>
 
 interface CompiledPolicy extends PolicyRule {
   readonly actionPatterns: ReadonlyArray<string>
-  /** `undefined` for all. */
+  /** The patterns; `undefined` for all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
-  /** `undefined` for a condition that does not compile: it fails whenever it is asked. */
+  /** The condition; `compiled` is `undefined` when it does not compile, in which case it fails on every evaluation. */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }
 
-/** The policies that are about one action. */
+/** The policies for one action. */
 interface Relevant {
   readonly policies: ReadonlyArray<CompiledPolicy>
-  /** One allows everything, and none denies or has a condition. */
+  /** Whether one policy allows everything, and none denies or has a condition. */
   readonly always: boolean
-  /** One denies something. */
+  /** Whether a policy denies something. */
   readonly denies: boolean
 }
 
-/** Characters of a resource that is compared with patterns: more than the longest names with all that stands before them. */
+/** Maximum length of a resource that is compared with patterns, in characters: longer than any valid resource. */
 const resourceLength = 4096
 
-/** Why something is denied. */
+/** Why an action is denied. */
 export interface Denial {
   readonly policy?: string
   readonly reason: "nothing allows it" | "a policy denies it" | "a condition failed"
   readonly error?: string
 }
 
-/** The policies of one key, compiled; what they say about an action is worked out when it is first asked. */
+/** The compiled policies of one key. Their result for an action is computed on first use. */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   #compiled: ReadonlyArray<CompiledPolicy> | undefined
   readonly #byAction = new Map<Action, Relevant>()
-  /** A list, or a batch, asks about each of its items at once. */
+  /** lists and batches check each of their items in one turn */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
 
   constructor(rules: ReadonlyArray<PolicyRule>) {
     this.#rules = rules
   }
 
-  /** Whether the action may be allowed on some resource: what can be said before the resource is known. */
+  /** Whether the action may be allowed on some resource, before the resource is known. */
   mayEver(action: Action): boolean {
     return this.#about(action).policies.some(({ effect }) => effect === "allow")
   }
 
-  /** The same for the resources of one kind, such as those in a list. */
+  /** The same for resources of one kind, such as those in a list. */
   mayAny(action: Action, kind: ResourceKind): boolean {
     const { policies, always } = this.#about(action)
     if (always) return true
     const all = `${kind}:*`
-    // a pattern that fits this text fits every name
+    // a pattern that matches this text matches every name
     const isAllDenied = policies.some(
       ({ effect, expression, resourcePatterns }) =>
         effect === "deny" &&
@@ -295,19 +295,19 @@ export class Permissions {
     )
   }
 
-  /** Whether the action is allowed on everything, always. */
+  /** Whether the action is always allowed on every resource. */
   mayAll(action: Action): boolean {
     return this.#about(action).always
   }
 
-  /** Whether a policy denies the action on something. */
+  /** Whether a policy denies the action on some resource. */
   isDenied(action: Action): boolean {
     return this.#about(action).denies
   }
 
   /**
-   * `undefined` when it is allowed. What brings more than the resource says gives `reach`, whether a resource pattern is about
-   * some of that: a policy that denies any of it applies.
+   * The denial of an action; `undefined` when it is allowed. A call that affects more than the resource passes `reach`, which
+   * says whether a resource pattern covers part of that: a policy that denies any part applies.
    */
   denial(
     action: Action,
@@ -319,8 +319,8 @@ export class Permissions {
   }
 
   /**
-   * `undefined` unless a policy denies it, whether or not one allows it: for what another action, which is allowed, has as its
-   * effect too.
+   * The denial of an action; `undefined` unless a policy denies it, even if no policy allows it. For side effects of another
+   * action that is allowed.
    */
   prohibition(
     action: Action,
@@ -340,7 +340,7 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, always, denies } = this.#about(action)
     if (always || (isAllowed && !denies)) return undefined
-    // nothing has such a name, and to compare it with patterns takes long
+    // no resource has such a long name, and comparing it with patterns takes long
     if (resource.length > resourceLength) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
@@ -360,7 +360,7 @@ export class Permissions {
             : this.#budget.evaluate(() =>
                 compiled.evaluate({ request: requestOf(action, resource, context) })
               )
-        // what was to be allowed or denied cannot be told: the safe answer is no
+        // a condition that cannot be evaluated denies
         if (error !== undefined) return { policy: policy.name, reason: "a condition failed", error }
         if (!matched) continue
       }
@@ -402,7 +402,7 @@ const compileCondition = (condition: string): Expression | undefined => {
   try {
     return compileExpression(condition, ["request"])
   } catch {
-    // it was checked when it was stored; one that a later version does not understand fails when it is asked
+    // it was checked when it was stored; a condition that this version cannot compile fails on evaluation
     return undefined
   }
 }

@@ -1,6 +1,6 @@
 /**
- * How to wait one's turn in the event loop, whatever a test has put in the place of the global functions: fake timers hold back
- * what waits for time, and must not hold back what only waits its turn. These are as they were when this was loaded.
+ * Waiting for a turn of the event loop, independent of fake timers in tests: those may delay timers, but not mere turns. These
+ * functions are captured when this module is loaded.
  */
 import { nextTick as processNextTick } from "node:process"
 import * as timers from "node:timers"

@@ -1,25 +1,25 @@
-/** Errors of runs and steps, as clients see them. */
+/** Errors of runs and steps in clients. */
 import { messageOf, type SerializedError, withoutEncoding } from "./Errors.ts"
 
-/** Why a run or a step has failed. */
+/** The error of a run or a step. */
 export interface RunError {
-  /** A sentence for a person. */
+  /** The error message. */
   readonly message: string
-  /** What it is, in a word. */
+  /** The error code. */
   readonly code: string
   /** Name of the error's class. */
   readonly name?: string
-  /** Where it was made. */
+  /** The stack trace. */
   readonly stack?: string
-  /** Whether it would have been tried again. */
+  /** Whether the error is retryable. */
   readonly retryable?: boolean
-  /** The facts, where there are some. */
+  /** Details, if there are any. */
   readonly details?: unknown
-  /** What it came from: for a `StepError` what the step threw. */
+  /** The cause; for a `StepError` the error that the step threw. */
   readonly cause?: RunError
 }
 
-/** A stored error as clients see it. */
+/** Converts a stored error for clients. */
 export const runErrorOf = (stored: SerializedError): RunError => {
   const error = withoutEncoding(stored)
   const stack = stackOf(error)
@@ -35,7 +35,7 @@ export const runErrorOf = (stored: SerializedError): RunError => {
   }
 }
 
-/** The stacks of an error and its causes. Where a step's error was wrapped is of no use to anybody but us. */
+/** The stacks of an error and its causes. The place where a step's error was wrapped is internal, and left out. */
 const stackOf = (error: SerializedError): string | undefined => {
   const cause = error.cause === undefined ? undefined : stackOf(error.cause)
   if (cause === undefined) return error.stack

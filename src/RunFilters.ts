@@ -1,41 +1,41 @@
-/** Which runs are meant: what lists of runs are narrowed by. */
+/** Filters of runs. */
 import { ValidationError } from "./Errors.ts"
 import type { RunStatus } from "./RunStatus.ts"
 import { show } from "./Show.ts"
 
-/** Points in time are a `Date`, an ISO string, or milliseconds since 1970. Runs fit that fit each member that is given. */
+/** Filters of runs; all given filters apply. Times are a `Date`, an ISO string, or epoch milliseconds. */
 export interface RunFilters {
   /** One function, or any of at most 100. */
   readonly functionId?: string | ReadonlyArray<string>
   /** One status, or any of several. */
   readonly status?: RunStatus | ReadonlyArray<RunStatus>
-  /** Runs that were created then or later. */
+  /** Runs created at this time or later. */
   readonly createdFrom?: Moment
-  /** Runs that were created before that. */
+  /** Runs created before this time. */
   readonly createdTo?: Moment
-  /** Runs that ended then or later. */
+  /** Runs that ended at this time or later. */
   readonly endedFrom?: Moment
-  /** Runs that ended before that. */
+  /** Runs that ended before this time. */
   readonly endedTo?: Moment
-  /** Runs that an event of this name has started. */
+  /** Runs that an event of this name started. */
   readonly eventName?: string
-  /** Runs that an event in the stream of this entity has started. */
+  /** Runs that an event in the stream of this entity started. */
   readonly entityId?: string
-  /** Runs that an event with this idempotency key has started. */
+  /** Runs that an event with this idempotency key started. */
   readonly idempotencyKey?: string
-  /** Failed runs with this text in the message, the name or the code of their error or its cause, in letters of either case. */
+  /** Failed runs with this text in the message, name or code of their error or its cause; case-insensitive. */
   readonly error?: string
-  /** Values at paths that functions name in `searchBy`, of the event that has started the run. */
+  /** Values at paths in the event that started the run; functions must list the paths in `searchBy`. */
   readonly attributes?: { readonly [path: string]: string | number | boolean }
   /**
-   * A CEL expression over `event`, `output` and `error`, as in `event.data.amount > 100 && error.code == "DECLINED"`. Runs are looked
-   * at from the newest on, for at most 200 ms a page: `lookedBackTo` of the result says how far. A run for which it cannot be evaluated
-   * does not fit.
+   * CEL expression over `event`, `output` and `error`, such as `event.data.amount > 100 && error.code == "DECLINED"`. Runs are
+   * scanned from the newest back, for at most 200 ms a page: `lookedBackTo` of the result says how far. A run for which the
+   * evaluation fails does not match.
    */
   readonly where?: string
 }
 
-/** A point in time: a `Date`, epoch milliseconds, or an ISO string with a time zone or without a time. */
+/** A point in time: a `Date`, epoch milliseconds, or an ISO string: a date, or a time with a time zone. */
 export type Moment = string | number | Date
 
 export const timeFilters = ["createdFrom", "createdTo", "endedFrom", "endedTo"] as const
@@ -55,14 +55,14 @@ export const filterNames = {
   where: true
 } as const satisfies { readonly [K in keyof RunFilters]-?: true }
 
-/** Throws `ValidationError` for a filter that there is not, or that says nothing: the list would be longer than whoever asks for it thinks. */
+/** Throws `ValidationError` for an unknown or empty filter: the list would contain more runs than the caller expects. */
 export const checkFilterNames = (options: object): void =>
   checkEach("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
 
-/** The same of what something is done to, which has no pages. */
+/** The same for bulk operations, which have no pages. */
 export const checkBulkFilterNames = (filters: object): void => checkEach("bulk", filters, filterNames)
 
-/** The same of what is counted, which has no pages either. */
+/** The same for counts, which have no pages either. */
 export const checkCountFilterNames = (filters: object): void =>
   checkEach("countRuns", filters, { ...filterNames, signal: true })
 
@@ -80,8 +80,8 @@ const checkEach = (call: string, given: object, known: object): void => {
 }
 
 /**
- * Throws `ValidationError` for a filter that is there and says nothing: `null`, a blank text, or a list with one of these. To pass it over
- * would be to take in more runs than whoever has written it thinks.
+ * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains one. Ignoring it would match more
+ * runs than its author expects.
  */
 export const checkSaid = (call: string, name: string, value: unknown): void => {
   const blank = (Array.isArray(value) ? value : [value]).find(saysNothing)
@@ -91,16 +91,16 @@ export const checkSaid = (call: string, name: string, value: unknown): void => {
   )
 }
 
-/** A hole in a list comes as `null`: JSON has no other word for it. */
+/** JSON encodes a hole in a list as `null`. */
 const saysNothing = (value: unknown): boolean =>
   value === null || (typeof value === "string" && value.trim() === "")
 
 const nothing = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")
 
-/** A time zone is needed: the same filter has to mean the same on every machine. */
+/** A time zone is required, so that a filter means the same on every machine. */
 const iso = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
 
-/** Epoch milliseconds of a point in time; `undefined` for what is none, a day that its month does not have included. */
+/** Epoch milliseconds of a point in time; `undefined` for an invalid one, such as a day that its month does not have. */
 export const momentOf = (value: unknown): number | undefined => {
   const at =
     value instanceof Date
@@ -122,7 +122,7 @@ const parsed = (text: string): number => {
   return date.getUTCDate() === Number(day) ? Date.parse(text) : Number.NaN
 }
 
-/** The same of a filter. Throws `ValidationError` that names it. */
+/** The same for a filter. Throws `ValidationError` that names it. */
 export const checkMoment = (name: string, value: unknown): number => {
   const at = momentOf(value)
   if (at !== undefined) return at

@@ -1,4 +1,4 @@
-/** The statuses of runs: this list is the only one. How they are stored and how they travel is derived from it. */
+/** All statuses of runs. Their stored form and their form on the wire are derived from this list. */
 export const runStatuses = [
   "pending",
   "running",
@@ -10,10 +10,10 @@ export const runStatuses = [
   "cancelled"
 ] as const
 
-/** What a run may be. */
+/** The status of a run. */
 export type RunStatus = (typeof runStatuses)[number]
 
-/** The statuses that a run never leaves by itself. */
+/** The final statuses: a run leaves them only when a client asks for it. */
 export const endedStatuses = ["completed", "failed", "cancelled"] as const satisfies ReadonlyArray<RunStatus>
 
 export type EndedStatus = (typeof endedStatuses)[number]

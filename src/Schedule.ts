@@ -1,8 +1,8 @@
 /**
- * When a cron trigger fires: a schedule is read by the clocks of its zone, which are changed now and then.
+ * Computes when a cron trigger fires. A schedule follows the local time of its zone, including daylight-saving changes.
  *
- * A local time that comes twice fires both times when the minute or the hour of the schedule has `*` or `/`, else only the first
- * time. Local times that are skipped fire once for all of them, at the end of the gap, when the hour has neither, else not.
+ * A repeated local time fires twice if the minute or the hour of the schedule contains `*` or `/`, otherwise only the first time.
+ * If the hour contains neither, skipped local times fire once in total, at the end of the gap; otherwise they do not fire.
  */
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
@@ -12,16 +12,16 @@ import { ValidationError } from "./Errors.ts"
 
 /** A cron schedule in its zone. */
 export interface Schedule {
-  /** In UTC, which knows no changes: it is asked about local times. */
+  /** The schedule in UTC, which has no time changes: it is evaluated over local times. */
   readonly local: Cron.Cron
   readonly zone: DateTime.TimeZone
-  /** Whether a local time that comes twice fires twice. */
+  /** Whether a repeated local time fires twice. */
   readonly repeats: boolean
-  /** Whether local times that are skipped are made up for. */
+  /** Whether skipped local times fire once at the end of the gap. */
   readonly makesUp: boolean
 }
 
-/** The schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone cannot be read. */
+/** Parses the schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone is invalid. */
 export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
   const zone = DateTime.zoneFromString(timezone)
   if (Option.isNone(zone)) {
@@ -37,7 +37,7 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
       { cause: parsed.failure }
     )
   }
-  // seconds may stand in front
+  // a field for seconds may come first
   const [minute = "", hour = ""] = cron.trim().split(/\s+/).slice(-5)
   const makesUp = !isOpen(hour)
   return { local: parsed.success, zone: zone.value, repeats: isOpen(minute) || !makesUp, makesUp }
@@ -46,10 +46,10 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
 const isOpen = (field: string): boolean => /[*/]/.test(field)
 
 const day = 86_400_000
-/** No zone has changed its clocks by more, dates that were left out included. */
+/** No zone has ever changed its clocks by more, including skipped dates. */
 const longestChange = 26 * 60 * 60 * 1000
 
-/** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never comes. */
+/** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never fires. */
 export const nextFire = (schedule: Schedule, after: number): number => {
   let from = after
   for (;;) {
@@ -63,7 +63,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
       if (until === undefined) return due
       from = until - 1
     } else if (change === undefined) {
-      // With nothing due in two days, no change before `due` repeats or skips a time of the schedule.
+      // Nothing is due within two days, so no change before `due` can repeat or skip a time of the schedule.
       from = Math.max(end - 1, due - longestChange - 1)
     } else {
       const goesOnAt = change + offsetAt(schedule, change)
@@ -75,7 +75,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
   }
 }
 
-/** Throws when the schedule never comes, whatever its zone is. */
+/** Throws when the schedule never fires in any zone. */
 export const checkComes = (schedule: Schedule): void => void nextLocal(schedule, 0)
 
 /** The last fire after `after` and not after `until`, if there is one. */
@@ -91,14 +91,14 @@ export const lastFire = (schedule: Schedule, after: number, until: number): numb
   return nextFire(schedule, before)
 }
 
-/** Local times are written as the instants at which clocks in UTC show them. */
+/** Local times are represented as the instants at which clocks in UTC show them. */
 const nextLocal = (schedule: Schedule, after: number): number =>
   Cron.next(schedule.local, new Date(after)).getTime()
 
 const offsetAt = ({ zone }: Schedule, instant: number): number =>
   DateTime.zonedOffset(DateTime.makeZonedUnsafe(instant, { timeZone: zone }))
 
-/** When the clocks change between two instants of which they do not show the same: the first instant with the new offset. */
+/** The first instant with the new offset, for a time change between two instants with different offsets. */
 const changeBetween = (schedule: Schedule, from: number, until: number): number => {
   const offset = offsetAt(schedule, from)
   let before = from
@@ -111,7 +111,7 @@ const changeBetween = (schedule: Schedule, from: number, until: number): number 
   return behind
 }
 
-/** When the local times that have fired already end, if the instant has one of them. */
+/** The end of the repeated local times that have already fired, if the instant has one of them. */
 const passedOverUntil = (schedule: Schedule, instant: number): number | undefined => {
   if (schedule.repeats) return undefined
   const offset = offsetAt(schedule, instant)

@@ -1,7 +1,7 @@
-/** Secrets as handlers read them. */
+/** Secrets in handlers. */
 
 export interface SecretsClient {
-  /** The value of the secret. Throws when the function does not have it. */
+  /** Returns the value of the secret. Throws when the function does not have it. */
   get(name: string): string
   /** Whether the function has the secret. */
   has(name: string): boolean

@@ -1,16 +1,16 @@
-/** Values of others in our messages: whatever somebody sends or gives, its text is short, and making it cannot fail. */
+/** Formats values from outside for our messages: the text is short, and formatting never fails. */
 
-/** Levels that are shown of a value. */
+/** Maximum number of levels to show. */
 const LEVELS = 3
 
 /**
- * The value as JSON, cut after about `most` characters and three levels. It asks the value for nothing: no `toString` and no
- * `toJSON` of it is called.
+ * The value as JSON, cut to about `most` characters and three levels. It calls no methods of the value, such as `toString` or
+ * `toJSON`.
  */
 export const show = (value: unknown, most = 128): string => {
   try {
     const text = shown(value, most, LEVELS)
-    // what is in quotes has been cut already
+    // strings were already cut
     return text.length > most + 8 ? `${text.slice(0, most)}...` : text
   } catch {
     // a getter or a proxy that throws
@@ -50,12 +50,12 @@ const members = (of: object, room: number, levels: number): string => {
   for (const key in of) {
     if (!Object.hasOwn(of, key)) continue
     if (text.length >= room) return `${text},...`
-    // whatever it is, it is read as an object
+    // any value can be read as an object
     const member = (of as { readonly [key: string]: unknown })[key]
     text += `${text === "" ? "" : ","}${shown(key, room, 0)}:${shown(member, room - text.length, levels - 1)}`
   }
   return text
 }
 
-/** A duration in messages: whole milliseconds, and fractions of what is short. A third of a lease is no whole number. */
+/** Milliseconds for messages: whole ones, or with fractions below 10. A third of a lease need not be whole. */
 export const showMs = (ms: number): string => `${Number(ms.toFixed(ms < 10 ? 2 : 0))}ms`

@@ -1,8 +1,11 @@
-/** Sizes as users write them: a number of bytes, or text such as `"256MiB"`, `"1.5GB"`. */
+/** Sizes: a number of bytes, or a string such as `"256MiB"`, `"1.5GB"`. */
 import { ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Bytes, or a number with a unit: `B`; `KiB`, `MiB`, `GiB`, `TiB`, each 1024 of the one before; `KB`, `MB`, `GB`, `TB`, each 1000. */
+/**
+ * Bytes, or a string of a number and a unit: `B`; `KiB`, `MiB`, `GiB`, `TiB` (powers of 1024); `KB`, `MB`, `GB`, `TB` (powers of
+ * 1000).
+ */
 export type Size = string | number
 
 const units = {
@@ -22,7 +25,7 @@ const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
 const allowed =
   'write bytes as a number, or digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
 
-/** Bytes of a size that must be positive; parts of a byte are left out. `what` names it in the error. Throws `ValidationError`. */
+/** Parses a size that must be positive, to bytes, rounded down. `what` names it in the error. Throws `ValidationError`. */
 export const positiveBytes = (size: Size, what: string): number => {
   const match = typeof size === "string" ? grammar.exec(size) : null
   const bytes =
@@ -35,7 +38,7 @@ export const positiveBytes = (size: Size, what: string): number => {
   throw new ValidationError(`${what} must be a positive number of bytes, got ${show(size)}: ${allowed}`)
 }
 
-/** A size for people: `1.5 MiB`. */
+/** Formats a size for people: `1.5 MiB`. */
 export const formatSize = (bytes: number): string => {
   const names = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const
   const power = Math.min(names.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10))

@@ -1,6 +1,6 @@
 /**
- * Schemas that users bring, and validation by those of any library that follows Standard Schema (Zod, Valibot, ArkType).
- * An Effect schema as it is validates by way of `EffectSchema.ts`, which loads Effect's parser; this module does not.
+ * Schemas of users, and validation with Standard Schemas of any library (Zod, Valibot, ArkType). Plain Effect schemas validate
+ * through `EffectSchema.ts`, which loads Effect's parser; this module does not.
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
@@ -9,7 +9,7 @@ import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
-  /** What the specification puts there: how to validate, and the types. */
+  /** The properties of the specification: the validation, and the types. */
   readonly "~standard": {
     readonly version: 1
     readonly vendor: string
@@ -26,11 +26,11 @@ interface StandardIssue {
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind that makes an `Output` of an `Input`. */
+/** A schema of either kind, from `Input` to `Output`. */
 export type AnySchema<Output = unknown, Input = unknown> =
   StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
-/** What a schema's validation returns. */
+/** The output type of a schema. */
 export type SchemaOutput<S> = S extends {
   readonly "~standard": { readonly types?: { readonly output: infer Output } | undefined }
 }
@@ -39,25 +39,25 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
+/** The input type of a schema: that of a Standard Schema; the decoded type of an Effect schema, which it encodes. */
 export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown
 
-/** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
+/** The stored type of a schema: the input type of a Standard Schema, the encoded type of an Effect schema. */
 export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
   ? Encoded
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown
 
-/** What is JSON already. */
+/** Types that are JSON already. */
 type Json =
   string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
 
-/** What Effect writes into JSON for a value that an Effect schema encodes to: text for the date of a `Schema.Date`. */
+/** The type of a value in Effect's JSON form: a string for the date of a `Schema.Date`. */
 export type JsonForm<T> = [T] extends [Json | undefined]
   ? T
   : T extends Date | bigint | symbol | Uint8Array
@@ -74,7 +74,7 @@ export type JsonForm<T> = [T] extends [Json | undefined]
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+/** Returns the schema if it is one. Throws `ValidationError`; `what` names its owner. */
 export const checkSchema = (schema: unknown, what: string): AnySchema => {
   if (isSchema(schema)) return schema
   throw new ValidationError(
@@ -92,19 +92,19 @@ const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   )
 }
 
-/** Whether the value was made by Effect, also if it is a Standard Schema by now: it can write what it reads. */
+/** Whether the schema was made by Effect, even if it is a Standard Schema: it can encode what it decodes. */
 export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
   typeof (value as { readonly ast?: unknown }).ast === "object"
 
-/** Whether the value is an Effect schema as it is: not one from `Schema.toStandardSchemaV1`. */
+/** Whether the value is a plain Effect schema: not one from `Schema.toStandardSchemaV1`. */
 export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
   ((typeof value === "object" && value !== null) || typeof value === "function") &&
   typeof (value as { readonly ast?: unknown }).ast === "object" &&
   !isStandardSchema(value)
 
 /**
- * The data as the schema returns it. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`:
- * its message starts with `what` (`data of event "order.placed"`), and `validationErrors` lists `path: problem`.
+ * Validates data, and returns the schema's output. Throws `SchemaValidationError`, or rejects with it when the schema is
+ * asynchronous: its message starts with `what` (`data of event "order.placed"`), and `validationErrors` lists `path: problem`.
  */
 export const validateData = <S extends StandardSchemaV1>(
   schema: S,
@@ -122,21 +122,21 @@ export const validateData = <S extends StandardSchemaV1>(
     : accept<S>(result, what)
 }
 
-/** Whether the schema says at once that the value fits. */
+/** Whether the schema accepts the value synchronously. */
 export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
   try {
     const result = startValidation(schema, value, "")
-    // what takes its time is not worth the wait: this is only for the message
+    // do not wait for an asynchronous schema: this is only for a message
     return !(result instanceof Promise) && result.issues === undefined
   } catch {
-    // a schema that throws does not say that it fits
+    // a schema that throws does not accept the value
     return false
   }
 }
 
 /**
- * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
- * answer at once.
+ * Validates a value, and returns the schema's output. Throws `SchemaValidationError` whose message includes `context`. Only for
+ * synchronous schemas.
  *
  * ```ts
  * const order = validate(z.object({ orderId: z.string() }), { orderId: "o-1" }, "The order")
@@ -149,14 +149,14 @@ export const validate = <S extends StandardSchemaV1>(
 ): SchemaOutput<S> => {
   const result = validateData(schema, value, context)
   if (result instanceof Promise) {
-    // Its outcome is of no use to anybody, and must not become an unhandled rejection.
+    // The result is not used; avoid an unhandled rejection.
     result.catch(() => undefined)
     throw new ValidationError(`${context}: the schema validates asynchronously, which is not possible here`)
   }
   return result
 }
 
-/** The value of a JSON text, checked as {@link validate} does it. Text that is no JSON is a `SchemaValidationError`. */
+/** Parses and validates JSON like {@link validate}. Invalid JSON throws `SchemaValidationError`. */
 export const parseAndValidate = <S extends StandardSchemaV1>(
   schema: S,
   jsonText: string,
@@ -195,7 +195,7 @@ const accept = <S extends StandardSchemaV1>(
   result: StandardResult<unknown>,
   what: string
 ): SchemaOutput<S> => {
-  // The schema has just said that the value is of its output type.
+  // The schema has just confirmed the output type.
   if (result.issues === undefined) return result.value as SchemaOutput<S>
   const validationErrors = result.issues.map((issue) => `${issuePath(issue.path)}: ${issue.message}`)
   throw new SchemaValidationError(`${what} does not fit its schema: ${validationErrors.join("; ")}`, {

@@ -1,9 +1,9 @@
 /**
  * Steps: the durable parts of a handler.
  *
- * A step has a name and a place in its run; its result is stored, and when the handler runs again from the top the step
- * answers from storage instead of running again. Promise handlers get a {@link StepClient} as `step`; Effect handlers
- * use this module's functions, which need the {@link Step} service that every handler runs with:
+ * A step has a name and a position in its run, and its result is stored. When the handler runs again from the top, the step
+ * returns the stored result instead of running again. Promise handlers get a {@link StepClient} as `step`. Effect handlers use
+ * this module's functions, which need the {@link Step} service that every handler has:
  *
  * ```ts
  * import { Step } from "@ironflow/node/effect"
@@ -12,8 +12,8 @@
  * yield* Step.sleep("cool off", "5 minutes")
  * ```
  *
- * A suspended step (a sleep, a wait, a child run, the delay before a retry) never settles while it is suspended: neither
- * `try/catch/finally` nor `Effect.catchCause` sees it.
+ * A suspended step (a sleep, a wait, a child run, the delay before a retry) does not settle: neither `try/catch/finally` nor
+ * `Effect.catchCause` runs.
  */
 import * as Context from "effect/Context"
 import type * as EffectDuration from "effect/Duration"
@@ -52,49 +52,48 @@ import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
 import type { Storable, StorableResult, Stored } from "./Stored.ts"
 
-/** What the body of a step is told about its own execution. */
+/** The context of a step's attempt. */
 export interface StepRunContext {
   /**
-   * Aborts when the step's result is no longer wanted: its timeout, a cancelled run, a lost lease, a failed sibling in
-   * a fail-fast `parallel`. `signal.reason` is the error that says which.
+   * Aborts when the step's result is no longer needed: after a timeout, a cancellation, a lost lease, or a failed sibling in a
+   * fail-fast `parallel`. `signal.reason` is the corresponding error.
    */
   readonly signal: AbortSignal
-  /** Executions of this step so far, this one included. */
+  /** The number of attempts of this step so far, this one included. */
   readonly attempt: number
-  /** The same for every attempt of this step of this run, and for no other: give it to the service you call. */
+  /** The same for every attempt of this step in this run, and unique to it: pass it to the service you call. */
   readonly idempotencyKey: string
   /**
-   * Says how far the step has come, from 0 to 1, and in words if you like (200 characters at most). It is shown where running steps
-   * are: by `getRunSteps`, `explain` and the command line, some seconds later. It is not stored, costs no request of its own, and never
-   * fails the step: a fraction that is no number is left out, and one outside of 0 to 1 is the nearer of the two.
+   * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters). `getRunSteps`, `explain` and
+   * the command line show it for running steps, with a few seconds of delay. It is not stored, makes no additional request, and
+   * never fails the step: an invalid fraction is ignored, and one outside of 0 to 1 is clamped.
    */
   progress(fraction: number, text?: string): void
 }
 
 /** Options of `step.run` and `step.tx`. */
 export interface StepRunOptions {
-  /** Time for one attempt, such as `"30s"`. Default: the function's `stepTimeout`, else none. */
+  /** Timeout of one attempt, such as `"30s"`; the function's `stepTimeout` by default, else none. */
   readonly timeout?: Duration
-  /** Replaces the function's retry policy for this step; fields left out come from the function. */
+  /** Retry policy of this step; absent fields come from the function's policy. */
   readonly retry?: RetryConfig
 }
 
-/** What gives back more than JSON has: dates, bigints, maps, instances of classes. */
+/** An option for results with types that JSON lacks: dates, bigints, maps, class instances. */
 export interface WithSchema<A> {
   /**
-   * The result as it was stored goes through this schema, in the first execution and in every replay, and what the schema returns is
-   * the result: with `z.object({ at: z.coerce.date() })` a `Date` again. Any Standard Schema (Zod, Valibot, ArkType) that answers at
-   * once, or an Effect schema, which decodes. A result that does not fit fails the step with `SchemaValidationError` as
-   * the cause, and is not tried again.
+   * Decodes the stored result, in the first execution and in every replay: with `z.object({ at: z.coerce.date() })` a date is a
+   * `Date` again. Any synchronous Standard Schema (Zod, Valibot, ArkType), or an Effect schema. A result that does not match
+   * fails the step with `SchemaValidationError` as the cause, without retries.
    */
   readonly schema: AnySchema<A>
 }
 
-/** Of the options of `run` and `tx`. */
+/** The option keys of `run` and `tx`. */
 export const runKeys = { timeout: true, retry: retryKeys, schema: true } satisfies Keys<
   StepRunOptions & WithSchema<unknown>
 >
-/** The options that are known. */
+/** The option keys of `Step.run` and `Step.tx`. */
 export const effectRunKeys = {
   timeout: true,
   retry: retryKeys,
@@ -102,7 +101,7 @@ export const effectRunKeys = {
   error: true
 } satisfies Keys<EffectRunOptions<never, never>>
 
-/** Which event to wait for: by name or pattern, or by a definition, which decodes and types its data. */
+/** The event to wait for: by name or pattern, or by a definition, which decodes and types its data. */
 export interface EventFilter<E extends string | EventDefinition = string> {
   /** Event name, a pattern such as `order.*`, or a definition. */
   readonly event: E
@@ -115,62 +114,59 @@ export interface EventFilter<E extends string | EventDefinition = string> {
   readonly timeout?: Duration
 }
 
-/** The options that are known. */
+/** The option keys of `waitForEvent`. */
 export const waitKeys = { event: true, match: true, timeout: true } satisfies Keys<EventFilter>
 
 /** Options of `step.invoke`. */
 export interface InvokeOptions {
-  /** How long to wait for the child's result; `"30s"` by default. The child keeps running afterwards. */
+  /** Timeout of the wait for the child's result; `"30s"` by default. The child continues after a timeout. */
   readonly timeout?: Duration
 }
 
-/** The options that are known. */
+/** The option keys of `invoke`. */
 export const invokeKeys = { timeout: true, schema: true } satisfies Keys<InvokeOptions & WithSchema<unknown>>
-/** The options that are known. */
+/** The option keys of `Step.invoke`. */
 export const effectInvokeKeys = { timeout: true, success: true, error: true } satisfies Keys<
   EffectInvokeOptions<never, never>
 >
 
 /** Options of `step.parallel` and `step.map`. */
 export interface ParallelOptions {
-  /** Branches that may run at once; all of them by default. */
+  /** Maximum number of branches at the same time; all by default. */
   readonly concurrency?: number
   /**
-   * `"failFast"` (default): the first failing branch fails the call, once the steps that were running have ended.
-   * `"allSettled"`: every branch ends, and failures stand in the result as Errors.
+   * `"failFast"` (default): the first failing branch fails the call, once its running steps have ended. `"allSettled"`: all
+   * branches end, and the result contains failures as Errors.
    */
   readonly onError?: "failFast" | "allSettled"
 }
 
-/** The options that are known. */
+/** The option keys of `parallel`. */
 export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<ParallelOptions>
-/** The options that are known. */
+/** The option keys of `map`. */
 export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
-/** True when the options let failures into the result. */
+/** True when the options include failures in the result. */
 export type MaySettle<O> = "onError" extends keyof O
   ? "allSettled" extends O["onError"]
     ? true
     : false
   : false
 
-/** A function as `invoke` takes it: what `createFunction` or `IronflowFunction.make` returned. */
+/** A function for `invoke`: the result of `createFunction` or `IronflowFunction.make`. */
 export type Invokable =
   | {
-      /** What the function is. */ readonly config: { readonly id: string }
+      /** The configuration. */ readonly config: { readonly id: string }
       /** Its code. */ readonly handler: (context: never) => unknown
     }
   | {
-      /** What the function is. */
+      /** The configuration. */
       readonly config: { readonly id: string }
       /** Its code. */
       readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
     }
 
-/**
- * What `invoke` gives back of a function: its result after storage ({@link Stored}), or as its `success` schema decodes it
- * where the function declares one.
- */
+/** The result type of `invoke`: the function's result after storage ({@link Stored}), or as its `success` schema decodes it. */
 export type InvokeOutput<F> = F extends {
   readonly program: (context: never) => Effect.Effect<infer A, unknown, unknown>
 }
@@ -180,8 +176,8 @@ export type InvokeOutput<F> = F extends {
     : unknown
 
 /**
- * What `invoke` takes for a function: what its schema takes (Promise), or the data of its event definition, which is encoded
- * on the way (Effect). Anything where the function has neither.
+ * The input type of `invoke`: that of the function's schema (Promise), or the data of its event definition, which is encoded
+ * (Effect). Any type if the function has neither.
  */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>
@@ -189,13 +185,13 @@ export type InvokeInput<F> = F extends { readonly program: (context: infer C) =>
     ? Input
     : unknown
 
-/** The function, if it may be invoked without an input. */
+/** The function, if it can be invoked without an input. */
 export type WithoutInput<F> = undefined extends InvokeInput<F> ? F : never
 
-/** What a function is declared to fail with, by its `error` schema; `never` where it declares nothing. */
+/** The error type that a function declares with its `error` schema; `never` without one. */
 export type InvokeFailure<F> = DeclaredBy<F, "error">
 
-/** What a function declares of its result or its failure; `never` when it declares nothing. */
+/** The type that a function declares for its result or error; `never` without a declaration. */
 type DeclaredBy<F, Field extends "success" | "error"> = F extends {
   readonly config: { readonly [K in Field]?: infer S }
 }
@@ -204,17 +200,17 @@ type DeclaredBy<F, Field extends "success" | "error"> = F extends {
     : never
   : never
 
-/** What a result has to be: what the `success` schema says, if there is one. */
+/** The required type of a result: that of the `success` schema, if there is one. */
 export type Declared<S> = [S] extends [never] ? unknown : S
 
-/** A part of the parameter's type, as {@link StorableResult} is: with a `success` schema anything that this encodes can be stored. */
+/** Part of a parameter's type, like {@link StorableResult}: a `success` schema allows any result that it encodes. */
 export type StorableEffect<A, S> = [S] extends [never]
   ? [A] extends [Storable<A>]
     ? unknown
     : Effect.Effect<Storable<A>, unknown, unknown>
   : unknown
 
-/** What a schema says, or `Else` where there is none. */
+/** The type of a schema, or `Else` without one. */
 type Decoded<A, Else> = [A] extends [never] ? Else : A
 
 type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
@@ -223,11 +219,11 @@ type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ?
 // Transactions
 // -----------------------------------------------------------------------------
 
-/** The writes of a transaction are exactly once by themselves: they take no idempotency key. */
+/** Options of `appendAll` in a transaction. Its writes are exactly-once, so they take no idempotency key. */
 export interface TxAppendAllOptions {
   /**
-   * The version that the stream must have when the transaction is carried out; writes before this one in the same
-   * transaction count. See `AppendConditions`.
+   * The version that the stream must have when the transaction is executed, after earlier writes of the same transaction. See
+   * `AppendConditions`.
    */
   readonly expectedVersion?: ExpectedVersion
 }
@@ -236,7 +232,7 @@ export interface TxAppendAllOptions {
 export interface TxAppendOptions extends TxAppendAllOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** An object of JSON that is kept with the event; none by default. */
+  /** A JSON object that is stored with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -244,16 +240,16 @@ export interface TxAppendOptions extends TxAppendAllOptions {
 export interface TxEmitOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** An object of JSON that is kept with the event; none by default. */
+  /** A JSON object that is stored with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
 /**
- * Changes of the keys of a bucket, in the reading `F`. Each key can be written once in a transaction. A bucket that does not
- * exist, and a value or bucket that would be larger than the bucket allows, fail the step when the transaction is carried out.
+ * Changes of the keys of a bucket, for the API kind `F`. A transaction may write each key once. The step fails when the
+ * transaction is executed if the bucket does not exist, or if the value or the bucket would be too large.
  */
 export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
-  /** Writes a value whatever is there: any JSON value, or a `Uint8Array`. */
+  /** Writes a value unconditionally: any JSON value, or a `Uint8Array`. */
   put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
   create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
@@ -269,7 +265,7 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
     value: In,
     revision: number
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Deletes the value; with `revision` only if the key is at it. */
+  /** Deletes the value; with `revision` only if the key is at that revision. */
   delete(
     key: string,
     options?: TxDeleteKeyOptions
@@ -282,7 +278,7 @@ export interface TxDeleteKeyOptions {
   readonly revision?: number
 }
 
-/** Appends to the streams of the entities of one definition, in the reading `F`. */
+/** Appends to the typed streams of the entities of one definition, for the API kind `F`. */
 export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
   /**
    * Appends an event.
@@ -311,9 +307,9 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
 }
 
 /**
- * What the body of a `step.tx` writes with, in the reading `F`. A call only notes the write: all of them are carried out,
- * in order and in one transaction with the step's own result, when the body has returned. What is not acceptable is a
- * `ValidationError` at once. 1000 writes and 4 MiB in all at most.
+ * The writes in the body of a `step.tx`, for the API kind `F`. A call only records the write. When the body has returned, all
+ * writes are executed in order, in one transaction with the step's own result. Invalid arguments throw `ValidationError`
+ * immediately. At most 1000 writes, and 4 MiB in total.
  */
 export interface TxApi<F extends HKT.TypeLambda> {
   /** Entity streams. */
@@ -331,13 +327,13 @@ export interface TxApi<F extends HKT.TypeLambda> {
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
     /**
-     * The streams of the entities that `defineEntity` describes: events are typed and encoded by their definitions, and one that
-     * does not fit is a `StreamSchemaError` at once. The schemas have to answer without waiting.
+     * The typed streams of an entity that `defineEntity` describes: its definitions type and encode the events. An event that
+     * does not match throws `StreamSchemaError` immediately. The schemas must be synchronous.
      */
     of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
   /**
-   * Emits an event, by name or definition: it starts runs and satisfies waits as any other.
+   * Emits an event, by name or definition; it starts runs and satisfies waits like any event.
    *
    * ```ts
    * await step.tx("finish", (tx) => tx.emit("order.finished", { orderId: "o-1" }, { metadata: { by: "me" } }))
@@ -349,8 +345,8 @@ export interface TxApi<F extends HKT.TypeLambda> {
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /**
-   * The keys of a bucket. With a schema the values are typed and encoded; one that does not fit is a `KeySchemaError` at once.
-   * The schema has to answer without waiting.
+   * The keys of a bucket. A schema types and encodes the values; a value that does not match throws `KeySchemaError` immediately.
+   * The schema must be synchronous.
    */
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
@@ -358,9 +354,9 @@ export interface TxApi<F extends HKT.TypeLambda> {
   ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
-/** The plain reading: a call returns its result, and throws what would be its failure. */
+/** The synchronous API kind: a call returns its result, and throws its errors. */
 export interface PlainKind extends HKT.TypeLambda {
-  /** The reading of a call that gives `Target`. */
+  /** The result of a call: `Target`. */
   readonly type: this["Target"]
 }
 
@@ -368,27 +364,27 @@ interface EffectKind extends HKT.TypeLambda {
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
-/** What the body of `step.tx` writes with. Nothing is stored before the body has returned. */
+/** The writes of the body of `step.tx`. Nothing is stored before the body has returned. */
 export interface Tx extends TxApi<PlainKind> {}
-/** What the body of `Step.tx` writes with. Nothing is stored before the body has ended. */
+/** The writes of the body of `Step.tx`. Nothing is stored before the body has ended. */
 export interface EffectTx extends TxApi<EffectKind> {}
 /** A bucket in a transaction. */
 export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
-/** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
+/** The result of a `step.tx`: the result of its body, and the results of its writes, in order. */
 export interface TxResult<T> {
-  /** What the body returned, as JSON gives it back. */
+  /** The result of the body, after a round trip through JSON. */
   readonly value: T
-  /** One for each write. */
+  /** One result for each write. */
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
-/** The steps of a Promise handler. Failures reject; a suspended step's promise stays pending. */
+/** The steps of a Promise handler. Failures reject; the promise of a suspended step stays pending. */
 export interface StepClient {
   /**
-   * Runs `fn` once and stores its result as JSON, which is what comes back: a `Date` is a string, see {@link Stored}. With
-   * `schema` that is decoded. A failing `fn` runs again by the retry policy; when that is exhausted, or the
-   * error says it is not retryable, the call rejects with `StepError` (its `cause` is the error).
+   * Runs `fn` once and stores its result as JSON. The call returns the stored form: a `Date` becomes a string, see
+   * {@link Stored}; `schema` decodes it. A failing `fn` is retried by the retry policy. When that is exhausted, or the error is
+   * not retryable, the call rejects with `StepError` (its `cause` is the error).
    */
   run<A, T = unknown>(
     name: string,
@@ -402,10 +398,10 @@ export interface StepClient {
   ): Promise<Stored<T>>
 
   /**
-   * Runs `fn` and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
-   * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy `fn`
-   * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
-   * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
+   * Runs `fn`, then executes the writes that it recorded with `tx`, in one transaction with the step's own result: all or none,
+   * exactly once. A conflict fails the attempt without any write; `fn` is then retried by the retry policy, and reads fresh data.
+   * When that is exhausted, the call rejects with `StepError` (its `cause` is the `VersionConflictError`). On servers without
+   * transactions it rejects with code `UNIMPLEMENTED` before `fn` runs.
    *
    * ```ts
    * const { writes } = await step.tx(
@@ -432,21 +428,20 @@ export interface StepClient {
   /** Waits durably for a duration such as `"7d"`, or milliseconds. */
   sleep(name: string, duration: Duration): Promise<void>
 
-  /** Waits durably for a point in time; one that has passed returns at once. */
+  /** Waits durably until a point in time; returns at once if it has passed. */
   sleepUntil(name: string, until: Date | string): Promise<void>
 
   /**
-   * Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time, and with `SchemaValidationError` when the data of
-   * the one that came does not fit the definition's schema.
+   * Waits durably for an event. Rejects with `WaitTimeoutError` after the timeout, and with `SchemaValidationError` when the
+   * event's data does not match the definition's schema.
    */
   waitForEvent<D extends EventDefinition>(name: string, filter: EventFilter<D>): Promise<EventOf<D>>
   // oxlint-disable-next-line typescript/no-explicit-any -- the README reads `approval.data.approved` without a type
   waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
 
   /**
-   * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
-   * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
-   * `InvokeTimeoutError` when it took longer than `timeout`.
+   * Starts a run of another function and waits durably for its result, in stored form, or decoded by `schema`. Rejects with
+   * `InvokeError` when it failed (its `cause` is the function's error), and with `InvokeTimeoutError` after `timeout`.
    *
    * ```ts
    * const invoice = await step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5m" })
@@ -463,15 +458,15 @@ export interface StepClient {
   ): Promise<A>
   invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
 
-  /** Starts a run of another function and goes on. */
+  /** Starts a run of another function without waiting for it. */
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
   invokeAsync<F extends Invokable>(fn: WithoutInput<F>): Promise<{ runId: string }>
   invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
 
   /**
-   * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
-   * is the results of the steps in them: what a branch makes of those stays what it is.
-   * Names of `parallel` and `map` calls should be unique where they are made.
+   * Runs branches concurrently, each with its own step client, and returns their results in order. Only the results of steps
+   * inside the branches are stored; the results of the branches themselves are not. The names of `parallel` and `map` calls
+   * should be unique within their scope.
    *
    * ```ts
    * const [stock, credit] = await step.parallel(
@@ -492,7 +487,7 @@ export interface StepClient {
   >
 
   /**
-   * `parallel` with one branch an item. With `schema`, what each branch returns goes through it.
+   * Like `parallel`, with one branch for each item. `schema` decodes the result of each branch.
    *
    * ```ts
    * const labels = await step.map(
@@ -517,8 +512,8 @@ export interface StepClient {
   ): Promise<MaySettle<O> extends true ? Array<R | Error> : Array<R>>
 
   /**
-   * Registers how to undo a step. When the run fails for good, everything registered runs in reverse order, each as a
-   * durable step of its own.
+   * Registers how to undo a step. When the run fails permanently, all registered compensations run in reverse order, each as a
+   * durable step.
    */
   compensate(stepName: string, fn: (context: StepRunContext) => unknown): void
 
@@ -527,33 +522,33 @@ export interface StepClient {
 }
 
 // -----------------------------------------------------------------------------
-// The Effect face
+// The Effect API
 // -----------------------------------------------------------------------------
 
 /** A duration: ours (`"5m"`, milliseconds) or Effect's (`"5 minutes"`, a `Duration`). */
 export type StepDuration = Duration | EffectDuration.Input
 
-/** A wrong argument, or a step call inside the body of another step. Neither is recorded. */
+/** An invalid argument, or a step call inside the body of another step. Neither is recorded. */
 export type StepCallError = ValidationError | NestedStepError
 
 /** Options of `Step.run` and `Step.tx`. */
 export interface EffectRunOptions<A, F> {
-  /** Time for one attempt. Default: the function's `stepTimeout`, else none. */
+  /** Timeout of one attempt; the function's `stepTimeout` by default, else none. */
   readonly timeout?: StepDuration
-  /** Replaces the function's retry policy for this step; fields left out come from the function. */
+  /** Retry policy of this step; absent fields come from the function's policy. */
   readonly retry?: RetryConfig
-  /** How the result is stored: encoded for storage, decoded for the handler. Without it the result must be JSON. */
+  /** Schema that stores the result: encoded in storage, decoded for the handler. Without it the result must be JSON. */
   readonly success?: Schema.Codec<A, unknown>
   /**
-   * Failures that match come back as they were, typed, instead of as `StepError`. They are retried like others first, and end the
-   * run like others when the handler lets them through.
+   * Schema of errors: a matching error is returned typed, instead of as `StepError`. It is retried like any other first, and
+   * fails the run like any other if the handler does not catch it.
    */
   readonly error?: Schema.Codec<F, unknown>
 }
 
-/** Which event to wait for, and how long. */
+/** The event to wait for, and the timeout. */
 export interface EffectEventFilter<E extends string | EventDefinition> {
-  /** Event name, pattern, or a definition, which decodes the data and types it. */
+  /** Event name, pattern, or a definition, which decodes and types the data. */
   readonly event: E
   /** See {@link EventFilter.match}. */
   readonly match?: string
@@ -563,30 +558,29 @@ export interface EffectEventFilter<E extends string | EventDefinition> {
 
 /** Options of `Step.invoke`. */
 export interface EffectInvokeOptions<A = never, E = never> {
-  /** How long to wait for the child's result; 30 seconds by default. The child keeps running afterwards. */
+  /** Timeout of the wait for the child's result; 30 seconds by default. The child continues after a timeout. */
   readonly timeout?: StepDuration
-  /** Decodes the result, in place of the function's own `success` schema. */
+  /** Decodes the result, instead of the function's own `success` schema. */
   readonly success?: Schema.Codec<A, unknown>
-  /** Decodes what the function failed with into `failure` of the `InvokeError`, in place of the function's own `error` schema. */
+  /** Decodes the function's error as `failure` of the `InvokeError`, instead of the function's own `error` schema. */
   readonly error?: Schema.Codec<E, unknown>
 }
 
-/** An effect whose kind of result does not matter here. */
+/** An effect of any type, as a branch. */
 export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
 
 /**
- * What the code of a step may ask about its own execution: `yield* Step.StepAttempt` inside the effect given to `run` or
- * `compensate`.
+ * The context of a step's attempt: `yield* Step.StepAttempt` inside the effect given to `run` or `compensate`.
  *
- * When a sibling fails fast, the signal aborts and the effect is awaited for up to 5 seconds (or its timeout); what
- * cannot wait (a timeout, a cancelled run, an interrupted caller) interrupts it.
+ * When a sibling fails fast, the signal aborts, and the effect is awaited for up to 5 seconds (or its timeout). A timeout, a
+ * cancelled run or an interrupted caller interrupts the effect immediately.
  */
 export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
   "@ironflow/node/StepAttempt"
 ) {}
 
 /**
- * Says how far the step has come whose effect this is part of, see {@link StepRunContext.progress}:
+ * Reports the progress of the step that this effect is part of, see {@link StepRunContext.progress}:
  *
  * ```ts
  * yield* Step.run(
@@ -598,15 +592,15 @@ export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
 export const progress = (fraction: number, text?: string): Effect.Effect<void, never, StepAttempt> =>
   Effect.map(StepAttempt, (attempt) => attempt.progress(fraction, text))
 
-/** Result of `parallel` over the branches `B` with the options `O`. */
+/** Result type of `parallel` over the branches `B` with the options `O`. */
 export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
   MaySettle<O> extends true
     ? { -readonly [K in keyof B]: Effect.Success<B[K]> | Effect.Error<B[K]> }
     : { -readonly [K in keyof B]: Effect.Success<B[K]> }
 
-/** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
+/** The steps of an Effect handler, in the scope (root or branch) of the calling fiber. */
 export interface StepService {
-  /** What {@link run} calls. */
+  /** Implements {@link run}. */
   readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -617,7 +611,7 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
-  /** What {@link tx} calls. */
+  /** Implements {@link tx}. */
   readonly tx: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
     body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
@@ -628,13 +622,13 @@ export interface StepService {
     Exclude<R, StepAttempt>
   >
 
-  /** What {@link sleep} calls. */
+  /** Implements {@link sleep}. */
   readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
 
-  /** What {@link sleepUntil} calls. */
+  /** Implements {@link sleepUntil}. */
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
 
-  /** What {@link waitForEvent} calls. */
+  /** Implements {@link waitForEvent}. */
   readonly waitForEvent: {
     <D extends EventDefinition>(
       name: string,
@@ -647,7 +641,7 @@ export interface StepService {
     ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
   }
 
-  /** What {@link invoke} calls. */
+  /** Implements {@link invoke}. */
   readonly invoke: {
     <A = never, E = never>(
       functionId: string,
@@ -667,7 +661,7 @@ export interface StepService {
     >
   }
 
-  /** What {@link invokeAsync} calls. */
+  /** Implements {@link invokeAsync}. */
   readonly invokeAsync: {
     (
       functionId: string,
@@ -682,7 +676,7 @@ export interface StepService {
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
   }
 
-  /** What {@link parallel} calls. */
+  /** Implements {@link parallel}. */
   readonly parallel: <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
     name: string,
     branches: B,
@@ -693,7 +687,7 @@ export interface StepService {
     Exclude<Effect.Services<B[number]>, Step>
   >
 
-  /** What {@link map} calls. */
+  /** Implements {@link map}. */
   readonly map: <T, A, E, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -705,23 +699,23 @@ export interface StepService {
     Exclude<R, Step>
   >
 
-  /** What {@link compensate} calls. */
+  /** Implements {@link compensate}. */
   readonly compensate: <A, E, R>(
     stepName: string,
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<void, StepCallError, Exclude<R, StepAttempt>>
 
-  /** What {@link publish} calls. */
+  /** Implements {@link publish}. */
   readonly publish: (
     topic: string,
     data: unknown
   ) => Effect.Effect<{ readonly eventId: string; readonly sequence: number }, StepError | StepCallError>
 }
 
-/** The service behind this module's functions. Every Effect handler, and every branch of `parallel`, runs with one. */
+/** The service behind this module's functions. Every Effect handler has one, and so has every branch of `parallel`. */
 export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
 
-/** Tells the steps of the handler that is running where the user's code calls one of them. */
+/** Records the call site of a step in the user's code, for the steps of the running handler. */
 const call = (kind: StepKind, target: unknown, entry: Function): void => {
   const fiber = Fiber.getCurrent()
   if (fiber === undefined) return
@@ -731,9 +725,8 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
 }
 
 /**
- * Runs an effect once and stores its result. A failing effect runs again by the retry policy; when that is exhausted,
- * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
- * `options.error`.
+ * Runs an effect once and stores its result. A failing effect is retried by the retry policy. When that is exhausted, or the
+ * error is not retryable, the call fails with `StepError`, or with the error itself when it matches `options.error`.
  *
  * ```ts
  * const receipt = Step.run("charge", Effect.succeed({ receipt: "r-1" }), { timeout: "20 seconds" })
@@ -753,9 +746,9 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
 }
 
 /**
- * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
- * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
- * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
+ * Runs an effect, then executes the writes that it recorded with `tx`, in one transaction with the step's own result: all or
+ * none, exactly once. A conflict fails the attempt without any write; the body is then retried by the retry policy, and reads
+ * fresh data. On servers without transactions it fails with `UnsupportedError` before the body runs.
  *
  * ```ts
  * const moved = Step.tx("move", (tx) => tx.emit("money.moved", { amount: 5 }), { timeout: "5 seconds" })
@@ -778,7 +771,7 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
 export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleep(name, duration))
 
-/** Waits durably for a point in time; one that has passed returns at once. */
+/** Waits durably until a point in time; returns at once if it has passed. */
 export const sleepUntil = (name: string, until: Date | string): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleepUntil(name, until))
 
@@ -804,8 +797,8 @@ export const waitForEvent: {
 }
 
 /**
- * Starts a run of another function, given by id or as itself, and waits durably for its result. The `InvokeError` of a function
- * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
+ * Starts a run of another function, given by id or by value, and waits durably for its result. When the function fails, the
+ * `InvokeError` has its error in `failure`, typed, if it matches the function's `error` schema.
  *
  * ```ts
  * const invoice = Step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5 minutes" })
@@ -839,7 +832,7 @@ export const invoke: {
   return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, never, Step>
 }
 
-/** Starts a run of another function and goes on. */
+/** Starts a run of another function without waiting for it. */
 export const invokeAsync: {
   (
     functionId: string,
@@ -858,7 +851,7 @@ export const invokeAsync: {
 }
 
 /**
- * Runs branches at the same time, each with a scope of step names of its own; results are in branch order.
+ * Runs branches concurrently, each with its own scope of step names; the results are in branch order.
  *
  * ```ts
  * const checks = Step.parallel(
@@ -878,7 +871,7 @@ export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O exten
   Exclude<Effect.Services<B[number]>, Step> | Step
 > => Step.use((step) => step.parallel(name, branches, options))
 
-/** {@link parallel} with one branch an item. */
+/** Like {@link parallel}, with one branch for each item. */
 export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
   name: string,
   items: ReadonlyArray<T>,
@@ -890,7 +883,7 @@ export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
   Exclude<R, Step> | Step
 > => Step.use((step) => step.map(name, items, fn, options))
 
-/** Registers how to undo a step, should the run fail for good. */
+/** Registers how to undo a step if the run fails permanently. */
 export const compensate = <A, E, R>(
   stepName: string,
   effect: Effect.Effect<A, E, R>

@@ -8,11 +8,11 @@
  * compensation  = "compensate:" <name> ":" <n>      always in the root scope
  * ```
  *
- * `n` counts earlier uses of the name in the same scope. A parallel or map name that was used in its scope before gets
- * `~<n>`. In names, `\` becomes `\\` and `:` becomes `\:`.
+ * `n` counts earlier uses of the name in the same scope. A repeated parallel or map name in a scope gets the suffix `~<n>`. In
+ * names, `\` is escaped as `\\` and `:` as `\:`.
  */
 
-/** A name as it stands inside a step key. */
+/** Escapes a name for a step key. */
 export const escapeName = (name: string): string => {
   for (let i = 0; i < name.length; i++) {
     const code = name.charCodeAt(i)
@@ -27,24 +27,24 @@ const backslash = "\\".charCodeAt(0)
 /** The full id of a step. */
 export const stepId = (runId: string, stepKey: string): string => `${runId}:${stepKey}`
 
-/** What a publish step is called in step keys. */
+/** The name of a publish step in step keys. */
 export const publishName = (topic: string): string => `publish:${escapeName(topic)}`
 
-/** Key of the compensation that is the n-th one (from 0) registered under this name. */
+/** The key of the n-th compensation (from 0) that is registered under this name. */
 export const compensationKey = (name: string, n: number): string => `compensate:${escapeName(name)}:${n}`
 
-/** Prefix of the steps of branch `index` of the parallel call with this prefix. */
+/** The prefix of step keys in branch `index` of the parallel call with this prefix. */
 export const branchScope = (parallelPrefix: string, index: number): string => `${parallelPrefix}:${index}:`
 
-/** Key under which a parallel call that failed fast records its verdict. */
+/** The key under which a fail-fast parallel call records its verdict. */
 export const verdictKey = (parallelPrefix: string): string => `${parallelPrefix}:verdict`
 
-/** Whether the step of this key was called outside of branches. */
+/** Whether the step was called outside branches. */
 export const isAtRoot = (stepKey: string): boolean => /^(?:publish:)?(?:[^\\:]|\\.)+:\d+$/s.test(stepKey)
 
-/** Gives out the step keys of one scope, in the order of the calls. */
+/** Assigns the step keys of one scope, in the order of the calls. */
 export class StepKeys {
-  /** `""` at the root, else the branch with its colon: `fetch-all:1:`. */
+  /** `""` at the root, else the prefix of the branch: `fetch-all:1:`. */
   readonly scope: string
   readonly #used = new Map<string, number>()
 
@@ -52,15 +52,15 @@ export class StepKeys {
     this.scope = scope
   }
 
-  /** The key of the next step of this name, which is already escaped. */
+  /** The key of the next step with this escaped name. */
   next(name: string): string {
     return `${this.scope}${name}:${this.#count(name)}`
   }
 
-  /** The prefix of the next parallel call of this name, unescaped. */
+  /** The prefix of the next parallel call with this unescaped name. */
   nextParallel(name: string): string {
     const escaped = escapeName(name)
-    // A colon in front keeps these counts apart from those of steps: no escaped name starts with one.
+    // The leading colon separates these counts from those of steps: no escaped name starts with one.
     const n = this.#count(`:${escaped}`)
     return `${this.scope}${n === 0 ? escaped : `${escaped}~${n}`}`
   }

@@ -1,4 +1,4 @@
-/** What a step can be: this list is the only one. A step key that is recorded under one kind and asked for under another is nondeterminism. */
+/** All kinds of steps. If a replay asks for a recorded step key under another kind, that is nondeterminism. */
 export const stepKinds = [
   "run",
   "sleep",

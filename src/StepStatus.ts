@@ -1,5 +1,5 @@
-/** How a step of a run stands, as clients see it. */
+/** The statuses of a step in clients. */
 export const stepStatuses = ["completed", "failed", "waiting", "running"] as const
 
-/** What a step may be. */
+/** The status of a step. */
 export type StepStatus = (typeof stepStatuses)[number]

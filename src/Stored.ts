@@ -1,35 +1,35 @@
 /**
- * What is left of a value's type once the value has been stored.
+ * The type of a value after it has been stored.
  *
- * A result of a step is kept as JSON, and the handler gets what was kept, in the first execution as in every replay. The type
- * says so: {@link Stored} is the type that comes back, and {@link StorableResult} keeps from `step.run` what JSON cannot carry.
- * Both follow `Result.ts` and `Json.ts`, which do the work.
+ * A step's result is stored as JSON, and the handler receives the stored form, in the first execution and in every replay.
+ * {@link Stored} is the type of that form, and {@link StorableResult} makes `step.run` refuse types that JSON cannot represent.
+ * Both follow the implementation in `Result.ts` and `Json.ts`.
  *
- * What depends on a type parameter that is not known yet is looked up in tables (`StoredAs<T>[...]`) with a row `any` that no
- * type that is known ever selects: so the result of a step fits where a `T` is wanted, in a generic helper that returns
- * `Promise<T>`, and is exact where `T` is known.
+ * Types that depend on an unresolved type parameter are looked up in tables (`StoredAs<T>[...]`), which have a row `any` that no
+ * concrete type selects. So in a generic helper that returns `Promise<T>`, the result of a step is assignable to `T`; for a
+ * concrete type it is exact.
  */
 import type { IronflowError } from "./Errors.ts"
 
 declare const why: unique symbol
 
-/** Stands for a value that cannot be stored. `Why` says what to do. */
+/** Represents a value that cannot be stored. `Why` says what to do. */
 export interface NotStorable<Why extends string> {
-  /** What to return instead, in words; there is no such member when a program runs. */
+  /** What to return instead; absent at run time. */
   readonly [why]: Why
 }
 
 /**
  * The type of a value after it has been stored as JSON and read again:
  *
- * - an object with `toJSON` is what that returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
- * - an instance of a class has its fields and not its methods. Its getters stay in the type, since the compiler takes them for fields, and
- *   a function that an object has itself is gone from the type, since the compiler takes it for a method, and fails the step;
- * - `NaN`, infinities and invalid dates, which have no types of their own, come back as `null`;
- * - `undefined` in an array is `null`;
- * - errors come back as errors with the fields that they had; those of this package as their own classes.
+ * - an object with `toJSON` becomes what that returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
+ * - a class instance keeps its fields but not its methods. The compiler cannot tell getters from fields, so getters stay in the
+ *   type. It cannot tell own function members from methods, so they are absent from the type, but fail the step;
+ * - `NaN`, infinities and invalid dates become `null`, which the type cannot show;
+ * - `undefined` in an array becomes `null`;
+ * - errors stay errors with their fields; those of this package keep their class.
  *
- * What JSON leaves alone keeps its type: tuples, `readonly`, optional members, brands, `any` and `unknown` among it.
+ * Everything else keeps its type, including tuples, `readonly`, optional members, brands, `any` and `unknown`.
  */
 export type Stored<T> = StoredAs<T>[HowStored<T>]
 
@@ -49,7 +49,7 @@ interface StoredAs<T> {
   any: Anything
 }
 
-/** No value has this type: to extend it is only possible for `any`, and for what is not known yet. */
+/** No value has this type: only `any`, or an unresolved type, extends it. */
 interface None {
   readonly [none]: never
 }
@@ -64,7 +64,7 @@ type AnyMap = ReadonlyMap<any, any>
 
 type Primitive = string | number | boolean | null | undefined | void
 
-/** What is known at first sight to come back as it went. */
+/** Types that are obviously unchanged by JSON. */
 type Json =
   string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
 
@@ -73,13 +73,13 @@ interface HasToJson {
   toJSON(...args: any): unknown
 }
 
-/** What is refused when it is met, unless it has `toJSON`, which `bigint` and `symbol` cannot have. */
+/** Types that are refused, unless they have `toJSON`, which `bigint` and `symbol` cannot have. */
 type Lost = AnyFunction | AnyMap | ReadonlySet<unknown> | PromiseLike<unknown> | RegExp | ArrayBuffer
 
-/** Of a union, those that are refused. */
+/** The members of a union that are refused. */
 type LostOf<T> = T extends bigint | symbol ? T : T extends HasToJson ? never : T extends Lost ? T : never
 
-/** What a user reads in the compiler's error. */
+/** The advice in the compiler's error. */
 type WhyLost<T> = T extends bigint
   ? "A bigint cannot be stored: JSON has none. Return String(value) instead"
   : T extends symbol
@@ -129,12 +129,12 @@ interface FormAs<T> {
   // oxlint-disable-next-line typescript/no-explicit-any -- JSON gives it a key
   json: T extends { toJSON(...args: any): infer Shown } ? Form<Shown> : never
   array: ArrayForm<T>
-  /** The numbers by their places: a `Buffer` has `toJSON`, and other views have not. */
+  /** The numbers by index: a `Buffer` has `toJSON`, but other views do not. */
   bytes: { readonly [index: string]: number }
   object: ObjectAs<T>[WithMethods<Extract<T[keyof T], AnyFunction>>]
 }
 
-/** Arrays and tuples. Written so that the elements are looked at late, since a type may be an array of itself. */
+/** Arrays and tuples. Elements are evaluated lazily, since a type may be an array of itself. */
 type ArrayForm<T> =
   T extends ReadonlyArray<infer E>
     ? readonly E[] extends T
@@ -148,7 +148,7 @@ type ElementForm<T> = ElementAs<T>[[T] extends [None] ? "any" : undefined extend
 
 interface ElementAs<T> {
   any: Anything
-  /** JSON has no `undefined` to keep a place in an array. */
+  /** JSON has no `undefined`, so array elements become `null`. */
   gap: unknown extends T ? T : Form<Exclude<T, undefined | void>> | null
   form: Form<T>
 }
@@ -161,7 +161,7 @@ type WithMethods<F> = [F] extends [never]
       ? "any"
       : "methods"
 
-/** Members under symbols, which JSON does not see, are those of brands, which are not there in the first place. */
+/** Members under symbols are left out: JSON ignores them, and brands do not exist at run time. */
 interface ObjectAs<T> {
   any: Anything
   data: { [K in keyof T]: K extends symbol ? T[K] : Form<T[K]> }
@@ -182,7 +182,7 @@ type IsMethod<T> = [Extract<T, AnyFunction>] extends [never]
 // What can be stored
 // -----------------------------------------------------------------------------
 
-/** A part of the parameter's type that returns a `T`: anything fits when the `T` can be stored, else nothing does. */
+/** Part of a parameter's type that returns a `T`: it accepts anything if `T` can be stored, else nothing. */
 export type StorableResult<T> = [T] extends [Storable<T>]
   ? unknown
   : RefusedAs<T>[[T] extends [None] ? "any" : [LostOf<T>] extends [never] ? "members" : "itself"]
@@ -190,11 +190,11 @@ export type StorableResult<T> = [T] extends [Storable<T>]
 interface RefusedAs<T> {
   any: Anything
   itself: NotStorable<WhyLost<LostOf<T>>>
-  /** The compiler finds the way to the member by comparing. */
+  /** The structural comparison makes the compiler report the path of the member. */
   members: (...args: never) => Storable<T> | Promise<Storable<T>>
 }
 
-/** The type itself, with {@link NotStorable} in the place of what cannot be stored. */
+/** The type itself, with {@link NotStorable} in place of what cannot be stored. */
 export type Storable<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]
@@ -232,7 +232,7 @@ type StorableObject<T> = {
       : StorableMember<T[K]>
 }
 
-/** Functions among the members of an object are let pass: the methods of a class are not stored, and do no harm. */
+/** Functions among the members of an object are accepted: methods of a class are not stored, and are harmless. */
 type StorableMember<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]

@@ -1,8 +1,8 @@
-/** Errors of runs and steps as they are told: the step that failed, and what it threw. */
+/** Describes errors of runs and steps: the step that failed, and what it threw. */
 import { messageOf } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 
-/** An error as it is stored, or as clients get it. */
+/** An error in stored form, or as clients receive it. */
 export interface ToldError {
   readonly message: string
   readonly name?: string
@@ -13,7 +13,7 @@ export interface ToldError {
   readonly cause?: ToldError
 }
 
-/** The error in words: `step "charge" failed: TypeError: fetch failed`. */
+/** The error as a sentence: `step "charge" failed: TypeError: fetch failed`. */
 export const tell = (error: ToldError): string => {
   const step = stepOf(error)
   const { message, name = "Error", data = {} } = thrownBy(error)
@@ -22,13 +22,13 @@ export const tell = (error: ToldError): string => {
   return `${step === undefined ? "" : `step "${step}" failed: `}${isNamed ? text : `${name}: ${text}`}`
 }
 
-/** The step whose failure the error tells. */
+/** The name of the step that failed. */
 export const stepOf = ({ data, details, name }: ToldError): string | undefined => {
   if (name !== "StepError") return undefined
   const step = isObject(details) ? details.stepName : data?.["stepName"]
   return typeof step === "string" ? step : undefined
 }
 
-/** What the step threw: the error around it says nothing more. */
+/** The error that the step threw: the error around it adds nothing. */
 export const thrownBy = (error: ToldError): ToldError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error

@@ -1,4 +1,4 @@
-/** What starts runs of a function: events by name or pattern, with an optional expression, and cron schedules. */
+/** Triggers of functions: events by name or pattern, with an optional expression, and cron schedules. */
 import { ValidationError } from "./Errors.ts"
 import {
   checkEventName,
@@ -17,17 +17,17 @@ import { checkComes, parseSchedule } from "./Schedule.ts"
 import { show } from "./Show.ts"
 import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
-/** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
+/** An event trigger, a cron trigger, or a cron trigger that fires events with a given name. */
 export interface Trigger {
   /** Event name or pattern: `order.placed`, `order.*`, `order.>`. */
   readonly event?: string
-  /** CEL over `event`; the event starts a run only when it is true. */
+  /** CEL expression over `event`; the event starts a run only when it is true. */
   readonly expression?: string
-  /** Five fields, or six with seconds in front: `0 9 * * *` is 9:00 every day. */
+  /** Five fields, or six with seconds first: `0 9 * * *` is 9:00 every day. */
   readonly cron?: string
-  /** IANA name (`Europe/Berlin`) or offset of the zone that `cron` is read in; UTC by default. */
+  /** Time zone of `cron`: an IANA name (`Europe/Berlin`) or an offset; UTC by default. */
   readonly timezone?: string
-  /** What a fire of `cron` does while the run of the fire before has not ended; `"allow"` by default. */
+  /** What a cron fire does while the run of the previous fire has not ended; `"allow"` by default. */
   readonly overlap?: Overlap
 }
 
@@ -39,47 +39,49 @@ export const triggerKeys = {
   overlap: true
 } satisfies Keys<Trigger>
 
-/** What starts runs: a trigger, a definition, whose events do, or a definition with an expression. */
+/** A source of runs: a trigger, an event definition, or an event definition with an expression. */
 export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
 
-/** A trigger by the definition of an event, which checks and types its data. */
+/** A trigger by event definition, which checks and types the data. */
 export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
   /** The definition of the event. */
   readonly event: D
-  /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
+  /** CEL expression over `event`, with the data in stored form; the event starts a run only when it is true. */
   readonly expression?: string
 }
 
 export const definedTriggerKeys = { event: true, expression: true } satisfies Keys<DefinedTrigger>
 
-/** Refuses keys that a trigger does not have: the compiler does not, where it infers what is written. */
+/** Makes the compiler refuse unknown keys of triggers, which it does not do for inferred types. */
 export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
   readonly [I in keyof Sources]: Sources[I] extends EventDefinition
     ? unknown
     : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: NoSuchTriggerOption }
 }
 
-/** What a key has to be that a trigger does not have: there is nothing that is this. */
+/** The required type of an unknown key: no value has it. */
 export interface NoSuchTriggerOption {
-  /** Says in the compiler's message what is wrong. */
+  /** Explains the problem in the compiler's message. */
   readonly "a trigger has no option of this name": never
 }
 
-/** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
+/**
+ * The event type of a source. For a source without a definition, the data is `Data`, and the name may be any, as with `invoke`.
+ */
 export type TriggeredBy<Source, Data> = Source extends EventDefinition
   ? EventOf<Source>
   : Source extends { readonly event: infer D extends EventDefinition }
     ? EventOf<D>
     : IronflowEvent<Data>
 
-/** The event that a handler gets; of several definitions a union, which `name` tells apart. */
+/** The event type of a handler; for several definitions a union discriminated by `name`. */
 export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S> = [Sources[number]] extends [never]
   ? IronflowEvent<SchemaOutput<S>>
   : | TriggeredBy<Sources[number], SchemaOutput<S>>
-    // an invoked run has data by the function's own schema, if there is one
+    // invoked runs have data of the function's own schema, if there is one
     | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
 
-/** The data that a function is invoked with, as it is stored: by its schema, else by the definitions among its triggers. */
+/** The input type of an invocation, in stored form: by the function's schema, else by the definitions among its triggers. */
 export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
   ? [Sources[number]] extends [never]
     ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
@@ -94,7 +96,7 @@ type StoredBy<Source> = Source extends EventDefinition
     : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
       any
 
-/** The definition that a source is, or names its event by. */
+/** The event definition in a source, if there is one. */
 export const definitionOf = (source: unknown): EventDefinition | undefined => {
   if (isEventDefinition(source)) return source
   return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
@@ -108,15 +110,15 @@ export const toTrigger = (source: unknown): unknown => {
     : { ...(source as object), event: definition.name }
 }
 
-/** The event that is matched against triggers, as plain data. */
+/** The event to match against triggers, as plain data. */
 export interface TriggerEvent {
   readonly name: string
   readonly data?: unknown
 }
 
 /**
- * Whether the event matches the trigger. An expression that cannot be evaluated for this event does not match, and
- * `error` says why. A trigger without an event name matches no event. Never throws.
+ * Whether the event matches the trigger. If the expression cannot be evaluated, the event does not match, and `error` says why. A
+ * trigger without an event name matches no event. Never throws.
  */
 export const matchTrigger = (trigger: Trigger, event: TriggerEvent): Evaluation => {
   if (trigger.event === undefined || !matchesPattern(trigger.event, event.name)) return mismatch
@@ -126,7 +128,7 @@ export const matchTrigger = (trigger: Trigger, event: TriggerEvent): Evaluation 
 const match: Evaluation = { matched: true }
 const mismatch: Evaluation = { matched: false }
 
-/** Whether the event matches one of the triggers, and what went wrong with those before it. Never throws. */
+/** Whether the event matches one of the triggers, and the errors of earlier triggers. Never throws. */
 export const matchTriggers = (
   triggers: ReadonlyArray<Trigger>,
   event: TriggerEvent
@@ -141,11 +143,11 @@ export const matchTriggers = (
   return { matched: false, errors }
 }
 
-/** The name of the events that a cron trigger of the function fires. */
+/** The name of the events that a function's cron trigger fires. */
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** Throws `ValidationError` when the schedule cannot be read, or never comes: there is no 30th of February. */
+/** Throws `ValidationError` when the schedule is invalid, or never fires, such as one for the 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {
@@ -155,7 +157,7 @@ const checkSchedule = (cron: string, timezone: string | undefined): void => {
   }
 }
 
-/** Throws `ValidationError` unless the trigger is one that the engine accepts. `what` names it in the error. */
+/** Throws `ValidationError` for an invalid trigger. `what` names it in the error. */
 export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
     throw new ValidationError(`${what} must be an object such as { event: "order.placed" }`)
@@ -166,7 +168,7 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
   }
   naming(what, "event", () => {
     if (event === undefined) return
-    // The fires of a cron trigger are events, and an event has a name, not a pattern.
+    // Cron fires are events, and an event has a name, not a pattern.
     if (cron === undefined) checkPattern(event, "event")
     else checkEventName(event)
   })

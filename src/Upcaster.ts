@@ -1,4 +1,4 @@
-/** Upcasting: data of an event as it was stored, brought to a later version when it is read. */
+/** Upcasting: converts stored data of an event to a later version when it is read. */
 import { isErased } from "./Erased.ts"
 import { ValidationError } from "./Errors.ts"
 import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
@@ -6,7 +6,7 @@ import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
 /** Upcasters by event and version. */
 export interface UpcasterRegistry {
   /**
-   * Says how data of version `from` becomes data of version `to`. A second entry for the same `from` replaces the first.
+   * Registers an upcaster from version `from` to version `to`. A second one for the same `from` replaces the first.
    *
    * ```ts
    * createUpcasterRegistry().register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
@@ -14,8 +14,8 @@ export interface UpcasterRegistry {
    */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
-   * The data brought from version `from` to version `to`; unchanged when `from` is not lower. Throws when an upcaster
-   * on the way is missing; what an upcaster throws goes through.
+   * Upcasts data from version `from` to version `to`; unchanged when `from` is not lower. Throws when an upcaster in between is
+   * missing. Errors of upcasters propagate.
    *
    * ```ts
    * const upcasters = createUpcasterRegistry()
@@ -24,16 +24,16 @@ export interface UpcasterRegistry {
    * ```
    */
   upcast(event: string, data: unknown, from: number, to: number): unknown
-  /** The highest version that any entry of the event mentions. */
+  /** The highest version in any upcaster of the event. */
   getLatestVersion(event: string): number | undefined
 }
 
-/** Event definitions, and the way from each version to the latest. */
+/** Event definitions, with upcasting from each version to the latest. */
 export interface EventDefinitionRegistry {
-  /** Adds a definition. The versions of an event have to be registered without gaps. */
+  /** Adds a definition. The versions of an event must be registered without gaps. */
   register(definition: EventDefinition): void
   /**
-   * The data brought to the latest version registered; unchanged when it is that, or none is known.
+   * Upcasts data to the latest registered version; unchanged if it has that version, or none is registered.
    *
    * ```ts
    * const definitions = createEventDefinitionRegistry()
@@ -42,7 +42,7 @@ export interface EventDefinitionRegistry {
    * ```
    */
   upcastEvent(event: string, data: unknown, from: number): unknown
-  /** The highest version registered. */
+  /** The latest registered version. */
   getLatestVersion(event: string): number | undefined
 }
 
@@ -51,7 +51,7 @@ interface Entry {
   readonly upcast: UpcasterFn
 }
 
-/** A registry of functions that make data of a version from data of an earlier one. */
+/** Creates a registry of upcasters. */
 export const createUpcasterRegistry = (): UpcasterRegistry => {
   const entries = new Map<string, Map<number, Entry>>()
 
@@ -71,7 +71,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     },
 
     upcast(event, data, from, to) {
-      // the mark is the same for every version
+      // the erasure mark is the same in every version
       if (isErased(data)) return data
       const versions = entries.get(event)
       let current = from
@@ -93,7 +93,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
   }
 }
 
-/** A registry of event definitions, for `eventDefinitions` of clients, workers, engines and handlers. */
+/** Creates a registry of event definitions, for the option `eventDefinitions` of clients, workers, engines and handlers. */
 export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
   const upcasters = createUpcasterRegistry()
   const latest = new Map<string, number>()

@@ -1,7 +1,4 @@
-/**
- * Our environment variables where there are Effects: what the `ConfigProvider` in context says of them, which is the process's
- * own unless somebody has provided another.
- */
+/** Our environment variables in Effect code, read from the `ConfigProvider` in context: by default the process's variables. */
 import type { ConfigProvider } from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,8 +6,8 @@ import { readEnvironmentVariable, type Variables } from "./Environment.ts"
 import { ValidationError } from "./Errors.ts"
 
 /**
- * Effect's own reference by its key: its module brings file systems and streams along, which most programs do not need for this. As
- * long as nobody has provided one, the variables of the process count, as Effect has it.
+ * Effect's own reference, identified by its key. Its module is not imported, since it loads file systems and streams that most
+ * programs do not need. Without a provider, the process's variables are used, as in Effect.
  */
 const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
   defaultValue: () => undefined
@@ -29,7 +26,7 @@ const names = [
   "IRONFLOW_BOOTSTRAP_KEY"
 ]
 
-/** Fails when the provider cannot be read. */
+/** The variables in context. Fails when the provider cannot be read. */
 export const currentVariables: Effect.Effect<Variables, ValidationError> = Effect.gen(function* () {
   const provider = yield* Provider
   if (provider === undefined) return readEnvironmentVariable
@@ -44,7 +41,7 @@ export const currentVariables: Effect.Effect<Variables, ValidationError> = Effec
   return (name) => values.get(name)
 })
 
-/** What somebody has provided, else what `fromVariables` makes of the variables. */
+/** The value of the reference in context, if one is provided; else the result of `fromVariables`. */
 export const providedOr = <A>(
   reference: Context.Reference<A>,
   fromVariables: (variables: Variables) => A

@@ -1,10 +1,10 @@
-/** With which code a run goes on, when a function has more than one version. */
+/** Which version of its code a run continues with, if a function has several. */
 
-/** `"latest"`: with whatever worker has the function. `"pin"`: with workers of the version that it began with, and no other. */
+/** `"latest"`: any worker that has the function. `"pin"`: only workers of the version that the run began with. */
 export const versionings = ["latest", "pin"] as const
 export type Versioning = (typeof versionings)[number]
 
-/** What the code of a function is called: the version that it was given, or else the hash of its source text. */
+/** The version of a function's code: the configured one, else the hash of its source. */
 export const codeVersionOf = ({
   codeHash,
   version

@@ -1,51 +1,48 @@
-/** Webhooks: requests of other services that become events. `serve({ webhooks })` receives them. */
+/** Webhooks: requests from other services that become events. `serve({ webhooks })` receives them. */
 import { ValidationError } from "./Errors.ts"
 import type { EventDefinition, EventInput } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
 
-/** A webhook's request as it came. */
+/** A request to a webhook. */
 export interface WebhookRequest {
-  /** `POST`, or `GET` where `challenge` is asked. */
+  /** `POST`, or `GET` for a `challenge`. */
   readonly method: string
-  /** What stands behind `?` in the URL, decoded; of a name that came several times the first value. */
+  /** The query parameters of the URL, decoded; only the first value of a repeated one. */
   readonly query: { readonly [name: string]: string }
-  /** By lower-case name; of a header that came several times the first value. */
+  /** The headers, by lower-case name; only the first value of a repeated one. */
   readonly headers: { readonly [name: string]: string }
-  /** The body as text in UTF-8, a byte order mark included. What is no UTF-8 shows as U+FFFD: `bytes` has what was sent. */
+  /** The body as a UTF-8 string, including a byte order mark. Invalid UTF-8 becomes U+FFFD; `bytes` has the original. */
   readonly body: string
-  /** The body as it came, which is what signatures are made of. */
+  /** The original body, which signatures are computed from. */
   readonly bytes: Uint8Array
 }
 
-/** The event that a webhook's request stands for. */
+/** An event that a webhook's request is converted to. */
 export interface WebhookEvent {
   /** Name of the event to emit. */
   readonly name: string
   /** Its data. */
   readonly data: unknown
-  /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
+  /** Another request to the same webhook with the same key and event name within 24 hours has no effect. */
   readonly idempotencyKey?: string
 }
 
 /**
- * The event that a webhook's request stands for, by its definition. The data is checked and encoded by its schema when a request comes;
- * `satisfies EventInput<typeof OrderPlaced>` has the compiler check it as well.
+ * An event by definition. Its schema checks and encodes the data when a request arrives. With
+ * `satisfies EventInput<typeof OrderPlaced>` the compiler checks it too.
  */
 export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition> {
   /** The definition of the event to emit. */
   readonly event: D
-  /** Its data, which the definition's schema checks and encodes. */
+  /** Its data, checked and encoded by the definition's schema. */
   readonly data: EventInput<D>
-  /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
+  /** Another request to the same webhook with the same key and event name within 24 hours has no effect. */
   readonly idempotencyKey?: string
 }
 
-/**
- * What becomes of a request: an event, several, none at all, or no event and an answer of one's own, whose body is sent as
- * text.
- */
+/** The result of a request: one event, several or none, or a custom answer without an event, whose body is sent as text. */
 export type WebhookResult =
   | WebhookEvent
   | DefinedWebhookEvent
@@ -55,26 +52,26 @@ export type WebhookResult =
   | undefined
   | void
 
-/** Where requests of another service come to, and what becomes of them. */
+/** A webhook: its path, verification and conversion to events. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it
 export interface WebhookConfig<Payload = any> {
-  /** Names the source in the path: `POST <where serve() is mounted>/webhooks/<id>`. */
+  /** Id of the webhook in its path: `POST <where serve() is mounted>/webhooks/<id>`. */
   readonly id: string
-  /** Throws or rejects when the request does not come from the source. */
+  /** Verifies that the request comes from the source; throws or rejects if it does not. */
   readonly verify: (request: WebhookRequest) => unknown
   /**
-   * Makes of a verified request what becomes of it. Throws or rejects when it cannot. Several events are stored in their
-   * order; those of one name need keys that differ.
+   * Converts a verified request to its result. Throws or rejects when it cannot. Several events are stored in order; events of
+   * the same name need different keys.
    */
   readonly transform: (payload: Payload, request: WebhookRequest) => WebhookResult | Promise<WebhookResult>
   /**
-   * Makes the payload of a body that is neither JSON nor a form. By default the payload is what the JSON stands for, or the
-   * fields of `application/x-www-form-urlencoded` by name, those that came several times as arrays.
+   * Parses a body that is neither JSON nor a form. By default the payload is the parsed JSON, or the fields of
+   * `application/x-www-form-urlencoded` by name, with repeated fields as arrays.
    */
   readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
   /**
-   * Answers those who ask whether this address is the right one, with `GET` or before they sign anything: called first, for
-   * every request. Returns nothing for all others, and throws or rejects to refuse.
+   * Answers requests that verify the address, by `GET` or before signing: called first, for every request. Returns nothing for
+   * all other requests, and throws or rejects to refuse.
    */
   readonly challenge?: (
     request: WebhookRequest
@@ -83,11 +80,11 @@ export interface WebhookConfig<Payload = any> {
 
 /** A webhook, for `serve`. */
 export interface IronflowWebhook {
-  /** What `createWebhook` was given. */
+  /** The configuration given to `createWebhook`. */
   readonly config: WebhookConfig
 }
 
-/** Defines a webhook. Throws `ValidationError` when the configuration is not acceptable. */
+/** Defines a webhook. Throws `ValidationError` when the configuration is invalid. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export const createWebhook = <Payload = any>(config: WebhookConfig<Payload>): IronflowWebhook => {
   if (!isObject(config))

@@ -3,5 +3,5 @@
 import { boundHeap } from "./Cli/Heap.ts"
 
 boundHeap()
-// what comes before counts for all that is loaded here
+// the heap limit must be set before the rest is loaded
 await import("./Cli/Main.ts")

@@ -1,4 +1,4 @@
-/** The vocabulary that is shared by everything, and that `@ironflow/core` names. */
+/** The shared vocabulary, exported by `@ironflow/core`. */
 export {
   calculateBackoff,
   resolveRetry,

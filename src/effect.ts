@@ -1,6 +1,6 @@
 /**
- * The Effect API: one namespace a service. Failures are in the types, requirements are layers. Namespaces that Effect has as well
- * (`Config`, `Function`, `Logger`) have our name in front, so that programs can import both.
+ * The Effect API: one namespace for each service, with typed errors and layers for requirements. Namespaces that Effect also has
+ * (`Config`, `Function`, `Logger`) are prefixed with our name, so that programs can import both.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -40,8 +40,8 @@ export * as Upcaster from "./Upcaster.ts"
 export * as Webhook from "./Webhook.ts"
 export * as Worker from "./Worker/Worker.ts"
 
-// The compiler writes the type of an exported effect or layer into the `.d.ts` of a library, and can name there only what a module of
-// `exports` exports by itself: it does not look into the namespaces above. So errors and services stand here too, as types only; the
+// The compiler writes the type of an exported effect or layer into the `.d.ts` of a library. It can name only direct exports of a
+// module in `exports`, not members of the namespaces above. So errors and services are also exported here, as types only. The
 // services end in `Key`, since the namespaces have their names.
 export type {
   AccessError,

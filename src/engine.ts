@@ -1,4 +1,4 @@
-/** The engine inside the process. */
+/** The in-process engine. */
 export { Engine, layer, layerClient, layerClientIn, layerWorkerTransport } from "./Engine/Engine.ts"
 export type { HttpServerOptions } from "./Server/Server.ts"
 export { layer as layerSqlite } from "./Engine/SqliteStore.ts"

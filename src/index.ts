@@ -1,5 +1,5 @@
 /**
- * Durable functions with async handlers: define functions, run workers, talk to an engine.
+ * Durable functions with async handlers: define functions, run workers, call an engine.
  *
  * The engine itself is in `@ironflow/node/engine`; the Effect API is in `@ironflow/node/effect`.
  */

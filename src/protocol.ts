@@ -1,4 +1,4 @@
-/** What goes over the wire, for those who write clients, handlers or servers of their own: shapes and the words in them. */
+/** The wire protocol, for custom clients, handlers and servers: message types and constants. */
 export {
   ACK_TYPES,
   HEADERS,

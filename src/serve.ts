@@ -1,4 +1,4 @@
-/** Push mode alone: a handler for requests of an Ironflow server, and webhooks. */
+/** Push mode only: a handler for requests of an Ironflow server, and webhooks. */
 export {
   createHandler,
   type HandlerContext,

@@ -1,4 +1,4 @@
-/** Testing functions: alone with stand-ins for their steps, or in a real engine on virtual time. */
+/** Testing functions: alone with mocked steps, or in a real engine on virtual time. */
 export {
   createTestClient,
   type TestClient,

@@ -1,6 +1,6 @@
 /** The worker over ConnectRPC. Needs `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`. */
 export type { RunnableFunction, Worker, WorkerConnection } from "./Promise/Worker.ts"
-// for `createWorker({ transport: "streaming" })`, and nobody else
+// used by `createWorker({ transport: "streaming" })` only
 export { loadConnectStreams } from "./Promise/StreamingWorker.ts"
 export {
   createStreamingWorker,

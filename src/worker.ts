@@ -1,4 +1,4 @@
-/** The worker alone. */
+/** The worker only. */
 export type { EngineHandle } from "./Promise/Connection.ts"
 export {
   createWorker,

@@ -92,7 +92,12 @@ describe("jsonCodec", () => {
       { items: [{}] },
       /^Data does not fit its schema: items\[0\]\.orderId: /
     ],
-    ["a Standard Schema, as JSON", z.object({ at: z.date() }), { at }, /at: .* It fits before it is JSON/]
+    [
+      "a Standard Schema, as JSON",
+      z.object({ at: z.date() }),
+      { at },
+      /at: .* It fits only before it becomes JSON/
+    ]
   ])("refuses what does not fit %s, with the paths", (_, schema, data, message) => {
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), message)

@@ -160,7 +160,7 @@ describe("createFunction", () => {
     [
       "a way to end that is none",
       { keepRuns: { done: "1d" } },
-      /has "done", which is no way in which a run ends: use completed, failed, cancelled/
+      /has "done", which is not a status of a run that has ended: use completed, failed, cancelled/
     ],
     ["an unknown retention", { recordingRetention: "1y" }, /one of "7d", "30d", "90d", "forever", got "1y"/],
     [

@@ -16,7 +16,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
-  ["the engine", /^Engine\/(?!Polite|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
+  ["the engine", /^Engine\/(?!Yielding|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
   ["hooks", /^Engine\/Hooks\//],
   ["what the doctor looks at", /^Engine\/Doctor\//],
@@ -39,7 +39,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["functions", /^Engine\/Functions\//],
   ["what is announced", /^Engine\/SystemEvents\//],
   ["the store", /^Engine\/Store\//],
-  ["what the rooms of the engine share", /^Engine\/(Polite|Pages|Intake|LoopTurn|Signals|Sweep)\.ts$/],
+  ["what the rooms of the engine share", /^Engine\/(Yielding|Pages|Intake|LoopTurn|Signals|Sweep)\.ts$/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],
@@ -116,9 +116,9 @@ const asked: { readonly [place: string]: string } = {
   "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
   "Runs/Forking.ts GIVE_STEP": "whether the step was copied: once a result that somebody gives",
   "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
-  "Runs/RunControl.ts Steering.pauseRun": "a status that was not there",
-  "Runs/RunControl.ts Steering.resumeRun": "a status that was not there",
-  "Runs/RunControl.ts Steering.retryRun": "a status that was not there",
+  "Runs/RunControl.ts RunControl.pauseRun": "a status that was not there",
+  "Runs/RunControl.ts RunControl.resumeRun": "a status that was not there",
+  "Runs/RunControl.ts RunControl.retryRun": "a status that was not there",
   "Turns/Ops.ts Ops.applyOp": "a status that was not there, once a rollback",
   "Schedules/FireSchedules.ts FireSchedules.update": "once a fire of a schedule"
 }

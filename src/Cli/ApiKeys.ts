@@ -1,4 +1,4 @@
-/** `ironflow apikeys`: who may use the engine. The first key is made in the database itself, where no server runs. */
+/** `ironflow apikeys`: manages API keys. Where no server runs, the first key is made in the database file itself. */
 import { existsSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -62,13 +62,13 @@ const create = Command.make(
         : yield* Effect.catchIf(
             createInFile(filename, input),
             (error) => error.code === "STORE_LOCKED",
-            // the engine that has it open does it
+            // the engine that has the file open makes the key
             () => throughServer
           )
     yield* print(key, () =>
       [
         `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
-        // no other has all environments without being asked to
+        // a key for all environments is made only on request
         ...(key.env_id === "*" && !allEnvironments
           ? [
               "It is the first key: from now on every call needs one, and this one may do everything everywhere.",
@@ -91,7 +91,7 @@ const create = Command.make(
   ])
 )
 
-/** The database file, unless a server was named or there is none here. */
+/** The database file, unless a server was named or there is no file here. */
 const fileToUse = (data: Option.Option<string>) =>
   Effect.map(ironflow, ({ serverUrl }): string | undefined => {
     if (Option.isSome(data)) return data.value
@@ -101,7 +101,7 @@ const fileToUse = (data: Option.Option<string>) =>
 
 const createInFile = (filename: string, input: CreateAPIKeyInput) =>
   Effect.flatMap(
-    // commands that talk to a server do not load the engine
+    // commands that only talk to a server do not load the engine
     Effect.promise(() => import("./LocalAccess.ts")),
     ({ createApiKey }) => createApiKey(filename, input)
   )

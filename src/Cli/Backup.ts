@@ -1,4 +1,4 @@
-/** `ironflow backup` and `ironflow restore`: the database in a file, and back. */
+/** `ironflow backup` and `ironflow restore`: writes the database to a file, and restores it. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
@@ -10,7 +10,7 @@ import { formatSize } from "../Size.ts"
 
 const file = Argument.String("file")
 
-/** Commands that talk to a server only do not load what reads databases. */
+/** Commands that only talk to a server do not load the code that reads databases. */
 const local = Effect.promise(() => import("./LocalBackup.ts"))
 
 const contents = ({ bytes, madeAt }: BackupInfo): string =>

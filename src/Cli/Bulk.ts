@@ -1,4 +1,7 @@
-/** `ironflow bulk`, and what `ironflow runs cancel` and others do to many runs: count first, ask, begin, and follow it to its end. */
+/**
+ * `ironflow bulk`, and bulk operations of `ironflow runs cancel` and others: count the runs, ask, start, and follow
+ * the operation to its end.
+ */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -26,7 +29,7 @@ import { showMs } from "../Show.ts"
 
 const clientCommand = commandsOf(Client)
 
-/** What commands on many runs have besides filters. */
+/** The flags of bulk commands, besides filters. */
 export const bulkFlags = {
   dryRun: Flag.Boolean("dry-run").pipe(
     Flag.withDescription("Only count the runs that fit"),
@@ -47,7 +50,7 @@ interface BulkCommand {
   readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
-  /** What standard input is used for besides answers. */
+  /** Whether standard input is read for something other than answers. */
   readonly isStdinRead: boolean
 }
 
@@ -65,13 +68,16 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   delete: "deleted"
 }
 
-/** `1 run`, `2 runs`; what is erased is of several kinds. */
+/** `1 run`, `2 runs`; an erasure covers several kinds of items. */
 const counted = (count: number, action: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count} ${count === 1 ? "item" : "items"}`
     : `${count} ${count === 1 ? "run" : "runs"}`
 
-/** Counts the runs, asks, and does it to them. Fails with exit code 3 when some were left out, and 4 when it was done to none. */
+/**
+ * Counts the runs, asks for confirmation, and starts the operation. Fails with exit code 3 when some runs were
+ * skipped, and 4 when all were.
+ */
 export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   use(
     Effect.gen(function* () {
@@ -116,7 +122,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
     })
   )
 
-/** Fails unless it was done to all runs that fit. A dry run was to count, whatever it has found. */
+/** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
 export const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = ended
   if (status !== "completed") return stopped(ended)
@@ -148,8 +154,8 @@ export const stopped = ({ action, done: count, error, id, status }: BulkOperatio
   )
 
 /**
- * Waits for the end, and says on a terminal how far it is. After `timeout` milliseconds it gives up; that, or a signal, leaves the operation
- * going, and is not success.
+ * Waits for the end, and shows the progress on a terminal. Gives up after `timeout` milliseconds. A timeout or a
+ * signal is a failure; the operation continues on the server.
  */
 export const follow = (client: Client["Service"], begun: BulkOperation, doing: string, timeout?: number) => {
   const { isTTY } = process.stderr
@@ -350,5 +356,5 @@ export const bulk = Command.make("bulk").pipe(
   Command.withSubcommands([list, get, cancel])
 )
 
-/** The ids that a command is given, as arguments or with `-` on standard input. */
+/** The ids of a command, from its arguments, or from standard input with `-`. */
 export const idsOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((id) => id !== "")

@@ -1,4 +1,4 @@
-/** Commands that make one call of the client and print what it answers. */
+/** Commands that make one call of the client and print the answer. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -9,7 +9,7 @@ import { askFor } from "./Server.ts"
 
 type Takes<Config extends Command.Command.Config> = Command.Command.Config.Infer<Config>
 
-/** Such commands about what a service of the client is for. */
+/** Makes the commands for one service of the client. */
 export const commandsOf =
   <I extends ClientServices, Api>(service: Context.Key<I, Api>) =>
   <Name extends string, A, E, const Config extends Command.Command.Config = {}>(
@@ -21,18 +21,18 @@ export const commandsOf =
       takes,
       text
     }: {
-      /** For its help. */
+      /** The description in its help. */
       readonly about: string
-      /** Its arguments and flags. */
+      /** The arguments and flags. */
       readonly takes?: Config
       readonly call: (api: Api, input: Takes<Config>) => Effect.Effect<A, E>
-      /** What programs get; the answer as it is unless said otherwise. */
+      /** The output with `--json`; by default the answer itself. */
       readonly json?: (answer: A, input: Takes<Config>) => unknown
-      /** What people get. */
+      /** The output for people. */
       readonly text: (answer: A, input: Takes<Config>) => string
     }
   ) =>
-    // without any the type says that there are none
+    // by its type there are no flags
     Command.make(name, takes ?? ({} as Config), (input) =>
       Effect.flatMap(
         askFor(service, (api) => call(api, input)),
@@ -40,7 +40,7 @@ export const commandsOf =
       )
     ).pipe(Command.withDescription(about))
 
-/** The flags and arguments that were given, by the names that the client has for them. */
+/** The given flags and arguments, by the client's names for them. */
 export const given = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>

@@ -1,4 +1,4 @@
-/** What only the command meets. */
+/** Errors that only occur in commands. */
 import { IronflowError } from "../Errors.ts"
 
 export type CommandErrorCode =
@@ -16,7 +16,7 @@ export type CommandErrorCode =
   | "SOME_RUNS"
   | "NO_RUNS"
 
-/** The command was not used right, cannot load or read what it was given, or has not seen what it waited for. */
+/** The command was used incorrectly, cannot load or read its input, or did not see what it waited for. */
 export class CommandError extends IronflowError {
   declare readonly _tag: "CommandError"
   declare readonly code: CommandErrorCode

@@ -1,4 +1,4 @@
-/** The `ironflow` command, with all of its nouns. */
+/** The `ironflow` command with all subcommands. */
 import * as Command from "effect/cli/Command"
 import { apikeys } from "./ApiKeys.ts"
 import { backup, restore } from "./Backup.ts"

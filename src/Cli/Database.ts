@@ -1,4 +1,4 @@
-/** `--database-url`, and `ironflow migrate`: a database on Postgres instead of a file. */
+/** `--database-url`, and `ironflow migrate`: a database on Postgres in place of a file. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -29,7 +29,7 @@ interface Given {
   readonly databaseSchema: Option.Option<string>
 }
 
-/** The database on Postgres that was named, if one was. */
+/** The Postgres database of the flags, if one was named. */
 export const databaseOf = ({
   data = Option.none(),
   databaseSchema,
@@ -44,7 +44,7 @@ export const databaseOf = ({
       if (url === undefined) return undefined
       return Option.isNone(databaseSchema) ? { url } : { url, schema: databaseSchema.value }
     },
-    // nothing else is thrown
+    // it throws no other errors
     catch: (error) => toError(error) as ValidationError
   })
 

@@ -1,4 +1,6 @@
-/** `ironflow dev`: an engine, a worker that follows the code, and what happens to runs, in one terminal. */
+/**
+ * `ironflow dev`: an engine, a worker that restarts when the code changes, and the activity of runs, in one terminal.
+ */
 import { randomBytes } from "node:crypto"
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import path from "node:path"
@@ -26,7 +28,7 @@ import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
 
-/** Where `dev` keeps its data; ignored by git, for the master key is there too. */
+/** The folder for the data of `dev`. Git ignores it, since it also holds the master key. */
 const FOLDER = ".ironflow"
 
 export const dev = Command.make(
@@ -59,10 +61,10 @@ export const dev = Command.make(
       host: "127.0.0.1",
       data: input.data,
       masterKey,
-      // an app under development is on this machine
+      // an app under development runs on this machine
       allowPrivateEndpoints: true,
       console: consoleOf(input),
-      // what happens to runs is printed
+      // the activity of runs is printed separately
       logs: logChoice(input, "warn"),
       showsRuns: Option.isNone(input.logLevel)
     }
@@ -116,7 +118,7 @@ export const dev = Command.make(
   Command.withExamples([{ command: "ironflow dev ./functions.ts" }])
 )
 
-/** Checks the file, makes the folder of the database, and finds or makes the master key beside it. */
+/** Checks the file, creates the folder of the database, and reads or creates the master key beside it. */
 const prepare = (input: {
   readonly file: string
   readonly data: string
@@ -150,7 +152,7 @@ const masterKeyBeside = (data: string): string => {
   return key
 }
 
-/** Prints what happens to runs until the scope ends. */
+/** Prints the activity of runs until the scope closes. */
 const printActivity = (
   observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void,
   json: boolean
@@ -183,7 +185,7 @@ const codeChanges = (folder: string) =>
     return changes
   })
 
-/** How to see something happen, with an event that starts a run. */
+/** Shows how to try it out, with an event that starts a run. */
 const running = ({ functions, projections }: WorkerInfo): string =>
   [
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
@@ -192,7 +194,7 @@ const running = ({ functions, projections }: WorkerInfo): string =>
 
 const nobody: Gone = { deleted: [], orphaned: [] }
 
-/** The functions that are registered and have no code here. */
+/** Lists registered functions whose code is missing here. */
 const absent = ({ deleted, orphaned }: Gone): string =>
   (deleted.length === 0
     ? ""

@@ -1,4 +1,4 @@
-/** What `ironflow dev` does about functions whose code is gone: their events would start runs that nobody takes. */
+/** How `ironflow dev` handles functions whose code is gone: their events would start runs that no worker takes. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
@@ -6,15 +6,15 @@ import type { Raw } from "../Client/Named.ts"
 import type { IronflowError } from "../Errors.ts"
 
 export interface Gone {
-  /** Functions that the worker had before, and that were deleted because it has them no more. */
+  /** Functions that the previous worker had, and that were deleted because the new one lacks them. */
   readonly deleted: ReadonlyArray<string>
-  /** Functions of an earlier time that no live worker has. Somebody else may start one, so they stay. */
+  /** Older functions that no live worker has. Another worker with them may start later, so they stay. */
   readonly orphaned: ReadonlyArray<string>
 }
 
 const kept: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
-/** Given the functions of each new worker, tells those that are gone. */
+/** Returns a function that takes the functions of each new worker, and finds those that are gone. */
 export const followFunctions = (client: Raw<ClientApi<EffectKind>>) => {
   let before: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (ids: ReadonlyArray<string>): Effect.fn.Return<Gone, IronflowError> {
@@ -25,7 +25,7 @@ export const followFunctions = (client: Raw<ClientApi<EffectKind>>) => {
     for (const id of gone) {
       const outcome = yield* Effect.result(client.deleteFunction(id))
       if (Result.isSuccess(outcome)) deleted.push(id)
-      // another worker has it too, or somebody was faster
+      // another worker has it too, or it was deleted already
       else if (!kept.has(outcome.failure.code)) return yield* outcome.failure
     }
     if (!first) return { deleted, orphaned: [] }

@@ -1,4 +1,4 @@
-/** The worker of `ironflow dev`: a process of its own, started anew when the code changes or when it dies. */
+/** The worker of `ironflow dev`: a child process that is restarted when the code changes or when it dies. */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
@@ -19,18 +19,21 @@ export interface DevWorkerOptions {
   readonly concurrency: number
   /** How the worker and its handlers log. */
   readonly logs: LogChoice
-  /** Files that change, one item a change. */
+  /** Paths of changed files. */
   readonly changes: Queue.Dequeue<string>
   readonly onReady: (worker: WorkerInfo) => Effect.Effect<void>
 }
 
-/** Editors write a file in several goes, and several files at once. */
+/**
+ * Editors write a file in several steps, and several files at once; changes within this time, in milliseconds, are
+ * combined.
+ */
 const SETTLE_MS = 100
 
-/** How long a worker that was asked to end may take before it is asked to hurry, and then before it is killed. */
+/** How long a stopping worker may take before the second signal, and then before it is killed, in milliseconds. */
 const PATIENCE_MS = 400
 
-/** How long a file may take to load before somebody asks. */
+/** How long a file may load before this is reported, in milliseconds. */
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>
@@ -42,7 +45,7 @@ interface Ended {
   readonly signal: NodeJS.Signals | null
 }
 
-/** Keeps a worker running until it is interrupted, and takes it down then. */
+/** Keeps a worker running until it is interrupted, and then stops it. */
 export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
   Effect.gen(function* () {
     let crashes = 0
@@ -85,7 +88,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
     }
   })
 
-/** Waits for a change, and then for the changes that come along with it. */
+/** Waits for a change, and for further changes that follow it closely. */
 const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
   Effect.gen(function* () {
     const file = yield* Queue.take(changes)
@@ -94,7 +97,7 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
     return file
   })
 
-/** Starts a worker, which ends with the scope. Succeeds with how to wait for its end. */
+/** Starts a worker, which ends with the scope. Returns an effect that waits for its end. */
 const start = (
   { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
   onReady: (worker: WorkerInfo) => Effect.Effect<void>
@@ -111,7 +114,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // one id for all lives: a new worker takes over at once what the last one held when it was killed
+            // one id for all processes: a new worker takes over at once the runs that the last one held when it was
+            // killed
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,
@@ -139,7 +143,7 @@ const start = (
     return Deferred.await(ended)
   })
 
-/** The first signal lets running turns end, the second gives them back, the third is the last. */
+/** The first signal lets running turns end, the second releases them, the third kills the process. */
 const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (const signal of ["SIGTERM", "SIGTERM", "SIGKILL"] as const) {

@@ -1,4 +1,4 @@
-/** `ironflow doctor`: whether anything is wrong, and what to do about it. */
+/** `ironflow doctor`: finds problems, and says what to do about them. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -20,14 +20,14 @@ import { send, server } from "./Server.ts"
 
 const WHAT = "The doctor"
 
-/** How long a server may take to say how it is before that is worth a word, milliseconds. */
+/** Response time of a server from which on it is reported as slow, in milliseconds. */
 const SLOW_MS = 1000
 
-/** What can be seen of a server from here, and what it says of itself. */
+/** Checks a server from here, and adds its own checks. */
 const examineServer = Effect.gen(function* () {
   const to = yield* server
   const before = yield* Clock.currentTimeMillis
-  // says what is wrong with the connection, if something is
+  // fails with a message about the connection, if something is wrong with it
   const { text } = yield* send({ method: "GET", path: restHealth.path, what: WHAT })
   const after = yield* Clock.currentTimeMillis
   const health = readHealth(safeJsonParse(text))
@@ -49,7 +49,7 @@ const examineServer = Effect.gen(function* () {
       : fail("server", answer, "Look at the log of the server."),
     yield* access(to, isOpen),
     versions(health.version),
-    // half of the way is there, half of it back
+    // assumes that the request and the response took the same time
     { ...checkApart(before + took / 2, Date.parse(health.timestamp), "the server", took), name: "clock here" }
   ]
   const own = yield* Effect.catch(asked, (error) =>
@@ -63,7 +63,7 @@ const examineServer = Effect.gen(function* () {
         ])
       : Effect.fail(error)
   )
-  // of the keys it was seen from here how it is
+  // the check of the keys was made from here
   return [...seen, ...own.filter(({ name }) => name !== "keys")]
 })
 
@@ -91,7 +91,7 @@ const versions = (version: string): DoctorCheck =>
         "They work together; what one of them does not know yet fails with UNSUPPORTED."
       )
 
-/** Whether a call without a key is answered. */
+/** Whether the server answers a call without a key. */
 const answersAnybody = ({ url }: ResolvedServer): Effect.Effect<boolean, IronflowError> =>
   Effect.promise((signal) =>
     fetch(url + restCapabilities.path, { signal }).then(
@@ -99,7 +99,7 @@ const answersAnybody = ({ url }: ResolvedServer): Effect.Effect<boolean, Ironflo
         await response.body?.cancel()
         return response.ok
       },
-      // it has answered before: what it does with this one is not known
+      // it answered an earlier call: its reaction to this one is unknown
       () => false
     )
   )

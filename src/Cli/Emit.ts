@@ -1,4 +1,4 @@
-/** `ironflow emit`: an event, and if wanted what comes of it. */
+/** `ironflow emit`: emits an event, and optionally follows its consequences. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -83,7 +83,7 @@ export const emit = Command.make(
           return yield* Effect.fail(startedNothing(input.event))
         }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
-          // whoever gives up has to know what for
+          // a user who gives up needs the ids
           Effect.tapError(() =>
             json ? Console.log(JSON.stringify({ eventId, position, runIds })) : Effect.void
           ),
@@ -132,17 +132,17 @@ const waitForAll = (
     { concurrency: "unbounded" }
   )
 
-/** How long people wait without a word, milliseconds. */
+/** How long a wait may stay silent, in milliseconds. */
 const SILENCE_MS = 5000
 
-/** Says after a while what a run is waiting for: it may be for something that never comes. */
+/** Says after a while what a run is waiting for: it may be for something that never happens. */
 const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
     Effect.flatMap(({ message }) =>
       Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
     ),
-    // the wait itself will say what is wrong
+    // the wait itself will report the error
     Effect.ignore
   )
 
@@ -182,7 +182,7 @@ export const readTimeout = (text: Option.Option<string>): Effect.Effect<number |
     }
   })
 
-/** Data from the command line, or from standard input for `-`. */
+/** Reads data from the command line, or from standard input for `-`. */
 export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({

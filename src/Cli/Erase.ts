@@ -1,4 +1,4 @@
-/** `ironflow erase`: what belongs to one person goes, counted first. */
+/** `ironflow erase`: erases the data of one person, after counting it. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -75,7 +75,7 @@ const usage = (message: string) => new CommandError(message, { code: "USAGE" })
 
 const targetOf = (said: Said) =>
   Effect.gen(function* () {
-    // a variable that is not set: without the flag more would be erased than was meant
+    // an unset variable: without the flag more would be erased than intended
     const blank = Object.entries(said).find(([, given]) =>
       (Option.isOption(given) ? Option.toArray(given) : given).some((one: string) => one.trim() === "")
     )

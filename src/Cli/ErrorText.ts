@@ -1,24 +1,24 @@
-/** Errors of runs and steps as people read them: what failed, in which step, and where in their own code. */
+/** Errors of runs and steps for people: what failed, in which step, and where in their own code. */
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { isUserFrame } from "../CallSite.ts"
 import { tell, thrownBy, type ToldError } from "../ToldError.ts"
 import { oneLine } from "./Output.ts"
 
-/** The longest text of a message. */
+/** The longest message, in characters. */
 const MESSAGE = 1000
-/** Lines of the user's code that are shown of one error. */
+/** The most lines of user code shown for one error. */
 const FRAMES = 4
-/** Errors of a chain of causes that are shown. */
+/** The most causes that are shown. */
 const CAUSES = 3
 
 /** The error in one line: `step "charge" failed: TypeError: fetch failed`. */
 export const errorLine = (error: ToldError, max = MESSAGE): string => oneLine(tell(error), max)
 
-/** What {@link errorLine} says without the step, for those who have named it. */
+/** Does what {@link errorLine} does without the step, for output that names the step itself. */
 export const thrownLine = (error: ToldError, max = MESSAGE): string => errorLine(thrownBy(error), max)
 
-/** The lines of the user's own code that lead to the error, and its causes with theirs; none when nothing is known. */
+/** The stack lines of user code for the error, and its causes with theirs; empty when none are known. */
 export const placeLines = (error: ToldError, cwd = process.cwd()): Array<string> => {
   const lines: Array<string> = []
   let one: ToldError | undefined = error
@@ -32,7 +32,9 @@ export const placeLines = (error: ToldError, cwd = process.cwd()): Array<string>
   return lines
 }
 
-/** The lines of the error's own stack. Clients get it with those of its causes below it, which are told with the causes. */
+/**
+ * The lines of the error's own stack. In clients the stacks of its causes follow it; these are shown with the causes.
+ */
 const userFrames = ({ cause, stack = "" }: ToldError, cwd: string): Array<string> => {
   const causes = cause?.stack === undefined ? "" : `\nCaused by: ${cause.stack}`
   const ownStack = causes !== "" && stack.endsWith(causes) ? stack.slice(0, -causes.length) : stack
@@ -42,7 +44,7 @@ const userFrames = ({ cause, stack = "" }: ToldError, cwd: string): Array<string
     .map((line) => oneLine(shorten(line, cwd)))
 }
 
-/** Files under the working folder are named from there. */
+/** Makes the path relative to the working folder, for files below it. */
 const shorten = (frame: string, cwd: string): string =>
   frame.replace(/(?:file:\/\/)?(\/[^\s():]+)/, (whole, file: string) => {
     const name = whole.startsWith("file:") ? fileURLToPath(whole) : file

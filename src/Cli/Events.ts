@@ -1,4 +1,4 @@
-/** `ironflow events`: what is in the log. */
+/** `ironflow events`: reads the event log. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -141,7 +141,7 @@ const why = clientCommand("why", {
   }
 }).pipe(Command.withExamples([{ command: "ironflow events why evt_1" }]))
 
-/** Events that are asked for at once while they are followed. */
+/** Page size while events are followed. */
 const PAGE = 100
 
 const tail = Command.make(
@@ -180,7 +180,7 @@ const tail = Command.make(
           isMore = page.nextCursor !== undefined
         }
       })
-      // the subscription says when there is something; what came before it stood is found by its last event
+      // the subscription tells when there are new events; `replay: 1` also reports events from before it was active
       yield* stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
         Stream.buffer({ capacity: 1, strategy: "sliding" }),
         Stream.runForEach(() => goOn)

@@ -1,12 +1,12 @@
-/** What commands exit with: the table of docs/cli.md. */
+/** The exit codes of commands, as listed in docs/cli.md. */
 
 /**
- * 0: done, or ended in good order by a signal or a reader that is gone. 1: it failed, or was refused. 2: it was not used right, and has to be
- * changed before it can work. 3: it was done to some of many runs, 4: to none.
+ * 0: done, or ended cleanly by a signal or because the reader of the output is gone. 1: failed or refused. 2: used
+ * incorrectly; it cannot work without a change. 3: done to some of many runs. 4: done to none of them.
  */
 export type ExitCode = 0 | 1 | 2 | 3 | 4
 
-/** The codes of errors that are no failures (1): 2 for what the caller has to put right, on the command line or in the file. */
+/** Exit codes of errors other than 1: 2 for errors that the caller must fix, on the command line or in the file. */
 export const exitCodes: { readonly [code: string]: ExitCode } = {
   USAGE: 2,
   VALIDATION_ERROR: 2,
@@ -20,5 +20,5 @@ export const exitCodes: { readonly [code: string]: ExitCode } = {
   NO_RUNS: 4
 }
 
-/** What a command exits with that has failed with an error of this code. */
+/** The exit code for an error of this code. */
 export const exitCodeOf = (code: string): ExitCode => exitCodes[code] ?? 1

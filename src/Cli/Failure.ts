@@ -1,4 +1,4 @@
-/** How a command that failed says so: one or two short lines, and an exit code. */
+/** Reports the failure of a command: one or two short lines, and an exit code. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ export interface Failure {
   readonly exitCode: ExitCode
 }
 
-/** The failure behind a cause; `undefined` when somebody only asked for help, or stopped the command. */
+/** The failure in a cause; `undefined` when the user asked for help, or stopped the command. */
 export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = Cause.squash(cause)
@@ -48,7 +48,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   }
 }
 
-/** Prints the failure where errors go, and with `IRONFLOW_LOG_LEVEL=debug` all that is known about it. */
+/** Prints the failure to standard error, and with `IRONFLOW_LOG_LEVEL=debug` all known details. */
 export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effect<void> => {
   const failure = failureOf(cause)
   if (failure === undefined) return Effect.void
@@ -57,7 +57,7 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   return levelFromEnvironment() === "debug" ? Effect.andThen(said, Console.error(Cause.pretty(cause))) : said
 }
 
-/** Errors name the options of the library; here they are flags. */
+/** Replaces the names of library options in messages by flags. */
 const inFlags = (message: string): string =>
   message
     .replaceAll("`serverUrl`", "--server-url")

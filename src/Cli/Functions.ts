@@ -1,4 +1,4 @@
-/** `ironflow functions`: what the server knows to run. */
+/** `ironflow functions`: the functions that are registered with the server. */
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -135,7 +135,7 @@ const drain = clientCommand("drain", {
     const left = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
     )
-    // and the latest beside them, to which the others go
+    // the latest version is shown too, since the others move to it
     const shown = versions.filter(
       (version) =>
         left.includes(version) ||

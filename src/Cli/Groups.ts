@@ -1,4 +1,4 @@
-/** `ironflow groups`: look at consumer groups and steer them. */
+/** `ironflow groups`: shows and controls consumer groups. */
 import { hostname, userInfo } from "node:os"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -21,7 +21,7 @@ const namespace = Flag.String("namespace").pipe(
   Flag.optional
 )
 
-/** Which group, where a name alone does not say. */
+/** Flags that identify the group, where its name alone is not unique. */
 const choice = {
   name,
   namespace,

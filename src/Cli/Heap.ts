@@ -1,21 +1,22 @@
 /**
- * Keeps V8 from taking memory that it could do without. On a large machine it lets the young generation grow to 128 MB, all of which a
- * moment of work may fill with what nobody needs any more, and the old one to four times what is in use. How large they may be is fixed
- * when Node starts, by flags that users would have to give; by how much they grow is asked each time.
+ * Limits the memory that V8 takes without need. On a large machine V8 lets the young generation grow to 128 MB, which
+ * a short burst of work may fill with garbage, and lets the old generation grow to four times the used memory. The
+ * size limits are fixed when Node starts, by flags that users would have to set. The growth can be changed at run
+ * time.
  */
 import { PerformanceObserver } from "node:perf_hooks"
 import process from "node:process"
 import v8 from "node:v8"
 
-/** Bytes of the young generation up to which it grows: it doubles, and this is in between. */
+/** The size up to which the young generation grows, in bytes: it doubles, and this lies between two steps. */
 const YOUNG_BYTES = 12 * 1024 * 1024
 
-/** By how much the old one grows before it is collected again, percent. */
+/** Growth of the old generation before the next collection, in percent. */
 const OLD_PERCENT = 50
 
 export const boundHeap = (): void => {
   v8.setFlagsFromString(`--heap-growing-percent=${OLD_PERCENT}`)
-  // whoever has given Node a size knows better
+  // the user has set a size
   if (/semi[-_]space/.test([...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" "))) return
   let grows = true
   const grow = (allowed: boolean): void => {
@@ -23,7 +24,7 @@ export const boundHeap = (): void => {
     grows = allowed
     v8.setFlagsFromString(`--semi-space-growth-factor=${allowed ? 2 : 1}`)
   }
-  // what is loaded at once would make it as large as can be
+  // loading everything at once would make it as large as possible
   grow(false)
   const young = (): number =>
     v8.getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? 0

@@ -1,4 +1,4 @@
-/** `--hook`: whom an engine tells of runs and functions in trouble. */
+/** `--hook`: the URLs that an engine calls about runs and functions in trouble. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -40,7 +40,7 @@ interface HookInput {
   readonly hookFunction: Option.Option<string>
 }
 
-/** The hooks that the flags and the environment name. Fails with `ValidationError`, in which no secret is. */
+/** The hooks of the flags and the environment. Fails with `ValidationError`, whose message contains no secrets. */
 export const hooksOf = ({
   hook,
   hookFunction,
@@ -77,7 +77,7 @@ export const hooksOf = ({
         checkHooks(hooks)
         return hooks
       },
-      // it throws nothing else
+      // it throws no other errors
       catch: (error) => error as ValidationError
     })
   })

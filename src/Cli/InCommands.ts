@@ -1,4 +1,4 @@
-/** Texts of the engine name methods of the client; here they are commands. */
+/** Messages of the engine name methods of the client; here they become commands. */
 
 const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string) => string]> = [
   [/\bresumeRun\b/g, (runId) => `\`ironflow runs resume ${runId}\``],
@@ -11,6 +11,6 @@ const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string)
   [/\bdeleteFunction\b/g, () => "`ironflow functions delete`"]
 ]
 
-/** What is said of a run, with the commands that steer it. */
+/** The message about a run, with commands in place of methods. */
 export const inCommands = (text: string, runId: string): string =>
   commands.reduce((said, [method, command]) => said.replace(method, () => command(runId)), text)

@@ -1,4 +1,4 @@
-/** The `ironflow` command itself: what all its commands share. */
+/** The `ironflow` command itself: the flags that all commands share. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -34,7 +34,7 @@ export const ironflow = Command.make("ironflow").pipe(
   Command.withDescription("Durable functions: run them, start them, see how they do.")
 )
 
-/** The server that the flags name; what they leave out comes from the process's environment variables. */
+/** The server of the flags; missing flags are read from the environment variables. */
 export const serverOptions = Effect.map(ironflow, ({ serverUrl, apiKey, environment }): ServerOptions => ({
   serverUrl: Option.getOrUndefined(serverUrl),
   apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),

@@ -1,4 +1,7 @@
-/** `ironflow kv`: buckets and keys from the command line. A value is JSON where it is JSON, else text. */
+/**
+ * `ironflow kv`: buckets and keys from the command line. A value is parsed as JSON if possible, or else taken as
+ * text.
+ */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -216,7 +219,7 @@ const watch = Command.make(
   })
 ).pipe(Command.withDescription("Print the changes of keys as they happen, until it is stopped."))
 
-/** JSON cannot carry bytes: they are shown as base64 under a name that says so. */
+/** JSON has no bytes: they are shown as base64 under a name that says so. */
 const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
   entry.value instanceof Uint8Array
     ? { ...entry, value: undefined, value_base64: Buffer.from(entry.value).toString("base64") }

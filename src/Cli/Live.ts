@@ -1,4 +1,4 @@
-/** What happens to runs, as lines that are printed while it happens. */
+/** Prints the activity of runs as it happens. */
 import type { Seen } from "../Engine/Store/Activity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../Result.ts"
@@ -6,14 +6,14 @@ import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
-/** A line for people, and below it where in their code an error came from. `now` is epoch milliseconds. */
+/** A line for people, followed by the places in their code where an error came from. `now` is in epoch milliseconds. */
 export const lineOf = (activity: Seen, now: number): string => {
   const { functionId, runId } = activity
   const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
-/** The same for programs, with the value or the error in place of its JSON text. */
+/** The activity as JSON for programs; values and errors are parsed. */
 export const jsonOf = (activity: Seen): string =>
   JSON.stringify(
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
@@ -53,7 +53,7 @@ const happened = (activity: Seen, now: number): string => {
   }
 }
 
-/** Where the error came from; that of a step was said with the step. */
+/** The places of the error; those of a step's error were printed with the step. */
 const placesOf = (activity: Seen): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []

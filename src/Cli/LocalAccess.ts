@@ -1,4 +1,4 @@
-/** Making an API key in a database file that no engine has open. */
+/** Creates an API key in a database file that no engine has open. */
 import * as Effect from "effect/Effect"
 import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { make as makeAccess } from "../Engine/Access/Access.ts"
@@ -20,6 +20,6 @@ export const createApiKey = (
       return yield* Management.make({ store, access }, environment).apiKeys.create(input)
     })
   ).pipe(
-    // what a client's method may fail with is wider than what this one does
+    // the declared failures of the client's method are wider than those of this one
     Effect.catch((error) => (isIronflowError(error) ? Effect.fail(error) : Effect.die(error)))
   )

@@ -1,4 +1,4 @@
-/** Backups as files of this machine. */
+/** Backups as files on this machine. */
 import { createWriteStream } from "node:fs"
 import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
@@ -19,11 +19,11 @@ export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, 
 
 const WHAT = "The backup"
 
-/** Has the server make a backup, and takes it. */
+/** Has the server make a backup, and downloads it. */
 export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server
-    // says what is wrong with the connection, if something is
+    // fails with a message about the connection, if something is wrong with it
     yield* send({ method: "GET", path: restHealth.path, what: WHAT })
     return yield* takeBackup<IronflowError>(
       file,
@@ -58,7 +58,7 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
   await pipeline(piecesOf(response.body, broken), createWriteStream(partial), { signal })
 }
 
-/** Tells what goes wrong on the way from what goes wrong with the file. */
+/** Distinguishes errors of the download from errors of the file. */
 async function* piecesOf(
   body: AsyncIterable<Uint8Array>,
   broken: (cause: unknown) => ConnectionError

@@ -1,4 +1,4 @@
-/** The engine and its HTTP server in the process of the command, on a database file. */
+/** Runs the engine and its HTTP server in the process of the command, on a database file. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -23,35 +23,35 @@ export interface LocalEngineOptions {
   readonly host: string
   /** Path of the database file. */
   readonly data: string
-  /** Instead of the file: a database on Postgres. */
+  /** A Postgres database in place of the file. */
   readonly database?: PostgresOptions
-  /** Whether the whole file is read first, which fails when something in it is damaged. */
+  /** Whether the whole file is read first; that fails when it is damaged. */
   readonly check?: boolean
   /** For `serve --no-audit`. */
   readonly noAudit?: boolean
   /** For `serve --insecure`. */
   readonly insecure?: boolean
-  /** Whether endpoints in push mode may be on loopback and in private networks. */
+  /** Whether push endpoints may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
-  /** Origins of other hosts whose pages are answered. */
+  /** Origins of other hosts whose pages may call. */
   readonly corsOrigins?: ReadonlyArray<string>
-  /** Names under which browsers reach it. */
+  /** Host names under which browsers reach it. */
   readonly allowedHosts?: ReadonlyArray<string>
-  /** Whether the port has the console, and where a proxy has it. */
+  /** Whether the port serves the console, and its path behind a proxy. */
   readonly console?: boolean | { readonly base?: string }
-  /** Of the database file when it is made. */
+  /** The mode of the database file when it is created. */
   readonly fileMode?: number
   /** How long a worker may be silent before its runs go to others: `15s`. */
   readonly leaseTerm?: string
-  /** What is kept for how long, as flags say it. */
+  /** How long data is kept, in the form of flags. */
   readonly keep?: RetentionOptions
-  /** Instead of `IRONFLOW_MASTER_KEY`. */
+  /** Takes precedence over `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
-  /** Whom it tells of runs and functions in trouble. */
+  /** The URLs that it calls about runs and functions in trouble. */
   readonly hooks?: ReadonlyArray<HookOptions>
-  /** How what it says is written. */
+  /** The format and level of its log. */
   readonly logs: LogChoice
-  /** Whether something else shows what happens to runs. */
+  /** Whether the activity of runs is shown elsewhere. */
   readonly showsRuns?: boolean
 }
 
@@ -97,8 +97,8 @@ const layer = ({
   )
 
 /**
- * Runs `use` beside an engine that listens, which stops when it ends. Fails with `STORE_LOCKED` when another engine has taken the
- * database over: this one does nothing any more, and whoever supervises the process is to know.
+ * Runs `use` beside a listening engine, which stops when `use` ends. Fails with `STORE_LOCKED` when another engine
+ * has taken over the database: this one is then inactive, and the supervisor of the process should know.
  */
 export const withLocalEngine = <A, E, R>(
   options: LocalEngineOptions,

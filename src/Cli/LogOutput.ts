@@ -1,7 +1,7 @@
 /**
- * Log lines of commands: where they go, and in which form. They go to standard error, so that what a command answers is alone on
- * standard output. A reader that is gone, or does not read, and a disk that is full hold nobody up: lines are left out, of which
- * the next one that gets through says how many.
+ * The log lines of commands: their destination and format. They go to standard error, so that standard output holds
+ * only the result. A reader that is gone or slow, or a full disk, blocks nothing: lines are dropped, and the next
+ * written line says how many.
  */
 import { fstatSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
@@ -36,7 +36,7 @@ export interface LogChoice {
   readonly level: LogLevel
 }
 
-/** What the flags say, and what they leave out by the environment variables, else `level`. */
+/** The format and level from the flags, or else from the environment variables; the default level is `level`. */
 export const logChoice = (
   flags: { readonly logFormat: Option.Option<LogFormat>; readonly logLevel: Option.Option<LogLevel> },
   level: LogLevel = "info"
@@ -47,7 +47,7 @@ export const logChoice = (
   )
 })
 
-/** The variables that have a process which this one starts log as this one does. */
+/** Environment variables that make a child process log in the same way. */
 export const variablesOf = ({ format, level }: LogChoice): { readonly [name: string]: string } => ({
   IRONFLOW_LOG_FORMAT: format,
   IRONFLOW_LOG_LEVEL: level
@@ -60,7 +60,7 @@ export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = stan
     lineLevels.indexOf(of) < lowest
       ? () => undefined
       : (message, data, fields) => {
-          // a logger that is called by whoever logs has the time of the machine
+          // a logger called without a fiber uses the time of the machine
           const at = Effect.runSync(Clock.currentTimeMillis)
           sink.write((left) =>
             left === 0
@@ -72,20 +72,23 @@ export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = stan
   return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
 }
 
-/** Has what Effects log written to standard error. */
+/** Sends the log lines of Effects to standard error. */
 export const layerStderr = (choice: LogChoice): Layer.Layer<never> => layerLogger(stderrLogger(choice))
 
 const missing = (lines: number): string => `${lines} log lines are missing here: they could not be written`
 
-/** Where lines go that may not get through. `line` is told how many were left out since the last that did. */
+/**
+ * A destination for lines that may be dropped. `line` receives the number of lines dropped since the last written
+ * one.
+ */
 export interface LineSink {
   readonly write: (line: (left: number) => string) => void
 }
 
-/** Characters that may wait to be read. */
+/** The most characters that wait to be written. */
 const WAITING = 1024 * 1024
 
-/** A pipe or terminal whose reader is slow is written to when it reads; `write` says whether it took the line. */
+/** Writes to a pipe or terminal as its reader reads; `write` returns whether it took the line. */
 export const boundedSink = (write: (text: string) => boolean): LineSink => {
   let left = 0
   return {
@@ -100,7 +103,7 @@ const standardError = (): LineSink => {
   const { stderr } = process
   return boundedSink(
     isFile(stderr.fd)
-      ? // the stream would be closed for good by the first line for which the disk has no room
+      ? // the first line that a full disk refuses would close the stream for good
         (text) => {
           try {
             return writeSync(stderr.fd, text) > 0
@@ -120,7 +123,7 @@ const isFile = (fd: number): boolean => {
   try {
     return fstatSync(fd).isFile()
   } catch {
-    // closed: what is written to the stream is lost, which it takes without a word
+    // closed: the stream silently drops further lines
     return false
   }
 }

@@ -32,7 +32,7 @@ endWhenNobodyReads((cause) => {
   Effect.runSync(report(Cause.fail(error), process.argv.includes("--json")))
 })
 endWithNpx()
-// a word that is no level is said before anything else
+// an invalid level is reported first
 levelFromEnvironment()
 
 const main = Command.run(commands, { version: SDK_VERSION })
@@ -41,7 +41,7 @@ checkNode.pipe(
   Effect.andThen(main),
   Effect.tapCause((cause) => report(cause, process.argv.includes("--json"))),
   Effect.provideService(CliOutput.Presenter, {
-    // what was wrong with a command is said in one line; its help is there for the asking
+    // usage errors take one line; the help must be requested
     present: (event) =>
       event._tag === "InvalidInvocation" ? Effect.void : CliOutput.defaultPresenter.present(event)
   }),

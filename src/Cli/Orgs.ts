@@ -1,4 +1,4 @@
-/** `ironflow orgs`: what roles and policies belong to. */
+/** `ironflow orgs`: manages organizations, which own roles and policies. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import { Orgs } from "../Client/Orgs.ts"

@@ -1,14 +1,14 @@
-/** What commands print: lines and tables for people, JSON for programs. */
+/** The output of commands: lines and tables for people, JSON for programs. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { formatDuration } from "../Duration.ts"
 import { ironflow } from "./Ironflow.ts"
 
-/** Prints `value` as one line of JSON when the command was asked for JSON, else the text. */
+/** Prints `value` as one line of JSON with `--json`, or else the text. */
 export const print = (value: unknown, text: () => string) =>
   Effect.flatMap(ironflow, ({ json }) => Console.log(json ? toJson(value) : text()))
 
-/** The value as JSON; errors in it (in what a run has returned) are objects with name, message and code. */
+/** The value as JSON. Errors in it (in the output of a run) become objects with name, message and code. */
 export const toJson = (value: unknown): string =>
   JSON.stringify(value, function (this: { readonly [key: string]: unknown }, key, member: unknown) {
     const original = this[key]
@@ -21,7 +21,7 @@ const briefly = ({ code, message, name }: Error & { readonly code?: unknown }) =
   ...(typeof code === "string" ? { code } : {})
 })
 
-/** Rows under headings, in columns as wide as they need to be. */
+/** A table with headings and columns of the necessary width. */
 export const table = (
   headings: ReadonlyArray<string>,
   rows: ReadonlyArray<ReadonlyArray<string>>
@@ -37,7 +37,10 @@ export const table = (
   return [headings, ...rows].map(line).join("\n")
 }
 
-/** Names and values, one a line, further lines of a value below its first; those without a value are left out. */
+/**
+ * Names and values, one per line. Further lines of a value are indented below the first; names without a value are
+ * left out.
+ */
 export const fields = (values: { readonly [name: string]: string | undefined }): string => {
   const present = Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined)
   const width = Math.max(...present.map(([name]) => name.length))
@@ -47,21 +50,21 @@ export const fields = (values: { readonly [name: string]: string | undefined }):
     .join("\n")
 }
 
-/** Text on one line that cannot do anything to a terminal, cut at `max` characters. */
+/** Text on one line without terminal control characters, cut at `max` characters. */
 export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string => {
   const plain = text.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, " ").trim()
   return plain.length <= max ? plain : `${plain.slice(0, max - 1)}…`
 }
 
-/** A value as JSON on one line, cut at `max` characters; nothing for `undefined`. */
+/** A value as JSON on one line, cut at `max` characters; empty for `undefined`. */
 export const shown = (value: unknown, max = 80): string =>
   value === undefined ? "" : oneLine(toJson(value), max)
 
-/** A length of time for people: `12ms`, `1.2s`, `5m`. */
+/** A duration for people: `12ms`, `1.2s`, `5m`. */
 export const elapsed = (ms: number): string =>
   ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
 
-/** The time between two ISO times, or up to now (`now`, epoch milliseconds) when the second is missing. */
+/** The duration between two ISO times. Without the second it lasts up to `now`, in epoch milliseconds. */
 export const between = (from: string | undefined, to: string | undefined, now?: number): string => {
   const end = to === undefined ? now : Date.parse(to)
   return from === undefined || end === undefined ? "" : elapsed(end - Date.parse(from))

@@ -1,4 +1,4 @@
-/** `ironflow policies`: which actions on which resources are allowed or denied. */
+/** `ironflow policies`: manages which actions on which resources are allowed or denied. */
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"

@@ -1,10 +1,10 @@
-/** The process that the command runs in: its Node, its warnings, and the signals that end it. */
+/** The process of the command: its Node version, its warnings, and the signals that end it. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, NodeVersionError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
 import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 
-/** Fails with a usage error on a Node that is too old, and where there is none. */
+/** Fails with a usage error when Node is too old, or the runtime is not Node. */
 export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   (): Effect.Effect<void, IronflowError> => {
     const noNode = runtimeProblem(
@@ -17,7 +17,7 @@ export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   }
 )
 
-/** Older versions of Node warn that their SQLite is experimental. It is known, and nobody here can do anything about it. */
+/** Hides the warning of older Node versions that their SQLite is experimental: users cannot do anything about it. */
 export const silenceSqliteWarning = (): void => {
   const warn = process.emitWarning
   process.emitWarning = (warning: string | Error, ...rest: Array<never>) => {
@@ -25,12 +25,12 @@ export const silenceSqliteWarning = (): void => {
   }
 }
 
-/** How long a command may still take after the second signal, milliseconds. */
+/** How long a command may still run after the second signal, in milliseconds. */
 const GRACE_MS = 2000
 
 /**
- * The first signal asks the command to end. After the second it has {@link GRACE_MS} left, and after the third nothing.
- * Returns whether there was a second one.
+ * The first signal asks the command to end. After the second it has {@link GRACE_MS} left; the third ends it at once.
+ * Returns a function that says whether there was a second one.
  */
 export const forceOnSecondSignal = (): (() => boolean) => {
   let signals = 0
@@ -59,7 +59,10 @@ export const nextSignal: Effect.Effect<void> = Effect.callback((resume) => {
 
 let unfinished = false
 
-/** A command ends before it could say what was asked of it, by a signal or since nothing can be written: its exit code is not that of success. */
+/**
+ * Sets an exit code other than success: the command ends before it has printed its result, because of a signal or
+ * because output cannot be written.
+ */
 export const leaveUnfinished = (): void => {
   unfinished = true
 }
@@ -67,19 +70,19 @@ export const leaveUnfinished = (): void => {
 export const isUnfinished = (): boolean => unfinished
 
 /**
- * Ends the command in good order, as a signal does, when whoever read its output is gone: `ironflow subscribe ... | head`; and when
- * its output cannot be written, as on a full disk, which is a failure that `onFailure` tells of. Errors that nobody can be told are no
- * reason to end.
+ * Ends the command cleanly, as a signal does, when the reader of its output is gone: `ironflow subscribe ... | head`.
+ * When output cannot be written, as on a full disk, it calls `onFailure` and ends too. Errors of standard error are
+ * ignored.
  */
 export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
   let gone = false
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // each further line fails too, and a second signal would be one to hurry
+    // each further line fails too, and a second signal would mean to hurry
     if (gone) return
     gone = true
     if (error.code !== "EPIPE") {
       leaveUnfinished()
-      // it may be through by now
+      // the command may have ended by now
       process.exitCode = 1
       onFailure(error)
     }
@@ -88,12 +91,12 @@ export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => 
   process.stderr.on("error", () => {})
 }
 
-/** How often the process that started the command is looked for, milliseconds. */
+/** How often to look for the parent process, in milliseconds. */
 const LOOK_MS = 250
 
 /**
- * Ends the command in good order when `npx` that started it has ended: it takes a SIGTERM for itself, and does not pass it on.
- * Others may start the command and go.
+ * Ends the command cleanly when the `npx` that started it has ended: `npx` takes a SIGTERM itself and does not pass
+ * it on. Other parents may end while the command continues.
  */
 export const endWithNpx = (): void => {
   const parent = process.ppid
@@ -104,7 +107,7 @@ export const endWithNpx = (): void => {
     process.emit("SIGTERM", "SIGTERM")
   }, LOOK_MS)
   look.unref()
-  // told by itself: the signal that ended the other was meant for both
+  // this process got the signal itself: it was sent to both
   const stop = () => clearInterval(look)
   process.once("SIGINT", stop).once("SIGTERM", stop)
 }

@@ -1,4 +1,4 @@
-/** `ironflow projections`: look at projections and steer them. */
+/** `ironflow projections`: shows and controls projections. */
 import { hostname, userInfo } from "node:os"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** `ironflow roles`: what keys have, and policies are assigned to. */
+/** `ironflow roles`: manages roles, which keys have and policies are assigned to. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"

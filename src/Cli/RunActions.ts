@@ -1,4 +1,7 @@
-/** `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: one run by its id, or many by ids or filters. */
+/**
+ * `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: for one run by its id, or
+ * many by ids or filters.
+ */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
@@ -46,7 +49,7 @@ interface Given {
   readonly yes: boolean
   readonly reason?: Option.Option<string>
   readonly fromStep?: Option.Option<string>
-  /** What `fork` calls `fromStep`. */
+  /** The option `fromStep` of `fork`. */
   readonly from?: Option.Option<string>
   readonly version?: Option.Option<string>
 }
@@ -59,7 +62,8 @@ const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
   })
 
 /**
- * `one` is how it is done to a single run that is named, if there is a call for that; `ofOne` names what was given that is for a single run.
+ * `one` is the call for a single named run, if there is one; `ofOne` names the given flags that only apply to a
+ * single run.
  */
 const act = <E>(
   action: BulkAction,

@@ -1,4 +1,4 @@
-/** `ironflow runs count`: how many runs there are, by what they have in common. */
+/** `ironflow runs count`: counts runs, grouped by a common property. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -40,7 +40,7 @@ export const count = Command.make(
     const counts = yield* ask((client) =>
       client.countRuns({
         ...filters,
-        // the server says what it can be
+        // the server checks the value
         by: by as CountRunsOptions["by"],
         durations,
         timeLimit,

@@ -1,4 +1,4 @@
-/** `ironflow runs list`: find runs, and see those that come. */
+/** `ironflow runs list`: finds runs, and follows new ones. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ const moment = (name: string, description: string) =>
     `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
   )
 
-/** What the commands that are about many runs have in common. */
+/** The filter flags of commands about many runs. */
 export const filterFlags = {
   function: Flag.String("function").pipe(
     Flag.withMetavar("ID"),
@@ -79,7 +79,7 @@ interface FilterInput {
 
 const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
-/** What a flag says, as the server reads it. */
+/** Converts a time flag to the form that the server reads. */
 export const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
   const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
   const ago = count === undefined ? undefined : momentOf(now - Number(count) * units[unit]!)
@@ -95,17 +95,20 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/** The flag that is blank, if there is one: it comes of a variable that is not set, and without it more runs would fit than meant. */
+/**
+ * The blank flag, if there is one: it comes from an unset variable, and without it more runs would match than
+ * intended.
+ */
 const blankOf = (input: FilterInput): string | undefined =>
   Object.keys(filterFlags).find((name) => {
     const said = input[name as keyof FilterInput]
     return (Option.isOption(said) ? Option.toArray(said) : said).some((text) => text.trim() === "")
   })
 
-/** One function or status is sent as it always was: then the server counts all runs there are. */
+/** A single function or status is sent as a string: the server then counts all runs. */
 const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
 
-/** The filters that the flags say. */
+/** Makes filters from the flags. */
 export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
@@ -226,11 +229,14 @@ const tableOf = (page: ListRunsResult, now: number): string => {
   return lines.join("\n")
 }
 
-/** How often it looks, and of how many runs it remembers that it has shown them. */
+/** How often it looks, in milliseconds, and how many shown runs it remembers. */
 const EVERY_MS = 1000
 const REMEMBERED = 10_000
 
-/** Shows the newest runs that fit, and then those that come to fit of all that were created since the oldest of them. */
+/**
+ * Shows the newest matching runs, and then every run that comes to match, among those created since the oldest shown
+ * one.
+ */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
     const shown = new Set<string>()

@@ -1,4 +1,4 @@
-/** `ironflow runs`: look at runs and steer them. */
+/** `ironflow runs`: shows and controls runs. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -43,7 +43,7 @@ const why = clientCommand("why", {
   takes: { runId },
   call: (client, { runId }) => client.explain(runId),
   text: (explanation, { runId }) => {
-    // the error is said below, as `runs get` says it
+    // the error is printed below, as in `runs get`
     const { error, ...details } = explanation.details
     const facts = Object.entries(details)
     const failure = isObject(error) ? (error as unknown as ToldError) : undefined
@@ -90,10 +90,10 @@ const steps = Command.make(
   )
 )
 
-/** From its start to its end, or up to now. */
+/** The duration of the step, or the time since its start. */
 const lasted = ({ endedAt, startedAt }: RunStep, now: number): string => between(startedAt, endedAt, now)
 
-/** Whether its code has worked from its start to its end, or does so now. */
+/** Whether its code has run from its start to its end, or runs now. */
 const works = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
@@ -154,7 +154,7 @@ const resultOf = (step: RunStep): string => {
   return shown(step.output)
 }
 
-/** Where it runs, and how far it says that it has come. */
+/** The worker that runs it, and its reported progress. */
 const progressLine = ({ progress: { fraction, text } = {}, workerId }: RunStep): string =>
   [
     ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
@@ -193,7 +193,7 @@ const printRun = (run: Run) =>
       run: run.id,
       function: run.functionId,
       status: run.status,
-      // steps are tried again by themselves: this is about the function, and of interest once it began anew
+      // steps have retries of their own: this is the attempt of the function, shown once it was retried
       attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,

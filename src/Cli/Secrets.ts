@@ -1,4 +1,7 @@
-/** `ironflow secrets`: what handlers get and nobody else sees. Values come from standard input or a hidden prompt. */
+/**
+ * `ironflow secrets`: manages secrets, whose values only handlers receive. Values are read from standard input or a
+ * hidden prompt.
+ */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Argument from "effect/cli/Argument"
@@ -35,7 +38,7 @@ const set = Command.make(
   Command.withExamples([{ command: "ironflow secrets set STRIPE_KEY < key.txt" }])
 )
 
-/** A line break at the end is the terminal's or the editor's. */
+/** Removes a line break at the end, which the terminal or editor adds. */
 const readValue = (name: string) =>
   process.stdin.isTTY
     ? Effect.map(Prompt.run(Prompt.Hidden({ message: `Value of ${name}` })), Redacted.value)

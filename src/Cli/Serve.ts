@@ -1,4 +1,4 @@
-/** `ironflow serve`: the engine for clients and workers elsewhere. */
+/** `ironflow serve`: an engine for clients and workers of other processes. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -22,7 +22,7 @@ export const port = Flag.Int("port").pipe(
   Flag.withDefault(DEFAULT_PORT)
 )
 
-/** Of commands that listen. */
+/** The console flags of commands that listen. */
 export const consoleFlags = {
   noConsole: Flag.Boolean("no-console").pipe(
     Flag.withDescription("Do not serve the pages under /console/"),
@@ -38,11 +38,11 @@ export const consoleFlags = {
   )
 }
 
-/** The address that somebody can open; of one behind a proxy only the path is known here. */
+/** The URL of the console for people; behind a proxy only its path is known. */
 export const shownConsole = (url: string): string =>
   url.startsWith("/") ? `at the address of your proxy, with ${url} behind it` : url
 
-/** What the flags say of the console. */
+/** The console option from the flags. */
 export const consoleOf = (flags: {
   readonly noConsole: boolean
   readonly consoleBase: Option.Option<string>
@@ -60,7 +60,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     )
   })
 
-/** Whoever sends calls here has time to send them elsewhere. */
+/** Waits before stopping, so that load balancers can send calls elsewhere. */
 const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
   begin.pipe(
     Effect.andThen(

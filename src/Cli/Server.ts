@@ -1,4 +1,4 @@
-/** What a command asks a server, by the client that everybody uses. */
+/** How commands call a server: with the public client. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -13,7 +13,7 @@ import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { restHealth } from "../Protocol/Server.ts"
 import { serverOptions } from "./Ironflow.ts"
 
-/** The server that the flags name. */
+/** The server of the flags. */
 export const server = Effect.flatMap(serverOptions, (options) =>
   Effect.try({
     try: () => resolveServer(options, "ironflow"),
@@ -27,27 +27,27 @@ export const server = Effect.flatMap(serverOptions, (options) =>
 /** The connection to it. */
 const connection = Effect.flatMap(server, connect)
 
-/** Calls the server that the flags name. */
+/** Calls the server of the flags. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
   use(Effect.flatMap(Client, call))
 
-/** The same for another service of the client. */
+/** Calls another service of the client. */
 export const askFor = <I extends ClientServices, Api, A, E>(
   service: Context.Key<I, Api>,
   call: (api: Api) => Effect.Effect<A, E>
 ) => use(Effect.flatMap(service, call))
 
-/** Uses the services of the server that the flags name. */
+/** Provides the services of the server of the flags. */
 export const use = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
-    // the client would try again for seconds; whoever sits at a terminal wants to know now
+    // the client would retry for seconds; a user at a terminal should see the error at once
     yield* send({ method: "GET", path: restHealth.path, what: "The command" })
     return yield* Effect.provide(effect, ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
-/** Sends a request for which the client has no method; anything but 2xx is a failure. */
+/** Sends a request for which the client has no method; any status but 2xx is a failure. */
 export const send = (request: Request) =>
   Effect.gen(function* () {
     const { send, server } = yield* connection

@@ -1,4 +1,4 @@
-/** Standard input, read to its end. */
+/** Reads standard input to its end. */
 import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"

@@ -1,4 +1,4 @@
-/** `ironflow streams`: look at entity streams, and append to them. */
+/** `ironflow streams`: shows entity streams, and appends to them. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"

@@ -1,4 +1,4 @@
-/** `ironflow subscribe`: events as they happen, until a signal ends it. */
+/** `ironflow subscribe`: prints events as they happen, until a signal ends it. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -46,7 +46,7 @@ export const subscribe = Command.make(
         ...given({ filter }),
         ...Option.match(group, {
           onNone: () => ({}),
-          // whatever the group says: what is printed is handled
+          // independent of the group's own setting: a printed event counts as handled
           onSome: (consumerGroup) => ({ consumerGroup, ackMode: "auto" as const })
         })
       }),

@@ -1,4 +1,4 @@
-/** `ironflow topics` and `ironflow publish`: messages for whoever subscribes. */
+/** `ironflow topics` and `ironflow publish`: messages to subscribers. */
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"

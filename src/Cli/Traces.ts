@@ -1,4 +1,4 @@
-/** Whether the spans of a command go anywhere: nothing is loaded where they do not. */
+/** Whether the spans of a command are exported; otherwise nothing is loaded for them. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 

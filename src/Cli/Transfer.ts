@@ -1,4 +1,4 @@
-/** `ironflow export` and `ironflow import`: from a database file to Postgres, and back. */
+/** `ironflow export` and `ironflow import`: copies a database file to Postgres, and back. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"

@@ -1,4 +1,4 @@
-/** The file of the user's that a command is given, before anything is loaded of it. */
+/** Checks the user's file before anything is loaded from it. */
 import { statSync } from "node:fs"
 import path from "node:path"
 import { CommandError } from "./CommandError.ts"

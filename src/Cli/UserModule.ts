@@ -1,8 +1,8 @@
 /**
- * Loads the functions and projections that a file of the user's exports, TypeScript or JavaScript.
+ * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript.
  *
- * Node itself removes the types. What it leaves to do is done by hooks: `./orders.js` finds `orders.ts`, as TypeScript
- * wants it to be written, and a file with `import` and `export` is an ES module whatever the `package.json` near it says.
+ * Node itself strips the types. Hooks do the rest: `./orders.js` finds `orders.ts`, as TypeScript requires it to be
+ * written, and a file with `import` and `export` is an ES module whatever the nearest `package.json` says.
  */
 import { readFileSync } from "node:fs"
 import Module from "node:module"
@@ -15,14 +15,14 @@ import { isObject } from "../Json.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
 import { checkFile } from "./UserFile.ts"
 
-/** What a worker runs of a file. */
+/** The definitions in a file. */
 export interface Definitions {
   readonly functions: ReadonlyArray<AnyFunction>
   readonly projections: ReadonlyArray<AnyProjection>
 }
 
 /**
- * The functions and projections that the file exports, by themselves or in arrays. Rejects with an `IronflowError` of code
+ * The functions and projections that the file exports, directly or in arrays. Rejects with an `IronflowError` of code
  * `MODULE_NOT_FOUND`, `MODULE_INVALID` or `NO_FUNCTIONS`.
  */
 export const loadDefinitions = async (file: string): Promise<Definitions> => {
@@ -40,7 +40,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const functions = [...new Set(exported.filter(isFunctionDefinition))]
   const projections = [...new Set(exported.filter(isProjectionDefinition))]
   if (functions.length + projections.length > 0) return { functions, projections }
-  // what every CommonJS module has
+  // every CommonJS module has these
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new CommandError(
     `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
@@ -50,7 +50,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   )
 }
 
-/** By its shape: the file may have its own copy of this package. */
+/** Checks the shape, since the file may use its own copy of this package. */
 const isFunctionDefinition = (value: unknown): value is AnyFunction =>
   isObject(value) &&
   isObject(value.config) &&
@@ -66,12 +66,13 @@ const isProjectionDefinition = (value: unknown): value is AnyProjection =>
 
 const TYPESCRIPT = /\.[cm]?ts$/
 
-/** The user's own files among those that are loaded. */
+/** The loaded modules that belong to the user. */
 class Sources {
   readonly #files: Array<string> = []
 
   follow(): void {
-    // a runtime that has no hooks loads TypeScript in its own way; an import of the name would not even load this file there
+    // a runtime without hooks loads TypeScript in its own way; a named import would fail there when this file is
+    // loaded
     Module.registerHooks?.({
       resolve: (specifier, context, next) => {
         try {
@@ -83,7 +84,7 @@ class Sources {
           try {
             return next(typescript, context)
           } catch {
-            // it is not there either: the name that was written is the one to complain about
+            // it does not exist either: the error should name the file as written
             throw error
           }
         }
@@ -98,7 +99,7 @@ class Sources {
     })
   }
 
-  /** The file with a decorator, which JavaScript does not have yet. */
+  /** A file with a decorator, which JavaScript does not support yet. */
   withDecorator(): string | undefined {
     const found = this.#files.find(
       (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
@@ -149,7 +150,7 @@ const TSX =
 const invalid = (message: string, cause: unknown): IronflowError =>
   new CommandError(message, { code: "MODULE_INVALID", cause })
 
-/** Where in the user's files the error came up, as `file:line`, if its stack says so. */
+/** The place of the error in the user's files, as `file:line`, if its stack has one. */
 const placeIn = (error: unknown): string | undefined => {
   const stack = error instanceof Error ? (error.stack ?? "") : ""
   for (const [, url, line] of stack.matchAll(/(file:\/\/[^\s()]+?):(\d+)/g)) {

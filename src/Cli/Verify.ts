@@ -1,4 +1,4 @@
-/** `ironflow verify`: whether changed code can go on with the runs of a database. */
+/** `ironflow verify`: whether changed code can continue the runs of a database. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -20,12 +20,12 @@ const data = Flag.String("data").pipe(
   Flag.withDefault("ironflow.db")
 )
 
-/** Histories from the file, in the environment that the flags name. */
+/** Histories of runs in the file, in the environment of the flags. */
 const histories = (filename: string, runId: string | undefined) =>
   Effect.flatMap(ironflow, ({ environment }) =>
     Effect.tryPromise({
       try: async () => {
-        // other commands have no use for SQLite
+        // other commands do not use SQLite
         const { readHistories } = await import("../Engine/Runs/History.ts")
         return readHistories({
           filename,
@@ -51,7 +51,7 @@ export const verify = Command.make(
   Effect.fnUntraced(function* ({ data, file, run }) {
     const { functions } = yield* Effect.tryPromise({
       try: async () => {
-        // a Node that is too old for it is to get as far as to be told so
+        // on a Node that is too old, the command must load far enough to report that
         const { loadDefinitions } = await import("./UserModule.ts")
         return loadDefinitions(file)
       },

@@ -1,8 +1,8 @@
-/** Tells when the code in a folder changes. */
+/** Watches the code in a folder for changes. */
 import { type FSWatcher, readdirSync, watch } from "node:fs"
 import path from "node:path"
 
-/** Most folders that are watched; beyond them it is more than a project. */
+/** The most watched folders; a project has fewer. */
 const MAX_FOLDERS = 1000
 
 const CODE = /\.(?:[cm]?[jt]sx?|json)$/
@@ -11,8 +11,8 @@ const isIgnored = (name: string): boolean =>
   name === "node_modules" || name === "dist" || name.startsWith(".")
 
 /**
- * Calls `onChange` with the path of a file, relative to the folder, whenever code in it or in the folders below is
- * written, made or removed; `node_modules`, `dist` and hidden folders aside. Returns the way to stop that.
+ * Calls `onChange` with the path of a file, relative to the folder, when code in the folder or below is written,
+ * created or removed. Ignores `node_modules`, `dist` and hidden folders. Returns a function that stops watching.
  */
 export const watchCode = (folder: string, onChange: (file: string) => void): (() => void) => {
   const watchers = new Map<string, FSWatcher>()
@@ -29,7 +29,7 @@ export const watchCode = (folder: string, onChange: (file: string) => void): (()
         if (name === null || isIgnored(name)) return
         const changed = path.join(directory, name)
         if (CODE.test(name)) onChange(path.relative(folder, changed))
-        // it may be a folder that is new
+        // it may be a new folder
         else if (path.extname(name) === "") add(changed)
       })
       watcher.on("error", () => forget(directory))
@@ -38,7 +38,7 @@ export const watchCode = (folder: string, onChange: (file: string) => void): (()
         if (entry.isDirectory() && !isIgnored(entry.name)) add(path.join(directory, entry.name))
       }
     } catch {
-      // not a folder, or gone again, or not ours to read: nothing in it is loaded either
+      // not a folder, removed again, or not readable: nothing in it is loaded either
       forget(directory)
     }
   }

@@ -38,7 +38,7 @@ export const worker = Command.make(
       Flag.optional
     ),
     ...logFlags,
-    // `ironflow dev` starts its worker with it, talks to it, and takes it along when it dies
+    // used by `ironflow dev`, which controls its worker over a channel and takes it along when it dies
     supervised: Flag.Boolean("supervised").pipe(
       Flag.withHidden,
       Flag.withoutNegation,
@@ -82,8 +82,8 @@ export const worker = Command.make(
 )
 
 /**
- * Runs `work`, which drains when the effect is interrupted (that is the first signal) and stops at the second signal. A
- * process that is supervised ends when its supervisor is gone.
+ * Runs `work`, which drains when the effect is interrupted (at the first signal) and stops at the second signal. A
+ * supervised process ends when its supervisor is gone.
  */
 const untilSignalled = (
   supervised: boolean,
@@ -96,7 +96,7 @@ const untilSignalled = (
     const onSignal = () => {
       if (++signals > 1) stop.abort()
     }
-    // the engine has died with the process that supervised: there is nobody to give runs back to
+    // the engine ran in the supervisor and is gone: runs cannot be released
     const onOrphaned = () => process.exit(1)
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
     if (supervised) process.once("disconnect", onOrphaned)

@@ -1,6 +1,6 @@
 /**
- * What `ironflow worker` runs. It is a module of its own, behind a Promise, so that the user's code and the worker share
- * one copy of this package and of Effect, however the command itself was built.
+ * The implementation of `ironflow worker`. It is a separate module behind a promise, so that the user's code and the
+ * worker share one copy of this package and of Effect, however the command itself was bundled.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -28,9 +28,9 @@ export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   readonly logs: LogChoice
   /** Called when the functions are registered and the worker takes jobs. */
   readonly onReady: (worker: WorkerInfo) => void
-  /** Take no more jobs, wait for those in flight (30 seconds at most), and end. */
+  /** Aborts to drain: take no more jobs, wait for those in flight (at most 30 seconds), and end. */
   readonly drain: AbortSignal
-  /** Do not wait any more: abort the jobs in flight and give their runs back. */
+  /** Aborts to stop: abort the jobs in flight and release their runs. */
   readonly stop: AbortSignal
 }
 
@@ -38,20 +38,20 @@ export interface WorkerInfo {
   readonly workerId: string
   readonly functions: ReadonlyArray<{
     readonly id: string
-    /** Names of the events that start it. */
+    /** Names of the events that start the function. */
     readonly events: ReadonlyArray<string>
   }>
   /** Names of the projections. */
   readonly projections: ReadonlyArray<string>
 }
 
-/** Resolves when the worker has ended because it was told to; rejects when it cannot start or is refused. */
+/** Resolves when the worker has ended on request; rejects when it cannot start or is refused. */
 export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
   const { functions, projections } = await loadDefinitions(options.file)
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
-      // what an Effect handler needs besides steps is its own to provide: nobody else could here
+      // an Effect handler must provide its own services here, except steps
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,

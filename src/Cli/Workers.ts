@@ -1,4 +1,4 @@
-/** `ironflow workers`: who runs the functions. */
+/** `ironflow workers`: lists the connected workers. */
 import { Client } from "../Client/Client.ts"
 import * as Command from "effect/cli/Command"
 import { table } from "./Output.ts"

@@ -1,4 +1,4 @@
-/** API keys, organizations, roles, policies and secrets of a server elsewhere: every method is a request that the contract describes. */
+/** API keys, organizations, roles, policies and secrets over HTTP. Each method is one request from the contract. */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"
 import { type APIKeyWithSecret, NewApiKey } from "../Protocol/Access.ts"
@@ -29,7 +29,7 @@ export interface AccessClients {
 export const make = (connection: Connection): AccessClients => {
   const { ask, list } = makeRowCalls(connection)
 
-  /** Asks for something, or deletes it. */
+  /** Makes a request about one of them. */
   const on =
     <A>(operation: Operation<A>, what: string) =>
     (id: string): Effect.Effect<A, IronflowError> =>
@@ -38,7 +38,7 @@ export const make = (connection: Connection): AccessClients => {
     <A, B = A>(operation: Operation<A>, what: string, read?: (answer: unknown) => B | undefined) =>
     (input: object): Effect.Effect<B, IronflowError> =>
       Effect.flatMap(bodyOf(what, input), (body) => ask(operation, what, { body }, read))
-  /** The methods that organizations, roles and policies have alike. */
+  /** The methods that organizations, roles and policies have in common. */
   const managing = <A>(
     noun: string,
     create: Operation<A>,
@@ -60,7 +60,7 @@ export const make = (connection: Connection): AccessClients => {
   const createKey = creating(calls.createApiKey, "apiKeys.create", readNewKey)
   const deleteKey = on(calls.deleteApiKey, "apiKeys.delete")
 
-  /** The id of the key that this client has made as the first one of the server, and goes on with. */
+  /** Id of the server's first key, if this client created it and uses it from then on. */
   let own: string | undefined
   const goOnWith = (id: string | undefined, apiKey: string | undefined) =>
     Effect.sync(() => {
@@ -72,7 +72,7 @@ export const make = (connection: Connection): AccessClients => {
     apiKeys: {
       create: (input) =>
         Effect.tap(createKey(input), ({ env_id, id, secret }) =>
-          // nobody without a key makes another than the first, and that is the one for all environments
+          // only the first key of a server can be created without a key, and it spans all environments
           connection.server.apiKey === undefined && env_id === "*" ? goOnWith(id, secret) : Effect.void
         ),
       list: () => list(calls.listApiKeys, "apiKeys.list"),
@@ -128,7 +128,7 @@ export const make = (connection: Connection): AccessClients => {
 
 const readKey = reader(NewApiKey)
 
-/** Servers name the key `key`, `secret`, or both. */
+/** Servers return the key as `key`, `secret`, or both. */
 const readNewKey = (answer: unknown): APIKeyWithSecret | undefined => {
   const read = readKey(answer)
   const secret = read?.secret ?? read?.key

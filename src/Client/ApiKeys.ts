@@ -1,4 +1,4 @@
-/** Managing API keys. Objects are spelled as they travel, in snake case. Times are ISO strings. */
+/** Managing API keys. Field names are in snake case, as on the wire. Times are ISO strings. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ApiKeyNotFoundError, RoleNotFoundError } from "../Errors.ts"
@@ -8,33 +8,33 @@ import type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions }
 
 export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions } from "../Protocol/Access.ts"
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F`. */
 export interface ApiKeysApi<F extends HKT.TypeLambda> {
   /**
-   * Makes a key. The result is the only one that holds it.
+   * Creates a key. Only this result contains its secret.
    *
-   * As soon as there is one, every call needs a key. A client without a key that makes the first key of a server goes on with
-   * that key, as long as it lives; nobody else has it.
+   * Once a key exists, every call needs a key. A client without a key that creates the first key of a server uses that key from
+   * then on. No other client receives it.
    */
   create(
     input: CreateAPIKeyInput,
     ...options: CallArgs<F>
   ): Kind<F, APIKeyWithSecret, RoleNotFoundError | ClientError>
-  /** The keys of the environment, newest first; all of them for a key that spans all. */
+  /** The keys of the environment, newest first. A key that spans all environments lists all keys. */
   list(...options: CallArgs<F>): Kind<F, Array<APIKey>, ClientError>
-  /** Fails with `ApiKeyNotFoundError`, as do those below. */
+  /** One key. This method and those below fail with `ApiKeyNotFoundError` when there is no such key. */
   get(id: string, ...options: CallArgs<F>): Kind<F, APIKey, ApiKeyNotFoundError | ClientError>
-  /** Gives the key another secret. The old one stops working at once, or after `overlap`; one before that ends in any case. */
+  /** Gives the key a new secret. The old one stops working at once, or after `overlap`. An even older one stops at once. */
   rotate(
     id: string,
     options?: Options<F, RotateAPIKeyOptions>
   ): Kind<F, APIKeyWithSecret, ApiKeyNotFoundError | ClientError>
-  /** The key stops working at once, also where it is in use. */
+  /** Deletes the key. It stops working at once, even where it is in use. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, ApiKeyNotFoundError | ClientError>
 }
 
 const ofKey = { ApiKeyNotFoundError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectKind>> = {
   create: [
     [

@@ -1,4 +1,4 @@
-/** What a client does to many runs at once. */
+/** Bulk operations: one action on many runs. */
 import type * as HKT from "effect/HKT"
 import type { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
@@ -7,50 +7,52 @@ import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
-/** Which runs something is to be done to: those that fit all of the filters, or those with the ids. */
+/** The runs of a bulk operation: those that match all filters, or those with the given ids. */
 export interface BulkRuns extends RunFilters {
-  /** At most 10,000; nothing else may be given besides. */
+  /** At most 10,000 ids; excludes filters. */
   readonly ids?: ReadonlyArray<string>
 }
 
 /** Options of `bulk`. */
 export interface BulkOptions {
-  /** Only counts: nothing is changed. */
+  /** Only counts, without changing anything. */
   readonly dryRun?: boolean
-  /** Why, for `cancel` and `pause`; it is kept with each run. */
+  /** The reason for `cancel` or `pause`, stored with each run. */
   readonly reason?: string
-  /** For `retry`, `resume` and `fork`: the step, by name, from which each run goes on, or each new run begins. */
+  /** For `retry`, `resume` and `fork`: name of the step from which each run continues, or each new run begins. */
   readonly fromStep?: string
-  /** For `move`: the version of the function to which each run is moved; the latest by default. */
+  /** For `move`: the version of the function to move each run to; the latest by default. */
   readonly version?: string
 }
 
 /** Options of `erase`. */
 export interface EraseOptions {
-  /** Only counts: nothing is changed. */
+  /** Only counts, without changing anything. */
   readonly dryRun?: boolean
-  /** Cancels the runs among them that go on, and waits until they have ended. Without this nothing is erased while there are any. */
+  /**
+   * Cancels unfinished runs among them and waits until they have ended. Without it nothing is erased while any run is unfinished.
+   */
   readonly cancel?: boolean
   /**
-   * Rewrites a SQLite file of any size afterwards, while everything waits, so that no free part of it holds what was deleted earlier.
-   * Small ones are rewritten anyway.
+   * Rewrites a SQLite file of any size afterwards, so that free pages hold no deleted data. Other work waits meanwhile. Small
+   * files are always rewritten.
    */
   readonly compact?: boolean
 }
 
 /** Options of `waitForBulk`. */
 export interface WaitForBulkOptions {
-  /** Give up after this many milliseconds with a `TimeoutError`; the operation goes on. No limit by default. */
+  /** Timeout in milliseconds. The call then fails with `TimeoutError`; the operation continues. No limit by default. */
   readonly timeout?: number
 }
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F` (Effects or Promises). */
 export interface BulkApi<F extends HKT.TypeLambda> {
   /**
-   * Begins to do one thing to all runs that fit filters, or have one of the ids. The server carries it on in small transactions, also when
-   * it is restarted in between and whoever has begun it is gone. It touches each run once at most, of those that were there when it
-   * began and that the key could see and do this to by itself. With `dryRun` it only counts. Fails with `ValidationError` without any
-   * filter, with `InvalidStateError` when 20 operations are going on already.
+   * Starts one action on all runs that match the filters or have one of the ids. The server performs it in small transactions,
+   * and continues after a restart or when the caller disconnects. It touches each run at most once: only runs that existed at the
+   * start and that the key may see and change. `dryRun` only counts. Fails with `ValidationError` without any filter, and with
+   * `InvalidStateError` when 20 operations are already running.
    *
    * ```ts
    * const { id } = await client.bulk("retry", { functionId: "process-order", status: "failed" }, { reason: "the bank is back" })
@@ -63,21 +65,21 @@ export interface BulkApi<F extends HKT.TypeLambda> {
     options?: Options<F, BulkOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /**
-   * Begins to erase what belongs to one person: the data of events and messages that are named, of the runs that they have started or that
-   * have received them, and of what has come of those, is replaced by a mark (`isErased`), and keys are purged. Ids, times and statuses stay.
-   * It is a bulk operation, which `getBulk`, `waitForBulk` and `cancelBulk` take, with `kinds` of what was erased. It cannot be undone, and
-   * backups keep the data. Fails with `ValidationError` when nothing is named, with `UnauthorizedError` for a key that is denied
-   * to read some of what is looked through.
+   * Starts erasing the data of one person. It replaces the data of the named events and messages with a mark (`isErased`), also
+   * in the runs that they started or that received them, and in what those runs produced. Named keys are purged. Ids, times and
+   * statuses stay. This is a bulk operation: `getBulk`, `waitForBulk` and `cancelBulk` accept its id, and its `kinds` counts what
+   * was erased. It cannot be undone, and backups keep the data. Fails with `ValidationError` when nothing is named, and with
+   * `UnauthorizedError` when the key is denied reading some of the data to search.
    */
   erase(
     target: EraseTarget,
     options?: Options<F, EraseOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
-  /** The newest 100 bulk operations, the newest first: those that the key has begun, and for one that may read all runs those of others. */
+  /** The latest 100 bulk operations, newest first: those of this key, or of all keys if it may read all runs. */
   listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
-  /** How far a bulk operation has come. */
+  /** A bulk operation and its progress. */
   getBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
-  /** Ends a bulk operation: it touches no more runs. One that has ended stays as it is. */
+  /** Cancels a bulk operation: it touches no more runs. An operation that has ended is returned unchanged. */
   cancelBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
   /** Waits until a bulk operation has ended, and returns it. */
   waitForBulk(

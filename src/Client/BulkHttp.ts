@@ -1,4 +1,4 @@
-/** Bulk operations of a server elsewhere. */
+/** Bulk operations over HTTP. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
@@ -16,7 +16,7 @@ import type { Raw } from "./Named.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
-/** How long is waited before it is asked again, milliseconds: at first, and at most. */
+/** First and longest poll interval, in milliseconds. */
 const FIRST_MS = 100
 const MOST_MS = 2000
 
@@ -63,7 +63,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           checkBulkFilterNames(filters)
           return {
             events,
-            // without ids and filters it is refused there
+            // without ids and filters the server refuses it
             ...(Object.keys(filters).length === 0 && ids !== undefined
               ? {}
               : runs && { runs: filtersInBody(filters) }),

@@ -1,8 +1,8 @@
 /**
- * The client's side of `Protocol/Http/Channel.ts`: a WebSocket beside HTTP, opened when there is something to gain.
+ * The client's side of `Protocol/Http/Channel.ts`: a WebSocket used beside HTTP once it is worth opening.
  *
- * It is opened after a few calls to a server that names one; until it is open, while it is broken, and for what it does
- * not carry, calls go by HTTP. {@link layer} is what provides sockets; without it there are no channels.
+ * It opens after a few calls, if the server advertises a channel. Calls use HTTP until it is open, while it is broken, and where
+ * it cannot carry the request. {@link layer} provides the sockets; without it there are no channels.
  */
 import type { Socket } from "node:net"
 import * as Clock from "effect/Clock"
@@ -27,22 +27,22 @@ import type { Answer, Request } from "./HttpExchange.ts"
 import { PARTS } from "./InTime.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 
-/** So many calls go by HTTP before a channel is worth its handshake. */
+/** Number of HTTP calls before a channel is worth its handshake. */
 const CALLS_BEFORE = 4
-/** How long a channel that broke is left alone. */
+/** How long to wait before a broken channel is opened again. */
 const PAUSE_MS = 10_000
-/** How often a server that owes answers is asked whether it is there. */
+/** Ping interval while calls wait for an answer. */
 const PING_MS = 10_000
-/** How long it may take to open a channel. */
+/** Timeout for opening a channel. */
 const HANDSHAKE_MS = 10_000
 
-/** Opens the channel of a server, or says that there are none. */
+/** Opens the channel of a server; `undefined` when channels are not available. */
 export const Channels = Context.Reference<((server: ResolvedServer) => Channel) | undefined>(
   "@ironflow/node/Channels",
   { defaultValue: () => undefined }
 )
 
-/** Channels over real sockets, which are closed with the layer. */
+/** Channels over real sockets. The sockets close with the layer. */
 export const layer: Layer.Layer<never> = Layer.effect(
   Channels,
   Effect.gen(function* () {
@@ -58,10 +58,13 @@ export const layer: Layer.Layer<never> = Layer.effect(
   })
 )
 
-/** Takes an answer, or that the line broke before there was one, and whether the call was surely not received then. */
+/**
+ * Takes an answer, or `undefined` when the connection broke first. `isNotReceived` says whether the server surely did not receive
+ * the call.
+ */
 type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolean) => void
 
-/** A socket that is open, and the calls on it. */
+/** An open socket and the calls on it. */
 interface Line {
   readonly webSocket: WebSocket
   readonly socket: Socket
@@ -69,7 +72,7 @@ interface Line {
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   heard: boolean
-  /** When something came last. */
+  /** When the last frame arrived. */
   heardAt: number
 }
 
@@ -91,16 +94,19 @@ export class Channel {
     this.#after = after
   }
 
-  /** The server has answered over HTTP, and named the path of its channel or none. */
+  /** Called after each HTTP answer, with the path of the server's channel, if it names one. */
   advertised(path: string | undefined): void {
     this.#seen++
     if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
     if (this.#seen < CALLS_BEFORE || this.#now() < this.#notBefore) return
-    // what cannot be opened goes by HTTP
+    // if the channel does not open, calls stay with HTTP
     this.#open(path).catch(() => undefined)
   }
 
-  /** How to send a request, if it can go this way now. It fails with `late` when there is no answer in `timeoutMs`. */
+  /**
+   * Sends a request over the channel; `undefined` when it has to go by HTTP. The Effect fails with `late` after `timeoutMs`
+   * without an answer.
+   */
   send(
     request: Request,
     timeoutMs: number,
@@ -112,7 +118,7 @@ export class Channel {
     if (headers !== undefined || contentType !== undefined) return undefined
     if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
-      // it may have closed since
+      // the line may have closed since
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
       const id = String(++this.#id)
       if (line.calls.size === 0) this.#wake(line)
@@ -125,11 +131,11 @@ export class Channel {
       const giveUp = (): void => {
         if (!line.calls.has(id)) return
         takeBack()
-        // nothing at all has come since: the next call is not to wait for the same
+        // nothing has arrived since the call was sent: close the line, so that the next call does not wait for it too
         if (line.heardAt < askedAt) line.webSocket.terminate()
         resume(Effect.fail(late()))
       }
-      // what has come in while the process was too busy to look is read first
+      // read first what arrived while the process was busy
       let inTime = (): void => undefined
       const wait = (parts: number): void => {
         inTime = this.#after(timeoutMs / PARTS, () =>
@@ -149,12 +155,12 @@ export class Channel {
     })
   }
 
-  /** The server knows the channel by another key than calls have from now on: they go by HTTP until there is a new one. */
+  /** The channel authenticated with a key that calls no longer use. Calls go by HTTP until a new channel is open. */
   leave(): void {
     this.#opening?.terminate()
     const line = this.#line
     this.#line = undefined
-    // what waits for an answer gets it
+    // pending calls still get their answers
     if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
   }
 
@@ -162,7 +168,7 @@ export class Channel {
     this.#closed = true
     this.#opening?.terminate()
     this.#line?.webSocket.close(1000)
-    // a server that does not answer is not waited for
+    // do not wait for a server that does not answer
     this.#line?.socket.unref()
   }
 
@@ -182,13 +188,13 @@ export class Channel {
     this.#opening = webSocket
     webSocket.once("upgrade", (response) => {
       this.#opening = undefined
-      // not every runtime shows the socket below: an idle channel would keep its process, so calls stay with HTTP
+      // some runtimes do not expose the socket: an idle channel would keep the process alive, so calls stay with HTTP
       const socket: Socket | null = response.socket
       if (socket !== null) return this.#use(webSocket, socket)
       this.#notBefore = Number.POSITIVE_INFINITY
       webSocket.terminate()
     })
-    // what fails here goes by HTTP, which says what is wrong
+    // calls go by HTTP, which reports the error
     webSocket.on("error", () => undefined)
     webSocket.once("close", () => {
       if (this.#opening === webSocket) this.#opening = undefined
@@ -217,7 +223,7 @@ export class Channel {
         const resume = line.calls.get(id)
         if (resume === undefined) return
         line.calls.delete(id)
-        // an answer without a status is none
+        // an answer without a valid status counts as no answer
         resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
@@ -240,9 +246,9 @@ export class Channel {
     })
   }
 
-  /** Somebody waits for an answer: the process stays, and a server that is gone is found out. */
+  /** A call is pending: keeps the process alive, and pings to detect a dead server. */
   #wake(line: Line): void {
-    // an answer may bring about the next call before the line is at rest
+    // an answer may trigger the next call before the line is idle
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true
@@ -253,7 +259,7 @@ export class Channel {
     }, PING_MS)
   }
 
-  /** Nobody waits: an idle channel must not keep the process alive. */
+  /** No call is pending: an idle channel must not keep the process alive. */
   #rest(line: Line): void {
     clearInterval(line.ping)
     line.ping = undefined

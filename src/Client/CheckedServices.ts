@@ -1,6 +1,6 @@
 /**
- * The services of a client, which refuse options that are misspelled, and fail with nothing but what their methods name: one
- * place for both faces, wherever the calls go.
+ * Wraps the services of a client, for both APIs and every transport: they refuse misspelled options, and fail only with the
+ * errors that their methods declare.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -39,7 +39,7 @@ import { streamEvents, streamMethods, Streams, type UntypedStreams } from "./Str
 import { Subscriptions } from "./Subscriptions.ts"
 import { typedKv } from "./TypedBucket.ts"
 
-/** The services as those make them who answer their calls. */
+/** The services before they are wrapped. */
 export interface RawServices {
   readonly client: Raw<ClientApi<EffectKind>>
   readonly streams: Raw<UntypedStreams>
@@ -57,7 +57,7 @@ export interface RawServices {
 }
 
 const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
-  // not `subscribeKeys`: bundles of a client would get all that is beside it
+  // not `subscribeKeys`: it would pull everything in its module into client bundles
   stream: [
     [
       null,
@@ -78,7 +78,7 @@ const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
   ]
 }
 
-/** The same services, whose methods look at the keys of their options first and fail with what they name. */
+/** The services, wrapped: methods check the keys of their options first, and fail only with declared errors. */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
   Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
     Context.add(
@@ -161,6 +161,6 @@ const checking = <S extends object>(
         : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, named)
     }
   }
-  // each member that the tables name takes and returns what it did, and fails with what they say of it
+  // wrapping keeps the arguments and results of each method, and narrows its errors to those in the tables
   return { ...service, ...checked } as S
 }

@@ -1,8 +1,8 @@
 /**
- * The server-side client: emit events, look at runs, steer them.
+ * The server-side client: emits events, reads and controls runs.
  *
- * {@link ClientApi} is written once and read twice: as Effects by the {@link Client} service, as Promises by
- * `createClient()`. Where the calls go is a matter of the layer behind the service.
+ * {@link ClientApi} is declared once for two kinds: the {@link Client} service returns Effects, `createClient()` returns
+ * Promises. The layer behind the service decides where calls go.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -72,28 +72,28 @@ export type {
   UnreachableError
 } from "./Kinds.ts"
 
-/** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
+/** Errors of run control: the run does not exist, or its state does not allow the operation. */
 export type RunControlError = RunNotFoundError | InvalidStateError | ClientError
 
-/** What may go wrong in `emitSync`: the event starts no run, or one that fails, is cancelled, or takes too long. */
+/** Errors of `emitSync`: the event starts no run, or the run fails, is cancelled, or takes too long. */
 export type EmitSyncError =
   NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
 /** Options of `emit`. */
 export interface EmitOptions {
-  /** Schema version of the event; that of its definition by default, else 1. */
+  /** Schema version of the event; the definition's version by default, else 1. */
   readonly version?: number
-  /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
+  /** Emitting an event of the same name with the same key within 24 hours returns the first result and stores nothing. */
   readonly idempotencyKey?: string
-  /** An object of JSON that is kept with the event, and that handlers see as `event.metadata`; none by default. */
+  /** A JSON object that is stored with the event; handlers read it as `event.metadata`. None by default. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** One of several events to emit at once, by its name or by its definition. */
+/** One of several events to emit at once, by name or by definition. */
 export type EmitManyEvent<E = string, Events extends object = AnyEvents> = EmitOptions & {
-  /** The name of the event, or its definition. */
+  /** Name of the event, or its definition. */
   readonly event: E extends EventRef<Events> ? E : EventRef<Events>
-  /** The data of the event; `undefined` is `{}`. */
+  /** Data of the event; `undefined` is stored as `{}`. */
   readonly data: DataFor<E, Events>
 }
 
@@ -105,27 +105,27 @@ export type TriggerResult = EmitResult
 
 /** Options of `emitSync`. */
 export interface TriggerSyncOptions extends EmitOptions {
-  /** How long to wait for the run, in milliseconds; 30000 by default. It goes on all the same. */
+  /** How long to wait for the run, in milliseconds; 30000 by default. The run continues after a timeout. */
   readonly timeout?: number
 }
 
-/** The first run that an event started, which has completed. */
+/** The completed first run that an event started. */
 export interface TriggerSyncResult extends EmitResult {
   /** Id of the run. */
   readonly runId: string
   /** Id of the function that ran. */
   readonly functionId: string
-  /** `completed`: every other end is an error. */
+  /** Always `completed`: any other end is an error. */
   readonly status: RunStatus
-  /** What the function returned, as JSON gives it back. */
+  /** What the function returned, after a round trip through JSON. */
   readonly output?: unknown
-  /** From the event to the end of the run. */
+  /** Milliseconds from the event to the end of the run. */
   readonly durationMs: number
 }
 
 /** Options of `publish`. */
 export interface PublishOptions {
-  /** Publishing to this topic again with the same key within 24 hours returns the first result. */
+  /** Publishing to the same topic with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
 
@@ -149,9 +149,9 @@ export type {
 export type { PublishResult, TopicInfo, TopicStats } from "../Protocol/Topics.ts"
 export type { WorkerInfo } from "../Protocol/Workers.ts"
 
-/** Options of `listRuns`: which runs, and how many on a page. */
+/** Options of `listRuns`: filters and paging. */
 export interface ListRunsOptions extends RunFilters {
-  /** 50 by default, 1000 at most. */
+  /** Runs per page; 50 by default, 1000 at most. */
   readonly limit?: number
   /** `nextCursor` of the previous page. */
   readonly cursor?: string
@@ -159,35 +159,38 @@ export interface ListRunsOptions extends RunFilters {
 
 /** Options of `waitForRun`. */
 export interface WaitForRunOptions {
-  /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
+  /** Timeout in milliseconds. The call then fails with `TimeoutError`; the run continues. No limit by default. */
   readonly timeout?: number
 }
 
 /** Options of `forkRun`. */
 export interface ForkRunOptions {
-  /** The first step that runs again, by name or step id; of several with one name the first. Nothing is copied by default. */
+  /**
+   * The first step to run again, by name or step id. If several steps have that name, the first of them. By default no step is
+   * copied.
+   */
   readonly from?: string
   /**
-   * Results to go on with in place of those that were recorded, by name or step id. A step that is not copied does not run when its result
-   * is given here. JSON.
+   * JSON results that replace recorded ones, by step name or step id. A step that is not copied does not run if its result is
+   * given here.
    */
   readonly steps?: { readonly [step: string]: unknown }
-  /** The data of the event, or of the invocation, in place of that of the other run. JSON. */
+  /** JSON data that replaces the data of the original event or invocation. */
   readonly data?: unknown
 }
 
 /** Options of `moveRun`. */
 export interface MoveRunOptions {
-  /** A version that the function has, or had: the latest by default. */
+  /** A current or former version of the function; the latest by default. */
   readonly version?: string
 }
 
-/** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
+/** The methods that emit events, for the API kind `F`. `Events` maps event names to their data. */
 export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
   /**
-   * Stores an event and starts one run for every function whose trigger matches; durable when it returns. A definition in place of
-   * the name types the data, and its schema checks and encodes it: `SchemaValidationError` names what does not fit, and nothing is
-   * sent.
+   * Stores an event and starts one run of every function with a matching trigger. The event and its runs are durable when the
+   * call returns. A definition in place of the name types, checks and encodes the data; data that does not match fails with
+   * `SchemaValidationError`, and nothing is sent.
    *
    * ```ts
    * const { runIds } = await client.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
@@ -205,9 +208,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, EmitOptions>
   ): Kind<F, EmitResult, ClientError>
   /**
-   * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
-   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
-   * has a trigger that matches.
+   * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when the run
+   * ends that way, with `TimeoutError` after `timeout`, and with `NoResultsError` when no function has a matching trigger.
    *
    * ```ts
    * const { output } = await client.emitSync("order.placed", { orderId: "o-1" }, { timeout: 10_000 })
@@ -219,8 +221,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, TriggerSyncOptions>
   ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
-   * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Legacy servers store
-   * them one after the other.
+   * Emits 1 to 1000 events in order, in one transaction: all or none. Returns one result for each. Legacy servers store them one
+   * by one.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
@@ -228,11 +230,11 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
   ): Kind<F, Array<EmitResult>, ClientError>
 }
 
-/** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
+/** The client's methods, for the API kind `F`. `Events` maps event names to their data. */
 export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
   extends EmitApi<F, Events>, BulkApi<F>, FunctionsApi<F> {
   /**
-   * Publishes a message to a topic. Starts no function.
+   * Publishes a message to a topic. It starts no functions.
    *
    * ```ts
    * await client.publish("shipments", { orderId: "o-1" }, { idempotencyKey: "o-1 shipped" })
@@ -243,54 +245,54 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     data: unknown,
     options?: Options<F, PublishOptions>
   ): Kind<F, PublishResult, ClientError>
-  /** Topics that hold messages or have held some, by name. */
+  /** Topics that have or had messages, sorted by name. */
   listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
-  /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
+  /** Size of a topic and progress of its consumers; zeros for a topic without messages. */
   getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
   /**
-   * Lists events by what is known of them, newest first. A page stays what it is while others come. What the key may not see is left
-   * out. The time is that of the engine's clock: where it was set back, events may be missing from a list that ends (`until`) within a
-   * time that it has shown twice.
+   * Lists events that match the filters, newest first, a page at a time. New events do not shift the pages. Events that the key
+   * may not see are left out. Times are those of the engine's clock: if it was set back, a list with `until` may miss events from
+   * the period that the clock passed twice.
    */
   listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
-  /** Fails with `EventNotFoundError` also for an event that the key may not see. */
+  /** One event. Fails with `EventNotFoundError` also when the key may not see the event. */
   getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
   /**
-   * Which functions an event has started, and why not the others: whether they listen to it, what their expressions say, and whether
-   * they were there by then. Fails with `EventNotFoundError` also for an event that the key may not see.
+   * Explains which functions an event started, and why others were not started: no matching trigger, an expression that is false,
+   * or a registration after the event. Fails with `EventNotFoundError` also when the key may not see the event.
    */
   explainEvent(
     eventId: string,
     ...options: CallArgs<F>
   ): Kind<F, EventExplanation, EventNotFoundError | ClientError>
-  /** A run by its id, as it is now. */
+  /** The current state of a run. */
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
-  /** Runs that fit all filters, newest first, a page at a time. */
+  /** Lists runs that match all filters, newest first, a page at a time. */
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /**
-   * Counts runs by what they have in common, such as `by: "event.data.customerId"`: those with most runs first. Looks from the newest on,
-   * for at most 200 ms unless `timeLimit` says otherwise; `isExact` says whether it has looked at all.
+   * Counts runs grouped by a value, such as `by: "event.data.customerId"`; the largest groups come first. It scans from the
+   * newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
    */
   countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
-  /** The steps of a run: finished ones in order, then waiting ones. */
+  /** The steps of a run: finished steps in order, then waiting ones. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
-   * What happened to a run, oldest first, if its function has `recording: true`; kept for its `recordingRetention`, also when
-   * the run itself is deleted.
+   * The audit record of a run, oldest first, if its function has `recording: true`. It is kept for `recordingRetention`, even
+   * after the run is deleted.
    */
   getRunAudit(
     runId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /**
-   * What the code of a run has logged, oldest first: the last 1,000 lines of it at most, unless the engine keeps another number.
-   * What a turn logs is there with its next report; a run of an earlier version has none.
+   * The log lines of a run, oldest first: at most the last 1,000 unless the engine is configured otherwise. Lines of a turn
+   * appear with its next report. Runs of an earlier version of the engine have none.
    */
   getRunLogs(
     runId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<RunLogLine>, RunNotFoundError | ClientError>
-  /** Why a run is where it is. */
+  /** Explains why a run is in its current state. */
   explain(runId: string, ...options: CallArgs<F>): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
   waitForRun(
@@ -298,29 +300,28 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     options?: Options<F, WaitForRunOptions>
   ): Kind<F, Run, RunNotFoundError | ClientError>
   /**
-   * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
-   * is compensating refuses with `INVALID_STATE`.
+   * Cancels a run and the children that it waits for. A run that has already ended is returned unchanged. A run that is
+   * compensating fails with `INVALID_STATE`.
    */
   cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
-   * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
-   * they run again.
+   * Retries a failed or cancelled run. Completed steps keep their results; steps from `fromStep` (name or step id) on run again.
    */
   retryRun(
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
-  /** Continues a paused run, or retries a failed one. */
+  /** Resumes a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
-  /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
+  /** Pauses a run: it is not dispatched until `resumeRun`. A turn in progress is revoked. */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
-   * Replaces the output of a step that has finished, or finishes one that has not.
+   * Replaces the output of a finished step, or completes an unfinished step with an output.
    *
    * ```ts
    * const [step] = await client.getRunSteps(runId)
@@ -334,26 +335,27 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | RunControlError>
   /**
-   * Starts a new run from what another one, in whatever status, has recorded: the steps before `from`, in the order in which they were
-   * recorded, with their results; the code is that of the function now. Without `from` nothing is copied, and all of it runs again. The
-   * other run stays as it is.
+   * Starts a new run from the history of another one in any status. It copies the recorded results of the steps before `from`, in
+   * recorded order, and runs the function's current code. Without `from` it copies nothing and runs everything again. The
+   * original run does not change.
    */
   forkRun(
     runId: string,
     options?: Options<F, ForkRunOptions>
   ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | RunControlError>
   /**
-   * Moves an unfinished run that is pinned to a version of its function to the latest one, or to `version`: the next turn is run by a
-   * worker of that. The code has to be able to go on from the steps that are recorded.
+   * Moves an unfinished pinned run to `version` of its function, or to the latest one. A worker of that version runs its next
+   * turn. That code must be able to continue from the recorded steps.
    */
   moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, RunControlError>
-  /** The workers that are connected. */
+  /** The connected workers. */
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
-  /** What the server can do beyond what every Ironflow server can. */
+  /** The optional features that the server has. */
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
   /**
-   * `"ok"` when the engine answers and its database is sound; `"degraded"` when something in the database is damaged or cannot be
-   * written, and `"down"` when another engine has taken it over: the engine's log says what, and `GET /health` in short.
+   * The health of the engine: `"ok"` when it answers and its database is sound, `"degraded"` when part of the database is damaged
+   * or cannot be written, `"down"` when another engine has taken over the database. The engine's log has the details,
+   * `GET /health` a summary.
    */
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
@@ -363,7 +365,7 @@ const ofRun = { RunNotFoundError: true } as const
 const controlErrors = { ...ofRun, InvalidStateError: true } as const
 const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
 
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
   ...functionsMethods,
   emit: [[null, null, emit]],
@@ -423,7 +425,7 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
 export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}
 
 /**
- * The client, typed by a map of events for those who want to write names as strings:
+ * The client with events typed by a map, for code that uses event names as strings:
  *
  * ```ts
  * const client = yield* Client.withEvents<{ "order.placed": { readonly orderId: string } }>()
@@ -435,5 +437,5 @@ export const withEvents = <Events extends object>(): Effect.Effect<
   never,
   Client
 > =>
-  // the map is a matter of types alone
+  // the map exists only in types
   Client as unknown as Effect.Effect<ClientApi<EffectKind, Events>, never, Client>

@@ -1,4 +1,4 @@
-/** The client service and the layers behind it. `Engine.layerClient` is one more, for an engine in the same process. */
+/** The client service and its layers. `Engine.layerClient` is another layer, for an engine in the same process. */
 export * from "./Client.ts"
 export { type PushEndpoint, PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 export { Channels, layer as layerChannel } from "./Channel.ts"

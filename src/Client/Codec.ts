@@ -1,20 +1,22 @@
-/** Codecs in the client: Effects of what they do, and Effect's parser loaded by whoever brings an Effect schema. */
+/** Codecs of the client, as Effects. Effect's parser is loaded only for Effect schemas. */
 import * as Effect from "effect/Effect"
 import { type Carrier, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
 import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { validated } from "../Checked.ts"
 
-/** What a schema says of data that does not fit: the paths, and what it threw if it threw. */
+/** Makes the error of data that does not match: from the paths, and from the schema's own exception if it threw. */
 type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
 
 export interface ClientCodec {
-  /** `what` names the data when it cannot be kept at all, and `misfit` makes the error of what does not fit. */
+  /** `what` names the data in the error when it cannot be stored; `misfit` makes the error when it does not match. */
   readonly encode: (value: unknown, what: string, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
   readonly decode: (kept: unknown, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
 }
 
-/** The codec of a schema. Its Effects fail with `ValidationError` when it is none; `whose` names it in that. */
+/**
+ * The codec of a schema. Its Effects fail with `ValidationError` when `given` is not a schema; `whose` names it in the message.
+ */
 export const clientCodec = (given: AnySchema, carrier: Carrier, whose: string): ClientCodec => {
   let made: DataCodec | undefined
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
@@ -37,7 +39,7 @@ export const clientCodec = (given: AnySchema, carrier: Carrier, whose: string): 
   }
 }
 
-/** What may answer later, with what does not fit as the failure that `misfit` makes of it. */
+/** Runs a check that may be asynchronous. Data that does not match fails with the error that `misfit` makes. */
 const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
   Effect.mapError(
     Effect.flatMap(validated(run), (result) =>
@@ -48,7 +50,7 @@ const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, Val
     (error) => misfitOf(error, misfit)
   )
 
-/** The error as `misfit` says it, if it is one of a schema. */
+/** Converts a schema error with `misfit`; other errors stay. */
 const misfitOf = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 

@@ -1,8 +1,8 @@
 /**
  * Configurations: named JSON objects that programs share, with a revision that grows with every change.
  *
- * {@link ConfigApi} is written once and read twice: as Effects by the {@link Config} service, as Promises by
- * `client.config()`.
+ * {@link ConfigApi} is declared once for two kinds: the {@link Config} service returns Effects, `client.config()` returns
+ * Promises.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -16,32 +16,35 @@ export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } f
 
 /** Options of `watch`. */
 export interface ConfigWatchOptions {
-  /** Begins after this revision; 0 begins with the present data. By default with the first change after it stands. */
+  /**
+   * The watch begins after this revision; 0 begins with the current data. By default it begins with the first change after it
+   * opens.
+   */
   readonly fromRevision?: number
-  /** Called when the watch stands, with the revision after which it sees every change; again after each reconnection. */
+  /** Called when the watch is open, with the revision after which it sees every change; called again after each reconnection. */
   readonly onOpen?: (revision: number) => void
 }
 
-/** The methods of configurations, in the reading `F`. */
+/** The methods of configurations, for the API kind `F`. */
 export interface ConfigApi<F extends HKT.TypeLambda> {
-  /** Replaces a configuration, or makes it. `data` is an object of at most 1 MiB as JSON. */
+  /** Creates or replaces a configuration. `data` is an object of at most 1 MiB as JSON. */
   set(name: string, data: object, ...options: CallArgs<F>): Kind<F, ConfigSetResult, ClientError>
-  /** A configuration by its name, with its revision. */
+  /** A configuration and its revision. */
   get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
-  /** Replaces the members of a configuration that `data` names and keeps the others. Two patches at once both count. */
+  /** Replaces the members that `data` names and keeps the others. Concurrent patches both apply. */
   patch(
     name: string,
     data: object,
     ...options: CallArgs<F>
   ): Kind<F, ConfigSetResult, ConfigNotFoundError | ClientError>
-  /** By name. */
+  /** Lists the configurations, sorted by name. */
   list(...options: CallArgs<F>): Kind<F, Array<ConfigEntry>, ClientError>
-  /** Deletes a configuration. Deleting what is not there does nothing. */
+  /** Deletes a configuration. Does nothing if it does not exist. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
 const ofConfig = { ConfigNotFoundError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
   set: [[null, null, call]],
   get: [byId, ofConfig],
@@ -52,14 +55,14 @@ export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind
 
 /** The configurations of an environment, as Effects. */
 export interface ConfigService extends ConfigApi<EffectKind> {
-  /** The changes of a configuration, which need not exist yet. Over HTTP it goes on after a lost connection. */
+  /** Streams the changes of a configuration, which need not exist yet. Over HTTP it continues after a reconnection. */
   watch(
     name: string,
     options?: ConfigWatchOptions
   ): Stream.Stream<ConfigWatchEvent, ValidationError | RevisionGoneError | ClientError>
 }
 
-/** How a watch is called. */
+/** Name, options and errors of `watch`. */
 export const configWatch: StreamMethods<Pick<ConfigService, "watch">> = {
   watch: [[null, { fromRevision: true, onOpen: true }], { RevisionGoneError: true }]
 }

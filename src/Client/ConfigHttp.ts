@@ -1,4 +1,4 @@
-/** The configurations of a server elsewhere. */
+/** Configurations over HTTP. */
 import * as Effect from "effect/Effect"
 import { ConfigNotFoundError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"

@@ -1,8 +1,8 @@
 /**
- * Consumer groups as those see them who look after them: what a group has, why it gets nothing, and steering it.
+ * Managing consumer groups: progress, status and control.
  *
- * {@link ConsumerGroupsApi} is written once and read twice: as Effects by the {@link ConsumerGroups} service, as Promises by
- * `client.consumerGroups`. Members join by subscribing.
+ * {@link ConsumerGroupsApi} is declared once for two kinds: the {@link ConsumerGroups} service returns Effects,
+ * `client.consumerGroups` returns Promises. Members join by subscribing.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -28,58 +28,58 @@ export type {
   ConsumerGroupUpdate
 } from "../Protocol/ConsumerGroups.ts"
 
-/** Which group, where a name alone does not say. */
+/** Identifies a group where its name is ambiguous. */
 export interface ConsumerGroupOptions {
-  /** `default` by default. */
+  /** Namespace of the group; `default` by default. */
   readonly namespace?: string
-  /** Needed when the name stands for several patterns. */
+  /** Pattern of the group; required when several groups have this name. */
   readonly pattern?: string
 }
 
 /** Options of `listDeadLetters`. */
 export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
-  /** 100 by default, 1000 at most. */
+  /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Position after which to begin: that of the last one of the page before. */
+  /** Position to start after: that of the last dead letter of the previous page. */
   readonly after?: number
 }
 
 /** Options of `pause`. */
 export interface PauseConsumerGroupOptions extends ConsumerGroupOptions {
-  /** Who pauses it, for those who see it paused; "a client" by default. */
+  /** Who pauses the group, shown with its status; "a client" by default. */
   readonly by?: string
-  /** Why, for those who see it paused; none by default. */
+  /** Why the group is paused, shown with its status; none by default. */
   readonly reason?: string
 }
 
-/** Which groups to list: those for which all of this is so. */
+/** Filters of `list`; all of them apply. */
 export interface ListConsumerGroupsOptions {
-  /** Of all namespaces by default. */
+  /** Namespace of the groups; all by default. */
   readonly namespace?: string
-  /** The name of the group. */
+  /** Name of the groups; all by default. */
   readonly name?: string
-  /** The status that they are in. */
+  /** Status of the groups; all by default. */
   readonly status?: ConsumerGroupStatus
 }
 
-/** `ValidationError` has code `CONSUMER_GROUP_AMBIGUOUS` when the name stands for several patterns. */
-/** What may go wrong with one consumer group: there is none of this name. */
+/** `ValidationError` has the code `CONSUMER_GROUP_AMBIGUOUS` when several groups have the name. */
+/** Errors of a call about one consumer group: it does not exist. */
 export type ConsumerGroupError = ConsumerGroupNotFoundError | ClientError
 
-/** The methods about consumer groups, in the reading `F`. */
+/** The methods of consumer groups, for the API kind `F`. */
 export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
-  /** Begins a group at the end of the log, before anybody has joined it. It is kept until it is deleted. */
+  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
   create(
     config: ConsumerGroupConfig,
     ...options: CallArgs<F>
   ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ClientError>
-  /** A group by its name: how far it is, and why it gets what it gets. */
+  /** A group: its position, its status and the reason for it. */
   get(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
-  /** In the order in which they came into being. */
+  /** Lists groups in order of creation. */
   list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
-   * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
-   * what has not been handed out yet. The group is kept until it is deleted, from then on.
+   * Changes settings, which apply to connected members too, except `ackMode`: it applies to members that join later. A new filter
+   * applies to events that were not delivered yet. From then on the group is kept until it is deleted.
    *
    * ```ts
    * await client.consumerGroups.update("audit", { maxRedeliveries: 10 }, { signal: AbortSignal.timeout(5000) })
@@ -91,22 +91,22 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /**
-   * Hands out nothing more, also after a restart; what members hold they may still settle. One that is paused already has the newer
-   * reason, if one is given.
+   * Stops delivery, also after a restart. Members may still settle the events that they hold. If the group is already paused, a
+   * new reason replaces the old one.
    */
   pause(
     name: string,
     options?: Options<F, PauseConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
-  /** Goes on where it was. */
+  /** Resumes delivery where it stopped. */
   resume(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
-  /** What it has given up, in the order of the log. */
+  /** The dead letters of a group, in log order. */
   deadLetters(
     name: string,
     options?: Options<F, ListConsumerGroupDeadLettersOptions>
   ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
   /**
-   * Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter.
+   * Delivers a dead letter again, with a fresh attempt count. Fails with `INVALID_STATE` when there is no such dead letter.
    *
    * ```ts
    * const deadLetters = await client.consumerGroups.deadLetters("audit")
@@ -118,14 +118,14 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     position: number,
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, void, InvalidStateError | ConsumerGroupError>
-  /** The same for all of them; returns how many there are. */
+  /** The same for all dead letters of a group. Returns how many. */
   retryDeadLetters(
     name: string,
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, number, ConsumerGroupError>
   /**
-   * Deletes the group with all that it has handed out. Members hear `CONSUMER_GROUP_DELETED`, and their subscriptions end; who
-   * subscribes afterwards begins another group at the end of the log.
+   * Deletes the group and its delivery state. Subscriptions of its members end with `CONSUMER_GROUP_DELETED`. A later
+   * subscription creates a new group at the end of the log.
    */
   delete(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, void, ConsumerGroupError>
 }
@@ -143,7 +143,7 @@ const settings = {
 const inGroup = { ...call, namespace: true, pattern: true } as const
 const ofGroup = { ConsumerGroupNotFoundError: true } as const
 
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, ConsumerGroupsApi<EffectKind>> = {
   create: [
     [{ ...settings, name: true, pattern: true, namespace: true }, call],
@@ -165,7 +165,7 @@ export class ConsumerGroups extends Context.Service<ConsumerGroups, ConsumerGrou
   "@ironflow/node/ConsumerGroups"
 ) {}
 
-/** Characters of who pauses a group and why, and bytes of its metadata. */
+/** Maximum length, in characters, of a reason and of the name of who pauses a group. */
 export const MAX_REASON = 1024
-/** Characters of JSON that the metadata of a group may have. */
+/** Maximum length, in characters of JSON, of a group's metadata. */
 export const MAX_METADATA = 16 * 1024

@@ -1,4 +1,4 @@
-/** Consumer groups of a server elsewhere, by the calls of `PubSubService` that every Ironflow server has. */
+/** Consumer groups over HTTP, with the calls of `PubSubService` that every Ironflow server has. */
 import * as Effect from "effect/Effect"
 import {
   ConsumerGroupExistsError,
@@ -29,7 +29,7 @@ import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./Named.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 
-/** Groups that are asked for at once; the server may send fewer. */
+/** Groups per page; the server may send fewer. */
 const PAGE = 100
 
 /** The methods over a connection. */
@@ -37,7 +37,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   const { withoutEndpoint } = makeCalls(connection)
   const { ask } = makeRowCalls(connection)
 
-  /** Asks for a group, or changes it. */
+  /** Makes a request about one group. */
   const askFor = <A, B = A>(
     operation: Operation<A>,
     method: string,
@@ -85,7 +85,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       })
     })
 
-  /** What only our engine keeps: those that a group has given up. */
+  /** Dead letters, which only our engine has. */
   const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
@@ -146,10 +146,10 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         while (true) {
           const { groups, nextCursor } = yield* page(cursor, options)
           for (const group of groups) {
-            // legacy servers do not know what to do with a name
+            // legacy servers ignore the name filter
             if (options.name === undefined || group.name === options.name) all.push(settled(group))
           }
-          // a server that repeats itself would never come to an end
+          // stop at a repeated cursor, which would loop forever
           if (nextCursor === undefined || nextCursor === cursor) return all
           cursor = nextCursor
         }
@@ -202,7 +202,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   }
 }
 
-/** The settings, whose metadata is checked, under their names in `PubSubService`. What is `null` is named in the mask and has no value. */
+/** The settings under their names in `PubSubService`, with checked metadata. A `null` setting is in the mask and has no value. */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate
   const { buffer, maxInflight, maxRedeliveries, metadata, redeliverDelayMs } = rest
@@ -226,7 +226,7 @@ const readGroup = (answer: unknown): ConsumerGroup | undefined => {
   return group === undefined ? undefined : settled(group)
 }
 
-/** A group with what legacy servers leave out and the rest of it tells. */
+/** Fills in what legacy servers leave out. */
 const settled = (group: ConsumerGroup): ConsumerGroup => ({
   ...group,
   message: group.message || `${group.name} is ${group.status}`,

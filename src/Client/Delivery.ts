@@ -1,25 +1,26 @@
 /**
- * An event that a subscription holds: one of a group, or of a subscription with acks of its own. Until it is settled the client
- * tells the server that somebody works on it.
+ * An event that is delivered to a subscription in a group, or to one with acks. Until the event is settled, the client keeps
+ * extending its `ackWait`.
  */
 import type * as Effect from "effect/Effect"
 
 /**
- * What has the event: nobody yet; a body; the ack that follows it; nobody any more, when the acks are the user's, which the server
- * is still to be told (`done`) or was told (`left`).
+ * State of a delivery: `waiting` for a body; `running` in a body; `acking`: the body is done and the ack is on its way. `done`
+ * and `left` are for manual acks, after the body: `done` until the server has been told that the event is still in progress, then
+ * `left`.
  */
 export type Phase = "waiting" | "running" | "acking" | "done" | "left"
 
 export class Delivery {
   readonly eventId: string
   phase: Phase = "waiting"
-  /** It is no longer held here: the connection that it came over is gone, or its time was up. It comes again to somebody. */
+  /** The event is no longer held here: its connection was lost, or its `ackWait` ran out. The server delivers it again. */
   isLost = false
-  /** Its receiver has settled it by itself, or tried to. */
+  /** The receiver has settled the event itself, or tried to. */
   isSettled = false
-  /** When it was left or last said to be in progress, epoch milliseconds. */
+  /** When it became `done` or `left`, or was last reported in progress; epoch milliseconds. */
   leftAt = 0
-  /** Since when the server lets it be here for the `ackWait`, if not for longer: epoch milliseconds. */
+  /** When the event arrived, or its `ackWait` was last restarted; epoch milliseconds. */
   heldSince: number
 
   constructor(eventId: string, heldSince: number) {
@@ -28,33 +29,33 @@ export class Delivery {
   }
 }
 
-/** The span in which somebody has an event. */
+/** The span in which an event is handled. */
 interface DeliverySpan {
-  /** Calls `f` where code that is traced finds the span as the active one. */
+  /** Calls `f` with the span as the active one. */
   readonly within: <A>(f: () => A) => A
-  /** What the effect spans is below the span. */
+  /** Makes the span the parent of the spans of an effect. */
   readonly provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** The event is not worked on any more, and whether it was done is not known. */
+  /** Ends the span with an unknown outcome. */
   readonly interrupted: () => void
 }
 
-/** What takes an event: a handler, or the body of a loop over a stream. */
+/** What handles an event: a callback, or the body of a loop over a stream. */
 export interface Body {
-  /** Begins; `false` when the event is no longer held, and comes again to somebody. */
+  /** Starts handling; `false` when the event is no longer held, in which case it is delivered again. */
   readonly take: () => boolean
   readonly done: () => void
   readonly failed: (error: unknown) => void
-  /** What it is traced in, once it has taken the event. */
+  /** The span of the handling, once it has started. */
   readonly span?: DeliverySpan
 }
 
-/** Of events that nobody waits for. */
+/** A body for events that need no ack. */
 export const free: Body = { take: () => true, done: () => undefined, failed: () => undefined }
 
-/** What becomes of what a subscription holds when its connection is lost. */
+/** Marks the deliveries of a subscription as lost when its connection is lost, and forgets those that are not being handled. */
 export const loseAll = (deliveries: Map<string, Delivery>): void => {
   for (const [eventId, delivery] of deliveries) {
-    // a body that runs is not begun again when the event comes back here, and one that is done is only acked then
+    // keep running bodies, so that a redelivered event is not handled twice, and acks on their way
     const stays = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)
     delivery.isLost = true
     if (!stays) deliveries.delete(eventId)

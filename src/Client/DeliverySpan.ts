@@ -1,4 +1,4 @@
-/** An event that is part of a trace, and a subscriber that is traced: what is done with the event is a span of that trace. */
+/** Tracing of deliveries: the handling of a traced event is a span of its trace. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,23 +10,23 @@ import { parseTrace, TRACEPARENT } from "../Trace.ts"
 import type { Body } from "./Delivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 
-/** How a subscriber is traced. It is asked only where an event is part of a trace. */
+/** How a subscriber is traced. It is evaluated only for traced events. */
 export interface SubscriptionTracing {
   readonly tracer: () => Tracer.Tracer | undefined
   readonly nanos: () => bigint
 }
 
-/** What a span says of its event. */
+/** Attributes of a span. */
 interface Handled {
   readonly name: string
   readonly pattern: string
   readonly group: string | undefined
   readonly eventId: string | undefined
-  /** 2 and more for a redelivery. */
+  /** Delivery attempt; 2 or more for a redelivery. */
   readonly attempt: number
 }
 
-/** The body that an event of a subscription is for, in a span where both of them are traced. */
+/** The body, in a span if both the event and the subscriber are traced. */
 export const traced = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
@@ -41,13 +41,13 @@ export const traced = (
     name: textOf(message.topic),
     pattern,
     group: options.consumerGroup,
-    // a delivery has a name of its own where another subscription of the connection has the event too
+    // another subscription on the connection may have the event too: the part after `@` tells the deliveries apart
     eventId: typeof message.eventId === "string" ? message.eventId.replace(/@.*$/, "") : undefined,
     attempt: numberOf(message.attempt) || 1
   })
 }
 
-/** A body that has its event in a span below `parent`, from when it takes it until it is done with it. */
+/** A body that runs in a span below `parent`, from taking the event until it is done. */
 const spanned = (
   body: Body,
   tracer: Tracer.Tracer,
@@ -85,7 +85,7 @@ const spanned = (
       body.done()
     },
     failed: (error) => {
-      // data that the subscriber's schema refuses is never taken
+      // data that the subscriber's schema refuses fails before `take`
       const failed = span ?? begin()
       failed.end(now(), Exit.fail(error))
       body.failed(error)

@@ -1,4 +1,4 @@
-/** Emitting an event and waiting for its run, made of the two calls that do that: it works on every server. */
+/** `emitSync` as two calls, emit and wait: it works on every server. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"

@@ -1,4 +1,4 @@
-/** Emitting and appending by definition, over what knows events by their names: data is encoded before anything is sent. */
+/** Emitting and appending by definition, on top of emitting by name: data is encoded before anything is sent. */
 import * as Effect from "effect/Effect"
 import { jsonCarrier, standardCodec } from "../DataCodec.ts"
 import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
@@ -20,28 +20,28 @@ import type { EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from
 import type { Raw } from "./Named.ts"
 import type { NamedAppends, StreamsService } from "./Streams.ts"
 
-/** An event of `emitMany` by its name, with its data as it is stored. */
+/** An event of `emitMany` by name, with encoded data. */
 export interface NamedEmit extends EmitOptions {
   readonly name: string
   readonly data: unknown
 }
 
-/** Emitting by name, with data as it is stored: what a server is asked. */
+/** Emitting by name, with encoded data, as servers accept it. */
 interface NamedEmits<E> {
   emit(name: string, data: unknown, options?: EmitOptions): Effect.Effect<EmitResult, E>
   emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
 }
 
-/** The codec of the schema. Effect's parser is loaded with the first Effect schema: programs without one do without it. */
+/** The codec of an event's schema. Effect's parser is loaded with the first Effect schema only. */
 const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
-    : // the schema that it is given is the one that was just looked at
+    : // the caller passes the schema that was just checked
       (standard) => standardCodec(standard as StandardSchemaV1, jsonCarrier)
 
-/** The event by its name, with its data encoded; as it is when it was given by its name. */
+/** The event by name, with encoded data. An event that was given by name stays as it is. */
 const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
-  // what has no name either is refused with all other names that are none
+  // an event without a name goes on, to be refused with other invalid names
   isDefined(given)
     ? fromValidation(() => {
         const codecOf = codecOfEvent(given.event)
@@ -51,7 +51,7 @@ const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Give
       })
     : Effect.succeed(given as Given & Named<Given>)
 
-/** What emits by name or definition. */
+/** The methods that emit by name or definition. */
 export const emitsOf = <E>({
   emit,
   emitMany
@@ -70,7 +70,7 @@ export const emitsOf = <E>({
         const problem = problemOf(events)
         return problem === undefined
           ? Effect.flatMap(
-              // which definition goes with which data is between the event and its data
+              // the relation of data to its definition is lost in the list type
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
                 named<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
@@ -81,7 +81,7 @@ export const emitsOf = <E>({
   }
 }
 
-/** What appends by name or definition. */
+/** The methods that append by name or definition. */
 export const appendsOf = <E>({
   append,
   appendAll
@@ -95,7 +95,7 @@ export const appendsOf = <E>({
   appendAll: (entityId, input: GivenAppendAllInput, options) =>
     Array.isArray(input?.events) && input.events.some(isDefined)
       ? Effect.flatMap(Effect.forEach(input.events, named), (events) =>
-          // each of them by its name now
+          // all events are by name now
           appendAll(entityId, { ...input, events } as AppendAllInput, options)
         )
       : appendAll(entityId, input as AppendAllInput, options)

@@ -1,4 +1,4 @@
-/** The streams of the entities of one definition: over the streams of which nothing is known. */
+/** Typed entity streams of one definition, on top of the untyped ones. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { jsonCarrier } from "../DataCodec.ts"
@@ -32,13 +32,13 @@ import type {
   UntypedStreams
 } from "./Streams.ts"
 
-/** Entity streams, with those of one definition of entities. */
+/** The untyped streams, and `of` for the typed ones. */
 export const typedStreams = (streams: UntypedStreams): StreamsService => {
   const of = (entity: AnyEntity): AllMethods => {
     const { all, ...methods } = entityStreams(streams, entity)
     return { ...methods, ...entityStates(streams, all, entity) }
   }
-  // methods that the definition has nothing for are not in its type
+  // methods that the definition does not provide for are absent from its type
   return { ...streams, of: of as unknown as StreamsService["of"] }
 }
 
@@ -50,7 +50,7 @@ const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
   Options<PromiseKind, EntityStateOptions>
 >
 
-/** `all` are the events with those that were erased, which no definition describes. */
+/** `all` reads events including erased ones, which no definition describes. */
 const entityStreams = (
   streams: UntypedStreams,
   entity: AnyEntity
@@ -105,7 +105,7 @@ const entityStreams = (
               events as ReadonlyArray<GivenEntityEvent>,
               (event): Effect.Effect<StreamEventInput, ValidationError> => encode(entityId, event)
             )
-          : // what is no list is refused with those of which nothing is known
+          : // not an array: the untyped streams refuse it
             Effect.succeed<ReadonlyArray<StreamEventInput>>(events),
         (encoded) => streams.appendAll(entityId, { entityType: entity.type, events: encoded }, options)
       ),
@@ -131,7 +131,7 @@ const entityStates = (
     entity.snapshot === undefined
       ? undefined
       : clientCodec(entity.snapshot, jsonCarrier, `\`snapshot\` of entity "${entity.type}"`)
-  // `define` has seen to it that there are both or neither
+  // `define` requires both or neither
   const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
   const without = (method: string, what: string) =>
     Effect.fail(

@@ -1,4 +1,4 @@
-/** The client's methods about functions: looking at them, pausing them, running one now, and their versions. */
+/** The client's methods for functions: list, pause, run, and their versions. */
 import type * as HKT from "effect/HKT"
 import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
@@ -8,49 +8,48 @@ import { byId, call, type Methods } from "./Methods.ts"
 
 /** Options of `pauseFunction`. */
 export interface PauseFunctionOptions {
-  /** Why, for those who see it paused; none by default. */
+  /** Why the function is paused, shown with its status; none by default. */
   readonly reason?: string
-  /** Who pauses it; "a client" by default. What the access log has is the key. */
+  /** Who pauses it, shown with its status; "a client" by default. The access log names the API key instead. */
   readonly by?: string
 }
 
 /** Options of `runFunction`. */
 export interface RunFunctionOptions {
-  /** Starting the same function again with the same key within 24 hours returns the first run and starts none. */
+  /** Starting the same function with the same key within 24 hours returns the first run and starts none. */
   readonly idempotencyKey?: string
 }
 
-/** What a client does with functions, in the reading `F`. */
+/** The methods for functions, for the API kind `F`. */
 export interface FunctionsApi<F extends HKT.TypeLambda> {
-  /** All functions of the environment that are registered. */
+  /** All registered functions of the environment. */
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
-   * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
-   * stay; cancel those that have not ended. A worker that registers it brings it back, so that this fails with
-   * `InvalidStateError` while a live worker has it.
+   * Unregisters a function: events, schedules and invocations no longer start it. Its runs stay; cancel unfinished ones. Fails
+   * with `InvalidStateError` while a live worker has the function. A worker that registers it later brings it back.
    */
   deleteFunction(
     functionId: string,
     ...options: CallArgs<F>
   ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
   /**
-   * New runs of the function wait from now on, `pending`, until `resumeFunction`; fires of its schedules are left out. Runs that have
-   * begun go on to their end. It stays paused when workers register it again, and when the engine is started again. One that is paused
-   * already has the newer reason, if one is given.
+   * Pauses a function until `resumeFunction`: new runs stay `pending`, and its schedules skip their fires. Started runs continue
+   * to their end. The pause survives new registrations and engine restarts. If the function is already paused, a new reason
+   * replaces the old one.
    */
   pauseFunction(
     functionId: string,
     options?: Options<F, PauseFunctionOptions>
   ): Kind<F, FunctionInfo, FunctionNotFoundError | ClientError>
-  /** Lets the runs of a paused function begin. */
+  /** Resumes a paused function; its pending runs start. */
   resumeFunction(
     functionId: string,
     ...options: CallArgs<F>
   ): Kind<F, FunctionInfo, FunctionNotFoundError | ClientError>
   /**
-   * Starts one run of the function, and of no other, without an event: its handler gets the data as one that was invoked does. Without
-   * `data` a function with a schedule gets what a fire of its first one has, with the time that it is now, and others `null`. The run of
-   * a function that is paused waits.
+   * Starts one run of this function only, without an event. The handler receives `data` as if the function was invoked. Without
+   * `data`, a function with a schedule receives the data of a fire of its first schedule, with the current time; other functions
+   * receive `null`. If the function is paused, the run waits.
    *
    * ```ts
    * const { id } = await client.runFunction("make-report", { month: "2026-11" })
@@ -61,14 +60,14 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     data?: unknown,
     options?: Options<F, RunFunctionOptions>
   ): Kind<F, Run, FunctionNotFoundError | ClientError>
-  /** How the function was registered, newest first: what changed when. The last 50 versions are kept. */
+  /** The registration history of a function, newest first: each change and its time. The last 50 versions are kept. */
   functionHistory(
     functionId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<FunctionVersion>, FunctionNotFoundError | ClientError>
   /**
-   * The versions of the code of one function, or of all, that have unfinished runs or live workers, and how many: what is left of old
-   * versions. Only functions with `versioning: "pin"` have runs that belong to a version.
+   * The versions of one or all functions that have unfinished runs or live workers, with counts. It shows which old versions are
+   * still needed. Only functions with `versioning: "pin"` have runs that belong to a version.
    */
   liveVersions(
     functionId?: string,

@@ -1,4 +1,4 @@
-/** Functions of a server elsewhere. */
+/** Functions over HTTP. */
 import * as Effect from "effect/Effect"
 import { encodeJson, textOf } from "../Json.ts"
 import { checkIdempotencyKey, checkName } from "../Limits.ts"
@@ -14,7 +14,7 @@ import type { RowCalls } from "./RowCalls.ts"
 
 /** The methods over a connection. */
 export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** Servers without the endpoint have no such thing. */
+  /** For endpoints that only our engine has. */
   const onlyOurs = (what: string, id: string, instead: string) => ({
     variables: { id },
     orElse: withoutEndpoint(`${what}(${quote(id)})`, instead)
@@ -105,7 +105,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
   }
 }
 
-/** Legacy servers say less of a function. */
+/** Fills in what legacy servers leave out. */
 const functionOf = ({ metadata, ...fn }: functions.FunctionAnswer): functions.FunctionInfo => {
   const codeHash = fn.codeHash || textOf(metadata?.[CODE_HASH_KEY])
   return {

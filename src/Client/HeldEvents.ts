@@ -1,6 +1,6 @@
 /**
- * Events that subscriptions hold: they are acked when their bodies are done, and the server is told as long as somebody works on them,
- * or lets them wait here.
+ * Events that subscriptions hold. They are acked when their bodies are done. Until then the client keeps extending their
+ * `ackWait`.
  */
 import { askedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
@@ -16,7 +16,7 @@ import type { Body, Delivery } from "./Delivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
 
-/** What this needs of the session. Rejections are `SubscriptionError` when the server has refused something. */
+/** The part of the session that is used here. Promises reject with `SubscriptionError` when the server has refused something. */
 interface HoldingSession {
   readonly alarm: Alarm
   readonly now: () => number
@@ -38,7 +38,7 @@ export class HeldEvents {
     this.#session = session
   }
 
-  /** What has the event tells by it how that went. */
+  /** The body of a delivery, which records how the handling ended. */
   bodyOf(subscription: SubscriptionState, delivery: Delivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksItself || delivery.isSettled) {
@@ -51,14 +51,14 @@ export class HeldEvents {
       subscription.release(delivery)
       if (delivery.isLost) return
       const { error } = failure
-      // servers that do not listen have no place for what is given up
+      // servers without `ackWait` reports have no dead letters
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
       const asked = ackType === "nak" ? askedDelayMs(error, this.#session.now()) : undefined
       this.#session
         .settle(subscription, delivery.eventId, ackType, {
           reason,
-          // what is no delay is none that was asked for
+          // ignore an invalid delay
           ...(asked === undefined || Number.isNaN(asked)
             ? {}
             : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
@@ -77,10 +77,10 @@ export class HeldEvents {
     }
   }
 
-  /** Its body is done: it is acked. */
+  /** Acks an event whose body is done. */
   ackItself(subscription: SubscriptionState, delivery: Delivery): void {
     delivery.phase = "acking"
-    // it is acked when it comes back here
+    // the ack is sent when the event is delivered again
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
@@ -88,7 +88,7 @@ export class HeldEvents {
     )
   }
 
-  /** What a server has refused; a lost connection is known, and has brought the event to somebody else, or back here. */
+  /** Reports what the server has refused. A lost connection is already reported, and the event is delivered again. */
   #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: Delivery): void {
     if (!(problem instanceof SubscriptionError)) return
     if (delivery !== undefined) subscription.release(delivery)
@@ -96,7 +96,7 @@ export class HeldEvents {
     this.#session.report({ code, message, subscriptionId: subscription.id, retrying: true }, subscription)
   }
 
-  /** Says from time to time that somebody works on what is held, for as long as that is so. */
+  /** Reports held events as in progress at intervals, while any are being handled. */
   keep(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
     if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
@@ -113,23 +113,23 @@ export class HeldEvents {
           )
           this.keep(subscription)
         }
-        // those are with somebody else by now
+        // those have been redelivered by now
         const before = this.#session.now() - 2 * ackWaitMs
         for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
       }
     )
   }
 
-  /** Begins the `ackWait` anew of all that is held but `except`. */
+  /** Restarts the `ackWait` of all held events except `except`. */
   #extend(subscription: SubscriptionState, except: ReadonlyArray<string>): void {
     const now = this.#session.now()
     const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
     const done = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
-    // a body that has ended since the last time leaves its event with a whole `ackWait`
+    // a body that ended since the last report leaves its event with a whole `ackWait`
     for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
-    // nothing is heard meanwhile, not even the answer
+    // a paused connection delivers no answer
     if (this.#session.isPaused()) done()
     this.#session
       .ask(
@@ -144,7 +144,9 @@ export class HeldEvents {
       .catch((problem) => this.#tellUnsettled(subscription, problem))
   }
 
-  /** Whether it has waited so long, unheard by the server, that it is with somebody else for all that is known. */
+  /**
+   * Whether the event has waited here for a whole `ackWait` without a report to the server, so that it may have been redelivered.
+   */
   #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: Delivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
   }
@@ -155,7 +157,7 @@ export class HeldEvents {
     if (late.length === 0) return
     for (const delivery of late) {
       delivery.isLost = true
-      // should it be held after all, its time runs out
+      // if the server still counts it as held, its `ackWait` runs out
       delivery.phase = "left"
       delivery.leftAt = this.#session.now()
     }

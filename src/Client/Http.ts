@@ -1,11 +1,10 @@
 /**
- * Events, runs and functions of a server elsewhere: every method is a request over a {@link Connection}.
+ * Events, runs and functions over HTTP: each method is a request over a {@link Connection}.
  *
- * A call that does no harm when it is made twice (reading, and emitting or publishing with an idempotency key) is tried up
- * to three times when the connection fails or the server says that it is busy (429, 502, 503). Others are tried again only
- * when the server surely did not receive them: there was no connection, or it said so when it stopped.
- * The engine of this package and legacy servers are both understood; what only ours has fails with code
- * `UNIMPLEMENTED` on others.
+ * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three times when the
+ * connection fails or the server is busy (429, 502, 503). Other calls are repeated only when the server surely did not receive
+ * them: there was no connection, or the server said so when it stopped. It works with the engine of this package and with legacy
+ * servers. Features that only our engine has fail with code `UNIMPLEMENTED` elsewhere.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -77,7 +76,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const rowCalls = makeRowCalls(connection)
   const { all, ask } = rowCalls
 
-  /** The answer is a run. */
+  /** A request whose answer is a run. */
   const askRun = (
     operation: Operation<WireRun>,
     method: string,
@@ -147,7 +146,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       )
     )
 
-  /** Waits for at most `waitMs`; `undefined` when the run goes on. Servers that cannot wait are asked at once. */
+  /** Waits for at most `waitMs`; `undefined` when the run has not ended. Servers that cannot wait answer at once. */
   const wait = (runId: string, waitMs: number) =>
     ask<WireRun, Ended>(
       runs.waitForRun,
@@ -164,7 +163,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       },
       (answer) => {
         const run = answer === undefined ? undefined : Answers.readRun(answer)
-        // no content says that the time is up
+        // an empty answer means that the time is up
         return answer !== undefined && run === undefined ? undefined : { run, waited: true }
       }
     )
@@ -196,7 +195,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
 
   const stillRunning = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
     Effect.flatMap(
-      // why it goes on is worth a question, but not worth another error
+      // the run's status improves the message; if reading it fails, the timeout is still the error
       Effect.catch(
         Effect.map(explain(runId), ({ message }) => ` ${message}`),
         () => Effect.succeed("")
@@ -222,7 +221,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getTopicStats: (topic) =>
       Effect.map(
         ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
-        // legacy servers leave the name out
+        // legacy servers leave out the name
         (stats) => ({ ...stats, name: stats.name || topic })
       ),
     listEvents: (options = {}) =>
@@ -280,7 +279,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(runCounts.countRuns, "countRuns", {
             body,
-            // longer than it looks
+            // longer than the scan may take
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
             orElse: withoutEndpoint("countRuns()", "listRuns lists them")
           })
@@ -297,7 +296,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           Answers.readSteps
         ),
-        // too much for one answer
+        // too large for one answer
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
           callPages<RunStep>(calls, {
@@ -372,7 +371,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
-        // legacy servers answer with the word alone
+        // legacy servers return only the status
         ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
       ),
     patchStep: (stepId, output, reason = "") =>
@@ -449,7 +448,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ask(serverCalls.restCapabilities, "getCapabilities", {
         orElse: withoutEndpoint("getCapabilities()", "It is a server of an earlier version")
       }),
-    // once: who asks whether the server is well wants to know how it is now
+    // no retry: the caller asks for the current health
     health: () =>
       Effect.map(ask(serverCalls.health, "health", { body: {}, once: true }), ({ status }) => status)
   }
@@ -460,11 +459,11 @@ const readAudit = reader(runs.Audit)
 const readLogs = reader(runs.Logs)
 const readTopics = reader(topics.Topics)
 
-/** A server reads an empty key as none, and would emit twice. */
+/** Servers read an empty key as no key, and would emit twice. */
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
-/** A server reads an empty step as none, and `null` too, and would go on somewhere else. */
+/** Servers read an empty step and `null` as no step, and would continue elsewhere. */
 const withStep = <A>(
   runId: string,
   fromStep: string | undefined,
@@ -479,11 +478,11 @@ const withStep = <A>(
 
 interface Ended {
   readonly run: Run | undefined
-  /** Whether the server has waited. */
+  /** Whether the server supports waiting. */
   readonly waited: boolean
 }
 
-/** In a path an empty id would ask for something else. */
+/** An empty id in a path would address another endpoint. */
 const withId = <A>(
   what: string,
   runId: string,

@@ -1,8 +1,8 @@
 /**
- * Reads what any Ironflow server answers, leniently: fields in either letter case, absent ones with their defaults (a
- * server leaves out what is zero or empty), 64-bit integers as text, run statuses in every spelling.
+ * Reads answers of any Ironflow server, leniently: field names in either case, defaults for absent fields (servers leave out zero
+ * and empty values), 64-bit integers as strings, run statuses in any spelling.
  *
- * Readers return `undefined` for what cannot be read.
+ * Readers return `undefined` for what they cannot read.
  */
 import type { RunError } from "../RunError.ts"
 import type { Explanation, ListRunsResult, Run, RunStep } from "./Client.ts"
@@ -22,7 +22,7 @@ import { revive } from "../Result.ts"
 
 type Fields = { readonly [name: string]: unknown }
 
-/** The field in lower camel case, else in snake case. */
+/** The field by its camel case name, else by its snake case name. */
 const field = (of: Fields, name: string): unknown => {
   if (Object.hasOwn(of, name)) return of[name]
   const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
@@ -34,12 +34,12 @@ const text = (of: Fields, name: string): string | undefined => {
   return typeof value === "string" ? value : undefined
 }
 
-/** Text that is not empty: absent and empty are the same on the wire. */
+/** A non-empty string: on the wire, absent and empty are the same. */
 const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
 
 /** Leaves out what is `undefined`. */
 export const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
-  // what is left has no member that is `undefined`, which is what the type says
+  // the result has no `undefined` members, as its type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
 const readWireRun = reader(RunAnswer)
@@ -58,17 +58,17 @@ const runOf = ({ error, executionMode: _, outputHasErrors, state, status, ...run
 
 const readKnownPause = reader(Paused)
 
-/** The run in the answer to a request to pause it, where there is one. */
+/** The run in the answer to a pause request, if present. */
 export const readPaused = (answer: unknown): Run | undefined => {
   const { run } = readKnownPause(answer) ?? {}
   return run === undefined ? undefined : runOf(run)
 }
 
-/** `outputHasErrors` is what our engine adds. */
+/** `outputHasErrors` is a field of our engine only. */
 const outputOf = (output: unknown, hasErrors: boolean | undefined): unknown =>
   hasErrors === true ? revive(output) : output
 
-/** `state` is what our engine adds: exact where `status` has fewer words. */
+/** `state` is a field of our engine only. It is exact where `status` has fewer values. */
 const statusOf = (state: string | undefined, status: string): RunStatus => {
   const said = state ?? status
   if (said === "" || /unspecified$/i.test(said)) return "pending"

@@ -1,4 +1,4 @@
-/** What every call over HTTP has in common: repeating it where that does no harm, and what its answer means. */
+/** What all HTTP calls have in common: retries of repeatable calls, and reading the answer. */
 import * as Effect from "effect/Effect"
 import { validated } from "../Checked.ts"
 import { calculateBackoff } from "../Backoff.ts"
@@ -21,42 +21,42 @@ import {
 import { isSurelyNotReceived } from "./NotReceived.ts"
 import type { RetryEvent } from "./Retry.ts"
 
-/** A call: what to send, and what the answer means. */
+/** A call: what to send, and how to read the answer. */
 export interface Call<A> {
   readonly endpoint: Endpoint
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
-  /** JSON text, or what `contentType` names. */
+  /** JSON, or the content type in `contentType`. */
   readonly body?: string | Uint8Array
   readonly contentType?: string
   readonly headers?: { readonly [name: string]: string }
-  /** The call as the user wrote it. */
+  /** The call as the user wrote it, for messages. */
   readonly what: string
-  /** Whether making it twice does no harm. */
+  /** Whether the call is safe to repeat. */
   readonly repeatable: boolean
-  /** Whether it is not even made again when the server surely did not receive it. */
+  /** Whether the call is never repeated, even if the server surely did not receive it. */
   readonly once?: boolean
-  /** What 404 means, on servers that do not say. */
+  /** The error for a 404 of servers that send none of their own. */
   readonly notFound?: () => IronflowError
-  /** What 412 means, on servers that do not say; it is given what they do say. */
+  /** The error for a 412 of servers that send none of their own; it receives the answer. */
   readonly refused?: (text: string) => IronflowError
-  /** What 409 means, on servers that do not say. */
+  /** The error for a 409 of servers that send none of their own. */
   readonly conflict?: () => IronflowError
-  /** What to do on servers without the endpoint, which say so with `status`. */
+  /** The fallback for servers without the endpoint, which answered with `status`. */
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
-  /** Whether a 404 of another Ironflow server says that the endpoint is missing: only our engine has it. */
+  /** Whether only our engine has the endpoint, so that a 404 of another Ironflow server means that it is missing. */
   readonly ours?: boolean
-  /** Whether legacy servers say in plain text that something is not found. */
+  /** Whether legacy servers answer "not found" in plain text. */
   readonly saysText?: boolean
   readonly timeoutMs?: number
-  /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
+  /** Reads the answer; `undefined` when it cannot be read. An answer that is not JSON is passed as {@link notJson}. */
   readonly read: (answer: unknown) => A | undefined
 }
 
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** For `orElse`: the server has no such endpoint; `instead` says what it has. */
+  /** A fallback for `orElse` that fails because the server lacks the endpoint; `instead` says what it has. */
   readonly withoutEndpoint: (
     what: string,
     instead: string
@@ -125,10 +125,10 @@ export const makeCalls = (connection: Connection): Calls => {
   }
 }
 
-/** What {@link Call.read} gets for an answer that is not JSON. */
+/** Passed to {@link Call.read} for an answer that is not JSON. */
 const notJson = Symbol("not JSON")
 
-/** What {@link Call.read} returns when nothing of the answer matters. */
+/** Returned by {@link Call.read} when the content of the answer does not matter. */
 export const done = Symbol("done")
 
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
@@ -161,7 +161,7 @@ const sendAgain = (
   })
 }
 
-/** JSON text of an object whose members are JSON text; those that are absent are left out. */
+/** JSON of an object whose members are JSON already; absent members are left out. */
 export const object = (members: { readonly [name: string]: string | undefined }): string => {
   const parts: Array<string> = []
   for (const [name, text] of Object.entries(members)) {

@@ -1,4 +1,4 @@
-/** Which Ironflow server to talk to, as whom and for which environment: checked and completed. */
+/** Options of a connection to a server (address, key, environment), checked and with defaults. */
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import {
   isEnvironmentNamed,
@@ -15,17 +15,17 @@ import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
-/** Which server to call, and how. */
+/** Options of the connection to a server. */
 export interface ServerOptions {
-  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  /** URL of the server; `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  /** API key, sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
+  /** Environment; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
   readonly environment?: string | undefined
-  /** How long a request may take, in milliseconds; 30000 by default. */
+  /** Timeout of a request, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
-  /** When calls that do no harm when made twice, or were surely not received, are made again; three times in all by default. */
+  /** Retries of calls that are safe to repeat or were surely not received; three attempts by default. */
   readonly retry?: ClientRetryConfig | undefined
 }
 
@@ -38,21 +38,24 @@ export const serverKeys = {
 } satisfies Keys<ServerOptions>
 
 export interface ResolvedServer {
-  /** Without a slash at its end. */
+  /** URL of the server, without a trailing slash. */
   readonly url: string
-  /** Another one as soon as a client without a key has made the first key of the server. */
+  /** Changes when a client without a key creates the first key of the server. */
   apiKey: string | undefined
   readonly environment: string
   /**
-   * Whether the environment travels with requests. One that nobody named does not: the API key knows its own, and the
-   * server takes `default` for who has none.
+   * Whether requests name the environment. They do not if it was not configured: the API key implies one, and without a key the
+   * server uses `default`.
    */
   readonly namesEnvironment: boolean
   readonly timeoutMs: number
   readonly retry: ResolvedRetry
 }
 
-/** Checks the options and fills in defaults by the variables. `caller` names whose they are. Throws `ValidationError`. */
+/**
+ * Checks the options and fills in defaults from the environment variables. `caller` names the owner of the options in errors.
+ * Throws `ValidationError`.
+ */
 export const resolveServer = (
   options: ServerOptions,
   caller: string,
@@ -75,7 +78,7 @@ export const resolveServer = (
   }
 }
 
-/** The header that names the environment, if somebody named one. */
+/** The header with the environment, if one was configured. */
 export const environmentHeader = ({
   environment,
   namesEnvironment
@@ -95,7 +98,7 @@ const checkUrl = (text: unknown, caller: string): string => {
             ? "it has a query or a fragment"
             : undefined
   if (url !== null && problem === undefined) return url.href.replace(/\/+$/, "")
-  // what cannot be shown safely: a password inside it
+  // the URL cannot be shown in full if it contains a password
   const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
   throw new ValidationError(
     `${caller}: \`serverUrl\` "${shown}" is not acceptable: ${problem}. ` +

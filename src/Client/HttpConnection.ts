@@ -1,6 +1,6 @@
 /**
- * One request to an Ironflow server and its answer, over Effect's `HttpClient`: address, headers, time limit, and what
- * went wrong on the way in words of ours. What an answer means is for the caller.
+ * Sends one request to an Ironflow server over Effect's `HttpClient`: address, headers, timeout and transport errors. The caller
+ * interprets the answer.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -22,13 +22,13 @@ export interface Connection {
   readonly server: ResolvedServer
   /** Sends a request once. */
   readonly send: (request: Request) => Effect.Effect<Answer, ConnectionError | TimeoutError>
-  /** From now on requests go out with this key, or without one. */
+  /** Sends later requests with this key, or without a key. */
   readonly goOnWith: (apiKey: string | undefined) => void
 }
 
 /**
- * So long may the process have been too busy to see that a server has closed its idle connections, milliseconds. A request
- * on one of those is lost, and nobody can tell whether it was read.
+ * How long the process may have been busy, in milliseconds, before its idle connections count as stale: the server may have
+ * closed them. It is unknown whether a request on such a connection was received.
  */
 const STALE_MS = 50
 
@@ -72,7 +72,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                     ...request.headers
                   }
           })
-          // the span of whoever calls goes out, and none is made where there is none
+          // propagate the caller's span without creating a new one
           const sent = Effect.flatMap(
             untraced(
               http.execute(
@@ -91,7 +91,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               )
             }
           )
-          // of the process, whose sockets follow no other clock
+          // real time, since sockets do not follow a test clock
           const isStale = performance.now() - heardAt >= STALE_MS
           const answer = isStale ? Effect.andThen(lookAgain, sent) : sent
           return inTime(
@@ -119,13 +119,13 @@ const connectionError = (
   new ConnectionError(
     `${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error, hasAnswered)}`,
     {
-      // the error itself holds the request, and that the API key
+      // the error itself contains the request and with it the API key
       cause: error.cause,
       ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
     }
   )
 
-/** Whether there never was a connection. One that broke later may have carried the request. */
+/** Whether the connection was never established. One that broke later may have carried the request. */
 const isBeforeSending = (error: HttpClientError): boolean => {
   for (const cause of causesOf(error)) {
     if ("syscall" in cause && (cause.syscall === "connect" || cause.syscall === "getaddrinfo")) return true

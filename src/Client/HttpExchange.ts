@@ -1,27 +1,27 @@
-/** A request to a server and what it answers, whatever they travel over. */
+/** A request to a server and its answer, over any transport. */
 import type { Method } from "../Protocol/Http/Endpoints.ts"
 
 export interface Request {
   readonly method: Method
-  /** Begins with a slash. */
+  /** Path, with a leading slash. */
   readonly path: string
-  /** JSON text, or what `contentType` names. */
+  /** JSON, or the content type in `contentType`. */
   readonly body?: string | Uint8Array
-  /** `application/json` by default. */
+  /** Content type of the body; `application/json` by default. */
   readonly contentType?: string
-  /** What is being done, as the start of a sentence: `getRun("run_1")`. */
+  /** The call, as the start of a sentence in messages: `getRun("run_1")`. */
   readonly what: string
-  /** Instead of the server's. */
+  /** Timeout of this request in milliseconds; the server option's by default. */
   readonly timeoutMs?: number
   readonly headers?: { readonly [name: string]: string }
-  /** The `traceparent` of the span that it is part of. */
+  /** The `traceparent` of the request's span. */
   readonly trace?: string
 }
 
-/** Whatever the status. */
+/** An answer of any status. */
 export interface Answer {
   readonly status: number
   readonly text: string
-  /** The program that says it has answered, when it is not a success. */
+  /** The program that answered, by its `server` header; only with a status of 400 or more. */
   readonly by?: string
 }

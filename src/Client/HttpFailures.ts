@@ -1,4 +1,4 @@
-/** What an answer that is not the expected one means: the error that the caller gets. */
+/** Converts unexpected answers to errors. */
 import {
   ConnectionError,
   InvalidResponseError,
@@ -15,13 +15,13 @@ import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
- * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of legacy servers are told by
- * their status. `notFound` is what 404 means for the call when the server says it.
+ * The error of an answer that is not 2xx. Errors of our engine keep their class; errors of legacy servers are recognized by
+ * status. `notFound` makes the error for a 404 of an Ironflow server.
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
   const { status } = answer
   const error = readFailure(status, answer.text, what, answer.by)
-  // what our engine says has its class already, and so have some statuses
+  // errors of our engine, and some statuses, already have their class
   if (!(error instanceof ServerError) || isFromOurEngine(answer)) return error
   switch (status) {
     case 400:
@@ -53,7 +53,7 @@ const isState = ({ text }: Answer): boolean => {
   return isObject(body) && (body.code === "failed_precondition" || body.code === "INVALID_STATE")
 }
 
-/** The same with a code that tells more, unless the server gave one. */
+/** The same error with a more specific code, unless the server sent one. */
 const withCode = (error: ServerError, code: string): ServerError =>
   error.code !== "UNKNOWN_ERROR"
     ? error
@@ -63,7 +63,7 @@ const withCode = (error: ServerError, code: string): ServerError =>
         ...(error.status === undefined ? {} : { status: error.status })
       })
 
-/** Whether the answer says that the server has no such endpoint, rather than no such run or function. */
+/** Whether the answer means that the server lacks the endpoint, and not that a run or function does not exist. */
 export const isMissingEndpoint = (answer: Answer): boolean => {
   const { status, text } = answer
   if (status === 501 || status === 405) return !isMarkup(text)
@@ -73,31 +73,31 @@ export const isMissingEndpoint = (answer: Answer): boolean => {
   return isObject(body) && (body.code === "unimplemented" || body.code === "ROUTE_NOT_FOUND")
 }
 
-/** Whether the error in the answer was made by an engine of this package. */
+/** Whether the error comes from an engine of this package. */
 export const isFromOurEngine = ({ text }: Answer): boolean => {
   const body = safeJsonParse(text)
   return isObject(body) && isObject(body.details) && isObject(body.details.error)
 }
 
-/** Whether the error in the answer was made by an Ironflow server. */
+/** Whether the error comes from an Ironflow server. */
 export const isFromServer = ({ status, text }: Answer): boolean => isOfServer(status, text)
 
-/** Whether it is what legacy servers say, in plain text, at a path where they have nothing. */
+/** Whether the answer is the plain-text 404 of legacy servers for an unknown path. */
 export const isUnknownPath = ({ status, text }: Answer): boolean =>
   status === 404 && text.trim() === "404 page not found"
 
-/** Whether it is what legacy servers say in plain text of a run or step that they do not have. */
+/** Whether the answer is the plain-text 404 of legacy servers for an unknown run or step. */
 export const isNotFoundInText = ({ status, text }: Answer): boolean =>
   status === 404 && /^[^<{]*\b(run|step)\b[^<]*\bnot found\b/i.test(text)
 
 /**
- * {@link failureOf} for those who go on after an outage: only what an Ironflow server says itself can be final. What
- * something else answers in its place is an outage, whatever the status.
+ * {@link failureOf} for callers that survive outages: only an error of an Ironflow server is final. Any other answer counts as an
+ * outage, whatever its status.
  */
 export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
   isFromServer(answer) ? failureOf(answer, what) : notOfServer(answer, what)
 
-/** Something else has answered in place of the server. */
+/** The error for an answer that does not come from an Ironflow server. */
 export const notOfServer = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
     `${what} failed with status ${status}: the answer is not one of an Ironflow server but of something else, such as ` +
@@ -105,7 +105,7 @@ export const notOfServer = ({ status, text }: Answer, what: string): ConnectionE
     { status }
   )
 
-/** The server cannot do what was asked of it, as it has said with `status`. */
+/** The error for a feature that the server does not have, as its `status` says. */
 export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
   new UnsupportedError(
     `${what} is not possible: the server at ${url} does not have it. It is an older engine than this package, or ` +
@@ -113,7 +113,7 @@ export const unsupported = (url: string, what: string, instead: string, status: 
     { status }
   )
 
-/** A 2xx answer that makes no sense. */
+/** The error for a 2xx answer that cannot be read. */
 export const invalidResponse = (
   url: string,
   what: string,

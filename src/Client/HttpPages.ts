@@ -1,13 +1,13 @@
-/** Lists that come in pages, from servers that have them; from others everything comes at once. */
+/** Paged lists. Servers without paging return everything at once. */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import type { Call, Calls } from "./HttpCalls.ts"
 
-/** Items that are asked for at once; the server may send fewer. */
+/** Items per page; the server may send fewer. */
 const PAGE = 1000
 
-/** Reads page after page. `read` takes the items out of an answer. */
+/** Reads page after page. `read` extracts the items of an answer. */
 export const callPages = <A>(
   { call }: Calls,
   {
@@ -36,7 +36,7 @@ export const callPages = <A>(
         }
       })
       for (const item of page.items) all.push(item)
-      // a server that repeats itself would never come to an end
+      // stop at a repeated cursor, which would loop forever
       if (typeof page.next !== "string" || page.next === "" || page.next === cursor) return all
       cursor = page.next
     }

@@ -1,6 +1,6 @@
 /**
- * The services of a server elsewhere: every method is a request over Effect's `HttpClient`, so that sockets, a handler in
- * memory and recorded answers are a matter of that layer.
+ * The client's services over HTTP. Each method is a request through Effect's `HttpClient`, so its layer decides between real
+ * sockets, an in-memory handler and recorded answers.
  *
  * ```ts
  * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
@@ -33,14 +33,14 @@ import * as StreamsHttp from "./StreamsHttp.ts"
 import { dialSocket } from "./SubscriptionSocket.ts"
 import { make as makeSubscriptions } from "./Subscriptions.ts"
 
-/** What a client over HTTP may be given. */
+/** Options of a client over HTTP. */
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
 const clientKeys = { ...serverKeys, eventDefinitions: true } satisfies Keys<ClientOptions>
 
 /**
- * The client of the server that the options name. What they leave out is said by `IRONFLOW_SERVER_URL`, `IRONFLOW_API_KEY` and
- * `IRONFLOW_ENV`, by way of the `ConfigProvider` in context. Fails with `ValidationError` when they are not acceptable.
+ * A client of the server in the options. Missing options come from `IRONFLOW_SERVER_URL`, `IRONFLOW_API_KEY` and `IRONFLOW_ENV`,
+ * through the `ConfigProvider` in context. Fails with `ValidationError` when the options are invalid.
  */
 export const layer = (
   options: ClientOptions = {}
@@ -59,11 +59,11 @@ export const layer = (
 
 const configNames = ["serverUrl", "apiKey", "environment", "timeout"] as const
 
-/** {@link ClientOptions} whose settings may be `Config`s. */
+/** {@link ClientOptions} in which settings may be `Config`s. */
 export type ClientConfigOptions = ConfigOptions<ClientOptions, (typeof configNames)[number]>
 
 /**
- * {@link layer} by `Config`s, for settings under names of your own:
+ * {@link layer} with `Config`s, for settings under your own variable names:
  *
  * ```ts
  * Client.layerConfig({ serverUrl: Config.String("SHOP_IRONFLOW_URL"), apiKey: Config.Redacted("SHOP_IRONFLOW_KEY") })
@@ -76,7 +76,7 @@ export const layerConfig = (
     Effect.map(configured<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
   )
 
-/** The client of a server. */
+/** The client of a server whose options are resolved. */
 export const layerOf = (
   server: ResolvedServer,
   options: ReadingOptions

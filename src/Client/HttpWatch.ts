@@ -1,6 +1,6 @@
 /**
- * A watch over a WebSocket that survives its connections: it comes back after a pause and goes on after the last revision
- * that it has seen. A socket whose frames nobody takes is not read from, so that nothing piles up.
+ * A watch over a WebSocket that reconnects after a pause and continues after the last revision it has seen. When the consumer is
+ * slow, the socket is not read, so that frames do not pile up in memory.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,25 +24,27 @@ import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
 
 interface WatchOptions<A> {
-  /** Begins with a slash. */
+  /** Path, with a leading slash. */
   readonly path: string
   readonly query: { readonly [name: string]: string | undefined }
-  /** What is being done, as the start of a sentence. */
+  /** The call, as the start of a sentence in messages. */
   readonly what: string
   readonly from: number | undefined
   readonly onOpen: ((revision: number) => void) | undefined
-  /** What 404 means, on servers that do not say. */
+  /** The error for a 404 of servers that send none of their own. */
   readonly notFound: () => IronflowError
-  /** The change in a frame; `undefined` for frames that are none. */
+  /** The change in a frame; `undefined` for other frames. */
   readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
 }
 
 type Frame = { readonly [name: string]: unknown }
 
 const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
-/** Frames that may wait in this process before the socket is not read from. */
+/** Frames that may wait in this process before reading from the socket pauses. */
 const INBOX = 64
-/** Servers that do not say where a watch begins are taken to have begun after so long, milliseconds. */
+/**
+ * How long to wait for the start frame, in milliseconds. After that, the watch counts as open: some servers send no such frame.
+ */
 const SILENT_MS = 1000
 
 const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stream<A, IronflowError> =>
@@ -51,7 +53,7 @@ const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stre
     { bufferSize: 16, strategy: "suspend" }
   )
 
-/** The changes that an operation brings, as `change` makes them of its frames. */
+/** Streams the changes of a watch operation; `change` converts each frame. */
 export const watchOf = <A extends { readonly revision: number }, B>(
   connection: Connection,
   operation: Operation<A>,
@@ -65,15 +67,15 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     variables,
     what
   }: {
-    /** The call as the user wrote it, and what it is about. */
+    /** The call as the user wrote it, and its subject. */
     readonly what: string
     readonly about: string
-    /** Throws `ValidationError` for what cannot be watched. */
+    /** The path variables. Throws `ValidationError` for invalid ones. */
     readonly variables: () => { readonly [name: string]: string }
     readonly query?: { readonly [name: string]: string | undefined }
     readonly fromRevision?: number
     readonly onOpen?: (revision: number) => void
-    /** Members that a frame may lack, since the call has said them. */
+    /** Members that a frame may lack because the call already has them. */
     readonly said: object
     readonly change: (frame: A) => B
   }
@@ -172,7 +174,7 @@ const follow = <A>(
       ({ socket }) =>
         Effect.sync(() => {
           socket.removeAllListeners()
-          // an attempt that is given up says so
+          // an aborted attempt emits an error
           socket.on("error", () => undefined)
           if (socket.readyState === socket.OPEN) socket.close()
           else socket.terminate()
@@ -219,7 +221,7 @@ const listen = (
       error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
       forGood: false
     })
-  // a connection that is gone without a word is found out by the silence; only real time tells
+  // silence reveals a dead connection; timers use real time
   const feed = (ms: number): void => {
     clearTimeout(watchdog?.timer)
     watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }

@@ -1,10 +1,10 @@
-/** Time limits that are fair to a process that was too busy to look. */
+/** Timeouts that allow for a busy process. */
 import * as Effect from "effect/Effect"
 
-/** Turns of the event loop, in each of which what has come in is read. */
+/** Number of event loop turns in which pending input is read before a timeout counts. */
 const LOOKS = 3
 
-/** Reads what has come in: timers of a process that was busy fire before that. */
+/** Lets pending input be read: in a process that was busy, timers fire before I/O. */
 export const lookAgain: Effect.Effect<void> = Effect.repeat(
   Effect.callback<void>((resume) => {
     const turn = setImmediate(() => resume(Effect.void))
@@ -14,12 +14,15 @@ export const lookAgain: Effect.Effect<void> = Effect.repeat(
 )
 
 /**
- * Into so many parts a time limit is divided. A process that is busy for longer than one of them loses that one, and not what it
- * could not have read in the others: what it asks may not even have gone out before it is free again.
+ * Number of parts into which a timeout is divided. A process that is blocked longer than one part loses only that part of the
+ * time: its request may not be sent before it is free again.
  */
 export const PARTS = 4
 
-/** Ends with `orElse` when the effect takes longer than `ms` of a process that is not busy, counted until what has come by then is read. */
+/**
+ * Ends with `orElse` after `ms`. A blocked process loses at most one part of that time per block, and pending input is read
+ * first.
+ */
 export const inTime = <A, E, R, B, E2>(
   effect: Effect.Effect<A, E, R>,
   ms: number,

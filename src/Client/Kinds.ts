@@ -1,4 +1,4 @@
-/** An API is written once and read twice, as Effects and as Promises: what both readings have in common. */
+/** An API is declared once for two kinds: Effects and Promises. This is what both have in common. */
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
@@ -15,48 +15,47 @@ import type {
   ValidationError
 } from "../Errors.ts"
 
-/** The Effect reading of an API: failures are in the type. */
+/** The Effect kind of an API: methods return Effects with typed errors. */
 export interface EffectKind extends HKT.TypeLambda {
-  /** The reading of a call that gives `Target` and fails with `Out1`. */
+  /** The result of a call: succeeds with `Target`, fails with `Out1`. */
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
-/** The Promise reading of an API: failures reject with the same error instances. */
+/** The Promise kind of an API: methods return promises that reject with the same error instances. */
 export interface PromiseKind extends HKT.TypeLambda {
-  /** The reading of a call that gives `Target`. */
+  /** The result of a call: resolves to `Target`. */
   readonly type: Promise<this["Target"]>
 }
 
-/** A result of type `A` that may fail with `E`, in the reading `F`. */
+/** A result of type `A` that may fail with `E`, for the API kind `F`. */
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
-/** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
+/** The server refuses the call: the key is missing, unknown or not allowed to do this, or a licence is required. */
 export type CallRefusedError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
 
-/** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
+/** The server cannot be reached, or takes too long. The call may be retried, but may already have taken effect. */
 export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
 
 /**
- * What the server answers is about itself: its database cannot be read or written (`StoreError`), it cannot do what was asked
- * (`UnsupportedError`), it is no Ironflow server (`InvalidResponseError`), or it has failed or says something that this version does
- * not know (`ServerError`).
+ * Errors of the server itself: its database cannot be read or written (`StoreError`), it lacks the feature (`UnsupportedError`),
+ * it is not an Ironflow server (`InvalidResponseError`), or it failed or returned an unknown error (`ServerError`).
  */
 export type AnswerError = StoreError | UnsupportedError | InvalidResponseError | ServerError
 
 /**
- * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
- * option that there is not.
+ * Errors of any call, in addition to those of the method. `ValidationError` is about the arguments: an invalid value, or an
+ * unknown option.
  */
 export type ClientError = ValidationError | CallRefusedError | UnreachableError | AnswerError
 
-/** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
+/** Options of every call of the Promise API. The Effect API has none: interrupting an Effect cancels the call. */
 export interface CallOptions {
   /** Aborts the call; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
-/** The last arguments of a call without options of its own. */
+/** The last parameters of a call that has no other options. */
 export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
 
-/** Options of a call: its own, and on the Promise face those of every call. */
+/** Options of a call: its own, and in the Promise API also `CallOptions`. */
 export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own

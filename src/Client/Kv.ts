@@ -1,8 +1,8 @@
 /**
- * The key-value store: buckets of keys, each write of which has a revision that grows with every write in its bucket.
+ * The key-value store: buckets of keys. Each write gets the next revision of its bucket.
  *
- * {@link KvApi} and {@link KvBucketApi} are written once and read twice: as Effects by the {@link Kv} service, as Promises by
- * `client.kv()`. Field names of what a server answers (`created_at`) are those of the protocol.
+ * {@link KvApi} and {@link KvBucketApi} are declared once for two kinds: the {@link Kv} service returns Effects, `client.kv()`
+ * returns Promises. Field names in answers (`created_at`) are those of the protocol.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -24,32 +24,32 @@ import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from "../Protocol/Kv.ts"
 
-/** A key as one of its writes left it. */
+/** A key at one revision. */
 export interface KVEntry<Value = unknown> {
   /** The key, 1 to 1024 characters. */
   readonly key: string
-  /** What was put: any JSON value, or a `Uint8Array`. In a bucket with a schema: as the schema reads it. */
+  /** The value: any JSON value, or a `Uint8Array`. In a bucket with a schema, the decoded value. */
   readonly value: Value
-  /** The revision of the bucket that the write made; what `update` takes. */
+  /** The bucket's revision of this write; `update` takes it. */
   readonly revision: number
-  /** When this revision was written, ISO string. */
+  /** When this revision was written, as an ISO string. */
   readonly created_at: string
-  /** Whether the key has a value. */
+  /** Whether the key has a value or was deleted. */
   readonly operation: "put" | "delete"
-  /** From when on the key cannot be read, ISO string. */
+  /** When the key expires, as an ISO string; an expired key cannot be read. */
   readonly expires_at?: string
 }
 
-/** A revision of a key: a value, or that it was deleted. */
+/** A revision of a key: a value or a deletion. */
 export type KVHistoryEntry<Value = unknown> =
   | (KVEntry<Value> & { /** It has a value. */ readonly operation: "put" })
   | (KVEntry<undefined> & { readonly operation: "delete" })
 
 /** The keys of a bucket. */
 export interface KVListKeysResult {
-  /** The keys that have a value, and that fit the pattern. */
+  /** The keys that have a value and match the filter. */
   readonly keys: Array<string>
-  /** How many there are. */
+  /** Number of keys. */
   readonly count: number
 }
 
@@ -57,7 +57,7 @@ export interface KVListKeysResult {
 export interface KVListBucketsResult {
   /** The buckets. */
   readonly buckets: Array<KVBucketInfo>
-  /** How many there are. */
+  /** Number of buckets. */
   readonly count: number
 }
 
@@ -66,56 +66,56 @@ export type KVWrite<Value = unknown> =
   | {
       /** What to do with the key. */ readonly op: "put"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** The value to store, of JSON. */ readonly value: Value
+      /** JSON value to store. */ readonly value: Value
     }
-  /** Only if the key does not exist. */
+  /** Writes only if the key does not exist. */
   | {
       /** What to do with the key. */ readonly op: "create"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** The value to store, of JSON. */ readonly value: Value
+      /** JSON value to store. */ readonly value: Value
     }
-  /** Only if the key is at this revision. */
+  /** Writes only if the key is at this revision. */
   | {
       /** What to do with the key. */ readonly op: "update"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** The value to store, of JSON. */ readonly value: Value
+      /** JSON value to store. */ readonly value: Value
       /** The revision that the key must have. */ readonly revision: number
     }
-  /** Only if the key is at this revision, when one is given. */
+  /** Deletes the key, only at this revision if one is given. */
   | {
       /** What to do with the key. */ readonly op: "delete"
       /** The key, 1 to 1024 characters. */ readonly key: string
       /** The revision that the key must have. */ readonly revision?: number
     }
 
-/** A change of a key: a value that was put, or how it went away. */
+/** A change of a key: a new value, or its removal. */
 export type KVWatchEvent<Value = unknown> = KVPut<Value> | KVRemoval
 
-/** A change that a watch brings: the key has another value. */
+/** A change in a watch: the key has a new value. */
 export interface KVPut<Value = unknown> {
   /** The bucket of the key. */
   readonly bucket: string
   /** The key that has changed. */
   readonly key: string
-  /** In a bucket with a schema: as the schema reads it. */
+  /** The value. In a bucket with a schema, the decoded value. */
   readonly value: Value
-  /** The revision of the bucket that the change made. */
+  /** The bucket's revision of this change. */
   readonly revision: number
-  /** It has been written. */
+  /** Always `put`. */
   readonly operation: "put"
 }
 
-/** A change that a watch brings: the key has no value any more. */
+/** A change in a watch: the key no longer has a value. */
 export interface KVRemoval {
   /** The bucket of the key. */
   readonly bucket: string
   /** The key that has changed. */
   readonly key: string
-  /** There is none. */
+  /** Always absent. */
   readonly value?: undefined
-  /** The revision of the bucket that the change made. */
+  /** The bucket's revision of this change. */
   readonly revision: number
-  /** How it went: it was deleted or purged, or has expired. */
+  /** How the key was removed: deleted, purged, or expired. */
   readonly operation: Exclude<KvOperation, "put">
 }
 
@@ -123,14 +123,14 @@ export type { KVBucketOptions } from "../KvValue.ts"
 
 /** Options of `watch`. */
 export interface KVWatchOptions {
-  /** A key or a filter as `listKeys` takes it; all keys by default. */
+  /** A key, or a filter as in `listKeys`; all keys by default. */
   readonly key?: string
   /**
-   * Begins after this revision: a watch misses no change from there on. With 0 it begins with every value that there is. By
-   * default it begins with the first change after it stands.
+   * The watch begins after this revision and misses no later change. 0 begins with all current values. By default it begins with
+   * the first change after it opens.
    */
   readonly fromRevision?: number
-  /** Called when the watch stands, with the revision after which it sees every change; again after each reconnection. */
+  /** Called when the watch is open, with the revision after which it sees every change; called again after each reconnection. */
   readonly onOpen?: (revision: number) => void
 }
 
@@ -140,25 +140,25 @@ export interface DeleteKeyOptions {
   readonly revision?: number
 }
 
-/** What may go wrong with the keys of a bucket: there is no such bucket. */
+/** Errors of a call about the keys of a bucket: the bucket does not exist. */
 export type KvBucketError = BucketNotFoundError | ClientError
 
-/** What may go wrong when a key is read: it has no value. */
+/** Errors of reading a key: it has no value. */
 export type KvReadError = KeyNotFoundError | KvBucketError
 
-/** What may go wrong when a key is written under a condition: it is at another revision. */
+/** Errors of a conditional write: the key is at another revision. */
 export type KvConflictError = RevisionConflictError | KvBucketError
 
 /**
- * The keys of one bucket, in the reading `F`. `In` is what is written, `Out` what is read, and `E` what fails when one of
- * them does not fit the bucket's schema.
+ * The keys of one bucket, for the API kind `F`. `In` is the type to write, `Out` the type to read, `E` the error when a value
+ * does not match the bucket's schema.
  */
 export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
-  /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
+  /** Reads a key. Fails with `KeyNotFoundError` when the key has no value: never written, deleted, or expired. */
   get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KvReadError>
   /**
-   * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
-   * `LimitExceededError` when the value or the bucket would be too large.
+   * Writes a value unconditionally: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with `LimitExceededError`
+   * when the value or the bucket would be too large.
    */
   put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
@@ -177,18 +177,18 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
     revision: number,
     ...options: CallArgs<F>
   ): Kind<F, KVPutResult, E | KvConflictError>
-  /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
+  /** Deletes the value. The history of the key stays for a day. Does nothing if the key does not exist. */
   delete(key: string, options?: Options<F, DeleteKeyOptions>): Kind<F, void, KvConflictError>
   /** Deletes the key and its history. */
   purge(key: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
   /**
-   * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
-   * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
+   * The keys that have a value, sorted. `filter` consists of tokens separated by dots: `*` matches one token, or any part of a
+   * token (`user-*`); `>` at the end matches one or more tokens.
    */
   listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, KvBucketError>
-  /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
+  /** The stored revisions of a key, oldest first; the bucket's `history` limits their number. */
   history(key: string, ...options: CallArgs<F>): Kind<F, Array<KVHistoryEntry<Out>>, E | KvReadError>
-  /** Makes several changes, of up to 100 different keys, all or none. */
+  /** Makes several changes in one transaction: at most 100 keys, each once. */
   write(
     writes: ReadonlyArray<KVWrite<In>>,
     ...options: CallArgs<F>
@@ -199,7 +199,7 @@ const inBucket = { BucketNotFoundError: true } as const
 const ofKey = { ...inBucket, KeyNotFoundError: true } as const
 const conditional = { ...inBucket, RevisionConflictError: true } as const
 
-/** What each method of a bucket is called by, and takes. */
+/** Names, options and errors of the methods of a bucket. */
 export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
   get: [byId, ofKey],
   put: [[null, null, call], inBucket],
@@ -212,22 +212,22 @@ export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<Effe
   write: [[[{ op: true, key: true, value: true, revision: true }], call], conditional]
 }
 
-/** The buckets of an environment, in the reading `F`. */
+/** The buckets of an environment, for the API kind `F`. */
 export interface KvApi<F extends HKT.TypeLambda> {
-  /** Fails with `BucketExistsError` when there is one of this name. */
+  /** Creates a bucket. Fails with `BucketExistsError` when the name is taken. */
   createBucket(
     config: KVBucketConfig,
     ...options: CallArgs<F>
   ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
-  /** By name. */
+  /** Lists the buckets, sorted by name. */
   listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
-  /** A bucket by its name: what it was made with, and what it holds. */
+  /** The configuration and size of a bucket. */
   getBucketInfo(name: string, ...options: CallArgs<F>): Kind<F, KVBucketInfo, KvBucketError>
-  /** Deletes a bucket with all its keys. */
+  /** Deletes a bucket and all its keys. */
   deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
 }
 
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
   createBucket: [
     [
@@ -258,18 +258,18 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
   /** The name of the bucket. */
   readonly name: string
   /**
-   * Every change of the keys that fit `options.key`, in the order of their revisions. Over HTTP it goes on after a lost
-   * connection where it was. Whoever falls far behind sees the latest change of each key, and earlier ones as far as the
-   * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are forgotten (after a
-   * day), and with `BucketNotFoundError` when the bucket is deleted. A value that does not fit the schema ends it, too: the
-   * error's `revision` is where another watch goes on.
+   * Streams every change of the keys that match `options.key`, in order of revisions. Over HTTP it continues after a
+   * reconnection. A consumer that falls far behind gets the latest change of each key, and earlier ones only as far as the
+   * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are no longer recorded (after
+   * a day), and with `BucketNotFoundError` when the bucket is deleted. A value that does not match the schema also ends the
+   * watch: the error's `revision` is the `fromRevision` for a new one.
    */
   watch(
     options?: KVWatchOptions
   ): Stream.Stream<KVWatchEvent<Out>, E | ValidationError | RevisionGoneError | KvBucketError>
 }
 
-/** How a watch is called. */
+/** Name, options and errors of `watch`. */
 export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
   watch: [[{ key: true, fromRevision: true, onOpen: true }], { ...inBucket, RevisionGoneError: true }]
 }
@@ -277,8 +277,8 @@ export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
 /** The buckets of an environment, as Effects. */
 export interface KvService extends KvApi<EffectKind> {
   /**
-   * The keys of a bucket. Says nothing about whether it exists: calls do. With a schema its values are typed, encoded and
-   * decoded, and calls fail with `KeySchemaError` when one does not fit.
+   * The keys of a bucket. It makes no request: if the bucket does not exist, the calls fail. A schema types, encodes and decodes
+   * the values; calls fail with `KeySchemaError` when a value does not match.
    */
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
@@ -286,9 +286,9 @@ export interface KvService extends KvApi<EffectKind> {
   ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
 }
 
-/** The key-value store where nothing is known of values: what `typedKv` makes the service of. */
+/** The untyped key-value store, from which `typedKv` makes the service. */
 export interface UntypedKv extends KvApi<EffectKind> {
-  /** The keys of a bucket. Asks nothing of the server: a bucket that is not there fails the first call. */
+  /** The keys of a bucket. It makes no request: if the bucket does not exist, the first call fails. */
   bucket(name: string): KvBucket
 }
 

@@ -1,7 +1,7 @@
 /**
- * The key-value store of a server elsewhere. Values travel as legacy servers know them, with a header that says what octets
- * were: the engine of this package keeps that, so that values come back as they went in. From legacy servers they come as base64
- * and are taken for JSON, else for text, else for bytes.
+ * The key-value store over HTTP. Values use the content types of legacy servers, plus a header for the type of `octet-stream`
+ * values. The engine of this package stores that type, so that values come back unchanged. Legacy servers return base64, which is
+ * decoded as JSON, else as a string, else as bytes.
  */
 import * as Effect from "effect/Effect"
 import { BucketExistsError, KeyNotFoundError, RevisionConflictError, ValidationError } from "../Errors.ts"
@@ -78,7 +78,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
           contentType: written.contentType,
           headers: { ...written.headers, ...precondition(expected) },
           refused: (text) => conflict(name, key, expected ?? 0, text),
-          // some servers answer so when a key exists
+          // some servers answer 409 when a key exists
           ...(expected === undefined ? {} : { conflict: () => conflict(name, key, expected, "") })
         })
     )
@@ -119,7 +119,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
               ...(filter === undefined || filter === "" ? {} : { query: { filter } }),
               what: `listKeys(${filter === undefined ? "" : quote(filter)}) of bucket ${quote(name)}`
             },
-            // a server that knows no wildcards within a token may send more than was asked for
+            // a server without wildcards inside tokens may send more keys
             ({ keys }) => keys.filter(accepts)
           )
       ),
@@ -170,13 +170,13 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
 const precondition = (expected: number | undefined): { readonly [name: string]: string } =>
   expected === undefined ? {} : expected === 0 ? { "if-none-match": "*" } : { "if-match": String(expected) }
 
-/** Some servers say the revision that there is, in words. */
+/** Some servers name the current revision in the message. */
 const conflict = (bucket: string, key: string, expected: number, text: string): RevisionConflictError => {
   const said = /(?:sequence|revision|actual|current)\D{0,16}(\d+)/i.exec(text)?.[1]
   return new RevisionConflictError(bucket, key, expected, said === undefined ? undefined : Number(said))
 }
 
-/** What is empty or zero means the default, and is left out. */
+/** Empty and zero settings mean the default, and are left out. */
 const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
   if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
   const name = checkBucketName(config.name)

@@ -1,12 +1,12 @@
 /**
- * What is known at run time of the methods of a client's service, beside the interface that says the rest: which options they take, and
- * what they fail with. The Promise face has a method for each, and the check of options and errors is made of it, for both faces.
+ * Run-time tables of a service's methods, beside its interface: their options and errors. The Promise API is built from them, and
+ * so are the checks of options and errors in both APIs.
  */
 import type { Keys, Known } from "../OptionKeys.ts"
 import type { CallOptions } from "./Kinds.ts"
 import type { Failures } from "./Named.ts"
 
-/** The members of an argument that are objects of options: data may have any keys. */
+/** The members of an argument that are option objects; data objects may have any keys. */
 type OptionsIn<P> = 0 extends 1 & P
   ? never
   : P extends ReadonlyArray<unknown> | ((...args: never) => unknown)
@@ -19,7 +19,7 @@ type OptionsIn<P> = 0 extends 1 & P
           : P
       : never
 
-/** The keys of an argument, or of the items of a list; `null` for one that is no options. */
+/** The keys of an argument, or of the items of a list; `null` for an argument that is not an options object. */
 type ArgumentKeysOf<P> =
   P extends ReadonlyArray<infer Item>
     ? [OptionsIn<Item>] extends [never]
@@ -33,27 +33,24 @@ type TakenBy<F> = F extends (...args: infer P) => unknown
   ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
   : never
 
-/** Looks at an argument whose keys depend on what is in it. */
+/** Checks an argument whose allowed keys depend on its content. */
 export type Check = (argument: unknown, what: string) => void
 
-/** The arguments, and the tags of what it fails with besides what any call may fail with. */
+/** The arguments of a method, and the tags of its own errors. */
 type Method<Takes, Fails> =
   | readonly [takes: Takes, fails: Fails]
-  // where it may fail with nothing else
+  // no own errors
   | (object extends Fails ? readonly [takes: Takes] : never)
 
-/**
- * All methods of an API. Their options are those of the Promise reading, whose signals come along; their failures are those of the
- * Effect reading.
- */
+/** All methods of an API. Options are those of the Promise kind, which include `signal`; errors are those of the Effect kind. */
 export type Methods<Promised, Effects extends { readonly [M in keyof Promised]: unknown }> = {
   readonly [M in keyof Promised]-?: Method<TakenBy<Promised[M]>, Failures<Effects>[M]>
 }
 
-/** Methods with a `Stream`, which the Promise face has in a way of its own. */
+/** Methods that return a `Stream`; the Promise API wraps them differently. */
 export type StreamMethods<Api> = Methods<Api, Api>
 
-/** The same where the names are not known. */
+/** The same with unknown method names. */
 export interface AnyMethods {
   readonly [method: string]: readonly [
     takes: ReadonlyArray<Known | readonly [Known] | Check | null>,
@@ -63,10 +60,10 @@ export interface AnyMethods {
 
 /** The names of the methods. */
 export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & string> =>
-  // a table has no other members
+  // the table has only these members
   Object.keys(methods) as Array<keyof T & string>
 
 /** The options of every call. */
 export const call = { signal: true } satisfies Keys<CallOptions>
-/** Of a call that is about a name or an id. */
+/** Options of a call about one name or id. */
 export const byId = [null, call] as const

@@ -1,15 +1,15 @@
 /**
- * Which errors a call may fail with, so that its type is true.
+ * Narrows the errors of a call to its declared type.
  *
- * Whoever answers the calls of a service ({@link Raw}) fails with any error of ours: what a server sends is known when it comes. The
- * services that users get let those through that the method names, and make a `ServerError` of any other.
+ * The implementation of a service ({@link Raw}) may fail with any of our errors, since the server decides what it sends. The
+ * services for users pass on the errors that the method declares, and convert all others to `ServerError`.
  */
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import { type IronflowError, ServerError } from "../Errors.ts"
 import type { ClientError } from "./Kinds.ts"
 
-/** A service as those make it who answer its calls: each of them may fail with any `E`. */
+/** An implementation of a service: each call may fail with any `E`. */
 export type Raw<S, E = IronflowError> = {
   readonly [M in keyof S]: S[M] extends (...args: infer P) => infer R ? (...args: P) => RawResult<R, E> : S[M]
 }
@@ -28,19 +28,19 @@ type ErrorOf<R> =
       ? E
       : never
 
-/** What may be known of an error by its tag. */
+/** The tags of a union of errors. */
 export type Tags<E> = { readonly [T in TagOf<E>]: true }
 
 type TagOf<E> = E extends { readonly _tag: infer T extends string } ? T : never
 
-/** By method: what it fails with besides what any call may fail with. */
+/** By method: the tags of its own errors. */
 export type Failures<Api> = {
   readonly [M in keyof Api]: Api[M] extends (...args: never) => infer R
     ? Tags<Exclude<ErrorOf<R>, ClientError>>
     : never
 }
 
-/** What any call of a client may fail with. */
+/** The tags of the errors of any call. */
 export const ofClient: Tags<ClientError> = {
   ValidationError: true,
   UnauthenticatedError: true,
@@ -55,11 +55,11 @@ export const ofClient: Tags<ClientError> = {
   ServerError: true
 }
 
-/** The error, if it is one of these; else what it says as a `ServerError`, with the error as its cause. */
+/** The error, if its tag is in the table; else a `ServerError` with its message and the error as its cause. */
 export const naming =
   <E extends IronflowError>(named: Tags<E>) =>
   (error: IronflowError): E | ServerError => {
-    // the tag is that of the class
+    // the tag identifies the class
     if (Object.hasOwn(named, error._tag ?? "")) return error as E
     const { code, details, message, retryable, status } = error
     return new ServerError(message, {

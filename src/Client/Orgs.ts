@@ -1,4 +1,4 @@
-/** Managing organizations: what roles and policies belong to. */
+/** Managing organizations, which own roles and policies. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
@@ -8,26 +8,26 @@ import type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/A
 
 export type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
 
-/** What may go wrong with one organization: there is none of this id, or it is built in or in use and stays as it is. */
+/** Errors of a call about one organization: it does not exist, or it is built in or in use. */
 export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F`. */
 export interface OrgsApi<F extends HKT.TypeLambda> {
   /** Creates an organization. */
   create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
   /** All organizations. */
   list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
-  /** Fails with `OrgNotFoundError`, as do those below. */
+  /** One organization. This method and those below fail with `OrgNotFoundError` when there is no such organization. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
-  /** Changes an organization: members that are left out stay as they are. */
+  /** Changes an organization; absent members keep their values. */
   update(id: string, input: UpdateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, OrgError>
-  /** Fails with `INVALID_STATE` while it has roles or policies. */
+  /** Deletes an organization. Fails with `INVALID_STATE` while it has roles or policies. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
 }
 
 const ofOrg = { OrgNotFoundError: true } as const
 const changed = { ...ofOrg, InvalidStateError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
   create: [[{ name: true }, call]],
   list: [[call]],

@@ -10,27 +10,27 @@ export type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/A
 
 export type { PolicyEffect } from "../Policy.ts"
 
-/** What may go wrong with one policy: there is none of this id, or it is built in or in use and stays as it is. */
+/** Errors of a call about one policy: it does not exist, or it is built in or in use. */
 export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
-  /** Creates a policy, which applies as soon as a role has it. */
+  /** Creates a policy. It applies once it is assigned to a role. */
   create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, OrgNotFoundError | ClientError>
-  /** Those of the organization, all without one. */
+  /** The policies of an organization, or all of them. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
-  /** Fails with `PolicyNotFoundError`, as do those below. */
+  /** One policy. This method and those below fail with `PolicyNotFoundError` when there is no such policy. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Policy, PolicyNotFoundError | ClientError>
-  /** Takes effect at once for all keys that it is about. */
+  /** Changes a policy, with immediate effect for all its keys. */
   update(id: string, input: UpdatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, PolicyError>
-  /** Fails with `INVALID_STATE` while roles have it. */
+  /** Deletes a policy. Fails with `INVALID_STATE` while roles have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>
 }
 
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
 const ofPolicy = { PolicyNotFoundError: true } as const
 const changed = { ...ofPolicy, InvalidStateError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
   create: [[{ ...policy, org_id: true }, call], { OrgNotFoundError: true }],
   list: [byId],

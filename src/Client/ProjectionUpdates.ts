@@ -1,9 +1,9 @@
 /**
- * Following the states of a projection: system events say what has changed, and what they cannot have said is read.
+ * Subscribes to the states of a projection: system events carry the changes, and reads fill the gaps.
  *
- * What waits for whoever follows is the newest state of each partition, and no more of them than {@link FULL}: beyond that, and
- * after each reconnection, the states that have changed meanwhile are read page by page. Servers that cannot say which those
- * are, are asked for the state of one partition.
+ * For a slow consumer, only the newest state of each partition waits, for at most {@link FULL} partitions. Beyond that, and after
+ * each reconnection, the changed states are read page by page. For servers that cannot list changes, the state of one partition
+ * is read instead.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -36,32 +36,32 @@ import type { Raw } from "./Named.ts"
 import type { SubscriptionSession } from "./SubscriptionSession.ts"
 import { attempt, openSession, type Source } from "./Subscriptions.ts"
 
-/** States that have changed since a cursor, as they are now: a page of them. */
+/** A page of the states that have changed since a cursor, with their current values. */
 export interface ChangesPage {
   readonly mode: "managed" | "external"
   readonly status: ProjectionStatus
   readonly errorMessage?: string
   readonly cursor: string
   readonly states: ReadonlyArray<{ readonly revision: number; readonly result: ProjectionStateResult }>
-  /** The partition after which to go on; absent on the last page. */
+  /** The partition after which the next page begins; absent on the last page. */
   readonly next?: string
 }
 
 export interface ChangesQuery {
-  /** `now` asks for the cursor only; all states when absent. */
+  /** `now` returns only the cursor; without a cursor all states are returned. */
   readonly since?: string | undefined
   readonly partition?: string | undefined
   readonly after?: string | undefined
   readonly limit: number
 }
 
-/** Reads which states have changed; `undefined` from a server that cannot say. */
+/** Reads which states have changed; `undefined` from a server that cannot tell. */
 export type ReadChanges = (
   name: string,
   query: ChangesQuery
 ) => Effect.Effect<ChangesPage | undefined, IronflowError>
 
-/** The methods of a server, and subscriptions made of its events and of what it says has changed. */
+/** The methods of a server, plus `subscribe`, built from system events and reads of changes. */
 export const withUpdates = (
   api: Raw<ProjectionsApi<EffectKind>>,
   source: Source,
@@ -84,16 +84,16 @@ export const withUpdates = (
     )
 })
 
-/** States that wait in memory, and states of one page. */
+/** Maximum number of states that wait in memory, and of states per page. */
 const FULL = 64
 
-/** How long a read that has failed is waited after, milliseconds. */
+/** Delay after a failed read, in milliseconds. */
 const AGAIN_MS = 1000
 
-/** Partitions whose last state is remembered, of servers that do not say what has changed. */
+/** Maximum number of partitions whose last state is remembered, for servers that cannot list changes. */
 const REMEMBERED = 1000
 
-/** A state that has come, or the news that there is one to be read. */
+/** A state from an event, or without `result` a sign that the state has to be read. */
 interface Update {
   readonly cursor?: Cursor
   readonly result?: ProjectionStateResult
@@ -104,24 +104,24 @@ class Updates {
   readonly #options: ProjectionSubscribeOptions
   readonly #api: Raw<ProjectionsApi<EffectKind>>
   readonly #readChanges: ReadChanges
-  /** By partition, those first that wait the longest. */
+  /** By partition, the longest waiting first. */
   readonly #waiting = new Map<string, Update>()
-  /** What was read and not taken yet. */
+  /** States that were read and not yet taken. */
   #page: Array<ProjectionStateResult> = []
-  /** Where the pages go on that are being read. */
+  /** The partition after which the next page begins, while pages are being read. */
   #reading: { readonly after: string | undefined } | undefined
-  /** Something may have been missed. */
+  /** Whether events may have been missed. */
   #behind = false
   #saysChanges = true
-  /** Everything up to here was taken; all states are new when absent. */
+  /** Everything up to this cursor was taken; without it all states are new. */
   #since: string | undefined
-  /** The newest event. */
+  /** The cursor of the newest event. */
   #newest: Cursor | undefined
-  /** Where the last reading began: what came before is in it. */
+  /** The cursor at which the last read began: it includes everything before. */
   #floor: Cursor | undefined
-  /** What it has found that is newer than that, by partition. */
+  /** The revisions in that read that are newer than its cursor, by partition. */
   readonly #found = new Map<string, number>()
-  /** The last state of each partition, of servers that do not say what has changed. */
+  /** A mark of the last state of each partition, for servers that cannot list changes. */
   readonly #known = new Map<string, string>()
   #failure: IronflowError | undefined
   #wake: () => void = () => undefined
@@ -138,7 +138,7 @@ class Updates {
     this.#readChanges = readChanges
   }
 
-  /** Subscribes, and finds out where the updates begin. */
+  /** Subscribes, and finds the cursor at which the updates begin. */
   open(session: SubscriptionSession): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { includeCurrent = false, onOpen, partition } = this.#options
@@ -170,7 +170,7 @@ class Updates {
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
-        // or else the connection was lost meanwhile
+        // already set if the connection was lost meanwhile
         this.#behind ||= includeCurrent
       } else {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
@@ -182,7 +182,7 @@ class Updates {
     })
   }
 
-  /** The next state, once there is one. */
+  /** The next state; waits until there is one. */
   get next(): Effect.Effect<ProjectionStateResult, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       while (true) {
@@ -223,7 +223,7 @@ class Updates {
     if (this.#behind) return
     const { partition: wanted } = this.#options
     if (topic === rebuiltTopic(this.#name)) {
-      // all of them, whatever has been read already
+      // all states, including those that were read already
       this.#since = undefined
       return this.#missed()
     }
@@ -248,13 +248,13 @@ class Updates {
   #take(partition: string): void {
     this.#waiting.delete(partition)
     const newest = this.#newest
-    // while some wait, what is newer than they are cannot be left behind
+    // while updates wait, the cursor must not move past them
     if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
     const floor = this.#floor
     if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
   }
 
-  /** What was read some time ago, or what has come of the same partition since. */
+  /** The state that was read, or a newer one from an event for the same partition. */
   #takeNewer(read: ProjectionStateResult): ProjectionStateResult {
     const { partition } = read
     const update = this.#waiting.get(partition)
@@ -263,19 +263,19 @@ class Updates {
     return this.#isOld(partition, update) ? read : update.result
   }
 
-  /** Whether a state was read that is as new. */
+  /** Whether an equally new state was already read. */
   #isOld(partition: string, { cursor }: Update): boolean {
     if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
     return cursor.version <= Math.max(this.#floor.version, this.#found.get(partition) ?? 0)
   }
 
-  /** Reads a page of what has changed. */
+  /** Reads a page of changed states. */
   get #readOn(): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { partition } = this.#options
       const isFirst = this.#behind
       const after = isFirst ? undefined : this.#reading?.after
-      // what comes from here on is kept
+      // keep events from here on
       this.#behind = false
       this.#reading = { after }
       const page = yield* this.#readChanges(this.#name, {
@@ -297,7 +297,7 @@ class Updates {
       )
       if (page === "again") return
       if (page === undefined) {
-        // another kind of server has taken the place of the first
+        // a server of another kind has replaced the first one
         this.#reading = undefined
         this.#saysChanges = false
         return this.#missed()
@@ -349,10 +349,10 @@ class Updates {
   }
 }
 
-/** Of a projection that was deleted, and may come back. */
+/** The page of a deleted projection, which may come back. */
 const nothing: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
 
-/** Whether it will be over by itself. */
+/** Whether the error is temporary. */
 const isPassing = (error: IronflowError): boolean =>
   error instanceof ConnectionError ||
   error instanceof TimeoutError ||
@@ -361,7 +361,7 @@ const isPassing = (error: IronflowError): boolean =>
 const prefixOf = (name: string): string => `system.projection.${name}.`
 const rebuiltTopic = (name: string): string => `${prefixOf(name)}rebuilt`
 
-/** Patterns whose topics are those of the projection, or more where a name cannot be in a pattern. */
+/** The patterns to subscribe to. If the name cannot be part of a pattern, they match more than this projection. */
 const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<string> => {
   const isPossible = (pattern: string): boolean => {
     try {
@@ -377,7 +377,7 @@ const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<
   return [isPossible(all) ? all : "system.projection.>"]
 }
 
-/** The partition that an event is about, if it is one of the projection. */
+/** The partition of an event, if it belongs to the projection. */
 const partitionIn = (name: string, topic: string, data: unknown): string | undefined => {
   if (isObject(data) && typeof data.name === "string" && typeof data.partition === "string") {
     return data.name === name ? data.partition : undefined

@@ -1,8 +1,8 @@
 /**
- * Projections as their users and operators see them: read a state, wait until it is far enough, see how it does, steer it.
+ * Projections: read a state, wait until it has caught up, monitor and control it.
  *
- * {@link ProjectionsApi} is written once and read twice: as Effects by the {@link Projections} service, as Promises by
- * `client.projections`.
+ * {@link ProjectionsApi} is declared once for two kinds: the {@link Projections} service returns Effects, `client.projections`
+ * returns Promises.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -29,38 +29,38 @@ export type {
 /** How long a read waits for a projection. */
 export interface CatchupOptions {
   /**
-   * A position in the log: `position` of what `emit` returned, `sequence` of a message. The call waits until everything up
-   * to there is projected.
+   * A position in the log: `position` in the result of `emit`, or `sequence` of a message. The call waits until everything up to
+   * it is projected.
    */
   readonly after?: number | undefined
-  /** Give up waiting after this many milliseconds with a `ProjectionBehindError`; 30000 by default. */
+  /** Timeout of the wait, in milliseconds; 30000 by default. The call then fails with `ProjectionBehindError`. */
   readonly timeout?: number
 }
 
 /** Options of `get`. */
 export interface GetProjectionOptions extends CatchupOptions {
-  /** The partition; that of a projection without partitions by default. */
+  /** The partition; by default that of a projection without partitions. */
   readonly partition?: string
 }
 
 /** Options of `subscribe`. */
 export interface ProjectionSubscribeOptions {
-  /** The partition whose states to get; those of all by default. */
+  /** The partition; all by default. */
   readonly partition?: string
-  /** Begin with the states that there are; by default with the first that changes. */
+  /** Begins with the current states; by default with the first change. */
   readonly includeCurrent?: boolean
-  /** Called when the subscription stands, so that it brings every change after that; again after each reconnection. */
+  /** Called when the subscription is active and misses no later change; called again after each reconnection. */
   readonly onOpen?: () => void
 }
 
-/** Of a rebuild: nothing but the options of every call on the Promise face. */
+/** Options of `rebuild`. */
 export type RebuildProjectionOptions = CallOptions
 
 /** Options of `listDeadLetters`. */
 export interface ListDeadLettersOptions {
-  /** 100 by default, 1000 at most. */
+  /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Position after which to begin: that of the last one of the page before. */
+  /** Position to start after: that of the last dead letter of the previous page. */
   readonly after?: number
 }
 
@@ -70,20 +70,20 @@ export interface Catchup {
   readonly lastEventSeq: number
 }
 
-/** What may go wrong with one projection: no worker has registered it. */
+/** Errors of a call about one projection: no worker has registered it. */
 export type ProjectionError = ProjectionNotFoundError | ClientError
 
-/** The methods about projections, in the reading `F`. */
+/** The methods of projections, for the API kind `F`. */
 export interface ProjectionsApi<F extends HKT.TypeLambda> {
-  /** The state of a partition; with `after`, once it is as far as that. */
+  /** The state of a partition. With `after`, waits until everything up to that position is projected. */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   get<S = any>(
     name: string,
     options?: Options<F, GetProjectionOptions>
   ): Kind<F, ProjectionStateResult<S>, ProjectionError>
-  /** How all projections of the environment do. */
+  /** The status of all projections of the environment. */
   list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
-  /** How a projection does. */
+  /** The status of a projection. */
   status(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
@@ -91,42 +91,45 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     options: Options<F, CatchupOptions & { readonly after: number | undefined }>
   ): Kind<F, Catchup, ProjectionError>
   /**
-   * Forgets position and dead letters, and projects everything again from the beginning of the log, while the worker goes on.
-   * Until that is done, `get` returns the state from before; with `after`, it waits. An external projection is called again
-   * for every event.
+   * Rebuilds a projection from the beginning of the log: it resets its position and deletes its dead letters, while the worker
+   * keeps running. Until it has caught up, `get` returns the old state; with `after`, it waits. An external projection is called
+   * again for every event.
    */
   rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
-  /** No more events are handed out; what the worker has in hand is still saved. One that is paused already has the newer reason, if one is given. */
+  /**
+   * Pauses a projection: no more events are dispatched, but the worker may still save its current batch. If the projection is
+   * already paused, a new reason replaces the old one.
+   */
   pause(
     name: string,
     options?: Options<F, PauseProjectionOptions>
   ): Kind<F, ProjectionStatusInfo, ProjectionError>
-  /** Lets a projection go on that was paused. One that is not paused stays as it is. */
+  /** Resumes a paused projection. Does nothing if it is not paused. */
   resume(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
-  /** Deletes the projection and its states. A worker that still runs it begins anew. */
+  /** Deletes the projection and its states. A worker that still runs it starts from the beginning. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ProjectionError>
-  /** Oldest first. */
+  /** The dead letters, oldest first. */
   deadLetters(
     name: string,
     options?: Options<F, ListDeadLettersOptions>
   ): Kind<F, Array<DeadLetter>, ProjectionError>
   /**
-   * Has a dead letter tried once more. A managed projection folds its event into the state as it is then, as if it had come
-   * just now; where the order matters, `rebuild` instead. `INVALID_STATE` when there is no such dead letter.
+   * Retries a dead letter once. A managed projection applies the event to its current state, out of order; use `rebuild` if the
+   * order matters. Fails with `INVALID_STATE` when there is no such dead letter.
    */
   retryDeadLetter(
     name: string,
     position: number,
     ...options: CallArgs<F>
   ): Kind<F, void, InvalidStateError | ProjectionError>
-  /** The same for all of them; returns how many there are. */
+  /** The same for all dead letters of a projection. Returns how many. */
   retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
 const catchup = { ...call, after: true, timeout: true } as const
 const ofProjection = { ProjectionNotFoundError: true } as const
 
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
   get: [[null, { ...catchup, partition: true }], ofProjection],
   list: [[call]],
@@ -144,9 +147,9 @@ export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, Projection
 /** The projections of an environment, as Effects. */
 export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   /**
-   * The states of a managed projection as they change, each as `get` returns it. Whoever is slower than the projection gets the
-   * newest state of each partition and not those in between. Over HTTP it goes on after a lost connection, with what has
-   * changed meanwhile. `INVALID_STATE` for an external projection.
+   * Streams the states of a managed projection as they change, each as `get` returns it. A consumer that is slower than the
+   * projection gets the newest state of each partition and skips those in between. Over HTTP it continues after a reconnection,
+   * with the changes since then. Fails with `INVALID_STATE` for an external projection.
    */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   subscribe<S = any>(
@@ -155,7 +158,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
-/** How a subscription is called. */
+/** Name, options and errors of `subscribe`. */
 export const projectionsUpdates: StreamMethods<Pick<ProjectionsService, "subscribe">> = {
   subscribe: [
     [null, { partition: true, includeCurrent: true, onOpen: true }],
@@ -168,10 +171,10 @@ export class Projections extends Context.Service<Projections, ProjectionsService
   "@ironflow/node/Projections"
 ) {}
 
-/** How long a call waits for a projection unless it says otherwise, milliseconds. */
+/** Default timeout of a wait for a projection, in milliseconds. */
 const CATCHUP_TIMEOUT_MS = 30_000
 
-/** The options of a wait. Throws `ValidationError`. */
+/** Checks the options of a wait and fills in defaults. Throws `ValidationError`. */
 export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}): {
   readonly after?: number
   readonly timeout: number

@@ -1,4 +1,4 @@
-/** Projections of a server elsewhere. What only the engine of this package has fails with `UNIMPLEMENTED` on others. */
+/** Projections over HTTP. Features that only the engine of this package has fail with `UNIMPLEMENTED` on other servers. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { InvalidStateError, type IronflowError, ProjectionBehindError } from "../Errors.ts"
@@ -27,7 +27,7 @@ import {
 } from "./Projections.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 
-/** Which states have changed, by our engine. */
+/** Reads changed states, a feature of our engine. */
 export const makeReadChanges = (connection: Connection): ReadChanges => {
   const { ask } = makeRowCalls(connection)
   return (name, query) => {
@@ -76,7 +76,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         )
     )
 
-  /** Servers that answer a change with nothing, or with little, are asked for the status. */
+  /** Changes a projection. If the answer has no status, the status is read separately. */
   const changing = (
     operation: Operation<ProjectionStatusInfo>,
     method: string,
@@ -160,7 +160,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       }),
     status,
     waitForCatchup: waitFor,
-    // the answer is about the rebuild, which legacy servers do as a job
+    // the answer describes the rebuild, which is a job on legacy servers
     rebuild: (name) =>
       Effect.andThen(
         about(operations.rebuildProjection, "rebuild", name, {}, () => done),
@@ -209,7 +209,7 @@ const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
 const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  // a row without a state of its own is none
+  // a row without its own state is not a result
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
   const read = readState(answer)
   if (read === undefined) return undefined
@@ -222,7 +222,7 @@ const resultOf = (answer: unknown, partition: string): ProjectionStateResult | u
   }
 }
 
-/** The last event in a state; some servers say with empty texts that there is none. */
+/** The last event in a state; some servers send empty strings when there is none. */
 const lastOf = ({ lastEventId, lastEventTime }: { lastEventId: string; lastEventTime: string }) => ({
   ...(lastEventId === "" ? {} : { lastEventId }),
   ...(lastEventTime === "" ? {} : { lastEventTime })

@@ -1,4 +1,4 @@
-/** Push endpoints: handlers that a server calls for the turns of their functions. */
+/** Push endpoints: HTTP handlers that a server calls to run turns of their functions. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
@@ -8,20 +8,23 @@ import type { PushEndpoint } from "../Protocol/Push.ts"
 
 export type { PushEndpoint } from "../Protocol/Push.ts"
 
-/** What a client does with push endpoints, in the reading `F`. */
+/** The methods of push endpoints, for the API kind `F`. */
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
-   * Has the server ask the handler at the URL for its functions, register them, and call it for their turns from then on.
-   * Resolves to their ids. Fails with `ValidationError` when the URL or a function is not acceptable, with
-   * `EndpointUnavailableError` when the handler does not answer as it should.
+   * Registers a push endpoint. The server asks the handler at the URL for its functions, registers them, and calls it for their
+   * turns from then on. Returns the ids of the functions. Fails with `ValidationError` when the URL or a function is invalid, and
+   * with `EndpointUnavailableError` when the handler does not answer correctly.
    */
   readonly register: (
     url: string,
     ...options: CallArgs<F>
   ) => Kind<F, ReadonlyArray<string>, EndpointUnavailableError | ClientError>
-  /** All endpoints of the environment, and whether each answers. */
+  /** All endpoints of the environment, and whether each responds. */
   readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
-  /** Has the server call it no more: its functions stay, and their runs wait. Resolves to whether it was called. */
+  /**
+   * Removes an endpoint: the server no longer calls it. Its functions stay, and their runs wait. Returns whether it was
+   * registered.
+   */
   readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>
 }
 

@@ -1,4 +1,4 @@
-/** Push endpoints of a server elsewhere. */
+/** Push endpoints over HTTP. */
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError } from "../Errors.ts"
 import * as rows from "../Protocol/Push.ts"

@@ -1,6 +1,6 @@
 /**
- * A connection that is opened again when it is lost, after a delay that grows with each attempt. What travels on it is for whoever has
- * it; it hears of each end and each new beginning.
+ * A connection that is reopened when it is lost, with a growing delay. Its owner interprets the frames, and is told when the
+ * connection is lost and reopened.
  */
 import { calculateBackoff } from "../Backoff.ts"
 import { ClosedError, ConnectionError, toError } from "../Errors.ts"
@@ -17,20 +17,20 @@ export interface ReconnectOptions {
   readonly connectionTimeout: number
 }
 
-/** Opens a connection: calls `opened` with it, or `failed`. Returns the way to give up. */
+/** Opens a connection and calls `opened` or `failed`. Returns a function that aborts the attempt. */
 export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
 
 const NORMAL = 1000
 const PROTOCOL_ERROR = 1002
 
 interface ReconnectingHooks {
-  /** There is a connection. */
+  /** The connection is open. */
   readonly opened: () => void
-  /** It is gone. */
+  /** The connection is lost. */
   readonly lost: (error: Error) => void
-  /** A frame has come. What this throws ends the connection. */
+  /** A frame has arrived. If this throws, the connection is closed. */
   readonly hear: (text: string) => void
-  /** A frame has come that makes no sense: the connection is given up. */
+  /** A frame could not be read: the connection is closed. */
   readonly broken: (error: Error) => void
   readonly became: (state: ConnectionState) => void
 }
@@ -68,7 +68,7 @@ export class Reconnecting {
     return this.#state
   }
 
-  /** Whether it is ended for good. */
+  /** Whether the connection is closed for good. */
   get isClosed(): boolean {
     return this.#closed
   }
@@ -95,7 +95,7 @@ export class Reconnecting {
     this.#wire?.send(text)
   }
 
-  /** Takes no more from the connection, nor from the next one. */
+  /** Stops reading from the connection, and from later ones. */
   pause(): void {
     this.#paused = true
     this.#wire?.pause()
@@ -107,7 +107,7 @@ export class Reconnecting {
     this.#wire?.resume()
   }
 
-  /** Ends it for good. `end` is called when it is gone, before the other side and those who look on hear of that. */
+  /** Closes the connection for good. `end` is called once it is closed, before the other side and the observers are told. */
   close(end: () => void): void {
     this.#closed = true
     this.#cancelRetry?.()
@@ -162,11 +162,11 @@ export class Reconnecting {
       try {
         this.#hooks.hear(text)
       } catch (error) {
-        // nothing that a server says gets further: a connection on which it makes no sense is of no use
+        // an unreadable frame makes the connection useless
         this.#hooks.broken(toError(error))
         wire.onText = () => undefined
         wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // the other side may take its time
+        // do not wait for the other side to close
         wire.onClose(PROTOCOL_ERROR, "")
       }
     }
@@ -194,7 +194,7 @@ export class Reconnecting {
     this.#become("reconnecting")
     this.#cancelRetry = this.#alarm.at(this.#now() + delay, () => {
       this.#cancelRetry = undefined
-      // what it fails with is followed by the next attempt
+      // a failed attempt schedules the next one
       this.connect().catch(() => undefined)
     })
   }

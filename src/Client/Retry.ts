@@ -1,25 +1,25 @@
-/** When calls over HTTP are made again, and who hears of it. */
+/** Retries of HTTP calls, and their observer. */
 import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
 import type { Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
 /**
- * For calls that do no harm when they are made twice. Others are made again only when the server surely did not receive
- * them, such as when it refused the connection.
+ * Retries of calls that are safe to repeat. Other calls are repeated only when the server surely did not receive them, such as
+ * when it refused the connection.
  */
 export interface ClientRetryConfig {
-  /** The first one included; 3 by default, 1 makes every call once. */
+  /** Maximum number of attempts, the first one included; 3 by default, 1 disables retries. */
   readonly maxAttempts?: number
-  /** Before a server that says it is busy is asked again, in milliseconds; 100 by default. */
+  /** First delay after the server was busy, in milliseconds; 100 by default. */
   readonly initialDelayMs?: number
-  /** Each further wait is so many times as long; 2 by default. */
+  /** Factor by which each further delay grows; 2 by default. */
   readonly backoffFactor?: number
-  /** The longest wait, in milliseconds; 10000 by default. */
+  /** Maximum delay, in milliseconds; 10000 by default. */
   readonly maxDelayMs?: number
-  /** Before a connection that failed is tried again, in milliseconds; 2000 by default. */
+  /** Delay after a failed connection, in milliseconds; 2000 by default. */
   readonly connectionDelayMs?: number
-  /** Called before each wait. What it throws fails the call. */
+  /** Called before each delay. If it throws, the call fails with that error. */
   readonly onRetry?: (event: RetryEvent) => void
 }
 
@@ -32,29 +32,29 @@ export const clientRetryKeys = {
   onRetry: true
 } satisfies Keys<ClientRetryConfig>
 
-/** Where a call stands. */
+/** The progress of a call. */
 export interface RetryInfo {
   /** The attempt that failed, from 1. */
   readonly attempt: number
-  /** How many attempts there are at most, the first one included. */
+  /** Maximum number of attempts, the first one included. */
   readonly maxAttempts: number
-  /** How long it waits before the next one, in milliseconds. */
+  /** Delay before the next attempt, in milliseconds. */
   readonly delayMs: number
 }
 
-/** A call failed and is about to be made again. */
+/** A failed attempt of a call that is about to be repeated. */
 export interface RetryEvent extends RetryInfo {
   /** The call: `getRun("run_1")`. */
   readonly call: string
-  /** What the server answered, if it did: 429, 502 or 503. */
+  /** Status of the answer, if there was one: 429, 502 or 503. */
   readonly status?: number
-  /** Why there was no answer. */
+  /** Why there was no answer, if there was none. */
   readonly error?: Error
 }
 
 export type ResolvedRetry = Required<Omit<ClientRetryConfig, "onRetry">> & Pick<ClientRetryConfig, "onRetry">
 
-/** Checks the configuration and fills in defaults. `caller` names whose it is. Throws `ValidationError`. */
+/** Checks the configuration and fills in defaults. `caller` names its owner in errors. Throws `ValidationError`. */
 export const resolveClientRetry = (config: ClientRetryConfig | undefined, caller: string): ResolvedRetry => {
   const resolved: ResolvedRetry = {
     maxAttempts: DEFAULT_CLIENT_RETRY.MAX_ATTEMPTS,

@@ -1,4 +1,4 @@
-/** Managing roles: what keys have, and policies are assigned to. */
+/** Managing roles. Keys have roles, and roles have policies. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type {
@@ -13,34 +13,34 @@ import type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.
 
 export type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
 
-/** What may go wrong with one role: there is none of this id, or it is built in or in use and stays as it is. */
+/** Errors of a call about one role: it does not exist, or it is built in or in use. */
 export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F`. */
 export interface RolesApi<F extends HKT.TypeLambda> {
   /** Creates a role without policies. */
   create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
-  /** Those of the organization, all without one. */
+  /** The roles of an organization, or all of them. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
-  /** Fails with `RoleNotFoundError`, as do those below. */
+  /** One role. This method and those below fail with `RoleNotFoundError` when there is no such role. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
-  /** Changes a role: members that are left out stay as they are. */
+  /** Changes a role; absent members keep their values. */
   update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
-  /** Fails with `INVALID_STATE` while keys have it. */
+  /** Deletes a role. Fails with `INVALID_STATE` while keys have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
-  /** Takes effect at once for all keys that have the role. */
+  /** Assigns a policy to a role, with immediate effect for all keys of the role. */
   assignPolicy(
     roleId: string,
     policyId: string,
     ...options: CallArgs<F>
   ): Kind<F, void, RoleError | PolicyNotFoundError>
-  /** One that is not assigned is no failure. */
+  /** Removes a policy from a role. Does nothing if it is not assigned. */
   removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
 }
 
 const ofRole = { RoleNotFoundError: true } as const
 const changed = { ...ofRole, InvalidStateError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
   create: [[{ name: true, org_id: true }, call], { OrgNotFoundError: true }],
   list: [byId],
@@ -51,5 +51,5 @@ export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> 
   removePolicy: [[null, null, call], changed]
 }
 
-/** Creates, changes and deletes roles, and gives them policies. */
+/** Creates, changes and deletes roles, and assigns policies to them. */
 export class Roles extends Context.Service<Roles, RolesApi<EffectKind>>()("@ironflow/node/Roles") {}

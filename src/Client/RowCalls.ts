@@ -1,4 +1,4 @@
-/** The requests that the rows of the contract describe, and what their answers mean to a client. */
+/** Requests by the rows of the contract, and how the client reads their answers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -9,40 +9,40 @@ import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
-/** What is asked with, and what the answer means on servers that say it in another way. */
+/** The input of a request, and how to read answers of servers that differ from the contract. */
 export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "read">> {
-  /** JSON text, bytes, or what is to be made JSON. */
+  /** JSON, bytes, or an object to encode as JSON. */
   readonly body?: object | string | Uint8Array
-  /** What the call is about, where that is not the first variable. */
+  /** The subject of the call, if it is not the first path variable. */
   readonly about?: unknown
-  /** Members that an answer may lack, since the call has said them. */
+  /** Members that an answer may lack because the call already has them. */
   readonly said?: object
 }
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
 
 export interface RowCalls {
-  /** Makes the call. `what` is the method as the user wrote it, `about` what it is called with. */
+  /** Makes the call. `what` is the method as the user wrote it, `about` its argument. */
   readonly ask: <A, B = A>(
     operation: Operation<A>,
     what: string,
     input?: Input<NoInfer<B>>,
     read?: (answer: unknown) => B | undefined
   ) => Effect.Effect<B, IronflowError>
-  /** Asks for a list: all of it, or page after page where that is too much for one answer. */
+  /** Requests a list at once; page by page if it is too large for one answer. */
   readonly list: <A>(
     operation: Operation<Array<A>>,
     what: string,
     query?: { readonly [name: string]: string | undefined }
   ) => Effect.Effect<Array<A>, IronflowError>
-  /** Asks for page after page. `items` is what of the list is in a page. */
+  /** Requests a list page by page. `items` extracts the items of a page. */
   readonly pages: <A, Page>(
     operation: Operation<Page>,
     what: string,
     input: Paged,
     items: (page: Page) => Array<A>
   ) => Effect.Effect<Array<A>, IronflowError>
-  /** Asks for all at once, as every server answers it; where that is too much for ours, for page after page. */
+  /** Requests a list at once, as every server supports; page by page if it is too large for one answer of our engine. */
   readonly all: <A, Page>(
     operation: Operation<Page>,
     what: string,
@@ -55,7 +55,7 @@ export interface RowCalls {
 export const makeRowCalls = (connection: Connection): RowCalls => {
   const calls = makeCalls(connection)
 
-  /** All of the call but how its answer is read. */
+  /** The call without `read`. */
   const toCall = <A>(
     operation: Operation,
     what: string,
@@ -94,7 +94,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
       if (answer === undefined && read === undefined) {
         return Effect.as(calls.call<unknown>({ ...it, read: () => done }), undefined as B)
       }
-      // without a reader `B` is what the operation says
+      // without `read`, `B` is the type of the operation's answer
       const reads = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
       const { said } = input
       return calls.call<B>({
@@ -149,12 +149,12 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
             endpoint: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
-            // bare, or in pages
+            // a bare array, or an object with a page
             read: (answer) => read(isObject(answer) ? answer[operation.page ?? ""] : answer)
           }
           return Effect.catchIf(
             calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
-            // too much for one answer; pages come by id
+            // too large for one answer; pages are ordered by id
             ({ code }) => code === "LIMIT_EXCEEDED",
             () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
           )
@@ -163,7 +163,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
   }
 }
 
-/** The object that a method is given to send. */
+/** Checks that the argument is an object, to send as the body. */
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   validated(() => {
     if (isObject(input)) return input
@@ -172,7 +172,7 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
     )
   })
 
-/** An empty one would ask for something else. */
+/** An empty variable would address another endpoint. */
 export const checkVariable = (what: string, text: unknown): string => {
   if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
   throw new ValidationError(`${what}() must be given a text that is not empty, got ${quote(text)}`)

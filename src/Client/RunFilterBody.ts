@@ -1,11 +1,11 @@
-/** What runs are looked for, as it travels: the server checks it. */
+/** Run filters on the wire. The server checks their values. */
 import { UnsupportedError } from "../Errors.ts"
 import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
 import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
 
 /**
- * One function and one status travel as they always have, and legacy servers know them too. Throws `ValidationError` for a filter that
- * there is not, or that says nothing, and for a time that is none.
+ * Encodes the filters. A single function and a single status are encoded as before, for legacy servers. Throws `ValidationError`
+ * for an unknown or empty filter, and for an invalid time.
  */
 export const filtersInBody = (options: ListRunsOptions) => {
   checkFilterNames(options)
@@ -36,14 +36,16 @@ const oneOrSeveral = (one: string, several: string, value: string | ReadonlyArra
   return value.length === 1 ? { [one]: value[0] } : { [several]: value }
 }
 
-/** A text goes as it is. */
+/** A string is passed on as it is. */
 const textOf = (name: string, moment: Moment | undefined): string | undefined => {
   if (moment === undefined) return undefined
   const at = checkMoment(name, moment)
   return typeof moment === "string" ? moment : new Date(at).toISOString()
 }
 
-/** A server that does not know the filters passes them over, and its answer says nothing of what only a search has. */
+/**
+ * Whether the server applied the filters. One that does not know them ignores them, and its answer lacks the members of a search.
+ */
 export const isAnswered = (body: object, page: ListRunsResult): boolean =>
   page.isTotalExact !== undefined ||
   Object.entries(body).every(

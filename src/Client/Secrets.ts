@@ -1,4 +1,4 @@
-/** Managing secrets: values go in, and come out in handlers only. */
+/** Managing secrets: values can be written, but only handlers can read them. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
@@ -8,20 +8,20 @@ import type { SecretInfo } from "../Protocol/Secrets.ts"
 
 export type { SecretInfo } from "../Protocol/Secrets.ts"
 
-/** The methods, in the reading `F`. */
+/** The methods, for the API kind `F`. */
 export interface SecretsApi<F extends HKT.TypeLambda> {
-  /** Stores a secret or replaces its value. Fails with code `MASTER_KEY_MISSING` when the engine has no master key. */
+  /** Creates or replaces a secret. Fails with code `MASTER_KEY_MISSING` when the engine has no master key. */
   set(name: string, value: string, ...options: CallArgs<F>): Kind<F, SecretInfo, MasterKeyError | ClientError>
-  /** Fails with `SecretNotFoundError`. */
+  /** A secret without its value. Fails with `SecretNotFoundError`. */
   get(name: string, ...options: CallArgs<F>): Kind<F, SecretInfo, SecretNotFoundError | ClientError>
-  /** By name. */
+  /** Lists the secrets without their values, sorted by name. */
   list(...options: CallArgs<F>): Kind<F, Array<SecretInfo>, ClientError>
-  /** Fails with `SecretNotFoundError`. */
+  /** Deletes a secret. Fails with `SecretNotFoundError`. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, SecretNotFoundError | ClientError>
 }
 
 const ofSecret = { SecretNotFoundError: true } as const
-/** What each method is called by, and takes. */
+/** Names, options and errors of the methods. */
 export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
   set: [[null, null, call], { MasterKeyError: true }],
   get: [byId, ofSecret],
@@ -29,5 +29,5 @@ export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectK
   delete: [byId, ofSecret]
 }
 
-/** Stores and deletes secrets. Nobody reads one but the handlers of functions that name it. */
+/** Writes and deletes secrets. Only the handlers of functions that name a secret can read it. */
 export class Secrets extends Context.Service<Secrets, SecretsApi<EffectKind>>()("@ironflow/node/Secrets") {}

@@ -1,4 +1,4 @@
-/** Everything that a client offers, one service for each area: what each layer behind a client provides. */
+/** All services of a client, one for each area; every client layer provides them. */
 import type { ApiKeys } from "./ApiKeys.ts"
 import type { Client } from "./Client.ts"
 import type { Config } from "./Config.ts"

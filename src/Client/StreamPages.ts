@@ -1,4 +1,4 @@
-/** What the methods about entity streams have in common, in this process and over HTTP. */
+/** What the methods of entity streams have in common, in-process and over HTTP. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"

@@ -1,4 +1,4 @@
-/** Reading entity streams: page by page, and brought to the latest versions of events. */
+/** Reading entity streams: paging and upcasting. */
 import { ValidationError } from "../Errors.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -13,7 +13,7 @@ import type {
 const defaultPageSize = 100
 const maxPageSize = 1000
 
-/** What the first page is asked for with. Throws `ValidationError`. */
+/** The request for the first page. Throws `ValidationError`. */
 export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions => {
   const { pageSize = defaultPageSize, ...rest } = options
   if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > maxPageSize) {
@@ -24,7 +24,7 @@ export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions 
   return { ...rest, limit: pageSize }
 }
 
-/** What the page after this one is asked for with; `undefined` when there is none. */
+/** The request for the next page; `undefined` when there is none. */
 export const pageAfter = (
   asked: ReadStreamOptions,
   { events }: ReadStreamResult
@@ -32,11 +32,11 @@ export const pageAfter = (
   const last = events.at(-1)
   if (last === undefined || events.length < (asked.limit ?? 0)) return undefined
   if (asked.direction !== "backward") return { ...asked, fromVersion: last.entityVersion + 1 }
-  // 0 would begin at the end again
+  // 0 would start at the end again
   return last.entityVersion === 1 ? undefined : { ...asked, fromVersion: last.entityVersion - 1 }
 }
 
-/** The events with their data in its latest version. What an upcaster throws goes through. */
+/** The events with their data upcast to the latest version. Errors of upcasters propagate. */
 export const upcastEvents = (
   result: ReadStreamResult,
   definitions: EventDefinitionRegistry | undefined

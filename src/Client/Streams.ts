@@ -1,8 +1,8 @@
 /**
- * Entity streams: append the events of an entity, read them back, and let of two writers that saw the same version only one
- * win.
+ * Entity streams: append events of an entity and read them back. Optimistic concurrency lets only one of two writers win that saw
+ * the same version.
  *
- * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
+ * An appended event is an event of the common log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -64,15 +64,15 @@ export type {
 } from "../Protocol/Streams.ts"
 export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
-/** The Effect reading of many results: a `Stream`. */
+/** The Effect kind of a sequence: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
-  /** The reading of a call that gives many of `Target` and fails with `Out1`. */
+  /** A `Stream` of `Target` that may fail with `Out1`. */
   readonly type: Stream.Stream<this["Target"], this["Out1"]>
 }
 
-/** The Promise reading of many results: for `for await`. */
+/** The Promise kind of a sequence: an `AsyncIterable`, for `for await`. */
 export interface AsyncIterableKind extends HKT.TypeLambda {
-  /** The reading of a call that gives many of `Target`. */
+  /** An `AsyncIterable` of `Target`. */
   readonly type: AsyncIterable<this["Target"]>
 }
 
@@ -80,7 +80,7 @@ export interface AsyncIterableKind extends HKT.TypeLambda {
 export interface AppendOptions extends AppendConditions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** An object of JSON that is kept with the event; none by default. */
+  /** A JSON object that is stored with the event; none by default. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -89,9 +89,9 @@ export interface AppendAllOptions extends AppendConditions {}
 
 /** Options of `read`. */
 export interface ReadStreamOptions {
-  /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
+  /** First version to read, inclusive. Without it, or with 0: from the first event, or backward from the last. */
   readonly fromVersion?: number
-  /** At most so many events; all by default, or with 0. */
+  /** Maximum number of events; all by default, or with 0. */
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
@@ -99,11 +99,11 @@ export interface ReadStreamOptions {
 
 /** Options of `events`. */
 export interface StreamEventsOptions {
-  /** From this version on, itself included; from the first event, or backwards from the last, by default. */
+  /** First version to read, inclusive; by default from the first event, or backward from the last. */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
-  /** Events that are read at once, 1 to 1000; 100 by default. */
+  /** Events per page, 1 to 1000; 100 by default. */
   readonly pageSize?: number
 }
 
@@ -111,44 +111,41 @@ export interface StreamEventsOptions {
 export interface ListStreamsOptions {
   /** Streams of this type only; of all types by default. */
   readonly entityType?: string
-  /** 50 by default, 1000 at most. */
+  /** Streams per page; 50 by default, 1000 at most. */
   readonly limit?: number
-  /** How many to leave out at the beginning; 0 by default. */
+  /** Number of streams to skip; 0 by default. */
   readonly offset?: number
 }
 
-/** A state to be kept beside a stream. */
+/** A snapshot to store for a stream. */
 export interface CreateSnapshotInput {
-  /** The type of the entity, which has to be that of its stream. */
+  /** The type of the entity; it must be that of the stream. */
   readonly entityType: string
-  /** The version of the last event that is in the state. */
+  /** The version of the last event in the state. */
   readonly entityVersion: number
-  /** Anything that JSON can carry, up to 4 MiB. */
+  /** Any JSON value, up to 4 MiB. */
   readonly state: unknown
 }
 
 /** Options of `getSnapshot`. */
 export interface GetSnapshotOptions {
-  /** The newest snapshot below this version; the newest of all by default, or with 0. */
+  /** Returns the newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
 }
 
-/** Data of which nothing is known: `any` on the Promise face, as documented. */
-// oxlint-disable-next-line typescript/no-explicit-any -- the Promise face is documented so
+/** Data of an unknown type: `any` in the Promise API, as documented. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the Promise API is documented so
 type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
 
-/** What may go wrong in an append. */
+/** Errors of an append. */
 export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
-/**
- * The methods of `client.streams` for events of which nothing is known, in the reading `F`, and for many results in the
- * reading `S`.
- */
+/** The methods of `client.streams` for untyped events, for the API kind `F`, and for sequences the kind `S`. */
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
-   * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
-   * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
-   * data, and its schema checks and encodes it.
+   * Appends an event to the stream of an entity; durable when it returns. Fails with `VersionConflictError` when the stream is
+   * not at `expectedVersion`, and with `InvalidStateError` when the entity has another type. A definition (`event` in place of
+   * `name`) types, checks and encodes the data.
    *
    * ```ts
    * await client.streams.append(
@@ -164,7 +161,7 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
     options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
   /**
-   * Appends several events to the stream of an entity at once: all or none, one version after the other.
+   * Appends several events to the stream of an entity in one transaction, with consecutive versions.
    *
    * ```ts
    * await client.streams.appendAll(
@@ -184,20 +181,20 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
     entityId: string,
     options?: Options<F, ReadStreamOptions>
   ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
-  /** The events of a stream one after the other, however many: they are read in pages. */
+  /** All events of a stream, one by one; they are read in pages. */
   events(
     entityId: string,
     options?: Options<F, StreamEventsOptions>
   ): Kind<S, StreamEvent<UnknownData<F>>, ClientError>
-  /** `StreamNotFoundError` when nothing was ever appended to the stream. */
+  /** Fails with `StreamNotFoundError` when the stream has no events. */
   getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
-  /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
+  /** The same, but `null` when the stream has no events. */
   findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
-  /** The streams of the environment, by entity id, a page at a time. */
+  /** The streams of the environment, sorted by entity id, a page at a time. */
   listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
-   * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
-   * the same version replaces it.
+   * Stores a snapshot: the state of an entity at a version, so that it need not be computed from the first event. It replaces an
+   * earlier snapshot of the same version.
    */
   createSnapshot(
     entityId: string,
@@ -211,38 +208,38 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
 
-/** The methods of `client.streams`, in the readings `F` and `S`. */
+/** The methods of `client.streams`, for the API kinds `F` and `S`. */
 export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> extends UntypedStreamsApi<
   F,
   S
 > {
   /**
-   * The streams of the entities that `defineEntity` describes: events are typed, encoded and decoded by their definitions, and
-   * fail with `StreamSchemaError` when they do not fit.
+   * The typed streams of an entity that `defineEntity` describes: its definitions type, encode and decode the events. Calls fail
+   * with `StreamSchemaError` when an event does not match.
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
 
-/** What `read` of a defined entity gives. */
+/** The result of `read` of a defined entity. */
 export interface ReadEntityResult<D extends TypedEvent> {
-  /** The events, in the order that was asked for, with data of their definitions. */
+  /** The events in the requested order, typed by their definitions. */
   readonly events: Array<EntityEvent<D>>
-  /** Events in the stream, read or not; 0 when there is no such stream. */
+  /** Number of events in the stream, whether read or not; 0 when the stream does not exist. */
   readonly totalCount: number
 }
 
 type ReadError = StreamSchemaError | ClientError
 
-/** The streams of the entities of one definition. */
+/** The typed streams of the entities of one definition. */
 export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
-  /** Appends an event; see {@link StreamsApi}`.append`. Entity type and version are those of the definitions. */
+  /** Appends an event; see {@link StreamsApi}`.append`. The definitions determine entity type and version. */
   append(
     entityId: string,
     event: NewEntityEvent<D>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendResult, StreamSchemaError | AppendError>
   /**
-   * Appends several events at once: all or none, one version after the other.
+   * Appends several events in one transaction, with consecutive versions.
    *
    * ```ts
    * await orders.appendAll("order-1", [{ name: "item.added", data: { qty: 2 } }], { expectedVersion: 0 })
@@ -253,35 +250,37 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     events: ReadonlyArray<NewEntityEvent<D>>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
-  /** Reads events of a stream, without those that were erased. A stream that does not exist has none. */
+  /** Reads events of a stream, without erased ones. A stream that does not exist has none. */
   read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
-  /** The events of a stream one after the other, however many: they are read in pages. */
+  /** All events of a stream, one by one; they are read in pages. */
   events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
-/** What an entity is after the event of a version. */
+/** The state of an entity at a version. */
 export interface EntityState<State> {
   /** The state after the last event that was read. */
   readonly state: State
-  /** Of the newest event in the state, for the `expectedVersion` of an append; 0 when there is no stream yet. */
+  /** Version of the newest event in the state, for the `expectedVersion` of an append; 0 when the stream does not exist. */
   readonly entityVersion: number
 }
 
 /** Options of `state`. */
 export interface EntityStateOptions {
-  /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
+  /** Whether to start from the newest snapshot, if the definition has a `snapshot`; `true` by default. */
   readonly fromSnapshot?: boolean
 }
 
-/** What is there besides when the definition has an `evolve`. */
+/** Additional methods when the definition has `evolve`. */
 export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
-  /** The state of an entity: its events folded by `evolve`, from the newest snapshot on if there are some. */
+  /** The state of an entity: its events folded by `evolve`, starting from the newest snapshot if there is one. */
   state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
 }
 
-/** What is there besides when the definition has a `snapshot`. */
+/** Additional methods when the definition has `snapshot`. */
 export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
-  /** Keeps a state, so that `state` need not begin with the first event. Another one for the same version replaces it. */
+  /**
+   * Stores a snapshot, so that `state` need not start from the first event. It replaces an earlier snapshot of the same version.
+   */
   createSnapshot(
     entityId: string,
     snapshot: EntityState<State>,
@@ -309,7 +308,7 @@ const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 const appended = { VersionConflictError: true, InvalidStateError: true } as const
 
-/** Those with one result. */
+/** Names, options and errors of the methods with one result. */
 export const streamMethods: Methods<
   Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">,
   UntypedStreams
@@ -326,7 +325,7 @@ export const streamMethods: Methods<
   ],
   getSnapshot: [[null, { ...call, beforeVersion: true }]]
 }
-/** How events are read one by one. */
+/** Name, options and errors of `events`. */
 export const streamEvents: StreamMethods<Pick<UntypedStreams, "events">> = {
   events: [[null, { ...read, pageSize: true }]]
 }
@@ -336,10 +335,10 @@ export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 /** Entity streams without definitions, as Effects. */
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
-/** Appends of events by their names, with data as it is stored: what a server is asked. */
+/** Appends by name, with encoded data, as servers accept them. */
 export interface NamedAppends<E> {
   /**
-   * Appends one event, by its name.
+   * Appends one event by name.
    *
    * ```ts
    * streams.append("order-1", { name: "item.added", data: { qty: 2 }, entityType: "order" }, { expectedVersion: 0 })
@@ -347,7 +346,7 @@ export interface NamedAppends<E> {
    */
   append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
   /**
-   * Appends several events in one transaction, by their names.
+   * Appends several events by name, in one transaction.
    *
    * ```ts
    * streams.appendAll("order-1", { entityType: "order", events: [{ name: "order.closed", data: {} }] }, { expectedVersion: 1 })
@@ -363,8 +362,8 @@ export interface NamedAppends<E> {
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}
 
-/** What a client can be told about the events that it reads. */
+/** Options for reading events. */
 export interface ReadingOptions {
-  /** Brings the data of events that are read to their latest version. */
+  /** Upcasts the data of events to the latest version when they are read. */
   readonly eventDefinitions?: EventDefinitionRegistry | undefined
 }

@@ -1,6 +1,6 @@
 /**
- * Entity streams over HTTP. The engine of this package and legacy servers are both understood: a conflict and a
- * missing stream are told by what they say and by their status; what only ours has fails with code `UNIMPLEMENTED` on others.
+ * Entity streams over HTTP, for the engine of this package and legacy servers: conflicts and missing streams are recognized by
+ * error or by status. Features that only our engine has fail with code `UNIMPLEMENTED` on other servers.
  */
 import * as Effect from "effect/Effect"
 import {
@@ -40,8 +40,7 @@ import type {
   UntypedStreams
 } from "./Streams.ts"
 
-/** The methods over a connection. */
-/** Events that are asked for at once, of streams that are too long for one answer. */
+/** Events per request, for streams that are too large for one answer. */
 const PART = 100
 
 export const make = (
@@ -56,7 +55,7 @@ export const make = (
       (info) => ({ ...info, updatedAt: info.updatedAt || info.createdAt })
     )
 
-  /** An append, whose `event` is JSON text already. */
+  /** An append whose `event` is already JSON. */
   const append = <A>(
     operation: Operation<A>,
     what: string,
@@ -83,19 +82,19 @@ export const make = (
       )
     )
 
-  /** Legacy servers say a conflict in words, and some of them not at which version the stream is. */
+  /** Legacy servers report a conflict in the message, and some do not name the current version. */
   const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
       if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
-        // the wire has one word for it and 0
+        // `NO_STREAM` and 0 are the same on the wire
         return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
       }
       if (!isConflict(error)) return Effect.fail(error)
       const said = actualIn(error.message)
       return Effect.flatMap(
         said === undefined
-          ? // what it says by now is worth a question, but not worth another error
+          ? // the current version improves the error; if reading it fails, the conflict is still the error
             Effect.catch(
               Effect.map(info(entityId), ({ version }): number | undefined => version),
               () => Effect.succeed(undefined)
@@ -105,7 +104,7 @@ export const make = (
       )
     })
 
-  /** Streams never vanish: that there is one can be asked beforehand, on every server. */
+  /** Checks first that the stream exists. This works on every server, and streams never disappear. */
   const existing = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
     append.expectedVersion !== "STREAM_EXISTS"
       ? then
@@ -126,7 +125,7 @@ export const make = (
       () => readInParts(entityId, options)
     )
 
-  /** What is too much for one answer. */
+  /** Reads in several requests what is too large for one answer. */
   const readInParts = (entityId: string, options: ReadStreamOptions) =>
     Effect.gen(function* () {
       const { limit = 0 } = options
@@ -156,7 +155,7 @@ export const make = (
             about: id,
             body: snakeKeys({ entityId: id, fromVersion, limit, direction })
           }).pipe(
-            // legacy servers may say so of a stream that nobody has appended to
+            // legacy servers may answer 404 for a stream without events
             Effect.catchIf(isStreamNotFound, () => Effect.succeed({ events: [], totalCount: 0 }))
           ),
           (result) => upcastEvents(result, eventDefinitions)
@@ -274,7 +273,7 @@ const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
   return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
 }
 
-/** Every field is always sent: a server reads one that is absent as its zero. */
+/** Sends every field: servers read an absent one as zero. */
 const appendBody = (
   { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
   event: { readonly [name: string]: string | undefined } | undefined
@@ -297,14 +296,14 @@ const eventFields = ({ data, metadata, name, version }: NewStreamEvent) =>
 const isStreamNotFound = (error: IronflowError): boolean =>
   error instanceof StreamNotFoundError || /^stream not found$/i.test(error.message)
 
-/** A conflict that is not our engine's, which has its class already. */
+/** Whether the error is a conflict from another server; our engine's already has its class. */
 const isConflict = (error: IronflowError): boolean =>
   !(error instanceof VersionConflictError) &&
   error.status === 409 &&
   /version/i.test(error.message) &&
   /conflict|mismatch/i.test(error.message)
 
-/** The version in words such as "expected 3, actual 4" or "current version is 4". */
+/** The version in messages such as "expected 3, actual 4" or "current version is 4". */
 const actualIn = (message: string): number | undefined => {
   const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
   return found === null ? undefined : Number(found[1])

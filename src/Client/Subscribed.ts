@@ -1,12 +1,12 @@
-/** Subscribing by definition: to the events of its name, whose data its schema decodes. */
+/** Subscribing by definition: to events of its name, decoded by its schema. */
 import { type EventData, type EventDefinition, isEventDefinition } from "../Event.ts"
 import { type AnySchema, canEncode, validate } from "../StandardSchema.ts"
 
-/** Data of the events of a pattern or definition; unknown in advance (`any`) for a pattern. */
+/** The data type of a pattern or definition; `any` for a pattern. */
 // oxlint-disable-next-line typescript/no-explicit-any -- a pattern says nothing about the data
 export type SubscribedData<P> = P extends EventDefinition ? EventData<P> : any
 
-/** What decodes the data; `undefined` when it stays as it is. Effect's parser is loaded with the first Effect schema. */
+/** The decoder of the data; `undefined` when it is not decoded. Effect's parser is loaded with the first Effect schema. */
 export const decoderOf = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {

@@ -1,59 +1,59 @@
-/** What a subscriber is told: events, what goes wrong, and how the connection does. */
+/** Callbacks of a subscriber: events, errors and connection changes. */
 import type { EventEntity } from "../Event.ts"
 import type { EventMetadata } from "../Protocol/Subscriptions.ts"
 import type { Body } from "./Delivery.ts"
 
-/** How the connection of a subscription client is. */
+/** State of a subscription client's connection. */
 export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
 
-/** An event as a subscriber gets it. */
+/** An event as a subscriber receives it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface SubscriptionEvent<T = any> {
-  /** Name of the event or topic; of a system event with `system.`. */
+  /** Name of the event or topic; system events begin with `system.`. */
   readonly topic: string
-  /** The data of the event or message; decoded, where the subscription has a definition. */
+  /** Data of the event or message; decoded if the subscription has a definition. */
   readonly data: T
-  /** With `includeMetadata`. */
+  /** Present with `includeMetadata`. */
   readonly meta?: EventMetadata
-  /** Id of the event or message; what `ack` takes. */
+  /** Id of the event or message; `ack` takes it. */
   readonly eventId?: string
-  /** With an `entity:` pattern: the stream and its version, and what else the event was appended with. */
+  /** For an `entity:` pattern: the stream, the version and the other fields of the append. */
   readonly entity?: EventEntity
-  /** The version of the event's data. */
+  /** Schema version of the data. */
   readonly version?: number
-  /** The metadata that it was emitted with. */
+  /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** Something that went wrong with a subscription, or with the connection. */
+/** A problem of a subscription or of the connection. */
 export interface SubscriptionErrorInfo {
-  /** The subscription that it is about; absent when it is about all of them. */
+  /** Id of the subscription; absent when all are affected. */
   readonly subscriptionId?: string
-  /** What it is, in a word: `SLOW_CONSUMER`, `EVENTS_DROPPED`, `HANDLER_ERROR` and others. */
+  /** Code of the problem: `SLOW_CONSUMER`, `EVENTS_DROPPED`, `HANDLER_ERROR` and others. */
   readonly code: string
-  /** A sentence for a person. */
+  /** The problem as a sentence. */
   readonly message: string
-  /** Whether the subscription goes on. */
+  /** Whether the subscription continues. */
   readonly retrying?: boolean
 }
 
-/** Whom a subscription calls. */
+/** Callbacks of a subscription. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface SubscriptionCallbacks<T = any> {
   /**
-   * In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. In a group with `auto` the
-   * event comes again then; without a group the next one comes.
+   * Called for each event, in order. If it throws or rejects, `onError` is called, and other subscriptions are not affected. In a
+   * group with `auto` the event is then redelivered; without a group the next event follows.
    */
   readonly onEvent?: (event: SubscriptionEvent<T>) => unknown
-  /** Called with what goes wrong with this subscription. */
+  /** Called for each problem of this subscription. */
   readonly onError?: (error: SubscriptionErrorInfo) => void
-  /** Called when the connection changes. */
+  /** Called when the state of the connection changes. */
   readonly onStateChange?: (state: ConnectionState) => void
 }
 
-/** A stream takes events when it gets to them, and says when the body of its loop is done. */
+/** Callbacks of a session. A stream takes events at its own pace, and reports when the body of its loop is done. */
 export interface SessionCallbacks extends SubscriptionCallbacks {
   readonly onBody?: (event: SubscriptionEvent, body: Body) => void
-  /** The data as the subscriber gets it. What it throws is reported, and the event has failed. */
+  /** Decodes the data. If it throws, the error is reported and the event has failed. */
   readonly decode?: ((data: unknown) => unknown) | undefined
 }

@@ -1,6 +1,6 @@
 /**
- * A client's end of `/ws`: its subscriptions, which are brought over from one connection to the next (`Reconnecting.ts`), each with
- * where it has come to (`SubscriptionState.ts`). Both faces are made of it.
+ * The client side of `/ws`: subscriptions that survive reconnections (`Reconnecting.ts`), each with its position
+ * (`SubscriptionState.ts`). Both APIs are built on it.
  */
 import { ConnectionError, SchemaValidationError, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -26,11 +26,11 @@ import type {
   SubscriptionEvent
 } from "./SubscriptionCallbacks.ts"
 
-/** Events that wait for a subscriber before the connection is paused. */
+/** Events that may wait for a subscriber before reading from the connection pauses. */
 const HELD = 1000
 
 export interface SessionOptions extends ReconnectOptions {
-  /** Brings the data of user events to the latest version. */
+  /** Upcasts the data of user events to the latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
@@ -136,7 +136,7 @@ export class SubscriptionSession {
     }
   }
 
-  /** Resolves when the server has stored it, on servers that say so; else when it is sent. */
+  /** Settles an event. Resolves when the server has stored it, if the server confirms that; else when it is sent. */
   settle(
     subscription: SubscriptionState,
     eventId: string,
@@ -156,7 +156,7 @@ export class SubscriptionSession {
     )
   }
 
-  /** Begins the time anew in which the event has to be settled. */
+  /** Restarts the `ackWait` of an event. */
   inProgress(subscription: SubscriptionState, eventId: string): Promise<void> {
     if (!this.#connection.isOpen || !subscription.isActive) return Promise.reject(unconnected(eventId))
     if (subscription.ackWaitMs === undefined) {
@@ -168,7 +168,7 @@ export class SubscriptionSession {
       )
     }
     const delivery = subscription.deliveries.get(eventId)
-    // its time begins with this, and not with the end of the body
+    // the `ackWait` begins now, not at the end of the body
     if (delivery?.phase === "done") delivery.phase = "left"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
@@ -200,7 +200,7 @@ export class SubscriptionSession {
     )
   }
 
-  /** Resolves when the server has answered, after `done`. */
+  /** Sends a request. Resolves when the server has answered, after calling `done`. */
   #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
     const requestId = ++this.#requestId
     return new Promise<void>((resolve, reject) => {
@@ -215,10 +215,10 @@ export class SubscriptionSession {
     })
   }
 
-  /** Takes no more from the connection while somebody has too much. */
+  /** Pauses reading from the connection, while a consumer has too many events. */
   pause(): void {
     this.#connection.pause()
-    // what is on its way is held as well
+    // events in transit are held too
     for (const subscription of this.#subscriptions.values()) this.#held.keep(subscription)
   }
 
@@ -239,7 +239,7 @@ export class SubscriptionSession {
 
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** The connection is gone. */
+  /** Handles the loss of the connection. */
   #lose(error: Error): void {
     for (const ack of this.#acks.values()) ack.failed(error)
     this.#acks.clear()
@@ -313,7 +313,7 @@ export class SubscriptionSession {
       case "subscription_error": {
         const info = errorInfo(message)
         const subscription = this.#byId.get(textOf(message.subscriptionId))
-        // it is over, and must not come back with the next connection
+        // the subscription has ended, and must not be restored on the next connection
         if (info.retrying === false && subscription !== undefined) this.#forget(subscription)
         this.#report(info, subscription)
         return
@@ -349,7 +349,7 @@ export class SubscriptionSession {
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
-    // the caller goes on in a microtask, whatever lies between; events come in a later turn
+    // the caller continues in a microtask; events come in a later turn of the event loop
     setImmediate(() => {
       const held = subscription.held ?? []
       subscription.held = undefined
@@ -367,7 +367,8 @@ export class SubscriptionSession {
       else if (typeof eventId === "string") {
         const before = subscription.seen.find((seen) => seen.position === position)
         if (before?.settled === true) {
-          // it was settled before the connection was lost: the new one does not know; if this gets lost too, it comes again
+          // the event was acked before the connection was lost, but the server does not know; if this ack is lost too, it is
+          // redelivered
           this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
@@ -378,7 +379,7 @@ export class SubscriptionSession {
     if (subscription.holds && typeof eventId === "string") {
       const before = subscription.deliveries.get(eventId)
       if (before !== undefined) {
-        // it has come back while its body runs, or before its ack was stored: it is held again, and not handled twice
+        // redelivered while its body runs or its ack is on its way: it is held again, and not handled twice
         before.isLost = before.phase !== "acking" && (before.phase !== "running" || before.isSettled)
         if (before.phase === "acking") return this.#held.ackItself(subscription, before)
         if (!before.isLost) return
@@ -423,7 +424,7 @@ export class SubscriptionSession {
       const event: SubscriptionEvent = {
         topic: textOf(topic),
         data: callbacks.decode === undefined ? newest : callbacks.decode(newest),
-        // the server's word for it
+        // the type is the server's promise
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),
         ...(isObject(entity)
@@ -448,7 +449,7 @@ export class SubscriptionSession {
     this.#guard(() => subscription?.callbacks.onError?.(info))
   }
 
-  /** What a listener throws is its own: it surfaces as an uncaught exception, and the others are told all the same. */
+  /** Calls a listener. If it throws, the error surfaces as an uncaught exception, and the other listeners are still called. */
   #guard(f: () => void): void {
     try {
       f()

@@ -36,7 +36,7 @@ export const dialSocket =
           { cause: error }
         )
       )
-    // loaded with the first connection: most programs that import the main entry subscribe to nothing
+    // loaded with the first connection, since most programs do not subscribe
     import("ws").then(({ WebSocket }) => {
       if (giveUp) return
       const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, {
@@ -45,7 +45,7 @@ export const dialSocket =
       })
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
-      // a socket gives one buffer unless it was told otherwise
+      // `ws` passes one buffer by default
       socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => {
         watch(socket)
@@ -54,7 +54,7 @@ export const dialSocket =
       socket.on("unexpected-response", (_, response) => {
         void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))
       })
-      // before it is open this is why it is not; afterwards `close` follows
+      // before the socket is open, the error says why it failed; later `close` follows
       socket.on("error", fail)
     }, fail)
     return () => hangUp()
@@ -69,14 +69,14 @@ const reasonOf = (url: string, error: unknown): string => {
   )
 }
 
-/** Ends a connection whose other end is gone without a word: a subscription on it would wait for ever. */
+/** Closes a dead connection, on which a subscription would wait forever. */
 const watch = (socket: WebSocket): void => {
   let heard = true
   const hear = (): void => {
     heard = true
   }
   const timer = setInterval(() => {
-    // one that is not read for a while hears nothing
+    // a paused socket receives nothing
     if (!heard && !socket.isPaused) return socket.terminate()
     heard = false
     socket.ping()
@@ -87,12 +87,12 @@ const watch = (socket: WebSocket): void => {
   socket.once("close", () => clearInterval(timer))
 }
 
-/** How often the server is asked whether it is there; it has until the next time to answer. Only real time tells. */
+/** Ping interval; the server must answer before the next ping. Timers use real time. */
 const PING_MS = 15_000
 
 const MAX_REFUSAL_BYTES = 64 * 1024
 
-/** Why the server answered with something else than an open connection. */
+/** The error when the server did not accept the WebSocket. */
 const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
   let text = ""
   try {
@@ -101,7 +101,7 @@ const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
       if (text.length > MAX_REFUSAL_BYTES) break
     }
   } catch {
-    // the status says enough
+    // the status is enough
   }
   response.destroy()
   return readFailure(response.statusCode ?? 0, text, "Connecting")

@@ -1,16 +1,16 @@
-/** One subscription of a client: how far it has come, and what it holds. It outlives the connections that it is brought over to. */
+/** State of one subscription: its position and the events it holds. It survives reconnections. */
 import type { AckMode, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { SessionCallbacks, SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 
-/** An event that has come, and how it is settled. */
+/** A received event and how it is settled. */
 interface Seen {
   readonly eventId: string
   readonly position: string
   settled: boolean
 }
 
-/** Who waits for an answer of the server. */
+/** A request that waits for the server's answer. */
 export interface PendingAck {
   readonly done: () => void
   readonly failed: (error: Error) => void
@@ -23,24 +23,24 @@ export class SubscriptionState {
   id = ""
   lastEvent: SubscriptionEvent | undefined
   isActive = true
-  /** Whether the server tells positions and answers acks. */
+  /** Whether the server reports positions and answers acks. */
   hasPositions = false
-  /** As asked for, or as the group says. */
+  /** The mode that was requested, or that of the group. */
   ackMode: AckMode
-  /** Milliseconds in which the server wants to hear of what is held; absent when it does not listen. */
+  /** Milliseconds within which the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined
-  /** What is held of a group, or with acks, by event id. */
+  /** Held events of a group, or of a subscription with acks, by event id. */
   readonly deliveries = new Map<string, Delivery>()
   cancelKeeping: (() => void) | undefined
-  /** Called when the server has confirmed it on another connection. */
+  /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
-  /** What was confirmed on this connection. */
+  /** Whether the subscription is confirmed on this connection. */
   confirmed = false
-  /** Everything up to here has come, and needs no ack any more. */
+  /** Every event up to here has arrived and needs no more ack. */
   position: string | undefined
-  /** With acks and without a group: what came after `position`. */
+  /** With acks and without a group: the events after `position`. */
   seen: Array<Seen> = []
-  /** Until the caller of `subscribe` has gone on. */
+  /** Events that wait until the caller of `subscribe` has continued; `undefined` afterwards. */
   held: Array<() => void> | undefined = []
   pending: PendingAck | undefined
 
@@ -52,12 +52,12 @@ export class SubscriptionState {
     this.ackMode = options.ackMode ?? "auto"
   }
 
-  /** Whether the server has somebody settle each event. */
+  /** Whether each event must be settled. */
   get holds(): boolean {
     return this.hasPositions && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
   }
 
-  /** Whether the client settles an event when its body is done. */
+  /** Whether the client acks an event itself when its body is done. */
   get acksItself(): boolean {
     return this.hasPositions && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
@@ -66,7 +66,7 @@ export class SubscriptionState {
     return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
   }
 
-  /** It needs no ack any more: what comes before the next one that does is over. */
+  /** Marks an event as settled, and moves `position` up to the next unsettled one. */
   settleSeen(eventId: string): void {
     const seen = this.seen.find((one) => one.eventId === eventId)
     if (seen !== undefined) seen.settled = true

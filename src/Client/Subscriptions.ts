@@ -1,5 +1,5 @@
 /**
- * Subscriptions as streams: events, messages and system events as they happen, each with its acks.
+ * Subscriptions as streams: events, messages and system events as they occur, with their acks.
  *
  * ```ts
  * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
@@ -28,42 +28,43 @@ import type { Dial } from "./Reconnecting.ts"
 import type { SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.ts"
 
-/** What may go wrong with a subscription: it is refused or breaks, or the client has been closed. */
+/** Errors of a subscription: it is refused or breaks, or the client was closed. */
 export type SubscribeError = SubscriptionError | ClosedError | ClientError
 
 /** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface Delivered<T = any> extends SubscriptionEvent<T> {
-  /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
+  /** Acks the event. Succeeds when the ack is stored. Fails with code `NOT_HELD` when the event was redelivered meanwhile. */
   readonly ack: Effect.Effect<void, SubscribeError>
-  /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
+  /** Requests redelivery after `delayMs` milliseconds, or after the delay of the group (5 seconds at first). */
   readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
-  /** It is not handed out again, and becomes a dead letter of its group. */
+  /** Ends delivery: the event becomes a dead letter of its group. */
   readonly term: Effect.Effect<void, SubscribeError>
-  /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
+  /** Restarts the `ackWait` of the event. This happens automatically until the stream pulls the next event. */
   readonly inProgress: Effect.Effect<void, SubscribeError>
   /**
-   * Runs an effect as part of the event's trace: its spans are below the span of this delivery. Where the event or the subscriber
-   * is not traced, it is the effect alone.
+   * Runs an effect as part of the event's trace: its spans are children of the delivery's span. If the event or the subscriber is
+   * not traced, it only runs the effect.
    */
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
 /** Options of `stream`. */
 export interface StreamOptions extends SubscribeOptions {
-  /** Brings the data of events to the latest version; none by default. */
+  /** Upcasts the data of events to the latest version; none by default. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
-/** Events, messages and what happens to runs, as they happen. */
+/** Events, messages and system events as they occur. */
 export class Subscriptions extends Context.Service<
   Subscriptions,
   {
     /**
-     * A connection of its own for each stream; it reconnects and goes on where it was. In a group with `auto` an event is acked
-     * when the next one is asked for, or the stream ends well; when it fails, the event has failed. Streams that take several at
-     * once, such as by `Stream.mapEffect` with `concurrency` or `Stream.buffer`, need `manual`. A definition in place of the pattern
-     * subscribes to its events and decodes their data; one that does not fit is logged, and has failed.
+     * Subscribes. Each stream has its own connection, which reconnects and continues where it was. In a group with `auto`, an
+     * event is acked when the next one is pulled or the stream ends successfully; if the stream fails, the event has failed.
+     * Streams that pull several events at once, such as with `Stream.mapEffect` and `concurrency`, or `Stream.buffer`, need
+     * `manual`. A definition in place of the pattern subscribes to its events and decodes their data; an event that does not
+     * match is logged and has failed.
      */
     readonly stream: <const P extends string | EventDefinition>(
       pattern: P,
@@ -72,7 +73,7 @@ export class Subscriptions extends Context.Service<
   }
 >()("@ironflow/node/Subscriptions") {}
 
-/** Where a session finds its connection: it opens one, or is given an end of one in this process. */
+/** The connection of a session: opened to a server, or given in this process. */
 export type Source =
   | { /** Opens a connection. */ readonly dial: Dial }
   | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
@@ -85,7 +86,7 @@ const defaults: SessionOptions = {
   connectionTimeout: 10_000
 }
 
-/** Events that wait in a stream before the connection is paused, and below which it goes on. */
+/** Events that may wait in a stream before reading pauses; below that it resumes. */
 const FULL = 1000
 const ROOM = 500
 
@@ -115,15 +116,15 @@ const session = (
     )
   })
 
-/** A session for as long as it is not closed, outside every scope: its owner closes it. */
+/** A session outside any scope: its owner closes it. */
 export const makeSession = (source: Source, options: SessionOptions): SubscriptionSession => {
   const scope = Effect.runSync(Scope.make())
-  // timers that nobody needs any more would keep the process
+  // stop timers, which would keep the process alive
   const onClose = () => void Effect.runFork(Scope.close(scope, Exit.void))
   return Effect.runSync(Effect.provideService(session(source, options, onClose), Scope.Scope, scope))
 }
 
-/** A session with the usual options, until the scope closes. */
+/** A session with the usual options, closed with the scope. */
 export const openSession = (
   source: Source,
   options: Partial<SessionOptions> = {}
@@ -141,7 +142,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           SubscriptionError
         >()
         let current: Body | undefined
-        // before the session closes; an interrupted one gives back what it has
+        // runs before the session closes: an interrupted stream returns its events
         yield* Effect.addFinalizer((exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit)) current?.done()
@@ -162,7 +163,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
-                // the rest is about single events that fail, or nothing that is lost
+                // other problems are about single events, or lose nothing
                 if (code === "NOT_HELD" || code === "VALIDATION_ERROR") log(Effect.logWarning(message))
                 return
               }
@@ -194,7 +195,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
     )
 })
 
-/** What the session answers, with errors of ours as failures. */
+/** A call of the session, with our errors as failures. */
 export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
     isIronflowError(error) ? Effect.fail(named(error)) : Effect.die(error)

@@ -1,7 +1,7 @@
-/** An address with `https:` in front of a port that speaks plain HTTP, and the other way round. */
+/** Detects an `https:` address of a port that speaks plain HTTP, and the reverse. */
 import { ENV_VARS } from "../Constants.ts"
 
-/** Where the cause of a failed request says what it is: `fetch` wraps it, and one for several addresses wraps those. */
+/** The chain of causes of a failed request: `fetch` wraps the error, and an error for several addresses has several. */
 export const causesOf = function* (error: unknown): Generator<Error> {
   for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {
     yield cause
@@ -9,7 +9,7 @@ export const causesOf = function* (error: unknown): Generator<Error> {
   }
 }
 
-/** What is wrong with a server that did not answer the handshake of TLS with one, as a verb phrase; else `undefined`. */
+/** The problem, as a verb phrase, when a server did not answer the TLS handshake with TLS; else `undefined`. */
 export const speaksPlainly = (url: string, error: unknown): string | undefined => {
   if (!/^https:/i.test(url)) return undefined
   for (const { message } of causesOf(error)) {
@@ -20,6 +20,6 @@ export const speaksPlainly = (url: string, error: unknown): string | undefined =
   return undefined
 }
 
-/** What to do about a server that may speak TLS while its address has `http:`, as a sentence; "" when it has not. */
+/** Advice, as a sentence, for a server that may speak TLS at an `http:` address; "" if it does not apply. */
 export const mayNeedTls = (url: string): string =>
   /^http:/i.test(url) ? `. If it speaks TLS there, write ${url.replace(/^http:/i, "https:")}` : ""

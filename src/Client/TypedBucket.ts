@@ -1,4 +1,4 @@
-/** A bucket whose values a schema describes: they are encoded before they are written, and decoded as they are read. */
+/** Typed buckets: a schema encodes values before writes and decodes them after reads. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { keyCarrier } from "../DataCodec.ts"
@@ -9,14 +9,14 @@ import type { AnySchema } from "../StandardSchema.ts"
 import { clientCodec } from "./Codec.ts"
 import type { KvBucket, KVBucketOptions, KVEntry, KvService, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
 
-/** The key-value store, whose buckets take schemas. */
+/** The key-value store with schemas for buckets. */
 export const typedKv = (kv: UntypedKv): KvService => {
   const bucket = (name: string, options?: KVBucketOptions<AnySchema | undefined>): KvBucket => {
     checkKeys(options, bucketOptionKeys, "kv.bucket()")
     const untyped = kv.bucket(name)
     return options?.schema === undefined ? untyped : typedBucket(untyped, options.schema)
   }
-  // what the bucket takes and returns is what the schema is of
+  // the bucket takes and returns values of the schema's types
   return { ...kv, bucket: bucket as KvService["bucket"] }
 }
 
@@ -37,7 +37,7 @@ const typedBucket = (bucket: KvBucket, schema: AnySchema): KvBucket => {
       ? Effect.map(decode(entry.key, entry.revision, entry.value), (value): E => ({ ...entry, value }))
       : Effect.succeed(entry)
   const encodeWrite = (write: KVWrite) =>
-    // whoever wrote it without types may have given anything
+    // untyped callers may pass anything
     write?.op === "put" || write?.op === "create" || write?.op === "update"
       ? Effect.map(encode(write.key, write.value), (value): KVWrite => ({ ...write, value }))
       : Effect.succeed(write)

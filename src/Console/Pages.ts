@@ -1,4 +1,4 @@
-/** The pages: where each is, what it is called, and the keys that go there. A page that is not here cannot be seen. */
+/** The pages: their paths, titles and keyboard shortcuts. A page that is not listed here cannot be opened. */
 import type { ComponentType } from "preact"
 import { Access } from "./Pages/Access.tsx"
 import { BulkOperations, OneBulk } from "./Pages/Bulk.tsx"
@@ -20,12 +20,12 @@ import { Worker, Workers } from "./Pages/Workers.tsx"
 import type { Variables } from "./Parts/Router.ts"
 
 export interface Page {
-  /** Segments behind the base; one that begins with a colon is given to the page. */
+  /** Segments after the base; a segment that begins with a colon is a variable for the page. */
   readonly path: string
   readonly title: string
-  /** The heading in the navigation that it stands under; a page without one is reached from others. */
+  /** Its group in the navigation; a page without a group is reached from other pages. */
   readonly group?: "Work" | "Data" | "Engine"
-  /** The second key behind `g`. */
+  /** The second key after `g`. */
   readonly key?: string
   readonly component: ComponentType<{ readonly variables: Variables }>
 }

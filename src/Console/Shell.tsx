@@ -1,4 +1,4 @@
-/** What is around every page: where one can go, in which environment, and whether the engine answers. */
+/** The frame of every page: the navigation, the environment, and whether the engine answers. */
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
 import { keep, kept } from "./Parts/Kept.ts"
@@ -79,7 +79,7 @@ export const Shell = () => {
   )
 }
 
-/** The page itself. One that fails because of a bug takes nothing else with it. */
+/** The page itself. A bug in a page leaves the frame intact. */
 const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
   const [error, forget] = useErrorBoundary((cause) => reportError(cause))
   if (error === undefined) return <page.component variables={variables} />
@@ -93,7 +93,7 @@ const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) =>
 
 const Navigation = ({ current }: { readonly current: Page | undefined }) => {
   useEffect(() => {
-    // where there is little room the pages are beside one another
+    // on narrow screens the navigation scrolls horizontally
     document
       .querySelector('nav [aria-current="page"]')
       ?.scrollIntoView({ block: "nearest", inline: "nearest" })
@@ -123,7 +123,10 @@ const Navigation = ({ current }: { readonly current: Page | undefined }) => {
   )
 }
 
-/** Environments come to be when something is in them: those that have figures, and those that were entered in this browser. */
+/**
+ * Chooses the environment. An environment exists once it has data: the list holds those in the metrics, and those
+ * that were entered in this browser.
+ */
 const Environments = () => {
   const bound = session.value?.key?.environment
   const current = environment.value
@@ -132,7 +135,7 @@ const Environments = () => {
   const [found, setFound] = useState<ReadonlyArray<string>>([])
   const names = [...new Set(["default", ...found, ...known, current])]
   useEffect(() => {
-    // whoever may not see figures has those that they know of
+    // a user who may not read metrics gets only the entered ones
     void readMetrics().then(
       (samples) =>
         setFound([...new Set(samples.flatMap(({ labels }) => labels["environment"] ?? []))].sort()),
@@ -142,7 +145,7 @@ const Environments = () => {
   if (bound !== undefined) return <span class="environment">{bound}</span>
   const show = (name: string): void => {
     setOther(false)
-    // what the path names is of the other environment
+    // the item in the path belongs to the other environment
     const { path } = place.peek()
     go(hrefOf(findPage(path)?.page.group === undefined ? "" : path, { env: name }))
   }
@@ -153,7 +156,7 @@ const Environments = () => {
           event.preventDefault()
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
           if (name === "") return
-          // what a link names may not be there
+          // the environment of a link may not exist
           keep("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
           show(name)
         }}

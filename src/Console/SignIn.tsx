@@ -1,4 +1,4 @@
-/** The page of those who have no session, or none any more: a key is traded for one. */
+/** The sign-in page for users without a session: it starts one with an API key. */
 import { useState } from "preact/hooks"
 import { CallError } from "./Parts/Calls.ts"
 import { signIn } from "./Parts/Session.ts"
@@ -7,7 +7,7 @@ export const SignIn = () => {
   const [problem, setProblem] = useState("")
   const [isBusy, setBusy] = useState(false)
   const submit = async (key: string): Promise<void> => {
-    // a header holds no others
+    // a header allows no other characters
     if (!/^[\x21-\x7e]+$/.test(key))
       return setProblem("Paste the whole key: it has no spaces and no other letters than a to z.")
     setBusy(true)

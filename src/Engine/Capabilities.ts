@@ -1,4 +1,4 @@
-/** What this engine can do beyond what every Ironflow server can. */
+/** What this engine can do beyond the baseline of all Ironflow servers. */
 import type { ServerCapabilities } from "../Client/Client.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 

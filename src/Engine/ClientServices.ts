@@ -1,4 +1,4 @@
-/** The services of a client, against the engine in the same process. */
+/** The services of a client for the engine in the same process. */
 import type { Raw } from "../Client/Named.ts"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ import type { StreamsService } from "./Streams/Streams.ts"
 import * as SecretsClient from "./Secrets/SecretsClient.ts"
 import { makeWires } from "./PubSub/MemoryWire.ts"
 
-/** What a client asks of the engine. */
+/** What a client needs from the engine. */
 interface Services {
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   readonly streams: StreamsService
@@ -63,7 +63,7 @@ export const servicesIn = (
   })
 }
 
-/** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
+/** The engine's client, with outputs in their readable form: over a wire, the other end does that. */
 export const clientIn = (engine: Services, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {

@@ -1,4 +1,4 @@
-/** Where the database of an engine is, of what its user has said: a file, or Postgres. */
+/** Decides where the database of an engine is, from its options: a file, or Postgres. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { readEnvironmentVariable } from "../Environment.ts"
@@ -6,12 +6,11 @@ import { type StoreError, toError, ValidationError } from "../Errors.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import type { Store } from "./Store/Store.ts"
 
-/** The environment variable. */
 const DATABASE_URL = "IRONFLOW_DATABASE_URL"
 
 /**
- * The URL that was given, or that of the environment variable when neither it nor a file was; `undefined` for a file. Throws a
- * `ValidationError` when both were given; `names` are what they are called.
+ * The given URL, or that in the environment variable when neither a URL nor a file was given; `undefined` for a file. Throws a
+ * `ValidationError` when both were given; `names` are the names of these options.
  */
 export const databaseUrlOf = (
   given: string | undefined,
@@ -24,7 +23,7 @@ export const databaseUrlOf = (
   return given ?? (file === undefined ? readEnvironmentVariable(DATABASE_URL) : undefined)
 }
 
-/** {@link Store} on Postgres, which is loaded now: an engine on a file has no use for it. */
+/** {@link Store} on Postgres. Loaded only when it is used. */
 export const layerPostgres = (options: PostgresOptions): Layer.Layer<Store, StoreError | ValidationError> =>
   Layer.unwrap(
     Effect.flatMap(
@@ -32,7 +31,7 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<Store, Stor
       ({ layer }) =>
         Effect.try({
           try: () => layer(options),
-          // nothing else is thrown for options
+          // it throws nothing else for options
           catch: (error) => toError(error) as ValidationError
         })
     )

@@ -1,8 +1,8 @@
 /**
  * The engine: the event log, runs and their dispatch, timers and waits, over a {@link Store}.
  *
- * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) of its own process; `Server/Server`
- * serves others.
+ * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) in its own process; `Server/Server` serves
+ * others.
  */
 import type { Config, ConfigError } from "effect/Config"
 import * as Clock from "effect/Clock"
@@ -59,21 +59,21 @@ import * as Turns from "./Turns/Turns.ts"
 import * as Dispatch from "./Workers/Dispatch.ts"
 import * as Workers from "./Workers/Workers.ts"
 
-/** What the engine has: a service for each of its nouns, and what is of the engine as a whole. */
+/** The parts of the engine: a service for each area, and what concerns the engine as a whole. */
 export interface EngineService {
-  /** What is registered. */
+  /** Registered functions. */
   readonly functions: Functions.FunctionsService
-  /** Workers come and go, those of this process too. */
+  /** Connected workers, including those of this process. */
   readonly workers: Workers.WorkersService
-  /** Reports of turns, and their leases, by the ids of jobs. */
+  /** Reports of turns, and their leases, by job id. */
   readonly turns: Turns.TurnsService
-  /** Handlers elsewhere that are called for the turns of their functions. */
+  /** Remote handlers that are called for the turns of their functions. */
   readonly push: Push.PushService
-  /** Runs: found, and told what to do. */
+  /** Reading and controlling runs. */
   readonly runs: Runs.RunsService
-  /** One thing done to many runs. */
+  /** Bulk operations on many runs. */
   readonly bulk: Bulk.BulkService
-  /** Events and messages in the order in which they were stored. */
+  /** Events and messages, in the order in which they were stored. */
   readonly log: Log.LogService
   /** Entity streams. */
   readonly streams: Streams.StreamsService
@@ -83,44 +83,44 @@ export interface EngineService {
   readonly config: EngineConfig.Config["Service"]
   /** States and positions of projections. */
   readonly projections: Projections.ProjectionsService
-  /** Messages of topics. */
+  /** Topics and their messages. */
   readonly topics: Topics.TopicsService
-  /** Consumer groups, and what they have given up. */
+  /** Consumer groups, and their dead letters. */
   readonly consumerGroups: ConsumerGroups.ConsumerGroups["Service"]
-  /** Whoever follows events and messages. */
+  /** Subscriptions to events and messages. */
   readonly subscriptions: Subscriptions.SubscriptionsService
   /** What happens to runs and steps, as it happens. */
   readonly systemEvents: SystemEvents.SystemEventsService
   /** Secrets, sealed under the master key. */
   readonly secrets: Secrets.SecretsService
-  /** Who may do what: what a server asks before it answers. */
+  /** Permissions: a server checks them before it answers. */
   readonly access: Access.AccessService
-  /** Managing keys, organizations, roles and policies. */
+  /** Management of keys, organizations, roles and policies. */
   readonly management: Management.ManagementService
-  /** What people do to functions and runs that is kept in the access log. */
+  /** Operations on functions and runs that are kept in the access log. */
   readonly operations: Operations.OperationsService
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
-  /** What has happened since the engine was started, and what is there now. */
+  /** Counts since the engine started, and current numbers. */
   readonly metrics: () => EngineMetrics
-  /** The same and more, as it is measured for those who watch engines. */
+  /** The metrics for monitoring, which include these. */
   readonly measured: Metrics.MetricsService
-  /** How the database is. */
+  /** The state of the database. */
   readonly health: () => StoreHealth
   /** Fails when another engine is found to have taken the database over. */
   readonly lost: Effect.Effect<never, StoreError>
-  /** Looks whether that has happened, without writing. */
+  /** Checks whether that has happened, without writing. */
   readonly checkOwner: Effect.Effect<void>
   /**
-   * Writes all that the database has at this moment to a new file, while the engine goes on. Fails with `ValidationError` when there is
-   * such a file, with `StoreError` when it cannot be written: then nothing is left of it.
+   * Writes a backup of the current database to a new file, while the engine goes on. Fails with `ValidationError` when the file
+   * exists already, with `StoreError` when it cannot be written: then the partial file is removed.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
-  /** Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it. */
+  /** Checks the engine, its database and its runs, in every environment, and says what to do about problems. */
   readonly doctor: Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>
-  /** How the database is, after another try to write it if that has failed the last time. */
+  /** The state of the database, after another try to write if the last write failed. */
   readonly checkHealth: Effect.Effect<StoreHealth>
-  /** The file of the database, where it is one. */
+  /** The file of the database, where it is a file. */
   readonly filename?: string
 }
 
@@ -132,18 +132,18 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly workers: number
   /** Turns that they hold now. */
   readonly activeJobs: number
-  /** Turns that they have room for besides. */
+  /** How many more turns they have room for. */
   readonly credit: number
   /** Calls that were refused because the condition of a policy failed. */
   readonly policyConditionFailures: number
-  /** What the auditor has found in the database that a guarantee rules out. */
+  /** Violations of guarantees that the auditor has found in the database. */
   readonly invariantViolations: number
 }
 
-/** The engine: all that it does, noun by noun. Programs use the services of a client instead, which `layerClient` makes of it. */
+/** The engine with all its parts. Programs use the services of a client instead, which `layerClient` makes from it. */
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-/** The nouns, those below last; each hears itself of the commits that are about it. */
+/** The parts of the engine, in order of dependency; each listens to the commits that concern it. */
 const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
@@ -170,7 +170,7 @@ const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
 const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
   function* () {
     const { clock } = yield* Store
-    // an engine shares its nouns with no other
+    // an engine shares its parts with no other one
     const build = Layer.buildWithMemoMap(nouns, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
     const made = Effect.flatMap(build, (context) => Effect.provide(compose, context))
     return yield* clock === undefined ? made : Effect.provideService(made, Clock.Clock, clock)
@@ -214,7 +214,7 @@ const compose = Effect.gen(function* () {
     health: store.health,
     checkHealth: Effect.map(store.tryAgain ?? Effect.void, () => store.health()),
     lost: failWhenLost(store),
-    // `lost` says it; one that cannot be read now is looked at again
+    // `lost` reports it; an unreadable database is checked again
     checkOwner: Effect.ignore(store.checkOwner ?? Effect.void),
     ...(store.filename === undefined ? {} : { filename: store.filename }),
     doctor: yield* Doctor.make,
@@ -228,9 +228,9 @@ const noBackup = (): StoreError =>
   )
 
 /**
- * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless `References.MinimumLogLevel` is
- * provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` come by way of the `ConfigProvider` in
- * context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
+ * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless
+ * `References.MinimumLogLevel` is provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` are read
+ * from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid, with `StoreError` when the
  * store cannot be read.
  */
 export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(
@@ -240,15 +240,15 @@ export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = L
 
 /** The keys of an engine as `Config`s; by default the variables that {@link layer} names. */
 export interface EngineConfigOptions {
-  /** 32 bytes in base64 or hex that secrets are sealed with. */
+  /** The key that seals secrets: 32 bytes in base64 or hex. */
   readonly masterKey?: Config<Redacted.Redacted<string>>
-  /** An API key of your choice that the engine has from the beginning. */
+  /** An API key of your choice that exists from the start of the engine. */
   readonly bootstrapKey?: Config<Redacted.Redacted<string>>
-  /** What requests to push endpoints are signed with. */
+  /** The key that signs requests to push endpoints. */
   readonly signingKey?: Config<Redacted.Redacted<string>>
 }
 
-/** {@link layer} by `Config`s, for keys under names of your own: `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`. */
+/** {@link layer} with `Config`s, for keys under other names: `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`. */
 export const layerConfig = (
   options: EngineConfigOptions = {}
 ): Layer.Layer<Engine, ValidationError | StoreError | ConfigError, Store> =>
@@ -275,7 +275,7 @@ export const layerClientIn = (
   Layer.effectContext(
     Effect.gen(function* () {
       const engine = yield* Engine
-      // what a provider cannot say is not for each program to handle that asks for no setting
+      // a program that asks for no setting should not have to handle a failing provider
       const variables = yield* Effect.orDie(currentVariables)
       return servicesIn(engine, resolveEnvironment(environment, variables), options)
     })

@@ -1,4 +1,4 @@
-/** The client's methods against the engine in the same process: each noun has its own. */
+/** The client's methods in the engine's process, one module for each area. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, LiveVersion } from "../Client/Client.ts"
 import { validated } from "../Checked.ts"
@@ -19,7 +19,7 @@ import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** The latest version, and those besides that have unfinished runs or live workers. */
+/** The latest version, and other versions with unfinished runs or connected workers. */
 const versionsOf = (
   functionId: string,
   {
@@ -47,7 +47,7 @@ const versionsOf = (
 
 type EngineClient = Raw<ClientApi<EffectKind>, EngineError>
 
-/** The client of each environment. */
+/** Makes the client of each environment. */
 export const make = Effect.gen(function* () {
   const bulk = yield* Bulk
   const store = yield* Store
@@ -59,7 +59,7 @@ export const make = Effect.gen(function* () {
   const workers = yield* Workers
   const operations = yield* Operations
 
-  /** What is counted of each function, with the workers that have it now. */
+  /** The counts of each code version of a function, with its connected workers. */
   const liveVersions = (environment: string, id: string | undefined) =>
     Effect.gen(function* () {
       const found: Array<LiveVersion> = []
@@ -111,7 +111,7 @@ export const make = Effect.gen(function* () {
 
   let last: { readonly environment: string; readonly client: EngineClient } | undefined
   return (environment: string): EngineClient => {
-    // most calls are for the same one
+    // most calls are for the same environment
     if (last?.environment !== environment) last = { environment, client: clientIn(environment) }
     return last.client
   }

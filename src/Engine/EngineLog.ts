@@ -1,10 +1,10 @@
 /**
- * What the engine logs of what happens in it: one line for each failed attempt, for a run that failed, was paused or cancelled, for a
- * lease that was lost, for functions that were registered, and for a change of a key, a role or a policy. Nothing is logged of what goes
- * well. Workers that come and go say so themselves, in `Workers.ts`.
+ * The log lines of the engine: one for each failed attempt, for a run that failed, was paused or cancelled, for a lost lease, for
+ * registered functions, and for a change of a key, a role or a policy. Successes are not logged. `Workers.ts` logs connections of
+ * workers.
  *
- * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. What a function was given
- * or has returned is in none of them.
+ * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
+ * or outputs of functions.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,10 @@ import type { Trouble } from "./Store/Activity.ts"
 import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
-/** Lines of one commit: what is more is said as a number, so that a thousand runs that fail together leave the engine time to work. */
+/**
+ * Most lines of one commit. Further ones are only counted, so that a thousand runs that fail together leave the engine time to
+ * work.
+ */
 const AT_ONCE = 200
 
 interface Line {
@@ -26,7 +29,7 @@ interface Line {
   readonly fields: LogFields
 }
 
-/** Whether lines are written about runs, functions and keys; where something else shows them they need not be. */
+/** Whether lines are logged about runs, functions and keys; turned off where another display shows them. */
 export const EngineLines = Context.Reference<boolean>("@ironflow/node/EngineLines", {
   defaultValue: () => true
 })
@@ -139,7 +142,7 @@ const moment = (at: number): string => new Date(at).toISOString()
 
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
-/** Name and message of an error; its data and its stack are with the run. */
+/** Name and message of an error; its data and stack are stored with the run. */
 const brief = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
 
 const MESSAGE_LENGTH = 1000

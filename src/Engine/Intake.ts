@@ -1,41 +1,41 @@
 /**
- * What has come of bodies, frames and messages that are not whole yet, or are being worked on, over all connections. There is
- * so much memory for it. Whoever needs more waits unread until others are done, or have been sent away because they take too long.
+ * Limits the memory for incomplete and currently processed bodies, frames and messages of all connections. When it is used up,
+ * further input waits unread until others are done, or are rejected because they take too long.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { After } from "../Execution/Alarm.ts"
 
-/** Bytes of all of them. */
+/** Most bytes of all of them. */
 const INTAKE_BYTES = 24 * 1024 * 1024
 
-/** Bytes of those of one connection. */
+/** Most bytes of one connection. */
 const LINE_BYTES = 16 * 1024 * 1024
 
 /**
- * Bytes of those that are whole and worked on at once: what is made of them is several times as large. One may be larger; the
- * others wait for their turn.
+ * Most bytes of complete input that is processed at once, since parsed data is several times as large. A single one may be
+ * larger; the others wait for their turn.
  */
 const WORK_BYTES = 4 * 1024 * 1024
 
-/** What comes at once from somebody who is let go on, bytes. */
+/** Bytes that may arrive at once from a source that was resumed. */
 const PIECE = 64 * 1024
 
-/** How often those who wait are looked after, milliseconds. */
+/** How often waiting sources are checked, milliseconds. */
 const LOOK_MS = 250
 
-/** While others wait: how long nothing may come, milliseconds. */
+/** While others wait: how long a source may send nothing, milliseconds. */
 const STALLED_MS = 1000
 
-/** While others wait: how long one may take to come, and may wait itself, milliseconds. */
+/** While others wait: how long input may take to arrive, and how long it may wait itself, milliseconds. */
 const SLOW_MS = 5000
 
-/** What comes. */
+/** A source of input. */
 export interface Source {
-  /** Reads no more of it. */
+  /** Stops reading. */
   readonly pause: () => void
   readonly resume: () => void
-  /** There is no room: it is over. */
+  /** Rejects the input: there is no room. */
   readonly refuse: (error: IronflowError) => void
 }
 
@@ -43,7 +43,7 @@ export class Intake {
   readonly #nowMs: () => number
   readonly #after: After
   #held = 0
-  /** The oldest first. */
+  /** Oldest first. */
   readonly #arrivals = new Set<Arrival>()
   readonly #byLine = new WeakMap<object, number>()
   #waiting = 0
@@ -61,7 +61,7 @@ export class Intake {
     return this.#held
   }
 
-  /** Something begins to come on a connection. */
+  /** Begins an input on a connection. */
   begin(line: object, source: Source): Arrival {
     const arrival = new Arrival(this, line, source, this.#nowMs())
     this.#arrivals.add(arrival)
@@ -119,7 +119,7 @@ export class Intake {
     arrival.held = bytes
   }
 
-  /** The oldest one always goes on: otherwise all could wait for each other. */
+  /** Whether more may be held. The oldest input may always go on: otherwise all could wait for each other. */
   #hasRoom(arrival: Arrival, more: number): boolean {
     const isFree =
       this.#held + more <= INTAKE_BYTES && (this.#byLine.get(arrival.line) ?? 0) + more <= LINE_BYTES
@@ -161,11 +161,11 @@ export class Intake {
   }
 }
 
-/** Something that comes, until whoever it is for is done with it. */
+/** An input, from its first byte until its receiver is done with it. */
 export class Arrival {
   readonly line: object
   readonly source: Source
-  /** Milliseconds of a clock that only goes on. */
+  /** Monotonic time, milliseconds. */
   readonly begunAt: number
   movedAt: number
   held = 0
@@ -180,12 +180,12 @@ export class Arrival {
     this.movedAt = now
   }
 
-  /** So many bytes of it are held now. Its source may be paused by that. */
+  /** Adds held bytes, which may pause the source. */
   hold(bytes: number): void {
     this.#intake.hold(this, bytes)
   }
 
-  /** All of it has come; it is worked on when it is its turn, and counts until it ends. */
+  /** The input is complete. It is processed when it is its turn, and counts until it ends. */
   isWhole(onTurn: () => void): void {
     this.#intake.work(this, onTurn)
   }
@@ -197,6 +197,6 @@ export class Arrival {
 
 const busy = (): IronflowError =>
   new UnavailableError(
-    "The engine is busy with what others send, and this took too long to come: send it again in a moment",
+    "The engine is busy with other requests, and this one took too long to arrive: send it again in a moment",
     { code: "SERVER_BUSY" }
   )

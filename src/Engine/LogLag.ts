@@ -1,11 +1,11 @@
-/** How far projections and consumer groups are behind the log, what they have given up, and how large the database is. */
+/** How far projections and consumer groups are behind the log, how many dead letters they have, and how large the database is. */
 import { acrossEnvironments, all, get, type Program, statement } from "./Store/Program.ts"
 import type { Transaction } from "./Store/Transaction.ts"
 
 export interface Behind {
   readonly environment: string
   readonly name: string
-  /** Rows of the log after its position, whether they are for it or not. */
+  /** Rows of the log after its position, matching or not. */
   readonly rows: number
 }
 
@@ -16,7 +16,7 @@ export interface LogLag {
   readonly databaseBytes: number
 }
 
-/** Projections and groups that are looked at; more than that are left out. */
+/** Most projections and groups that are looked at; further ones are left out. */
 const MOST = 200
 
 const END = statement("LogLag.end", "SELECT max(position) AS position FROM events")

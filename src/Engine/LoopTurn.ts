@@ -1,8 +1,11 @@
-/** One turn of the event loop: what connections send is worked on for so long in it, and the rest when others had their turn. */
+/**
+ * Shares the time of the event loop: input of connections is processed for a limited time in each turn, and the rest after others
+ * had their turn.
+ */
 import { PassingSet } from "../Passing.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
-/** Milliseconds. */
+/** Time for this work in one turn, milliseconds. */
 const TURN_MS = 5
 
 let endsAt: number | undefined
@@ -10,7 +13,7 @@ let turnBeganAt = 0
 
 /** Whether there is time left in this turn. */
 export const hasTime = (): boolean => {
-  // how long something has taken is no time of day, and nothing else depends on it
+  // this only measures a duration, so it needs no clock that tests can set
   const now = performance.now()
   if (endsAt === undefined) {
     turnBeganAt = now
@@ -21,16 +24,16 @@ export const hasTime = (): boolean => {
 }
 
 /**
- * What waits for a turn: little that has just come, calls whose wait is over, the rest of what was too much for one turn, and large
- * bodies. Each kind has its share of the time, so that whoever asks for something small does not wait behind hundreds of others
- * that have sent more than can be worked on.
+ * The kinds of work that wait for a turn: small new input, calls whose wait is over, the rest of what was too much for one turn,
+ * and large bodies. Each kind has its share of the time, so that a small request does not wait behind hundreds of connections
+ * that have sent too much.
  */
 export type Kind = "little" | "woken" | "rest" | "body"
 
 class Lane {
-  /** The oldest first. */
+  /** Oldest first. */
   readonly waiting = new PassingSet<() => void>()
-  /** What it has taken, milliseconds; those that others took while nothing waited here count too. */
+  /** Time used, milliseconds. Time that other lanes used while nothing waited here counts too. */
   tookMs = 0
 }
 
@@ -42,12 +45,12 @@ const lanes: { readonly [kind in Kind]: Lane } = {
 }
 const all = Object.values(lanes)
 let isDue = false
-/** What the lane has taken that goes on now. */
+/** The used time of the lane that runs now. */
 let reachedMs = 0
 
 /**
- * Calls `f` in a later turn in which there is time for it. Those that wait are called one after the other, whatever connection they
- * are for: were each called in the next turn, the turn would be as long as there are many.
+ * Calls `f` in a later turn that has time for it. The waiting callbacks are called one after the other, whatever their
+ * connections: if each were called in the next turn, that turn would be as long as there are callbacks.
  */
 export const whenTime = (kind: Kind, f: () => void): void => {
   const lane = lanes[kind]
@@ -58,7 +61,7 @@ export const whenTime = (kind: Kind, f: () => void): void => {
   setImmediate(goOn)
 }
 
-/** The one of those with something to do that has taken least. */
+/** Among the lanes with work, the one that has used the least time. */
 const nextLane = (): Lane | undefined => {
   let next: Lane | undefined
   for (const lane of all) {
@@ -73,13 +76,13 @@ const goOn = (): void => {
   if (lane === undefined || first === undefined) return void (isDue = false)
   lane.waiting.delete(first)
   reachedMs = lane.tookMs
-  // the turn begins here, unless it has: what comes first may take all of it
+  // the turn begins here, unless it has begun: the first callback may use all of it
   hasTime()
   const beganAt = performance.now()
   try {
     first()
   } finally {
-    // what it has begun takes its time before that is looked at
+    // the measurement includes what the callback has queued
     nextTick(() => {
       const now = performance.now()
       lane.tookMs += now - beganAt
@@ -90,16 +93,19 @@ const goOn = (): void => {
   }
 }
 
-/** Turns of the event loop for each millisecond, and at most. */
+/** Turns of the event loop to wait for each millisecond used, and the most turns. */
 const TURNS_A_MS = 1
 const MOST_TURNS = 64
 
-/** After so many turns of the event loop without a commit nothing waits for its turn any more: two pieces of work may come after others. */
+/**
+ * After this many turns of the event loop without a commit, nothing waits for its turn any more: two pieces of work may wait for
+ * others.
+ */
 export const QUIET_TURNS = 3 * MOST_TURNS
 
 /**
- * Calls `f` in a later turn, after others: the longer the piece of work before it has taken, the more turns. In one turn a single new
- * connection is taken on, and a request of it comes in the next.
+ * Calls `f` in a later turn, after other work: the longer the last piece of work took, the more turns later. One turn accepts a
+ * single new connection, and its request comes in the next one.
  */
 export const afterOthers = (tookMs: number, f: () => void): void => {
   let left = Math.min(MOST_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_A_MS))
@@ -110,11 +116,11 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
   setImmediate(turn)
 }
 
-/** Calls `f` now, or when it has its turn. */
+/** Calls `f` now, or when it is its turn. */
 export const inTurn = (kind: Kind, f: () => void): void => {
   if (!someoneWaits() && hasTime()) f()
   else whenTime(kind, f)
 }
 
-/** Whether somebody waits: who comes later has no time before. */
+/** Whether anything waits: new work must not overtake it. */
 export const someoneWaits = (): boolean => nextLane() !== undefined

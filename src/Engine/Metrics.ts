@@ -1,10 +1,10 @@
 /**
- * What can be measured of an engine, as families of samples: what `/metrics` writes, and what the registry of Effect's metrics gives to an
- * exporter. Counters count since the engine was started. What has to be looked for is looked for when somebody asks, at most every 15
- * seconds, and less often where that takes long; nothing is looked for while nobody asks.
+ * The metrics of an engine, as families of samples, for `/metrics` and for exporters of Effect's metrics. Counters count since
+ * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when that takes
+ * long; without requests there are no queries.
  *
- * A series has at most the labels `environment` and one name. At most 200 functions, projections and groups have series of their own;
- * what is beyond that counts under the name `other`.
+ * A series has at most the labels `environment` and one name. At most 200 functions, projections and groups have their own
+ * series; the rest are counted under the name `other`.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as Clock from "effect/Clock"
@@ -37,7 +37,7 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** What has to be looked for is as old as this at most, or as 20 times what it took. */
+/** How old queried values may be, milliseconds; they may also be as old as 20 times the duration of the queries. */
 const EVERY_MS = 15_000
 
 export type Labels = { readonly [name: string]: string }
@@ -47,7 +47,7 @@ interface Described {
   readonly help: string
 }
 
-/** Samples of one name. */
+/** The samples of one name. */
 export type MetricFamily = Described &
   (
     | {
@@ -60,13 +60,13 @@ export type MetricFamily = Described &
 
 export interface MetricsService {
   readonly families: Effect.Effect<ReadonlyArray<MetricFamily>, StoreError>
-  /** The minutes of the last day in which something happened, oldest first. */
+  /** The minutes of the last day in which anything happened, oldest first. */
   readonly minutes: Effect.Effect<ReadonlyArray<MinuteStats>, StoreError>
 }
 
 export class Metrics extends Context.Service<Metrics, MetricsService>()("@ironflow/node/Engine/Metrics") {}
 
-/** What was looked for. */
+/** The queried values. */
 interface Found {
   readonly backlog: Backlog
   readonly stuck: number
@@ -95,7 +95,7 @@ export const layer: Layer.Layer<
     const run = Effect.runForkWith(yield* Effect.context<never>())
     let measuredAt = Number.NEGATIVE_INFINITY
     const publish = yield* registry(() => {
-      // what an exporter takes is as it was measured last: it is measured again for the next time
+      // exporters get the last measurement; a request starts a new one when it is too old
       if (clock.currentTimeMillisUnsafe() - measuredAt < EVERY_MS) return
       measuredAt = clock.currentTimeMillisUnsafe()
       Fiber.runIn(run(Effect.ignore(families)), scope)
@@ -113,14 +113,14 @@ export const layer: Layer.Layer<
       lookAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
       return found
     })
-    // where rows are damaged they cannot be counted; the other figures are as good as ever
+    // damaged rows cannot be counted; the other values are still valid
     const looked = Effect.catchIf(
       look,
       (error) => error.code === "STORE_CORRUPT",
       () => Effect.succeed(undefined)
     )
 
-    /** What is known without looking for it. */
+    /** Values that need no query. */
     const known = Effect.map(store.read(readRunStats()), (stats) => [
       ...counts({
         ...counters.read(),
@@ -200,11 +200,11 @@ const counts = (
   }
 ]
 
-/** Stands for what has no series of its own. */
+/** The labels of everything without its own series. */
 const others: Labels = { environment: "other", function: "other" }
 
 const ofFunctions = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
-  // functions that are not known any more are told together with those that were too many
+  // unknown functions are counted together with those beyond the limit
   const together = Object.fromEntries(
     counted.map((what) => [
       what,
@@ -380,7 +380,7 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
   ]
 }
 
-/** How long the event loop is kept from what is due: measured from the first time on that somebody asks. */
+/** The delay of the event loop, measured from the first request on. */
 const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
   function* () {
     let delays: ReturnType<typeof monitorEventLoopDelay> | undefined
@@ -411,12 +411,12 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
 
 const RESOLUTION_MS = 50
 
-/** Series in the registry of Effect's metrics; those beyond it are in `/metrics` alone. */
+/** Most series in the registry of Effect's metrics; further ones are only in `/metrics`. */
 const SERIES = 5000
 
 /**
- * Puts what was measured into the registry of Effect's metrics, from which exporters take it: as it was measured last, by them or by
- * others. `asked` is called whenever one of them does.
+ * Puts the last measurement into the registry of Effect's metrics, from which exporters read. `asked` is called whenever an
+ * exporter reads.
  */
 const registry = (
   asked: () => void
@@ -439,7 +439,7 @@ const registry = (
       if (states.size >= SERIES) return
       const made = { current: state }
       states.set(key, made)
-      // each is given the state of its own kind
+      // each gets the state of its own kind
       registrations.push(
         register(() => {
           asked()
@@ -474,7 +474,7 @@ const registry = (
             )
           }
         }
-        // a function whose runs are all taken has no sample: nothing of it waits
+        // a function without ready runs has no sample: nothing waits
         if (family.kind === "gauge") {
           for (const [key, state] of states) {
             if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }

@@ -1,15 +1,15 @@
-/** Long lists in pages, so that none of them stops the engine. */
+/** Reads long lists in pages, so that none of them blocks the engine. */
 import * as Effect from "effect/Effect"
 import { LimitExceededError } from "../Errors.ts"
 import { gathered, nextTurn, onePage } from "./Yielding.ts"
 
 export interface Page<A> {
   readonly items: ReadonlyArray<A>
-  /** After what to go on; absent at the end. */
+  /** The cursor of the next page; absent at the end. */
   readonly nextCursor?: string
 }
 
-/** Items on one page of a list, at most. */
+/** Most items on one page of a list. */
 export const LIST_PAGE = 1000
 
 /** A page of items by name. */
@@ -21,7 +21,7 @@ export const pageByName = <A extends { readonly name: string }>(
   return { items, ...(items.length < limit || last === undefined ? {} : { nextCursor: last }) }
 }
 
-/** A page that is read in slices, each in its own turn of the event loop: of lists whose items take long to look at. */
+/** A page that is read in slices, each in its own turn of the event loop: for lists whose items take long to read. */
 export const inSlices =
   <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
   ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
@@ -53,12 +53,12 @@ export const allPages = <A, E>(
     return all
   })
 
-/** Characters of a list that is asked for without a limit: what gathers in memory, and is sent in one piece. */
+/** Most characters of a list without a limit: it is collected in memory and sent in one piece. */
 export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
- * All items as the inside of a JSON list, and how many they are: page after page, each encoded in its own turn of the event
- * loop, and more than one page for one caller at a time. Fails with `LimitExceededError` for what is too much at once; `what` names it.
+ * All items as the inside of a JSON list, and their number. Each page is encoded in its own turn of the event loop, and lists of
+ * more than one page are read for one caller at a time. Fails with `LimitExceededError` for too much data; `what` names the list.
  */
 export const allAsJson = <A, E>(
   what: string,
@@ -100,10 +100,10 @@ export interface PageQuery {
   readonly limit: number
 }
 
-/** A part of a list by name: what comes after a name. */
+/** A page of a list by name: the items after a name. */
 export interface ListPage {
   readonly after: string
-  /** At most so many; -1 for all. */
+  /** Most items; -1 for all. */
   readonly limit: number
 }
 

@@ -1,4 +1,4 @@
-/** The store on Postgres, with all that the engine keeps in it. */
+/** The store on Postgres, with everything that the engine stores. */
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -10,8 +10,8 @@ import type { Store, StoreService } from "./Store/Store.ts"
 import { upkeep } from "./Upkeep.ts"
 
 /**
- * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the
- * schema has tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or the package `pg` is missing.
+ * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when an engine uses the schema alone, `STORE_CORRUPT` when
+ * the schema has foreign tables, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or the package `pg` is missing.
  */
 export const make = (
   options: PostgresOptions,

@@ -1,4 +1,4 @@
-/** How long the engine keeps what has ended, as its users say it. */
+/** Retention options: how long the engine keeps what has ended. */
 import * as EffectDuration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -7,24 +7,24 @@ import { EventRetention } from "./PubSub/EventSweep.ts"
 import { MessageRetention } from "./PubSub/MessageSweep.ts"
 import { RunRetention } from "./Runs/RunSweep.ts"
 
-/** How long the engine keeps what nobody needs any more. */
+/** How long the engine keeps what is no longer needed. */
 export interface RetentionOptions {
-  /** How long a run is kept after it has ended, with its steps; `"30d"` by default, `"forever"` keeps all. */
+  /** How long a run is kept after it ends, with its steps; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"
   /**
-   * How long an event is kept that is in no entity stream; `"forever"` by default. What a run that is kept, a projection, a consumer group
-   * or a subscription needs stays, and so do all that come after it.
+   * How long an event outside of entity streams is kept; `"forever"` by default. Events that a kept run, a projection, a consumer
+   * group or a subscription needs stay, and so do all later ones.
    */
   readonly keepEvents?: Duration | "forever"
-  /** Data that all of these events may have, the newest: bytes, or text such as `"10GiB"`; no limit by default. */
+  /** Most data of all these events, of which the newest stay: bytes, or a string such as `"10GiB"`; no limit by default. */
   readonly maxEventBytes?: Size
   /** How long a message of a topic is kept; `"30d"` by default, `"forever"` keeps all that fits. */
   readonly keepMessages?: Duration | "forever"
-  /** Data that a topic keeps, its newest messages: bytes, or text such as `"1GiB"`; 256 MiB by default. */
+  /** Most data that a topic keeps, of which the newest messages stay: bytes, or a string such as `"1GiB"`; 256 MiB by default. */
   readonly maxTopicBytes?: Size
 }
 
-/** Throws `ValidationError`; `names` are what the options are called where they were written. */
+/** Checks the options. Throws `ValidationError`; `names` are the option names for its messages. */
 export const retention = (
   { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {

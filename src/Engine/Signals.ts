@@ -1,10 +1,10 @@
 import { PassingMap } from "../Passing.ts"
 
-/** Who waits for which thing to happen: things have names, one wait may be for several, and what happened may be told. */
+/** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
 export class Signals<A = void> {
   readonly #waiting = new PassingMap<string, Set<(what: A) => void>>()
 
-  /** Calls `listener` when one of the things happens, once for each. Returns what forgets it. */
+  /** Calls `listener` once for each of the names that is signalled. Returns a function that removes it. */
   listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {
     for (const name of names) {
       let waiting = this.#waiting.get(name)
@@ -19,16 +19,16 @@ export class Signals<A = void> {
     }
   }
 
-  /** Anything may have happened: everybody goes on. */
+  /** Signals every name: anything may have happened. */
   announceAll(what: A): void {
     for (const name of Array.from(this.#waiting.keys())) this.announce(name, what)
   }
 
-  /** It has happened: everybody who waits for it goes on. */
+  /** Signals a name: all its listeners are called. */
   announce(name: string, what: A): void {
     const waiting = this.#waiting.get(name)
     if (waiting === undefined) return
-    // first, because whoever is called may wait for the next time
+    // before the calls, since a listener may wait again
     this.#waiting.delete(name)
     for (const listener of waiting) listener(what)
   }

@@ -1,4 +1,4 @@
-/** The store on SQLite, with all that the engine keeps in it. */
+/** The store on SQLite, with everything that the engine stores. */
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"

@@ -1,4 +1,4 @@
-/** Where an engine keeps everything: the service, and the layers that provide it. */
+/** The engine's storage: the service, and the layers that provide it. */
 export { Store, type StoreService } from "./Store/Store.ts"
 export type { BackupInfo } from "./Store/Backup.ts"
 export { restore, type RestoreOptions } from "./Store/Restore.ts"

@@ -1,4 +1,4 @@
-/** Deleting what is old: now and every hour, in small transactions, so that nobody waits for it. */
+/** Deletes old records: at the start and every hour, in small transactions, so that nobody waits for it. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -9,7 +9,7 @@ export const BATCH = 200
 
 const EVERY = Duration.hours(1)
 
-/** How long others have the store between two transactions, milliseconds. */
+/** The pause between two transactions, in which others have the store, milliseconds. */
 const PAUSE_MS = 10
 
 /** Sweeps until the scope ends. */
@@ -19,7 +19,7 @@ export const everyHour = (sweep: Effect.Effect<void, StoreError>): Effect.Effect
       Effect.forever(
         Effect.andThen(
           Effect.catch(sweep, (error) =>
-            Effect.logWarning("What is old could not be deleted; trying again in an hour", error)
+            Effect.logWarning("Expired data could not be deleted; trying again in an hour", error)
           ),
           Effect.sleep(EVERY)
         )
@@ -27,13 +27,13 @@ export const everyHour = (sweep: Effect.Effect<void, StoreError>): Effect.Effect
     )
   )
 
-/** Repeats a transaction that says how many records it has deleted, until there are no more. */
+/** Repeats a transaction that returns how many records it has deleted, until it deletes fewer than {@link BATCH}. */
 export const untilNone = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effect<void, E> =>
   Effect.flatMap(deleteSome, (count) =>
     count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilNone(deleteSome))
   )
 
-/** Repeats a transaction that says after what to go on, until there is no more. */
+/** Repeats a transaction that returns where to go on, until the end. */
 export const untilEnd = <A, E>(
   deleteSome: (after: A | undefined) => Effect.Effect<{ readonly after?: A | undefined }, E>,
   from?: A

@@ -1,4 +1,4 @@
-/** All that the nouns have to do with a database as such. */
+/** What all parts of the engine have to do for a database: see `Store/Upkeep.ts`. */
 import { loadRegistrations } from "./Functions/FunctionRows.ts"
 import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"
 import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"

@@ -1,4 +1,7 @@
-/** How a worker reaches an engine: the service, the layer for an engine in the same process, and that for a server. */
+/**
+ * The transport between a worker and an engine: the service, the layer for an engine in the same process, and the one for a
+ * server.
+ */
 export {
   endsTurn,
   WorkerTransport,

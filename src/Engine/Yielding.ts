@@ -1,12 +1,12 @@
 /**
- * Reads that yield to the event loop. The database answers within the call: without a yield, a loop of reads would keep out the
- * requests and timers that it waits for.
+ * Reads that yield to the event loop. The database answers synchronously: without a yield, a loop of reads would block requests
+ * and timers that it may depend on.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import { clearImmediate, setImmediate } from "../RealTimers.ts"
 
-/** Reads that may follow each other within one turn of the event loop. */
+/** Most reads in a row within one turn of the event loop. */
 const IN_A_ROW = 64
 
 export const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
@@ -14,13 +14,13 @@ export const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
   return Effect.sync(() => clearImmediate(turn))
 })
 
-/** A read after a turn of the event loop. */
+/** Reads in the next turn of the event loop. */
 export const yieldFirst = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.andThen(nextTurn, read)
 
 let inARow = 0
 
-/** A read at once, unless many have just been. For small ones: to wait for a turn takes longer than they do. */
+/** Reads at once, unless many reads came just before. For small reads, which are shorter than the wait for a turn. */
 export const yieldIfMany = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() => {
     if (inARow >= IN_A_ROW) return yieldFirst(read)
@@ -31,14 +31,14 @@ export const yieldIfMany = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E
 const pages = Semaphore.makeUnsafe(1)
 const answers = Semaphore.makeUnsafe(1)
 
-/** A read of a page, which may be large: one in a turn of the event loop, however many are asked for at once. */
+/** Reads a page, which may be large: one in each turn of the event loop, however many are requested at once. */
 export const onePage = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   pages.withPermits(1)(yieldFirst(read))
 
 /**
- * What is put together of pages: `gather` gathers so many at most, and gives `undefined` when that is not all. What takes more than
- * one page is done for one caller at a time, in all engines of the process, whose memory it is; and begins anew, so that those who wait
- * hold nothing.
+ * Collects the result of several pages: `gather` reads at most the given number of pages, and returns `undefined` when that is
+ * not everything. Work on more than one page is done for one caller at a time, in all engines of the process, because they share
+ * its memory. It starts again for that, so that waiting callers hold nothing.
  */
 export const gathered = <A, E>(
   gather: (most: number) => Effect.Effect<A | undefined, E>

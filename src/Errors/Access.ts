@@ -1,8 +1,8 @@
-/** Who may do what: API keys, organizations, roles, policies and secrets. */
+/** Errors of access: API keys, organizations, roles, policies and secrets. */
 import { show } from "../Show.ts"
 import { type CauseOption, IronflowError, NotFoundError } from "./Base.ts"
 
-/** The engine wants an API key and got none, or one that it does not know. */
+/** The engine requires an API key, and received none or an unknown one. */
 export class UnauthenticatedError extends IronflowError {
   declare readonly _tag: "UnauthenticatedError"
   constructor(message = "Not authenticated: give a valid API key as `apiKey`, or set IRONFLOW_API_KEY") {
@@ -10,7 +10,7 @@ export class UnauthenticatedError extends IronflowError {
   }
 }
 
-/** The server answered that this needs a licence. */
+/** The server answered that this requires a licence. */
 export class EnterpriseRequiredError extends IronflowError {
   declare readonly _tag: "EnterpriseRequiredError"
   constructor(message = "The server says that this feature needs an enterprise license") {
@@ -18,7 +18,7 @@ export class EnterpriseRequiredError extends IronflowError {
   }
 }
 
-/** The API key is known and may not do this. */
+/** The API key is known, but does not allow this. */
 export class UnauthorizedError extends IronflowError {
   declare readonly _tag: "UnauthorizedError"
   constructor(message = "Not permitted: the role of the API key does not allow this") {
@@ -26,17 +26,17 @@ export class UnauthorizedError extends IronflowError {
   }
 }
 
-/** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
+/** Why an engine refuses a worker: its API key is missing, unknown, or does not allow it. */
 export type AccessError = UnauthenticatedError | UnauthorizedError
 
-/** What is wrong with the signature: it does not fit, is not there, is too old, or was used before. */
+/** What is wrong with the signature: it is invalid, missing, too old, or was used before. */
 export type SignatureErrorCode =
   "SIGNATURE_INVALID" | "SIGNATURE_MISSING" | "SIGNATURE_EXPIRED" | "SIGNATURE_REPLAYED"
 
 /** A signed request does not carry a valid signature. */
 export class SignatureError extends IronflowError {
   declare readonly _tag: "SignatureError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: SignatureErrorCode
   constructor(
     message: string,
@@ -49,10 +49,10 @@ export class SignatureError extends IronflowError {
   }
 }
 
-/** There is no API key of this id, or the key that asks may not see it. */
+/** No API key has this id, or the caller's key may not see it. */
 export class ApiKeyNotFoundError extends NotFoundError {
   declare readonly _tag: "ApiKeyNotFoundError"
-  /** The id that nothing has. */
+  /** The unknown id. */
   readonly id: string
   constructor(id: string) {
     super(`There is no API key ${show(id)}`, { code: "API_KEY_NOT_FOUND", details: { id } })
@@ -60,10 +60,10 @@ export class ApiKeyNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no organization of this id, or the key that asks may not see it. */
+/** No organization has this id, or the caller's key may not see it. */
 export class OrgNotFoundError extends NotFoundError {
   declare readonly _tag: "OrgNotFoundError"
-  /** The id that nothing has. */
+  /** The unknown id. */
   readonly id: string
   constructor(id: string) {
     super(`There is no organization ${show(id)}`, { code: "ORG_NOT_FOUND", details: { id } })
@@ -71,10 +71,10 @@ export class OrgNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no role of this id, or the key that asks may not see it. */
+/** No role has this id, or the caller's key may not see it. */
 export class RoleNotFoundError extends NotFoundError {
   declare readonly _tag: "RoleNotFoundError"
-  /** The id that nothing has. */
+  /** The unknown id. */
   readonly id: string
   constructor(id: string) {
     super(`There is no role ${show(id)}`, { code: "ROLE_NOT_FOUND", details: { id } })
@@ -82,10 +82,10 @@ export class RoleNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no policy of this id, or the key that asks may not see it. */
+/** No policy has this id, or the caller's key may not see it. */
 export class PolicyNotFoundError extends NotFoundError {
   declare readonly _tag: "PolicyNotFoundError"
-  /** The id that nothing has. */
+  /** The unknown id. */
   readonly id: string
   constructor(id: string) {
     super(`There is no policy ${show(id)}`, { code: "POLICY_NOT_FOUND", details: { id } })
@@ -93,7 +93,7 @@ export class PolicyNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no secret of this name in the environment. */
+/** The environment has no secret of this name. */
 export class SecretNotFoundError extends NotFoundError {
   declare readonly _tag: "SecretNotFoundError"
   /** Name of the secret. */
@@ -107,13 +107,16 @@ export class SecretNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no master key, or another one than the secret was stored under. */
+/** The master key is missing, or differs from the one that the secret was stored under. */
 export type MasterKeyErrorCode = "MASTER_KEY_MISSING" | "MASTER_KEY_WRONG"
 
-/** The engine cannot seal or open a secret: it has no master key, or another one than the secret was sealed with. */
+/**
+ * The engine cannot encrypt or decrypt a secret: the master key is missing, or differs from the one that the secret
+ * was encrypted with.
+ */
 export class MasterKeyError extends IronflowError {
   declare readonly _tag: "MasterKeyError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: MasterKeyErrorCode
   constructor(message: string, options: CauseOption & { readonly code: MasterKeyErrorCode }) {
     super(message, options)

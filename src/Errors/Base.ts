@@ -1,48 +1,48 @@
-/** The class that every error of ours extends, and the family of those that say that something is not there. */
+/** The base class of all errors, and the family of errors about missing things. */
 import * as Data from "effect/Data"
 import { define, isInstance } from "./Reading.ts"
 
-/** What an error may be given besides its message. */
+/** The options of an error, besides its message. */
 export interface IronflowErrorOptions {
-  /** What it is, in upper snake case; `UNKNOWN_ERROR` by default. */
+  /** The kind of error in upper snake case; `UNKNOWN_ERROR` by default. */
   readonly code?: string
-  /** Whether trying again may help; `false` by default. */
+  /** Whether a retry may help; `false` by default. */
   readonly retryable?: boolean
-  /** The facts, for programs; none by default. */
+  /** Details for programs; none by default. */
   readonly details?: unknown
-  /** The error behind it; none by default. */
+  /** The error that caused this one; none by default. */
   readonly cause?: unknown
-  /** The HTTP status that came with it. */
+  /** The HTTP status of the response. */
   readonly status?: number
 }
 
-/** The options of an error whose code is its class. */
+/** The options of an error whose code follows from its class. */
 export type CauseOption = Pick<IronflowErrorOptions, "cause">
 
-/** The options of an error whose class says the rest: its facts, and `More` of them. */
+/** The options of an error whose class implies the rest: `details`, and those named by `More`. */
 export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
   IronflowErrorOptions,
   "details" | "cause" | More
 >
 
-/** The base of all errors of ours. */
+/** The base class of all Ironflow errors. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
   /**
-   * The name of the class, always there. To the compiler it may be absent: `catchTag` would else take this class for every
-   * other, and hold nothing of it to be left afterwards.
+   * The name of the class, always set. The type says it may be absent: otherwise `catchTag` would match this class
+   * for every other tag, and narrow the remaining errors to `never`.
    */
   declare readonly _tag?: string
-  /** What it is, in a word that is the same in code, logs and stored runs. */
+  /** The kind of error: the same in code, logs and stored runs. */
   readonly code: string
-  /** Whether the engine tries again when a step or a function fails with it. */
+  /** Whether the engine retries when a step or a function fails with it. */
   readonly retryable: boolean
-  /** The facts, where there are some. */
+  /** Details for programs, if there are any. */
   readonly details: unknown
-  /** The HTTP status of such an error, or the one that came with it over HTTP. */
+  /** The HTTP status that this error means, or that of the response that carried it. */
   declare readonly status?: number
 
   constructor(message: string, options: IronflowErrorOptions = {}) {
-    // The name has to be on the prototype before the stack is captured: the stack's first line shows it.
+    // The name must be on the prototype before the stack is captured: the first line of the stack shows it.
     nameClass(new.target)
     super(options.cause === undefined ? { message } : { message, cause: options.cause })
     this.code = options.code ?? "UNKNOWN_ERROR"
@@ -53,8 +53,8 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
 }
 
 /**
- * An error made without its stack, which takes longer than most operations: for an answer to expect, made where nobody who
- * could have caused it is on the stack.
+ * Makes an error without its stack, since capturing one takes longer than most operations. For expected errors that
+ * are made where none of the callers is on the stack.
  */
 export const withoutStack = <E extends IronflowError>(make: () => E): E => {
   const limit = Error.stackTraceLimit
@@ -67,15 +67,15 @@ export const withoutStack = <E extends IronflowError>(make: () => E): E => {
 }
 
 /**
- * The family of the errors that say that there is no such thing: `error instanceof NotFoundError` is one question for all of
- * them. Each of them is a class with a tag and a code of its own, and this one is never raised.
+ * The family of errors that say that something does not exist: `error instanceof NotFoundError` matches all of them.
+ * Each of them has its own class, tag and code; this class itself is never thrown.
  */
 export abstract class NotFoundError extends IronflowError {}
 
-/** Whether `error` is one of ours. */
+/** Whether `error` is an Ironflow error. */
 export const isIronflowError = (error: unknown): error is IronflowError => isInstance(error, IronflowError)
 
-/** A user's subclass is named after its class. */
+/** Names a user's subclass after its class. */
 const nameClass = (Class: Function): void => {
   const prototype = Class.prototype as object
   if (!Object.hasOwn(prototype, "name")) define(prototype, "name", Class.name, false)

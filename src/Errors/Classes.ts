@@ -1,4 +1,4 @@
-/** Every class by its name, by its code and by its status: errors that were stored or sent are found again here. */
+/** All classes by name, code and status: used to restore errors that were stored or sent. */
 import { IronflowError, NotFoundError } from "./Base.ts"
 import {
   ClosedError,
@@ -100,7 +100,7 @@ import { define } from "./Reading.ts"
 
 export type IronflowErrorClass = abstract new (...args: never) => IronflowError
 
-/** Names are written out because a minifier renames classes, and stored errors are found again by name. */
+/** Names are literals because minifiers rename classes, and stored errors are restored by name. */
 export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, IronflowErrorClass>(
   Object.entries({
     IronflowError,
@@ -191,20 +191,20 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
   })
 )
 
-/** Their members have tags of their own. */
+/** Families: their members have tags of their own. */
 const families: ReadonlySet<unknown> = new Set([IronflowError, NotFoundError])
 
 for (const [name, Class] of classes) {
   define(Class.prototype, "name", name, false)
-  // A class that extends another of ours finds its tag there, unless that is a family.
+  // A class that extends another Ironflow class inherits its tag, unless that class is a family.
   if (families.has(Class) || families.has(Object.getPrototypeOf(Class))) {
     define(Class.prototype, "_tag", name, false)
   }
 }
 
 /**
- * The class of each code that errors over a network have, and the members of `details` without which it cannot be made: for
- * errors of which somebody sends the code and not the class.
+ * The class of each code that is sent without its class over a network, and the members of `details` that the class
+ * requires.
  */
 export const codes: ReadonlyMap<
   string,
@@ -293,7 +293,10 @@ export const codes: ReadonlyMap<
   })
 )
 
-/** Classes that mean one HTTP status, wherever they were raised. All of {@link NotFoundError} but {@link NoResultsError} mean 404. */
+/**
+ * The HTTP status of classes that always mean the same one. All of {@link NotFoundError} but {@link NoResultsError}
+ * mean 404.
+ */
 const statuses: ReadonlyArray<readonly [status: number, ReadonlyArray<IronflowErrorClass>]> = [
   [401, [UnauthenticatedError, SignatureError]],
   [402, [EnterpriseRequiredError]],
@@ -318,16 +321,16 @@ for (const [status, ofStatus] of statuses) {
   for (const Class of ofStatus) define(Class.prototype, "status", status, false)
 }
 
-// nothing was asked for that is not there
+// the request did not ask for something that does not exist
 define(NoResultsError.prototype, "status", undefined, false)
 
-/** Says with which status the error came. That belongs to this answer, and is not stored with the error. */
+/** Sets the status that the error was received with. It belongs to this response, and is not stored with the error. */
 export const withStatus = <E extends IronflowError>(error: E, status: number): E => {
   if (error.status !== status) define(error, "status", status, false)
   return error
 }
 
-/** The nearest class of ours that the error is an instance of. */
+/** The nearest Ironflow class that the error is an instance of. */
 export const classNameOf = (error: IronflowError): string => {
   let prototype: object | null = Object.getPrototypeOf(error)
   while (prototype !== null) {

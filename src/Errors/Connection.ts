@@ -1,4 +1,4 @@
-/** The way to the server, and what a server answers that says nothing of what it was asked for. */
+/** Errors of connections, and server errors that do not depend on the request. */
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 
 /** The connection to the engine failed or was lost. */
@@ -9,10 +9,10 @@ export class ConnectionError extends IronflowError {
   }
 }
 
-/** A request or an operation took longer than it was given, `timeoutMs` milliseconds. */
+/** A request or an operation took longer than its timeout, `timeoutMs` milliseconds. */
 export class TimeoutError extends IronflowError {
   declare readonly _tag: "TimeoutError"
-  /** How long was waited, in milliseconds. */
+  /** The timeout, in milliseconds. */
   readonly timeoutMs: number
   constructor(message: string, timeoutMs: number, options: IronflowErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? "TIMEOUT", retryable: options.retryable ?? true })
@@ -23,7 +23,7 @@ export class TimeoutError extends IronflowError {
 /** A subscription was refused or broke. */
 export class SubscriptionError extends IronflowError {
   declare readonly _tag: "SubscriptionError"
-  /** The subscription that it is about; absent when it is about all of them. */
+  /** The id of the subscription; absent when the error concerns all of them. */
   readonly subscriptionId: string | undefined
   constructor(message: string, options: IronflowErrorOptions & { readonly subscriptionId?: string } = {}) {
     super(message, {
@@ -44,8 +44,9 @@ export class NotConfiguredError extends IronflowError {
 }
 
 /**
- * The server failed, or its answer has a code that this version does not know: a newer engine, or another Ironflow server, may
- * have some. `code` is what it said, and `SERVER_ERROR` when it said nothing; `status` is that of the answer.
+ * The server failed, or its response has a code that this version does not know: a newer engine or another Ironflow
+ * server may send one. `code` is the code of the response, or `SERVER_ERROR` without one; `status` is the status of
+ * the response.
  */
 export class ServerError extends IronflowError {
   declare readonly _tag: "ServerError"
@@ -54,32 +55,32 @@ export class ServerError extends IronflowError {
   }
 }
 
-/** The server is closing or busy, or the caller asks too often or too much at once. */
+/** The server is closing or busy, or the caller sends too many requests. */
 export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_MANY_CALLS"
 
 /**
- * The server takes this not now: it is about to stop (`CLOSING`), has no memory to spare (`SERVER_BUSY`), or gets more from
- * this client than it takes at once (`RATE_LIMITED`, `TOO_MANY_CALLS`). Ask again in a moment.
+ * The server cannot accept this now: it is stopping (`CLOSING`), is short of memory (`SERVER_BUSY`), or receives too
+ * many requests from this client (`RATE_LIMITED`, `TOO_MANY_CALLS`). Try again in a moment.
  */
 export class UnavailableError extends IronflowError {
   declare readonly _tag: "UnavailableError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: UnavailableCode
   constructor(message: string, options: Facts & { readonly code: UnavailableCode }) {
     super(message, { ...options, retryable: true })
   }
 }
 
-/** The server does not do it, or does not know its address. */
+/** The server does not support the request, or has no such route. */
 export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
 
 /**
- * The server cannot do this: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or one of ours that has nothing
- * at this path (`ROUTE_NOT_FOUND`).
+ * The server cannot do this: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or an engine of this
+ * package without this route (`ROUTE_NOT_FOUND`).
  */
 export class UnsupportedError extends IronflowError {
   declare readonly _tag: "UnsupportedError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: UnsupportedCode
   constructor(
     message: string,
@@ -92,7 +93,7 @@ export class UnsupportedError extends IronflowError {
   }
 }
 
-/** What came is no answer of an Ironflow server: something else has answered in its place, or it cannot be read. */
+/** The response is not from an Ironflow server, or cannot be read. */
 export class InvalidResponseError extends IronflowError {
   declare readonly _tag: "InvalidResponseError"
   constructor(message: string, options: Facts<"status"> = {}) {
@@ -100,7 +101,7 @@ export class InvalidResponseError extends IronflowError {
   }
 }
 
-/** The client, engine or worker that was asked has been closed. `what` is which of them. */
+/** The client, engine or worker was closed. `what` says which of them. */
 export class ClosedError extends IronflowError {
   declare readonly _tag: "ClosedError"
   /** What was closed. */

@@ -1,4 +1,4 @@
-/** Streams, keys, configurations, projections and consumer groups. */
+/** Errors of streams, keys, configurations, projections and consumer groups. */
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
@@ -6,16 +6,16 @@ import { SchemaValidationError } from "./Validation.ts"
 import { showMs } from "../Show.ts"
 
 /**
- * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
- * the stream again and decide anew; a step that does so in its body may simply be retried.
+ * A stream is not at the version that an append expected: another append came first. Nothing was stored. Read the
+ * stream again and decide anew; a step that does both in its body can simply be retried.
  */
 export class VersionConflictError extends IronflowError {
   declare readonly _tag: "VersionConflictError"
   /** Id of the entity. */
   readonly entityId: string
-  /** The version that the stream should have had. */
+  /** The version that the append expected. */
   readonly expectedVersion: ExpectedVersion
-  /** 0 when there is no stream; `undefined` when a server does not say. */
+  /** The version of the stream: 0 when there is none, `undefined` when the server does not say. */
   readonly actualVersion: number | undefined
   constructor(
     entityId: string,
@@ -52,7 +52,7 @@ const describeVersion = (version: ExpectedVersion): string => {
   }
 }
 
-/** There is no stream of this entity in the environment: nothing was ever appended to it. */
+/** The entity has no stream in the environment: nothing was ever appended to it. */
 export class StreamNotFoundError extends NotFoundError {
   declare readonly _tag: "StreamNotFoundError"
   /** Id of the entity. */
@@ -70,7 +70,7 @@ export class StreamNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no snapshot of the stream, or none at or before the version that was asked for. */
+/** The stream has no snapshot, or none at or before the requested version. */
 export class SnapshotNotFoundError extends NotFoundError {
   declare readonly _tag: "SnapshotNotFoundError"
   /** Id of the entity. */
@@ -84,10 +84,10 @@ export class SnapshotNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no event of this id in the environment. */
+/** The environment has no event of this id. */
 export class EventNotFoundError extends NotFoundError {
   declare readonly _tag: "EventNotFoundError"
-  /** The id that no event has. */
+  /** The unknown id. */
   readonly eventId: string
   constructor(eventId: string) {
     super(`There is no event ${eventId.slice(0, 64)} in this environment`, {
@@ -98,16 +98,16 @@ export class EventNotFoundError extends NotFoundError {
   }
 }
 
-/** A key is not at the revision that a write expects. Read it again and decide anew. */
+/** A key is not at the revision that a write expected. Read it again and decide anew. */
 export class RevisionConflictError extends IronflowError {
   declare readonly _tag: "RevisionConflictError"
   /** Name of the bucket. */
   readonly bucket: string
   /** The key. */
   readonly key: string
-  /** The revision that the write expected; 0 for none. */
+  /** The revision that the write expected; 0 for a key without a value. */
   readonly expected: number
-  /** The revision that the key has; 0 when it does not exist, `undefined` when the server does not tell. */
+  /** The revision of the key; 0 when it has no value, `undefined` when the server does not say. */
   readonly actual: number | undefined
   constructor(bucket: string, key: string, expected: number, actual?: number, options: CauseOption = {}) {
     super(
@@ -145,15 +145,15 @@ export class KeyNotFoundError extends NotFoundError {
 }
 
 /**
- * The value of a key does not fit the schema that its bucket was given: one that is stored, or one that was to be written,
- * and nothing was. `validationErrors` lists the paths.
+ * The value of a key does not fit the schema of its bucket: a stored value, or one to be written, which was then not
+ * written. `validationErrors` lists the paths.
  */
 export class KeySchemaError extends SchemaValidationError {
   /** Name of the bucket. */
   readonly bucket: string
   /** The key. */
   readonly key: string
-  /** Of the value that is stored; `undefined` for one that was to be written. */
+  /** The revision of a stored value; `undefined` for a value to be written. */
   readonly revision: number | undefined
   constructor(
     bucket: string,
@@ -179,15 +179,15 @@ export class KeySchemaError extends SchemaValidationError {
 }
 
 /**
- * An event of an entity does not fit the definition of the entity: one of its stream, or one that was to be appended, and
- * nothing was. The same for a snapshot of the entity's state. `validationErrors` lists the paths.
+ * An event or snapshot of an entity does not fit the definition of the entity: a stored one, or one to be written,
+ * which was then not written. `validationErrors` lists the paths.
  */
 export class StreamSchemaError extends SchemaValidationError {
   /** Id of the entity. */
   readonly entityId: string
   /** Name of the event; `undefined` for a snapshot. */
   readonly event: string | undefined
-  /** Of what is stored; `undefined` for what was to be appended. */
+  /** The version of a stored event or snapshot; `undefined` for one to be written. */
   readonly entityVersion: number | undefined
   constructor(
     entityId: string,
@@ -222,7 +222,7 @@ const problemsOf = (problems: ReadonlyArray<string>, cause: unknown): string =>
     ? `the schema threw "${cause instanceof Error ? cause.message : String(cause)}"`
     : problems.join("; ")
 
-/** There is no bucket of this name in the environment. */
+/** The environment has no bucket of this name. */
 export class BucketNotFoundError extends NotFoundError {
   declare readonly _tag: "BucketNotFoundError"
   /** Name of the bucket. */
@@ -233,7 +233,7 @@ export class BucketNotFoundError extends NotFoundError {
   }
 }
 
-/** There is a bucket of this name already. It stays as it is. */
+/** A bucket of this name exists already. It was not changed. */
 export class BucketExistsError extends IronflowError {
   declare readonly _tag: "BucketExistsError"
   /** Name of the bucket. */
@@ -244,12 +244,12 @@ export class BucketExistsError extends IronflowError {
   }
 }
 
-/** A watch should begin after a revision so old that deletions since then are forgotten. Begin again from 0. */
+/** A watch cannot start after this revision: deletions since then are no longer recorded. Start again from 0. */
 export class RevisionGoneError extends IronflowError {
   declare readonly _tag: "RevisionGoneError"
   /** Name of the bucket. */
   readonly bucket: string
-  /** The revision that is not kept any more. */
+  /** The revision that is no longer kept. */
   readonly revision: number
   constructor(bucket: string, revision: number) {
     super(
@@ -262,7 +262,7 @@ export class RevisionGoneError extends IronflowError {
   }
 }
 
-/** There is no configuration of this name in the environment. */
+/** The environment has no configuration of this name. */
 export class ConfigNotFoundError extends NotFoundError {
   declare readonly _tag: "ConfigNotFoundError"
   /** Name of the configuration. */
@@ -273,7 +273,7 @@ export class ConfigNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no projection of this name in the environment: no worker has registered it. */
+/** The environment has no projection of this name: no worker has registered it. */
 export class ProjectionNotFoundError extends NotFoundError {
   declare readonly _tag: "ProjectionNotFoundError"
   /** Name of the projection. */
@@ -288,13 +288,13 @@ export class ProjectionNotFoundError extends NotFoundError {
   }
 }
 
-/** A projection was not as far in the log as somebody waited for. It goes on; `position` is where it was. */
+/** A projection did not reach a position in time. It continues; `position` is where it was. */
 export class ProjectionBehindError extends TimeoutError {
   /** Name of the projection. */
   readonly projection: string
-  /** How far it is, as a position in the log. */
+  /** The position in the log that it had reached. */
   readonly position: number
-  /** How far it should have been. */
+  /** The position in the log that was awaited. */
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
@@ -308,7 +308,10 @@ export class ProjectionBehindError extends TimeoutError {
   }
 }
 
-/** A legacy runner's save of a projection was refused: it was reset, is done, or is another worker's. It polls again and goes on. */
+/**
+ * The engine refused a legacy runner's save of a projection: the projection was reset, is done, or belongs to another
+ * worker. The runner polls again and continues.
+ */
 export class ProjectionSaveRefusedError extends IronflowError {
   declare readonly _tag: "ProjectionSaveRefusedError"
   constructor(projection: string, reason: string) {
@@ -319,7 +322,7 @@ export class ProjectionSaveRefusedError extends IronflowError {
   }
 }
 
-/** There is no consumer group of this name in the namespace, or none of this name for the pattern. */
+/** The namespace has no consumer group of this name, or none for this pattern. */
 export class ConsumerGroupNotFoundError extends NotFoundError {
   declare readonly _tag: "ConsumerGroupNotFoundError"
   /** Name of the group. */
@@ -338,7 +341,7 @@ export class ConsumerGroupNotFoundError extends NotFoundError {
   }
 }
 
-/** A consumer group of this name is there for the pattern: update it, or delete it first. */
+/** A consumer group of this name exists already for the pattern: update it, or delete it first. */
 export class ConsumerGroupExistsError extends IronflowError {
   declare readonly _tag: "ConsumerGroupExistsError"
   /** Name of the group. */

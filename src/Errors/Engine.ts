@@ -1,13 +1,13 @@
-/** The engine: its store, its process, and what is asked of it over a network. */
+/** Errors of the engine: its store, its process, and requests over a network. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
-/** The database failed, is held by another engine, is damaged, or is away. */
+/** The database failed, is locked by another engine, is damaged, or is unavailable. */
 export type StoreErrorCode = "STORE_ERROR" | "STORE_LOCKED" | "STORE_CORRUPT" | "STORE_UNAVAILABLE"
 
-/** The database cannot be read or written, is held by another engine, or is damaged. */
+/** The database cannot be read or written, is locked by another engine, or is damaged. */
 export class StoreError extends IronflowError {
   declare readonly _tag: "StoreError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: StoreErrorCode
   constructor(
     message: string,
@@ -20,13 +20,13 @@ export class StoreError extends IronflowError {
   }
 }
 
-/** The port is taken, or cannot be listened at. */
+/** The port is in use, or the system refuses to listen at it. */
 export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
 
 /** The server cannot listen: the port is in use, or the system refuses it. */
 export class ListenError extends IronflowError {
   declare readonly _tag: "ListenError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: ListenCode
   constructor(message: string, options: Facts & { readonly code: ListenCode }) {
     super(message, { ...options, code: options.code })
@@ -36,10 +36,10 @@ export class ListenError extends IronflowError {
 /** Node.js is too old, or what runs is not Node.js. */
 export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
 
-/** This Node.js is too old for the engine, or it is none: an engine that listens needs one. */
+/** This Node.js is too old for the engine, or the runtime is not Node.js: an engine that listens requires it. */
 export class NodeVersionError extends IronflowError {
   declare readonly _tag: "NodeVersionError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: NodeVersionCode
   constructor(message: string, options: Facts & { readonly code: NodeVersionCode }) {
     super(message, { ...options, code: options.code })
@@ -50,10 +50,10 @@ export class NodeVersionError extends IronflowError {
 export type BodyCode =
   "BODY_TOO_LARGE" | "BODY_TIMEOUT" | "BODY_UNSUPPORTED" | "BODY_CONSUMED" | "BODY_TRUNCATED" | "INVALID_JSON"
 
-/** The body of a request is too large, too slow, compressed, incomplete, not JSON, or was read by somebody else. */
+/** The body of a request is too large, too slow, compressed, incomplete, not JSON, or was read before. */
 export class BodyError extends IronflowError {
   declare readonly _tag: "BodyError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: BodyCode
   constructor(
     message: string,
@@ -65,7 +65,7 @@ export class BodyError extends IronflowError {
   }
 }
 
-/** What a worker sent, or the engine, was damaged on its way and had no effect. It is sent again. */
+/** A message between worker and engine was damaged in transit and had no effect. It is sent again. */
 export class MessageDamagedError extends IronflowError {
   declare readonly _tag: "MessageDamagedError"
   constructor(message: string, options: Facts = {}) {
@@ -73,23 +73,23 @@ export class MessageDamagedError extends IronflowError {
   }
 }
 
-/** What has happened in the meantime. */
+/** Why the request is stale. */
 export type StaleRequestCode = "STALE_BATCH" | "STALE_REGISTRATION" | "STALE_EXECUTION" | "RUN_NOT_RUNNING"
 
-/** A request of a worker came twice or too late, and changed nothing. Workers handle it. */
+/** A request of a worker was a repetition or too late, and changed nothing. Workers handle it. */
 export class StaleRequestError extends IronflowError {
   declare readonly _tag: "StaleRequestError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: StaleRequestCode
   constructor(message: string, options: Facts & { readonly code: StaleRequestCode }) {
     super(message, { ...options, code: options.code })
   }
 }
 
-/** There is no push endpoint of this URL or id. */
+/** No push endpoint has this URL or id. */
 export class EndpointNotFoundError extends NotFoundError {
   declare readonly _tag: "EndpointNotFoundError"
-  /** The URL that is not registered. */
+  /** The unknown URL or id. */
   readonly url: string
   constructor(url: string) {
     super(`There is no endpoint "${url}" in this environment`, {
@@ -100,7 +100,7 @@ export class EndpointNotFoundError extends NotFoundError {
   }
 }
 
-/** A push endpoint does not answer, or not as one. */
+/** A push endpoint does not answer, or its response is not that of a push endpoint. */
 export class EndpointUnavailableError extends IronflowError {
   declare readonly _tag: "EndpointUnavailableError"
   constructor(message: string, options: Facts<"retryable" | "status"> = {}) {

@@ -1,11 +1,11 @@
-/** Looks at values of others without ever throwing. */
+/** Reads a property of an unknown value without ever throwing. */
 
 export const read = (value: unknown, key: string): unknown => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return undefined
   try {
     return (value as { readonly [key: string]: unknown })[key]
   } catch {
-    // A getter or a proxy that throws says nothing.
+    // a getter or a proxy that throws has no value
     return undefined
   }
 }
@@ -18,7 +18,7 @@ export const isInstance = <A>(value: unknown, Class: abstract new (...args: neve
   try {
     return value instanceof Class
   } catch {
-    // A revoked proxy, or one whose prototype trap throws.
+    // a revoked proxy, or one whose prototype trap throws
     return false
   }
 }

@@ -1,4 +1,4 @@
-/** Functions and their runs. */
+/** Errors of functions and their runs. */
 import { type CauseOption, IronflowError, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { showMs } from "../Show.ts"
@@ -18,7 +18,7 @@ export class FunctionNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no run of this id in the environment. */
+/** The environment has no run of this id. */
 export class RunNotFoundError extends NotFoundError {
   declare readonly _tag: "RunNotFoundError"
   /** Id of the run. */
@@ -29,10 +29,10 @@ export class RunNotFoundError extends NotFoundError {
   }
 }
 
-/** There is no bulk operation of this id, or none that whoever asks may know of. */
+/** No bulk operation has this id, or the caller may not see it. */
 export class BulkNotFoundError extends NotFoundError {
   declare readonly _tag: "BulkNotFoundError"
-  /** The id that no bulk operation has. */
+  /** The unknown id. */
   readonly bulkId: string
   constructor(bulkId: string, options: CauseOption = {}) {
     super(`Bulk operation not found: ${bulkId}`, { ...options, code: "BULK_NOT_FOUND", details: { bulkId } })
@@ -45,7 +45,7 @@ export class StepNotFoundError extends NotFoundError {
   declare readonly _tag: "StepNotFoundError"
   /** Id of the run. */
   readonly runId: string
-  /** The id, or the name, that no step has. */
+  /** The unknown id or name. */
   readonly stepId: string
   constructor(runId: string, stepId: string, options: CauseOption = {}) {
     super(`Step not found: run ${runId} has no step "${stepId}"`, {
@@ -73,12 +73,12 @@ export class FunctionTimeoutError extends TimeoutError {
   }
 }
 
-/** A run that somebody waited for has failed. */
+/** A run whose result was awaited has failed. */
 export class RunFailedError extends IronflowError {
   declare readonly _tag: "RunFailedError"
   /** Id of the run. */
   readonly runId: string
-  /** The output of the run; absent unless the server keeps one of a run that has failed. */
+  /** The output of the run; absent unless the server keeps an output of failed runs. */
   readonly output: unknown
   constructor(runId: string, output: unknown, message = `Run failed: ${runId}`) {
     super(message, { code: "RUN_FAILED" })
@@ -87,7 +87,7 @@ export class RunFailedError extends IronflowError {
   }
 }
 
-/** A run that somebody waited for was cancelled. */
+/** A run whose result was awaited was cancelled. */
 export class RunCancelledError extends IronflowError {
   declare readonly _tag: "RunCancelledError"
   /** Id of the run. */
@@ -98,7 +98,7 @@ export class RunCancelledError extends IronflowError {
   }
 }
 
-/** `emitSync` has stored an event that started no run: no function has a trigger that matches it. */
+/** `emitSync` stored an event that started no run: no function has a trigger that matches it. */
 export class NoResultsError extends NotFoundError {
   declare readonly _tag: "NoResultsError"
   /** Name of the event that started no run. */

@@ -1,10 +1,10 @@
-/** What happens inside of a handler: steps fail, wait in vain, are stopped, or were called where they must not be. */
+/** Errors inside a handler: a step fails, times out, is aborted, or was called in the wrong place. */
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { define } from "./Reading.ts"
 import { showMs } from "../Show.ts"
 
-/** What a `StepError` is made with. */
+/** The options of a `StepError`. */
 export interface StepErrorOptions extends CauseOption {
   /** Id of the step, `<run id>:<name>:<n>`. */
   readonly stepId: string
@@ -33,7 +33,7 @@ export class StepError extends IronflowError {
   }
 }
 
-/** Throw it to say that trying again cannot help: no retry, and compensations run. */
+/** Throw it when a retry cannot help: the step or function is not retried, and compensations run. */
 export class NonRetryableError extends IronflowError {
   declare readonly _tag: "NonRetryableError"
   constructor(message: string, options: Omit<IronflowErrorOptions, "retryable"> = {}) {
@@ -42,12 +42,12 @@ export class NonRetryableError extends IronflowError {
 }
 
 /**
- * Throw it to say when to try again: after a delay (milliseconds, or text such as `"30s"`), at a `Date`, or as the text of an HTTP
- * `Retry-After` header says. It counts as an attempt like any failure.
+ * Throw it to set the time of the retry: after a delay (milliseconds, or a string such as `"30s"`), at a `Date`, or
+ * as in an HTTP `Retry-After` header. It counts as an attempt like any failure.
  */
 export class RetryAfterError extends IronflowError {
   declare readonly _tag: "RetryAfterError"
-  /** When to try again: milliseconds or a duration from now, a point in time, or the text of a `Retry-After` header. */
+  /** When to retry: milliseconds or a duration from now, a `Date`, or the value of a `Retry-After` header. */
   readonly retryAfter: string | number | Date
   constructor(
     message: string,
@@ -59,11 +59,11 @@ export class RetryAfterError extends IronflowError {
   }
 }
 
-/** `step.waitForEvent` saw no matching event in time. The handler may catch it and go on. */
+/** `step.waitForEvent` received no matching event in time. The handler may catch it and continue. */
 export class WaitTimeoutError extends TimeoutError {
   /** Name of the step. */
   readonly stepName: string
-  /** Name of the event that did not come. */
+  /** Name of the awaited event. */
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
@@ -76,25 +76,25 @@ export class WaitTimeoutError extends TimeoutError {
   }
 }
 
-/** What an `InvokeError` may be given. */
+/** The options of an `InvokeError`. */
 export interface InvokeErrorOptions<E> extends CauseOption {
-  /** What the other function failed with, decoded by its error schema; none by default. */
+  /** The failure of the invoked function, decoded by its error schema; none by default. */
   readonly failure?: E
 }
 
 /**
- * A function that a step invoked failed, or could not be invoked. `cause` is the error of the function's run, as far as the server
- * tells it; `E` is what the function declares to fail with.
+ * A function that a step invoked failed, or could not be invoked. `cause` is the error of the function's run, as far
+ * as the server provides it; `E` is the failure that the function declares.
  */
 export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
   /** Id of the function that was invoked. */
   readonly functionId: string
-  /** Its run; absent when none was started. */
+  /** Id of its run; absent when none was started. */
   readonly childRunId: string | undefined
-  /** The message of what it failed with. */
+  /** The message of its error. */
   readonly errorCause: string
-  /** What the function failed with, when an Effect handler has invoked it and the failure fits the declared schema. */
+  /** The failure of the function, when an Effect handler has invoked it and the failure fits the declared schema. */
   declare readonly failure?: E
   constructor(
     functionId: string,
@@ -117,15 +117,15 @@ export class InvokeError<E = unknown> extends IronflowError {
   }
 }
 
-/** Says what the function failed with, in the words of its schema. It is not stored with the error, which has it encoded. */
+/** Sets the decoded failure of the function. It is not stored with the error, which holds it encoded. */
 export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
   define(error, "failure", failure, false)
   return error as InvokeError<E>
 }
 
-/** A function that a step invoked did not end in time. The child run goes on. */
+/** A function that a step invoked did not end in time. The child run continues. */
 export class InvokeTimeoutError extends InvokeError<never> {
-  /** How long was waited, in milliseconds. */
+  /** The timeout, in milliseconds. */
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
     super(functionId, childRunId, `timed out after ${showMs(timeoutMs)} (the child run goes on)`)
@@ -138,7 +138,7 @@ export class StepTimeoutError extends IronflowError {
   declare readonly _tag: "StepTimeoutError"
   /** Name of the step. */
   readonly stepName: string
-  /** How long an attempt might take, as it was given: `"30s"`. */
+  /** The timeout of an attempt, as the user wrote it: `"30s"`. */
   readonly timeout: string
   constructor(stepName: string, timeout: string) {
     super(`Step "${stepName}" timed out after ${timeout}`, { code: "STEP_TIMEOUT", retryable: true })
@@ -147,12 +147,12 @@ export class StepTimeoutError extends IronflowError {
   }
 }
 
-/** A running step was told to stop: a sibling failed, the run was cancelled, the lease was lost. */
+/** A running step was aborted: a sibling failed, the run was cancelled, or the lease was lost. */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
   /** Name of the step. */
   readonly stepName: string
-  /** Why, in words. */
+  /** The reason, for people. */
   readonly reason: string
   constructor(stepName: string, reason: string, options: CauseOption = {}) {
     super(`Step "${stepName}" was aborted: ${reason}`, { ...options, code: "STEP_ABORTED" })
@@ -161,12 +161,12 @@ export class StepAbortedError extends IronflowError {
   }
 }
 
-/** A step was called inside the callback of another step, where it could never be remembered. */
+/** A step was called inside the callback of another step, where its result could not be remembered. */
 export class NestedStepError extends IronflowError {
   declare readonly _tag: "NestedStepError"
   /** Name of the step. */
   readonly stepName: string
-  /** Name of the step in whose code it was called. */
+  /** Name of the step whose callback called it. */
   readonly outerStepName: string
   constructor(stepName: string, outerStepName: string) {
     super(
@@ -179,7 +179,7 @@ export class NestedStepError extends IronflowError {
   }
 }
 
-/** A replay asked for something else than what was recorded. The run is paused, not failed. */
+/** A replay called other steps than the recorded ones. The run is paused, not failed. */
 export class NondeterminismError extends IronflowError {
   declare readonly _tag: "NondeterminismError"
   constructor(message: string, options: Facts = {}) {
@@ -187,7 +187,7 @@ export class NondeterminismError extends IronflowError {
   }
 }
 
-/** After a crash in the middle of compensating, the code no longer registers this compensation: the step is not taken back. */
+/** After a crash during compensation, the code no longer registers this compensation: the step is not compensated. */
 export class CompensationLostError extends IronflowError {
   declare readonly _tag: "CompensationLostError"
   constructor(message: string, options: CauseOption = {}) {
@@ -195,7 +195,7 @@ export class CompensationLostError extends IronflowError {
   }
 }
 
-/** An effect interrupted itself in a step or handler `what`. Fail with an error of yours instead. */
+/** An effect interrupted itself in `what`, a step or handler. Fail with an error instead. */
 export class InterruptedError extends IronflowError {
   declare readonly _tag: "InterruptedError"
   constructor(what: string) {

@@ -1,4 +1,4 @@
-/** How an error is stored and sent, and comes back as the same class. */
+/** Stores and sends errors, and restores them as the same class. */
 import { isEmptied, isError } from "../Emptied.ts"
 import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Base.ts"
 import { classes, classNameOf, codes } from "./Classes.ts"
@@ -7,22 +7,22 @@ import { InvokeError } from "./Steps.ts"
 import { define, isInstance, read } from "./Reading.ts"
 
 /**
- * Whether the engine tries again after this error.
+ * Whether the engine retries after this error.
  *
- * Errors of ours, and any other object with a boolean `retryable`, answer for themselves. Everything else that can be
- * thrown is retryable, a plain `Error` included: say `NonRetryableError` when trying again cannot help.
+ * Ironflow errors, and any other object with a boolean `retryable`, decide for themselves. Everything else that can
+ * be thrown is retryable, a plain `Error` included: throw `NonRetryableError` when a retry cannot help.
  */
 export const isRetryable = (error: unknown): boolean => {
   const retryable = read(error, "retryable")
   return typeof retryable === "boolean" ? retryable : true
 }
 
-/** What the error says of when to try again, unread: a {@link RetryAfterError}, or any object with a `retryAfter`. */
+/** When the error says to retry, not yet parsed: of a {@link RetryAfterError}, or of any object with a `retryAfter`. */
 export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
 
 /**
- * The value as an `Error`: an `Error` as it is, a string as the message, an object by its `message`, anything else as
- * text. Never throws.
+ * The value as an `Error`: an `Error` as it is; a string as the message; an object by its `message`; anything else as
+ * a string. Never throws.
  */
 export const toError = (value: unknown): Error => {
   if (isInstance(value, Error)) return value
@@ -30,23 +30,23 @@ export const toError = (value: unknown): Error => {
   return new Error(typeof message === "string" ? message : describe(value))
 }
 
-/** An error as it is stored and sent: enough to come back as the same class where the class is ours. */
+/** An error as it is stored and sent: enough to restore an Ironflow error as the same class. */
 export interface SerializedError {
   /** Name of the error's class. */
   readonly name: string
   /** Its message. */
   readonly message: string
-  /** What it is, in a word. */
+  /** The kind of error. */
   readonly code?: string
-  /** Absent on errors that do not say; they are retryable. */
+  /** Absent when the error does not say; it is then retryable. */
   readonly retryable?: boolean
-  /** Where it was made. */
+  /** The stack. */
   readonly stack?: string
-  /** Own enumerable properties that JSON can carry, besides the fields above. */
+  /** Own enumerable properties that JSON can hold, except those that have fields here. */
   readonly data?: { readonly [key: string]: unknown }
-  /** What was behind it. */
+  /** The error that caused it. */
   readonly cause?: SerializedError
-  /** For a user's subclass of an error of ours: the name of our class. */
+  /** For a user's subclass of an Ironflow error: the name of the Ironflow class. */
   readonly base?: string
 }
 
@@ -56,8 +56,8 @@ const maxStackLength = 16_384
 const maxDataLength = 65_536
 
 /**
- * The error, or whatever was thrown, as plain data that JSON can carry. Never throws: what cannot be read or carried is
- * left out. A chain of causes is followed 8 deep; very long messages and stacks are cut, very large data is left out.
+ * Makes plain JSON data of the error, or of any thrown value. Never throws: what JSON cannot hold is left out. Causes
+ * are followed 8 deep; very long messages and stacks are cut, and very large data is left out.
  */
 export const serializeError = (error: unknown, options: { readonly stack?: boolean } = {}): SerializedError =>
   serialize(error, options.stack ?? true, 0)
@@ -79,7 +79,7 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
     message: text(read(error, "message"), "").slice(0, maxMessageLength),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
-    // The stack of an error that only wraps a thrown value shows this file, which helps nobody.
+    // The stack of an error that only wraps a thrown value would show this file.
     ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, maxStackLength) } : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= maxCauses
@@ -89,10 +89,10 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
   }
 }
 
-/** A typed failure stands in the data of the stored error under this name. Only its schema can read it. */
+/** The key in the data of a stored error that holds an encoded typed failure. Only its schema can decode it. */
 export const encodedFailure = "ironflow:failure"
 
-/** The error without what only its step's schema can read. */
+/** The error without its encoded failure, which only the schema of its step can decode. */
 export const withoutEncoding = (error: SerializedError): SerializedError => {
   if (error.data === undefined || !(encodedFailure in error.data)) return error
   const { [encodedFailure]: _, ...data } = error.data
@@ -100,7 +100,7 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
 }
 
 /**
- * How the run of an invoked function has failed, as the error of the step that invoked it.
+ * Makes the error of an invoking step from the error of the invoked function's run.
  *
  * ```ts
  * Errors.invokeFailure("make-invoice", "run_1", Errors.serializeError(new Error("There is no such order")))
@@ -122,7 +122,10 @@ export const invokeFailure = (
 
 const maxSummaryLength = 512
 
-/** What an error says to people: its message or, since tagged errors often have none, its name and what it carries. */
+/**
+ * The text of an error for people: its message, or else its name and properties, since tagged errors often have no
+ * message.
+ */
 export const messageOf = ({
   data,
   message,
@@ -134,7 +137,10 @@ export const messageOf = ({
   return `${name}${carried}`.slice(0, maxSummaryLength)
 }
 
-/** The error again: the same class where it is ours or built in, else an `Error` of that name. Never throws. */
+/**
+ * Restores the error: as the same class when it is built in or of Ironflow, and otherwise as an `Error` of that name.
+ * Never throws.
+ */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
 
 const revive = (damaged: SerializedError | null | undefined, depth: number): Error => {
@@ -172,7 +178,7 @@ const construct = (
   depth: number
 ): Error => {
   const Class = classes.get(stored.base ?? name)
-  // All errors of ours have both, and other people's errors may have our names (`DOMException` has a `TimeoutError`).
+  // All Ironflow errors have both, and other errors may share names with ours (`DOMException` has a `TimeoutError`).
   if (Class !== undefined && typeof stored.code === "string" && typeof stored.retryable === "boolean") {
     return Reflect.construct(
       IronflowError,
@@ -191,8 +197,8 @@ const construct = (
 }
 
 /**
- * The error of a code, for one of which no class has come. `undefined` when the code is not known, or when `details` has not what an
- * error of its class must have.
+ * Makes an error from its code, when its class was not sent. `undefined` when the code is unknown, or when `details`
+ * lacks what the class requires.
  *
  * ```ts
  * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
@@ -223,7 +229,7 @@ const builtIns: ReadonlyMap<string, ErrorConstructor> = new Map([
   ["URIError", URIError]
 ])
 
-/** What is carried by fields of its own. */
+/** Properties that have their own fields in `SerializedError`. */
 const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
 
 const ownData = (
@@ -239,7 +245,7 @@ const ownData = (
     empty = false
   }
   for (const key of ownKeys(error)) {
-    // A code that is not a string is data like any other.
+    // A code that is not a string is treated as data.
     const carried = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
     if (carried || (ours && key === "_tag")) continue
     const copy = jsonCopy(read(error, key))
@@ -262,7 +268,7 @@ const ownKeys = (value: unknown): ReadonlyArray<string> => {
   try {
     return Object.keys(value)
   } catch {
-    // A proxy that refuses to list its keys has no data that could be carried.
+    // A proxy that refuses to list its keys has no data.
     return []
   }
 }
@@ -276,12 +282,12 @@ const jsonText = (value: unknown): string | undefined => {
   try {
     return JSON.stringify(value, withoutEmptied) as string | undefined
   } catch {
-    // A cycle, a BigInt or a getter that throws: JSON cannot carry it.
+    // A cycle, a BigInt or a getter that throws: JSON cannot hold it.
     return undefined
   }
 }
 
-/** Leaves out what JSON would make `{}` of. Of errors inside it keeps what they say. */
+/** Leaves out values that JSON would turn into `{}`. Errors keep their message and properties. */
 function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
   const original = this[key]
   if (typeof original === "object" && original !== null && isError(original)) {

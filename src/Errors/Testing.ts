@@ -1,7 +1,7 @@
-/** What only a test meets. */
+/** Errors of the testing tools. */
 import { type Facts, IronflowError } from "./Base.ts"
 
-/** Fake timers were there before the test kits were loaded, which would wait for ever. */
+/** Fake timers were installed before the test kits were loaded; the kits would wait forever. */
 export class TimersFakedError extends IronflowError {
   declare readonly _tag: "TimersFakedError"
   constructor(message: string, options: Facts = {}) {
@@ -9,7 +9,7 @@ export class TimersFakedError extends IronflowError {
   }
 }
 
-/** A tape has no answer to a request, or cannot hold it. */
+/** A tape has no response to a request, or cannot hold it. */
 export class TapeError extends IronflowError {
   declare readonly _tag: "TapeError"
   constructor(message: string, options: Facts = {}) {
@@ -17,7 +17,7 @@ export class TapeError extends IronflowError {
   }
 }
 
-/** A run could not be verified: its Effect handler needs a service outside of its steps. */
+/** A run could not be verified: its Effect handler requires a service outside of its steps. */
 export class ServiceMissingError extends IronflowError {
   declare readonly _tag: "ServiceMissingError"
   constructor(message: string, options: Facts = {}) {
@@ -25,7 +25,7 @@ export class ServiceMissingError extends IronflowError {
   }
 }
 
-/** A run was suspended on something that nothing in the test answers. */
+/** A run is suspended, and nothing in the test resumes it. */
 export class TestSuspendedError extends IronflowError {
   declare readonly _tag: "TestSuspendedError"
   constructor(message: string, options: Facts = {}) {

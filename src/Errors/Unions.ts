@@ -1,4 +1,6 @@
-/** What the operations of the engine inside the process may fail with. Those of the client's services name fewer each. */
+/**
+ * The failures of the engine's operations inside the process. Each operation of the client's services declares fewer.
+ */
 import type { ConnectionError, TimeoutError } from "./Connection.ts"
 import type { InvalidStateError, ValidationError } from "./Validation.ts"
 import type {
@@ -36,7 +38,7 @@ import type {
 } from "./Access.ts"
 import type { EndpointUnavailableError, StoreError } from "./Engine.ts"
 
-/** What was asked for is not there. */
+/** Something does not exist. */
 export type MissingError =
   | ApiKeyNotFoundError
   | BucketNotFoundError
@@ -56,7 +58,7 @@ export type MissingError =
   | StepNotFoundError
   | StreamNotFoundError
 
-/** What is there does not allow it: it is in another state, at another version or revision, or there already. */
+/** The current state does not allow the operation: another state, version or revision, or it exists already. */
 export type ConflictError =
   | BucketExistsError
   | ConsumerGroupExistsError
@@ -65,10 +67,10 @@ export type ConflictError =
   | RevisionGoneError
   | VersionConflictError
 
-/** A run that was waited for came to another end, or to none in time. */
+/** An awaited run failed, was cancelled, or did not end in time. */
 export type OutcomeError = RunCancelledError | RunFailedError | TimeoutError
 
-/** What any operation of the engine may fail with. */
+/** The failures of any operation of the engine. */
 export type EngineError =
   | ConflictError
   | ConnectionError

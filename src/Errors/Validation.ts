@@ -1,20 +1,20 @@
-/** What was given, or the state it met, does not allow what was asked for. */
+/** Errors of input, or of a state that does not allow the operation. */
 import { type CauseOption, type Facts, IronflowError } from "./Base.ts"
 
-/** What a `ValidationError` may be given. */
+/** The options of a `ValidationError`. */
 export interface ValidationErrorOptions extends CauseOption {
-  /** One `path: problem` for each thing that is wrong. */
+  /** One `path: problem` for each problem. */
   readonly validationErrors?: ReadonlyArray<string>
   /** `VALIDATION_ERROR` by default. */
   readonly code?: string
-  /** The facts, for programs; none by default. */
+  /** Details for programs; none by default. */
   readonly details?: unknown
 }
 
-/** Something given is not acceptable: a configuration, an argument, a value. */
+/** An input is invalid: a configuration, an argument or a value. */
 export class ValidationError extends IronflowError {
   declare readonly _tag: "ValidationError"
-  /** What is wrong, a sentence each, with the path where there is one. */
+  /** The problems, one sentence each, with the path where there is one. */
   readonly validationErrors: Array<string>
   constructor(message: string, options: ValidationErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? "VALIDATION_ERROR", retryable: false })
@@ -25,13 +25,13 @@ export class ValidationError extends IronflowError {
 /** Data does not fit the schema it was checked against. `validationErrors` lists the paths. */
 export class SchemaValidationError extends ValidationError {}
 
-/** Something is larger than the engine stores. Nothing was stored, and it is not retried. */
+/** Something is larger than the engine's limit. Nothing was stored, and it is not retried. */
 export class LimitExceededError extends ValidationError {
   /** What is too large. */
   readonly what: string
-  /** How large it is, in `unit`. */
+  /** Its size, in `unit`. */
   readonly size: number
-  /** How large it may be, in `unit`. */
+  /** The limit, in `unit`. */
   readonly limit: number
   /** `bytes`, `steps` and others. */
   readonly unit: string

@@ -1,13 +1,13 @@
-/** Workers, and the turns that they and push handlers run. */
+/** Errors of workers, and of the turns that they and push handlers run. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
 /** The worker could not register, or one of its functions could not. */
 export type RegistrationCode = "REGISTRATION_FAILED" | "FUNCTION_REGISTRATION_FAILED"
 
-/** The worker could not register: `FUNCTION_REGISTRATION_FAILED` when the engine does not accept one of its functions. */
+/** The worker could not register: `FUNCTION_REGISTRATION_FAILED` when the engine refuses one of its functions. */
 export class RegistrationError extends IronflowError {
   declare readonly _tag: "RegistrationError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: RegistrationCode
   constructor(
     message: string,
@@ -28,7 +28,7 @@ export class WorkerAlreadyRunningError extends IronflowError {
   }
 }
 
-/** The worker was stopped in the middle of a turn, which goes on from its last finished step, or before it had been registered. */
+/** The worker was stopped during a turn, or before it was registered. The run continues from its last finished step. */
 export class WorkerStoppedError extends IronflowError {
   declare readonly _tag: "WorkerStoppedError"
   constructor(message: string, options: Facts<"retryable"> = {}) {
@@ -36,7 +36,7 @@ export class WorkerStoppedError extends IronflowError {
   }
 }
 
-/** A worker reported on a run that is no longer its own; nothing was changed. */
+/** A worker reported on a run whose lease it has lost; nothing was changed. */
 export class LeaseLostError extends IronflowError {
   declare readonly _tag: "LeaseLostError"
   constructor(message: string, options: Facts<"retryable"> = {}) {
@@ -44,7 +44,7 @@ export class LeaseLostError extends IronflowError {
   }
 }
 
-/** The engine does not know this worker: it was restarted. The worker registers again. */
+/** The engine does not know this worker, as after a restart of the engine. The worker registers again. */
 export class WorkerUnknownError extends IronflowError {
   declare readonly _tag: "WorkerUnknownError"
   constructor(message: string, options: Facts = {}) {
@@ -52,13 +52,13 @@ export class WorkerUnknownError extends IronflowError {
   }
 }
 
-/** The engine did not take a report, or did not answer a step of it. */
+/** The engine refused a report, or did not answer a step of it. */
 export type ReportCode = "REPORT_FAILED" | "STEP_NOT_ANSWERED"
 
-/** The worker and the engine do not understand each other: a bug of ours. The run is taken up again. */
+/** The worker and the engine disagree on the protocol: a bug in this package. The run is retried. */
 export class ReportError extends IronflowError {
   declare readonly _tag: "ReportError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: ReportCode
   constructor(
     message: string,
@@ -87,13 +87,13 @@ export class TurnEndedError extends IronflowError {
   }
 }
 
-/** The turn was given up, or the request that it ran in was. */
+/** The turn was aborted, or the request that it ran in was. */
 export type TurnAbortedCode = "TURN_ABORTED" | "REQUEST_ABORTED"
 
-/** A turn of push mode came to no end: the run was cancelled, or the request was broken off. */
+/** A turn of push mode did not end: the run was cancelled, or the request was aborted. */
 export class TurnAbortedError extends IronflowError {
   declare readonly _tag: "TurnAbortedError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: TurnAbortedCode
   constructor(
     message: string,
@@ -105,10 +105,10 @@ export class TurnAbortedError extends IronflowError {
   }
 }
 
-/** There is no webhook of this id in the push handler. */
+/** The push handler has no webhook of this id. */
 export class WebhookNotFoundError extends NotFoundError {
   declare readonly _tag: "WebhookNotFoundError"
-  /** The id that no webhook has. */
+  /** The unknown id. */
   readonly webhookId: string
   constructor(webhookId: string) {
     super(`There is no webhook "${webhookId.slice(0, 256)}" here`, {
@@ -119,14 +119,14 @@ export class WebhookNotFoundError extends NotFoundError {
   }
 }
 
-/** What went wrong with a request to a webhook. */
+/** What is wrong with a request to a webhook. */
 export type WebhookCode =
   "METHOD_NOT_ALLOWED" | "VERIFY_FAILED" | "TRANSFORM_FAILED" | "EMIT_FAILED" | "WEBHOOK_TIMEOUT"
 
-/** A webhook refuses a request, can make nothing of it, or could not emit its event. */
+/** A webhook refused a request, could not parse it, or could not emit its event. */
 export class WebhookError extends IronflowError {
   declare readonly _tag: "WebhookError"
-  /** Which of these it is. */
+  /** The codes of this class. */
   declare readonly code: WebhookCode
   constructor(message: string, options: Facts<"status"> & { readonly code: WebhookCode }) {
     super(message, { ...options, code: options.code })

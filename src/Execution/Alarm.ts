@@ -1,6 +1,6 @@
 /**
- * Many deadlines, most of which are cancelled long before they pass, behind one sleeping fiber. Without deadlines it does not
- * sleep: that would keep the process alive.
+ * Many deadlines behind one sleeping fiber; most are cancelled long before they are due. Without deadlines it does
+ * not sleep, since that would keep the process alive.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -12,8 +12,8 @@ import { setImmediate } from "../RealTimers.ts"
 
 export interface Alarm {
   /**
-   * Calls `fn` once, when the clock shows `epochMs` or later. Returns a function that cancels the call and forgets it.
-   * `fn` must not throw.
+   * Calls `fn` once, when the clock shows `epochMs` or later. Returns a function that cancels the call. `fn` must not
+   * throw.
    */
   readonly at: (epochMs: number, fn: () => void) => () => void
 }
@@ -22,18 +22,21 @@ interface Entry extends Ranked {
   readonly fn: () => void
 }
 
-/** Clocks may jump, and timers have an upper bound: look again at least this often. */
+/** The longest sleep: clocks may jump, and timers have an upper bound. */
 const longestSleepMs = 3_600_000
 
-/** Calls `fn` once, `ms` milliseconds later, also when the wall clock is set in between. Returns what cancels that. */
+/**
+ * Calls `fn` once, after `ms` milliseconds, independent of changes of the wall clock. Returns a function that cancels
+ * the call.
+ */
 export type After = (ms: number, fn: () => void) => () => void
 
-/** An alarm over the clock in context. It ends with the scope, and then calls nothing any more. */
+/** Makes an alarm over the clock in context. When the scope closes, it makes no more calls. */
 export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
   over(clock, () => clock.currentTimeMillisUnsafe())
 )
 
-/** For time limits: as {@link make}, over the time that only goes on. */
+/** Makes timers for timeouts: like {@link make}, over the monotonic clock. */
 export const makeAfter: Effect.Effect<After, never, Scope.Scope> = Effect.clockWith((clock) => {
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   return Effect.map(
@@ -64,7 +67,7 @@ const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => numbe
 
   const arm = (): void => {
     const first = entries.peek()
-    // A sleeper that wakes too early, because what it slept for was cancelled, costs less than one restarted each time.
+    // Waking too early, because the deadline was cancelled, costs less than restarting the sleep each time.
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
     const now = nowMs()
@@ -74,7 +77,7 @@ const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => numbe
   }
 
   let resting = false
-  /** Not at once: the next deadline may come with the answer to what had this one. */
+  /** Delayed: the next deadline may come with the answer for the step whose deadline was just cancelled. */
   const rest = (): void => {
     if (resting || closed || sleeper === undefined) return
     resting = true

@@ -5,12 +5,12 @@ import type { StepRunContext } from "../Step.ts"
 import type { StepCall } from "./StepCall.ts"
 import type { TxCollector } from "./Tx.ts"
 
-/** How an attempt ended. `encoded` is a typed failure as its schema stores it. */
+/** How an attempt ended. `encoded` is a typed failure, encoded by its schema. */
 export type AttemptExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly encoded?: unknown }
 
-/** Who hears of the end of an attempt. */
+/** Receives the end of an attempt. */
 export interface AttemptOwner {
   readonly idempotencyKey: (call: StepCall) => string
   readonly attemptEnded: (attempt: Attempt, exit: AttemptExit) => void
@@ -18,21 +18,21 @@ export interface AttemptOwner {
 
 export class Attempt {
   readonly call: StepCall
-  /** Executions of the step, this one included. */
+  /** The number of this attempt, from 1. */
   readonly number: number
-  /** Epoch milliseconds. */
+  /** When it started, in epoch milliseconds. */
   readonly startedAt: number
-  /** Stops the code, where that is possible from outside. */
+  /** Interrupts the code, if that is possible from outside. */
   interrupt: (() => void) | undefined = undefined
-  /** Cancels the timer that ends this attempt. */
+  /** Cancels the timeout of this attempt. */
   cancelTimer: (() => void) | undefined = undefined
-  /** What the code writes, for a `step.tx`. */
+  /** Collects the writes of a `step.tx`. */
   tx: TxCollector | undefined = undefined
-  /** Why the code was told to stop. */
+  /** Why the code was asked to stop. */
   abortReason: Error | undefined = undefined
-  /** Where the turn is traced: what the code is part of. */
+  /** The span of the attempt, when the turn is traced. */
   span: Tracer.AnySpan | undefined = undefined
-  /** What the code said last of how far it has come. */
+  /** The last progress that the code reported. */
   progress: StepProgress | undefined = undefined
   readonly #owner: AttemptOwner
   #controller: AbortController | undefined = undefined
@@ -45,7 +45,7 @@ export class Attempt {
     this.startedAt = startedAt
   }
 
-  /** Made when it is asked for: most code never looks. */
+  /** Made on first use: most code does not use it. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
@@ -54,7 +54,7 @@ export class Attempt {
     return this.#controller.signal
   }
 
-  /** What the code is told about its execution. */
+  /** The context object that the code receives. */
   get context(): StepRunContext {
     return new RunContext(this)
   }
@@ -71,19 +71,19 @@ export class Attempt {
     this.end({ _tag: "Failure", error })
   }
 
-  /** The first end counts. */
+  /** Ends the attempt. Only the first call counts. */
   end(exit: AttemptExit): void {
     if (this.#close()) this.#owner.attemptEnded(this, exit)
   }
 
-  /** Asks the code to stop, and still listens to how it ends. */
+  /** Asks the code to stop, and still waits for its end. */
   abort(reason: Error): void {
     if (this.abortReason !== undefined) return
     this.abortReason = reason
     this.#controller?.abort(reason)
   }
 
-  /** Ends the attempt here, whatever the code does; an effect is interrupted. */
+  /** Ends the attempt now, whatever the code does; an effect is interrupted. */
   abandon(reason: Error): void {
     this.#close()
     this.abort(reason)
@@ -117,13 +117,13 @@ class RunContext implements StepRunContext {
     return this.#attempt.idempotencyKey
   }
 
-  // bound: it is handed to what calls back
+  // bound: it is passed as a callback
   readonly progress = (fraction: number, text?: string): void => {
     this.#attempt.progress = progressOf(fraction, text)
   }
 }
 
-/** Whether code that was asked to stop failed because of that. */
+/** Whether the code failed because it was asked to stop. */
 export const isAbortFailure = (error: unknown, reason: Error): boolean => {
   try {
     for (let at = error, depth = 0; depth < 8; depth++) {
@@ -134,7 +134,7 @@ export const isAbortFailure = (error: unknown, reason: Error): boolean => {
       at = cause
     }
   } catch {
-    // What throws when it is looked at (a proxy, a getter) says nothing of the kind.
+    // a value that throws when inspected (a proxy, a getter) is another failure
   }
   return false
 }

@@ -1,4 +1,7 @@
-/** Runs the branches of a parallel call: how many at once, what a failure does to the others, and the verdict. */
+/**
+ * Runs the branches of a parallel call: limits how many run at once, stops the others after a failure, and makes the
+ * verdict.
+ */
 import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
@@ -10,25 +13,25 @@ import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
 
-/** How a branch ended. `cause` is the failure in the words of the face that ran it. */
+/** How a branch ended. `cause` is the failure in the form of the API that ran it. */
 export type BranchExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly cause?: unknown }
 
 export interface ParallelCall {
   readonly name: string
-  /** How many branches there are. */
+  /** The number of branches. */
   readonly count: number
   readonly concurrency: number
   readonly failFast: boolean
   /** Starts a branch, which calls `end` once. */
   readonly begin: (index: number, scope: Scope, end: (exit: BranchExit) => void) => void
-  /** All branches have ended; with `failFast` all with success. */
+  /** Called when all branches have ended; with `failFast` only when all succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
 }
 
-/** Starts the call and returns how to cancel it. `entry` is the function that the user's code called. */
+/** Starts the call. Returns a function that cancels it. `entry` is the function that the user's code called. */
 export const runBranches = (
   turn: TurnMachine,
   scope: Scope,
@@ -55,7 +58,7 @@ export const runBranches = (
   })
 
   const startMore = (): void => {
-    // A branch that ends while it is being started makes room for the next round of the loop that started it.
+    // A branch that ends while it is being started is counted by the loop that started it.
     if (starting) return
     starting = true
     while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
@@ -73,7 +76,7 @@ export const runBranches = (
     ended++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // A verdict that is recorded settles at its place in the journal.
+      // A recorded verdict settles at its place in the journal.
       if (exit._tag === "Failure" && failures.length === 1 && !decided) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
@@ -102,7 +105,7 @@ export const runBranches = (
   }
 }
 
-/** The failure that the verdict tells of: the branch's own error where the branch has failed again, else as recorded. */
+/** The failure in the verdict: the branch's own error if the branch has failed again, or else the recorded one. */
 const matching = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
   recorded: SerializedError
@@ -121,7 +124,7 @@ const noCode = {
   retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
 }
 
-/** Options of `parallel` and `map`, with the defaults. */
+/** Checks the options of `parallel` and `map`, and fills in defaults. */
 export const checkParallel = (
   name: string,
   branches: unknown,

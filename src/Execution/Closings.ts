@@ -1,9 +1,9 @@
 /**
- * Groups of branches that start nothing new, and whose running steps are awaited: a parallel call of which a branch has failed, or
- * the whole handler.
+ * Groups of branches that start nothing new and whose running steps are awaited: a parallel call with a failed
+ * branch, or the whole handler.
  *
- * A group has closed when its steps have ended, all that followed from that has run, and the groups inside it have closed:
- * an inner call's verdict comes before the outer one's.
+ * A group has closed when its steps have ended, all their consequences have run, and the groups inside it have
+ * closed: an inner call's verdict comes before the outer one's.
  */
 import type { Outcomes } from "./Outcomes.ts"
 import type { RunningSteps } from "./RunningSteps.ts"
@@ -15,13 +15,13 @@ interface Closing {
   draining: boolean
 }
 
-/** What it looks at. */
+/** The turn, as far as this class reads it. */
 export interface ClosingsOwner {
   readonly outcomes: Pick<Outcomes, "isSettled" | "pump">
   readonly running: Pick<RunningSteps, "has">
-  /** Counts the signs of life of the handler. */
+  /** Counts the activity of the handler. */
   readonly life: number
-  /** Calls back when all that follows from what has just happened has run, unless the turn is over then. */
+  /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
   readonly whenDrained: (fn: () => void) => void
 }
 
@@ -37,12 +37,12 @@ export class Closings {
     return this.#all.length
   }
 
-  /** `done` is called once, when the group has closed. */
+  /** Adds a group. `done` is called once, when the group has closed. */
   add(group: BranchGroup, done: () => void): void {
     this.#all.push({ group, done, draining: false })
   }
 
-  /** Something has come to rest: looks which groups may close. */
+  /** Starts closing the groups that may close. Called whenever activity has come to rest. */
   check(): void {
     for (const closing of this.#all) {
       if (closing.draining || !this.#mayClose(closing)) continue
@@ -52,7 +52,7 @@ export class Closings {
     }
   }
 
-  /** Nobody waits for them any more. */
+  /** Forgets all groups, without calling `done`. */
   clear(): void {
     this.#all = []
   }
@@ -61,7 +61,7 @@ export class Closings {
     closing.draining = false
     if (!this.#all.includes(closing)) return
     if (life !== this.#owner.life || !this.#mayClose(closing)) {
-      // too early: it is looked at again when things have come to rest
+      // too early: checked again at the next rest
       this.#owner.outcomes.pump()
       return
     }

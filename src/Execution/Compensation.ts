@@ -1,4 +1,4 @@
-/** What has to be undone, should the run fail for good, and in which order it was registered. */
+/** The registered compensations of a run, which run in reverse order if the run fails for good. */
 import { CompensationLostError, serializeError } from "../Errors.ts"
 import type { TurnOp } from "../Protocol/Worker.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -10,10 +10,10 @@ import { stepDone } from "./StepReports.ts"
 import { showMs } from "../Show.ts"
 
 export interface Compensation {
-  /** Name of the step that it undoes. */
+  /** Name of the step that it compensates. */
   readonly name: string
   readonly key: string
-  /** Missing when this turn did not come to where it is registered. */
+  /** Absent when this turn did not reach the registration. */
   readonly code: StepCode | undefined
 }
 
@@ -37,14 +37,14 @@ export class Compensations {
     this.#registered.push({ name, key: compensationKey(name, n), code })
   }
 
-  /** All of them in the order in which they run: last registered, first run. */
+  /** All compensations in the order in which they run: the last registered one first. */
   inReverse(): ReadonlyArray<Compensation> {
     return this.#registered.toReversed()
   }
 
   /**
-   * The compensations of an earlier turn, given by the step names in the order of registration, in the order in which
-   * they run; with code where this turn has registered them again.
+   * The compensations of an earlier turn in the order in which they run. `names` are the step names in the order of
+   * registration. Those that this turn has registered again have code.
    */
   rebuilt(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
     const code = new Map(this.#registered.map((compensation) => [compensation.key, compensation.code]))
@@ -59,18 +59,18 @@ export class Compensations {
   }
 }
 
-/** The code of a compensation: never without a timeout, since nothing else bounds it. */
+/** The code of a compensation. It always has a timeout, since nothing else bounds it. */
 export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) => void): StepCode => {
   const { retry, stepTimeout, timeoutMs } = plan
   return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: showMs(timeoutMs) }, retry }
 }
 
-/** What a compensation is called in the journal. */
+/** The name of a compensation in the journal. */
 const stepName = ({ name }: Compensation): string => `compensate:${name}`
 
 /**
- * The step that undoes; `undefined` when there is no code for it. `done` is called when it has run, and says what went wrong if it
- * failed.
+ * Makes the step call of a compensation; `undefined` without code. `done` is called when it has run, with the error
+ * if it failed.
  */
 export const compensationCall = (
   compensation: Compensation,
@@ -89,7 +89,10 @@ export const compensationCall = (
   )
 }
 
-/** What is recorded of a compensation that this turn did not register again, and so cannot run. `now` in epoch milliseconds. */
+/**
+ * The record of a compensation that this turn did not register again, and so cannot run. `now` is in epoch
+ * milliseconds.
+ */
 export const lostCompensation = (
   compensation: Compensation,
   now: number

@@ -1,4 +1,4 @@
-/** How effects run: as the code of a step, and what their failures and schemas make of its outcome. */
+/** Runs effects as the code of steps, and encodes and decodes their outcomes with schemas. */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -15,13 +15,13 @@ import { stepAnnotations } from "./HandlerLogs.ts"
 import { nestedSteps } from "./NestedSteps.ts"
 
 /**
- * A program's requirements are in the types up to the worker's layer; at run time they are in the context that the
- * worker captured, so nothing is missing.
+ * A program's requirements are in the types up to the worker's layer. At run time the services come from the context
+ * that the worker captured.
  */
 export const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
   Context.add(context, Step, steps) as Context.Context<unknown>
 
-/** What an effect has failed with, as a promise would reject with it; `what` is the effect in messages. */
+/** The error of a failed effect, as a promise would reject with it; `what` names the effect in messages. */
 export const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
   if (Cause.hasInterruptsOnly(cause)) {
     return new InterruptedError(what)
@@ -31,7 +31,7 @@ export const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => 
   return error
 }
 
-/** Effects have named places of their own (`Effect.fn`, `Effect.withSpan`), which the stack of the error knows nothing of. */
+/** Adds the names of `Effect.fn` and `Effect.withSpan` to the stack of the error, which lacks them. */
 const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   try {
     if (!(error instanceof Error)) return
@@ -40,14 +40,14 @@ const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
       .slice(0, 1)
       .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
       .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
-    // a frozen error keeps the stack that it has
+    // a frozen error keeps its stack
     if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
   } catch {
-    // and so does one that throws when it is looked at
+    // so does an error that throws when inspected
   }
 }
 
-/** A failure that fits the step's `error` schema, as that stores it. */
+/** A failure that fits the step's `error` schema, encoded by it. */
 export class TypedFailure {
   readonly error: unknown
   readonly #encoded: unknown
@@ -74,7 +74,7 @@ const encode = (schema: Schema.Codec<unknown, unknown>, value: unknown, what: st
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
-/** The value as the schema decodes it; `what` begins the message of what does not fit. */
+/** Decodes the value with the schema; `what` starts the error message. */
 export const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: string) =>
   Effect.mapError(
     decodeFromJson(schema, value),
@@ -82,7 +82,7 @@ export const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
-/** {@link decode}, or the value itself where there is no schema. */
+/** Does what {@link decode} does, or returns the value itself without a schema. */
 export const decoded = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   value: unknown,
@@ -90,7 +90,7 @@ export const decoded = (
 ): Effect.Effect<unknown, SchemaValidationError> =>
   schema === undefined ? Effect.succeed(value) : decode(schema, value, what)
 
-/** The effect with its result, and those of its failures that fit, as the schemas store them. `of` is whose they are. */
+/** The effect with its result, and the failures that fit, encoded by the schemas. `of` names the owner in messages. */
 export const encoded = <A, E, R, S, F>(
   of: string,
   effect: Effect.Effect<A, E, R>,
@@ -112,12 +112,15 @@ export const encoded = <A, E, R, S, F>(
     : Effect.flatMap(program, (value) => encode(success, value, `Result of ${of}`))
 }
 
-/** The fiber of a step's code, once there is one. */
+/** The fiber of a step's code, once it runs. */
 export interface CodeFiber {
   current: Fiber.Fiber<unknown, unknown> | undefined
 }
 
-/** An effect as the code of a step: it runs in its caller's context, but without steps. `fiber` is told of each attempt's. */
+/**
+ * Makes the code of a step from an effect: it runs in its caller's context, but without steps. `fiber` receives the
+ * fiber of each attempt.
+ */
 export const effectCode = (
   name: string,
   callersContext: Context.Context<never>,

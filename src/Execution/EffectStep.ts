@@ -1,4 +1,4 @@
-/** Steps and turns of Effect handlers: effects over the turn's calls. A suspended step's fiber does not resume. */
+/** Steps and turns of Effect handlers: effects over the turn's calls. The fiber of a suspended step does not resume. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -76,13 +76,13 @@ import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
 
-/** What few handlers look at. */
+/** Made on first use: few handlers use them. */
 const withParts = lazyProperties<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets)
 })
 
-/** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
+/** Runs the handler's program, and tells the turn how it ended. Returns a function that interrupts it. */
 export const startEffectHandler = (
   fn: EffectFunction,
   turn: TurnMachine,
@@ -95,7 +95,7 @@ export const startEffectHandler = (
   )
   const services = withHandlerLogs(turn, Context.add(turn.host.context, Clock.Clock, clock))
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
-    // what the handler acquires belongs to this turn, and not to the worker
+    // resources of the handler belong to this turn, not to the worker
     Effect.scoped(
       Effect.suspend(() => encoded(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
     )
@@ -114,13 +114,13 @@ export const startEffectHandler = (
   return () => fiber.interruptUnsafe()
 }
 
-/** Milliseconds of a duration in our grammar or in Effect's. */
+/** A duration in milliseconds, given in our syntax or Effect's. */
 const durationMs = (duration: StepDuration, what: string): number => {
   if (typeof duration === "number" || (typeof duration === "string" && !duration.includes(" "))) {
     return positiveDuration(duration, what)
   }
   const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
-  // What is neither, our own check names with both the value and the grammar.
+  // Our own check reports a value that is neither.
   return positiveDuration(
     Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
     what
@@ -137,22 +137,25 @@ const face: Face = {
   invokeKeys: effectInvokeKeys
 }
 
-/** Arguments that are not acceptable are failures; anything else that is thrown here is a bug. */
+/** Turns invalid arguments into failures; any other error here is a bug. */
 const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
   error instanceof ValidationError || error instanceof NestedStepError
     ? Effect.fail(error)
     : Effect.die(error)
 
 interface StepCallParts<Given, Result> {
-  /** What the row needs beside the name. Code runs in the caller's context, and `fiber` is told of its fiber. */
+  /**
+   * Makes the arguments of the row from those of the call. Code runs in the caller's context, and `fiber` receives
+   * its fiber.
+   */
   readonly given: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
-  /** Makes the handler's own of the result. */
+  /** Converts the result for the handler. */
   readonly refine?: (result: Result, call: StepCall) => Effect.Effect<unknown, unknown>
-  /** Fails with what the handler gets in place of the row's failure, if that is something else. */
+  /** Fails with another error than the row's failure, if the handler should receive one. */
   readonly refail?: (error: SerializedError, call: StepCall) => Effect.Effect<never, unknown> | undefined
 }
 
-/** Makes the call of a row. The interface of the service types what comes of it. */
+/** Makes the call of a row. The service's interface types the result. */
 const ask = <Given, Result>(
   place: Place,
   row: StepRow<Given, Result>,
@@ -182,7 +185,7 @@ const ask = <Given, Result>(
                 turn.pauseForDamage(call, error)
                 return
               }
-              // An upcaster that throws is the handler's defect, not the turn's.
+              // An upcaster that throws is a defect of the handler, not of the turn.
               resume(
                 Effect.suspend(() => {
                   const result = row.read(turn, value)
@@ -224,7 +227,7 @@ class BranchFibers {
     })
   }
 
-  /** Interrupts those that run, and awaits their ends. */
+  /** Interrupts the running fibers, and awaits their ends. */
   stop(): Effect.Effect<void> {
     const fibers = [...this.#running]
     for (const fiber of fibers) fiber.interruptUnsafe()
@@ -234,7 +237,7 @@ class BranchFibers {
   }
 }
 
-/** Runs branches, each with steps of its own. */
+/** Runs branches, each with its own steps. */
 const askBranches = (
   { scope, turn }: Place,
   name: string,
@@ -287,7 +290,7 @@ type FailedBranch = Extract<BranchExit, { readonly _tag: "Failure" }>
 const failureIn = ({ cause, error }: FailedBranch): Effect.Effect<never, unknown> =>
   Cause.isCause(cause) ? Effect.failCause(cause) : Effect.fail(error)
 
-/** Values and typed failures in their places; a defect is nobody's result. */
+/** The values and typed failures of the branches, in order. A defect fails the call. */
 const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>, unknown> => {
   const values: Array<unknown> = []
   for (const exit of exits) {
@@ -298,13 +301,13 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
   return Effect.succeed(values)
 }
 
-/** What failed, in messages: a step, or an invoked function. */
+/** Names what failed in messages: a step, or an invoked function. */
 const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 
-/** A failure that was stored by the step's schema comes back as it was. */
+/** The failure that the step's schema has encoded, decoded again. */
 const typedFailure = (
   turn: TurnMachine,
   name: string,
@@ -321,7 +324,7 @@ const typedFailure = (
         }
       )
 
-/** The error of an invocation, with what the function failed with if that fits. */
+/** The error of an invocation, with the decoded failure of the function if it fits. */
 const failedInvocation = (
   turn: TurnMachine,
   call: StepCall,
@@ -335,7 +338,7 @@ const failedInvocation = (
     const what = `Failure of ${invokedBy(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
   }
-  // The function has another schema or none, or a stand-in failed in its place: the fields of its error may fit.
+  // The function has another schema or none, or a test stub failed in its place: the fields of its error may fit.
   const fields = error.cause?.data
   if (fields === undefined) return Effect.fail(told)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
@@ -348,7 +351,7 @@ const failedInvocation = (
 export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
   const place: Place = { face, turn, scope }
 
-  // The interface gives every call the types of its arguments; what is below is the same for all of them.
+  // The interface types the arguments of each call; the implementation is the same for all.
   const service: { readonly [K in keyof StepService]: unknown } & CalledFrom = {
     [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
 
@@ -450,7 +453,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           if (!Effect.isEffect(effect)) {
             throw new ValidationError(`The compensation of step "${name}" must be an effect`)
           }
-          // What undoing returns is of no interest, and need not be something that JSON can carry.
+          // The result of a compensation is ignored, and need not be JSON.
           const program = Effect.asVoid(effect)
           const begin = effectCode(`compensate:${name}`, fiber.context, () => program)
           turn.compensate(name, compensationCode(turn.plan, begin))

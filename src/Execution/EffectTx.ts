@@ -1,10 +1,10 @@
-/** What the body of an Effect handler's `Step.tx` is given. */
+/** The `tx` argument of the body of an Effect handler's `Step.tx`. */
 import * as Effect from "effect/Effect"
 import { InvalidStateError, ValidationError } from "../Errors.ts"
 import type { EffectTx } from "../Step.ts"
 import type { TxCollector } from "./Tx.ts"
 
-/** Collecting in the reading of Effect: what is not acceptable is a failure. */
+/** Collects writes as effects: invalid arguments are failures. */
 export const effectTx = (collector: TxCollector): EffectTx => {
   const collect = (add: () => void): Effect.Effect<void, ValidationError | InvalidStateError> =>
     Effect.suspend(() => {
@@ -31,7 +31,7 @@ export const effectTx = (collector: TxCollector): EffectTx => {
     },
     emit: (...args) => collect(() => collector.emit(...args)),
     kv: (bucket, options) => {
-      // a schema that is none is refused where a key is written
+      // an invalid schema is refused when a key is written
       const keys = () => collector.kv(bucket, options)
       return {
         put: (...args) => collect(() => keys().put(...args)),

@@ -1,10 +1,11 @@
 /**
- * Which events the handler has not seen, though a wait of it received them. Such a wait has lost a race, or was interrupted: it does
- * not decide what a later wait looks back to.
+ * Tracks which events the handler has not seen although a wait received them. Such a wait has lost a race or was
+ * interrupted: it does not change what a later wait looks back to.
  *
- * Of a fiber that waits no longer the turn is told. Nobody can be asked whether it still looks at a promise, so an async handler is
- * judged by what it does. It has not seen an event when it went on without the wait (with the outcome of another step it made a new
- * call in the same branch), made no call when the event was handed to it, and has not looked at the promise since.
+ * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still looks at it, so an async
+ * handler is judged by its calls. It has not seen an event when three things hold: it went on without the wait (with
+ * the outcome of another step it made a new call in the same branch), it made no call when the event was delivered,
+ * and it has not looked at the promise since.
  */
 import type { Outcome } from "../Protocol/Worker.ts"
 import { isCode, type StepCall, type StepOp, type StepWork } from "./StepCall.ts"
@@ -16,7 +17,7 @@ export const isWait = (work: StepWork): work is WaitOp => !isCode(work) && work.
 interface Wait {
   readonly call: StepCall
   readonly op: WaitOp
-  /** How many outcomes the handler had seen when it made the call. */
+  /** Outcomes that the handler had received when it made the call. */
   readonly madeAfter: number
   /** Whether the handler has gone on without it. */
   leftBehind: boolean
@@ -25,24 +26,24 @@ interface Wait {
 
 /** The waits of one branch. */
 export class EventWaits {
-  /** In the order of the calls. */
+  /** Waits with unseen events, in the order of the calls. */
   #unseen: Array<Wait> = []
 
   add(call: StepCall, op: WaitOp, outcomes: number): void {
     this.#unseen.push({ call, op, madeAfter: outcomes, leftBehind: false, delivered: false })
   }
 
-  /** The handler makes another call in the branch, having seen this many outcomes. */
+  /** The handler makes another call in the branch after this many outcomes: earlier waits are left behind. */
   leaveBehind(outcomes: number): void {
     for (let i = this.#unseen.length - 1; i >= 0; i--) {
       const wait = this.#unseen[i]
-      // and so are all before it
+      // so are all waits before it
       if (wait === undefined || wait.leftBehind) return
       if (wait.madeAfter < outcomes) wait.leftBehind = true
     }
   }
 
-  /** The handler is given the outcome; `silently` says that it may have stopped waiting without a word. */
+  /** The handler receives the outcome; `silently` says that it may have stopped waiting without telling. */
   deliver(call: StepCall, outcome: Outcome, silently: boolean): void {
     const wait = this.#find(call)
     if (wait === undefined) return
@@ -51,13 +52,15 @@ export class EventWaits {
     else if (!silently || !wait.leftBehind) this.#forgetUpTo(wait)
   }
 
-  /** The handler acts upon what it was given, or looks for it. */
+  /** The handler has seen the event: it acts on the outcome, or looks at the promise. */
   see(call: StepCall): void {
     const wait = this.#find(call)
     if (wait?.delivered === true) this.#forgetUpTo(wait)
   }
 
-  /** The waits before this one for the same whose event the handler has not seen. Some have none yet. */
+  /**
+   * The earlier waits for the same event and match whose event the handler has not seen. Some have received none yet.
+   */
   unseenBefore(call: StepCall, { event, match }: WaitOp): ReadonlyArray<StepCall> {
     return this.#unseen
       .filter((wait) => wait.call !== call && wait.op.event === event && wait.op.match === match)
@@ -68,7 +71,7 @@ export class EventWaits {
     return this.#unseen.find((wait) => wait.call === call)
   }
 
-  /** What earlier waits for the same have received is no later event than this one. */
+  /** Forgets this wait and the earlier ones for the same event and match: their events are not later than this one. */
   #forgetUpTo(seen: Wait): void {
     const end = this.#unseen.indexOf(seen)
     this.#unseen = this.#unseen.filter(

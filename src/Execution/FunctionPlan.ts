@@ -1,11 +1,11 @@
-/** What every turn of a function needs of its configuration, worked out once. */
+/** The parts of a function's configuration that every turn needs, computed once. */
 import { resolveRetry, type RetryPolicy } from "../Backoff.ts"
 import { callSite } from "../CallSite.ts"
 import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
 import type { StepKind } from "../StepKind.ts"
 
-/** Time for one attempt of a step: milliseconds, and as the user wrote it. */
+/** The timeout of one attempt of a step: in milliseconds, and as the user wrote it. */
 export interface StepTimeout {
   readonly ms: number
   readonly text: string
@@ -16,17 +16,17 @@ export interface FunctionPlan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly stepTimeout: StepTimeout | undefined
-  /** Where in the user's code steps were called, by kind and name, as far as it is known. */
+  /** Known places in the user's code where steps are called, by kind and name. */
   readonly callSites: Map<string, string>
-  /** Recorded steps that runs were seen not to ask for, by run: said once, and not in each of their turns. */
+  /** Recorded steps that a run did not call again, by run: logged once, and not in every turn. */
   readonly unasked: Map<string, string>
-  /** Whether it has been said that the handler's own sleeps are not durable. */
+  /** Whether the warning about sleeps that are not durable was logged. */
   toldOfSleeps: boolean
 }
 
-/** A handler that makes up step names without end must not fill the memory. */
+/** Bounds the memory for handlers that make up step names without end. */
 const maxCallSites = 500
-/** Nor must runs that never end. */
+/** Bounds the memory for runs that never end. */
 const maxUnasked = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
@@ -52,24 +52,24 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
   return plan
 }
 
-/** Throws `ValidationError` when the duration is not one, or not positive. */
+/** Parses a timeout. Throws `ValidationError` when it is not a duration, or not positive. */
 export const resolveStepTimeout = (timeout: Duration, what: string): StepTimeout => {
   const ms = positiveDuration(timeout, what)
   return { ms, text: typeof timeout === "string" ? timeout : formatDuration(ms) }
 }
 
-/** Remembers where a step is called, the first time. `entry` is the function that the user's code called. */
+/** Remembers the place of a step's first call. `entry` is the function that the user's code called. */
 export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: string, entry: Function): void => {
   const key = `${kind}:${name}`
   if (plan.callSites.has(key) || plan.callSites.size >= maxCallSites) return
   plan.callSites.set(key, callSite(entry))
 }
 
-/** Where the step is called; empty when it is not known. */
+/** The place where the step is called; empty when it is not known. */
 export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): string =>
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
-/** Whether it is news that the run has not asked for these steps. One that has ended is forgotten. */
+/** Whether these steps of the run have not been logged yet. An ended run is forgotten. */
 export const tellOfUnasked = (
   { unasked }: FunctionPlan,
   runId: string,

@@ -1,18 +1,18 @@
 /**
- * When what the handler has called may begin.
+ * Decides when a call of the handler may begin.
  *
- * Nothing new begins before the handler has caught up with the journal. The code of a step also waits until everything that
- * the turn has reported is durable, so that no step depends on a result that could be lost.
+ * Nothing new begins before the handler has caught up with the journal. The code of a step also waits until
+ * everything that the turn has reported is durable, so that no step depends on a result that could be lost.
  */
 import { isCode, type StepCall } from "./StepCall.ts"
 
-/** How far the handler has come with what has happened. */
+/** The progress of the handler. */
 export interface Progress {
-  /** It has seen what it asks of the journal. */
+  /** It has received the journal's outcomes for its calls. */
   readonly isCaughtUp: boolean
-  /** It has been given every outcome that there is. */
+  /** It has received every available outcome. */
   readonly isEmpty: boolean
-  /** All that the turn has reported is durable. */
+  /** All reports of the turn are durable. */
   readonly isDurable: boolean
 }
 
@@ -20,9 +20,9 @@ export class Gate {
   readonly #progress: Progress
   #heldOps: Array<StepCall> = []
   #heldCode: Array<StepCall> = []
-  /** Whether the run is to be paused: nothing begins until it is not, or the turn has ended. */
+  /** Whether the run is to be paused: nothing begins until it is resumed or the turn has ended. */
   isPausing = false
-  /** Whether no code begins in this turn any more. */
+  /** Whether no more code begins in this turn. */
   isWrappingUp = false
 
   constructor(progress: Progress) {
@@ -37,25 +37,28 @@ export class Gate {
     return this.#heldCode.length
   }
 
-  /** Whether code may begin in this turn, sooner or later. */
+  /** Whether code may still begin in this turn. */
   get beginsCode(): boolean {
     return !this.isWrappingUp && !this.isPausing
   }
 
-  /** Whether this call may begin at this moment. */
+  /** Whether this call may begin now. */
   mayBegin(call: StepCall): boolean {
     return (
       this.#progress.isCaughtUp && (isCode(call.work) ? this.#isOpen && this.beginsCode : !this.isPausing)
     )
   }
 
-  /** Keeps the call until {@link take} gives it out. */
+  /** Keeps the call until {@link take} returns it. */
   hold(call: StepCall): void {
     if (isCode(call.work)) this.#heldCode.push(call)
     else this.#heldOps.push(call)
   }
 
-  /** The calls that may begin now: what the engine does before what is done here, each in the order of the calls. */
+  /**
+   * Takes the calls that may begin now: first those for the engine, then those with code, each in the order of the
+   * calls.
+   */
   take(): ReadonlyArray<StepCall> {
     if (!this.#progress.isCaughtUp || this.isPausing) return none
     const takesCode = this.#heldCode.length > 0 && this.#isOpen && !this.isWrappingUp
@@ -66,13 +69,13 @@ export class Gate {
     return taken
   }
 
-  /** Forgets what is held. */
+  /** Forgets the held calls. */
   clear(): void {
     this.#heldOps = []
     this.#heldCode = []
   }
 
-  /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
+  /** Whether the handler has received every outcome, and all of them are durable. */
   get #isOpen(): boolean {
     return this.#progress.isDurable && this.#progress.isEmpty
   }

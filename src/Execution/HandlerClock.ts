@@ -1,4 +1,4 @@
-/** The clock of an Effect handler. It tells of sleeps outside of steps, which are not durable: they end with the turn. */
+/** The clock of an Effect handler. It reports sleeps outside of steps: these are not durable, and end with the turn. */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -6,7 +6,7 @@ import { StepAttempt } from "../Step.ts"
 
 /** Calls `onSleep` with 1 when such a sleep begins, and with -1 when it ends. */
 export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => void): Clock.Clock => ({
-  // what else the clock can do, as that of a test
+  // keeps further features of the clock, such as those of a test clock
   ...clock,
   currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
   currentTimeMillis: clock.currentTimeMillis,
@@ -16,7 +16,7 @@ export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => vo
   monotonicTimeNanos: clock.monotonicTimeNanos,
   sleep: (duration) =>
     Effect.withFiber((fiber) => {
-      // the code of a step has the clock of its handler
+      // the code of a step inherits the clock of its handler
       if (Context.getOrUndefined(fiber.context, StepAttempt) !== undefined) return clock.sleep(duration)
       onSleep(1)
       return Effect.ensuring(

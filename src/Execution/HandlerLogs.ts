@@ -1,6 +1,6 @@
 /**
- * What handlers log, by the logger that they are given and by Effect's: with the run and the step that it is about, silent while
- * finished steps are replayed, and kept with the run.
+ * The log lines of handlers, from the given logger and from Effect's. They carry the run and the step, are silent
+ * while finished steps are replayed, and are stored with the run.
  */
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
@@ -16,7 +16,7 @@ import { withoutSecrets } from "./SecretsInText.ts"
 import { bodyOf, type TurnToken } from "./Nesting.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** What the lines of a turn need to know of it. */
+/** The turn, as far as its log lines need it. */
 export interface LoggingTurn {
   readonly job: Job
   readonly host: TurnHost
@@ -24,7 +24,7 @@ export interface LoggingTurn {
   readonly steps: { readonly isReplaying: boolean }
 }
 
-/** The step in whose code something is logged. */
+/** The step whose code logs. */
 interface InStep {
   readonly step?: string
   readonly attempt?: number
@@ -43,7 +43,7 @@ export const handlerLogger = (turn: LoggingTurn): Logger => {
   })
 }
 
-/** The services of an Effect handler whose loggers are those of `context`, told of the run. */
+/** The services of an Effect handler; the loggers are those of `context` with the run's annotations. */
 export const withHandlerLogs = (
   turn: LoggingTurn,
   context: Context.Context<never>
@@ -67,7 +67,7 @@ const silentWhileReplaying = (
     turn.host.keepLine?.(madeLine(turn, inFiber(options.fiber.context), lineOf(options)))
   })
 
-/** The annotations of what is logged in the code of a step. */
+/** The annotations of log lines from the code of a step. */
 export const stepAnnotations = (
   context: Context.Context<never>,
   step: string,
@@ -86,14 +86,14 @@ const fieldsOf = ({ host, job }: LoggingTurn): LogFields => ({
   environment: job.environment
 })
 
-/** As {@link stepAnnotations} have it. */
+/** Reads the annotations that {@link stepAnnotations} sets. */
 const inFiber = (context: Context.Context<never> | undefined): InStep => {
   if (context === undefined) return {}
   const { attempt, step } = Context.get(context, References.CurrentLogAnnotations)
   return typeof step === "string" && typeof attempt === "number" ? { step, attempt } : {}
 }
 
-/** The line as it is kept: bounded, and without the values of the secrets that the run was given. */
+/** Makes the stored line: bounded, and without the values of the run's secrets. */
 const madeLine = (
   { host, job }: LoggingTurn,
   { attempt = job.attempt, step }: InStep,
@@ -108,13 +108,13 @@ const madeLine = (
   ...(host.workerId === undefined ? {} : { worker: host.workerId })
 })
 
-/** JSON text that is short enough, and no deeper than what is stored may be. */
+/** A JSON string within the limits for length and depth. */
 const keptData = (json: string): string =>
   json === NO_TEXT || json.length > Limits.lineDataLength || !isFlatEnough(json)
     ? JSON.stringify(cut(json, Limits.lineDataLength / 2))
     : json
 
-/** Brackets count wherever they stand, in texts too: then the data is kept as text. */
+/** Brackets inside strings count too; data that is too deep is then stored as a string. */
 const isFlatEnough = (json: string): boolean => {
   let depth = 0
   for (const bracket of json.match(/[[\]{}]/g) ?? []) {

@@ -1,11 +1,14 @@
-/** What a {@link Heap} holds. `rank` orders it; the heap keeps `position` itself. */
+/** An entry of a {@link Heap}. `rank` orders it; the heap sets `position`. */
 export interface Ranked {
   readonly rank: number
-  /** Place in the heap; -1 when it is in none. */
+  /** Index in the heap; -1 when it is in none. */
   position: number
 }
 
-/** The lowest rank first, among equals in no promised order. Any entry can be removed in logarithmic time. */
+/**
+ * A priority queue with the lowest rank first; equal ranks have no defined order. Any entry can be removed in
+ * logarithmic time.
+ */
 export class Heap<A extends Ranked> {
   readonly #entries: Array<A> = []
 

@@ -1,26 +1,26 @@
 /**
- * What a turn knows of its run before it begins: the journal, and the steps that are open. Every entry answers one call of the
- * handler; what is left when the turn is over was never asked for.
+ * What a turn knows of its run at the start: the journal and the open steps. Every entry answers one call of the
+ * handler; entries left at the end were never called.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
 
-/** An entry and its place in the journal. */
+/** An entry and its index in the journal. */
 export interface Recorded {
   readonly entry: JournalEntry
   readonly rank: number
 }
 
-/** A wait that was over before the handler came to it. Without an outcome the step's next attempt begins. */
+/** A wait that was over before the handler called it. Without an outcome the step's next attempt begins. */
 export interface FiredEarly {
   readonly outcome: Outcome | undefined
 }
 
 export class Journal {
-  /** Entries that the handler has not asked for yet. */
+  /** Entries that the handler has not called yet. */
   readonly #recorded: Map<string, Recorded>
   readonly #open: Map<string, OpenStep>
-  /** Those of the open steps that the handler has not come to again. */
+  /** Open steps that the handler has not called again. */
   readonly #ahead: Set<string>
   readonly #firedEarly: Map<string, FiredEarly>
 
@@ -36,17 +36,17 @@ export class Journal {
     }
   }
 
-  /** Whether the journal has the step, and nobody has taken its entry. */
+  /** Whether the journal has an entry for the step that was not taken. */
   has(key: string): boolean {
     return this.#recorded.has(key)
   }
 
-  /** Whether the step has begun in an earlier turn. */
+  /** Whether the step began in an earlier turn. */
   knows(key: string): boolean {
     return this.#recorded.has(key) || this.#open.has(key)
   }
 
-  /** The journal's entry, once. */
+  /** Takes the entry of a step from the journal. */
   take(key: string): Recorded | undefined {
     if (this.#recorded.size === 0) return undefined
     const recorded = this.#recorded.get(key)
@@ -59,13 +59,13 @@ export class Journal {
     return this.#open.get(key)
   }
 
-  /** {@link open}, to which the handler has come again. */
+  /** Does what {@link open} does; the handler has called the step again. */
   reach(key: string): OpenStep | undefined {
     this.#ahead.delete(key)
     return this.#open.get(key)
   }
 
-  /** A wait is over that nobody has asked for. One that was not open is none of this turn's. */
+  /** A wait that the handler has not called yet is over. Ignored when the step was not open. */
   fireEarly(key: string, outcome: Outcome | undefined): void {
     if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
   }
@@ -74,14 +74,14 @@ export class Journal {
     return this.#firedEarly.get(key)
   }
 
-  /** Whether an earlier turn left steps open that the handler has not come to again. */
+  /** Whether an earlier turn left steps open that the handler has not called again. */
   get isAhead(): boolean {
     return this.#ahead.size > 0
   }
 
   /**
-   * Names of steps that earlier turns have begun and this one has not asked for. As long as the handler waits, it may come to the
-   * steps of a branch when others have made room for it; once it has `completed` they count as well.
+   * Names of steps that earlier turns have begun and this one has not called. While the handler waits, steps in
+   * branches are left out: it may reach them when other branches have ended. Once it has `completed` they count too.
    */
   unasked(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#ahead.size === 0) return []
@@ -93,6 +93,8 @@ export class Journal {
   }
 }
 
-/** Most turns are the first of their run, and have neither a journal nor open steps: nothing is ever put into these. */
+/**
+ * Shared by most turns: the first turn of a run has neither a journal nor open steps. Nothing is ever added to these.
+ */
 const noMap = new Map<string, never>()
 const noSet = new Set<string>()

@@ -1,4 +1,4 @@
-/** What steps are inside the code of a step of an Effect handler: an error that says so. */
+/** The steps inside the code of a step of an Effect handler: every call fails with an error. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { NestedStepError } from "../Errors.ts"
@@ -8,7 +8,7 @@ import { primitives } from "./StepTable.ts"
 class NestedSteps {
   readonly #outer: string
 
-  // one method for all that a handler can call, whatever it is given beside the name
+  // one method for all primitives, whatever their arguments besides the name
   static {
     for (const primitive of Object.keys(primitives)) {
       Reflect.set(this.prototype, primitive, function (this: NestedSteps, target: string | Invokable) {
@@ -26,14 +26,14 @@ class NestedSteps {
   }
 }
 
-/** The steps in the code of step `outer`. */
+/** The steps within the code of step `outer`. */
 export const nestedSteps = (outer: string): StepService =>
   // it has a method for each of `primitives`, which are those of the service
   new NestedSteps(outer) as unknown as StepService
 
 /**
- * Throws `NestedStepError` when a call comes from the code of a step: a handler's own service may have found its way into it, where
- * it is as useless as the code's.
+ * Throws `NestedStepError` when a call comes from the code of a step: the handler's own service may be used there by
+ * mistake.
  */
 export const refuseNested = (callersContext: Context.Context<never>, name: unknown): void => {
   const steps: unknown = Context.getOrUndefined(callersContext, Step)

@@ -1,8 +1,8 @@
-/** Knows whether code runs inside the body of a step, where further step calls could never be remembered. */
+/** Detects code inside the body of a step, where further step calls could not be remembered. */
 import { AsyncLocalStorage } from "node:async_hooks"
 import { NestedStepError } from "../Errors.ts"
 
-/** Stands for one turn. Whatever outlives a body (a socket, a timer) may hold on to it, so it holds nothing itself. */
+/** Stands for one turn. A socket or timer that outlives a body may hold on to it, so it references nothing. */
 export interface TurnToken {
   readonly runId: string
 }
@@ -10,17 +10,17 @@ export interface TurnToken {
 interface Body {
   readonly token: TurnToken
   readonly stepName: string
-  /** Executions of the step, this one included. */
+  /** The number of this attempt, from 1. */
   readonly attempt: number
 }
 
 const bodies = new AsyncLocalStorage<Body>()
 
-/** Runs the body of a step; what it starts, and goes on after, counts as inside. */
+/** Runs the body of a step. Everything that it starts counts as inside, also later. */
 export const insideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
   bodies.run({ token, stepName, attempt }, body)
 
-/** The step of the turn in whose body the caller is. */
+/** The step of the turn in whose body the caller runs. */
 export const bodyOf = (token: TurnToken): { readonly step: string; readonly attempt: number } | undefined => {
   const body = bodies.getStore()
   return body !== undefined && body.token === token
@@ -29,8 +29,8 @@ export const bodyOf = (token: TurnToken): { readonly step: string; readonly atte
 }
 
 /**
- * The error for a call of step `stepName` that comes from inside the body of a step of the same turn. A body may well
- * cause a turn of another run in this process, and its steps are no business of this one.
+ * The error for a call of step `stepName` from inside the body of a step of the same turn. A body may start a turn of
+ * another run in this process; the steps of that turn are allowed.
  */
 export const nestedStep = (token: TurnToken, stepName: string): NestedStepError | undefined => {
   const body = bodies.getStore()

@@ -1,6 +1,6 @@
 /**
- * Outcomes on their way to the handler: each is reported, gets its place in the journal, and is handed over in that order.
- * What the handler has been given is also what its later waits for events look back from, see `EventWaits`.
+ * The outcomes on their way to the handler. Each is reported, gets its place in the journal, and is delivered in that
+ * order. The delivered outcomes also decide what later waits for events look back to, see `EventWaits`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -14,13 +14,13 @@ import { notAnswered, stepDone } from "./StepReports.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 export interface OutcomesOwner {
-  /** Turns of the event loop until all that follows from one outcome has run. */
+  /** Turns of the event loop until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without a word, as whoever holds a promise. */
+  /** Whether the handler may stop waiting for a call without telling, as with a promise. */
   readonly losesSilently: boolean
-  /** Nothing can be delivered, and what was delivered has been dealt with. */
+  /** Called when nothing can be delivered, and the last outcome has drained. */
   readonly idle: () => void
-  /** The handler is about to be given an outcome. */
+  /** Called before an outcome is delivered. */
   readonly delivers: () => void
 }
 
@@ -30,9 +30,9 @@ export class Outcomes implements Progress {
   readonly #settlement: Settlement
   /** Reports that are not durable yet. */
   #unacknowledged = 0
-  /** Outcomes that the handler has been given. */
+  /** Outcomes that were delivered. */
   #delivered = 0
-  /** The wait whose event the handler was given last, until it acts upon it. */
+  /** The wait whose event was delivered last, until the handler acts on it. */
   #shown: StepCall | undefined = undefined
   #closed = false
 
@@ -41,13 +41,13 @@ export class Outcomes implements Progress {
     this.#owner = owner
     this.#settlement = new Settlement(journal.length, owner.turnsToDrain, () => owner.idle())
     for (const [rank, { kind }] of journal.entries()) {
-      // The handler does not ask for compensations.
+      // The handler does not call compensations.
       if (kind === "compensate") this.#settlement.markSettled(rank)
     }
   }
 
   // ---------------------------------------------------------------------------
-  // How far the handler has come
+  // Progress
   // ---------------------------------------------------------------------------
 
   /** See {@link Settlement.isCaughtUp}. */
@@ -55,17 +55,17 @@ export class Outcomes implements Progress {
     return this.#settlement.isCaughtUp
   }
 
-  /** Whether nothing is waiting to be delivered, or for its answer. */
+  /** Whether no outcome waits to be delivered, or for its answer. */
   get isEmpty(): boolean {
     return this.#settlement.isEmpty
   }
 
-  /** Whether the handler was given all outcomes, and all that followed from the last one has run. */
+  /** Whether all outcomes were delivered, and all consequences of the last one have run. */
   get isSettled(): boolean {
     return this.#settlement.isEmpty && this.#settlement.isDrained
   }
 
-  /** Whether parts of the journal have not been seen by the handler yet. */
+  /** Whether the handler has not received all of the journal yet. */
   get isReplaying(): boolean {
     return this.#settlement.isReplaying
   }
@@ -75,16 +75,16 @@ export class Outcomes implements Progress {
   }
 
   // ---------------------------------------------------------------------------
-  // From the journal, from here, from the engine
+  // New outcomes: from the journal, from this process, from the engine
   // ---------------------------------------------------------------------------
 
-  /** The handler asks for what the journal has. */
+  /** Queues the journal's outcome for a call. */
   replay(call: StepCall, { entry: { kind, outcome }, rank }: Recorded): void {
-    // Branches come to their ends before the verdict on them.
+    // Branches end before the verdict on them.
     call.settling = this.#settlement.ask(rank, () => this.#deliver(call, outcome), kind === "parallel")
   }
 
-  /** A step has finished here, having begun at `startedAt` (epoch milliseconds). */
+  /** Records a step that has finished here; `startedAt` is in epoch milliseconds. */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
     if (this.#closed) return
     // The place in the order comes first: the report may be acknowledged before it returns.
@@ -94,7 +94,7 @@ export class Outcomes implements Progress {
     this.pump()
   }
 
-  /** A wait is over: its outcome gets its place in the journal. */
+  /** Records the outcome of a finished wait in the journal. */
   settle(call: StepCall, outcome: Outcome): void {
     this.#add(call, outcome)
     this.report({ _tag: "Settle", stepKey: call.key })
@@ -106,8 +106,8 @@ export class Outcomes implements Progress {
   }
 
   /**
-   * Reports an op whose outcome is in the answer to the report. With `onFailure`, a failure has no place in the journal and is for
-   * that instead of for the handler.
+   * Reports an op whose outcome is in the answer to the report. With `onFailure`, a failure does not enter the
+   * journal, and goes there instead of to the handler.
    */
   request(call: StepCall, op: TurnOp, onFailure?: (error: SerializedError) => void): void {
     let answer: Outcome = notAnswered
@@ -145,7 +145,7 @@ export class Outcomes implements Progress {
   }
 
   // ---------------------------------------------------------------------------
-  // To the handler
+  // Delivery to the handler
   // ---------------------------------------------------------------------------
 
   #deliver(call: StepCall, outcome: Outcome): void {
@@ -161,7 +161,7 @@ export class Outcomes implements Progress {
     call.receive(outcome)
   }
 
-  /** The handler acts upon what it was given last. */
+  /** The handler acts on the last delivered outcome. */
   actsUponShown(): void {
     if (this.#shown === undefined) return
     this.#shown.scope.waits?.see(this.#shown)
@@ -174,18 +174,18 @@ export class Outcomes implements Progress {
     scope.waits?.leaveBehind(this.#delivered)
   }
 
-  /** The call is a wait for an event. */
+  /** Registers a call that waits for an event. */
   awaitEvent(call: StepCall, op: WaitOp): void {
     call.scope.waits ??= new EventWaits()
     call.scope.waits.add(call, op, this.#delivered)
   }
 
-  /** The handler does not want the outcome of the call any more. */
+  /** Drops the outcome of a call that the handler no longer wants. */
   drop(call: StepCall): void {
     if (call.settling !== undefined) this.#settlement.drop(call.settling)
   }
 
-  /** Delivers nothing while `fn` runs, and then what there is. */
+  /** Delivers nothing while `fn` runs, and then resumes. */
   together(fn: () => void): void {
     this.#settlement.hold(fn)
     this.pump()
@@ -196,12 +196,12 @@ export class Outcomes implements Progress {
     this.#settlement.pump()
   }
 
-  /** Forgets everything that is waiting to be delivered. */
+  /** Forgets all outcomes that wait to be delivered. */
   clear(): void {
     this.#settlement.clear()
   }
 
-  /** The turn is over: nothing is delivered any more. */
+  /** Ends delivery: the turn is over. */
   close(): void {
     this.#closed = true
     this.#settlement.close()

@@ -1,4 +1,4 @@
-/** How async functions run: as the code of a step, as a handler, as a branch. */
+/** Runs async functions: as the code of a step, as a handler, as a branch. */
 import { AsyncResource } from "node:async_hooks"
 import { asStandard } from "../EffectSchema.ts"
 import { within } from "../OpenTelemetry.ts"
@@ -21,7 +21,7 @@ export const follow = (
   let result: unknown
   try {
     result = code()
-    // looking for `then` may run code of the value
+    // reading `then` may run code of the value
     if (isThenable(result)) {
       Promise.resolve(result).then(succeed, fail)
       return
@@ -36,7 +36,10 @@ export const follow = (
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
 
-/** Throws `ValidationError` when `fn` is no function. With a `decoder`, a result that will not fit it fails the attempt. */
+/**
+ * Makes the code of a step. Throws `ValidationError` when `fn` is not a function. With a `decoder`, a result that
+ * does not fit fails the attempt.
+ */
 export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
   turn: TurnMachine,
   name: string,
@@ -49,7 +52,7 @@ export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
       `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
     )
   }
-  // The code may begin later than the call, and still sees the async context (a logger's, a tracer's) of the call.
+  // The code may begin after the call, and still has the async context (of a logger or tracer) of the call.
   const context = new AsyncResource("ironflow.step")
   return (attempt) =>
     context.runInAsyncScope(() =>
@@ -80,21 +83,24 @@ export const newTx =
   (name: string) =>
   (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
-/** What undoing returns is of no interest, and need not be something that JSON can carry. */
+/** The result of a compensation is ignored, and need not be JSON. */
 export const discardResult =
   (fn: (context: StepRunContext) => unknown) =>
   async (context: StepRunContext): Promise<void> => {
     await fn(context)
   }
 
-/** What the `schema` of a call makes of results as they were stored. */
+/** Decodes stored results with the `schema` of a call. */
 export interface Decoder {
   readonly decode: (stored: unknown) => unknown
-  /** Throws when the result, once it is stored, would not fit: before it is. */
+  /** Throws when the stored form of the result would not fit. Called before it is stored. */
   readonly check: (result: unknown) => void
 }
 
-/** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
+/**
+ * Makes a decoder; `undefined` without a schema. Throws `ValidationError` when it is not a schema; `what` starts the
+ * message about results that do not fit.
+ */
 export const decoderOf = (
   options: { readonly schema?: unknown } | undefined,
   what: string
@@ -110,6 +116,6 @@ export const decoderOf = (
   return { decode, check: (result) => void decode(decodeResult(encodeResult(result, what))) }
 }
 
-/** The value as the decoder reads it. */
+/** The value, decoded if there is a decoder. */
 export const decodedBy = (decoder: Decoder | undefined, value: unknown): unknown =>
   decoder === undefined ? value : decoder.decode(value)

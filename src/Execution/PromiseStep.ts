@@ -1,4 +1,4 @@
-/** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
+/** Steps and turns of async handlers: promises over the turn's calls. The promise of a suspended step stays pending. */
 import { AsyncResource } from "node:async_hooks"
 import { lazyProperties } from "../LazyProperties.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -56,10 +56,10 @@ import {
 } from "./StepTable.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
-/** The async context of no handler and no step body: what a turn was started from is none of its business. */
+/** The async context outside of all handlers and step bodies: a turn does not inherit the context that started it. */
 const outside = new AsyncResource("ironflow.turn")
 
-/** What few handlers look at. */
+/** Made on first use: few handlers use them. */
 const withParts = lazyProperties<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets),
@@ -99,7 +99,7 @@ const face: Face = {
   invokeKeys
 }
 
-/** The name, checked. Throws `NestedStepError` inside the code of a step. */
+/** Checks the name. Throws `NestedStepError` inside the code of a step. */
 const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => {
   const checked = checkName(naming, name)
   const nested = nestedStep(turn.token, checked)
@@ -108,11 +108,11 @@ const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => 
 }
 
 interface StepCallParts<Given, Result> {
-  /** What the row needs beside the name. */
+  /** Makes the arguments of the row from those of the call. */
   readonly given: (name: string) => Given
-  /** Makes the handler's own of the result. */
+  /** Converts the result for the handler. */
   readonly refine?: (result: Result) => unknown
-  /** Somebody awaits the call's promise. */
+  /** Called when the promise of the call is awaited. */
   readonly onLook?: (call: StepCall) => void
 }
 
@@ -144,7 +144,7 @@ const ask = <Given, Result, T>(
         }
         try {
           const result = row.read(turn, value)
-          // The interface gives every call the type of its result.
+          // The interface types the result of each call.
           succeed((refine === undefined ? result : refine(result)) as T)
         } catch (error) {
           fail(row.wrapsFailures ? stepError(turn, made, serializeError(error)) : toError(error))
@@ -161,7 +161,7 @@ const ask = <Given, Result, T>(
 
 type Branch = (step: StepClient) => unknown
 
-/** Runs branches, each with steps of its own. */
+/** Runs branches, each with its own steps. */
 const askBranches = (
   place: Place,
   entry: Function,
@@ -213,8 +213,8 @@ const valueOrError = (exit: BranchExit): unknown =>
   exit._tag === "Success" ? exit.value : toError(exit.error)
 
 /**
- * The steps of a handler, or of a branch, of a turn. Each call is a function with a name: that is how the place where it was called
- * is found. The interface types what each is given and what it gives back.
+ * The steps of a handler, or of a branch, of a turn. Each call is a named function, by which the place of the call is
+ * found in the stack. The interface types the arguments and results.
  */
 export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
   const place: Place = { face, turn, scope }
@@ -313,7 +313,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
       options?: ParallelOptions & Partial<WithSchema<unknown>>
     ) {
-      // What is neither a list nor a function is refused where branches are checked.
+      // A value that is neither a list nor a function is refused where branches are checked.
       const branches = Array.isArray(items)
         ? items.map((item: T, index) =>
             typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn

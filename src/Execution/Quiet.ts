@@ -1,36 +1,37 @@
 /**
- * When a turn is over although its handler has not ended: nothing runs, something is waited for, and the handler gives no sign of
- * life any more.
+ * Decides when a turn is over although its handler has not ended: nothing runs, something is waited for, and the
+ * handler shows no activity.
  *
- * That is a judgement, since the handler may await something outside of steps. So the turn is looked at again after two rounds of
- * the event loop, and once more after the time that its run is given to linger; a sign of life in between begins this anew.
+ * This is a guess, since the handler may await something outside of steps. So the turn is checked again after two
+ * rounds of the event loop, and once more after the linger time of its run; activity in between starts this anew.
  */
 import { afterEventLoopTurns } from "./Settlement.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** What is under way in a turn in which no code runs, and all that it has reported is durable. */
+/** The state of a turn in which no code runs and all reports are durable. */
 export interface Activity {
   /** Parallel calls that await the end of their running steps. */
   readonly closings: number
-  /** Calls for the engine that may not begin yet, and those for code. */
+  /** Held calls: those for the engine, and those with code. */
   readonly heldOps: number
   readonly heldCode: number
-  /** Steps whose outcomes only another turn will know. */
+  /** Steps whose outcomes only a later turn will know. */
   readonly deferred: number
   /** Suspended calls. */
   readonly waiting: number
-  /** Calls that stay pending for good in this turn. */
+  /** Calls that stay pending for the rest of this turn. */
   readonly shelved: number
-  /** Whether the handler was given all outcomes, and all that followed from the last one has run. */
+  /** Whether all outcomes were delivered, and all consequences of the last one have run. */
   readonly isSettled: boolean
   readonly isPausing: boolean
   readonly isWrappingUp: boolean
 }
 
 /**
- * What the activity says about the turn; there is none while code runs or a report is on its way. `"quiet"`: it only waits. `"release"`: the handler wants more than this turn may
- * begin, so the run goes back. `"busy"`: neither. `rebuilding` says that the handler runs to register its compensations, for
- * which all its calls may be pending.
+ * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`: it only
+ * waits. `"release"`: the handler wants to begin more than this turn allows, so the run is released. `"busy"`:
+ * neither. `rebuilding` says that the handler only runs to register its compensations; all of its calls may then be
+ * pending.
  */
 export const judge = (activity: Activity | undefined, rebuilding: boolean): "busy" | "quiet" | "release" => {
   if (activity === undefined) return "busy"
@@ -42,23 +43,23 @@ export const judge = (activity: Activity | undefined, rebuilding: boolean): "bus
   return heldCode === 0 && (waiting > 0 || (shelved > 0 && rebuilding)) ? "quiet" : "busy"
 }
 
-/** What it looks at. */
+/** The turn, as far as this class reads it. */
 export interface QuietOwner {
-  /** Counts the signs of life of the handler. */
+  /** Counts the activity of the handler. */
   readonly life: number
   readonly isQuiet: boolean
-  /** It has been quiet for long enough. */
+  /** Called when the turn has been quiet for long enough. */
   readonly fellQuiet: () => void
 }
 
 export class Quiet {
   readonly #owner: QuietOwner
-  /** How long a turn that seems quiet is given, milliseconds. */
+  /** How long a turn that seems quiet lingers, in milliseconds. */
   readonly #lingerMs: number
   readonly #host: Pick<TurnHost, "alarm" | "clock">
-  /** Whether it was quiet, and is going to be looked at again. */
+  /** Whether the turn was quiet, and a further check is scheduled. */
   #looking = false
-  /** The signs of life when it was quiet. */
+  /** The activity count when it was quiet. */
   #seenLife = 0
   #cancelLinger: (() => void) | undefined = undefined
   #over = false
@@ -69,12 +70,13 @@ export class Quiet {
     this.#host = host
   }
 
-  /** Something has come to rest: looks whether everything has. */
+  /** Checks whether the turn is quiet. Called whenever something has come to rest. */
   check(): void {
     if (!this.#owner.isQuiet) return
     const life = this.#owner.life
     if (this.#looking) {
-      // A sign of life starts the linger anew. The look before it is over in no time and sees for itself.
+      // Activity restarts the linger time. Before the linger, the scheduled check is imminent and sees the activity
+      // itself.
       if (this.#cancelLinger === undefined || this.#seenLife === life) return
       this.#endLinger()
     }
@@ -83,7 +85,7 @@ export class Quiet {
     afterEventLoopTurns(2, () => this.#lookAgain(life, () => this.#linger(life)))
   }
 
-  /** The turn is over in another way. */
+  /** Stops checking: the turn ends in another way. */
   stop(): void {
     this.#over = true
     this.#endLinger()

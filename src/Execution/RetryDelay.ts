@@ -1,4 +1,4 @@
-/** How long until something that failed is tried again. */
+/** The delay before a failed step or run is retried. */
 import * as Context from "effect/Context"
 import * as Random from "effect/Random"
 import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
@@ -8,14 +8,14 @@ import type { TurnHost } from "./TurnHost.ts"
 
 export interface Failed {
   readonly error: unknown
-  /** How often it has failed by now. */
+  /** Failed attempts so far. */
   readonly failures: number
   readonly retry: RetryPolicy
-  /** What has failed, for a message: `Run run_1 of function "order": Step "charge"`. */
+  /** Names what has failed in messages: `Run run_1 of function "order": Step "charge"`. */
   readonly what: () => string
 }
 
-/** Milliseconds: as the error asks for, or else by the policy. */
+/** The delay in milliseconds: as the error requests, or else by the policy. */
 export const delayBeforeRetry = (
   { clock, context, logger }: Pick<TurnHost, "clock" | "context" | "logger">,
   { error, failures, retry, what }: Failed

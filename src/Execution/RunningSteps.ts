@@ -1,4 +1,4 @@
-/** The executions of steps in this process: how they begin, are told to stop, and are given up. */
+/** The running attempts of steps in this process: starts them, asks them to stop, and gives them up. */
 import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
 import { Attempt, type AttemptOwner } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
@@ -7,11 +7,11 @@ import { type BranchGroup, isWithin } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** How long code that was told to stop is awaited when it has no timeout of its own, milliseconds. */
+/** How long code without a timeout is awaited after it was asked to stop, in milliseconds. */
 export const stopGraceMs = 5000
 
 export interface RunningOwner extends AttemptOwner {
-  /** The code did not end within {@link stopGraceMs} of being told to, and is not awaited any more. */
+  /** Called for code that did not end within {@link stopGraceMs} of being asked to stop. It is no longer awaited. */
   readonly gaveUp: (call: StepCall) => void
 }
 
@@ -29,12 +29,12 @@ export class RunningSteps {
     return this.#attempts.size
   }
 
-  /** Names of the steps that run. */
+  /** Names of the running steps. */
   get names(): ReadonlyArray<string> {
     return this.#attempts.size === 0 ? [] : Array.from(this.#attempts, ({ call }) => call.name)
   }
 
-  /** Those that have run for so long or longer, the oldest first. */
+  /** The steps that have run for at least this long, the oldest first. */
   told(atLeastMs: number): ReadonlyArray<RunningStep> {
     if (this.#attempts.size === 0) return []
     const now = this.#host.clock.currentTimeMillisUnsafe()
@@ -59,7 +59,7 @@ export class RunningSteps {
     return false
   }
 
-  /** Begins the next attempt of a step, when the host's pace has room for it. */
+  /** Starts the next attempt of a step, when the host's pace allows it. */
   start(call: StepCall, code: StepCode): void {
     const { alarm, clock, mayBegin, pace } = this.#host
     const now = clock.currentTimeMillisUnsafe()
@@ -86,12 +86,12 @@ export class RunningSteps {
     else begin(attempt, code)
   }
 
-  /** The attempt has told its owner of its end. */
+  /** Removes an ended attempt. */
   ended(attempt: Attempt): void {
     this.#attempts.delete(attempt)
   }
 
-  /** Tells the steps of the group to stop. They are awaited, but not for ever. */
+  /** Asks the steps of the group to stop, and awaits them for a limited time. */
   stop(group: BranchGroup, why: string): void {
     const now = this.#host.clock.currentTimeMillisUnsafe()
     for (const attempt of this.#attempts) {
@@ -107,7 +107,7 @@ export class RunningSteps {
     this.#owner.gaveUp(attempt.call)
   }
 
-  /** Ends the attempt here, whatever its code does. */
+  /** Ends the attempt now, whatever its code does. */
   abandon(attempt: Attempt, reason: Error): void {
     this.#attempts.delete(attempt)
     attempt.abandon(reason)

@@ -8,8 +8,8 @@ export class BranchGroup {
   /** The scope that made the parallel call; `undefined` for the root. */
   readonly parent: Scope | undefined
   /**
-   * Why nothing new may start here. Steps that are recorded or running still answer, so that branches come far enough
-   * to register their compensations.
+   * Why nothing new may start here. Recorded and running steps still deliver their outcomes, so that branches can
+   * register their compensations.
    */
   stopped: StepAbortedError | undefined = undefined
 
@@ -30,7 +30,7 @@ export class Scope {
   }
 }
 
-/** Whether the scope belongs to the group, directly or through the branches of inner calls. */
+/** Whether the scope is in the group, directly or in the branches of inner calls. */
 export const isWithin = (scope: Scope, group: BranchGroup): boolean => {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group === group) return true
@@ -38,7 +38,7 @@ export const isWithin = (scope: Scope, group: BranchGroup): boolean => {
   return false
 }
 
-/** Whether a stopped parallel call is around the scope. */
+/** Whether the scope is within a stopped parallel call. */
 export const isStopped = (scope: Scope): boolean => {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group.stopped !== undefined) return true

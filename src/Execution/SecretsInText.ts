@@ -1,11 +1,11 @@
 /**
- * What a run stores of errors and lines is without the values of the secrets that it was given: each is replaced by its name. A value
- * that was changed on the way (cut, encoded) nobody recognizes, and results are the function's own to choose.
+ * Replaces the values of the run's secrets in stored errors and log lines by their names. Changed values (cut,
+ * encoded) are not recognized. Results are not touched: the function chooses them.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job } from "../Protocol/Worker.ts"
 
-/** Shorter ones would be found where nobody meant them. */
+/** Shorter values would match by chance. */
 const SECRET_LENGTH = 6
 
 export const withoutSecrets = ({ secrets }: Pick<Job, "secrets">, text: string): string => {
@@ -14,18 +14,18 @@ export const withoutSecrets = ({ secrets }: Pick<Job, "secrets">, text: string):
   for (const [name, value] of Object.entries(secrets)) {
     if (value.length < SECRET_LENGTH) continue
     shown = shown.replaceAll(value, `[secret ${name}]`)
-    // as it stands in JSON text
+    // the value as it appears in JSON
     const escaped = JSON.stringify(value).slice(1, -1)
     if (escaped !== value) shown = shown.replaceAll(escaped, `[secret ${name}]`)
   }
   return shown
 }
 
-/** The same of every text in an error: message, stack, causes and its own data. */
+/** Replaces them in every string of an error: message, stack, causes and data. */
 export const errorWithoutSecrets = (job: Pick<Job, "secrets">, error: SerializedError): SerializedError =>
   job.secrets === undefined || Object.keys(job.secrets).length === 0
     ? error
-    : // the same shape, with other texts
+    : // the same shape, with other strings
       (shownOf(job, error) as SerializedError)
 
 const shownOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {

@@ -1,28 +1,27 @@
 /**
- * The order in which a handler sees the outcomes of its steps.
+ * The order in which a handler receives the outcomes of its steps.
  *
- * Outcomes are delivered one at a time, and everything that follows from one (promise continuations, woken fibers) runs
- * before the next: that is what makes `Promise.race` and its like decide the same in a replay. Outcomes from the journal
- * go first, in the journal's order; new ones follow in the order in which they were reported, which is the order that
- * the journal gets.
+ * Outcomes are delivered one at a time, and all consequences of one (promise continuations, woken fibers) run before
+ * the next. This makes `Promise.race` and the like decide the same in a replay. Outcomes from the journal go first,
+ * in the journal's order. New ones follow in the order of their reports, which becomes the order of the journal.
  */
 import { Heap } from "./Heap.ts"
 import { queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** An outcome on its way to the handler. */
 export interface Settling {
-  /** Place in the journal; for new outcomes a place after all of it. */
+  /** Index in the journal; for new outcomes a number after all of it. */
   readonly rank: number
   position: number
-  /** Hands the outcome over. Cleared when nobody wants it any more: the place in the order stays. */
+  /** Delivers the outcome. Cleared when it is no longer wanted; its place in the order stays. */
   deliver: (() => void) | undefined
-  /** False while the outcome itself is awaited: it holds back the ones behind it. */
+  /** False while the outcome is awaited: those behind it must wait. */
   ready: boolean
-  /** Whether it waits until everything that is under way has come to rest. */
+  /** Whether it is delivered only once all activity has come to rest. */
   readonly last: boolean
 }
 
-/** Calls `fn` when the event loop has gone round `turns` times, promise continuations included. */
+/** Calls `fn` after `turns` turns of the event loop, promise continuations included. */
 export const afterEventLoopTurns = (turns: number, fn: () => void): void => {
   setImmediate(turns > 1 ? () => afterEventLoopTurns(turns - 1, fn) : fn)
 }
@@ -31,10 +30,10 @@ export class Settlement {
   readonly #recorded: number
   readonly #turnsToDrain: number
   readonly #onIdle: () => void
-  /** Journal outcomes that the handler has asked for. */
+  /** Journal outcomes that the handler has called. */
   readonly #asked = new Heap<Settling>()
   #new: Array<Settling> = []
-  /** Which journal entries are settled, up to the lowest that is not. */
+  /** Which journal entries are settled, from the lowest one that is not. */
   readonly #settled: Uint8Array
   #lowest = 0
   #patient = false
@@ -44,7 +43,7 @@ export class Settlement {
   #pumping = false
 
   /**
-   * `recorded` is the length of the journal. `turnsToDrain` is how many turns of the event loop it takes until all
+   * `recorded` is the length of the journal. `turnsToDrain` is the number of turns of the event loop until all
    * continuations have run. `onIdle` is called when nothing can be delivered and the last outcome has drained.
    */
   constructor(recorded: number, turnsToDrain: number, onIdle: () => void) {
@@ -55,30 +54,30 @@ export class Settlement {
     this.#caughtUp = recorded === 0
   }
 
-  /** Whether nothing is waiting to be delivered, or for its answer. */
+  /** Whether no outcome waits to be delivered, or for its answer. */
   get isEmpty(): boolean {
     return this.#asked.size === 0 && this.#new.length === 0
   }
 
   /**
-   * Whether the handler has seen what it asks of the journal, so that new things may happen. A handler that asks for
-   * something new may be about to ask for something recorded: it is given a round of the event loop.
+   * Whether the handler has received the journal's outcomes for its calls, so that new steps may begin. A handler
+   * that makes a new call may be about to call a recorded step: it gets a round of the event loop.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
   }
 
-  /** Whether everything that followed from the last outcome has run. */
+  /** Whether all consequences of the last outcome have run. */
   get isDrained(): boolean {
     return !this.#draining
   }
 
-  /** Whether parts of the journal have not been seen by the handler yet. */
+  /** Whether the handler has not received all of the journal yet. */
   get isReplaying(): boolean {
     return this.#lowest < this.#recorded
   }
 
-  /** The handler asks for the journal's entry at `rank`; see {@link Settling.last}. */
+  /** Requests the journal's entry at `rank`; for `last` see {@link Settling.last}. */
   ask(rank: number, deliver: () => void, last = false): Settling {
     const item: Settling = { rank, position: -1, deliver, ready: true, last }
     this.#asked.add(item)
@@ -88,14 +87,14 @@ export class Settlement {
     return item
   }
 
-  /** A new outcome, which has been reported or is the answer to what has just been reported. */
+  /** Adds a new outcome: a reported one, or one that the answer to the report will bring. */
   add(deliver: () => void, ready: boolean): Settling {
     const item: Settling = { rank: this.#recorded, position: -1, deliver, ready, last: false }
     this.#new.push(item)
     return item
   }
 
-  /** The handler does not want this outcome any more. */
+  /** Drops an outcome that the handler no longer wants. */
   drop(item: Settling): void {
     item.deliver = undefined
     if (item.position < 0) return
@@ -103,7 +102,7 @@ export class Settlement {
     this.markSettled(item.rank)
   }
 
-  /** The journal's entry at `rank` will not be asked for, or counts as seen. */
+  /** Marks the journal's entry at `rank` as settled: it will not be called, or counts as delivered. */
   markSettled(rank: number): void {
     if (rank >= this.#recorded) return
     this.#settled[rank] = 1
@@ -117,19 +116,19 @@ export class Settlement {
     this.#held--
   }
 
-  /** Forgets everything that is waiting to be delivered. */
+  /** Forgets all outcomes that wait to be delivered. */
   clear(): void {
     this.#asked.clear()
     this.#new = []
   }
 
-  /** Delivers nothing any more. */
+  /** Ends delivery. */
   close(): void {
     this.#held = Number.POSITIVE_INFINITY
     this.clear()
   }
 
-  /** Not while whoever asks still runs: in a race of effects the ones behind it have yet to be started. */
+  /** Delivers after the caller has run: in a race of effects the later ones have yet to start. */
   #pumpSoon(): void {
     if (this.#draining || this.#pumping) return
     this.#pumping = true
@@ -156,7 +155,7 @@ export class Settlement {
       this.#onIdle()
       return
     }
-    // The handler may still be on its way to an earlier entry.
+    // The handler may still be about to call an earlier entry.
     if ((item.last || this.#lowest < item.rank) && !this.#patient) {
       this.#beOncePatient()
       return

@@ -7,38 +7,38 @@ import type { StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import type { Settling } from "./Settlement.ts"
 
-/** Ops that ask the engine to do a step. */
+/** Ops that ask the engine to perform a step. */
 export type StepOp = Extract<
   TurnOp,
   { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
 >
 
-/** User code that a step runs: it begins, and tells the attempt how it ended. */
+/** User code that a step runs: `begin` starts it, and it tells the attempt how it ended. */
 export interface StepCode {
   readonly begin: (attempt: Attempt) => void
   readonly timeout: StepTimeout | undefined
   readonly retry: RetryPolicy
 }
 
-/** Who does the step: the engine, or code in this process. */
+/** What performs the step: an op of the engine, or code in this process. */
 export type StepWork = StepOp | StepCode
 
 export class StepCall {
   readonly key: string
-  /** As the journal has it: `charge`, `publish:orders`, `compensate:charge`. */
+  /** The name in the journal: `charge`, `publish:orders`, `compensate:charge`. */
   readonly name: string
   readonly kind: StepKind
   readonly scope: Scope
   readonly work: StepWork
-  /** Hands the outcome to the handler. Called at most once, and never for a call that is suspended or not wanted. */
+  /** Delivers the outcome to the handler. Called at most once, and never for a suspended or withdrawn call. */
   readonly receive: (outcome: Outcome) => void
   /** Failed attempts so far. */
   failures = 0
   settling: Settling | undefined = undefined
   attempt: Attempt | undefined = undefined
-  /** Of a wait for an event: those before it for the same whose event the handler had not seen when it made this call. */
+  /** For a wait for an event: the earlier waits for the same event that the handler had not seen at this call. */
   unseen: ReadonlyArray<StepCall> | undefined = undefined
-  /** The handler does not wait for it any more. */
+  /** Whether the handler no longer waits for it. */
   withdrawn = false
 
   constructor(

@@ -1,4 +1,4 @@
-/** What handlers see of the outcomes of their steps, on both faces. */
+/** Converts the outcomes of steps for handlers of both APIs. */
 import { withCallSite } from "../CallSite.ts"
 import { deserializeError, messageOf, type SerializedError, StepError, withoutEncoding } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
@@ -9,7 +9,7 @@ import type { StepCall } from "./StepCall.ts"
 import { stepId } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
-/** The error of a step as it was stored. Where it knows no place in the user's code, that of the step's call is the nearest. */
+/** The stored error of a step. If its stack has no place in the user's code, the place of the step's call is added. */
 export const storedError = (turn: TurnMachine, call: StepCall, stored: SerializedError): Error => {
   const error = deserializeError(stored)
   error.stack = withCallSite(error.stack ?? "", callSiteOf(turn.plan, call.kind, call.name))
@@ -28,14 +28,16 @@ export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedEr
   })
 }
 
-/** The result of a `step.tx` as handlers see it. A patched one is its value alone, unless it looks like the real thing. */
+/**
+ * The result of a `step.tx` for handlers. A patched result is only the value, unless it has the shape of a real one.
+ */
 export const readTx = (stored: unknown): TxOutcome =>
   isObject(stored) && Array.isArray(stored.writes)
-    ? // what the engine wrote
+    ? // written by the engine
       { value: stored.value, writes: stored.writes as TxOutcome["writes"] }
     : { value: stored, writes: [] }
 
-/** The awaited event as handlers see it. */
+/** The awaited event for handlers. */
 export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
   const { data, name, timestamp, traceparent: _, version, ...rest } = value as StoredEvent
   const { upcast } = turn.host
@@ -48,9 +50,9 @@ export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
   }
 }
 
-/** An event in the outcome of a wait, which the engine wrote. */
+/** An event in the outcome of a wait, written by the engine. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
   readonly timestamp: string | number
-  /** What has caused it. */
+  /** The trace that it belongs to. */
   readonly traceparent?: string
 }

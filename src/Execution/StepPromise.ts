@@ -2,9 +2,9 @@
 import { toError } from "../Errors.ts"
 
 /**
- * A promise that `begin` settles later, or never. A rejection that comes later is the outcome of a step, which the
- * journal has: that the handler is not looking at the promise just then must not end the process. `onLook` is called when somebody
- * awaits the promise, or hands it to the likes of `Promise.all`.
+ * Makes a promise that `begin` settles later, or never. A later rejection is the outcome of a step and is in the
+ * journal, so it must not end the process as an unhandled rejection. `onLook` is called when the promise is awaited,
+ * or passed to `Promise.all` and the like.
  */
 export const settledBy = <T>(
   begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
@@ -31,7 +31,7 @@ export const settledBy = <T>(
 class WatchedPromise<T> extends Promise<T> {
   readonly #onLook: () => void
 
-  /** What follows from it is as any promise. */
+  /** Derived promises are plain ones. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
   }

@@ -1,4 +1,4 @@
-/** What a turn reports of its steps. */
+/** The reports of a turn about its steps. */
 import { withCallSite } from "../CallSite.ts"
 import { encodedFailure, type SerializedError, serializeError } from "../Errors.ts"
 import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
@@ -9,7 +9,7 @@ import type { Attempt, AttemptExit } from "./Attempt.ts"
 import type { WaitOp } from "./EventWaits.ts"
 import type { StepCall } from "./StepCall.ts"
 
-/** The number of an execution, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */
+/** The number of an attempt, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */
 export interface Execution {
   readonly attempt: number
   readonly startedAt: number
@@ -22,7 +22,7 @@ export const stepDone = (
   execution: Execution
 ): TurnOp => ({ _tag: "StepDone", stepKey: key, name, kind, outcome, ...execution })
 
-/** The code of a `step.tx` has ended, and its writes are to be carried out. */
+/** The op that applies the writes of a `step.tx` whose code has ended. */
 export const transact = (
   { call, number, startedAt }: Attempt,
   value: JsonText | undefined,
@@ -39,7 +39,7 @@ export const transact = (
   endedAt
 })
 
-/** An attempt has failed, and there will be another one. */
+/** The op for a failed attempt that will be retried. */
 export const stepRetry = (
   { failures, key, kind, name }: StepCall,
   error: SerializedError,
@@ -48,7 +48,7 @@ export const stepRetry = (
 
 export type FailedExit = Extract<AttemptExit, { readonly _tag: "Failure" }>
 
-/** How the code of a step ended, with its result as it is stored: one that cannot be stored is a failure. */
+/** How the code of a step ended, with its encoded result: a result that cannot be stored is a failure. */
 export const encodedExit = (
   exit: AttemptExit,
   stepName: string
@@ -62,27 +62,29 @@ export const encodedExit = (
   }
 }
 
-/** A failure as the journal has it. `site` is where the step was called. */
+/** A failure as stored in the journal. `site` is the place where the step was called. */
 export const storedFailure = ({ encoded, error }: FailedExit, site: string): SerializedError => {
   const thrown = serializeError(error)
   const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
-  // a value that is no error has no place of its own, and no stack without the line of its step
+  // a thrown value that is not an error has no place, and its only stack is the line of its step
   const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
   return withEncoding(stored, encoded)
 }
 
-/** The error with a typed failure as its schema stores it. */
+/** The error with its encoded typed failure. */
 export const withEncoding = (stored: SerializedError, encoded: unknown): SerializedError =>
   encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
-/** The wait as it is reported: it leaves out of its look-back what by now is in the journal, and was not seen at the call. */
+/**
+ * The wait as reported: its look-back leaves out events that are in the journal by now, and were unseen at the call.
+ */
 export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
   const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
   call.unseen = undefined
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
-/** The outcome of a step that the engine has accepted, until it says what came of it. */
+/** The outcome of a step that the engine has accepted without an answer. */
 export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {

@@ -1,6 +1,6 @@
 /**
- * The steps that a handler can call, one row each, for both faces. A row checks what is given, makes the call, and reads
- * its outcome. A face adds how its handlers wait, how they write durations, how code of theirs runs, and what their schemas do.
+ * The step primitives of a handler, one row each, for both APIs. A row checks the arguments, makes the call, and
+ * reads its outcome. An API adds how its handlers wait, write durations, run code and use schemas.
  */
 import { resolveRetry, type RetryConfig } from "../Backoff.ts"
 import { type SerializedError, ValidationError } from "../Errors.ts"
@@ -26,18 +26,21 @@ import { readEvent, readTx, stepError, storedError } from "./StepOutcomes.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions } from "./Tx.ts"
 
-/** How one face writes what is the same step in both. */
+/** The parts of a step that differ between the APIs. */
 export interface Face {
-  /** Milliseconds of a duration. Throws `ValidationError`, with `what` as its subject, for what is none or is not positive. */
+  /**
+   * The duration in milliseconds. Throws `ValidationError` with `what` as its subject when it is not a positive
+   * duration.
+   */
   readonly durationMs: (duration: unknown, what: string) => number
-  /** The time for an attempt; as {@link durationMs}. */
+  /** The timeout of an attempt; like {@link durationMs}. */
   readonly timeout: (timeout: unknown, what: string) => StepTimeout
   /** Options of the steps that run code. */
   readonly runKeys: Known
   readonly invokeKeys: Known
 }
 
-/** Where a call is made: the face, the turn, and the handler's root or a branch of it. */
+/** Where a call is made: the API, the turn, and the handler's root or a branch of it. */
 export interface Place {
   readonly face: Face
   readonly turn: TurnMachine
@@ -47,33 +50,33 @@ export interface Place {
 type Receive = (outcome: Outcome) => void
 
 export interface StepRow<Given, Result> {
-  /** What the call names, in messages. */
+  /** The kind of name in messages. */
   readonly naming: string
   /**
-   * Makes the call; `undefined` when there is nothing to wait for. What is wrong with what is given throws `ValidationError` before
-   * the call has got a key, so that nothing is recorded.
+   * Makes the call; `undefined` when there is nothing to wait for. Invalid arguments throw `ValidationError` before
+   * the call has a key, so that nothing is recorded.
    */
   readonly call: (place: Place, name: string, given: Given, receive: Receive) => StepCall | undefined
-  /** The result as handlers see it, before a schema of theirs has. */
+  /** The result for handlers, before their schema decodes it. */
   readonly read: (turn: TurnMachine, value: unknown) => Result
   /** Whether the call fails with a `StepError` whose cause is the stored error, rather than with the stored error. */
   readonly wrapsFailures: boolean
 }
 
-/** A step that runs code. */
+/** Arguments of a step that runs code. */
 export interface GivenCode {
   readonly begin: (attempt: Attempt) => void
   readonly options: { readonly timeout?: unknown; readonly retry?: RetryConfig } | undefined
 }
 
-/** A step that runs another function. */
+/** Arguments of a step that runs another function. */
 export interface GivenInput {
   readonly target: string | Invokable
   readonly input: unknown
   readonly options?: { readonly timeout?: unknown } | undefined
 }
 
-/** Which event to wait for. */
+/** Arguments of a wait for an event. */
 export interface GivenFilter {
   readonly event: unknown
   readonly match?: unknown
@@ -122,7 +125,7 @@ export const steps = {
     call: ({ scope, turn }, name, until: unknown, receive) => {
       const at = parseTime(name, until)
       const stepKey = scope.keys.next(escapeName(name))
-      // a time that has passed, and that no turn has slept for
+      // the time has passed, and no earlier turn has slept until it
       const { journal } = turn.steps
       if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
@@ -206,18 +209,18 @@ export const steps = {
   })
 }
 
-/** What a handler calls beside steps: it has no outcome of its own in the journal. */
+/** Calls of a handler that have no outcome of their own in the journal. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },
   compensate: { naming: "name of the compensated step" }
 }
 
-/** All that a handler can call. It compiles when both faces have the same. */
+/** All calls of a handler. Compiles only when both APIs have the same ones. */
 export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
   Record<keyof StepService | keyof StepClient, unknown> = { ...steps, ...groups }
 
-/** What a call of this row fails with. */
+/** The error of a failed call of this row. */
 export const failureOf = (
   { wrapsFailures }: StepRow<never, unknown>,
   turn: TurnMachine,
@@ -225,18 +228,18 @@ export const failureOf = (
   error: SerializedError
 ): Error => (wrapsFailures ? stepError : storedError)(turn, call, error)
 
-/** The event definition that a wait was given in place of a name. */
+/** The event definition of a wait, if it was given one in place of a name. */
 export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
   typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
 
-/** What an invoked function says of its result and its failures. */
+/** The schemas that an invoked function declares for its result and its failures. */
 export const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
   typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
+    ? // a function with a program comes from `IronflowFunction.make`, which has checked them
       (target.config as EffectFunctionDeclarations<unknown, unknown>)
     : {}
 
-/** The id of what `invoke` was given. */
+/** The function id for the argument of `invoke`. */
 export const invokedId = (target: string | Invokable): unknown =>
   typeof target === "string"
     ? target

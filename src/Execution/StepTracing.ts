@@ -1,9 +1,9 @@
-/** What the code of a traced turn runs in. */
+/** Runs the code of a traced turn within its spans. */
 import type { Attempt } from "./Attempt.ts"
 
 export interface StepTracing {
-  /** The code of a step begins: `attempt.span` is there from now on. */
+  /** Called when the code of a step begins; sets `attempt.span`. */
   readonly began: (attempt: Attempt) => void
-  /** Calls the handler of the turn. */
+  /** Calls the handler of the turn within the turn's span. */
   readonly within: <A>(f: () => A) => A
 }

@@ -1,4 +1,4 @@
-/** The calls of a turn that the engine will wake: sleeps, waits, child runs, and steps between two attempts. */
+/** The calls of a turn that the engine will resume: sleeps, waits, child runs, and steps between two attempts. */
 import type { Outcomes } from "./Outcomes.ts"
 import { type BranchGroup, isWithin } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
@@ -28,12 +28,12 @@ export class SuspendedCalls {
     return this.#calls.get(key)
   }
 
-  /** The call is suspended no longer; says whether it was. */
+  /** Removes a call. Returns whether it was suspended. */
   delete(key: string): boolean {
     return this.#calls.delete(key)
   }
 
-  /** The engine need not wake the call any more. */
+  /** Tells the engine that it need not resume the call. */
   withdraw(call: StepCall): void {
     this.#calls.delete(call.key)
     this.#outcomes.report({ _tag: "Withdraw", stepKey: call.key })

@@ -1,6 +1,6 @@
 /**
- * A turn: one pass of a handler from the top. It ends completed, failed, or suspended on one or more steps; a later turn
- * then begins with what this one recorded.
+ * A turn: one pass of a handler from the start. It ends completed, failed, or suspended on one or more steps. A later
+ * turn then starts with the steps that this one recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent, validateEvent } from "../EventData.ts"
@@ -18,7 +18,7 @@ export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /**
  * Starts a turn of `fn` for `job`. `onEnd` is called once: when the turn's last op has been acknowledged, or after
- * `abort`. Everything in between goes through the host.
+ * `abort`. All reports and notices go through the host.
  */
 export const startTurn = (
   fn: AnyFunction,
@@ -87,7 +87,7 @@ export const startTurn = (
   return turn
 }
 
-/** What is JSON in the event as it is stored. */
+/** The JSON fields of a stored event. */
 interface Stored {
   readonly data: unknown
   readonly metadata: Record<string, unknown> | undefined
@@ -98,7 +98,7 @@ const decodeEvent = ({ event }: Job): Stored => ({
   metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
 })
 
-/** The event's name and data as the handler gets them: upcast, validated. A promise when the schema is asynchronous. */
+/** The event for the handler: with its data upcast and validated. A promise when the schema is asynchronous. */
 const handledEvent = (
   fn: AnyFunction,
   { event }: Job,

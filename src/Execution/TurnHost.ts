@@ -1,4 +1,4 @@
-/** What a turn needs from outside, and what the outside gets of it. */
+/** The interface between a turn and its host. */
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type { SerializedError } from "../Errors.ts"
@@ -20,34 +20,34 @@ export interface TurnHost {
   readonly alarm: Alarm
   /** The worker's logger. */
   readonly logger: Logger
-  /** Where the `logger` of handlers writes to; the console when absent. */
+  /** Where the `logger` of handlers writes; the console when absent. */
   readonly handlerLogger?: Logger
-  /** The worker, for the lines of handlers; absent where turns run without one. */
+  /** The id of the worker, for the log lines of handlers; absent for turns without a worker. */
   readonly workerId?: string
-  /** Is given what handlers log, to go with the next report. */
+  /** Receives the log lines of handlers, for the next report. */
   readonly keepLine?: (line: LogLine) => void
   /** Services for Effect handlers. */
   readonly context: Context.Context<never>
   /**
-   * The handler went on after its turn had been suspended: `stepName` is the step that it called, or a word for its
-   * end. The turn was judged quiet too early.
+   * Called when the handler continued after its turn had been suspended: the turn was judged quiet too early.
+   * `stepName` is the step that it called, or a word for its end.
    */
   readonly late: (stepName: string) => void
   /**
-   * Whether what comes of the op is known in a later turn only, as where nobody can be asked before the turn has ended.
-   * The turn then wraps up, see {@link TurnHandle.wrapUp}.
+   * Whether only a later turn will know the outcome of the op, as when the engine cannot answer before the turn has
+   * ended. The turn then wraps up, see {@link TurnHandle.wrapUp}.
    */
   readonly defers?: (op: TurnOp) => boolean
   /**
-   * Asked before the code of a step begins: a process that was frozen, or too busy to look, may have lost its lease. When
-   * it says `false` it has aborted the turn.
+   * Called before the code of a step begins: a process that was frozen or busy may have lost its lease. When it
+   * returns `false` it has aborted the turn.
    */
   readonly mayBegin?: () => boolean
-  /** Begins a step's code, now or a little later. At once when absent. */
+  /** Starts a step's code, now or a little later. At once when absent. */
   readonly pace?: (start: () => void) => void
-  /** Brings the data of a stored event to its newest version. */
+  /** Upgrades the data of a stored event to its latest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
-  /** Where the turn is traced. */
+  /** The tracing of the turn, if it is traced. */
   readonly tracing?: StepTracing
   /** For tests. */
   readonly probe?: TurnProbe
@@ -57,7 +57,7 @@ export interface TurnHost {
 export type TurnEnd =
   | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
   | { readonly _tag: "Failed"; readonly error: SerializedError }
-  /** Something outside steps failed; the engine starts another turn after the delay. */
+  /** The handler failed outside of steps; the engine starts another turn after the delay. */
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
   | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
@@ -66,20 +66,20 @@ export type TurnEnd =
 
 export interface TurnHandle {
   /**
-   * Tells the turn of a wait that is over, or that its run is to be paused (`Paused`: no step begins any more, and the turn
-   * ends once those that run have finished and are reported) or is not (`Resumed`). Other notices are not for the turn.
+   * Tells the turn that a wait is over, or that its run is to be paused or resumed. `Paused`: no more steps begin,
+   * and the turn ends once the running ones are reported. `Resumed` revokes that. Other notices are not for the turn.
    */
   readonly notice: (notice: Notice) => void
   /**
-   * Lets no further code begin. A handler that asks for some has its turn ended, once the steps that run have finished
-   * and are reported: the run goes back (`Release`), and another turn goes on from there.
+   * Lets no more code begin. If the handler calls for some, the turn ends once its running steps are reported: the
+   * run is released (`Release`), and another turn continues.
    */
   readonly wrapUp: () => void
   /**
-   * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, nothing more is reported. For
-   * a refused report, a lost lease, a cancelled run, a forced stop.
+   * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, nothing more is reported.
+   * For a refused report, a lost lease, a cancelled run, a forced stop.
    */
   readonly abort: (reason: Error) => void
-  /** The steps whose code has run for so long or longer. */
+  /** The steps whose code has run for at least this long. */
   readonly running: (atLeastMs: number) => ReadonlyArray<RunningStep>
 }

@@ -1,8 +1,8 @@
-/** Lines of a turn that wait for its next report: a turn that logs nothing has none of this. */
+/** The log lines of a turn that wait for its next report. Created with the first line. */
 import * as Limits from "../Limits.ts"
 import type { LogLine, TurnLogs } from "../Protocol/Worker.ts"
 
-/** Characters that a line counts for beside its texts. */
+/** Characters that a line counts for besides its strings. */
 const FRAME = 64
 
 export class TurnLog {
@@ -10,12 +10,12 @@ export class TurnLog {
   #length = 0
   #dropped = 0
 
-  /** Keeps a line; when there is no room for it, the oldest ones make some. */
+  /** Adds a line, and drops the oldest ones if there is no room. */
   add(line: LogLine): void {
     this.#lines.push(line)
     this.#length += lengthOf(line)
     if (this.#lines.length <= Limits.linesOfRun && this.#length <= Limits.linesLength) return
-    // a tenth more than has to be, so that not every further line moves all others
+    // drops a tenth more than necessary, so that not every further line moves all others
     let first = 0
     while (
       this.#lines.length - first > Limits.linesOfRun * 0.9 ||
@@ -27,13 +27,13 @@ export class TurnLog {
     this.#lines = this.#lines.slice(first)
   }
 
-  /** Keeps the lines of a report behind those that are here. */
+  /** Puts the lines of a report after the ones here. */
   addAll({ dropped = 0, lines }: TurnLogs): void {
     this.#dropped += dropped
     for (const line of lines) this.add(line)
   }
 
-  /** What was logged since it was asked for last; `undefined` when nothing was. */
+  /** Takes the lines since the last call; `undefined` without any. */
   take(): TurnLogs | undefined {
     if (this.#lines.length === 0) return undefined
     const logs = { lines: this.#lines, ...(this.#dropped === 0 ? {} : { dropped: this.#dropped }) }
@@ -44,6 +44,6 @@ export class TurnLog {
   }
 }
 
-/** Characters of a line, for the limits of what is kept. */
+/** Characters that a line counts for. */
 export const lengthOf = ({ data, message, step }: LogLine): number =>
   message.length + (data?.length ?? 0) + (step?.length ?? 0) + FRAME

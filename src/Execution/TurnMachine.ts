@@ -1,8 +1,10 @@
 /**
- * One turn of a handler as a state machine that calls back: what its face tells it of the handler, and how the turn ends.
+ * One turn of a handler as a state machine with callbacks: the API reports the handler's progress, and the machine
+ * decides how the turn ends.
  *
- * What the handler calls goes through {@link TurnMachine.steps}. A turn is over when the handler has ended and everything that it
- * leaves behind has (`Closings`, compensations), when it only waits (`Quiet`), or when its run is paused or taken away.
+ * The handler's calls go through {@link TurnMachine.steps}. A turn is over when the handler and everything that it
+ * leaves behind have ended (`Closings`, compensations), when it only waits (`Quiet`), or when its run is paused or
+ * taken away.
  */
 import {
   FunctionTimeoutError,
@@ -40,17 +42,17 @@ import { errorWithoutSecrets } from "./SecretsInText.ts"
 type Phase =
   /** The handler runs. */
   | "handler"
-  /** The handler has failed, and steps that were running are awaited. */
+  /** The handler has failed, and running steps are awaited. */
   | "closing"
   | "compensating"
   | "over"
 
 export interface TurnOptions {
-  /** Turns of the event loop until all that follows from one outcome has run. */
+  /** Turns of the event loop until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without a word, as whoever holds a promise. */
+  /** Whether the handler may stop waiting for a call without telling, as with a promise. */
   readonly losesSilently: boolean
-  /** Stops the handler, where that is possible from outside. */
+  /** Interrupts the handler, if that is possible from outside. */
   readonly interruptHandler: () => void
   readonly onEnd: (end: TurnEnd) => void
 }
@@ -75,7 +77,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   #suspended = false
   #lateReported = false
   #stepFailures: Set<unknown> | undefined = undefined
-  /** Sleeps that are no steps and have not ended. */
+  /** Current sleeps outside of steps. */
   #sleeps = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
@@ -95,10 +97,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   }
 
   // ---------------------------------------------------------------------------
-  // What the handler is given
+  // For the handler
   // ---------------------------------------------------------------------------
 
-  /** Whether step calls are inert because the turn has ended. */
+  /** Whether the turn has ended, so that step calls have no effect. */
   get isOver(): boolean {
     return this.#phase === "over"
   }
@@ -117,12 +119,12 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     this.#signal.onEnd(callback)
   }
 
-  /** The handler begins or ends a sleep that is no step. */
+  /** The handler begins or ends a sleep outside of steps. */
   sleepsOutsideOfSteps(change: 1 | -1): void {
     this.#sleeps += change
   }
 
-  /** Registers the undoing of a step. */
+  /** Registers the compensation of a step. */
   compensate(name: string, code: StepCode): void {
     if (this.#phase === "over" || this.#phase === "compensating") return
     this.steps.acts()
@@ -134,7 +136,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   }
 
   // ---------------------------------------------------------------------------
-  // What the engine says
+  // Notices of the engine
   // ---------------------------------------------------------------------------
 
   notice(notice: Notice): void {
@@ -151,7 +153,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
 
   abort(reason: Error): void {
     if (this.#ended) return
-    // A turn whose last op is on its way is over already, and nobody may answer that op any more.
+    // When the last op of the turn is in flight, the turn is over, and that op may get no answer any more.
     if (this.#phase !== "over") this.#stopAll(() => reason)
     this.#end({ _tag: "Aborted", reason })
   }
@@ -175,7 +177,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     return this.#judgement === "quiet"
   }
 
-  /** Signs of life of the handler so far. */
+  /** Counts the activity of the handler. */
   get life(): number {
     return this.steps.life
   }
@@ -222,13 +224,16 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
   }
 
-  /** The handler sees this typed failure of a step. To let it through ends the run, as a `StepError` does. */
+  /**
+   * The handler receives this typed failure of a step. If the handler then fails with it, the run fails, as with a
+   * `StepError`.
+   */
   stepFailedWith(failure: unknown): void {
     this.#stepFailures ??= new Set()
     this.#stepFailures.add(failure)
   }
 
-  /** The handler threw, or what it is given could not be made. `encoded` is a typed failure as its schema stores it. */
+  /** The handler threw, or its arguments could not be made. `encoded` is a typed failure, encoded by its schema. */
   failed(error: unknown, encoded?: unknown): void {
     if (!this.#handlerEnds()) return
     const rebuilding = this.#isRebuilding
@@ -240,7 +245,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     return this.#phase === "handler"
   }
 
-  /** Awaits what runs beside a handler that has ended, and what the journal still has for it. */
+  /** Awaits the running steps of a handler that has ended, and the journal's outcomes for it. */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
     const { isUnderWay, rootGroup } = this.steps
@@ -249,12 +254,12 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
       this.steps.stop(rootGroup, why, then)
       return
     }
-    // what other branches have asked for is still held back, and does not begin beside the compensations
+    // held calls of other branches do not begin beside the compensations
     this.steps.shut(rootGroup, why)
     then()
   }
 
-  /** The handler cannot go on, and nothing beside it is awaited. */
+  /** Fails the handler without awaiting its running steps. */
   #failNow(error: Error): void {
     this.#abandonHandler(error)
     if (this.job.compensating !== undefined) this.#beginCompensations()
@@ -296,7 +301,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     } else if (verdict === "failed") {
       this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
     } else {
-      // the engine need not wake it for what the handler waited for
+      // the engine need not resume the waits of the handler
       this.steps.suspended.withdrawAll()
       this.steps.outcomes.report({ _tag: "Compensate", error, compensations: this.#compensations.names })
       this.#runCompensations(error, this.#compensations.inReverse())
@@ -307,7 +312,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   // Compensation
   // ---------------------------------------------------------------------------
 
-  /** Goes on with the compensations of a run that failed in an earlier turn. */
+  /** Continues the compensations of a run that failed in an earlier turn. */
   #beginCompensations(): void {
     const { compensating } = this.job
     if (compensating === undefined || this.#phase === "compensating") return
@@ -350,12 +355,12 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     this.#pause(nondeterminism(this.plan, this.job.runId, call, recorded, entry))
   }
 
-  /** What was recorded of a step cannot be read: the turn ends and the run is paused. */
+  /** Pauses the run because the record of a step cannot be read. */
   pauseForDamage(call: StepCall, error: unknown): void {
     if (this.#phase !== "over") this.#pause(damagedStep(this.plan, this.job, call, error))
   }
 
-  /** The same of the event that has started the run. */
+  /** Pauses the run because the event that started it cannot be read. */
   pauseForDamagedEvent(error: unknown): void {
     if (this.#phase !== "over") this.#pause(damagedEvent(this.plan, this.job, error))
   }

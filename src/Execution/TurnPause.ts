@@ -1,4 +1,6 @@
-/** Why a turn ends with its run paused, where somebody has to look at it: nothing has failed, and nothing is undone. */
+/**
+ * Turns that end with a paused run, which a user has to look at: the run has not failed, and nothing is compensated.
+ */
 import { callSite } from "../CallSite.ts"
 import { toError } from "../Errors.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -12,7 +14,10 @@ export interface TurnPause {
   readonly details?: object
 }
 
-/** The step was recorded under another kind. `entry` is the function that the user's code called, to name the place. */
+/**
+ * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called, to
+ * find the place.
+ */
 export const nondeterminism = (
   plan: FunctionPlan,
   runId: string,
@@ -42,7 +47,8 @@ export const nondeterminism = (
 }
 
 /**
- * What was recorded of a step cannot be read. To fail the run would undo what has been done right, because of a disk.
+ * The pause for a step whose record cannot be read. Failing the run would compensate completed work because of a
+ * damaged disk.
  */
 export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
   ...damage(
@@ -55,7 +61,7 @@ export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error:
   details: { stepKey: call.key, stepName: call.name }
 })
 
-/** The same of the event that has started the run. */
+/** The pause for a damaged event that has started the run. */
 export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
   damage(
     plan,

@@ -1,4 +1,4 @@
-/** How a test kit looks into a turn, and stands between it and the code of its steps. */
+/** Lets a test kit observe a turn, and replace the start of its steps' code. */
 import * as Context from "effect/Context"
 import type { Attempt } from "./Attempt.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
@@ -6,13 +6,13 @@ import type { StepCall, StepCode } from "./StepCall.ts"
 export interface TurnProbe {
   /** Called with every step call, before it is answered. */
   readonly asked?: (call: StepCall) => void
-  /** Called before the handler is given an outcome. */
+  /** Called before an outcome is delivered to the handler. */
   readonly delivers?: () => void
-  /** Called in place of beginning a step's code; it begins the code, or ends the attempt itself. */
+  /** Called instead of starting a step's code; it starts the code, or ends the attempt itself. */
   readonly begin?: (attempt: Attempt, code: StepCode) => void
 }
 
-/** The probe of all turns of the workers that are made with it; none by default. */
+/** The probe for all turns of the workers made in this context; none by default. */
 export const CurrentTurnProbe = Context.Reference<TurnProbe | undefined>("@ironflow/node/TurnProbe", {
   defaultValue: () => undefined
 })

@@ -1,4 +1,4 @@
-/** How a handler hears that its turn is over: its `signal`, and the callbacks that it gave to `onTurnEnd`. */
+/** Tells a handler that its turn is over: by its `signal`, and by the callbacks of `onTurnEnd`. */
 export class TurnSignal {
   readonly #owner: { readonly callbackFailed: (error: unknown) => void }
   #controller: AbortController | undefined = undefined
@@ -6,12 +6,12 @@ export class TurnSignal {
   #callbacks: Array<() => void | Promise<void>> | undefined = undefined
   #over = false
 
-  /** The owner hears of callbacks that throw or reject. */
+  /** `callbackFailed` receives the errors of callbacks that throw or reject. */
   constructor(owner: { readonly callbackFailed: (error: unknown) => void }) {
     this.#owner = owner
   }
 
-  /** Made when it is asked for: most handlers never look. */
+  /** Made on first use: most handlers do not use it. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
@@ -20,14 +20,14 @@ export class TurnSignal {
     return this.#controller.signal
   }
 
-  /** The first reason stays. It is made when it is asked for. */
+  /** Aborts with the first reason. `reason` is called only when the signal is used. */
   abort(reason: () => Error): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
     this.#controller?.abort(reason())
   }
 
-  /** Has the callback called when the turn ends; at once when it has. */
+  /** Calls the callback when the turn ends, or at once if it has ended. */
   onEnd(callback: () => void | Promise<void>): void {
     if (this.#over) this.#run(callback)
     else (this.#callbacks ??= []).push(callback)

@@ -1,9 +1,9 @@
 /**
- * The steps of one turn, from the call of the handler to the outcome that it is given.
+ * The steps of one turn, from the call of the handler to the outcome that it receives.
  *
- * Step calls come in through {@link TurnSteps.ask}. What the journal has is settled from there; everything else begins once the
- * handler has caught up with the journal, see `Gate`. There is no fiber, promise or timer per step here: the two faces add
- * what they need. How the turn ends is the business of `TurnMachine`.
+ * Step calls come in through {@link TurnSteps.ask}. Recorded steps settle from the journal. Everything else begins
+ * once the handler has caught up with the journal, see `Gate`. There is no fiber, promise or timer per step here: the
+ * two APIs add what they need. `TurnMachine` decides how the turn ends.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
@@ -40,20 +40,20 @@ import { attemptVerdict } from "./Verdict.ts"
 
 /** The turn that the steps belong to. */
 export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "losesSilently"> {
-  /** Nothing can be delivered, and what was delivered has been dealt with. */
+  /** Called when nothing can be delivered, and the last outcome has drained. */
   readonly stepsIdle: () => void
-  /** The step was recorded under another kind. `entry` is the function that the user's code called. */
+  /** Called when the step was recorded with another kind. `entry` is the function that the user's code called. */
   readonly mismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
-  /** The handler has made so many calls, more than a run may have. */
+  /** Called when the handler has made more calls than a run may have. */
   readonly tooManySteps: (calls: number) => void
-  /** The handler makes a call after the turn has ended. */
+  /** Called when the handler makes a call after the turn has ended. */
   readonly lateStep: (call: StepCall) => void
 }
 
 type Phase =
   /** Calls of the handler are answered. */
   | "handler"
-  /** They stay pending, and compensations run. */
+  /** Calls stay pending, and compensations run. */
   | "compensating"
   | "over"
 
@@ -73,14 +73,14 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   readonly #gate: Gate
   readonly #closings: Closings
   #phase: Phase = "handler"
-  /** Whether something new has begun, rather than only replayed. */
+  /** Whether a new step has begun: the turn no longer only replays. */
   #live = false
-  /** Counts signs of life. */
+  /** Counts activity. */
   #life = 0
   #calls = 0
-  /** Calls that stay pending for good in this turn. */
+  /** Calls that stay pending for the rest of this turn. */
   #shelved = 0
-  /** Steps whose outcomes are for another turn. */
+  /** Steps whose outcomes only a later turn will know. */
   #deferred = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
@@ -100,25 +100,25 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   }
 
   // ---------------------------------------------------------------------------
-  // What the turn looks at
+  // State for the turn
   // ---------------------------------------------------------------------------
 
-  /** Whether an earlier turn came further than this one, and nothing new has begun. */
+  /** Whether an earlier turn came further than this one, and no new step has begun. */
   get isReplaying(): boolean {
     return !this.#live && (this.outcomes.isReplaying || this.journal.isAhead)
   }
 
-  /** Signs of life of the handler so far. */
+  /** Counts the activity of the handler. */
   get life(): number {
     return this.#life
   }
 
-  /** Whether something runs beside the handler, or is on its way to it. */
+  /** Whether steps run, or outcomes are on their way to the handler. */
   get isUnderWay(): boolean {
     return this.running.size > 0 || !this.outcomes.isEmpty || this.outcomes.isReplaying
   }
 
-  /** `undefined` while code runs or a report is on its way, as for most of a turn: there is nothing to judge then. */
+  /** `undefined` while code runs or a report is in flight, as during most of a turn: there is nothing to judge then. */
   get activity(): Activity | undefined {
     if (this.running.size > 0 || !this.outcomes.isDurable) return undefined
     return {
@@ -145,7 +145,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.#owner.stepsIdle()
   }
 
-  /** Calls `fn` when all that follows from what has just happened has run, unless the turn is over then. */
+  /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
   whenDrained(fn: () => void): void {
     afterEventLoopTurns(this.turnsToDrain, () => {
       if (this.#phase !== "over") fn()
@@ -161,7 +161,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   // Calls
   // ---------------------------------------------------------------------------
 
-  /** Makes a step call. `entry` is the function that the user's code called, to name the place. */
+  /** Makes a step call. `entry` is the function that the user's code called, to find the place. */
   ask(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
       this.#owner.lateStep(call)
@@ -196,20 +196,20 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     }
   }
 
-  /** Makes the call only if the journal has it, and says whether it has. */
+  /** Makes the call only if the journal has it. Returns whether it has. */
   askRecorded(call: StepCall, entry: Function): boolean {
     if (this.#phase === "over" || !this.journal.has(call.key)) return false
     this.ask(call, entry)
     return true
   }
 
-  /** Goes on with a compensation, which the handler does not ask for, or begins it. */
+  /** Begins or resumes a compensation, which the handler does not call. */
   startCompensation(call: StepCall): void {
     const open = this.journal.open(call.key)
     if (open === undefined || !this.#resume(call, open)) this.#begin(call)
   }
 
-  /** The handler does something that is no step. */
+  /** The handler did something other than a step call. */
   acts(): void {
     this.#life++
     this.outcomes.actsUponShown()
@@ -221,12 +221,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
       this.#owner.mismatch(call, found.kind, entry)
       return
     }
-    // a step that failed in an earlier turn, perhaps in another process
+    // the step failed in an earlier turn, perhaps in another process
     if (found.outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
     this.outcomes.replay(call, recorded)
   }
 
-  /** Goes on with a step that was open before this turn; `false` when its next attempt has to begin. */
+  /** Resumes a step that was open before this turn. Returns `false` when its next attempt has to begin. */
   #resume(call: StepCall, open: OpenStep): boolean {
     call.failures = open.failures
     const fired = this.journal.firedEarly(call.key)
@@ -241,7 +241,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     return true
   }
 
-  /** The handler does not wait for this call any more. */
+  /** The handler no longer waits for this call. */
   withdraw(call: StepCall): void {
     if (call.withdrawn || this.#phase === "over") return
     call.withdrawn = true
@@ -253,7 +253,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // a later turn would take it for one whose time had passed when it was asked for
+    // otherwise a later turn would find its time passed, and not call it at all
     const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !staysKnown) this.suspended.withdraw(call)
     this.outcomes.pump()
@@ -264,21 +264,23 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.outcomes.pump()
   }
 
-  /** {@link #shelve} for code of a stopped group: a step between two attempts would be open for good. */
+  /**
+   * Does what {@link #shelve} does, for code of a stopped group: a step between two attempts would stay open forever.
+   */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
-    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    // The steps of a failing handler stay open: if the run is retried, they continue.
     if (call.failures > 0 && this.rootGroup.stopped === undefined) this.suspended.withdraw(call)
     this.outcomes.pump()
   }
 
   // ---------------------------------------------------------------------------
-  // Beginning
+  // Starting calls
   // ---------------------------------------------------------------------------
 
   #begin(call: StepCall): void {
     const caughtUp = this.outcomes.isCaughtUp
-    // Before it is held back: what the handler sees until it starts, it had not seen at the call.
+    // Before the call is held: events that the handler sees until the call begins were unseen at the call.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.hold(call)
@@ -288,7 +290,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   #startHeld(): void {
     const calls = this.#gate.take()
     if (calls.length === 0) return
-    // Calls that were made before any of them had a result do not depend on each other's results: they begin together.
+    // Calls that were made before any of them had a result do not depend on each other's results: they begin
+    // together.
     this.outcomes.together(() => {
       for (const call of calls) {
         if (call.withdrawn || this.#phase === "over") continue
@@ -321,7 +324,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     }
   }
 
-  /** Reports the op, and says whether only another turn will know what comes of it. */
+  /** Reports the op. Returns whether only a later turn will know its outcome. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
     this.#deferred++
@@ -353,12 +356,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.#shelveStopped(call)
   }
 
-  /** Reports the writes of a `step.tx` with its result. The handler sees it once they are stored. */
+  /** Reports the writes of a `step.tx` with its result. The handler receives the result once the writes are stored. */
   #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
     const { call } = attempt
     const op = transact(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
     if (this.#defers(op)) return
-    // Where it fails nothing was stored, so the attempt has no place in the journal: it has failed.
+    // On failure nothing was stored, so the attempt does not enter the journal: it has failed.
     this.outcomes.request(call, op, (error) => {
       this.#life++
       if (call.withdrawn || this.#phase === "compensating") return
@@ -414,7 +417,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
-      // of an attempt that has begun long since
+      // the notice may be about an attempt that has begun already
       const waiting = this.suspended.get(stepKey) ?? this.journal.open(stepKey)
       if (waiting !== undefined && waiting.failures !== failures) return
     }
@@ -443,21 +446,21 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   // Stopping
   // ---------------------------------------------------------------------------
 
-  /** Lets no code begin any more. */
+  /** Lets no more code begin. */
   wrapUp(): void {
     if (this.#gate.isWrappingUp || this.#phase === "over") return
     this.#gate.isWrappingUp = true
     this.outcomes.pump()
   }
 
-  /** Lets nothing new begin in the group; what is recorded still answers. */
+  /** Lets nothing new begin in the group; recorded steps still answer. */
   shut(group: BranchGroup, why: string): void {
     group.stopped = new StepAbortedError("parallel", why)
   }
 
   /**
-   * Shuts the group. Running steps are told to stop and awaited; `done` is called when they have
-   * ended and all that follows from that has run.
+   * Shuts the group. Running steps are asked to stop and awaited. `done` is called when they have ended and all
+   * consequences have run.
    */
   stop(group: BranchGroup, why: string, done: () => void): void {
     if (this.#phase === "over") return
@@ -470,7 +473,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.outcomes.pump()
   }
 
-  /** The handler has gone: nothing of it begins, or is awaited, or delivered any more. */
+  /** The handler is gone: none of its steps begins, is awaited or delivered any more. */
   abandon(reason: Error): void {
     this.rootGroup.stopped ??= new StepAbortedError("handler", reason.message, { cause: reason })
     this.#closings.clear()
@@ -485,7 +488,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.suspended.clear()
   }
 
-  /** The turn is over: calls are inert, and running code is told why. */
+  /** The turn is over: calls have no effect, and running code is aborted with the reason. */
   close(reason: () => Error): void {
     this.#phase = "over"
     this.outcomes.close()

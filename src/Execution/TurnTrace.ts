@@ -1,9 +1,10 @@
 /**
  * One turn as spans: the turn, its steps with their attempts as events, and the run when it ends.
  *
- * A run lives longer than any process, so that nobody could end a span that was begun with it. The ids of the run's span, and of those of its
- * waits, invocations and messages, are made of what they are about instead: whoever is at the run knows them, and the span of the run is
- * written once, when it has ended. What the run brings about carries them on (`trace` of ops).
+ * A run outlives processes, so no process could end a span that began with the run. Instead, the span ids of the run
+ * and of its waits, invocations and messages are derived from the ids of these: every process that works on the run
+ * can compute them. The run's span is written once, when the run has ended. The ops of the run carry the ids on
+ * (`trace`).
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -25,10 +26,10 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** Most links of one span. */
+/** The most links of one span. */
 const LINKS = 32
 
-/** How the span of a step is called. */
+/** The verb in the name of a step's span. */
 const verbs: { readonly [K in StepKind]: string } = {
   run: "step",
   tx: "step",
@@ -48,7 +49,7 @@ export class TurnTrace implements StepTracing {
   readonly #tracer: Tracer.Tracer
   readonly #job: Job
   readonly #host: TurnHost
-  /** What the run is part of. */
+  /** The span that the run belongs to. */
   readonly #cause: Tracer.ExternalSpan | undefined
   readonly #run: Tracer.ExternalSpan
   readonly #turn: Tracer.Span
@@ -68,7 +69,7 @@ export class TurnTrace implements StepTracing {
     this.#turn.attribute("ironflow.run.attempt", job.attempt)
   }
 
-  /** The host that the turn is started with. */
+  /** The host for the traced turn. */
   get host(): TurnHost {
     const { context, report } = this.#host
     const spanned = Context.add(
@@ -78,7 +79,7 @@ export class TurnTrace implements StepTracing {
     )
     return {
       ...this.#host,
-      // what a handler needs is not in the type any more
+      // the type no longer has the requirements of the handler
       context: spanned as Context.Context<never>,
       tracing: this,
       report: (op, onAck) => this.#report(report, op, onAck)
@@ -95,7 +96,7 @@ export class TurnTrace implements StepTracing {
     attempt.span = span
   }
 
-  /** The turn is over. */
+  /** Ends the span of the turn. */
   ended(end: TurnEnd): void {
     const now = this.#now
     for (const span of this.#steps.values()) {
@@ -135,7 +136,7 @@ export class TurnTrace implements StepTracing {
         const span = this.#steps.get(op.stepKey)
         if (span === undefined) return report(op, onAck)
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
-          // one that was refused may be tried again
+          // a refused one may be retried
           if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
           onAck?.(outcome)
         })
@@ -180,7 +181,7 @@ export class TurnTrace implements StepTracing {
   }
 
   #begin(key: string, kind: StepKind, name: string): Tracer.Span {
-    // the code of a step may run in several turns, and has a span in each
+    // the code of a step may run in several turns, with a span in each
     const ids = codes.has(kind) ? undefined : this.#idsOf(key)
     const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
@@ -235,7 +236,7 @@ export class TurnTrace implements StepTracing {
     return span
   }
 
-  /** What the turn goes on from: the waits that are at the end of the journal, and the events that they have received. */
+  /** The causes of this turn: the waits at the end of the journal, and the events that they have received. */
   #links(): Array<Tracer.SpanLink> {
     const links: Array<Tracer.SpanLink> = []
     const { journal } = this.#job
@@ -251,7 +252,7 @@ export class TurnTrace implements StepTracing {
   }
 }
 
-/** What the event that a wait has received is part of. */
+/** The span of the event that a wait has received. */
 const causeOf = ({ kind, outcome }: JournalEntry): Tracer.ExternalSpan | undefined => {
   if (kind !== "waitForEvent" || outcome._tag !== "Success") return undefined
   if (outcome.value?.includes(`"${TRACEPARENT}":`) !== true) return undefined
@@ -273,13 +274,13 @@ const exitOf = (end: TurnEnd): Exit.Exit<void, unknown> => {
   }
 }
 
-/** The turn of a job as spans, where there is a tracer; else nothing is made. */
+/** Traces the turn of a job, if there is a tracer. */
 export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
   const tracer = tracerIn(host.context)
   return tracer === undefined ? undefined : new TurnTrace(tracer, job, host)
 }
 
-/** The ops of a run that is part of a trace and whose turns nobody traces: what they bring about is part of it too. */
+/** Adds the trace of the run to an op, for a traced run whose turns are not traced here. */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&
   (op._tag === "Invoke" || op._tag === "InvokeAsync" || op._tag === "Publish" || op._tag === "Transact")

@@ -1,8 +1,8 @@
-/** What a turn says in the worker's log; `undefined` when there is nothing to say, or it has been said. */
+/** The warnings of a turn for the worker's log; `undefined` when there is none, or it was logged before. */
 import { type FunctionPlan, tellOfUnasked } from "./FunctionPlan.ts"
 import { stopGraceMs } from "./RunningSteps.ts"
 
-/** The run of a turn, as messages name it. */
+/** The run of a turn, as named in messages. */
 export interface Subject {
   readonly plan: FunctionPlan
   readonly runId: string
@@ -10,7 +10,7 @@ export interface Subject {
 
 const runOf = ({ plan, runId }: Subject): string => `Run ${runId} of function "${plan.functionId}"`
 
-/** A run cannot make a message longer than this many names. */
+/** The most names in a message. */
 const maxNames = 20
 
 const listed = (names: ReadonlyArray<string>): string =>
@@ -19,7 +19,7 @@ const listed = (names: ReadonlyArray<string>): string =>
     .map((name) => `"${name}"`)
     .join(", ")
 
-/** Names what earlier turns have recorded and this one has not asked for, once a run in this process. */
+/** Names the steps that earlier turns have recorded and this one has not called, once for each run in this process. */
 export const unaskedWarning = (
   subject: Subject,
   names: ReadonlyArray<string>,
@@ -35,7 +35,7 @@ export const unaskedWarning = (
   )
 }
 
-/** The handler sleeps outside of steps while the turn ends: said once a function. */
+/** Warns that the handler sleeps outside of steps when the turn ends, once for each function. */
 export const sleepsWarning = (subject: Subject, sleeps: number): string | undefined => {
   const { plan } = subject
   if (sleeps === 0 || plan.toldOfSleeps) return undefined
@@ -47,19 +47,22 @@ export const sleepsWarning = (subject: Subject, sleeps: number): string | undefi
   )
 }
 
-/** The handler returned while these steps were running. */
+/** Warns that the handler returned while these steps were running. */
 export const runningWarning = (subject: Subject, running: ReadonlyArray<string>): string | undefined =>
   running.length === 0
     ? undefined
     : `${runOf(subject)} returned while steps were running: ` +
       `${listed(running)}. They are aborted and not recorded; await them`
 
-/** The handler went on after its turn was judged quiet; `what` is the step that it called, or a word for its end. */
+/**
+ * Warns that the handler continued after its turn was judged quiet; `what` is the step that it called, or a word for
+ * its end.
+ */
 export const lateWarning = (subject: Subject, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
   "it was ignored, and the run will be resumed with more patience. Put what the handler awaited into a step"
 
-/** The code of a step did not stop when it was told to. */
+/** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>
   `Run ${runId}: step "${stepName}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
   "its result is ignored. Make it listen to its `signal`"

@@ -1,4 +1,4 @@
-/** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
+/** Collects the writes in the body of a `step.tx`. They are stored together with the step, or not at all. */
 import type { AnyEntity } from "../Entity.ts"
 import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
 import {
@@ -108,7 +108,7 @@ export class TxCollector implements Tx {
     checkKeys(options, eventKeys, this.#call("emit"))
     const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
     const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, jsonCodec)
-    // without a version it has none, which the check takes for 1
+    // an event without a version: the check assumes 1
     const checked = checkStreamEvent(named as StreamEventInput)
     this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
   }
@@ -138,7 +138,7 @@ export class TxCollector implements Tx {
     }
   }
 
-  /** A call of the body, for messages. */
+  /** Names a call of the body in messages. */
   #call(name: string): string {
     return `${name}() of step "${this.#stepName}"`
   }
@@ -149,7 +149,7 @@ export class TxCollector implements Tx {
     written: { readonly value: unknown } | undefined,
     expected?: number
   ): void {
-    // the name of a bucket has no slash
+    // a bucket name contains no slash
     const place = `${checkBucketName(bucket)}/${checkKey(key)}`
     if (this.#keys.has(place)) {
       throw new ValidationError(
@@ -172,18 +172,18 @@ export class TxCollector implements Tx {
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
-    // the step's own place in the journal is what makes its writes happen once
+    // the step's place in the journal makes its writes happen once
     const bytes = append.events.reduce((total, event) => total + sizeOf(event), 0)
     this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }
 
-  /** The body has ended: what it collected. */
+  /** Ends the collection and returns the writes. */
   close(): ReadonlyArray<TxWrite> {
     this.#open = false
     return this.#writes
   }
 
-  /** `count` is what the write counts for, and `bytes` what it carries. */
+  /** `count` is the number of writes that it counts as, and `bytes` its size. */
   #add(write: TxWrite, count: number, bytes: number): void {
     if (!this.#open) {
       throw new InvalidStateError(
@@ -201,7 +201,7 @@ export class TxCollector implements Tx {
   }
 }
 
-/** What the schema of a bucket makes of a value. Throws `KeySchemaError` for one that does not fit. */
+/** Encodes values with the schema of a bucket. Throws `KeySchemaError` when a value does not fit. */
 const keyEncoder = (bucket: string, given: AnySchema) => {
   const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
   const codec = codecOf(schema, keyCarrier)
@@ -213,7 +213,7 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
   })
 }
 
-/** What the definition of an entity makes of an event to append. Throws `StreamSchemaError` for one that does not fit. */
+/** Encodes an event to append with the definition of its entity. Throws `StreamSchemaError` when it does not fit. */
 const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
   const definition = definitionOfGiven(entity, entityId, event)
   const { name, schema } = definition
@@ -224,7 +224,10 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
   return toAppend(definition, event, data)
 }
 
-/** What a codec returns. Throws what `misfit` makes of data that does not fit, and when the codec does not answer at once. */
+/**
+ * The result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an error when the
+ * codec is asynchronous.
+ */
 const atOnce = (
   run: () => unknown,
   misfit: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
@@ -232,7 +235,7 @@ const atOnce = (
   try {
     const result = run()
     if (!(result instanceof Promise)) return result
-    // its outcome is of no use to anybody, and must not become an unhandled rejection
+    // the result is ignored, and must not become an unhandled rejection
     result.catch(() => undefined)
   } catch (error) {
     throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
@@ -242,7 +245,7 @@ const atOnce = (
   )
 }
 
-/** Throws unless the engine behind the turn can store the writes of a step together with the step. */
+/** Throws unless the engine of the turn can store the writes of a step together with the step. */
 export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
   throw new UnsupportedError(

@@ -1,10 +1,10 @@
-/** What follows when the code of a step, or the handler itself, has failed. */
+/** Decides what follows a failure of a step's code, or of the handler. */
 import { isRetryable } from "../Errors.ts"
 import { isAbortFailure } from "./Attempt.ts"
 
 export interface FailedAttempt {
   readonly error: unknown
-  /** Why the code had been told to stop, if it had. */
+  /** Why the code had been asked to stop, if it had. */
   readonly abortReason: Error | undefined
   /** Failed attempts of the step, this one included. */
   readonly failures: number
@@ -14,8 +14,8 @@ export interface FailedAttempt {
 }
 
 /**
- * `"failed"`: the failure is the step's outcome. `"again"`: it is tried again later. `"stopped"`: it has no outcome in this
- * turn; if it is wanted at all, it starts again in another one.
+ * `"failed"`: the failure is the step's outcome. `"again"`: the step is retried later. `"stopped"`: the step has no
+ * outcome in this turn; if it is still wanted, another turn starts it again.
  */
 export const attemptVerdict = (failed: FailedAttempt): "failed" | "again" | "stopped" => {
   const { abortReason, error, failures, isStopped, maxAttempts } = failed
@@ -26,16 +26,16 @@ export const attemptVerdict = (failed: FailedAttempt): "failed" | "again" | "sto
 
 export interface FailedHandler {
   readonly error: unknown
-  /** Whether it is the typed failure of a step, which has been tried again as often as it may be. */
+  /** Whether it is the typed failure of a step whose retries are used up. */
   readonly isStepFailure: boolean
   /** The run's attempt, from 1. */
   readonly attempt: number
   readonly maxAttempts: number
-  /** How many compensations are registered. */
+  /** The number of registered compensations. */
   readonly compensations: number
 }
 
-/** `"again"`: the run is tried again later. `"compensate"`: it has failed, and what it has done is undone first. */
+/** `"again"`: the run is retried later. `"compensate"`: it has failed, and its compensations run first. */
 export const handlerVerdict = (failed: FailedHandler): "again" | "compensate" | "failed" => {
   const { attempt, compensations, error, isStepFailure, maxAttempts } = failed
   if (isRetryable(error) && !isStepFailure && attempt < maxAttempts) return "again"

@@ -1,4 +1,4 @@
-/** An event that is part of a trace, and a projection that is traced: its handling is a span of that trace. */
+/** Traces the handling of an event as a span, when both the event and the projection are traced. */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,12 +12,12 @@ import type { Failed } from "./Handling.ts"
 
 type Handled = Effect.Effect<Failed | undefined> | Failed | undefined
 
-/** Calls `handle`, and says in a span of the event's trace what came of it. */
+/** Calls `handle` within a span of the event's trace, and records the outcome in the span. */
 export type Traced = (event: ProjectionLogEvent, attempt: number, handle: () => Handled) => Handled
 
 const untraced: Traced = (_event, _attempt, handle) => handle()
 
-/** How the events of a projection are traced by whoever has this context. */
+/** How the events of a projection are traced in this context; without a tracer they are not. */
 export const tracing = (context: Context.Context<never>, clock: Clock.Clock, projection: string): Traced => {
   const tracer = tracerIn(context)
   if (tracer === undefined) return untraced

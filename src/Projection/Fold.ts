@@ -1,4 +1,4 @@
-/** Folding the events of a managed projection into its states, which are kept by the engine. */
+/** Folds the events of a managed projection into its states, which the engine keeps. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import {
@@ -15,19 +15,19 @@ import type { Interruption, Progress, Trouble } from "./Progress.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 import type { States } from "./States.ts"
 
-/** States that are read or saved at once, at most. */
+/** The most states that are read or saved at once. */
 export const STATES = 1000
 
-/** Bytes of the states that one save carries, unless it is a single one. */
+/** The most bytes of states in one save. A single larger state is saved alone. */
 const SAVE_BYTES = 4 * 1024 * 1024
 
-/** How long a fold keeps the event loop to itself, milliseconds. */
+/** How long a fold may block the event loop, in milliseconds. */
 const TURN_MS = 1
 
-/** Events between two looks at the clock. */
+/** Events between two reads of the clock. */
 const LOOKS = 8
 
-/** A fold is synchronous, and others want to go on too. */
+/** Tells a fold when to yield: it is synchronous and would block other fibers. */
 const makeTurn = (clock: Clock.Clock) => {
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let since = now()
@@ -55,14 +55,14 @@ export class Fold {
     this.#progress = progress
   }
 
-  /** Everything in the batch is saved when it returns `undefined`. */
+  /** Folds a batch. When it returns `undefined`, everything in the batch is saved. */
   foldAll(
     batch: ReadonlyArray<ProjectionLogEvent>,
     end: number
   ): Effect.Effect<Interruption | undefined, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const states = this.#options.states
-      // what a failure in the middle has saved already is not folded again
+      // events that were saved before a failure in the middle of the batch are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
       const decoded: Array<ProjectionEvent | undefined> = []
       const partitions: Array<string | Failed> = []
@@ -90,7 +90,7 @@ export class Fold {
             ? traced(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
             : partition
         const failed = Effect.isEffect(folded) ? yield* folded : folded
-        // a handler may have changed it, so the next try gets it anew
+        // a handler may have changed the decoded event, so the next attempt decodes it again
         decoded[i] = undefined
         if (failed === undefined) {
           i++
@@ -130,7 +130,7 @@ export class Fold {
     })
   }
 
-  /** Folds what is not saved of the batch again, each state as JSON gives it back. */
+  /** Folds the unsaved part of the batch again, with a JSON round trip of each state. */
   #foldCarefully(
     events: ReadonlyArray<ProjectionLogEvent>,
     end: number
@@ -146,7 +146,10 @@ export class Fold {
     })
   }
 
-  /** Hands over the event if it had to be decoded, unless a function of the program has seen it. */
+  /**
+   * The partition of an event. An event that had to be decoded is passed to `handOver`, unless a function of the
+   * program has seen it.
+   */
   partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
     const { handling } = this.#options
     const { partitionKey } = handling.registration
@@ -160,7 +163,7 @@ export class Fold {
     }
   }
 
-  /** Whether the projection is still this worker's. */
+  /** Reads the missing states. Returns whether the projection still belongs to this worker. */
   readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#options.states.missing(
@@ -178,7 +181,7 @@ export class Fold {
     })
   }
 
-  /** A reducer that fails where it did not fail before is a defect: there is no state to save. */
+  /** The states to save. A reducer that fails where it did not fail before is a defect: there is no state to save. */
   changed() {
     return Effect.flatMap(this.#options.states.prepare, (failed) =>
       failed === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failed.error)

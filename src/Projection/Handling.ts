@@ -1,4 +1,7 @@
-/** One event through the handler of a projection: decoded, upcast, validated, handled; whatever goes wrong is an error. */
+/**
+ * Passes one event through the handler of a projection: decoded, upcast, validated, handled. Every failure becomes a
+ * value.
+ */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -21,7 +24,7 @@ import {
   type ProjectionEvent
 } from "./Projection.ts"
 
-/** What the handler threw, rejected or failed with. */
+/** What the handler threw, rejected with or failed with. */
 export class Failed {
   readonly error: unknown
   constructor(error: unknown) {
@@ -29,7 +32,7 @@ export class Failed {
   }
 }
 
-/** The version of projections that the wire speaks of. */
+/** The version of projections in the wire format. */
 const VERSION = 1
 
 export interface HandlingOptions {
@@ -40,13 +43,16 @@ export interface HandlingOptions {
 
 export interface Handling {
   readonly registration: ProjectionRegistration
-  /** The state before the first event. Throws what `initialState` throws. */
+  /** Makes the state before the first event. Throws what `initialState` throws. */
   readonly initialState: () => unknown
-  /** The event as the handler gets it, each time anew. Throws what an upcaster or a schema throws. */
+  /** Decodes the event for the handler, each time anew. Throws what an upcaster or a schema throws. */
   readonly decode: (event: ProjectionLogEvent) => ProjectionEvent
-  /** Throws what the projection's function throws, and `ValidationError` for what cannot be a partition. */
+  /**
+   * The partition of an event. Throws what the projection's function throws, and `ValidationError` for an invalid
+   * partition.
+   */
   readonly partition: (event: ProjectionEvent) => string
-  /** The next state, or an Effect of it when the handler is one. Throws what the handler throws. */
+  /** Returns the next state, or an Effect of it when the handler is one. Throws what the handler throws. */
   readonly reduce: (
     state: unknown,
     event: ProjectionEvent,
@@ -73,7 +79,7 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
   const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
 
   const iso = makeIso()
-  // one for all events
+  // shared by all events
   const itself = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
@@ -90,7 +96,7 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
       timestamp: iso(event.timestamp)
     }
     if (event.source !== undefined) decoded.source = event.source
-    // the engine takes objects only
+    // the engine accepts objects only
     if (event.metadata !== undefined) decoded.metadata = decodeJson(event.metadata) as Record<string, unknown>
     if (event.entity !== undefined) decoded.entity = { ...event.entity }
     return decoded
@@ -130,7 +136,7 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
     reduce: (state, event, context) => {
       const next: unknown = handler(state, event, contextOf(event, context))
       if (next instanceof Promise) {
-        // its outcome is of no use to anybody, and must not become an unhandled rejection
+        // the result is ignored, and must not become an unhandled rejection
         next.catch(() => undefined)
         throw new ValidationError(
           `Projection "${name}": the handler of a managed projection must return the next state, and it returned a promise. ` +
@@ -160,7 +166,7 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Times as ISO strings. Events that come in order share their second with the one before, which is most of the work. */
+/** Formats times as ISO strings. Consecutive events mostly share their second, so that part is remembered. */
 const makeIso = (): ((time: number) => string) => {
   let second = Number.NaN
   let upToSecond = ""
@@ -174,7 +180,10 @@ const makeIso = (): ((time: number) => string) => {
   }
 }
 
-/** Failures and defects as values; an interruption stays one. What the effect needs is in the worker's context. */
+/**
+ * Turns failures and defects into values; an interruption stays an interruption. The worker's context provides the
+ * services.
+ */
 const failing = (effect: Effect.Effect<unknown, unknown, unknown>): Effect.Effect<unknown | Failed> =>
   Effect.flatMap(
     Effect.exit(effect as Effect.Effect<unknown, unknown>),

@@ -1,4 +1,7 @@
-/** The time in which a projection is this worker's: it reads what comes next, and shows signs of life while that takes long. */
+/**
+ * The time in which a projection belongs to this worker: it reads batches, and renews its lease while a batch takes
+ * long.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { serializeError, toError } from "../Errors.ts"
@@ -17,10 +20,10 @@ import { type Interruption, Progress, type Trouble } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
 import { States } from "./States.ts"
 
-/** Batches that a managed projection folds before it saves, at most, while it is far behind. */
+/** The most batches that a managed projection folds before it saves, while it is far behind. */
 const BATCHES = 50
 
-/** So long such a fold should take, milliseconds: what it has folded is not seen before it is saved. */
+/** How long such a fold should take, in milliseconds: its states are not visible before they are saved. */
 const FOLD_MS = 200
 
 interface OwnershipOptions {
@@ -30,11 +33,11 @@ interface OwnershipOptions {
   readonly handling: Handling
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
-  /** Hears when a batch is done. */
+  /** Called when a batch is done. */
   readonly onWell: () => void
 }
 
-/** The time in which a projection is this worker's. */
+/** The time in which a projection belongs to this worker. */
 export class Ownership {
   readonly #options: OwnershipOptions
   readonly #lease: ProjectionLease
@@ -43,7 +46,7 @@ export class Ownership {
   readonly #states: States
   readonly #progress: Progress
   readonly #fold: Fold
-  /** When the last request was sent that has shown the engine a sign of life, by a monotonic clock. */
+  /** When the last request was sent that renewed the lease, by a monotonic clock. */
   #heldSince = 0
 
   constructor(options: OwnershipOptions) {
@@ -68,11 +71,11 @@ export class Ownership {
     this.#fold = new Fold({ feed, handling, lease, states, seen }, this.#progress)
   }
 
-  /** Handlers in flight are told. */
+  /** Aborts the signal of handlers in flight. */
   readonly end = (): void =>
     this.#aborted.abort(new Error(`Projection "${this.#name}" is not this worker's any more`))
 
-  /** Ends when the runner is to stop or the projection is another one's. */
+  /** Processes batches. Ends when the runner stops or the projection belongs to another worker. */
   readonly run: Effect.Effect<void, Trouble> = Effect.suspend(() =>
     Effect.raceFirst(this.#work, this.#holdOn)
   )
@@ -87,7 +90,7 @@ export class Ownership {
       while (true) {
         const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
-        // a fold that is far behind need not save after every batch: that is what takes the time
+        // a fold that is far behind does not save after every batch: saving takes most of the time
         const isFull = mode === "managed" && batch.events.length >= Math.min(limit, maxBatchSize)
         const startedAt = clock.currentTimeMillisUnsafe()
         const left = yield* this.#process(batch)
@@ -101,21 +104,21 @@ export class Ownership {
     })
   }
 
-  /** Shows signs of life while a batch takes long. Ends when the projection may be another one's. */
+  /** Renews the lease while a batch takes long. Ends when the projection may belong to another worker. */
   get #holdOn(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       const { feed, logger } = this.#options
       const { leaseMs } = this.#lease
       const now = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
       this.#heldSince = yield* now
-      // a worker of the engine's process, or one of a server without leases
+      // a worker in the engine's process, or one of a server without leases
       if (!Number.isFinite(leaseMs)) return yield* Effect.never
       while (true) {
         yield* Effect.sleep(leaseMs / 6)
         if ((yield* now) - this.#heldSince < leaseMs / 3) continue
         const held = yield* Effect.match(this.#seen(feed.renew(this.#lease)), {
           onSuccess: (held) => held,
-          // an engine that cannot be reached says nothing about whose it is
+          // an engine that cannot be reached does not say who owns the projection
           onFailure: () => true
         })
         if (!held) return
@@ -137,7 +140,7 @@ export class Ownership {
     })
   }
 
-  /** Everything in the batch is saved when it returns `undefined`. */
+  /** Processes a batch. When it returns `undefined`, everything in the batch is saved. */
   #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, Trouble> {
     if (batch.retries.length > 0) return this.#retry(batch.retries)
     if (batch.position <= this.#progress.position) return Effect.succeed(undefined)
@@ -186,7 +189,7 @@ export class Ownership {
     })
   }
 
-  /** Dead letters that somebody wants to be tried again: each once, on the state of now. */
+  /** Retries dead letters that a user has asked to retry: each once, on the current state. */
   #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const { handling, logger } = this.#options

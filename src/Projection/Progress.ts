@@ -1,4 +1,7 @@
-/** How far a projection is, in the time in which it is this worker's: what is saved, and what is still to be done about an event that failed. */
+/**
+ * The progress of a projection while it belongs to this worker: the saved position, and the retries of a failed
+ * event.
+ */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
 import {
@@ -22,35 +25,35 @@ import type {
 import { showMs } from "../Show.ts"
 import type { States } from "./States.ts"
 
-/** The delay before an event is tried again, and its longest, milliseconds. */
+/** The delay before the first retry of an event, and the longest delay, in milliseconds. */
 const RETRY_MS = 1000
 const LONGEST_RETRY_MS = 60_000
 
-/** The delay before the next attempt while the engine cannot be reached. */
+/** The delay before the first retry while the engine cannot be reached, in milliseconds. */
 export const RECONNECT_MS = 100
 export const LONGEST_RECONNECT_MS = 5000
 
-/** What keeps a runner from going on. */
+/** Errors that stop a runner. */
 export type Trouble = ConnectionError | ValidationError | AccessError
 
-/** Why a runner leaves what it is doing. */
+/** Why a runner stops processing. */
 export type Interruption = "stop" | "lost"
 
-/** What is still to be done about an event that has failed. */
+/** The retries of an event that has failed. */
 interface Failing {
   readonly position: number
   readonly failures: number
 }
 
 interface ProgressOptions {
-  /** Of the projection. */
+  /** Name of the projection. */
   readonly name: string
   readonly feed: ProjectionFeed
   readonly lease: ProjectionLease
   readonly logger: Logger
   readonly maxRetries: number
   readonly states: States
-  /** Has seen that a request was answered: the engine has had a sign of life. */
+  /** Records that the engine answered the request, which renews the lease. */
   readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
 }
@@ -58,7 +61,7 @@ interface ProgressOptions {
 export class Progress {
   readonly #options: ProgressOptions
   readonly #name: string
-  /** Everything up to here is saved. */
+  /** All events up to this position are saved. */
   position: number
   #failing: Failing | undefined
   #saves = 0
@@ -72,12 +75,12 @@ export class Progress {
     this.#failing = options.lease.failing
   }
 
-  /** Which attempt at an event the next one is. */
+  /** The number of the next attempt at the event. */
   attemptFor({ position }: ProjectionLogEvent): number {
     return this.#failing?.position === position ? this.#failing.failures + 1 : 1
   }
 
-  /** A dead letter, unless the event is to be tried again. */
+  /** Makes a dead letter of the event, or returns `undefined` when it is to be retried. */
   giveUp(event: ProjectionLogEvent, attempt: number, error: unknown): NewDeadLetter | undefined {
     const { logger, maxRetries } = this.#options
     if (isRetryable(error) && attempt <= maxRetries) return undefined
@@ -88,7 +91,7 @@ export class Progress {
     return { position: event.position, error: serializeError(error), attempts: attempt }
   }
 
-  /** Saves what is before the event, with the failure, and waits. */
+  /** Saves everything before the event, together with its failure, and waits for the retry. */
   tryLater(
     event: ProjectionLogEvent,
     attempt: number,
@@ -135,7 +138,7 @@ export class Progress {
     })
   }
 
-  /** Until the engine answers; the claim ends first when it does not. */
+  /** Sends until the engine answers. The lease may end first. */
   #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, Trouble> {
     return Effect.catch(this.#options.seen(this.#options.feed.save(this.#options.lease, save)), (error) =>
       error instanceof ConnectionError

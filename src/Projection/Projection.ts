@@ -1,9 +1,9 @@
 /**
- * Projections: state or effects that are derived from events, in the order of the log.
+ * Projections: state or effects derived from events, in the order of the log.
  *
- * A managed projection folds events into a state that the engine keeps; an external one is called for each event. Define
- * one with {@link createProjection}, whose handler is a plain or async function, or with {@link make}, whose handler is an
- * Effect with its failures and requirements in its type. A worker runs it: see `projections` of its options.
+ * A managed projection folds events into a state that the engine keeps; an external one is called for each event.
+ * {@link createProjection} takes a plain or async function as handler. {@link make} takes an Effect, whose failures
+ * and requirements are in the type. A worker runs projections: see its option `projections`.
  */
 import type * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
@@ -25,22 +25,22 @@ import { show } from "../Show.ts"
 
 export type { ProjectionMode } from "../Protocol/Projections.ts"
 
-/** An event as projections see it. */
+/** An event as a projection's handler receives it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface ProjectionEvent<T = any, Name extends string = string> {
   /** Id of the event. */
   readonly id: string
   /** Name of the event. */
   readonly name: Name
-  /** Brought to the latest version when the worker has `eventDefinitions`. */
+  /** Upgraded to the latest version when the worker has `eventDefinitions`. */
   readonly data: T
   /** Position in the log. */
   readonly seq: number
   /** The version it was emitted with. */
   readonly version: number
-  /** ISO string. */
+  /** When it was stored, as an ISO string. */
   readonly timestamp: string
-  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
+  /** The origin of an event that was not emitted: `cron` or `invoke`. */
   readonly source?: string
   /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
@@ -62,15 +62,15 @@ export interface ProjectionContext {
   readonly projection: { readonly name: string; readonly version: number }
   /** The partition that the event belongs to. */
   readonly partition: string
-  /** Executions of the handler for this event, this one included. */
+  /** The number of this attempt at the event, from 1. */
   readonly attempt: number
-  /** Logs with the projection's fields. */
+  /** Adds the projection's fields to each line. */
   readonly logger: Logger
-  /** Aborts when the worker stops or has lost the projection to another one. */
+  /** Aborts when the worker stops or loses the projection to another one. */
   readonly signal: AbortSignal
 }
 
-/** Returns the next state. It must be synchronous and have no effects: it may run again for the same event. */
+/** Returns the next state. It must be synchronous and without effects: it may run again for the same event. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ManagedProjectionHandler<S, E = any> = (
   state: S,
@@ -85,29 +85,29 @@ export type ExternalProjectionHandler<E = any> = (
   ctx: ProjectionContext
 ) => unknown
 
-/** The name or pattern of events, or a definition, which checks their data and types it. */
+/** The name or pattern of events, or a definition, which checks and types their data. */
 export type EventSource = string | EventDefinition
 
-/** The event that a source lets through; of a name without a definition the data is `E`. */
+/** The event of a source; for a name without a definition the data is `E`. */
 export type SourceEvent<Source, E> = Source extends EventDefinition
   ? ProjectionEvent<EventData<Source>, Source["name"]>
   : ProjectionEvent<E, Source extends `${string}${"*" | ">"}${string}` ? string : Source & string>
 
-/** The event that a handler gets; of several sources a union, which `name` tells apart. */
+/** The event that a handler receives. Several sources make a union, discriminated by `name`. */
 export type SourceEvents<Sources extends ReadonlyArray<EventSource>, E = any> = SourceEvent<
   Sources[number],
   E
 >
 
-/** What every projection has. */
+/** The configuration that every projection has. */
 interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>> {
-  /** Unique within an environment. No white space, no `*` or `>`. */
+  /** Unique within an environment. It contains no white space, `*` or `>`. */
   readonly name: string
   /** Names, patterns (`order.*`) or definitions of the events to project. */
   readonly events: Sources
-  /** How often an event is tried again before it becomes a dead letter; 3 by default. */
+  /** The most retries of an event before it becomes a dead letter; 3 by default. */
   readonly maxRetries?: number
-  /** Most events in one batch, up to 1000; 100 by default. */
+  /** The most events in one batch, up to 1000; 100 by default. */
   readonly batchSize?: number
 }
 
@@ -118,12 +118,13 @@ export interface ManagedProjectionConfig<
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
-  /** `managed`, which an `initialState` says as well. */
+  /** Optional: `initialState` implies `managed`. */
   readonly mode?: "managed"
-  /** The state before the first event. */
+  /** Makes the state before the first event. */
   readonly initialState: () => S
   /**
-   * The state after an event. A pure function: it may run again for the same event, and sees each state as JSON gives it back.
+   * Returns the state after an event. It must be pure: it may run again for the same event, and each state has passed
+   * through JSON.
    *
    * ```ts
    * createProjection({
@@ -139,25 +140,25 @@ export interface ManagedProjectionConfig<
    */
   readonly handler: (state: S, event: SourceEvents<Sources, E>, ctx: ProjectionContext) => NoInfer<S>
   /**
-   * What has a state of its own: a dotted path into the event (`$.data.customerId`), or a function of the event. Without it
-   * there is one state. Events without a value at the path go to the partition `__global__`.
+   * Gives each partition its own state: a dotted path into the event (`$.data.customerId`), or a function of the
+   * event. Without it there is one state. Events without a value at the path belong to the partition `__global__`.
    */
   readonly partitionKey?: string | ((event: SourceEvents<Sources, E>) => string)
 }
 
-/** A projection that does something for each event. */
+/** A projection that performs effects for each event. */
 export interface ExternalProjectionConfig<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
-  /** `external`, which no `initialState` says as well. */
+  /** Optional: without `initialState` the mode is `external`. */
   readonly mode?: "external"
-  /** It has no state. */
+  /** Not allowed: an external projection has no state. */
   readonly initialState?: undefined
-  /** Does something for an event. It may be called more than once for one: what it rejects with is tried again. */
+  /** Handles an event. It may be called more than once for the same event; when it rejects, the event is retried. */
   readonly handler: (event: SourceEvents<Sources, E>, ctx: ProjectionContext) => unknown
-  /** It has no partitions. */
+  /** Not allowed: an external projection has no partitions. */
   readonly partitionKey?: undefined
 }
 
@@ -176,21 +177,21 @@ const projectionKeys = {
   partitionKey: true
 } satisfies Keys<ProjectionConfig>
 
-/** A checked configuration with nothing left open. */
+/** A checked configuration with its defaults. */
 export interface ResolvedProjectionConfig {
   /** Name of the projection. */
   readonly name: string
   /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
-  /** Whether it has a state. */
+  /** Whether the projection has a state. */
   readonly mode: ProjectionMode
   /** Makes the state before the first event. */
   readonly initialState?: () => unknown
-  /** How often an event is tried again. */
+  /** The most retries of an event. */
   readonly maxRetries: number
-  /** Most events in one batch. */
+  /** The most events in one batch. */
   readonly batchSize: number
-  /** What of an event has a state of its own. */
+  /** Maps an event to its partition: a path or a function. */
   // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every event type
   readonly partitionKey?: string | ((event: ProjectionEvent<any>) => string)
 }
@@ -198,20 +199,20 @@ export interface ResolvedProjectionConfig {
 /** A projection with a plain or async handler. `S` is the state, `E` the data of its events. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface IronflowProjection<S = any, E = any> {
-  /** What `createProjection` was given, with its defaults. */
+  /** The configuration given to `createProjection`, with its defaults. */
   readonly config: ResolvedProjectionConfig & {
     /** The definitions among the events. */
     readonly definitions?: ReadonlyArray<EventDefinition>
     // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
     readonly handler: (...args: Array<any>) => any
   }
-  /** Never there: it carries the types of state and events. */
+  /** Only a type, never set: the types of state and events. */
   readonly "~types"?: { readonly state: S; readonly event: E }
 }
 
 /**
- * Defines a projection. It is managed when `initialState` is given, else external, unless `mode` says so. Throws
- * `ValidationError` naming the projection and the field when the configuration is not acceptable.
+ * Defines a projection. It is managed when `initialState` is given, and external otherwise, unless `mode` is given.
+ * Throws `ValidationError` naming the projection and the field when the configuration is invalid.
  */
 export function createProjection<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
@@ -237,7 +238,7 @@ export function createProjection(config: GivenConfig): IronflowProjection {
   }
 }
 
-/** A configuration of either kind and face, before it is checked. */
+/** A configuration of either kind and API, before it is checked. */
 interface GivenConfig extends Omit<CommonConfig, "events"> {
   readonly events: ReadonlyArray<EventSource>
   // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other
@@ -245,10 +246,10 @@ interface GivenConfig extends Omit<CommonConfig, "events"> {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The Effect face
+// The Effect API
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
+/** Data of the events of the sources; `any` when one of them is not a definition. */
 export type SourceData<Sources extends ReadonlyArray<EventSource>> = SourceEvents<Sources>["data"]
 
 /** The configuration of a managed projection whose handler may be an Effect. */
@@ -261,7 +262,7 @@ export interface ManagedEffectConfig<
   /** Makes the state before the first event. */
   readonly initialState: () => S
   /**
-   * Returns the next state, or an Effect of it, which must have no effects but reading: it may run again.
+   * Returns the next state, or an Effect of it. The Effect may only read, because it may run again.
    *
    * ```ts
    * Projection.make({
@@ -280,7 +281,7 @@ export interface ManagedEffectConfig<
     event: SourceEvents<Sources>,
     ctx: ProjectionContext
   ) => NoInfer<S> | Effect.Effect<NoInfer<S>, E, R>
-  /** What of an event has a state of its own: a path such as `$.entity.id`, or a function. One state for all by default. */
+  /** Gives each partition its own state: a path such as `$.entity.id`, or a function. By default there is one state. */
   readonly partitionKey?: string | ((event: SourceEvents<Sources>) => string)
 }
 
@@ -290,31 +291,31 @@ export interface ExternalEffectConfig<
   E,
   R
 > extends CommonConfig<Sources> {
-  /** It has no state. */
+  /** Not allowed: an external projection has no state. */
   readonly initialState?: undefined
   /** Run for every event, at least once, in order. */
   readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
 }
 
-/** A projection whose handler is an Effect: `S` is its state, `E` what the handler fails with, `R` what it needs. */
+/** A projection whose handler is an Effect: `S` is its state, `E` the type of its failures, `R` its requirements. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface EffectProjection<S = any, E = any, R = any> {
-  /** What `make` was given, with its defaults. */
+  /** The configuration given to `make`, with its defaults. */
   readonly config: ResolvedProjectionConfig & {
     /** The definitions among the events. */
     readonly definitions: ReadonlyArray<EventDefinition>
   }
-  /** The code. */
+  /** The handler. */
   // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
   readonly program: (...args: Array<any>) => S | Effect.Effect<unknown, E, R>
-  /** Never there: it carries what the handler fails with and needs. */
+  /** Only a type, never set: the failures and requirements of the handler. */
   readonly "~effect"?: { readonly error: E; readonly requirements: R }
 }
 
-/** A projection of either face. */
+/** A projection of either API. */
 export type AnyProjection = IronflowProjection | EffectProjection
 
-/** What the Effect handlers among the projections need. */
+/** The requirements of the Effect handlers among the projections. */
 export type ProjectionRequirements<P> = P extends {
   readonly program: unknown
   readonly "~effect"?: { readonly requirements: infer R }
@@ -334,7 +335,7 @@ export type ProjectionRequirements<P> = P extends {
  * })
  * ```
  *
- * Throws `ValidationError` naming the projection and the field when the configuration is not acceptable.
+ * Throws `ValidationError` naming the projection and the field when the configuration is invalid.
  */
 export function make<const Sources extends ReadonlyArray<EventSource>, E = never, R = never>(
   config: ExternalEffectConfig<Sources, E, R>
@@ -351,7 +352,7 @@ export function make(
   return { config: { ...resolved, definitions }, program: config.handler }
 }
 
-/** Whether the handler may be an Effect. */
+/** Whether the projection was defined by {@link make}. */
 export const isEffectProjection = (projection: AnyProjection): projection is EffectProjection =>
   "program" in projection
 
@@ -362,10 +363,10 @@ export const isEffectProjection = (projection: AnyProjection): projection is Eff
 /** Most events that one batch may have. */
 export const maxBatchSize = 1000
 
-/** Most events that an owner is handed at once, while it is far behind. */
+/** The most events that an owner reads at once, while it is far behind. */
 export const maxReadEvents = 5000
 
-/** Returns the name if a projection can have it. Throws `ValidationError`. */
+/** Returns the name when it is valid. Throws `ValidationError`. */
 export const checkProjectionName = (name: unknown): string => {
   const checked = checkName("projection name", name)
   if (/[\s*>]/.test(checked)) {
@@ -376,7 +377,7 @@ export const checkProjectionName = (name: unknown): string => {
   return checked
 }
 
-/** Returns names and patterns if a projection can have them. `label` names whose they are. Throws `ValidationError`. */
+/** Returns the names and patterns when they are valid. `label` names the projection. Throws `ValidationError`. */
 export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
   if (!Array.isArray(events) || events.length === 0 || events.length > listLength) {
     throw new ValidationError(
@@ -393,11 +394,11 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
   })
 }
 
-/** The configuration, checked, with the names of the definitions among its events. */
+/** Checks the configuration, and replaces the definitions among its events by their names. */
 const resolveSources = (
   config: unknown
 ): { readonly definitions: ReadonlyArray<EventDefinition>; readonly resolved: ResolvedProjectionConfig } => {
-  // what is no list goes on to the check, which says what is wrong with it
+  // the check reports what is wrong with a value that is no list
   if (!isObject(config) || !Array.isArray(config.events))
     return { definitions: [], resolved: resolve(config) }
   const definitions = config.events.filter(isEventDefinition)

@@ -1,9 +1,9 @@
 /**
- * Runs one projection for as long as it is let: claims it, reads what comes next, folds it or calls the handler, saves.
+ * Runs one projection until it is stopped: claims it, reads batches, folds them or calls the handler, saves.
  *
- * The rule for failures: an event whose handler fails is tried again `maxRetries` times, with a delay that doubles, while
- * the projection waits; an error that says that trying again cannot help is not. Then the event becomes a dead letter, and
- * the projection goes on after it.
+ * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles; the projection waits
+ * meanwhile. An error that is not retryable is not retried. Then the event becomes a dead letter, and the projection
+ * continues after it.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -33,11 +33,11 @@ export interface RunnerOptions {
 }
 
 export interface Runner {
-  /** Runs until it is asked to stop, or the engine refuses the projection, which is logged. */
+  /** Runs until it is asked to stop, or the engine refuses the projection. A refusal is logged. */
   readonly run: Effect.Effect<void>
-  /** Waits until the engine knows the projection, or has refused it. */
+  /** Waits until the engine has registered or refused the projection. */
   readonly registered: Effect.Effect<void>
-  /** Asks to stop: the batch in hand is finished and saved, unless it fails. */
+  /** Asks to stop: the current batch is finished and saved, unless it fails. */
   readonly stop: Effect.Effect<void>
 }
 
@@ -50,7 +50,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     const handling = makeHandling(options)
     const { name } = handling.registration
 
-    /** Waits for `self`, but not when the runner is to stop. */
+    /** Waits for `self`, or for the runner to be stopped. */
     const unlessStopped = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A | "stop", E> =>
       Effect.raceFirst(self, stopped)
 
@@ -61,7 +61,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     }
 
     const claimAndOwn = Effect.gen(function* () {
-      // one that another worker has is registered too, and that is said at once only when asked so
+      // a projection that another worker owns is registered too; without a wait the engine answers so at once
       const waitMs = Deferred.isDoneUnsafe(registered) ? undefined : 0
       const claim = yield* unlessStopped(feed.claim(handling.registration, waitMs))
       if (claim === "stop") return
@@ -85,7 +85,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       while (!Deferred.isDoneUnsafe(stopping)) {
         const trouble = yield* claimAndOwn.pipe(
           Effect.as(undefined),
-          // what a handler must not do, such as failing for events that it has folded before
+          // a handler broke the rules, such as failing for events that it has folded before
           Effect.catchDefect((defect) => Effect.fail(toError(defect))),
           Effect.catch(Effect.succeed)
         )
@@ -100,7 +100,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
         yield* unlessStopped(Effect.sleep(calculateBackoff(outages, RECONNECT_MS, LONGEST_RECONNECT_MS)))
       }
     }).pipe(
-      // a first state that is impossible: this projection ends, everything else goes on
+      // an impossible initial state ends this projection only
       Effect.catchDefect((defect) => Effect.sync(() => refuse(toError(defect), defect)))
     )
     return {
@@ -113,7 +113,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
 const isAccessError = (error: Error): error is AccessError =>
   error instanceof UnauthenticatedError || error instanceof UnauthorizedError
 
-/** Throws what makes the projection impossible: a first state that cannot be made or stored. */
+/** Throws when the initial state cannot be made or stored. */
 const checkInitialState = ({ initialState, registration }: Handling): void => {
   if (registration.mode === "managed") encodeState(registration.name, initialState())
 }

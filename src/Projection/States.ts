@@ -1,10 +1,10 @@
 /**
- * The states of a managed projection while its worker folds: what is saved, and what has been folded since.
+ * The states of a managed projection while its worker folds: the saved states, and the events folded since.
  *
- * A handler sees each state as JSON gives it back. That is made sure of when a batch is saved: a state that is not plain data
- * by then makes the batch be folded again with the round trip after every event (`careful`), which also finds the event
- * whose state cannot be stored. A handler that throws may have changed the state that it was given, so the partition is
- * folded again from what is saved.
+ * A handler receives each state as if it had passed through JSON. This is checked when a batch is saved. If a state
+ * is not plain data by then, the batch is folded again with a JSON round trip after every event (`careful`), which
+ * also finds the event whose state cannot be stored. A handler that throws may have changed its state, so the
+ * partition is folded again from the saved state.
  */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
@@ -14,17 +14,17 @@ import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../P
 import { type CallContext, Failed, type Handling } from "./Handling.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 
-/** Partitions whose states are remembered between batches. */
+/** The most partitions whose states are kept in memory between batches. */
 const REMEMBERED = 1000
 
 interface Live {
   readonly partition: string
-  /** What is saved; nothing before the first save. */
+  /** The saved state; absent before the first save. */
   base: string | undefined
   /** Position of the last event in `base`. */
   position: number
   value: unknown
-  /** Whether `value` is there: it is made of `base` on first use. */
+  /** Whether `value` is current. Otherwise it is made from `base` on first use. */
   isFresh: boolean
   /** Events since `base`. */
   folded: Array<ProjectionLogEvent>
@@ -35,7 +35,7 @@ interface Live {
 export class States {
   readonly #handling: Handling
   readonly #name: string
-  /** In the order of their last use. */
+  /** In the order of their last use, the oldest first. */
   readonly #live = new Map<string, Live>()
   #latest: Live | undefined
   readonly #signal: AbortSignal
@@ -47,7 +47,7 @@ export class States {
     this.#signal = signal
   }
 
-  /** Those of `partitions` whose states have to be read first. */
+  /** The partitions whose states must be read first. */
   missing(partitions: Iterable<string>): Array<string> {
     return [...new Set(partitions)].filter((partition) => !this.#live.has(partition))
   }
@@ -67,12 +67,15 @@ export class States {
     }
   }
 
-  /** Whether the event is in the partition's state already. */
+  /** Whether the partition's state includes the event already. */
   has(partition: string, event: ProjectionLogEvent): boolean {
     return event.position <= (this.#live.get(partition)?.position ?? 0)
   }
 
-  /** Folds an event into the state of its partition, or says why it cannot be. `decoded` is what nobody else has seen of it. */
+  /**
+   * Folds an event into the state of its partition, or returns why it failed. `decoded` must not have been seen by
+   * user code.
+   */
   fold(
     partition: string,
     event: ProjectionLogEvent,
@@ -94,12 +97,12 @@ export class States {
     return Effect.isEffect(applied) ? Effect.map(applied, settle) : settle(applied)
   }
 
-  /** The event is a dead letter: it counts as done and changes nothing. */
+  /** Skips a dead letter: it counts as done and changes nothing. */
   skip(partition: string, event: ProjectionLogEvent): void {
     this.#of(partition).last = event
   }
 
-  /** Folds again what a failure has undone, so that {@link changed} can be asked. */
+  /** Folds again the partitions that a failure has undone. Runs before {@link changed}. */
   readonly prepare: Effect.Effect<Failed | undefined> = Effect.suspend(() => {
     const stale = [...this.#live.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
     return Effect.reduce(
@@ -113,7 +116,7 @@ export class States {
     )
   })
 
-  /** What has changed, to be saved; `undefined` when the batch has to be folded again, carefully. */
+  /** The changed states to save; `undefined` when the batch must be folded again with round trips. */
   changed(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
     const states: Array<NewPartitionState> = []
     let bytes = 0
@@ -134,7 +137,7 @@ export class States {
     return { states, bytes }
   }
 
-  /** What {@link changed} returned is stored. */
+  /** Marks the states that {@link changed} returned as saved. */
   saved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
       const live = this.#of(partition)
@@ -150,7 +153,7 @@ export class States {
     }
   }
 
-  /** Forgets what is not saved. */
+  /** Forgets everything that is not saved. */
   reset(): void {
     for (const live of this.#live.values()) {
       if (live.last === undefined) continue
@@ -164,7 +167,7 @@ export class States {
     const live = this.#latest?.partition === partition ? this.#latest : this.#live.get(partition)
     if (live === undefined) throw new Error(`the state of partition "${partition}" was not read`)
     if (live !== this.#latest) {
-      // now the last one to be forgotten
+      // moves it to the end: it is forgotten last
       this.#live.delete(partition)
       this.#live.set(partition, live)
       this.#latest = live
@@ -191,7 +194,7 @@ export class States {
     return this.#applyOne(live, event, context, decoded)
   }
 
-  /** Makes the value of what is saved and what has been folded since. */
+  /** Makes the value from the saved state and the events folded since. */
   #restore(live: Live, context: CallContext): Effect.Effect<Failed | undefined> | Failed | undefined {
     try {
       live.value = live.base === undefined ? this.#first() : JSON.parse(live.base)
@@ -267,7 +270,7 @@ export class States {
     }
   }
 
-  /** `undefined` when the value is not what JSON would give back, or cannot be stored. */
+  /** The state as JSON; `undefined` when JSON would change the value, or it cannot be stored. */
   #encoded(live: Live): string | undefined {
     if (!this.careful && !isPlain(live.value, 0)) return undefined
     try {
@@ -279,7 +282,7 @@ export class States {
   }
 }
 
-/** The state as JSON text. Throws `ValidationError` for what cannot be stored. */
+/** The state as a JSON string. Throws `ValidationError` when it cannot be stored. */
 export const encodeState = (name: string, state: unknown): string => {
   const what = `State of projection "${name}"`
   const text = encodeJson(state, what)
@@ -287,7 +290,9 @@ export const encodeState = (name: string, state: unknown): string => {
   return checkSize(what, text, projectionStateBytes)
 }
 
-/** Whether JSON gives back the same: no dates, classes, `undefined`, `NaN`, or values that it cannot carry. */
+/**
+ * Whether a JSON round trip keeps the value: no dates, classes, `undefined`, `NaN`, or values that JSON cannot hold.
+ */
 const isPlain = (value: unknown, depth: number): boolean => {
   switch (typeof value) {
     case "string":

@@ -1,4 +1,4 @@
-/** What the clients of single areas, such as `KVClient`, have in common when they are made by themselves. */
+/** The common parts of clients of a single area, such as `KVClient`, that are created on their own. */
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
@@ -6,7 +6,10 @@ import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
 import type { Rim } from "./Promisify.ts"
 
-/** Where an error happened: the call path such as `kv.bucket.get`, the path of its request, and the status if there was one. */
+/**
+ * Where an error happened: the call path such as `kv.bucket.get`, the path of the request, and the status if there
+ * was one.
+ */
 export interface ErrorContext {
   readonly method: string
   readonly endpoint: string
@@ -15,7 +18,7 @@ export interface ErrorContext {
 
 export type OnError = (error: Error, context: ErrorContext) => void | PromiseLike<void>
 
-/** A runtime of its own. Throws `ValidationError` when the configuration is not acceptable. */
+/** Opens a runtime for one client. Throws `ValidationError` when the configuration is invalid. */
 export const openRim = (
   config: ServerOptions,
   caller: string,
@@ -26,7 +29,7 @@ export const openRim = (
   isClosed: false
 })
 
-/** The same methods, which tell `onError` of their errors before they reject. */
+/** Wraps the methods: they call `onError` with an error before they reject with it. */
 export const reporting = <Api extends object>(
   api: Api,
   methods: ReadonlyArray<keyof Api & string>,
@@ -38,7 +41,7 @@ export const reporting = <Api extends object>(
   for (const name of methods) {
     told[name] = async (...args: Array<unknown>): Promise<unknown> => {
       try {
-        // every member that `methods` names is a method that returns a promise
+        // every name in `methods` is a method that returns a promise
         return await (api[name] as (...args: Array<unknown>) => Promise<unknown>)(...args)
       } catch (error) {
         const status = isIronflowError(error) ? error.status : undefined
@@ -48,7 +51,7 @@ export const reporting = <Api extends object>(
             status === undefined ? contextOf(name, args) : { ...contextOf(name, args), statusCode: status }
           )
         } catch {
-          // as documented: what goes wrong in there must not hide the error itself
+          // as documented: an error in `onError` must not hide the original one
         }
         throw error
       }

@@ -1,4 +1,4 @@
-/** The client of the Promise face: emit events, look at runs, steer them. */
+/** The client of the Promise API: emits events, reads runs and controls them. */
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
@@ -25,21 +25,21 @@ import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
-/** A client of a server elsewhere. */
+/** Options of a client of a remote server. */
 interface ServerClientConfig extends ServerOptions, ReadingOptions {
-  /** An engine of this process is the other way to configure a client. */
+  /** Not allowed here: a client has either a server or an engine of this process. */
   readonly engine?: undefined
 }
 
-/** A client of an engine in this process. */
+/** Options of a client of an engine in this process. */
 interface EngineClientConfig extends ReadingOptions {
-  /** The engine to talk to: what `startEngine()` resolves to. */
+  /** The engine: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
-  /** The environment to work in; that of the engine by default. */
+  /** The environment to work in; by default the engine's. */
   readonly environment?: string | undefined
 }
 
-/** Options of `createClient`: a server's address, or an engine of this process. */
+/** Options of `createClient`: the address of a server, or an engine of this process. */
 export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
 
 const serverClientKeys = {
@@ -54,9 +54,9 @@ const engineClientKeys = {
 } satisfies Keys<EngineClientConfig>
 
 /**
- * Talks to an engine or server. Every method rejects with our error classes; one that takes options takes a `signal` among them,
- * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`. `Events` has the data of
- * events by their names.
+ * Talks to an engine or server. Every method rejects with an Ironflow error. A method with options takes a `signal`
+ * in them; when it aborts, the call rejects with the signal's reason. After `close()`, calls reject with code
+ * `CLOSED`. `Events` maps the names of events to their data.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface IronflowClient<Events extends object = AnyEvents> extends ClientApi<PromiseKind, Events> {
@@ -65,26 +65,26 @@ export interface IronflowClient<Events extends object = AnyEvents> extends Clien
 }
 
 export class IronflowClient<Events extends object = AnyEvents> implements AsyncDisposable {
-  /** Handlers in push mode that the server calls. */
+  /** The endpoints of push mode: handlers that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
-  /** Consumer groups: what they have, why they get nothing, and steering them. */
+  /** Consumer groups: their state, why they receive nothing, and their control. */
   readonly consumerGroups: ConsumerGroupsApi<PromiseKind>
   /** API keys: who may use the engine. */
   readonly apiKeys: ApiKeysApi<PromiseKind>
   /** Organizations. */
   readonly orgs: OrgsApi<PromiseKind>
-  /** What keys have, and policies are assigned to. */
+  /** Roles: keys have them, and policies are assigned to them. */
   readonly roles: RolesApi<PromiseKind>
-  /** Which actions on which resources are allowed or denied. */
+  /** Policies: which actions on which resources are allowed or denied. */
   readonly policies: PoliciesApi<PromiseKind>
-  /** What handlers get and nobody else sees. */
+  /** Secrets: only handlers receive their values. */
   readonly secrets: SecretsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
-  /** Reading projections, waiting for them, following and steering them. */
+  /** Projections: reading their states, waiting for them, subscribing to them and controlling them. */
   readonly projections: ProjectionsClient
 
-  /** Throws `ValidationError` when the configuration is not acceptable. */
+  /** Throws `ValidationError` when the configuration is invalid. */
   constructor(config: IronflowClientConfig = {}) {
     const isElsewhere = config?.engine === undefined
     checkKeys(config, isElsewhere ? serverClientKeys : engineClientKeys, "createClient()")
@@ -113,7 +113,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       ClientServices,
       ValidationError
     >(this.#rim, ConsumerGroups, namesOf(consumerGroupsMethods))
-    // `promisify` cannot infer one reading from the other
+    // `promisify` cannot infer one API from the other
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,
       ApiKeysApi<EffectKind>,
@@ -168,16 +168,17 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
 }
 
 /**
- * A client of the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`), or of the
- * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
+ * Creates a client of the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`),
+ * or of an `engine` of this process. Throws `ValidationError` when the configuration is invalid.
  *
- * With a map of events as `Events` it takes their names only, each with its data: `createClient<{ "order.placed": Order }>()`.
+ * With a map of events as `Events` the client accepts only their names, each with its data:
+ * `createClient<{ "order.placed": Order }>()`.
  */
 export const createClient = <Events extends object = AnyEvents>(
   config: IronflowClientConfig = {}
 ): IronflowClient<KnownEvents<Events>> => new IronflowClient<KnownEvents<Events>>(config)
 
-/** `ReturnType<typeof createClient>` is a client without a map. */
+/** Makes `ReturnType<typeof createClient>` a client without a map. */
 type KnownEvents<Events extends object> = [keyof Events] extends [never] ? AnyEvents : Events
 
 interface Behind {

@@ -1,4 +1,4 @@
-/** Configurations of the Promise face. */
+/** The client for configurations in the Promise API. */
 import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import {
@@ -21,13 +21,16 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
 /** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
-  /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
+  /**
+   * Called with every error; the call rejects with the error after `onError` is done. Errors in `onError` are
+   * ignored.
+   */
   readonly onError?: OnError
 }
 
-/** Whom a watch calls. */
+/** The callbacks of a watch. */
 export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
-/** A watch that is on. */
+/** An active watch. */
 export type ConfigWatcher = Watcher<ConfigWatchEvent>
 
 type ClientRim = Rim<ClientServices, ValidationError>
@@ -41,8 +44,8 @@ export class ConfigClient implements AsyncDisposable {
   readonly #isShared: boolean
 
   /**
-   * A client of the server that the configuration names; with `rim`, which `client.config()` gives, one that ends with
-   * another. Throws `ValidationError` when the configuration is not acceptable.
+   * Creates a client of the configured server. `client.config()` passes `rim`; the client then closes with that one.
+   * Throws `ValidationError` when the configuration is invalid.
    */
   constructor(config: ConfigClientConfig = {}, rim?: ClientRim) {
     checkKeys(config, { ...serverKeys, onError: true } satisfies Keys<ConfigClientConfig>, "ConfigClient")
@@ -63,7 +66,8 @@ export class ConfigClient implements AsyncDisposable {
   }
 
   /**
-   * The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks.
+   * Watches the changes of a configuration, as an async iterable or with callbacks. The watch is active once `ready`
+   * has resolved.
    *
    * ```ts
    * const watcher = client.config().watch("app-settings", { onUpdate: ({ data }) => console.log(data) })
@@ -95,7 +99,7 @@ export class ConfigClient implements AsyncDisposable {
     )
   }
 
-  /** Rejects the calls in flight, and all later ones. One that came from `client.config()` closes with its client. */
+  /** Rejects the calls in flight, and all later ones. A client from `client.config()` also closes with its parent. */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#rim.isClosed = true

@@ -1,4 +1,4 @@
-/** The engine of the Promise face: started inside the process, closed with it. */
+/** The engine of the Promise API, which runs inside the process. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -43,59 +43,63 @@ import {
   type WorkerConfig
 } from "./Worker.ts"
 
-/** What `startEngine` takes: where the data is, and what the worker that comes with the engine does. */
+/** Options of `startEngine`: the database, and what the engine's own worker does. */
 export interface StartEngineOptions
   extends
     Partial<WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>>,
     RetentionOptions {
   /**
-   * The database file, created when it does not exist; `"ironflow.db"` by default. `":memory:"` for data that is gone
-   * with the process.
+   * The database file, created when it does not exist; `"ironflow.db"` by default. `":memory:"` keeps the data only
+   * as long as the process.
    */
   readonly filename?: string
   /**
-   * Instead of a file: `postgres://user:password@host:5432/database`. By default, when there is no `filename` either, what
-   * `IRONFLOW_DATABASE_URL` says. It needs the package `pg`. Any number of engines share a schema.
+   * A Postgres database in place of a file: `postgres://user:password@host:5432/database`. Without `filename` and
+   * this option, `IRONFLOW_DATABASE_URL` applies. Requires the package `pg`. Any number of engines may share a
+   * schema.
    */
   readonly databaseUrl?: string
-  /** The schema of the tables on Postgres, `"ironflow"` by default. It is created when it does not exist. */
+  /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
   readonly databaseSchema?: string
-  /** Most connections to Postgres at a time; 10 by default. */
+  /** The most connections to Postgres at a time; 10 by default. */
   readonly databasePoolSize?: number
-  /** 32 bytes in base64 or hex that secrets are sealed with; `IRONFLOW_MASTER_KEY` by default. */
+  /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
   readonly masterKey?: string
   /**
-   * How much is kept of what the code of each run has logged: 1,000 lines and 262,144 characters by default, the newest ones. `lines: 0`
-   * keeps none.
+   * How much of the log lines of each run is kept: by default the newest 1,000 lines and 262,144 characters.
+   * `lines: 0` keeps none.
    */
   readonly keepLogs?: { readonly lines?: number; readonly characters?: number }
-  /** Looks in the background whether the database still says what the guarantees promise; `true` by default. */
+  /** Checks in the background that the database agrees with the guarantees; `true` by default. */
   readonly audit?: boolean
-  /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
+  /** Serves clients and workers of other processes over HTTP, at `engine.url`; off by default. */
   readonly listen?: HttpServerOptions
-  /** How endpoints in push mode are called. */
+  /** How push endpoints are called. */
   readonly push?: PushConfig
-  /** Whom the engine tells, by signed requests, of runs and functions in trouble; nobody by default. */
+  /** Hooks: URLs that the engine calls, with signed requests, about runs and functions in trouble; none by default. */
   readonly hooks?: ReadonlyArray<HookOptions>
-  /** When a function is failing: in the last 5 minutes 5 of its runs or more have ended, and half of them or more have failed. */
+  /**
+   * When a function counts as failing: by default, at least 5 of its runs ended in the last 5 minutes and at least
+   * half of those failed.
+   */
   readonly failing?: FailingOptions
-  /** Functions to run in this process. Without any, and without projections, the engine starts no worker of its own. */
+  /** Functions to run in this process. Without functions and projections the engine starts no worker. */
   readonly functions?: ReadonlyArray<RunnableFunction>
   /** Projections to run in this process. */
   readonly projections?: ReadonlyArray<RunnableProjection>
 }
 
-/** How an engine calls the endpoints of functions in push mode. */
+/** How an engine calls push endpoints. */
 export interface PushConfig {
-  /** What requests are signed with; `IRONFLOW_SIGNING_KEY` by default, else they are not signed. */
+  /** The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. Without a key they are not signed. */
   readonly signingKey?: string
-  /** Calls endpoints on loopback and in private networks too; `false` by default. */
+  /** Allows endpoints on loopback and in private networks; `false` by default. */
   readonly allowPrivateNetworks?: boolean
-  /** How long one turn may take to answer; `"60s"` by default. */
+  /** The timeout of one turn; `"60s"` by default. */
   readonly timeout?: Duration
-  /** Turns in flight at one endpoint; 50 by default. */
+  /** The most turns in flight at one endpoint; 50 by default. */
   readonly maxConcurrent?: number
-  /** The largest answer of an endpoint; 16 MiB by default. */
+  /** The largest response of an endpoint, in bytes; 16 MiB by default. */
   readonly maxResponseBytes?: number
 }
 
@@ -125,7 +129,7 @@ const engineKeys = {
   } satisfies Keys<PushConfig>
 } satisfies Keys<StartEngineOptions>
 
-/** Secrets go in, and come out in handlers only. */
+/** The secrets of an engine. Only handlers can read their values. */
 export interface EngineSecrets {
   /** Stores a secret or replaces its value. Rejects with code `MASTER_KEY_MISSING` when the engine has no master key. */
   set(name: string, value: string): Promise<void>
@@ -135,38 +139,39 @@ export interface EngineSecrets {
   delete(name: string): Promise<boolean>
 }
 
-/** An engine that is running. It keeps the process alive until it is closed. */
+/** A running engine. It keeps the process alive until it is closed. */
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
-  /** A client of the engine, in its environment. It asks for no key. */
+  /** A client of the engine, in its environment. It needs no API key. */
   readonly client: IronflowClient
-  /** Where the engine listens, if it does: `http://127.0.0.1:9123`. */
+  /** The URL that the engine listens at, if it does: `http://127.0.0.1:9123`. */
   readonly url?: string
-  /** The secrets of the engine's environment; functions get those that their `secrets` name. */
+  /** The secrets of the engine's environment. A function receives those listed in its `secrets`. */
   readonly secrets: EngineSecrets
   /**
-   * Writes all that the database has at this moment, of every environment, to a new file that only the user of the process may read;
-   * the engine goes on meanwhile. Rejects with `ValidationError` when there is such a file, with `StoreError` when it cannot be
-   * written: then nothing is left of it.
+   * Writes a snapshot of the database, with all environments, to a new file that only the user of the process may
+   * read. The engine continues meanwhile. Rejects with `ValidationError` when the file exists, and with `StoreError`
+   * when it cannot be written; then no file is left behind.
    */
   backup(filename: string): Promise<BackupInfo>
   /**
-   * Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it: what
+   * Checks the engine, its database and its runs in all environments, and says what to do about each problem: what
    * `ironflow doctor` shows. Rejects with `StoreError` when the database cannot be read.
    */
   doctor(): Promise<ReadonlyArray<DoctorCheck>>
-  /** A worker for this engine; in the engine's environment unless it names another. */
+  /** Creates a worker for this engine; in the engine's environment by default. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
-   * Workers take no more jobs, turns in flight are waited for (30 seconds, or the worker's `drainTimeout`) and then
-   * given back, clients close, the database closes. Closing again waits for the same.
+   * Closes the engine: workers take no more jobs; turns in flight are waited for (30 seconds, or the worker's
+   * `drainTimeout`) and then released; clients close; the database closes. A second call waits for the same.
    */
   close(): Promise<void>
 }
 
 /**
- * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`; resolves when these are registered.
+ * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`. Resolves when
+ * these are registered.
  *
- * Rejects with `ValidationError` when the options are not acceptable, and with `StoreError` when the database cannot be
+ * Rejects with `ValidationError` when the options are invalid, and with `StoreError` when the database cannot be
  * used: `STORE_LOCKED` when another engine uses the file, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
  */
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
@@ -178,7 +183,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     environment,
     functions: options.functions ?? []
   }
-  // before anything is opened, and also when there is nothing for a worker to do
+  // checked before anything is opened, and also when there is no worker
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const embedded = layer.pipe(
@@ -186,7 +191,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     Layer.provide(settings(options)),
     Layer.provideMerge(logs)
   )
-  // an engine that does not listen need not load what does
+  // an engine that does not listen does not load the server
   const server = options.listen === undefined ? undefined : await import("../Server/Server.ts")
   const runtime = ManagedRuntime.make(
     server === undefined ? embedded : server.layer(options.listen).pipe(Layer.provideMerge(embedded))
@@ -223,7 +228,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
-      // only what the engine says goes to its logger: what Effect handlers log is theirs
+      // only the engine's own log lines go to its logger; Effect handlers have their own loggers
       open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {
@@ -255,7 +260,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   if (options.functions === undefined && options.projections === undefined) return engine
   try {
     const worker = engine.createWorker(workerConfig)
-    // What start() rejects with before the worker is ready, ready() rejects with too; afterwards it does not reject.
+    // When start() rejects before the worker is ready, ready() rejects too; afterwards start() does not reject.
     worker.start().catch(() => undefined)
     await worker.ready()
   } catch (error) {
@@ -266,12 +271,12 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
 }
 
 /**
- * Makes a backup the database of an engine, whole or not at all, after reading all of it; no engine may have that database open. One
- * that is started on it goes on with the runs that were in flight.
+ * Reads a backup wholly, and then makes it the database of an engine, atomically. No engine may have that database
+ * open. An engine that starts on it continues the runs that were in flight.
  *
- * Rejects with `ValidationError` for a file that is no backup, and where there is a database and `replace` is not set; with
- * `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE`
- * when it is of a newer version, or cannot be read or written.
+ * Rejects with `ValidationError` when the file is no backup, or when the database exists and `replace` is not set.
+ * Rejects with `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is
+ * damaged, `STORE_UNAVAILABLE` when it is of a newer version, or cannot be read or written.
  */
 export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo> => {
   const exit = await Effect.runPromiseExit(restoreFile(options))
@@ -282,7 +287,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
 const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
-    // it throws nothing else
+    // it throws no other errors
     catch: (error) => error as ValidationError
   })
 
@@ -349,7 +354,7 @@ const keptLogs = ({
   return { lines: characters === 0 ? 0 : lines, length: characters }
 }
 
-/** Like an open port would: an engine that only waits for events has nothing else that keeps the process from ending. */
+/** Keeps the process alive, as an open port would: an engine that only waits for events has no other open handle. */
 const keepAlive = (): (() => void) => {
   const timer = setInterval(() => undefined, 2 ** 30)
   return () => clearInterval(timer)

@@ -1,4 +1,4 @@
-/** What the engine logs as Effects, for people who know only our `Logger`. */
+/** Sends the log lines of the engine's Effects to a plain `Logger`. */
 import * as Layer from "effect/Layer"
 import * as EffectLogger from "effect/Logger"
 import * as References from "effect/References"
@@ -6,8 +6,8 @@ import { lineOf } from "../EffectLogger.ts"
 import type { Logger } from "../Logger.ts"
 
 /**
- * Sends the log lines of Effects to a logger of ours, which knows itself from which level on it shows them. The first part is
- * the message; errors become data, and annotations the fields.
+ * Sends the log lines of Effects to a `Logger`, which applies its own level. The first part is the message; errors
+ * become data, and annotations become fields.
  */
 export const layerLogger = (target: Logger): Layer.Layer<never> =>
   Layer.merge(Layer.succeed(References.MinimumLogLevel, "All"), layerLines(target))

@@ -1,4 +1,4 @@
-/** The key-value store of the Promise face. */
+/** The key-value store in the Promise API. */
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
@@ -25,9 +25,12 @@ import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 
-/** Options of a client for keys. */
+/** Options of a client for the key-value store. */
 export interface KVClientConfig extends ServerOptions {
-  /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
+  /**
+   * Called with every error; the call rejects with the error after `onError` is done. Errors in `onError` are
+   * ignored.
+   */
   readonly onError?: OnError
 }
 
@@ -47,8 +50,8 @@ export class KVClient implements AsyncDisposable {
   readonly #isShared: boolean
 
   /**
-   * A client of the server that the configuration names; with `rim`, which `client.kv()` gives, one that ends with another.
-   * Throws `ValidationError` when the configuration is not acceptable.
+   * Creates a client of the configured server. `client.kv()` passes `rim`; the client then closes with that one.
+   * Throws `ValidationError` when the configuration is invalid.
    */
   constructor(config: KVClientConfig = {}, rim?: ClientRim) {
     checkKeys(config, kvClientKeys, "KVClient")
@@ -76,9 +79,9 @@ export class KVClient implements AsyncDisposable {
   }
 
   /**
-   * The keys of a bucket. Says nothing about whether it exists: its methods do. With a `schema` (Zod, Valibot, ArkType,
-   * Effect) its values are typed, and each one that is read or written is checked: methods reject with `KeySchemaError` when
-   * one does not fit. Throws `ValidationError` when that is no schema.
+   * Returns a handle for the keys of a bucket, without checking that the bucket exists. With a `schema` (Zod,
+   * Valibot, ArkType, Effect) its values are typed, and every value is checked when read or written: methods reject
+   * with `KeySchemaError` when a value does not fit. Throws `ValidationError` when `schema` is not a schema.
    */
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
@@ -93,7 +96,7 @@ export class KVClient implements AsyncDisposable {
     )
   }
 
-  /** Rejects the calls in flight, and all later ones. One that came from `client.kv()` closes with its client. */
+  /** Rejects the calls in flight, and all later ones. A client from `client.kv()` also closes with its parent. */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#rim.isClosed = true
@@ -106,7 +109,7 @@ export class KVClient implements AsyncDisposable {
   }
 }
 
-/** The keys of a bucket: `In` is what is written, `Out` what is read. */
+/** The keys of a bucket: `In` is the type of written values, `Out` of read ones. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
@@ -118,8 +121,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   readonly #isShared: boolean
 
   /**
-   * The keys of a bucket on the server that the configuration names. Throws `ValidationError`. `KVClient.bucket` gives one whose
-   * values have a schema.
+   * Creates a handle for a bucket on the configured server. Throws `ValidationError`. Use `KVClient.bucket` for
+   * values with a schema.
    */
   constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim, schema?: AnySchema) {
     this.name = bucketName
@@ -131,7 +134,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
     this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
     this.#isShared = rim !== undefined
     let made: KvBucket | undefined
-    // the runtime has one service for good, and a bucket of it need not be made for every call
+    // the runtime keeps one service, so the bucket is made only once
     const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName, this.#options) as KvBucket))
     const methods = promisify<
       KvBucketApi<PromiseKind, In, Out>,
@@ -155,8 +158,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   }
 
   /**
-   * The changes of the keys that fit `filter`, as an async iterable. It stands when its `ready` has resolved. With callbacks
-   * these are called instead, and the filter is `options.key`.
+   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has resolved. With
+   * callbacks, these are called instead, and `options.key` is the filter.
    */
   watch(filter?: string, options?: KVWatchOptions): KVWatcher<Out>
   watch(callbacks: KVWatchCallbacks<Out>, options?: KVWatchOptions): KVWatcher<Out>
@@ -175,14 +178,14 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
                 onOpen()
                 options.onOpen?.(revision)
               }
-              // the schema in the options is the one that `Out` is of
+              // `Out` is the type of the schema in the options
             }) as Stream.Stream<KVWatchEvent<Out>, Error>
         ),
       typeof first === "string" ? undefined : first
     )
   }
 
-  /** As {@link KVClient.close}. */
+  /** Does the same as {@link KVClient.close}. */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#rim.isClosed = true

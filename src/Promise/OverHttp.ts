@@ -1,4 +1,4 @@
-/** The services of a server elsewhere for the Promise face. */
+/** The services of a remote server for the Promise API. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { resolveServer } from "../Client/HttpConfig.ts"
@@ -6,14 +6,14 @@ import type { ClientOptions } from "../Client/HttpServices.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 
-/** Throws `ValidationError` when the configuration is not acceptable. `caller` names whose it is. */
+/** Throws `ValidationError` when the configuration is invalid. `caller` is named in its message. */
 export const overHttp = (
   config: ClientOptions,
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {
   const { eventDefinitions } = config
   const server = resolveServer(config, caller)
-  // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
+  // Loaded with the first call: programs that use other parts of the main entry do not load HTTP.
   const load = Effect.promise(() =>
     Promise.all([
       import("../Client/HttpServices.ts"),

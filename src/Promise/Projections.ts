@@ -1,4 +1,4 @@
-/** Projections of the Promise face. */
+/** Projections in the Promise API. */
 import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import {
@@ -14,19 +14,19 @@ import { namesOf } from "../Client/Methods.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
-/** What a subscription to the states of a projection calls; `S` is what a state is. */
+/** The callbacks of a subscription to the states of a projection; `S` is the type of a state. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
 export type ProjectionSubscriptionCallbacks<S = any> = WatchCallbacks<ProjectionStateResult<S>>
 /** A subscription to the states of a projection. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
 
-/** Reading projections, waiting for them, following and steering them: what `client.projections` is. */
+/** `client.projections`: reads projections, waits for them, subscribes to them and controls them. */
 export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
   /**
-   * Calls `onUpdate` with the states of a managed projection as they change, each as `get` returns it. Whoever is slower than
-   * the projection gets the newest state of each partition and not those in between. Over HTTP it goes on after a lost
-   * connection, with what has changed meanwhile.
+   * Calls `onUpdate` with each changed state of a managed projection, as `get` returns it. A slow subscriber receives
+   * the newest state of each partition and misses those in between. Over HTTP the subscription continues after a lost
+   * connection, with the states that changed meanwhile.
    *
    * ```ts
    * const subscription = client.projections.subscribe("order-totals", { onUpdate: ({ state }) => console.log(state) }, {})
@@ -39,12 +39,12 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
     callbacks: ProjectionSubscriptionCallbacks<S>,
     options?: ProjectionSubscribeOptions
   ): ProjectionSubscription<S>
-  /** The same as an async iterable. It stands when its `ready` has resolved. */
+  /** Does the same as an async iterable. The subscription is active once `ready` has resolved. */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   subscribe<S = any>(name: string, options?: ProjectionSubscribeOptions): ProjectionSubscription<S>
 }
 
-/** States that wait in front of whoever iterates: a newer one makes them old. */
+/** States that are read ahead of the iteration: a newer state replaces them. */
 const AHEAD = 1
 
 export const promiseProjections = (rim: Rim<ClientServices, ValidationError>): ProjectionsClient => {

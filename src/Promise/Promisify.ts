@@ -1,9 +1,9 @@
 /**
- * The Promise reading of a service: the same words, derived mechanically.
+ * Derives the Promise API of a service from its Effect API: the same methods.
  *
- * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack, if it has
- * one, followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
- * once the runtime has been closed.
+ * A method runs its Effect on the runtime. It rejects with the same error instance that the Effect failed with; the
+ * caller's stack is appended to the stack of the error, if it has one. When the `signal` in its options aborts, it
+ * rejects with the signal's reason; after the runtime was closed, with code `CLOSED`.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -13,17 +13,17 @@ import type * as ManagedRuntime from "effect/ManagedRuntime"
 import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
 
-/** The runtime that a Promise face runs on, and what the face is called in errors (`client`). */
+/** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface Rim<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
   readonly what: string
-  /** Calls from now on reject, whatever the runtime could still do. */
+  /** When true, further calls reject, even if the runtime could still run them. */
   isClosed: boolean
 }
 
 /**
- * The named methods of a service as Promise methods. `Api` is the Promise reading of the interface of which `Service`
- * is the Effect reading: the caller states both, since TypeScript cannot infer one reading from the other.
+ * Turns the named methods of a service into Promise methods. `Api` is the Promise API of the interface whose Effect
+ * API is `Service`. The caller gives both types, since TypeScript cannot infer one from the other.
  */
 export const promisify = <Api extends object, Service extends object, R, ER>(
   rim: Rim<R, ER>,
@@ -39,7 +39,7 @@ export const promisify = <Api extends object, Service extends object, R, ER>(
         signalAmong(args)
       )
   }
-  // `methods` names members of both readings, which are the same interface: arguments and results only pass through.
+  // `methods` names members of both APIs, which have the same interface: arguments and results pass through unchanged
   return api as Api
 }
 
@@ -47,22 +47,22 @@ interface EffectMethods {
   readonly [name: string]: (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
 }
 
-/** Runs an effect as a Promise user expects it; see the top of this file. */
+/** Runs an effect as a promise; see the top of this file. */
 export const run = async <A, E, R, ER>(
   rim: Rim<R, ER>,
   effect: Effect.Effect<A, E, R>,
   signal?: AbortSignal
 ): Promise<A> => {
   if (rim.isClosed) throw closed(rim.what)
-  // a call that ends without waiting would not notice
+  // a call that ends without waiting would not notice the abort
   if (signal?.aborted) throw signal.reason
-  // before anything is waited for: it is that of the caller
+  // read before any wait: it is the span of the caller
   const span = activeSpan()
   const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
   const exit = await rim.runtime.runPromiseExit(asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
-  // who awaits this is on the stack, below this function; to ask before the call would cost every call what only some need
+  // the awaiting function is on the stack, below this one; capturing the stack before the call would slow every call
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
   throw withCaller(errorOf(exit.cause), caller)
@@ -85,13 +85,13 @@ const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
 
 const callerMark = "\n    --- called from ---"
 
-/** The stack of an error from a fiber ends in the runtime; what the user wants to see is who called. */
+/** Appends the caller's stack to that of an error from a fiber, which ends in the runtime. */
 const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
   const known = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
-    // `Reflect`, because this throws when the error is frozen: then its stack stays as it is
+    // `Reflect.defineProperty` does not throw for a frozen error: its stack then stays as it is
     Reflect.defineProperty(error, "stack", { configurable: true, enumerable: false, ...property })
-  // to put a stack into words costs more than most calls, and errors that are an answer are not looked into
+  // formatting a stack costs more than most calls, and expected errors are rarely inspected
   define({
     get: () => {
       const own = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)

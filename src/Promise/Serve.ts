@@ -1,4 +1,4 @@
-/** Push mode of the Promise face: one handler for every framework. */
+/** Push mode in the Promise API: one handler for every framework. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,24 +10,25 @@ import type { RunnableFunction } from "./Worker.ts"
 
 export type { HandlerContext, HandlerOptions } from "../Serve/Options.ts"
 
-/** What `serve()` takes. */
+/** Options of `serve()`. */
 export interface ServeConfig extends ServeOptions<ReadonlyArray<RunnableFunction>> {}
 
 /**
- * Answers a request of any framework: writes to the response where there is one, else resolves to a `Response`.
+ * Answers a request of any framework: writes to its response when there is one, and otherwise resolves to a
+ * `Response`.
  */
 export type ServeHandler = (
   // oxlint-disable-next-line typescript/no-explicit-any -- a Request, an IncomingMessage, or the context of a framework
   request: any,
   responseOrContext?: HandlerContext
-  // oxlint-disable-next-line typescript/no-explicit-any -- a `Response`, or what the framework wants back
+  // oxlint-disable-next-line typescript/no-explicit-any -- a `Response`, or what the framework expects
 ) => Promise<any>
 
 /**
- * An HTTP handler that runs functions in push mode, and receives webhooks. Mount it with `POST`, where webhooks are among
- * its configuration for all paths below.
+ * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A handler with
+ * webhooks is mounted for all paths below its own too.
  *
- * Throws `ValidationError` when the configuration is not acceptable.
+ * Throws `ValidationError` when the configuration is invalid.
  */
 export const serve = (config: ServeConfig): ServeHandler => {
   const options = resolveServeOptions(config ?? {})
@@ -37,7 +38,7 @@ export const serve = (config: ServeConfig): ServeHandler => {
     const { request: asked, respond, signal } = exchangeOf(request, responseOrContext)
     const exit = await Effect.runPromiseExit(handle(asked), signal === undefined ? {} : { signal })
     if (Exit.isSuccess(exit)) return respond(exit.value)
-    // nobody is there any more to read a response
+    // the client is gone and reads no response
     if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)
     throw errorOf(exit.cause)
   }
@@ -51,13 +52,13 @@ interface Loaded {
   readonly handle: ServeService["handle"]
 }
 
-/** Loaded with the first request: whoever imports the main entry for something else need not pay for it. */
+/** Loaded with the first request: programs that use other parts of the main entry do not load it. */
 const load = async (options: ReturnType<typeof resolveServeOptions>): Promise<Loaded> => {
   const [{ exchangeOf }, { makeResolved }] = await Promise.all([
     import("../Serve/Edges.ts"),
     import("../Serve/Serve.ts")
   ])
-  // functions of this face need nothing
+  // functions of the Promise API require no services
   const { handle } = await Effect.runPromise(makeResolved<never>(options))
   return { exchangeOf, handle }
 }

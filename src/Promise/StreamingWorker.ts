@@ -1,4 +1,4 @@
-/** The streaming worker of the Promise face. */
+/** The streaming worker of the Promise API. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -10,15 +10,18 @@ import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, ty
 
 const caller = "createStreamingWorker()"
 
-/** As `createWorker` takes it for a server elsewhere. `transport` may be left out: this worker streams. */
+/**
+ * Options of `createStreamingWorker`: those of `createWorker` for a remote server. `transport` may be omitted: this
+ * worker streams.
+ */
 export type StreamingWorkerConfig = ServerWorkerConfig
 
 /**
- * A worker that keeps one stream to its server open, over ConnectRPC on HTTP/2. A server that does not exchange turns over
- * it is worked for by polling, and one line in the log says so.
+ * Creates a worker that keeps one stream to its server open, over ConnectRPC on HTTP/2. When the server does not
+ * exchange turns over this stream, the worker polls, and logs one line about it.
  *
- * Throws `ValidationError` when the configuration is not acceptable. `start()` rejects with code `PACKAGES_MISSING` when the
- * packages of ConnectRPC are not installed, and otherwise as that of `createWorker` does.
+ * Throws `ValidationError` when the configuration is invalid. `start()` rejects with code `PACKAGES_MISSING` when the
+ * packages of ConnectRPC are not installed, and otherwise as `start()` of `createWorker` does.
  */
 export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => {
   const given: unknown = config
@@ -33,11 +36,11 @@ export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => 
   return new PromiseWorker(connected)
 }
 
-/** What a streaming worker is made of. Rejects when its packages are not installed. */
+/** Loads the code of a streaming worker. Rejects when the packages of ConnectRPC are not installed. */
 export const loadConnectStreams = async (): Promise<Streams> =>
   (await import("../Worker/ConnectStreams.ts")).connectStreams
 
-// before anybody is asked for anything: without the packages nothing will come of it
+// before any request: without the packages the worker cannot start
 const load = Effect.flatMap(
   Effect.promise(() => import("../Worker/StreamTransport.ts")),
   ({ layer }) =>

@@ -1,4 +1,4 @@
-/** Entity streams in the Promise face: the methods as promises, and the events of a stream for `for await`. */
+/** Entity streams in the Promise API: the methods as promises, and the events of a stream as an async iterable. */
 import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import { firstPage, pageAfter } from "../Client/StreamReading.ts"
@@ -49,7 +49,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
   entity: N
 ): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
   let made: EntityMethods<EffectKind> | undefined
-  // all of its methods are there, also those that the definition has nothing for
+  // all methods exist, also those that the definition does not cover
   const service = Effect.map(
     Streams,
     (it) => (made ??= it.of(entity) as unknown as EntityMethods<EffectKind>)
@@ -59,7 +59,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
     service,
     entityMethods
   )
-  // what is typed by the definition is what its codecs take and make
+  // the codecs of the definition take and return the types that it declares
   return { ...methods, events: eventsOver(methods.read) } as unknown as EntityStreams<
     PromiseKind,
     AsyncIterableKind,

@@ -1,4 +1,4 @@
-/** The subscription client of the Promise face: events as they happen, over one connection. */
+/** The subscription client of the Promise API: events as they happen, over one connection. */
 import type { SubscriptionState } from "../Client/SubscriptionState.ts"
 import type {
   ConnectionState,
@@ -22,25 +22,25 @@ import { connectionOf, type EngineHandle } from "./Connection.ts"
 
 /** Options of `createSubscriptionClient`. */
 export interface SubscriptionClientConfig {
-  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** An engine of this process instead of a server: what `startEngine()` resolves to. */
+  /** An engine of this process in place of a server: what `startEngine()` resolves to. */
   readonly engine?: EngineHandle | undefined
-  /** The key to connect with; `IRONFLOW_API_KEY` by default, else none. */
+  /** The API key to connect with; `IRONFLOW_API_KEY` by default, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in; `IRONFLOW_ENV` by default, else `default`. */
+  /** The environment to work in; `IRONFLOW_ENV` by default, or else `default`. */
   readonly environment?: string | undefined
-  /** Connect again when the connection is lost; `true` by default. */
+  /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
-  /** Milliseconds before the first attempt to reconnect; 1000 by default. */
+  /** The delay before the first attempt to reconnect, in milliseconds; 1000 by default. */
   readonly reconnectDelay?: number
   /** The longest delay in milliseconds; 30000 by default. */
   readonly maxReconnectDelay?: number
-  /** What the delay is multiplied with after each attempt; 1.5 by default. */
+  /** The factor of the delay after each attempt; 1.5 by default. */
   readonly reconnectBackoff?: number
-  /** Milliseconds in which a connection has to open; 10000 by default. */
+  /** The timeout for opening a connection, in milliseconds; 10000 by default. */
   readonly connectionTimeout?: number
-  /** Brings the data of user events to the latest version. */
+  /** Upgrades the data of user events to the latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
@@ -57,31 +57,36 @@ const clientKeys = {
   eventDefinitions: true
 } satisfies Keys<SubscriptionClientConfig>
 
-/** A subscription that is active. */
+/** An active subscription. */
 export interface Subscription {
   /** Id of the subscription. */
   readonly id: string
-  /** What it brings: events, messages or runs that fit this pattern. */
+  /** The pattern of the subscribed events, messages or runs. */
   readonly pattern: string
-  /** How the connection is now. */
+  /** The current state of the connection. */
   readonly connectionState: ConnectionState
-  /** What came last; absent while nothing has. */
+  /** The last event; absent before the first one. */
   readonly lastEvent?: SubscriptionEvent
-  /** Ends it. Doing so again does nothing. */
+  /** Ends the subscription. A second call does nothing. */
   unsubscribe(): void
 }
 
-/** Settles events that came with `ackMode: "manual"`. Promises resolve when it is stored. */
+/** Settles events of a subscription with `ackMode: "manual"`. Each promise resolves when this is stored. */
 export interface AckHandle {
-  /** The event has been handled and does not come again. Rejects with code `NOT_HELD` when somebody else has it by now. */
+  /**
+   * Acknowledges the event: it is not delivered again. Rejects with code `NOT_HELD` when another consumer has the
+   * event by now.
+   */
   ack(eventId: string): Promise<void>
-  /** The event comes again, after `delay` milliseconds, or when its group says (after 5 seconds at first). */
+  /**
+   * Has the event delivered again, after `delay` milliseconds, or after the delay of its group (5 seconds at first).
+   */
   nak(eventId: string, delay?: number): Promise<void>
-  /** The event cannot be handled and does not come again; in a group it becomes a dead letter. */
+  /** Marks an event that cannot be handled: it is not delivered again, and becomes a dead letter in a group. */
   term(eventId: string): Promise<void>
   /**
-   * The event takes longer: it is held for another `ackWait`. While a handler runs its client says so by itself. Rejects with
-   * code `NOT_HELD` when somebody else has the event by now.
+   * Extends the time for handling the event by another `ackWait`. The client does so automatically while a handler
+   * runs. Rejects with code `NOT_HELD` when another consumer has the event by now.
    */
   inProgress(eventId: string): Promise<void>
 }
@@ -103,28 +108,28 @@ const callbackKeys = {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
-   * Settles it before the body of the loop is done, which does so otherwise in a group with `auto`. A body that ends by `break`
-   * or `return` has to call this first: it looks like one that throws.
+   * Acknowledges the event before the loop body is done. In a group with `auto` this happens otherwise after the
+   * body. A body that ends by `break` or `return` must call this first: such an end looks like a throw.
    */
   ack(): Promise<void>
-  /** It comes again, after `delay` milliseconds, or when its group says. */
+  /** Has the event delivered again, after `delay` milliseconds, or after the delay of its group. */
   nak(delay?: number): Promise<void>
-  /** It does not come again, and becomes a dead letter of its group. */
+  /** The event is not delivered again, and becomes a dead letter of its group. */
   term(): Promise<void>
-  /** With `ackMode: "manual"`, after the body: the event is held for another `ackWait`. */
+  /** Extends the time for handling the event by another `ackWait`. For use after the body, with `ackMode: "manual"`. */
   inProgress(): Promise<void>
   /**
-   * Calls `f` as part of the event's trace: spans that it makes are below the span of this delivery. Where the event or the program
-   * is not traced, it calls `f` alone.
+   * Calls `f` within the event's trace: its spans become children of this delivery's span. When the event or the
+   * program is not traced, it only calls `f`.
    */
   within<A>(f: () => A): A
 }
 
-/** Events that wait in a stream before the connection is paused, and after which it goes on. */
+/** The number of events waiting in a stream at which the connection is paused; it resumes below. */
 const FULL = 1000
 const ROOM = 500
 
-/** Brings events, messages and what happens to runs, as they happen. Made by `createSubscriptionClient`. */
+/** Delivers events, messages and changes of runs as they happen. Created by `createSubscriptionClient`. */
 export class SubscriptionClient implements Disposable {
   readonly #load: () => Promise<SubscriptionSession>
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
@@ -134,7 +139,7 @@ export class SubscriptionClient implements Disposable {
   #loaded: SubscriptionSession | undefined
   #closed = false
 
-  /** Throws `ValidationError` when the configuration is not acceptable. */
+  /** Throws `ValidationError` when the configuration is invalid. */
   constructor(config: SubscriptionClientConfig) {
     checkKeys(config, clientKeys, "createSubscriptionClient()")
     const options = {
@@ -168,7 +173,7 @@ export class SubscriptionClient implements Disposable {
     }
   }
 
-  /** How the connection is now. */
+  /** The current state of the connection. */
   get connectionState(): ConnectionState {
     return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
   }
@@ -179,8 +184,8 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Connects; at once when it is connected. Rejects with `ConnectionError`, or with `UnauthenticatedError` when the server
-   * wants another API key, and goes on trying with `autoReconnect`.
+   * Connects; resolves at once when already connected. Rejects with `ConnectionError`, or with `UnauthenticatedError`
+   * when the server requires another API key. With `autoReconnect` it keeps trying.
    */
   async connect(): Promise<void> {
     if (this.#closed) throw closed()
@@ -194,9 +199,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose data its schema decodes: what
-   * does not fit goes to `onError` and has failed. No event comes before the caller has gone on. Rejects with `SubscriptionError` when
-   * the client is not connected or the server refuses.
+   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema decodes
+   * the data. An event that does not fit the schema goes to `onError` and counts as failed. No event is delivered
+   * before the caller continues. Rejects with `SubscriptionError` when the client is not connected or the server
+   * refuses.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -231,9 +237,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. In a group with `auto` an
-   * event is acked when the body of the loop is done; what was not taken goes back at once. A definition in place of the pattern decodes
-   * the data: an event that does not fit goes to `onError` of the client, and has failed.
+   * The events of a pattern as an async iterable; leaving the loop ends the subscription. Connects if necessary. In a
+   * group with `auto`, an event is acknowledged when the loop body is done; events that the loop has not taken are
+   * returned at once. A definition in place of the pattern decodes the data: an event that does not fit goes to
+   * `onError` of the client and counts as failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,
@@ -295,19 +302,21 @@ export class SubscriptionClient implements Disposable {
     }
   }
 
-  /** Calls `listener` with every change of the connection; returns the way to stop that. */
+  /** Calls `listener` with every change of the connection. Returns a function that removes it. */
   onConnectionChange(listener: (state: ConnectionState) => void): () => void {
     this.#stateListeners.add(listener)
     return () => void this.#stateListeners.delete(listener)
   }
 
-  /** Calls `listener` with every error of the connection and of its subscriptions; returns the way to stop that. */
+  /**
+   * Calls `listener` with every error of the connection and of its subscriptions. Returns a function that removes it.
+   */
   onError(listener: (error: SubscriptionErrorInfo) => void): () => void {
     this.#errorListeners.add(listener)
     return () => void this.#errorListeners.delete(listener)
   }
 
-  /** Ends all subscriptions. Closing again does nothing. */
+  /** Ends all subscriptions. A second call does nothing. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -322,13 +331,13 @@ export class SubscriptionClient implements Disposable {
 }
 
 /**
- * A client for subscriptions to a server, or to the `engine` of this process. Throws `ValidationError` when the configuration
- * is not acceptable.
+ * Creates a client for subscriptions to a server, or to an `engine` of this process. Throws `ValidationError` when
+ * the configuration is invalid.
  */
 export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
   new SubscriptionClient(config)
 
-/** What decodes the data; loaded like the session, with the first connection. */
+/** Makes the decoder of the data; loaded with the first connection, like the session. */
 const decoding = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {
@@ -372,7 +381,7 @@ const positive = (name: string, value: number): number => {
 
 const closed = (): ClosedError => new ClosedError("subscription client")
 
-/** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
+/** The error of an event whose loop was left: a stream cannot tell `break` from a throw. */
 const leftLoop = (): Error =>
   new Error(
     "The loop over the stream was left in the round of this event: it was thrown, or `event.ack()` was not called before `break`"

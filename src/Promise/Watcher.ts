@@ -1,4 +1,4 @@
-/** Watching from the Promise face: an async iterable, or callbacks. */
+/** Watches of the Promise API: an async iterable, or callbacks. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,35 +10,38 @@ import { toError } from "../Errors.ts"
 import type { Rim } from "./Promisify.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 
-/** What a watch calls. An error ends the watch; an error that `onUpdate` throws or rejects with does so too. */
+/** The callbacks of a watch. An error ends the watch, also one that `onUpdate` throws or rejects with. */
 export interface WatchCallbacks<A> {
-  /** Called with one change after the other: the next one waits for the promise that is returned. */
+  /** Called with one change at a time: the next one waits for the returned promise. */
   readonly onUpdate: (event: A) => void | PromiseLike<void>
-  /** Called when the watch has failed, and ended. */
+  /** Called when the watch has failed; it has then ended. */
   readonly onError?: (error: Error) => void
-  /** Called once, when the watch has ended for whatever reason. */
+  /** Called once, when the watch has ended for any reason. */
   readonly onClose?: () => void
 }
 
 const callbackKeys = { onUpdate: true, onError: true, onClose: true } satisfies Keys<WatchCallbacks<never>>
 
-/** A watch that stands, or is about to. It can be iterated over once, unless it has callbacks. */
+/** A watch that is active or starting. It can be iterated once, unless it has callbacks. */
 export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
-  /** Resolves when the watch stands: it sees every change after that. Rejects when it cannot. */
+  /** Resolves when the watch is active: it sees every later change. Rejects when it cannot start. */
   readonly ready: Promise<void>
-  /** Ends the watch; an iteration over it ends too. Stopping again does nothing. */
+  /** Ends the watch, and an iteration over it. A second call does nothing. */
   stop(): Promise<void>
 }
 
-/** Whom a watch of keys calls. */
+/** The callbacks of a watch of keys. */
 export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Value>>
-/** A watch of keys that is on. */
+/** An active watch of keys. */
 export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
-/** Changes that wait in front of whoever iterates, unless they are states; then the watch itself waits. */
+/** Changes that are read ahead of the iteration; then the watch itself waits. States have a limit of their own. */
 const AHEAD = 16
 
-/** Starts a watch on the runtime. `open` gives the stream, which calls what it was handed when it stands. */
+/**
+ * Starts a watch on the runtime. `open` returns the stream; the stream calls the function passed to `open` when the
+ * watch is active.
+ */
 export const startWatch = <A, E, R, ER>(
   rim: Rim<R, ER>,
   open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
@@ -47,7 +50,7 @@ export const startWatch = <A, E, R, ER>(
 ): Watcher<A> => {
   checkKeys(callbacks, callbackKeys, "watch()")
   const { promise: ready, reject, resolve } = createDeferred<void>()
-  // who does not wait for it hears of the error where the changes come
+  // a caller that does not await `ready` receives the error with the changes
   ready.catch(() => undefined)
   const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(ahead))
   const closed = new AbortController()
@@ -59,7 +62,7 @@ export const startWatch = <A, E, R, ER>(
   const ended = rim.runtime
     .runPromiseExit(
       Effect.gen(function* () {
-        // only who watches pays for loading it
+        // loaded only for watches
         const { runForEach } = yield* Effect.promise(() => import("effect/Stream"))
         yield* runForEach(yield* open(resolve), take)
       }),

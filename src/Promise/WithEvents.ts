@@ -1,4 +1,4 @@
-/** Functions and projections that are typed by a map of events, for those who want to write names as strings. */
+/** Functions and projections that are typed by a map of events, for names written as strings. */
 import type { IronflowEvent } from "../Event.ts"
 import {
   createFunction,
@@ -20,53 +20,53 @@ import type { Trigger } from "../Trigger.ts"
 /** Names of the map. */
 type Name<Events extends object> = keyof Events & string
 
-/** The events of some names of the map; a union, which `name` tells apart. */
+/** The events of some names of the map: a union, discriminated by `name`. */
 export type NamedEvents<Events extends object, N extends Name<Events>> = {
   readonly [K in N]: IronflowEvent<Events[K], K>
 }[N]
 
-/** The steps of a handler, whose waits know the events of the map. */
+/** The steps of a handler; the events they wait for are typed by the map. */
 export type EventStepClient<Events extends object> = {
-  /** `step.waitForEvent`, with the data of the event that is named. */
+  /** `step.waitForEvent`, with the data of the named event. */
   waitForEvent<const N extends Name<Events>>(
     name: string,
     filter: EventFilter<N>
   ): Promise<IronflowEvent<Events[N], N>>
 } & StepClient
 
-/** What a handler is given whose triggers have the names `N`. */
+/** The context of a handler whose triggers have the names `N`. */
 export interface EventContext<Events extends object, N extends Name<Events>> extends Omit<
   FunctionContext,
   "event" | "step"
 > {
   /** The event that started the run, with the data of its name. */
   readonly event: NamedEvents<Events, N>
-  /** The steps, which know the events too. */
+  /** The steps, typed by the map. */
   readonly step: EventStepClient<Events>
 }
 
-/** A trigger by a name of the map. */
+/** A trigger by an event of the map. */
 interface NamedTrigger<N extends string> {
   readonly event: N
-  /** CEL over `event`; the event starts a run only when it is true. */
+  /** A CEL expression over `event`; the event starts a run only when it is true. */
   readonly expression?: Trigger["expression"] & string
 }
 
-/** An event of some names of the map as projections see it. */
+/** An event of some names of the map, as projections receive it. */
 type Projected<Events extends object, N extends Name<Events>> = {
   readonly [K in N]: ProjectionEvent<Events[K], K>
 }[N]
 
 /** `createFunction` and `createProjection`, typed by the map `Events`. */
 export interface WithEvents<Events extends object> {
-  /** As `createFunction` of the package; its triggers are events of the map, which type `event`. */
+  /** Does what `createFunction` of the package does; its triggers are events of the map, which type `event`. */
   createFunction<const N extends Name<Events>, R>(
     config: Omit<FunctionConfig, "triggers" | "schema"> & {
       readonly triggers: ReadonlyArray<NamedTrigger<N>>
     },
     handler: (context: EventContext<Events, N>) => R | Promise<R>
   ): IronflowFunction<Events[N], R>
-  /** As `createProjection` of the package; its events are those of the map. */
+  /** Does what `createProjection` of the package does; its events are those of the map. */
   createProjection<const N extends Name<Events>>(
     config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
       readonly events: ReadonlyArray<N>
@@ -83,8 +83,8 @@ export interface WithEvents<Events extends object> {
 }
 
 /**
- * `createFunction` and `createProjection` that know the data of events by their names. The map is a matter of types alone: nothing is
- * checked when a program runs. `defineEvent` checks too.
+ * Returns `createFunction` and `createProjection`, typed by a map from event names to their data. The map exists in
+ * types only: nothing is checked at run time. `defineEvent` also checks.
  *
  * ```ts
  * const { createFunction } = withEvents<{ "order.placed": { orderId: string } }>()
@@ -93,5 +93,5 @@ export interface WithEvents<Events extends object> {
  * ```
  */
 export const withEvents = <Events extends object>(): WithEvents<Events> =>
-  // the functions of the package under narrower types
+  // the functions of the package with narrower types
   ({ createFunction, createProjection }) as WithEvents<Events>

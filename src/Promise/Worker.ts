@@ -1,4 +1,4 @@
-/** The worker of the Promise face. */
+/** The worker of the Promise API. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,35 +25,35 @@ import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { errorOf } from "./Promisify.ts"
 
-/** The functions that a worker of the Promise face takes: those in either style that need no services. */
+/** The functions that a worker of the Promise API accepts: those of either API that require no services. */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
-/** The projections that a worker of the Promise face takes: those in either style that need no services. */
+/** The projections that a worker of the Promise API accepts: those of either API that require no services. */
 export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
 
-/** What a worker may be given, whatever it works for. */
+/** The options of every worker. */
 type RunnableOptions = WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
 
-/** A worker for a server elsewhere. */
+/** Options of a worker for a remote server. */
 export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
-  /** An engine of this process is the other way to configure a worker. */
+  /** Not allowed here: a worker has either a server or an engine of this process. */
   readonly engine?: undefined
 }
 
 /** How a worker reaches its server. */
 interface ConnectionConfig {
-  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
   readonly apiKey?: string | undefined
-  /** The server hears of the worker at least this often, in milliseconds; 30000 by default. */
+  /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
   readonly heartbeatInterval?: number | undefined
-  /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
+  /** The longest delay between attempts to reach the server, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
   /**
-   * `"polling"` by default, which is plain HTTP requests. `"streaming"` keeps one stream open, over a WebSocket, where the
-   * server says that it has it; else over ConnectRPC, where it has that and the packages for it are installed; else it
-   * polls, and one line in the log says so.
+   * `"polling"` by default: plain HTTP requests. `"streaming"` keeps one stream open: over a WebSocket if the server
+   * offers it; otherwise over ConnectRPC if the server offers that and its packages are installed; otherwise the
+   * worker polls, and logs one line about it.
    */
   readonly transport?: "polling" | "streaming" | undefined
 }
@@ -68,9 +68,9 @@ export const serverWorkerKeys = {
   transport: true
 } satisfies Keys<ServerWorkerConfig>
 
-/** A worker for an engine in this process. */
+/** Options of a worker for an engine in this process. */
 interface EngineWorkerConfig extends RunnableOptions {
-  /** The engine to work for: what `startEngine()` resolves to. */
+  /** The engine: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
 
@@ -80,40 +80,40 @@ const engineWorkerKeys = { ...workerKeys, engine: true } satisfies Keys<EngineWo
 export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
 /**
- * How a worker stands with its server. `idle` before `start()`; `connecting` until it is registered; `connected`;
- * `disconnected` while the server does not answer, when turns go on and reports wait; `stopped`.
+ * The connection of a worker to its server. `idle` before `start()`; `connecting` until the worker is registered;
+ * `connected`; `disconnected` while the server does not answer: turns continue and reports wait; `stopped`.
  */
 export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnected" | "stopped"
 
-/** A worker: it takes runs of its functions, and executes their turns. */
+/** A worker: it claims runs of its functions and executes their turns. */
 export interface Worker {
-  /** For health checks: healthy is `"connected"`. A lost server shows within one heartbeat interval. */
+  /** For health checks: a healthy worker is `"connected"`. A lost server shows within one heartbeat interval. */
   readonly connection: WorkerConnection
   /**
-   * Registers the functions and works until it is stopped or drained; resolves then. A server that cannot be reached is
-   * tried again until it can. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine does not accept the
-   * functions, `REGISTRATION_FAILED` when an engine in this process cannot store them, `UNAUTHENTICATED` or `UNAUTHORIZED`
-   * when the server wants another API key, and `WORKER_ALREADY_RUNNING` unless the worker is fresh: one that was stopped
-   * stays stopped.
+   * Registers the functions and works until it is stopped or drained; then it resolves. While the server cannot be
+   * reached, it keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine refuses the functions,
+   * `REGISTRATION_FAILED` when an engine in this process cannot store them, `UNAUTHENTICATED` or `UNAUTHORIZED` when
+   * the server requires another API key, and `WORKER_ALREADY_RUNNING` when the worker was started before: a stopped
+   * worker cannot start again.
    */
   start(): Promise<void>
   /**
-   * Resolves when the worker takes jobs, and the engine knows each of its functions and projections: those that it refuses
-   * are in the log. Rejects when `start()` fails or the worker is stopped before that.
+   * Resolves when the worker takes jobs, and the engine has registered or refused each of its functions and
+   * projections; refusals are logged. Rejects when `start()` fails or the worker is stopped before that.
    */
   ready(): Promise<void>
   /**
    * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), then stops as
-   * {@link stop} does. Does nothing on a worker that is not running.
+   * {@link stop} does. Does nothing when the worker is not running.
    */
   drain(): Promise<void>
-  /** Aborts the jobs in flight and gives their runs back to the engine; resolves when that is done. */
+  /** Aborts the jobs in flight and releases their runs to the engine; resolves when that is done. */
   stop(): Promise<void>
 }
 
 /**
- * A worker for the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`), or for the
- * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
+ * Creates a worker for the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`),
+ * or for an `engine` of this process. Throws `ValidationError` when the configuration is invalid.
  */
 export const createWorker = (config: WorkerConfig): Worker => {
   const isElsewhere = config?.engine === undefined
@@ -123,10 +123,10 @@ export const createWorker = (config: WorkerConfig): Worker => {
   return new PromiseWorker(connected)
 }
 
-/** How to reach a server, over HTTP to begin with. */
+/** How to reach a server, given an HTTP client. */
 export type WorkerTransportLayer = Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient>
 
-/** A worker's options, and how it reaches what it works for. */
+/** The options of a worker, and how it reaches its server or engine. */
 export interface Connected {
   readonly options: RunnableOptions
   readonly transport: Layer.Layer<WorkerTransport, ValidationError>
@@ -147,23 +147,23 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
 }
 
 const overHttp = (config: ServerWorkerConfig): Connected => {
-  // what JavaScript callers may say
+  // JavaScript callers may pass any value
   const transport: unknown = config.transport ?? "polling"
   if (transport !== "polling" && transport !== "streaming") {
     throw new ValidationError(
       `createWorker(): \`transport\` must be "polling" or "streaming", got ${show(transport)}`
     )
   }
-  // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
+  // Loaded on demand: programs that only use a client do not load it.
   const load = transport === "polling" ? loadPolling : loadStreaming
   return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
 }
 
-/** What an option says, else the console: the loggers of Effect are for the Effect face. */
+/** The logger of the options, or else the console; the loggers of Effect belong to the Effect API. */
 const workerLogger = (logger: Logger | false | undefined): Logger =>
   resolveLogger(logger, "[ironflow-worker]")
 
-/** A worker for a server, over what `load` makes of the options. */
+/** Creates a worker for a server, with the transport that `load` makes from the options. */
 export const connectBy = (
   config: ServerWorkerConfig,
   caller: string,
@@ -211,7 +211,7 @@ export class PromiseWorker implements Worker {
 
   constructor(connected: Connected) {
     this.#connected = connected
-    // Whoever asks gets the rejection; when nobody does, start() has said the same.
+    // Callers of ready() receive the rejection; without callers, start() has rejected with the same error.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
   }
@@ -260,7 +260,7 @@ export class PromiseWorker implements Worker {
   }
 
   #program(): Effect.Effect<void, unknown> {
-    // Loaded on demand: whoever imports the main entry for a client alone need not pay for what executes functions.
+    // Loaded on demand: programs that only use a client do not load the code that executes functions.
     const load = Effect.promise(() => import("../Worker/Worker.ts"))
     const work = Effect.flatMap(load, ({ make }) =>
       Effect.flatMap(make(this.#connected.options), (service) => {
@@ -282,11 +282,11 @@ export class PromiseWorker implements Worker {
     this.#ending = true
     if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
     else this.#fiber?.interruptUnsafe()
-    // A failure to start is what start() rejects with; for whoever ends the worker it has ended.
+    // start() rejects with a failure to start; for a caller that stops the worker it has ended.
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** The engine closes: like {@link drain}. */
+  /** Called when the engine closes; does what {@link drain} does. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)

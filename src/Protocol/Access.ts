@@ -1,4 +1,4 @@
-/** API keys, organizations, roles, policies, and the log of who changed them: how they travel, and the calls about them. */
+/** API keys, organizations, roles, policies and the access log: their messages and calls. */
 import type { Duration } from "../Duration.ts"
 import {
   ApiKeyNotFoundError,
@@ -35,48 +35,51 @@ import { all, operation, row } from "./Row.ts"
 export interface APIKey {
   /** Id of the key, `key_...`. */
   readonly id: string
-  /** What it is called. */
+  /** Display name. */
   readonly name: string
-  /** How the key begins, to tell keys apart. */
+  /** The first characters of the key, to tell keys apart. */
   readonly key_prefix: string
   /** `env_<name>`, or `*` for a key that spans all environments. */
   readonly env_id?: string
-  /** Ids of the roles that it has. */
+  /** Ids of the roles of the key. */
   readonly role_ids?: Array<string>
   /** When it was created. */
   readonly created_at: string
-  /** When it ends; absent when it does not. */
+  /** When the key expires; absent when it does not. */
   readonly expires_at?: string
-  /** At most a few seconds late. */
+  /** When the key was last used; it may lag by a few seconds. */
   readonly last_used_at?: string
-  /** When the secret before the last rotation ends, which works until then. */
+  /** Until when the previous secret works, after a rotation. */
   readonly previous_expires_at?: string
 }
 
-/** An API key as `create` and `rotate` answer. */
+/** The result of `create` and `rotate`: an API key with its secret. */
 export interface APIKeyWithSecret extends APIKey {
-  /** The key itself. It is not stored, and cannot be shown again. */
+  /** The secret. It is not stored, and cannot be shown again. */
   readonly secret: string
-  /** The same. */
+  /** The same as `secret`. */
   readonly key: string
 }
 
-/** A key that is to be made. */
+/** An API key to create. */
 export interface CreateAPIKeyInput {
-  /** What to call it. */
+  /** Display name. */
   readonly name: string
   /**
-   * `env_<name>` or the name of an environment, `*` for all; the client's by default. The first key of a server spans all,
-   * whatever is said here.
+   * `env_<name>` or the name of an environment, `*` for all; the client's environment by default. The first key of a server
+   * always spans all.
    */
   readonly envId?: string
   /** The same as `envId`. */
   readonly env_id?: string
-  /** The developer's role by default; a key with `[]` may do nothing. The first key of a server has the admin's role as well. */
+  /**
+   * Ids of its roles; the developer role by default. A key with `[]` may do nothing. The first key of a server also has the admin
+   * role.
+   */
   readonly role_ids?: ReadonlyArray<string>
   /** The same as `role_ids`. */
   readonly roleIds?: ReadonlyArray<string>
-  /** When it ends, from now on: `"90d"`. Never by default. */
+  /** Lifetime of the key, such as `"90d"`; unlimited by default. */
   readonly expires_in?: Duration
   /** The same as `expires_in`. */
   readonly expiresIn?: Duration
@@ -84,105 +87,105 @@ export interface CreateAPIKeyInput {
 
 /** Options of `rotate`. */
 export interface RotateAPIKeyOptions {
-  /** How long the old secret goes on working beside the new one: `"24h"`, 30 days at most. It ends at once by default. */
+  /** How long the old secret keeps working beside the new one, such as `"24h"`; at most 30 days. By default it stops at once. */
   readonly overlap?: Duration
 }
 
-/** Times are ISO strings. */
+/** An organization. Times are ISO strings. */
 export interface Organization {
   /** Id of the organization. */
   readonly id: string
-  /** What it is called. */
+  /** Display name. */
   readonly name: string
   /** When it was created. */
   readonly created_at: string
-  /** When it was changed last. */
+  /** When it was last changed. */
   readonly updated_at: string
 }
 
-/** An organization that is to be made. */
+/** An organization to create. */
 export interface CreateOrgInput {
-  /** What to call it. */
+  /** Display name. */
   readonly name: string
 }
 
-/** What to change of an organization. */
+/** Changes of an organization. */
 export interface UpdateOrgInput {
-  /** What to call it; as before when left out. */
+  /** Display name; unchanged if absent. */
   readonly name?: string
 }
 
-/** What keys have to do what policies allow. */
+/** A role: it connects keys to policies. */
 export interface Role {
   /** Id of the role, `role_...`. */
   readonly id: string
   /** Id of its organization. */
   readonly org_id: string
-  /** What it is called. */
+  /** Display name. */
   readonly name: string
-  /** Whether it is built in, and cannot be changed. */
+  /** Whether it is built in, so that it cannot be changed. */
   readonly is_default: boolean
-  /** Ids of the policies that are assigned to it; legacy servers leave them out. */
+  /** Ids of its policies; legacy servers leave them out. */
   readonly policy_ids?: Array<string>
   /** ISO string. */
   readonly created_at: string
 }
 
-/** A role that is to be made. */
+/** A role to create. */
 export interface CreateRoleInput {
-  /** What to call it. */
+  /** Display name. */
   readonly name: string
-  /** The built-in organization by default. */
+  /** Id of its organization; the built-in one by default. */
   readonly org_id?: string
 }
 
-/** What to change of a role. */
+/** Changes of a role. */
 export interface UpdateRoleInput {
-  /** What to call it; as before when left out. */
+  /** Display name; unchanged if absent. */
   readonly name?: string
 }
 
-/** Times are ISO strings. */
+/** A policy. Times are ISO strings. */
 export interface Policy {
   /** Id of the policy, `policy_...`. */
   readonly id: string
   /** Id of its organization. */
   readonly org_id: string
-  /** What it is called. */
+  /** Display name. */
   readonly name: string
   /** Whether it allows or denies. */
   readonly effect: PolicyEffect
-  /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
+  /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** A CEL expression over `request`; the policy applies where it is true. */
+  /** CEL expression over `request`; the policy applies only where it is true. */
   readonly condition?: string
   /** When it was created. */
   readonly created_at: string
-  /** When it was changed last. */
+  /** When it was last changed. */
   readonly updated_at: string
 }
 
-/** A policy that is to be made. */
+/** A policy to create. */
 export interface CreatePolicyInput {
-  /** What to call it. */
+  /** Display name. */
   readonly name: string
   /** Whether it allows or denies. */
   readonly effect: PolicyEffect
-  /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
+  /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** A CEL expression over `request`; the policy applies where it is true. Always by default. */
+  /** CEL expression over `request`; the policy applies only where it is true. By default it always applies. */
   readonly condition?: string
-  /** The built-in organization by default. */
+  /** Id of its organization; the built-in one by default. */
   readonly org_id?: string
 }
 
-/** What to change of a policy. What is left out stays as it is. */
+/** Changes of a policy; absent members stay as they are. */
 export interface UpdatePolicyInput {
-  /** What to call it. */
+  /** Display name. */
   readonly name?: string
   /** Whether it allows or denies. */
   readonly effect?: PolicyEffect
@@ -190,11 +193,11 @@ export interface UpdatePolicyInput {
   readonly actions?: string
   /** Patterns over `<kind>:<name>`. */
   readonly resources?: string
-  /** An empty one takes the condition away. */
+  /** CEL expression over `request`; an empty string removes the condition. */
   readonly condition?: string
 }
 
-/** A text that answers of legacy servers may lack. */
+/** A string that legacy servers may leave out. */
 const said = orElse(text, "")
 
 const keyFields = {
@@ -209,7 +212,7 @@ const keyFields = {
   previous_expires_at: optional(filled)
 }
 const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
-/** The only answers that hold the key itself; servers name it `key`, `secret`, or both. */
+/** The only answer with the secret; servers name it `key`, `secret`, or both. */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
   secret: ours(filled),
@@ -273,7 +276,7 @@ export const UpdatePolicy = fields<UpdatePolicyInput>({
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** It is built in, or in use. */
+/** The error for what is built in or in use. */
 const stays = { 409: InvalidStateError } as const
 
 export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKey), page: "api_keys" })
@@ -325,74 +328,74 @@ export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
 export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
 
 export const rows = {
-  /** The keys that may be seen: those of the environment, or all of them for a key that spans all. */
+  /** Lists the keys of the environment; a key that spans all environments lists all keys. */
   listApiKeys: row(listApiKeys, "apikey:read"),
-  /** Makes a key. The answer is the only one that ever holds the key itself. */
+  /** Creates a key. Only this answer contains its secret. */
   createApiKey: row(createApiKey, "apikey:create", {
     body: CreateApiKey,
     status: 201,
     errors: { 404: RoleNotFoundError }
   }),
-  /** One key, without its secret. */
+  /** Returns a key, without its secret. */
   getApiKey: row(getApiKey, "apikey:read"),
-  /** The key stops working at once. */
+  /** Deletes a key, which stops working at once. */
   deleteApiKey: row(deleteApiKey, "apikey:delete"),
-  /** Gives the key another secret. The one before ends at once, or after `overlap`. */
+  /** Gives a key a new secret. The old one stops working at once, or after `overlap`. */
   rotateApiKey: row(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
-  /** Who changed keys, organizations, roles and policies; newest first. */
+  /** Returns the log of changes to keys, organizations, roles and policies, newest first. */
   accessLog: row(accessLog, all("audit:read", "engine")),
 
-  /** The organizations. */
+  /** Lists the organizations. */
   listOrgs: row(listOrgs, "org:read"),
-  /** Makes an organization. */
+  /** Creates an organization. */
   createOrg: row(createOrg, "org:create", { body: CreateOrg, status: 201 }),
-  /** One organization. */
+  /** Returns an organization. */
   getOrg: row(getOrg, "org:read"),
   /** Renames an organization. */
   updateOrg: row(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
-  /** Deletes an organization that has no roles and policies. */
+  /** Deletes an organization without roles and policies. */
   deleteOrg: row(deleteOrg, "org:delete", { errors: stays }),
 
-  /** The roles, or those of one organization. */
+  /** Lists the roles, or those of one organization. */
   listRoles: row(listRoles, "role:read", { query: ["org_id"] }),
-  /** Makes a role. It may do nothing until it has policies. */
+  /** Creates a role without policies. */
   createRole: row(createRole, "role:create", {
     body: CreateRole,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
-  /** One role. */
+  /** Returns a role. */
   getRole: row(getRole, "role:read"),
   /** Renames a role. */
   updateRole: row(updateRole, "role:update", { body: UpdateRole, errors: stays }),
   /** Deletes a role that no key has. */
   deleteRole: row(deleteRole, "role:delete", { errors: stays }),
-  /** The policies of a role. */
+  /** Lists the policies of a role. */
   listRolePolicies: row("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
     page: "policies",
     missing: RoleNotFoundError,
     respects: { action: "policy:read", kind: "policy" }
   }),
-  /** Gives a role a policy: all keys of the role have it at once. */
+  /** Assigns a policy to a role, with immediate effect for all keys of the role. */
   assignPolicy: row(assignPolicy, "role:assign", {
     body: AssignPolicy,
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
-  /** Takes a policy from a role, if it has it. */
+  /** Removes a policy from a role, if it is assigned. */
   removePolicy: row(removePolicy, "role:assign", { errors: stays }),
 
-  /** The policies, or those of one organization. */
+  /** Lists the policies, or those of one organization. */
   listPolicies: row(listPolicies, "policy:read", { query: ["org_id"] }),
-  /** Makes a policy, which does nothing until a role has it. */
+  /** Creates a policy. It applies once it is assigned to a role. */
   createPolicy: row(createPolicy, "policy:create", {
     body: CreatePolicy,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
-  /** One policy. */
+  /** Returns a policy. */
   getPolicy: row(getPolicy, "policy:read"),
-  /** Changes a policy, for all keys that it is about at once. */
+  /** Changes a policy, with immediate effect for all its keys. */
   updatePolicy: row(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
   /** Deletes a policy that no role has. */
   deletePolicy: row(deletePolicy, "policy:delete", { errors: stays })

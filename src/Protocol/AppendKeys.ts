@@ -1,4 +1,4 @@
-/** The keys of what is appended to a stream, apart from the checks of it: clients have no use for these. */
+/** The keys of append options, separate from their other checks, which clients do not need. */
 import type {
   AppendAllInput,
   AppendEventInput,
@@ -21,11 +21,11 @@ const streamEventKeys = {
 const definedEventKeys = { event: true, data: true, metadata: true } satisfies Keys<DefinedStreamEvent>
 const appendAllInputKeys = { entityType: true, events: true } satisfies Keys<AppendAllInput>
 
-/** Throws `ValidationError` as `checkKeys` does. */
+/** Checks the keys of an append. Throws `ValidationError` as `checkKeys` does. */
 export const checkAppendKeys = (input: unknown, what: string): void =>
   checkKeys(input, isDefined(input) ? definedAppendKeys : appendInputKeys, what)
 
-/** Throws `ValidationError` as `checkKeys` does. */
+/** Checks the keys of an append of several events. Throws `ValidationError` as `checkKeys` does. */
 export const checkAppendAllKeys = (input: unknown, what: string): void => {
   checkKeys(input, appendAllInputKeys, what)
   if (!isObject(input) || !Array.isArray(input.events)) return

@@ -1,4 +1,4 @@
-/** One thing done to many runs: how it travels, and the calls about it. */
+/** Bulk operations: their messages and calls. */
 import { BulkNotFoundError, InvalidStateError, ValidationError } from "../Errors.ts"
 import {
   among,
@@ -19,85 +19,87 @@ import {
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 import { each, operation, row } from "./Row.ts"
 
-/** What can be done to many runs. */
+/** The actions of bulk operations. */
 export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork", "move", "delete"] as const
 
 /**
- * `cancel`, `retry`, `resume`, `pause`, `fork` and `move` are what the calls of these names do to one run. `rerun` makes a new run of the
- * same function with the same input, of runs that have ended. `delete` takes runs away that have ended, with their steps and logs.
+ * `cancel`, `retry`, `resume`, `pause`, `fork` and `move` do what the single-run calls of these names do. `rerun` starts a new
+ * run of the same function with the same input, for each ended run. `delete` deletes ended runs, with their steps and logs.
  */
 export type BulkAction = (typeof bulkActions)[number]
 
-/** What may be said to some actions, each a text. */
+/** Optional strings that some actions take. */
 export type BulkWord = "reason" | "fromStep" | "version"
 
 /**
- * `running`, then one of: `completed`, when all runs that fit have been looked at; `cancelled`, by `cancelBulk`; `stopped`, when it could
- * not go on, as `error` says. What was done by then stays done.
+ * First `running`, then one of: `completed` when all matching runs were processed, `cancelled` by `cancelBulk`, `stopped` by an
+ * `error`. Changes made until then stay.
  */
 const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
-/** Whether a bulk operation is under way, and how it ended. */
+/** Status of a bulk operation. */
 export type BulkStatus = (typeof bulkStatuses)[number]
 
-/** A bulk operation, and how far it has come. Times are ISO strings. */
+/** A bulk operation and its progress. Times are ISO strings. */
 export interface BulkOperation {
   /** `bulk_...` */
   readonly id: string
-  /** What is done to each run; `erase` is begun by the call of this name, and the others by `bulk`. */
+  /** The action on each run; `erase` operations are started by `erase`, all others by `bulk`. */
   readonly action: BulkAction | "erase"
   /** Whether it is under way, and how it ended. */
   readonly status: BulkStatus
-  /** It counts and changes nothing. */
+  /** Whether it only counts, without changing anything. */
   readonly dryRun: boolean
-  /** What runs were asked for by, as `listRuns` is given it; absent when that was ids. */
+  /** The filters of the operation, as in `listRuns`; absent if it was started with ids. */
   readonly filters?: { readonly [name: string]: unknown }
-  /** How many ids were given, each once; absent when runs were asked for by filters. */
+  /** Number of different ids; absent if it was started with filters. */
   readonly ids?: number
-  /** Why, as whoever began it has said. */
+  /** The reason given at the start. */
   readonly reason?: string
-  /** The step from which runs are retried or resumed. */
+  /** Name of the step from which runs are retried, resumed or forked. */
   readonly fromStep?: string
-  /** The version of the code that runs are moved to; the latest one when absent. */
+  /** The version that runs are moved to; the latest when absent. */
   readonly version?: string
-  /** Who began it: the id of an API key, or `local` without one. */
+  /** Id of the API key that started it, or `local` without a key. */
   readonly by: string
-  /** Runs that fit so far, without those that whoever began it may not see, or not do this to: `done`, and all of `skipped`. */
+  /** Number of matching runs so far, `done` and `skipped` together. Runs that the key may not see or change do not count. */
   readonly matched: number
-  /** Runs to which it was done; those to which it would be done, when it is a dry run. */
+  /** Number of runs that were changed, or would be in a dry run. */
   readonly done: number
-  /** How many it was not done to, by why: the status that they are in, `not found`, `not allowed` and others. */
+  /** Number of runs that were not changed, by reason: their status, `not found`, `not allowed` and others. */
   readonly skipped: { readonly [why: string]: number }
-  /** The first twenty of those. */
+  /** The first twenty skipped runs. */
   readonly examples: Array<BulkExample>
-  /** Of `erase`: a hash of its id and of what was asked for, which is itself forgotten with the end. */
+  /** For `erase`: a hash of its id and its target. The target itself is deleted when the operation ends. */
   readonly target?: string
-  /** Of `erase`: how many of `done` are `events`, `messages`, `runs`, `keys` and `configs`. */
+  /** For `erase`: how many of `done` are `events`, `messages`, `runs`, `keys` and `configs`. */
   readonly kinds?: { readonly [kind: string]: number }
-  /** Of `erase`: projections that have seen some of the events, whose states may have of their data until they are rebuilt. */
+  /**
+   * For `erase`: projections that have processed some of the events. Their states may contain the data until they are rebuilt.
+   */
   readonly rebuild?: Array<string>
-  /** Of `erase`: what may still have the data. */
+  /** For `erase`: where the data may still be. */
   readonly note?: string
-  /** All runs that were created later have been looked at; absent at the beginning, and for ids. */
+  /** All runs created after this time were processed; absent at the start, and with ids. */
   readonly lookedBackTo?: string
-  /** Why it has stopped. */
+  /** Why the operation has stopped. */
   readonly error?: string
   /** When it began. */
   readonly createdAt: string
-  /** When it last came further. */
+  /** When it last made progress. */
   readonly updatedAt: string
-  /** When it ended; absent while it is under way. */
+  /** When it ended; absent while it is running. */
   readonly endedAt?: string
 }
 
-/** A run that something was not done to. */
+/** A skipped run. */
 export interface BulkExample {
   /** Id of the run. */
   readonly runId: string
-  /** Why not: the status that it is in, or a few words. */
+  /** Why it was skipped: its status, or a few words. */
   readonly why: string
 }
 
-/** What is asked for. */
+/** A request to start a bulk operation. */
 interface StartBulk {
   readonly action: BulkAction
   readonly filters?: ListRuns
@@ -109,8 +111,8 @@ interface StartBulk {
 }
 
 /**
- * Throws `ValidationError` for a member that says nothing: to pass it over would be to do something else, or to do it where it was only to be
- * counted. An empty reason is none.
+ * Throws `ValidationError` for an empty member. Ignoring it could change something else, or change runs that were only to be
+ * counted. An empty reason is valid.
  */
 export const checkBulkSaid = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {
@@ -178,15 +180,15 @@ export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
 })
 
 export const rows = {
-  /** Begins to do something to all runs that fit filters, or have one of the ids; its key needs the action for each of them too. */
+  /** Starts an action on all runs that match filters or have one of the ids. The key needs the action on each run too. */
   startBulk: row(startBulk, each("run:read", "run"), {
     body: StartBulkRequest,
     errors: { 409: InvalidStateError }
   }),
-  /** What was begun so, the newest first, at most 100: those of the same key, and all for a key that may read all runs. */
+  /** Lists the latest 100 bulk operations, newest first: those of this key, or all of them if it may read all runs. */
   listBulk: row(listBulk, each("run:read", "run")),
-  /** One of them, and how far it has come. */
+  /** Returns a bulk operation and its progress. */
   getBulk: row(getBulk, each("run:read", "run")),
-  /** Ends one: no more runs are touched. One that has ended stays as it is. */
+  /** Cancels a bulk operation, which touches no more runs. An operation that has ended stays unchanged. */
   cancelBulk: row(cancelBulk, each("run:read", "run"))
 }

@@ -1,15 +1,15 @@
 /**
- * What travels, as plain data: what a value is, how its members are called, and which of them may be absent. Everything else is
- * made of that where it is needed, and when it is needed first, so that a bundle holds no more than what its program uses:
+ * Codecs: plain data that describes messages, their types, member names and optional members. Everything else is derived from a
+ * codec on first use, so that a bundle contains only what its program uses:
  *
- * - {@link decoder} reads a request, which has to be right: the first mistake is a `ValidationError` with its path.
- * - {@link taker} reads one whose values are checked by the service that gets them, in its own words.
- * - {@link reader} reads an answer of any Ironflow server, older ones and those of others, and makes the best of it.
- * - {@link encoder} makes what is sent: the members that are named here, and no other.
- * - {@link schemaOf} describes it in JSON Schema.
+ * - {@link decoder} reads a request strictly: the first mistake throws a `ValidationError` with its path.
+ * - {@link taker} reads a request whose values the service checks itself.
+ * - {@link reader} reads an answer of any Ironflow server leniently, including legacy ones.
+ * - {@link encoder} encodes a message, with only the members in the codec.
+ * - {@link schemaOf} makes its JSON Schema.
  *
- * Requests have members in lower camel case or in snake case, `null` for absent, and numbers as digits in a text too; what is not
- * known is passed over. What is in free data stays as it came.
+ * Requests may have members in camel case or snake case, `null` for absent members, and numbers as strings of digits. Unknown
+ * members are ignored. Free-form data is not changed.
  */
 
 import { isObject } from "../Json.ts"
@@ -30,40 +30,40 @@ export type Node =
       readonly isEitherCase?: true
     }
 
-/** The words of an enum, by their numbers from 1 up: 0 says nothing. */
+/** The values of an enum, numbered from 1; 0 means unspecified. */
 interface Words {
   readonly prefix: string
   readonly words: ReadonlyArray<string>
-  /** It is sent as it is. */
+  /** Whether a value is sent without the prefix. */
   readonly isPlain?: true
 }
 
 interface FieldNode {
   readonly of: Node
-  /** What it is called on the way; as in the program otherwise. */
+  /** Name on the wire; by default the same as in code. */
   readonly as?: string
-  /** What legacy servers call it. */
+  /** Names that legacy servers use. */
   readonly also?: ReadonlyArray<string>
   readonly mayLack?: true
-  /** In a request `null` says something, and is not another way to leave it out. */
+  /** Whether `null` in a request has a meaning, other than absent. */
   readonly mayBeNull?: true
-  /** What an answer without it is read as. */
+  /** Default when an answer lacks it. */
   readonly orElse?: unknown
-  /** It is not sent where it is that, or an empty list. */
+  /** Whether it is left out when it has that default, or is an empty list. */
   readonly isLeftOut?: true
-  /** It has one spelling, also where others have two ({@link eitherCase}). */
+  /** Whether it has only one spelling, even inside {@link eitherCase}. */
   readonly isExact?: true
-  /** Legacy servers leave it out of answers, and this one never does. */
+  /** Whether our engine always sends it, while legacy servers leave it out. */
   readonly isAlwaysSent?: true
 }
 
-/** The type is that of the value in the program. */
+/** Carries the type of the value. */
 interface Of<A> {
   readonly type?: A
 }
 
 export type Codec<A> = Node & Of<A>
-/** A codec of the words of an enum. */
+/** A codec of an enum. */
 export type Word<A> = { readonly kind: "word" } & Words & Of<A>
 type Needed<A> = Codec<A> | (FieldNode & { readonly mayLack?: never } & Of<A>)
 type MayLack<A> = FieldNode & { readonly mayLack: true } & Of<A>
@@ -73,52 +73,52 @@ type Fields<A> = {
 }
 
 export const text: Codec<string> = { kind: "text" }
-/** A text that is not empty, or none. */
+/** A non-empty string; an empty one counts as absent. */
 export const filled: Codec<string> = { kind: "text", isFilled: true }
-/** An ISO string, or none: some servers say so with the year 1. */
+/** An ISO string, or absent: some servers send the year 1 instead. */
 export const time: Codec<string> = { kind: "text", isFilled: true, isTime: true }
 export const number: Codec<number> = { kind: "number" }
-/** A number other than zero, or none: some servers say so with zero. */
+/** A number other than zero, or absent: some servers send zero instead. */
 export const nonZero: Codec<number> = { kind: "number", isFilled: true }
 export const integer: Codec<number> = { kind: "number", isWhole: true }
-/** A 64-bit integer: digits in a text. */
+/** A 64-bit integer, as a string of digits. */
 export const digits: Codec<number> = { kind: "number", isWhole: true, isText: true }
 export const flag: Codec<boolean> = { kind: "flag" }
-/** Anything, which stays as it is. */
+/** Any JSON value, unchanged. */
 export const json: Codec<unknown> = { kind: "json" }
-/** Any JSON object, which stays as it is. */
+/** Any JSON object, unchanged. */
 export const object: Codec<{ readonly [name: string]: unknown }> = { kind: "object" }
 
-// functions: bundlers forget of constants that calling them does nothing, and would keep every codec
+// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every codec.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function oneOf<const A extends string>(...values: ReadonlyArray<A>): Codec<A> {
   return { kind: "oneOf", values }
 }
-/** One of a list of words that there is already. */
+/** One of an existing list of strings. */
 /* @__NO_SIDE_EFFECTS__ */
 export function among<const A extends string>(values: ReadonlyArray<A>): Codec<A> {
   return { kind: "oneOf", values }
 }
-/** Anything but `null`, of which the type is known: it stays as it is. */
+/** Any value but `null`, unchanged, of a known type. */
 /* @__NO_SIDE_EFFECTS__ */
 export function asItIs<A>(): Codec<A> {
   return { kind: "json", isThere: true }
 }
 /**
- * A word of an enum, which is sent as `<PREFIX>_<WORD>` and read in any spelling: `manual`, `MANUAL`, `ACK_MODE_MANUAL` or its number.
- * In a request what is none of the words comes as it is, for whoever checks it.
+ * A value of an enum. It is sent as `<PREFIX>_<WORD>`, and read in any spelling: `manual`, `MANUAL`, `ACK_MODE_MANUAL` or its
+ * number. An unknown value in a request is passed on, to be checked later.
  */
 /* @__NO_SIDE_EFFECTS__ */
 export function word<const A extends string>(prefix: string, ...words: ReadonlyArray<A>): Word<A> {
   return { kind: "word", prefix, words }
 }
-/** The same, which is sent as it is. */
+/** The same, sent without the prefix. */
 /* @__NO_SIDE_EFFECTS__ */
 export function plainWord<const A extends string>(prefix: string, words: ReadonlyArray<A>): Codec<A> {
   return { kind: "word", prefix, words, isPlain: true }
 }
-/** An object whose members are alike. */
+/** An object whose members all have the same codec. */
 /* @__NO_SIDE_EFFECTS__ */
 export function entries<A>(of: Codec<A>): Codec<{ readonly [name: string]: A }> {
   return { kind: "object", of }
@@ -131,12 +131,12 @@ export function anyOf<N extends ReadonlyArray<Codec<unknown>>>(...nodes: N): Cod
 export function list<A>(of: Codec<A>): Codec<Array<A>> {
   return { kind: "list", of }
 }
-/** A list; what in an answer is none of its items is left out. */
+/** A list; an answer's invalid items are left out. */
 /* @__NO_SIDE_EFFECTS__ */
 export function some<A>(of: Codec<A>): Codec<Array<A>> {
   return { kind: "list", of, skips: true }
 }
-/** The type of what a codec is of. */
+/** The type that a codec describes. */
 export type TypeOf<C> = C extends Of<infer A> ? A : never
 type Member = Codec<unknown> | (FieldNode & Of<unknown>)
 type MembersOf<F> = {
@@ -144,7 +144,7 @@ type MembersOf<F> = {
 } & { readonly [K in keyof F as F[K] extends { readonly mayLack: true } ? K : never]?: TypeOf<F[K]> }
 type Plain<A> = { [K in keyof A]: A[K] }
 
-/** An object with these members: those of the type, and no other. */
+/** An object with exactly the members of the type. */
 /* @__NO_SIDE_EFFECTS__ */
 export function fields<A extends object>(fields: Fields<A>): Codec<A> {
   return {
@@ -157,20 +157,20 @@ export function fields<A extends object>(fields: Fields<A>): Codec<A> {
     )
   }
 }
-/** The same, whose type is made of the members. */
+/** The same, with the type derived from the members. */
 /* @__NO_SIDE_EFFECTS__ */
 export function struct<F extends { readonly [name: string]: Member }>(
   members: F
 ): Codec<Plain<MembersOf<F>>> {
-  // the type is made so
+  // the type is derived from the members
   return fields(members as never) as never
 }
 
-/** The same, whose members have names in snake case on the way. */
+/** The same, with member names in snake case on the wire. */
 /* @__NO_SIDE_EFFECTS__ */
 export function snaked<A extends object>(members: Fields<A>): Codec<A> {
   return fields<A>(
-    // each stays what it was, with a name
+    // each member stays the same, with a name
     Object.fromEntries(
       Object.entries<Needed<unknown> | MayLack<unknown>>(members).map(([name, field]) => [
         name,
@@ -180,7 +180,7 @@ export function snaked<A extends object>(members: Fields<A>): Codec<A> {
   )
 }
 
-/** The same, whose members an answer may have in either case of letters, and so may what is in them. */
+/** The same, where answers may use either case for member names, at every level. */
 /* @__NO_SIDE_EFFECTS__ */
 export function eitherCase<A>(codec: Codec<A>): Codec<A> {
   return codec.kind === "fields" ? { ...codec, isEitherCase: true } : codec
@@ -201,27 +201,27 @@ const fieldOf = <A>(of: Codec<A> | (FieldNode & Of<A>)): FieldNode => ("kind" in
 export function optional<A>(of: Codec<A>): MayLack<A> {
   return { of, mayLack: true }
 }
-/** One that may be absent, or `null` in a request to say something. */
+/** A member that may be absent, or `null` with a meaning in a request. */
 /* @__NO_SIDE_EFFECTS__ */
 export function nullable<A>(of: Codec<A>): MayLack<A | null> {
   return { of, mayLack: true, mayBeNull: true }
 }
-/** One that is always there in our answers, and absent in those of legacy servers. */
+/** A member that our engine always sends and legacy servers leave out. */
 /* @__NO_SIDE_EFFECTS__ */
 export function ours<A>(of: Codec<A>): MayLack<A> {
   return { of, mayLack: true, isAlwaysSent: true }
 }
-/** One that is always there; an answer without it is read as if it said `value`. */
+/** A required member; `value` is the default when an answer lacks it. */
 /* @__NO_SIDE_EFFECTS__ */
 export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
   return { of, orElse: value }
 }
-/** One that is not sent where it is `value`, or an empty list; an answer without it is read as if it said so. */
+/** A member that is left out when it is `value` or an empty list; `value` is also its default. */
 /* @__NO_SIDE_EFFECTS__ */
 export function unless<A>(value: A, of: Codec<A>): Needed<A> {
   return { of, orElse: value, isLeftOut: true }
 }
-/** One that has one spelling, also where others have two ({@link eitherCase}). */
+/** A member with only one spelling, even inside {@link eitherCase}. */
 /* @__NO_SIDE_EFFECTS__ */
 export function exact<F extends FieldNode | Codec<unknown>>(
   field: F
@@ -229,7 +229,7 @@ export function exact<F extends FieldNode | Codec<unknown>>(
   // as below
   return { ...fieldOf(field), isExact: true } as never
 }
-/** One that legacy servers call by these names. */
+/** A member with these names on legacy servers. */
 /* @__NO_SIDE_EFFECTS__ */
 export function also<F extends FieldNode | Codec<unknown>>(
   field: F,
@@ -238,13 +238,13 @@ export function also<F extends FieldNode | Codec<unknown>>(
   // as below
   return { ...fieldOf(field), also: names } as never
 }
-/** One that has another name on the way. */
+/** A member with another name on the wire. */
 /* @__NO_SIDE_EFFECTS__ */
 export function as<F extends FieldNode | Codec<unknown>>(
   name: string,
   field: F
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
-  // a field stays what it was, with a name
+  // the member stays the same, with a name
   return { ...fieldOf(field), as: name } as never
 }
 
@@ -256,15 +256,15 @@ export type Read = (value: unknown) => unknown
 
 const readers = new WeakMap<Node, Read>()
 
-/** Reads answers: `undefined` for what cannot be read. */
+/** Reads answers: returns `undefined` for what cannot be read. */
 export const reader = <A>(codec: Codec<A>): ((answer: unknown) => A | undefined) => {
   let read = readers.get(codec)
-  // it is made when there is something to read
+  // created on first use
   if (read === undefined) {
     let made: Read | undefined
     readers.set(codec, (read = (answer) => (made ??= readAnswer(codec, false))(answer)))
   }
-  // what the node says is what the type says
+  // the codec's node determines the type
   return read as (answer: unknown) => A | undefined
 }
 
@@ -346,7 +346,7 @@ const readAnswer = (node: Node, isEitherCase: boolean): Read => {
   }
 }
 
-/** Whoever gets it may change it. */
+/** A copy, since the caller may change it. */
 const anew = (value: unknown): unknown =>
   typeof value !== "object" || value === null
     ? value
@@ -357,7 +357,7 @@ const anew = (value: unknown): unknown =>
 export const toNumber: Read = (value) =>
   typeof value === "string" && /^-?\d{1,15}$/.test(value) ? Number(value) : value
 
-/** The name in snake case, of one in camel case, and the other way round; `undefined` where there is no other. */
+/** Converts a name from camel case to snake case, or back; `undefined` if both are the same. */
 export const otherCase = (name: string): string | undefined => {
   const other = name.includes("_")
     ? name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
@@ -367,11 +367,11 @@ export const otherCase = (name: string): string | undefined => {
 
 const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
-/** The members under names in snake case. */
+/** The members with names in snake case. */
 export const snakeKeys = <A>(members: { readonly [name: string]: A }): { [name: string]: A } =>
   Object.fromEntries(Object.entries(members).map(([name, member]) => [snakeCase(name), member]))
 
-/** The word in any spelling; `undefined` when nothing is said. What is none of the words comes back as it is. */
+/** The enum value in any spelling; `undefined` if it is unspecified. An unknown value is returned unchanged. */
 export const wordIn = ({ prefix, words }: Words, said: unknown): unknown => {
   if (said === undefined || said === null || said === "") return undefined
   const isNumber = typeof said === "number" || (typeof said === "string" && /^\d+$/.test(said))
@@ -381,6 +381,6 @@ export const wordIn = ({ prefix, words }: Words, said: unknown): unknown => {
   return word === "unspecified" ? undefined : words.includes(word) ? word : said
 }
 
-/** A word as it is sent. */
+/** The enum value as it is sent. */
 export const wordOf = ({ isPlain, prefix }: Words, word: unknown): string =>
   isPlain === true ? String(word) : `${prefix}_${String(word).toUpperCase()}`

@@ -1,4 +1,4 @@
-/** Configurations: how they travel, and the calls about them. The body of a write is the data itself. */
+/** Configurations: their messages and calls. The body of a write is the data itself. */
 import { ConfigNotFoundError } from "../Errors.ts"
 import {
   asItIs,
@@ -26,33 +26,33 @@ import { watchQuery } from "./Watch.ts"
 export interface ConfigResponse {
   /** Name of the configuration. */
   readonly name: string
-  /** The object that was set, an object of JSON. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- what is in it is known by those who wrote it
+  /** The data, a JSON object. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- only the author of a configuration knows its content
   readonly data: Record<string, any>
-  /** Grows with every change of any configuration of the environment. */
+  /** Revision; it grows with every change of any configuration of the environment. */
   readonly revision: number
-  /** ISO string. */
+  /** When it was last changed, as an ISO string. */
   readonly updatedAt: string
 }
 
 /** A configuration in a list. */
 export interface ConfigEntry extends Omit<ConfigResponse, "data"> {
-  /** Absent from servers that list names only. */
+  /** The data; absent from servers that list only names. */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   readonly data?: Record<string, any>
 }
 
-/** What `set` and `patch` answer. */
+/** The result of `set` and `patch`. */
 export interface ConfigSetResult {
   /** Name of the configuration. */
   readonly name: string
-  /** The revision that the change made. */
+  /** The revision of this change. */
   readonly revision: number
 }
 
 /** A change of a configuration. */
 export interface ConfigWatchEvent extends Omit<ConfigResponse, "data"> {
-  /** `undefined` when the configuration was deleted. */
+  /** The new data; `undefined` when the configuration was deleted. */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   readonly data?: Record<string, any>
 }
@@ -106,19 +106,19 @@ export const watchConfig = operation("GET /api/v1/config/:name/watch", {
 })
 
 export const rows = {
-  /** The configurations, by name. */
+  /** Lists the configurations, sorted by name. */
   listConfigs: row(listConfigs, "config:read"),
-  /** One configuration. */
+  /** Returns a configuration. */
   getConfig: row(getConfig, "config:read"),
-  /** Replaces a configuration, or makes it. */
+  /** Creates or replaces a configuration. */
   setConfig: row(setConfig, "config:write", { body: object }),
   /** Replaces the members of a configuration that the body names, and keeps the others. */
   patchConfig: row(patchConfig, "config:write", { body: object }),
-  /** Deletes a configuration, if it is there. */
+  /** Deletes a configuration, if it exists. */
   deleteConfig: row(deleteConfig, "config:delete")
 }
 
 export const watches = {
-  /** The changes of a configuration, which need not exist yet. */
+  /** Watches the changes of a configuration, which need not exist yet. */
   watchConfig: row(watchConfig, "config:read", { query: watchQuery })
 }

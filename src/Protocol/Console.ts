@@ -1,16 +1,16 @@
-/** The console: the files that a browser gets, and its session. All else that its pages ask for are the calls of any client. */
+/** The console: its files and its session. For everything else, its pages make the same calls as any client. */
 import { fields, flag, optional, struct, text } from "./Codec.ts"
 import { operation, row } from "./Row.ts"
 
-/** Whoever the browser is taken for. */
+/** The session of a browser. */
 export interface ConsoleSession {
-  /** Whether calls need a key. */
+  /** Whether calls need an API key. */
   readonly keysRequired: boolean
-  /** The key that was traded for the session; absent as long as none is needed. */
+  /** The API key of the session; absent while no key is needed. */
   readonly key?: { readonly id: string; readonly name: string; readonly environment?: string }
-  /** ISO string: when the session ends by itself. Absent for a key that comes with every call, and without keys. */
+  /** When the session expires, as an ISO string. Absent when the key comes with every call, and without keys. */
   readonly expiresAt?: string
-  /** Of the engine. */
+  /** Version of the engine. */
   readonly version: string
 }
 
@@ -25,23 +25,23 @@ export const getSession = operation("GET /console/session", { answer: Session, o
 export const startSession = operation("POST /console/session", { answer: Session, ours: true })
 export const endSession = operation("DELETE /console/session", { ours: true, repeats: true })
 
-/** Where people are sent. */
+/** Path of the console. */
 export const CONSOLE_PATH = "/console/"
 
 export const sessions = {
-  /** Who a browser is taken for. */
+  /** Returns the session of the browser. */
   getSession: row(getSession, "key"),
-  /** Trades the key in `Authorization` for a cookie, which stands for it in this browser for 12 hours, and no longer than the key works. */
+  /** Exchanges the key in `Authorization` for a session cookie, valid for 12 hours at most and only while the key works. */
   startSession: row(startSession, "key"),
-  /** Takes the cookie back. */
+  /** Deletes the session cookie. */
   endSession: row(endSession, "public")
 }
 
 export const pages = {
-  /** Sends browsers to the console. */
+  /** Redirects browsers to the console. */
   root: row("GET /", "public", { answer: text, type: "text/html" }),
   /** The same. */
   consoleRoot: row("GET /console", "public", { answer: text, type: "text/html" }),
-  /** The console: its files, and its page under every other path. */
+  /** Serves the files of the console, and its page at every other path. */
   console: row("GET /console/:path*", "public", { answer: text, type: "text/html" })
 }

@@ -1,4 +1,4 @@
-/** Consumer groups: how they travel, and the calls about them. Members join by subscribing. */
+/** Consumer groups: their messages and calls. Members join by subscribing. */
 import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import {
   among,
@@ -37,80 +37,80 @@ import {
   type GroupSettings
 } from "./Subscriptions.ts"
 
-/** A paused group hands out nothing. */
+/** A paused group delivers nothing. */
 export type ConsumerGroupStatus = "active" | "paused"
 
-/** A group to be created. Whoever joins gets what it does not ask for itself. */
+/** A consumer group to create. Members use its settings unless they request their own. */
 export interface ConsumerGroupConfig extends Partial<GroupSettings> {
-  /** What members name as `consumerGroup`. */
+  /** Name of the group; members subscribe with it as `consumerGroup`. */
   readonly name: string
-  /** What they subscribe to: `events:order.*`, `topic:news`, or without a prefix for both. */
+  /** Pattern of the events: `events:order.*`, `topic:news`, or without a prefix for both. */
   readonly pattern: string
-  /** Groups of one name in different namespaces are different; `default` by default. */
+  /** Namespace of the group; names are unique within one. `default` by default. */
   readonly namespace?: string
-  /** A CEL expression over `event`. A member may not ask for another one. */
+  /** CEL expression over `event`. Members cannot use another filter. */
   readonly filter?: string
-  /** For people: the engine only keeps it. 16 KiB as JSON at most. */
+  /** Metadata for people, which the engine only stores; at most 16 KiB as JSON. */
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** What can be changed of a group: what is left out stays, `null` stands for the default. */
+/** Changes of a group: absent settings stay, `null` resets to the default. */
 export type ConsumerGroupUpdate = {
   readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
     ConsumerGroupConfig[Name] | null
 }
 
-/** Somebody who is connected and gets events of the group. */
+/** A connected member of a group. */
 export interface ConsumerGroupMember {
-  /** Of its connection and subscription; another one after each reconnect. */
+  /** Id of the member's connection and subscription; a new one after each reconnection. */
   readonly id: string
   /** Whether it settles events itself. */
   readonly ackMode: AckMode
-  /** Events that it holds. */
+  /** Number of events that it holds. */
   readonly inFlight: number
-  /** Its connection does not keep up, and it gets no more until it does. */
+  /** Whether its connection is too slow: it gets no more events until it has caught up. */
   readonly isSlow: boolean
-  /** ISO string. */
+  /** When it joined, as an ISO string. */
   readonly joinedAt: string
 }
 
-/** A group: how far it is, what it waits for, and what it goes by. Times are ISO strings. */
+/** A consumer group: its position, status and settings. Times are ISO strings. */
 export interface ConsumerGroup extends GroupSettings {
   /** Id of the group. */
   readonly id: string
-  /** The environment that it belongs to. */
+  /** The namespace of the group. */
   readonly namespace: string
   /** Name of the group. */
   readonly name: string
-  /** Which events it gets. */
+  /** Pattern of its events. */
   readonly pattern: string
-  /** A CEL expression over `event`, which leaves out of these; absent when there is none. */
+  /** CEL expression over `event` that selects among these; absent when there is none. */
   readonly filter?: string
-  /** Whether it hands out events. */
+  /** Whether it delivers events. */
   readonly status: ConsumerGroupStatus
-  /** Why it gets what it gets, or gets nothing: a sentence for a person. */
+  /** Explains the status of the group, as a sentence. */
   readonly message: string
-  /** Position in the log: everything up to here has been handed out or passed over. */
+  /** Position in the log: everything up to here was delivered or skipped. */
   readonly position: number
-  /** Events after that which fit the pattern; the filter may yet leave some out. */
+  /** Number of later events that match the pattern, before the filter is applied. */
   readonly lag: number
-  /** Events that were handed out and are not settled. */
+  /** Number of events that were delivered and not yet settled. */
   readonly inFlight: number
-  /** Events that have failed, or whose holder is gone, and that wait to be handed out again. */
+  /** Number of events that wait for redelivery, after a failure or the loss of a member. */
   readonly retrying: number
-  /** When the first of those is due. */
+  /** When the first of them is redelivered. */
   readonly nextRetryAt?: string
-  /** Events that have failed too often or were settled by `term`, since the group began. */
+  /** Number of dead letters since the group was created: events that failed too often or were settled by `term`. */
   readonly givenUp: number
-  /** Those of them that are kept, and can be tried again: the newest 1000 at most. */
+  /** Number of dead letters that are kept and can be retried: at most the newest 1000. */
   readonly deadLetters: number
-  /** Members that are connected now. */
+  /** Number of connected members. */
   readonly memberCount: number
-  /** Who is connected now. */
+  /** The connected members. */
   readonly members: ReadonlyArray<ConsumerGroupMember>
-  /** What it was created with, for people. */
+  /** The metadata of the group. */
   readonly metadata?: { readonly [name: string]: unknown }
-  /** Who has paused it; absent unless it is paused. */
+  /** Who paused it; absent unless it is paused. */
   readonly pausedBy?: string
   /** When it was paused. */
   readonly pausedAt?: string
@@ -118,11 +118,11 @@ export interface ConsumerGroup extends GroupSettings {
   readonly pauseReason?: string
   /** When it was created. */
   readonly createdAt: string
-  /** When somebody has last created, updated, paused or resumed it. */
+  /** When a client last created, updated, paused or resumed it. */
   readonly updatedAt: string
-  /** When a member has last joined, or was seen: members are looked for once an hour. */
+  /** When a member last joined, or was last seen: members are checked once an hour. */
   readonly usedAt: string
-  /** When it will be deleted if nobody joins. Groups that were created, updated or are paused are kept. */
+  /** When it will be deleted if no member joins. Groups that a client has created, updated or paused are kept. */
   readonly expiresAt?: string
 }
 
@@ -138,11 +138,11 @@ export interface ConsumerGroupDeadLetter {
     readonly data: unknown
     readonly timestamp: string
   }
-  /** Why, as the member said that had it last; absent when it did not. */
+  /** Why, as the last member that held it reported; absent if it did not. */
   readonly reason?: string
-  /** How often it was handed out. */
+  /** Number of deliveries. */
   readonly attempts: number
-  /** ISO string. */
+  /** When it became a dead letter, as an ISO string. */
   readonly failedAt: string
 }
 
@@ -194,7 +194,7 @@ const Group = fields<ConsumerGroup>({
 })
 export interface GroupPage {
   readonly groups: ReadonlyArray<ConsumerGroup>
-  /** After what to go on; absent at the end. */
+  /** Cursor of the next page; absent on the last page. */
   readonly nextCursor?: string
   readonly totalCount: number
 }
@@ -217,7 +217,7 @@ const CreateGroup = struct({
   redeliverDelayMs: optional(integer),
   metadata: optional(object)
 })
-/** `null` takes a setting away. */
+/** Changes; `null` resets a setting to its default. */
 const UpdateGroup = struct({
   filter: nullable(text),
   ackMode: nullable(text),
@@ -242,7 +242,7 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
 
 const none = orElse(filled, "")
 const zero = unless(0, integer)
-/** Over ConnectRPC: zero is not sent, and what legacy servers do not know has names of its own. */
+/** A group over ConnectRPC: zero is not sent, and fields that legacy servers do not know have their own names. */
 export const ConnectGroup = eitherCase(
   fields<ConsumerGroup>({
     id: none,
@@ -288,7 +288,7 @@ export interface ConnectSettings extends Partial<GroupSettings> {
   readonly filter?: string
   readonly metadata?: { readonly [name: string]: unknown }
 }
-/** Words come in any spelling, or are none: the engine checks them. */
+/** Settings; enums are read in any spelling, and the engine checks them. */
 export const ConnectSettings = fields<ConnectSettings>({
   filter: as("filterExpr", optional(text)),
   ackMode: optional(AckModeWord),
@@ -324,7 +324,7 @@ export interface ConnectUpdate {
   readonly by?: string
   readonly reason?: string
 }
-/** `by` and `reason` are for a status that becomes paused. */
+/** `by` and `reason` apply when the status becomes paused. */
 const ConnectUpdate = fields<ConnectUpdate>({
   group: both(both(Choice, ConnectSettings), struct({ status: optional(StatusWord) })),
   updateMask: optional(json),
@@ -369,72 +369,72 @@ const noGroup = { 404: ConsumerGroupNotFoundError } as const
 const exists = { 409: ConsumerGroupExistsError } as const
 
 export const rows = {
-  /** The groups, in the order in which they came into being; in pages always. */
+  /** Lists groups in order of creation, always in pages. */
   restListConsumerGroups: row("GET /api/v1/consumer-groups", each("subscription:read", "group"), {
     query: ["namespace", "name", "status", "limit", "cursor"],
     answer: Groups
   }),
-  /** Begins a group at the end of the log, before anybody has joined it. It is kept until it is deleted. */
+  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
   restCreateConsumerGroup: row(
     "POST /api/v1/consumer-groups",
     inBody("subscription:manage", "group", "name"),
     { body: CreateGroup, answer: Group, errors: exists }
   ),
-  /** One group; `namespace` and `pattern` say which, where a name alone does not. */
+  /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
   restGetConsumerGroup: row(
     "GET /api/v1/consumer-groups/:name",
     inPath("subscription:read", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
-  /** Changes settings, for members that are connected as well. */
+  /** Changes settings, also for connected members. */
   restUpdateConsumerGroup: row(
     "PATCH /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: UpdateGroup, answer: Group, errors: noGroup }
   ),
-  /** Deletes a group with all that it has handed out. */
+  /** Deletes a group and its delivery state. */
   restDeleteConsumerGroup: row(
     "DELETE /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], errors: noGroup }
   ),
-  /** Hands out nothing more; what members hold they may still settle. */
+  /** Stops delivery. Members may still settle the events that they hold. */
   restPauseConsumerGroup: row(
     "POST /api/v1/consumer-groups/:name/pause",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: PauseGroup, answer: Group, errors: noGroup }
   ),
-  /** Goes on where it was. */
+  /** Resumes delivery where it stopped. */
   restResumeConsumerGroup: row(
     "POST /api/v1/consumer-groups/:name/resume",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
-  /** What a group has given up, in the order of the log; what is `after` a position. */
+  /** Lists the dead letters of a group in log order; `after` is a position. */
   groupDeadLetters: row(groupDeadLetters, inPath("subscription:read", "group", "name"), {
     query: ["namespace", "pattern", "after", "limit"],
     errors: noGroup
   }),
-  /** Hands a dead letter out again, or all of them without a `position`. */
+  /** Delivers a dead letter again, or all of them without a `position`. */
   retryGroupDeadLetters: row(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
     query: ["namespace", "pattern"],
     body: RetryLetters,
     errors: { 404: ConsumerGroupNotFoundError, 409: InvalidStateError }
   }),
 
-  /** Begins a group at the end of the log, before anybody has joined it. It is kept until it is deleted. */
+  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
   createConsumerGroup: row(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: ConnectNew,
     errors: exists
   }),
-  /** One group; `namespace` and `pattern` say which, where a name alone does not. */
+  /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
   getConsumerGroup: row(getConsumerGroup, inBody("subscription:read", "group", "name"), {
     body: Choice,
     errors: noGroup
   }),
-  /** The groups, in the order in which they came into being; in pages always. */
+  /** Lists groups in order of creation, always in pages. */
   listConsumerGroups: row(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
-  /** Changes the settings and the status that `updateMask` names, or those that are there. */
+  /** Changes the settings and the status that `updateMask` names, or all that are present without it. */
   updateConsumerGroup: row(
     updateConsumerGroup,
     {
@@ -443,7 +443,7 @@ export const rows = {
     },
     { body: ConnectUpdate, errors: noGroup }
   ),
-  /** Deletes a group with all that it has handed out. */
+  /** Deletes a group and its delivery state. */
   deleteConsumerGroup: row(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: Choice,
     errors: noGroup

@@ -1,4 +1,4 @@
-/** Erasing what belongs to one person: what is asked for, how it travels, and the call. */
+/** Erasing the data of one person: the target, its messages and the call. */
 import { InvalidStateError, ValidationError } from "../Errors.ts"
 import type { RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
@@ -7,11 +7,11 @@ import { fields, flag, list, optional, text } from "./Codec.ts"
 import { all, operation, row } from "./Row.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 
-/** Events of the log and messages of topics: those that fit each member that is given. Times are ISO strings. */
+/** Selects events of the log and messages of topics that match all given members. Times are ISO strings. */
 export interface EraseEvents {
-  /** A CEL expression over `event`, as in `event.data.email == "jane@example.com"`. Looks through all of them. */
+  /** CEL expression over `event`, such as `event.data.email == "jane@example.com"`. It scans all of them. */
   readonly where?: string
-  /** A name or a pattern, of events or topics. */
+  /** Name or pattern of events or topics. */
   readonly name?: string
   /** Events of the entity with this id. */
   readonly entityId?: string
@@ -19,27 +19,27 @@ export interface EraseEvents {
   readonly entityType?: string
   /** Events and messages that were stored with this idempotency key. */
   readonly idempotencyKey?: string
-  /** Stored then or later. */
+  /** Stored at this time or later. */
   readonly since?: string
-  /** Stored before that. */
+  /** Stored before this time. */
   readonly until?: string
 }
 
-/** Keys of a bucket: one, or all that begin with `prefix`. */
+/** Keys of a bucket: one key, or all with a prefix. */
 export interface EraseKeys {
-  /** The name of the bucket. */
+  /** Name of the bucket. */
   readonly bucket: string
   /** One key. */
   readonly key?: string
-  /** All keys that begin with this text. */
+  /** Prefix of the keys. */
   readonly prefix?: string
 }
 
-/** What is to be erased: all that any of the members names. */
+/** The data to erase: everything that any of the members selects. */
 export interface EraseTarget {
-  /** Events, messages of topics, and the runs that they have started or that have received them. */
+  /** Events and messages, and the runs that they started or that received them. */
   readonly events?: EraseEvents
-  /** By filters or by ids. The events that have started them are erased with them. */
+  /** Runs, by filters or ids, and the events that started them. */
   readonly runs?: RunFilters & { readonly ids?: ReadonlyArray<string> }
   /** Ids of entities, whose streams are erased. */
   readonly streams?: ReadonlyArray<string>
@@ -49,7 +49,7 @@ export interface EraseTarget {
   readonly configs?: ReadonlyArray<string>
 }
 
-/** What is asked for, on its way. */
+/** A request to erase. */
 interface StartErase {
   readonly events?: EraseEvents
   readonly runs?: ListRuns
@@ -62,7 +62,9 @@ interface StartErase {
   readonly compact?: boolean
 }
 
-/** Throws `ValidationError` for a member that says nothing: what is erased is gone, and was perhaps only to be counted. */
+/**
+ * Throws `ValidationError` for an empty member: ignoring it could erase more than intended, or erase what was only to be counted.
+ */
 export const checkEraseSaid = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === null || (typeof value === "string" && value.trim() === "")) {
@@ -105,7 +107,7 @@ const Request = fields<StartErase>({
 export const startErase = operation("POST /api/v1/erase", { answer: Operation, ours: true })
 
 export const rows = {
-  /** Begins to erase what belongs to one person and what has come of it: a bulk operation, whose key may be denied to read none of it. */
+  /** Starts a bulk operation that erases the data of one person. Its key may not be denied reading any of it. */
   startErase: row(startErase, all("data:erase", "engine"), {
     body: Request,
     errors: { 409: InvalidStateError }

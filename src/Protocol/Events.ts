@@ -1,4 +1,4 @@
-/** Events: how they travel, and the calls about them. */
+/** Events: their messages and calls. */
 import { EventNotFoundError, TimeoutError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import { checkIdempotencyKey, checkLimit, checkName } from "../Limits.ts"
@@ -27,42 +27,42 @@ import {
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
-/** What `emit` answers. */
+/** The result of `emit`. */
 export interface EmitResult {
-  /** One run for every function whose trigger matched; empty when none did. */
+  /** One run for every function with a matching trigger; empty when there is none. */
   readonly runIds: Array<string>
   /** Id of the event, `evt_...`. */
   readonly eventId: string
-  /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
+  /** Position of the event in the log, for reads that wait for projections; absent from servers without positions. */
   readonly position?: number
 }
 
-/** An event as it was stored: no definition decodes its data, or brings it to a later version. */
+/** A stored event, not decoded or upcast. */
 export interface LoggedEvent {
   /** Id of the event, `evt_...`. */
   readonly id: string
   /** Name of the event. */
   readonly name: string
-  /** The version that it was emitted with. */
+  /** Schema version at the emit. */
   readonly version: number
-  /** Its data, as it is stored. */
+  /** Its data, in stored form. */
   // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
   readonly data: any
-  /** ISO string. */
+  /** When it was stored, as an ISO string. */
   readonly timestamp: string
-  /** Its place in the log. */
+  /** Its position in the log. */
   readonly position: number
-  /** Where it came from when nobody emitted it: `cron` or `invoke`. */
+  /** The source of an event that was not emitted by a client: `cron` or `invoke`. */
   readonly source?: string
-  /** The key that it was emitted or appended with. */
+  /** The idempotency key of the emit or append. */
   readonly idempotencyKey?: string
-  /** The metadata that it was emitted with. */
+  /** The metadata of the event. */
   readonly metadata?: { readonly [name: string]: unknown }
   /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
-/** What became of an event: of each function whether it was started by it, and why not. Times are ISO strings. */
+/** Explains for each function whether an event started it, and why not. Times are ISO strings. */
 export interface EventExplanation {
   /** Id of the event. */
   readonly eventId: string
@@ -70,15 +70,15 @@ export interface EventExplanation {
   readonly name: string
   /** When it was stored. */
   readonly timestamp: string
-  /** Those that were started first, then the others; without those that the key may not see. */
+  /** The functions that were started first, then the others; functions that the key may not see are left out. */
   readonly functions: Array<EventVerdict>
 }
 
 /**
- * `STARTED`: it has runs. `NO_TRIGGER`: none of its triggers has the name. `EXPRESSION_FALSE`, `EXPRESSION_FAILED`: the name fits, and the
- * expression is false for the event, or cannot be evaluated. `OTHER_SCHEDULE`: the event is a fire of another function's schedule.
- * `REGISTERED_LATER`, `CHANGED_LATER`: the function came, or became as it is, after the event. `DELETED`: it was deleted before. `RUN_GONE`:
- * it matches, and the run is not kept any more.
+ * `STARTED`: the event started runs. `NO_TRIGGER`: no trigger matches the name. `EXPRESSION_FALSE`, `EXPRESSION_FAILED`: the name
+ * matches, but the expression is false for the event, or cannot be evaluated. `OTHER_SCHEDULE`: the event is a fire of another
+ * function's schedule. `REGISTERED_LATER`, `CHANGED_LATER`: the function was registered or changed after the event. `DELETED`:
+ * the function was deleted before the event. `RUN_GONE`: the event matches, but its run is no longer kept.
  */
 const eventVerdicts = [
   "STARTED",
@@ -92,58 +92,59 @@ const eventVerdicts = [
   "NO_TRIGGER"
 ] as const
 
-/** What a function has to do with an event. */
+/** Whether an event started a function, and why not. */
 export interface EventVerdict {
   /** Id of the function. */
   readonly functionId: string
-  /** What it has to do with the event, in a word: `STARTED`, `NO_TRIGGER`, `EXPRESSION_FALSE` and others. */
+  /** The verdict: `STARTED`, `NO_TRIGGER`, `EXPRESSION_FALSE` and others. */
   readonly code: (typeof eventVerdicts)[number]
-  /** A sentence for a person. */
+  /** The verdict as a sentence. */
   readonly message: string
-  /** Those that it has started, at most 100; absent when there are none. */
+  /** The runs that it started, at most 100; absent when there are none. */
   readonly runs?: Array<{ readonly runId: string; readonly status: RunStatus }>
-  /** That of the trigger that came closest. */
+  /** The expression of the closest trigger. */
   readonly expression?: string
 }
 
-/** From what is of most interest to what is of least. */
+/** Sorts verdicts from the most to the least interesting. */
 export const byInterest = (a: EventVerdict, b: EventVerdict): number =>
   eventVerdicts.indexOf(a.code) - eventVerdicts.indexOf(b.code)
 
-/** Which events to list: those for which all of this is so. */
+/** Filters of `listEvents`; all of them apply. */
 export interface ListEventsOptions {
-  /** A name, or a pattern such as `order.*`. */
+  /** Event name, or a pattern such as `order.*`. */
   readonly name?: string
-  /** Of events that were appended to entity streams. */
+  /** Type of the entity that the event was appended to. */
   readonly entityType?: string
-  /** Of events that were appended to the stream of this entity. */
+  /** Id of the entity that the event was appended to. */
   readonly entityId?: string
-  /** The key that the event was emitted or appended with, also after its 24 hours. */
+  /** Idempotency key of the emit or append, also after its 24 hours. */
   readonly idempotencyKey?: string
   /** Stored at this time or later. */
   readonly since?: Date | string
   /** Stored before this time. */
   readonly until?: Date | string
-  /** Behind this position of the log, such as `position` of what `emit` returned. */
+  /** After this position in the log, such as `position` in the result of `emit`. */
   readonly after?: number
-  /** Which come first; `newest` by default. */
+  /** Sort order; `newest` first by default. */
   readonly order?: "newest" | "oldest"
-  /** 50 by default, 1000 at most. */
+  /** Events per page; 50 by default, 1000 at most. */
   readonly limit?: number
-  /** `nextCursor` of the page before, which was asked for with the same filters. */
+  /** `nextCursor` of the previous page, which had the same filters. */
   readonly cursor?: string
 }
 
 /** A page of events. */
 export interface ListEventsResult {
   /**
-   * As many as were asked for. Fewer when they have more than 16 MiB of data, and when 10,000 rows of the log were looked at: by a
-   * pattern, an entity type or a time events are looked for one by one, by a name, an entity id or an idempotency key they are not.
+   * The events. A page is shorter than `limit` when its events have more than 16 MiB of data, or when 10,000 rows of the log were
+   * scanned. A filter by pattern, entity type or time scans the log; a filter by name, entity id or idempotency key uses an
+   * index.
    */
   readonly events: Array<LoggedEvent>
-  /** Absent on the last page. */
+  /** Cursor of the next page; absent on the last page. */
   readonly nextCursor?: string
-  /** The row of the log that was looked at last; absent when there was none. `timestamp` is an ISO string. */
+  /** The last scanned row of the log; absent when there was none. `timestamp` is an ISO string. */
   readonly lookedTo?: { readonly position: number; readonly timestamp: string }
 }
 
@@ -204,7 +205,7 @@ const FoundEvents = fields<ListEventsResult>({
 })
 
 const timeText = (name: string, time: Date | string): string => {
-  // a number is a time for JavaScript, and not on the wire
+  // a number is a time in JavaScript, but not on the wire
   const isTime = typeof time === "string" || (time as unknown) instanceof Date
   const date = new Date(isTime ? time : Number.NaN)
   if (Number.isFinite(date.getTime())) return date.toISOString()
@@ -213,7 +214,7 @@ const timeText = (name: string, time: Date | string): string => {
   )
 }
 
-/** What is asked for, as it travels. Throws `ValidationError` for what cannot be, and for filters that there are not. */
+/** The request body of `listEvents`. Throws `ValidationError` for invalid values and unknown filters. */
 export const checkListEvents = (options: ListEventsOptions) => {
   const { after, cursor, entityId, entityType, idempotencyKey, limit, name, order, since, until, ...others } =
     options
@@ -246,7 +247,7 @@ export const checkListEvents = (options: ListEventsOptions) => {
   }
 }
 
-/** What may be said of any event that is emitted. */
+/** Optional fields of every emit. */
 export interface EmitFields {
   readonly data?: unknown
   readonly version?: number
@@ -272,7 +273,7 @@ const EmitAndWait = fields<EmitBody & { timeoutMs?: number }>({
   metadata: optional(object),
   timeoutMs: optional(integer)
 })
-/** `webhook` is the id of the webhook that the event came by. */
+/** `webhook` is the id of the webhook that received the event. */
 const RestEmit = fields<EmitFields & { name: string; webhook?: string }>({
   name: text,
   data: optional(json),
@@ -340,7 +341,7 @@ export const explainEvent = operation("GET /api/v1/events/:id/explain", {
 })
 
 export const rows = {
-  /** Stores an event, and starts a run of every function whose trigger matches. The same `idempotencyKey` emits once. */
+  /** Stores an event and starts a run of every function with a matching trigger. An `idempotencyKey` prevents duplicates. */
   trigger: row(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
   /** The same. */
   emit: row("IronflowService/Emit", inBody("emit:event", "event", "event"), { body: Emit, answer: Emitted }),
@@ -349,9 +350,9 @@ export const rows = {
     body: Emit,
     answer: Emitted
   }),
-  /** The same, by `name`. */
+  /** The same, with `name` in place of `event`. */
   restEmit: row(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
-  /** Up to 1000 events in their order, in one transaction. */
+  /** Emits up to 1000 events in order, in one transaction. */
   triggerBatch: row(
     triggerBatch,
     {
@@ -360,19 +361,19 @@ export const rows = {
     },
     { body: EmitMany }
   ),
-  /** Emits an event, and answers when the runs that it has started have ended. */
+  /** Emits an event, and answers when the runs that it started have ended. */
   triggerSync: row(
     "IronflowService/TriggerSync",
     { action: "emit:sync", subject: { from: "body", kind: "event", members: ["event"] }, waits: true },
     { body: EmitAndWait, answer: Outcomes, errors: { 504: TimeoutError } }
   ),
-  /** Events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */
+  /** Lists events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */
   listEvents: row(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
-  /** One event. */
+  /** Returns an event. */
   getEvent: row(getEvent, each("subscription:read", "subscription"), { body: EventId }),
-  /** Which functions an event has started, and why not the others; without functions and runs that may not be read. */
+  /** Explains which functions an event started, and why not the others; leaves out functions and runs that may not be read. */
   explainEvent: row(explainEvent, each("subscription:read", "subscription")),
-  /** The events of an environment, newest first, in pages; `name` is a name or a pattern. */
+  /** Lists the events of an environment, newest first, in pages; `name` is a name or a pattern. */
   restEvents: row("GET /api/v1/events", each("subscription:read", "subscription"), {
     query: ["name", "limit", "cursor"],
     answer: LoggedEvents

@@ -1,4 +1,4 @@
-/** Functions that an engine knows: how they travel, and the calls about them. */
+/** Registered functions: their messages and calls. */
 import type { RetryConfig } from "../Backoff.ts"
 import { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { KeptRuns } from "../KeepRuns.ts"
@@ -30,76 +30,76 @@ import { type Versioning, versionings } from "../Versioning.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A function as it is registered. Times are ISO strings. */
+/** A registered function. Times are ISO strings. */
 export interface FunctionInfo {
   /** Id of the function. */
   readonly id: string
-  /** What it is called. */
+  /** Display name. */
   readonly name: string
-  /** What starts it. */
+  /** The triggers of the function. */
   readonly triggers: ReadonlyArray<FunctionTrigger>
-  /** One more with every change of configuration or code. */
+  /** Number of the registration; it grows with every change of configuration or code. */
   readonly version: number
-  /** Made of its code: another one when that has changed. */
+  /** Hash of its code; it changes with the code. */
   readonly codeHash: string
-  /** What the code is called: the `version` of its configuration, or else its hash. */
+  /** Version of the code: `version` in its configuration, else the hash. */
   readonly codeVersion: string
-  /** With which code runs go on: with the latest, or with that which they began with. */
+  /** Whether runs continue with the latest code, or with the version that they began with. */
   readonly versioning: Versioning
-  /** Paths by whose values its runs are found; absent when there are none. */
+  /** Paths of searchable values; absent when there are none. */
   readonly searchBy?: ReadonlyArray<string>
-  /** Absent unless it is paused: then new runs wait. */
+  /** The pause of the function; absent unless it is paused. New runs wait meanwhile. */
   readonly paused?: FunctionPause
-  /** When it was registered for the first time. */
+  /** When it was first registered. */
   readonly createdAt: string
-  /** When its registration changed last. */
+  /** When its registration last changed. */
   readonly updatedAt: string
 }
 
-/** Since when a function is paused, and by whom. */
+/** The pause of a function: when, by whom and why. */
 export interface FunctionPause {
-  /** ISO string. */
+  /** When it was paused, as an ISO string. */
   readonly at: string
-  /** Who has paused it. */
+  /** Who paused it. */
   readonly by: string
-  /** Why, as they have said. */
+  /** Why it was paused, if a reason was given. */
   readonly reason?: string
 }
 
-/** A function as it was registered at some time. */
+/** A former or current registration of a function. */
 export interface FunctionVersion {
-  /** Which one it is, from 1 up. */
+  /** Number of the registration, from 1. */
   readonly version: number
-  /** Since when, ISO string. */
+  /** When it was registered, as an ISO string. */
   readonly at: string
-  /** What the code was called. */
+  /** Version of the code. */
   readonly codeVersion: string
-  /** What was another in the version before: names of members of `registration`; absent for the first that is kept. */
+  /** Members of `registration` that differ from the previous version; absent for the first that is kept. */
   readonly changed?: ReadonlyArray<string>
-  /** Unfinished runs that are pinned to its `codeVersion`. */
+  /** Number of unfinished runs pinned to its `codeVersion`. */
   readonly liveRuns: number
-  /** What it was registered with. */
+  /** The registered configuration. */
   readonly registration: RegisteredAs
 }
 
-/** The configuration of a function, with its defaults, as it is registered: `triggers`, `retry`, `timeoutMs` and so on. */
+/** The registered configuration of a function, with defaults: `triggers`, `retry`, `timeoutMs` and so on. */
 export interface RegisteredAs {
   readonly [member: string]: unknown
 }
 
-/** A version of the code of a function that has unfinished runs, or live workers. */
+/** A version of a function's code that has unfinished runs or live workers. */
 export interface LiveVersion {
   /** Id of the function. */
   readonly functionId: string
-  /** What the code is called. */
+  /** Version of the code. */
   readonly codeVersion: string
-  /** Whether it is the one that was registered last, with which new runs begin. */
+  /** Whether it is the last registered version, which new runs begin with. */
   readonly isLatest: boolean
-  /** Unfinished runs that are pinned to it. */
+  /** Number of unfinished runs pinned to it. */
   readonly liveRuns: number
-  /** One of those, the oldest that is known. */
+  /** The oldest known of these runs. */
   readonly oldestRunId?: string
-  /** The workers that have it now. */
+  /** Ids of the workers that have it. */
   readonly workerIds: ReadonlyArray<string>
 }
 
@@ -109,16 +109,16 @@ export interface FunctionTrigger {
   readonly cron?: string
   readonly timezone?: string
   readonly overlap?: Overlap
-  /** What the data of the event is like, as JSON Schema, where a schema of the function says it; lists leave it out. */
+  /** JSON Schema of the event's data, if a schema of the function describes it; lists leave it out. */
   readonly schema?: { readonly [member: string]: unknown }
-  /** The version of the data that `schema` is about; 1 when absent. */
+  /** The schema version of the data that `schema` describes; 1 when absent. */
   readonly version?: number
 }
 
-/** Where workers put the hash of a function's code in its metadata. */
+/** The metadata key in which workers send the hash of a function's code. */
 export const CODE_HASH_KEY = "__ironflow_code_hash"
 
-/** What legacy workers and clients register. */
+/** A registration by legacy workers and clients. */
 export interface FunctionRequest {
   readonly id: string
   readonly name?: string
@@ -139,7 +139,7 @@ export interface FunctionRequest {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Legacy servers say the code's hash in the metadata. */
+/** Legacy servers send the code's hash in the metadata. */
 export type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
 
 const said = orElse(text, "")
@@ -233,7 +233,7 @@ export const Trigger = fields<FunctionTrigger>({
   version: optional(integer)
 })
 const keptFor = optional(anyOf(integer, oneOf("forever")))
-/** How long runs are kept after their end, in milliseconds. */
+/** How long ended runs are kept, in milliseconds. */
 export const Kept = fields<KeptRuns>({ completed: keptFor, failed: keptFor, cancelled: keptFor })
 export const Concurrency = struct({ limit: integer, key: optional(text) })
 export const RegisterFunction = fields<FunctionRequest>({
@@ -309,34 +309,34 @@ export const liveVersions = operation("GET /api/v1/function-versions", {
   ours: true,
   missing: FunctionNotFoundError
 })
-/** What asks for the live versions of one function. */
+/** The query for the live versions of one function. */
 export const liveVersionsOf = (functionId: string) => ({ function_id: functionId })
 
 export const rows = {
-  /** Registers a function, or changes what it is. */
+  /** Registers or updates a function. */
   registerFunction: row(registerFunction, inBody("function:register", "function", "id"), {
     body: RegisterFunction
   }),
-  /** One function. */
+  /** Returns a function. */
   getFunction: row(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
-  /** The functions. */
+  /** Lists the functions. */
   listFunctions: row("IronflowService/ListFunctions", each("function:read", "function"), {
     body: Nothing,
     answer: ConnectFunctions,
     repeats: true
   }),
-  /** The functions. */
+  /** Lists the functions. */
   restFunctions: row(restFunctions, "function:read"),
-  /** Nothing starts the function any more, until a worker registers it. */
+  /** Unregisters a function, which nothing starts until a worker registers it again. */
   deleteFunction: row(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
-  /** New runs of the function wait from now on, and its schedules start none; runs that have begun go on. */
+  /** Pauses a function: new runs wait, and its schedules start none. Started runs continue. */
   pauseFunction: row(pauseFunction, "function:pause", { body: Pause }),
-  /** Lets the runs of a paused function begin. */
+  /** Resumes a paused function; its pending runs start. */
   resumeFunction: row(resumeFunction, "function:resume"),
   /** Starts a run of the function, without an event. */
   runFunction: row(runFunction, "function:run", { body: Start }),
-  /** How a function was registered, newest first. */
+  /** Returns the registration history of a function, newest first. */
   functionHistory: row(functionHistory, "function:read"),
-  /** The versions of functions that have unfinished runs, or live workers. */
+  /** Lists the versions of functions that have unfinished runs or live workers. */
   liveVersions: row(liveVersions, each("function:read", "function"), { query: ["function_id"] })
 }

@@ -1,7 +1,7 @@
-/** What was recorded of a run, as a value that can be kept in a file and replayed against other code. */
+/** The recorded history of a run, as a value that can be saved to a file and replayed against other code. */
 import type { Job } from "./Worker.ts"
 
-/** A run as the engine would hand it to a worker, and how it has ended if it has. Plain JSON. */
+/** A run as the engine would dispatch it to a worker, with its result if it has ended. Plain JSON. */
 export interface RunHistory extends Pick<
   Job,
   | "runId"
@@ -14,6 +14,6 @@ export interface RunHistory extends Pick<
   | "open"
   | "createdAt"
 > {
-  /** The run's status when it was read. */
+  /** Status of the run at the time of reading. */
   readonly status: string
 }

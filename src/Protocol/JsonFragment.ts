@@ -1,4 +1,4 @@
-/** JSON that is text already, on its way into a larger text. */
+/** A JSON string to embed in larger JSON. */
 export class JsonFragment {
   readonly text: string
 
@@ -7,10 +7,10 @@ export class JsonFragment {
   }
 }
 
-/** A value, or the JSON text of it. */
+/** A value, or its JSON. */
 export type Jsonable<A> = A | JsonFragment
 
-/** The JSON of a value whose fields may be fragments; deeper down there are none. */
+/** JSON of an object whose members may be fragments; nested values may not. */
 export const encodeWithFragments = (fields: { readonly [name: string]: unknown }): string => {
   const parts: Array<string> = []
   for (const name in fields) {

@@ -1,4 +1,4 @@
-/** The key-value store: how it travels, and the calls about it. Bodies of writes are the values themselves, values that are read are base64. */
+/** The key-value store: its messages and calls. The body of a write is the value itself; values in answers are base64. */
 import { BucketExistsError, BucketNotFoundError, KeyNotFoundError, RevisionConflictError } from "../Errors.ts"
 import {
   anyOf,
@@ -24,64 +24,64 @@ import { each, inBody, inPath, operation, row } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A bucket that is to be made. */
+/** A bucket to create. */
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
   readonly name: string
-  /** What it is for, for people; none by default. */
+  /** Description for people; none by default. */
   readonly description?: string
-  /** Seconds after its last write when a key expires; it never does without, or with 0. */
+  /** Seconds from the last write of a key until it expires; never by default, or with 0. */
   readonly ttlSeconds?: number
-  /** Bytes of one value; 1 MiB by default, which is also the most. */
+  /** Maximum size of one value in bytes; 1 MiB by default and at most. */
   readonly maxValueSize?: number
-  /** Bytes of all keys and values that are kept, history included; no limit by default, or with 0. */
+  /** Maximum total size of all keys and values in bytes, including history; no limit by default, or with 0. */
   readonly maxBytes?: number
-  /** Revisions that are kept of each key, the present one included; 1 by default, 64 at most. */
+  /** Number of revisions to keep of each key, including the current one; 1 by default, 64 at most. */
   readonly history?: number
 }
 
-/** A bucket: what it was made with, and what it holds. */
+/** A bucket: its configuration and size. */
 export interface KVBucketInfo {
   /** Name of the bucket. */
   readonly name: string
-  /** What it is for. */
+  /** Description for people. */
   readonly description?: string
-  /** Seconds after its last write when a key expires; absent when it never does. */
+  /** Seconds from the last write of a key until it expires; absent when keys never expire. */
   readonly ttl_seconds?: number
-  /** Bytes that one value may have. */
+  /** Maximum size of one value in bytes. */
   readonly max_value_size?: number
-  /** Bytes that all keys and values may have; absent when there is no limit. */
+  /** Maximum total size of all keys and values in bytes; absent when there is no limit. */
   readonly max_bytes?: number
-  /** Keys that have a value. */
+  /** Number of keys that have a value. */
   readonly values: number
-  /** Bytes of all keys and values that are kept. */
+  /** Total size of all keys and values in bytes. */
   readonly bytes: number
-  /** Revisions that are kept of each key. */
+  /** Number of revisions kept of each key. */
   readonly history: number
-  /** Of the last write. Absent from servers that do not tell. */
+  /** Revision of the last write. Absent from servers that do not report it. */
   readonly revision?: number
-  /** ISO string. */
+  /** When it was created, as an ISO string. */
   readonly created_at: string
 }
 
-/** What a write answers. */
+/** The result of a write. */
 export interface KVPutResult {
-  /** For a later `update`. */
+  /** The new revision, for a later `update`. */
   readonly revision: number
 }
 
-/** What `write` answers. */
+/** The result of `write`. */
 export interface KVWriteResult {
-  /** One for each change, in their order. */
+  /** One revision for each change, in order. */
   readonly revisions: Array<number>
 }
 
-/** A revision of a key as it travels. */
+/** A revision of a key on the wire. */
 export interface StoredEntry {
   readonly key: string
-  /** Base64. */
+  /** The value in base64. */
   readonly value?: unknown
-  /** What was said of the value when it was put. */
+  /** Content type of the value, as it was written. */
   readonly contentType?: string
   readonly revision: number
   readonly created_at: string
@@ -92,7 +92,7 @@ export interface StoredEntry {
 
 const count = orElse(number, 0)
 const said = orElse(text, "")
-/** Legacy servers may say something else than base64. */
+/** Legacy servers may send other values than base64. */
 const value = anyOf(text, json)
 
 const Bucket = fields<KVBucketInfo>({
@@ -120,7 +120,7 @@ const CreateBucket = fields<KVBucketConfig>({
   maxBytes: optional(number),
   history: optional(number)
 })
-/** What clients send of it: every server knows these names, and takes what is absent for the default. */
+/** The bucket settings that clients send: every server knows these names, and uses defaults for absent ones. */
 export const bucketBody = (config: KVBucketConfig) => ({
   name: config.name,
   description: config.description || undefined,
@@ -152,11 +152,11 @@ const Revision = fields<KVPutResult>({ revision: number })
 const Revisions = fields<KVWriteResult>({ revisions: list(number) })
 
 const op = oneOf("put", "create", "update", "delete")
-/** A change of several. */
+/** A change in a write of several keys. */
 export interface KeyWrite {
   readonly op: NonNullable<(typeof op)["type"]>
   readonly key: string
-  /** Base64. */
+  /** The value in base64. */
   readonly value?: string
   readonly contentType?: string
   readonly revision?: number
@@ -208,7 +208,7 @@ export const listKeys = operation("GET /api/v1/kv/buckets/:bucket/keys", {
   missing: BucketNotFoundError
 })
 export const getKey = operation("GET /api/v1/kv/buckets/:bucket/keys/:key*", { answer: Entry })
-// a key that is not there can be put: it is the bucket that is missing
+// a missing key can be written, so a 404 means that the bucket is missing
 export const putKey = operation("PUT /api/v1/kv/buckets/:bucket/keys/:key*", {
   answer: Revision,
   missing: BucketNotFoundError
@@ -234,38 +234,38 @@ export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
 const conditions = ["if-match", "if-none-match"]
 
 export const rows = {
-  /** Makes a bucket, or says what it is when it is there with the same settings. */
+  /** Creates a bucket, or returns an existing one with the same settings. */
   createBucket: row(createBucket, inBody("kv:write", "bucket", "name"), {
     body: CreateBucket,
     status: 201,
     errors: { 409: BucketExistsError }
   }),
-  /** The buckets, by name. */
+  /** Lists the buckets, sorted by name. */
   listBuckets: row(listBuckets, each("kv:read", "bucket")),
-  /** One bucket. */
+  /** Returns a bucket. */
   getBucket: row(getBucket, inPath("kv:read", "bucket", "bucket")),
-  /** Deletes a bucket and its keys. */
+  /** Deletes a bucket and all its keys. */
   deleteBucket: row(deleteBucket, inPath("kv:delete", "bucket", "bucket")),
 
-  /** The keys of a bucket, or those that fit a `filter`. */
+  /** Lists the keys of a bucket, or those that match a `filter`. */
   listKeys: row(listKeys, inPath("kv:read", "bucket", "bucket"), { query: ["filter"] }),
-  /** The value of a key. */
+  /** Returns the value of a key. */
   getKey: row(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
-  /** Puts a value, which is the body. `If-None-Match: *` creates, `If-Match: <revision>` updates. */
+  /** Writes the value in the body. `If-None-Match: *` only creates, `If-Match: <revision>` only updates. */
   putKey: row(putKey, inPath("kv:write", "bucket", "bucket"), {
     headers: conditions,
     body: json,
     errors: { 412: RevisionConflictError }
   }),
-  /** Deletes a key; with `purge=true` its history goes too. */
+  /** Deletes a key; with `purge=true` also its history. */
   deleteKey: row(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
     query: ["purge"],
     headers: conditions,
     errors: { 412: RevisionConflictError }
   }),
-  /** The revisions of a key that are kept, oldest first. */
+  /** Lists the stored revisions of a key, oldest first. */
   keyHistory: row(keyHistory, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
-  /** Several changes, all or none. */
+  /** Makes several changes in one transaction. */
   writeKeys: row(writeKeys, inPath("kv:write", "bucket", "bucket"), {
     respects: { action: "kv:delete", kind: "bucket" },
     body: WriteKeys,
@@ -274,6 +274,6 @@ export const rows = {
 }
 
 export const watches = {
-  /** The changes of the keys of a bucket, or of those that fit `key`. */
+  /** Watches the changes of the keys of a bucket, or of those that match `key`. */
   watchKeys: row(watchKeys, inPath("kv:read", "bucket", "bucket"), { query: ["revision", "key"] })
 }

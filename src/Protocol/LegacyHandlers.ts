@@ -1,6 +1,6 @@
 /**
- * Turns for push handlers of other packages, which know completed steps, failed invocations and one yield a segment. What
- * they cannot express is decided as it is for legacy workers, see `Workers/LegacyWorker.ts`.
+ * Turns for push handlers of other packages, which know only completed steps, failed invocations and one yield for each segment.
+ * Other cases are handled as for legacy workers, see `Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
 import { decoder } from "./Requests.ts"
@@ -8,17 +8,17 @@ import type { Job, TurnOp } from "./Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
 
-/** A handler that is told of a wait without its event waits again. */
+/** Kinds of steps whose failures cannot be sent to these handlers: after a wait that timed out, they would wait again. */
 export const untoldToHandlers: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 
-/** The JSON of a push request. Values go out as the text that they are stored as. */
+/** The JSON of a push request. Values are embedded in their stored form. */
 export const encodePushRequest = (job: Job, nowMs: number): string =>
   `{"run_id":${JSON.stringify(job.runId)},"function_id":${JSON.stringify(job.functionId)}` +
   `,"attempt":${job.attempt},"event":${encodeEvent(job.event)},"sent_at":${nowMs}` +
   `,"steps":[${[...encodeCompletedSteps(job, "id", ',"status":"completed"'), ...encodeFailedInvocations(job)].join(",")}]` +
   `${job.secrets === undefined ? "" : `,"secrets":${JSON.stringify(job.secrets)}`}}`
 
-/** Invocations that have failed, in JSON: the error is a text that holds JSON, as these handlers read it. */
+/** Failed invocations as JSON: these handlers read the error as a string of JSON. */
 const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string> =>
   journal.flatMap(({ kind, name, outcome, stepKey }) => {
     if (outcome._tag !== "Failure" || (kind !== "invoke" && kind !== "invokeAsync")) return []
@@ -35,7 +35,7 @@ const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string>
 
 const update = decoder(JobUpdate, "The answer")
 
-/** The ops of a push response. Throws `ValidationError` when it is none. */
+/** The ops of a push response. Throws `ValidationError` when the response is invalid. */
 export const readPushResponse = (
   runId: string,
   response: unknown,

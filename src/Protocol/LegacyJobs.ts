@@ -1,11 +1,10 @@
 /**
- * Jobs and updates of existing polling workers, in our words and back. They know one yield a turn and completed steps
- * only; what their updates leave out is decided here.
+ * Converts jobs and updates of legacy polling workers. They know only one yield in each turn, and completed steps; this module
+ * decides what their updates leave out.
  *
- * The id of a job is the lease with the run behind it, so that an update can be applied by an engine that was started
- * after the job was handed out. It is unique per dispatch and so fences by itself. The lease tokens of newer servers
- * are not sent: a worker that gets them asks for leave (`/ack`) before every job, one more request that tells nothing
- * that the answer to its first update would not.
+ * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update. It is
+ * unique for each dispatch, and so fences updates by itself. The lease tokens of newer servers are not sent: workers with a token
+ * call `/ack` before every job, an additional request that tells nothing that the answer to the first update would not.
  */
 import { type RetryPolicy, retryDelayMs } from "../Backoff.ts"
 import { parseDuration } from "../Duration.ts"
@@ -46,7 +45,7 @@ const Yield = struct({
   input: optional(json),
   invokeTimeoutMs: optional(number)
 })
-/** What has become of a job. */
+/** An update of a job. */
 export const JobUpdate = struct({
   status: text,
   output: optional(json),
@@ -63,10 +62,10 @@ type Suspension = TypeOf<typeof Yield>
 // Ids
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A job id as these workers see it. */
+/** The job id for these workers. */
 export const legacyJobId = (job: Pick<Job, "jobId" | "runId">): string => `${job.jobId}~${job.runId}`
 
-/** The lease and the run of a job id; `undefined` when it is none of ours. */
+/** The lease and the run in a job id; `undefined` when it is not one of ours. */
 export const readJobId = (id: string): Pick<Job, "jobId" | "runId"> | undefined => {
   const at = id.indexOf("~")
   return at <= 0 || at === id.length - 1 ? undefined : { jobId: id.slice(0, at), runId: id.slice(at + 1) }
@@ -78,7 +77,7 @@ const readStepKey = (runId: string, stepId: string): string => {
   throw new ValidationError(`Step id "${stepId.slice(0, 256)}" does not begin with the run id "${prefix}"`)
 }
 
-/** Scope and name of a step key: `fetch-all:1:` and `profile` of `fetch-all:1:profile:0`. */
+/** Scope and name in a step key: `fetch-all:1:` and `profile` of `fetch-all:1:profile:0`. */
 const readName = (stepKey: string): { readonly scope: string; readonly name: string } => {
   const parts = stepKey.match(/(?:[^\\:]|\\.)+/gs) ?? [stepKey]
   const name = parts.at(-2) ?? stepKey
@@ -93,7 +92,7 @@ const readName = (stepKey: string): { readonly scope: string; readonly name: str
 // To the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The JSON of a job. Values go out as the text that they are stored as. */
+/** The JSON of a job. Values are embedded in their stored form. */
 export const encodeJob = (job: Job): string => {
   const steps = encodeCompletedSteps(job, "step_id")
   return (
@@ -105,13 +104,13 @@ export const encodeJob = (job: Job): string => {
   )
 }
 
-/** The event of a job in JSON. */
+/** The event of a job as JSON. */
 export const encodeEvent = (event: Job["event"]): string =>
   `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version}` +
   `,"data":${event.data},"timestamp":"${new Date(event.timestamp).toISOString()}"` +
   `${event.metadata === undefined ? "" : `,"metadata":${event.metadata}`}}`
 
-/** The steps that have succeeded, each in JSON: its id under the name `idField`, and `more` besides. */
+/** The successful steps as JSON, each with its id as `idField`, and with `more`. */
 export const encodeCompletedSteps = (
   { journal, runId }: Job,
   idField: "id" | "step_id",
@@ -130,7 +129,7 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
   if (kind !== "invokeAsync" || value === undefined) {
     return hasErrors(value) ? JSON.stringify(plainResult(value)) : (value ?? "null")
   }
-  // written by the store as {"runId"}
+  // the store wrote it as {"runId"}
   const { runId } = JSON.parse(value) as { readonly runId: string }
   return JSON.stringify({ run_id: runId })
 }
@@ -139,19 +138,19 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
 // From the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What is known of the run that an update is about, when it is needed. */
+/** Attempts and retry policy of an update's run, loaded only when needed. */
 export interface Attempts {
-  /** Of the run, this one included. */
+  /** Attempts of the run, this one included. */
   readonly attempt: number
   readonly retry: RetryPolicy
 }
 
-/** Whether the update can only be read with the attempts of its run. */
+/** Whether reading the update requires the attempts of its run. */
 export const needsAttempts = (update: Update): boolean => update.status === "failed"
 
 /**
- * The ops of an update. `ValidationError` for a status that is not known, a yield that cannot be read, a step of another
- * run. `now` is in epoch milliseconds.
+ * The ops of an update. Throws `ValidationError` for an unknown status, an invalid yield, or a step of another run. `now` is in
+ * epoch milliseconds.
  */
 export const readUpdate = (
   runId: string,
@@ -194,7 +193,7 @@ const readFailure = (
   const error = readError(update.error, "The handler failed and did not say why")
   if (attempts !== undefined && error.retryable === true && attempts.attempt < attempts.retry.maxAttempts) {
     const afterMs = retryDelayMs(attempts.retry, attempts.attempt)
-    // a failed step runs again: only what is completed is kept
+    // a failed step runs again: only completed steps are recorded
     return [...completedSteps(runId, steps, now), { _tag: "RetryRun", error, due: { afterMs } }]
   }
   return [...allSteps(runId, steps, now), { _tag: "Fail", error }]
@@ -237,7 +236,7 @@ const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): Reado
     }
   })
 
-/** These workers record a publish as any other step; its name tells it apart. */
+/** These workers record a publish as an ordinary step; its name identifies it. */
 const kindOf = (step: Step, name: string): StepKind => {
   if (step.type === "compensate") return "compensate"
   return name.startsWith("publish:") ? "publish" : "run"
@@ -300,7 +299,7 @@ const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArr
             },
             suspend
           ]
-        : // there is nothing to wait for: the run goes on with the id of its child
+        : // there is nothing to wait for: the run continues with the id of its child
           [
             { _tag: "InvokeAsync", stepKey, name, functionId, input },
             { _tag: "Suspend", open: [] }
@@ -315,7 +314,7 @@ const readYield = (runId: string, yielded: Suspension, now: number): ReadonlyArr
 
 const DEFAULT_INVOKE_TIMEOUT_MS = 30_000
 
-/** The ops that end a run whose update is larger than what is stored. */
+/** The ops that fail a run whose update is too large to store. */
 export const failTooLarge = (error: ValidationError): ReadonlyArray<TurnOp> => [
   { _tag: "Fail", error: serializeError(error, { stack: false }) }
 ]

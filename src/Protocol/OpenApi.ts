@@ -1,6 +1,5 @@
 /**
- * What `/openapi.json` is made of: the rows. It is made when they change, and never while a server runs: `npm run openapi` writes
- * `openapi.json`, which servers send.
+ * Generates `/openapi.json` from the rows. `npm run openapi` writes `openapi.json`, which servers send; no server generates it.
  */
 import { schemaOf } from "./Requests.ts"
 import { accessTo, failuresOf, type Row, statusOf } from "./Row.ts"
@@ -28,7 +27,7 @@ const failures = {
 const inEnvelopes =
   "One envelope of ConnectRPC asks, and the answer is a stream of them: flags in one byte, the length in four, and the JSON. The last one has flag 2, and `{}` or `{ error: { code, message } }`"
 
-/** What any call may be answered with. */
+/** Error statuses of every call. */
 const ofAnyCall = [400, 401, 403, 503]
 
 const parameter = (place: "path" | "query" | "header", name: string) => ({
@@ -38,7 +37,7 @@ const parameter = (place: "path" | "query" | "header", name: string) => ({
   required: place === "path"
 })
 
-/** A list comes bare, or in pages when the query says so. */
+/** The answer; a list is a bare array, or a page if the query asks for one. */
 const answerOf = ({ answer, page }: Row) => {
   const schema = answer === undefined ? undefined : schemaOf(answer, false)
   if (page === undefined || schema?.["type"] !== "array") return schema
@@ -68,7 +67,7 @@ const operation = (noun: string, name: string, row: Row, summary: string | undef
     tags: [noun],
     operationId: `${noun}.${name}`,
     ...(summary === undefined ? {} : { summary }),
-    // the JSON in the envelopes
+    // the schema describes the JSON in the envelopes
     ...(row.streams === true ? { description: inEnvelopes } : {}),
     parameters: [
       ...[...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => parameter("path", name)),

@@ -1,7 +1,7 @@
-/** Paths for programs that make requests of their own. */
+/** Paths for programs that make their own requests. */
 import { DEFAULT_SERVER_URL } from "../Constants.ts"
 
-/** Paths of calls, below the address of a server. */
+/** Paths of calls, relative to the URL of a server. */
 export const API_ENDPOINTS = {
   TRIGGER: "/ironflow.v1.IronflowService/Trigger",
   TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",
@@ -18,11 +18,13 @@ export const API_ENDPOINTS = {
   DELETE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/DeleteConsumerGroup"
 } as const
 
-/** What opens a connection of subscriptions. */
+/** The request that opens the subscription WebSocket. */
 export const SUBSCRIPTIONS = "GET /ws"
-/** Address of the WebSocket of subscriptions when no server is named. */
+/** Default URL of the subscription WebSocket. */
 export const DEFAULT_WS_URL = "ws://localhost:9123/ws"
 
-/** The WebSocket URL of a server URL: `https://` becomes `wss://`, `http://` becomes `ws://`, and `/ws` follows. */
+/**
+ * The URL of the subscription WebSocket of a server: `https://` becomes `wss://`, `http://` becomes `ws://`, followed by `/ws`.
+ */
 export const getWebSocketUrl = (serverUrl: string = DEFAULT_SERVER_URL): string =>
   `${serverUrl.replace(/^http(s?):\/\//, "ws$1://")}${SUBSCRIPTIONS.slice(4)}`

@@ -1,10 +1,10 @@
 /**
- * What a worker and an engine say to each other about projections, independent of how it travels.
+ * The protocol between workers and engines for projections, independent of the transport.
  *
- * A worker claims a projection and is its owner until another one takes it over: a {@link ProjectionLease} has a token, and
- * a generation that goes up with every claim and every rebuild. The owner reads batches, folds them or calls its handler,
- * and saves states, dead letters and position of a batch in one change. A save says from which position it goes on; one
- * whose token, generation or position is not the current one changes nothing and is counted.
+ * A worker claims a projection and owns it until another worker takes over. Its {@link ProjectionLease} has a token, and a
+ * generation that grows with every claim and every rebuild. The owner reads batches, folds them or calls its handler, and saves
+ * states, dead letters and position of a batch in one transaction. A save names the position that it starts from. A save with an
+ * outdated token, generation or position changes nothing and is counted.
  */
 import type * as Effect from "effect/Effect"
 import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
@@ -26,29 +26,29 @@ import {
 } from "./Codec.ts"
 import { inPath, operation, row, waiting } from "./Row.ts"
 
-/** A projection as a worker registers it. */
+/** A projection to register. */
 export interface ProjectionRegistration {
   readonly name: string
-  /** Names or patterns. */
+  /** Event names or patterns. */
   readonly events: ReadonlyArray<string>
   readonly mode: "managed" | "external"
-  /** A dotted path; {@link PARTITION_FUNCTION} when only the worker knows. */
+  /** A dotted path; {@link PARTITION_FUNCTION} when a function of the worker returns the partition. */
   readonly partitionKey?: string
 }
 
-/** In place of a path: the partition is what a function of the worker returns. */
+/** Replaces the path when a function of the worker returns the partition. */
 export const PARTITION_FUNCTION = "(function)"
 
-/** The right to read and save, with all that it takes to go on. */
+/** The right to read and save, and the current progress. */
 export interface ProjectionLease {
   readonly name: string
   readonly token: string
   readonly generation: number
-  /** Everything up to here is done. */
+  /** Everything up to this position is done. */
   readonly position: number
-  /** The event that has failed and is to be tried again, and how often it has. */
+  /** The failed event that will be retried, and its number of failures. */
   readonly failing?: { readonly position: number; readonly failures: number }
-  /** How long the projection stays this worker's without a sign of life, milliseconds. */
+  /** Duration of the lease without a renewal, in milliseconds. */
   readonly leaseMs: number
 }
 
@@ -56,7 +56,7 @@ export type ProjectionClaim =
   | { readonly _tag: "Granted"; readonly lease: ProjectionLease }
   | { readonly _tag: "Busy"; readonly owner: string }
 
-/** An event as it is in the log. */
+/** An event in the log. */
 export interface ProjectionLogEvent {
   readonly position: number
   readonly id: string
@@ -67,30 +67,30 @@ export interface ProjectionLogEvent {
   readonly source?: string
   /** Epoch milliseconds. */
   readonly timestamp: number
-  /** Of an event that was appended to an entity stream. */
+  /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of what has caused it, if that was traced. */
+  /** The W3C `traceparent` of the cause, if it was traced. */
   readonly trace?: string
 }
 
-/** What comes next. */
+/** The next events of a projection. */
 export interface ProjectionBatch {
   readonly events: ReadonlyArray<ProjectionLogEvent>
-  /** Where the log has been looked at up to: a save of all events ends here. */
+  /** The log was scanned up to this position: a save of all events ends here. */
   readonly position: number
-  /** Dead letters that somebody wants to be tried again, instead of events that come next. */
+  /** Dead letters to retry, in place of the next events. */
   readonly retries: ReadonlyArray<ProjectionLogEvent>
 }
 
 export interface PartitionState {
   readonly partition: string
-  /** Absent when nothing was saved yet. */
+  /** The state; absent when nothing was saved yet. */
   readonly state?: JsonText
-  /** Of the last event that is in the state; 0 when there is none. */
+  /** Position of the last event in the state; 0 when there is none. */
   readonly position: number
 }
 
-/** A state to save, with the last event of the batch that belongs to the partition. */
+/** A state to save, with the last event of the batch in its partition. */
 export interface NewPartitionState {
   readonly partition: string
   readonly state: JsonText
@@ -100,60 +100,60 @@ export interface NewPartitionState {
   readonly eventTime: number
 }
 
-/** An event that has failed for good. */
+/** An event that has failed permanently. */
 export interface NewDeadLetter {
   readonly position: number
   readonly error: SerializedError
-  /** Executions of the handler. */
+  /** Number of attempts. */
   readonly attempts: number
 }
 
-/** The outcome of a batch, or of a part from its beginning. */
+/** The outcome of a batch, or of its beginning. */
 export interface ProjectionSave {
-  /** One more with every save of an owner. The same save may be sent again when its answer is lost. */
+  /** Number of the save; it grows with every save of an owner. A save whose answer was lost may be sent again. */
   readonly number?: number
-  /** The position that it goes on from. */
+  /** The position that it starts from. */
   readonly from: number
-  /** Everything up to here is done. Equal to `from` for what moves nothing: retries, a failure. */
+  /** Everything up to this position is done. Equal to `from` when the position does not move: retries, a failure. */
   readonly to: number
   readonly states: ReadonlyArray<NewPartitionState>
   readonly deadLetters: ReadonlyArray<NewDeadLetter>
-  /** Dead letters that have succeeded now. */
+  /** Positions of dead letters that have succeeded now. */
   readonly resolved: ReadonlyArray<number>
-  /** The event after `to` that has failed and will be tried again. */
+  /** The event after `to` that has failed and will be retried. */
   readonly failing?: { readonly position: number; readonly failures: number; readonly error: SerializedError }
 }
 
 export type ProjectionSaved =
   | { readonly _tag: "Saved" }
-  /** Nothing was changed: the projection is another worker's, or was rebuilt or deleted. */
+  /** Nothing was changed: another worker owns the projection, or it was rebuilt or deleted. */
   | { readonly _tag: "Refused"; readonly reason: string }
 
-/** How a worker gets at its projections: in the same process, over HTTP, or from another Ironflow server. */
+/** Access of a worker to its projections: in-process, over HTTP, or from another Ironflow server. */
 export interface ProjectionFeed {
-  /** Waits until the projection is free, but not for ever, and no longer than `waitMs` milliseconds. */
+  /** Claims a projection. Waits until it is free, but for a limited time and at most `waitMs` milliseconds. */
   readonly claim: (
     registration: ProjectionRegistration,
     waitMs?: number
   ) => Effect.Effect<ProjectionClaim, ConnectionError | ValidationError | AccessError>
-  /** Waits until there is something, but not for ever. `undefined` when the lease is gone. */
+  /** Reads the next events. Waits until there are some, but for a limited time. `undefined` when the lease is lost. */
   readonly read: (
     lease: ProjectionLease,
     limit: number
   ) => Effect.Effect<ProjectionBatch | undefined, ConnectionError | AccessError>
-  /** One for every partition asked for; `undefined` when the lease is gone. */
+  /** Reads the states of the given partitions, one for each; `undefined` when the lease is lost. */
   readonly states: (
     lease: ProjectionLease,
     partitions: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, ConnectionError | AccessError>
-  /** Fails with `ValidationError` when the engine does not take what is to be saved. */
+  /** Saves an outcome. Fails with `ValidationError` when the engine refuses its content. */
   readonly save: (
     lease: ProjectionLease,
     save: ProjectionSave
   ) => Effect.Effect<ProjectionSaved, ConnectionError | ValidationError | AccessError>
-  /** Says that the worker is alive; `false` when the lease is gone. */
+  /** Renews the lease; `false` when it is lost. */
   readonly renew: (lease: ProjectionLease) => Effect.Effect<boolean, ConnectionError | AccessError>
-  /** Lets the next worker have it. Never fails: the lease ends by itself too. */
+  /** Releases the lease for the next worker. Never fails, since the lease expires anyway. */
   readonly release: (lease: ProjectionLease) => Effect.Effect<void>
 }
 
@@ -167,14 +167,14 @@ const Registration = fields<ProjectionRegistration>({
   mode: oneOf("managed", "external"),
   partitionKey: optional(text)
 })
-/** What a lease is known by. */
+/** Identifies a lease. */
 const Owner = struct({ token: text, generation: integer })
 const ClaimRequest = struct({
   workerId: text,
   registration: Registration,
   waitMs: optional(integer)
 })
-/** Whoever reads it looks at the errors. */
+/** The error is checked where it is read. */
 type Unread<A> = Omit<A, "error"> & { readonly error: unknown }
 export type SaveBody = Omit<ProjectionSave, "deadLetters" | "failing"> & {
   readonly deadLetters: ReadonlyArray<Unread<NewDeadLetter>>
@@ -229,28 +229,28 @@ export const renewProjection = operation("POST /api/v1/projections/:name/owner/r
 export const releaseProjection = operation("POST /api/v1/projections/:name/owner/release", { ours: true })
 
 export const rows = {
-  /** Makes a worker the owner of a projection, which it registers; waits for it to be free, but not for ever. */
+  /** Registers and claims a projection for a worker; waits until it is free, for a limited time. */
   claimProjection: row(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: ClaimRequest,
     fromWorker: true
   }),
-  /** The events that come next; waits for one, but not for ever. Nothing when the claim is gone. */
+  /** Returns the next events; waits for one, for a limited time. Empty when the claim is lost. */
   readProjection: row(readProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: both(Owner, struct({ limit: integer })),
     fromWorker: true
   }),
-  /** The states of partitions. Nothing when the claim is gone. */
+  /** Returns the states of partitions. Empty when the claim is lost. */
   projectionStates: row(projectionStates, "projection:run", {
     body: both(Owner, struct({ partitions: list(text) })),
     fromWorker: true
   }),
-  /** Saves states, dead letters and position of a batch in one change. */
+  /** Saves states, dead letters and position of a batch in one transaction. */
   saveProjection: row(saveProjection, "projection:run", {
     body: both(Owner, struct({ save: Save })),
     fromWorker: true
   }),
-  /** Says that the owner is alive. */
+  /** Renews the claim. */
   renewProjection: row(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
-  /** Lets the next worker have the projection. */
+  /** Releases the claim for the next worker. */
   releaseProjection: row(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
 }

@@ -1,4 +1,4 @@
-/** `ProjectionService` of ConnectRPC: what legacy runners of projections ask, and who looks after them. */
+/** ConnectRPC's `ProjectionService`: the calls of legacy projection runners, and of their operators. */
 import { ProjectionNotFoundError, ProjectionSaveRefusedError } from "../Errors.ts"
 import {
   among,
@@ -32,7 +32,7 @@ import { each, inBody, operation, row, waiting } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** How a projection does, with less than over REST. */
+/** Status of a projection, with fewer fields than over REST. */
 const ConnectStatus = fields<
   Omit<
     ProjectionStatusInfo,
@@ -98,7 +98,7 @@ const Registered = struct({
   status: text,
   lastEventSeq: optional(digits)
 })
-/** The state that a runner goes on from. */
+/** The state that a runner continues from. */
 const RunnerState = struct({
   name: text,
   partition: text,
@@ -126,7 +126,7 @@ const Poll = struct({
   batchSize: optional(integer),
   partition: optional(text)
 })
-/** What a runner is given; data and state go out as the text that they are stored as. */
+/** A batch for a runner; data and state are embedded in their stored form. */
 const HandedOut = struct({
   events: optional(list(json)),
   currentState: optional(json),
@@ -163,37 +163,37 @@ const runsNamed = inBody("projection:run", "projection", "name")
 const refused = { 409: ProjectionSaveRefusedError } as const
 
 export const rows = {
-  /** The projections and how they do, by name. */
+  /** Lists the status of all projections, sorted by name. */
   connectListProjections: row("ProjectionService/ListProjections", each("projection:read", "projection"), {
     answer: ConnectProjections,
     page: "projections",
     repeats: true
   }),
-  /** How a projection does. */
+  /** Returns the status of a projection. */
   getProjectionStatus: row(
     "ProjectionService/GetProjectionStatus",
     inBody("projection:read", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
   ),
-  /** Projects everything again from the beginning of the log. `dryRun` changes nothing. */
+  /** Rebuilds a projection from the beginning of the log. `dryRun` changes nothing. */
   connectRebuildProjection: row(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
     { body: both(Named, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
   ),
-  /** Hands out no more events; what the worker has in hand is still saved. */
+  /** Pauses a projection; the worker may still save its current batch. */
   connectPauseProjection: row(
     "ProjectionService/PauseProjection",
     inBody("projection:manage", "projection", "name"),
     { body: both(Named, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
-  /** Goes on where it was. */
+  /** Resumes a projection where it stopped. */
   connectResumeProjection: row(
     "ProjectionService/ResumeProjection",
     inBody("projection:manage", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
-  /** Answers when the projection is as far as `minSeq`, or after `timeoutMs`, 30 s at most. */
+  /** Answers when the projection has reached `minSeq`, or after `timeoutMs`, at most 30 s. */
   waitProjectionCatchup: row(
     "ProjectionService/WaitProjectionCatchup",
     waiting(inBody("projection:read", "projection", "name")),
@@ -204,7 +204,7 @@ export const rows = {
       repeats: true
     }
   ),
-  /** Answers when the projection has seen an event. */
+  /** Answers when the projection has processed an event. */
   waitForEvent: row(
     "ProjectionService/WaitForEvent",
     waiting(inBody("projection:read", "projection", "projection")),
@@ -217,13 +217,13 @@ export const rows = {
     }
   ),
 
-  /** Registers a projection of a runner that knows no claims. */
+  /** Registers a projection of a runner without claims. */
   registerProjection: row(registerProjection, runsNamed, { body: RunnerRegistration }),
-  /** The state of a `partition`. */
+  /** Returns the state of a `partition`. */
   getProjection: row(getProjection, inBody("projection:read", "projection", "name"), {
     body: struct({ name: text, partition: optional(text) })
   }),
-  /** The events that come next, with the state that they are folded into. */
+  /** Returns the next events, with the state to fold them into. */
   pollProjectionEvents: row(pollProjectionEvents, runsNamed, { body: Poll }),
   /** Saves the state after an event. */
   saveProjectionState: row(saveProjectionState, runsNamed, {
@@ -231,6 +231,6 @@ export const rows = {
     errors: refused,
     fromWorker: true
   }),
-  /** Says that everything up to an event is done. */
+  /** Confirms that everything up to an event is done. */
   ackProjectionEvents: row(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
 }

@@ -1,4 +1,4 @@
-/** Projections as their users and operators see them: how they travel, and the calls about them. */
+/** Projections for users and operators: their messages and calls. */
 import { EventNotFoundError, InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { RunError } from "../RunError.ts"
 import {
@@ -28,12 +28,12 @@ import { inBody, inPath, operation, row, waiting } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Whether the engine keeps the state (`managed`), or the handler does what it likes (`external`). */
+/** `managed`: the engine stores the state. `external`: the handler has its own effects, and there is no state. */
 export type ProjectionMode = "managed" | "external"
 
-/** `error` while an event that has failed is tried again; dead letters are counted apart. */
+/** `error` while a failed event is being retried; dead letters are counted separately. */
 export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
-/** Whether a projection goes on. */
+/** Status of a projection. */
 export type ProjectionStatus = (typeof projectionStatuses)[number]
 
 /** The state of one partition. Times are ISO strings. */
@@ -41,71 +41,71 @@ export type ProjectionStatus = (typeof projectionStatuses)[number]
 export interface ProjectionStateResult<S = any> {
   /** Name of the projection. */
   readonly name: string
-  /** Which partition it is; `__global__` where there is one state for all. */
+  /** Name of the partition; `__global__` for a projection without partitions. */
   readonly partition: string
-  /** `{}` when nothing was projected yet, and for an external projection. */
+  /** The state; `{}` when nothing was projected yet, and for an external projection. */
   readonly state: S
-  /** The last event in the state; absent when there is none. */
+  /** Id of the last event in the state; absent when there is none. */
   readonly lastEventId?: string
   /** When that event was stored. */
   readonly lastEventTime?: string
   /** Position of that event; 0 when there is none. For an external projection, everything up to here is done. */
   readonly lastEventSeq: number
-  /** How often the state was saved. */
+  /** Number of saves of the state. */
   readonly version: number
-  /** Whether it has a state. */
+  /** Whether the projection is managed or external. */
   readonly mode: ProjectionMode
-  /** Whether it goes on. */
+  /** Status of the projection. */
   readonly status: ProjectionStatus
-  /** What went wrong last. */
+  /** The last error. */
   readonly errorMessage?: string
-  /** When the state was saved last. */
+  /** When the state was last saved. */
   readonly updatedAt: string
 }
 
-/** How a projection does: one sentence, and the facts behind it. Times are ISO strings. */
+/** Status of a projection: a sentence, and the facts behind it. Times are ISO strings. */
 export interface ProjectionStatusInfo {
   /** Name of the projection. */
   readonly name: string
-  /** Whether it has a state. */
+  /** Whether the projection is managed or external. */
   readonly mode: ProjectionMode
-  /** Whether it goes on. */
+  /** Status of the projection. */
   readonly status: ProjectionStatus
-  /** A sentence for a person. */
+  /** The status as a sentence. */
   readonly message: string
-  /** Names and patterns of the events that it follows. */
+  /** Names and patterns of its events. */
   readonly events: ReadonlyArray<string>
-  /** What of an event has a state of its own; absent when there is one state for all, or a function says. */
+  /** Dotted path of the partition; absent without partitions, or when a function returns it. */
   readonly partitionKey?: string
-  /** Everything up to here is projected. */
+  /** Everything up to this position is projected. */
   readonly lastEventSeq: number
-  /** Events in the log that wait to be projected. */
+  /** Number of events in the log that are not projected yet. */
   readonly lag: number
-  /** The worker that it belongs to; absent while there is none. */
+  /** Id of the worker that owns it; absent when there is none. */
   readonly owner?: string
-  /** One more with every owner and every rebuild. */
+  /** Generation; it grows with every claim and every rebuild. */
   readonly generation: number
-  /** Who has paused it; absent unless it is paused. */
+  /** Who paused it; absent unless it is paused. */
   readonly pausedBy?: string
   /** When it was paused. */
   readonly pausedAt?: string
   /** Why it was paused. */
   readonly pauseReason?: string
-  /** Where a rebuild will be done. */
+  /** The position at which the rebuild is complete. */
   readonly rebuildTo?: number
-  /** The last thing that went wrong, also when it has been got over. */
+  /** The last error, even if a retry has succeeded since. */
   readonly errorMessage?: string
-  /** The same with its facts: at which position of the log, and when. */
+  /** The same, with its position in the log and its time. */
   readonly lastError?: RunError & { readonly position: number; readonly at: string }
-  /** The event that is tried again, and how often it has failed. */
+  /** The failed event that is being retried, and its number of failures. */
   readonly failing?: { readonly position: number; readonly failures: number }
-  /** Events that it has given up, and that are kept. */
+  /** Number of dead letters. */
   readonly deadLetters: number
-  /** Saves that were refused because their worker was not the owner any more. */
+  /** Number of saves that were refused because their worker was no longer the owner. */
   readonly refusedSaves: number
-  /** When it was registered for the first time. */
+  /** When it was first registered. */
   readonly createdAt: string
-  /** When anything of this changed last. */
+  /** When any of this last changed. */
   readonly updatedAt: string
 }
 
@@ -121,25 +121,25 @@ export interface DeadLetter {
     readonly data: unknown
     readonly timestamp: string
   }
-  /** What the handler failed with the last time. */
+  /** The error of the last attempt. */
   readonly error: RunError
-  /** How often it was tried. */
+  /** Number of attempts. */
   readonly attempts: number
-  /** ISO string. */
+  /** When it became a dead letter, as an ISO string. */
   readonly failedAt: string
-  /** It was asked to be tried again, and waits for the worker. */
+  /** Whether a retry was requested and waits for the worker. */
   readonly retrying: boolean
 }
 
 /** Options of `pause`. */
 export interface PauseProjectionOptions {
-  /** Who pauses it, for those who see it paused; "a client" by default. */
+  /** Who pauses it, shown with its status; "a client" by default. */
   readonly by?: string
-  /** Why, for those who see it paused; none by default. */
+  /** Why it is paused, shown with its status; none by default. */
   readonly reason?: string
 }
 
-/** The row of a partition in the store. */
+/** The stored row of a partition. */
 interface StateRow {
   readonly partitionKey: string
   readonly state: unknown
@@ -147,12 +147,12 @@ interface StateRow {
   readonly lastEventSeq: number
   readonly lastEventTime: string
   readonly version: number
-  /** Of changes: one more with each state of the projection that is saved. */
+  /** In a list of changes: grows with each saved state of the projection. */
   readonly revision?: number
   readonly updatedAt: string
 }
 
-/** The state of a partition as it is asked for; `state` is absent when nothing was saved for it. */
+/** The state of a partition in an answer; `state` is absent when nothing was saved. */
 interface Envelope {
   readonly name: string
   readonly version: number
@@ -164,21 +164,21 @@ interface Envelope {
   readonly state?: Where & StateRow
 }
 
-/** Legacy servers leave it out. */
+/** Fields that legacy servers leave out. */
 interface Where {
   readonly projectionName?: string
   readonly environmentId?: string
 }
 
-/** States that have changed since a cursor, as they are now: a page of them. */
+/** A page of the states that have changed since a cursor, with their current values. */
 interface Changes extends Pick<Envelope, "mode" | "status" | "errorMessage"> {
   readonly cursor: string
-  /** The partition after which to go on; absent on the last page. */
+  /** The partition after which the next page begins; absent on the last page. */
   readonly next?: string
   readonly states: ReadonlyArray<StateRow>
 }
 
-/** How far a rebuild is. */
+/** Progress of a rebuild. */
 export interface Rebuild {
   readonly projectionName: string
   readonly status: string
@@ -187,7 +187,7 @@ export interface Rebuild {
   readonly remainingEvents: number
 }
 
-/** Whether a projection is as far as was asked for. */
+/** Whether a projection has caught up. */
 export interface CatchupAnswer {
   readonly caughtUp: boolean
   readonly timedOut: boolean
@@ -196,11 +196,11 @@ export interface CatchupAnswer {
   readonly behindByEvents: number
   readonly rebuilding?: boolean
   readonly mode?: ProjectionMode
-  /** A sentence for a person, of one that is behind. */
+  /** For a projection that is behind: a sentence. */
   readonly message?: string
 }
 
-/** What answers of legacy servers may lack. */
+/** A number that legacy servers may leave out. */
 const count = orElse(integer, 0)
 const said = orElse(time, "")
 const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")
@@ -253,7 +253,7 @@ export const ProjectionState = snaked<Envelope>({
     both(snaked<Where>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
   )
 })
-/** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine announces it. */
+/** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine emits it. */
 export const StateUpdated = snaked<ProjectionStateResult>({
   name: text,
   partition: text,
@@ -283,7 +283,7 @@ const RebuildAnswer = snaked<Rebuild>({
   targetSeq: optional(integer),
   remainingEvents: integer
 })
-/** How far it is, with all that the status says. */
+/** Progress of a rebuild, with the whole status. */
 const Rebuilding = both(RebuildAnswer, Status)
 const CatchupResult = fields<CatchupAnswer>({
   caughtUp: flag,
@@ -307,7 +307,7 @@ const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({ deadLetters: li
 const Retrying = struct({ retrying: count })
 
 export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
-/** Legacy servers rebuild a `partition`, or from an event on; this one rebuilds a projection as a whole. */
+/** Legacy servers can rebuild a `partition`, or from an event; this one rebuilds a whole projection. */
 export interface RebuildOptions {
   readonly partition?: string
   readonly fromEventId?: string
@@ -395,35 +395,35 @@ const noLetter = { 409: InvalidStateError } as const
 export const noEvent = { 404: EventNotFoundError } as const
 
 export const rows = {
-  /** The projections and how they do, by name. */
+  /** Lists the status of all projections, sorted by name. */
   listProjections: row(listProjections, "projection:read"),
-  /** The state of a `partition`. */
+  /** Returns the state of a `partition`. */
   restGetProjection: row(restGetProjection, "projection:read", { query: ["partition"] }),
-  /** Deletes a projection and its states. A worker that still runs it begins anew. */
+  /** Deletes a projection and its states. A worker that still runs it starts from the beginning. */
   deleteProjection: row(deleteProjection, "projection:manage"),
-  /** How a projection does. */
+  /** Returns the status of a projection. */
   projectionStatus: row(projectionStatus, "projection:read"),
-  /** Forgets position and dead letters, and projects everything again from the beginning of the log. `dryRun` changes nothing. */
+  /** Rebuilds a projection from the start of the log; resets position and dead letters. `dryRun` changes nothing. */
   rebuildProjection: row(rebuildProjection, "projection:manage", { body: RebuildRequest }),
-  /** How far a rebuild is. */
+  /** Returns the progress of a rebuild. */
   projectionRebuild: row("GET /api/v1/projections/:name/rebuild", "projection:read", {
     answer: RebuildAnswer,
     missing: ProjectionNotFoundError
   }),
-  /** Fails: what is rebuilt has forgotten its state. */
+  /** Fails: a rebuild has already reset the projection and cannot be cancelled. */
   cancelRebuild: row("POST /api/v1/projections/:name/cancel", "projection:manage", {
     answer: RebuildAnswer,
     errors: { 409: InvalidStateError }
   }),
-  /** Hands out no more events; what the worker has in hand is still saved. */
+  /** Pauses a projection; the worker may still save its current batch. */
   pauseProjection: row(pauseProjection, "projection:manage", { body: Pause }),
-  /** Goes on where it was. */
+  /** Resumes a projection where it stopped. */
   resumeProjection: row(resumeProjection, "projection:manage"),
-  /** Answers when the projection is as far as `minSeq`, or after `timeout` milliseconds, 30 s at most. */
+  /** Answers when the projection has reached `minSeq`, or after `timeout` milliseconds, at most 30 s. */
   projectionCatchup: row(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
-  /** The same for several at once. */
+  /** The same for several projections. */
   projectionCatchupBatch: row(
     "POST /api/v1/projections/catchup/batch",
     {
@@ -433,7 +433,7 @@ export const rows = {
     },
     { body: CatchupBatch, answer: CatchupResults, repeats: true }
   ),
-  /** Answers when the projection has seen an event. */
+  /** Answers when the projection has processed an event. */
   projectionWaitForEvent: row(
     "POST /api/v1/projections/wait-for-event",
     waiting(inBody("projection:read", "projection", "projection")),
@@ -445,12 +445,12 @@ export const rows = {
       repeats: true
     }
   ),
-  /** The states that have changed `since` a cursor, as they are now; those `after` a partition. */
+  /** Lists the states that have changed `since` a cursor, with their current values, in pages; `after` is a partition. */
   projectionChanges: row(projectionChanges, "projection:read", {
     query: ["since", "partition", "after", "limit"]
   }),
-  /** Events that the projection has given up, oldest first; those `after` a position. */
+  /** Lists the dead letters, oldest first; `after` is a position. */
   deadLetters: row(deadLetters, "projection:read", { query: ["after", "limit"] }),
-  /** Has a dead letter tried once more, or all of them without a `position`. */
+  /** Retries a dead letter once, or all of them without a `position`. */
   retryDeadLetters: row(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
 }

@@ -1,15 +1,15 @@
 /**
- * What an engine and a push handler say to each other, independent of who carries the requests.
+ * The protocol between engines and push handlers, independent of the transport.
  *
- * The engine of this package first asks what an endpoint is (`describe`). One of this package it then sends whole turns:
- * a {@link TurnRequest} carries a job, and the answer the ops that the engine does not have yet. While such a turn lives,
- * its handler may report ops to the engine, and ask it for notices, with requests of its own ({@link TurnUpdate}): what
- * was reported is not lost with the response.
+ * The engine of this package first asks an endpoint to `describe` itself. To an endpoint of this package it then sends whole
+ * turns: a {@link TurnRequest} contains a job, and the answer the ops that the engine does not have yet. During such a turn, its
+ * handler may report ops to the engine and ask for notices, with its own requests ({@link TurnUpdate}). Reported ops are not lost
+ * if the response is.
  *
  * Legacy handlers and engines exchange a {@link PushRequest} and a {@link PushResponse}.
  *
- * `sent_at` is signed with the rest of the body. A handler refuses what was sent too long ago, and a turn that it has
- * had before: a request that somebody has recorded is worth nothing.
+ * `sent_at` is signed with the rest of the body. A handler refuses requests that are too old, and turns that it has already
+ * received, which prevents replay attacks.
  */
 import { EndpointNotFoundError, EndpointUnavailableError } from "../Errors.ts"
 import { fields, flag, json, list, number, object, optional, orElse, some, struct, text } from "./Codec.ts"
@@ -19,7 +19,7 @@ import type { WireTurnAck } from "./Http/Turns.ts"
 import { all, each, operation, row, waiting } from "./Row.ts"
 import type { FunctionRegistration, Job, Notice, TurnLogs, TurnOp } from "./Worker.ts"
 
-/** The version of {@link TurnRequest} that a handler names in its description. */
+/** The version of {@link TurnRequest} that handlers report in their description. */
 export const PUSH_TURNS_VERSION = 1
 
 export interface DescribeRequest {
@@ -48,24 +48,24 @@ export const turnRequest = (job: Job, nowMs: number): TurnRequest => ({ type: "t
 
 export interface TurnResponse {
   readonly type: "turn"
-  /** In order; the last one ends the turn, unless the engine has that one already. */
+  /** Ops in order. The last one ends the turn, unless the engine already has it. */
   readonly ops: ReadonlyArray<TurnOp>
   readonly logs?: TurnLogs
 }
 
-/** `POST /api/v1/push/turns/:jobId`: from the handler of a turn that lives, to {@link TurnUpdated}. */
+/** `POST /api/v1/push/turns/:jobId`: sent by the handler during a turn, answered with {@link TurnUpdated}. */
 export interface TurnUpdate {
   readonly runId: string
   readonly ops: ReadonlyArray<TurnOp>
-  /** Comes with ops alone. */
+  /** Log lines; only along with ops. */
   readonly logs?: TurnLogs
-  /** Waits this long for a notice, milliseconds, when there is none. */
+  /** How long to wait for a notice, in milliseconds. */
   readonly waitMs?: number
-  /** The steps whose code runs, when the handler asks for notices. */
+  /** The steps that are running, when the handler asks for notices. */
   readonly running?: ReadonlyArray<RunningStep>
-  /** The handler knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  /** Whether the handler supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
-  /** A step was called after the turn had ended; see `WorkerSession.late`. */
+  /** A step was called after the end of the turn; see `WorkerSession.late`. */
   readonly late?: { readonly stepName: string; readonly lingerMs: number }
 }
 
@@ -90,7 +90,7 @@ export interface PushRequest {
   readonly event: {
     readonly id: string
     readonly name: string
-    /** 1 by default. */
+    /** Schema version of the data; 1 by default. */
     readonly version?: number
     readonly data: unknown
     /** RFC 3339. */
@@ -99,9 +99,9 @@ export interface PushRequest {
     readonly source?: string
     readonly metadata?: Record<string, unknown>
   }
-  /** Steps that earlier segments have finished. */
+  /** Steps that earlier segments completed. */
   readonly steps?: ReadonlyArray<CompletedStep>
-  /** Why this segment begins. */
+  /** Why this segment starts. */
   readonly resume?: ResumeContext
   /** Values of the secrets that the function names. */
   readonly secrets?: Record<string, string>
@@ -109,7 +109,7 @@ export interface PushRequest {
 
 export const completedStatuses = ["completed", "failed", "timed_out"] as const
 
-/** A step that an earlier segment has finished. */
+/** A step that an earlier segment completed. */
 export interface CompletedStep {
   /** Id of the step. */
   readonly id: string
@@ -117,21 +117,21 @@ export interface CompletedStep {
   readonly name: string
   /** How it ended. */
   readonly status: (typeof completedStatuses)[number]
-  /** What it returned. */
+  /** The step's result. */
   readonly output?: unknown
-  /** A structured error is JSON text. */
+  /** The error; a structured error is JSON. */
   readonly error?: string
 }
 
 export const resumeTypes = ["sleep", "wait_for_event", "invoke_function", "invoke_function_async"] as const
 
-/** What the run has waited for, and what came of it. */
+/** What the run waited for, and the result. */
 export interface ResumeContext {
   /** Id of the step that waited. */
   readonly step_id: string
   /** What kind of step it is. */
   readonly type: (typeof resumeTypes)[number]
-  /** The event that came, or what the other function returned. */
+  /** The awaited event, or the result of the invoked function. */
   readonly data?: unknown
 }
 
@@ -151,15 +151,15 @@ export interface StepResult {
   readonly ended_at: string
   /** How long it took, in milliseconds. */
   readonly duration_ms: number
-  /** What it returned. */
+  /** The step's result. */
   readonly output?: unknown
-  /** What it failed with. */
+  /** The step's error. */
   readonly error?: { readonly message: string; readonly retryable: boolean; readonly stack?: string }
-  /** Name of the step that a compensation undoes. */
+  /** Name of the step that is compensated. */
   readonly compensation_for?: string
 }
 
-/** The run waits for a time. */
+/** The run waits until a time. */
 export interface SleepYield {
   /** What kind of wait it is. */
   readonly type: "sleep"
@@ -175,7 +175,7 @@ export interface WaitEventYield {
   readonly type: "wait_for_event"
   /** Id of the step that waits. */
   readonly step_id: string
-  /** Which event, and how long: a duration such as `"48h"`. */
+  /** Which event, and for how long: a duration such as `"48h"`. */
   readonly event_filter: { readonly event: string; readonly match?: string; readonly timeout: string }
 }
 
@@ -193,7 +193,7 @@ export interface InvokeFunctionYield {
   readonly invoke_timeout_ms: number
 }
 
-/** The run goes on as soon as the run of another function is there. */
+/** The run continues as soon as the run of another function has been created. */
 export interface InvokeFunctionAsyncYield {
   /** What kind of wait it is. */
   readonly type: "invoke_function_async"
@@ -208,12 +208,12 @@ export interface InvokeFunctionAsyncYield {
 /** What the run waits for before its next segment. */
 export type YieldInfo = SleepYield | WaitEventYield | InvokeFunctionYield | InvokeFunctionAsyncYield
 
-/** What came of a segment; the status of the response is 200 whichever. */
+/** The outcome of a segment; the status of the response is always 200. */
 export type PushResponse =
   | {
       /** How the segment ended. */ readonly status: "completed"
       /** Steps that were executed in it. */ readonly steps: ReadonlyArray<StepResult>
-      /** What the function returned. */ readonly result?: unknown
+      /** The function's result. */ readonly result?: unknown
     }
   | {
       /** How the segment ended. */ readonly status: "yielded"
@@ -225,7 +225,7 @@ export type PushResponse =
       readonly status: "failed"
       /** Steps that were executed in it. */
       readonly steps: ReadonlyArray<StepResult>
-      /** What the function failed with. */
+      /** The function's error. */
       readonly error: {
         readonly message: string
         readonly code: string
@@ -239,13 +239,13 @@ export type PushResponse =
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A handler that a server calls for the turns of its functions. */
+/** An HTTP handler that a server calls to run turns of its functions. */
 export interface PushEndpoint {
-  /** Where it is called. */
+  /** URL of the handler. */
   readonly url: string
-  /** Ids of the functions that it has. */
+  /** Ids of its functions. */
   readonly functionIds: ReadonlyArray<string>
-  /** Whether it answered the last time. */
+  /** Whether it answered the last request. */
   readonly available: boolean
   /** Why it is not available. */
   readonly problem?: string
@@ -262,7 +262,7 @@ const Registered = struct({
   url: text,
   functions: some(struct({ id: text, name: text, triggers: list(Trigger) }))
 })
-// read by `TurnReports.ts`
+// `TurnReports.ts` reads it
 const Update = struct({
   runId: text,
   ops: list(object),
@@ -273,7 +273,7 @@ const Update = struct({
 })
 const Updated = struct({ ack: object, notices: list(object) })
 
-/** What a push handler reports while its turn lives. */
+/** Reports of a push handler during its turn. */
 export const pushTurn = operation("POST /api/v1/push/turns/:jobId", { answer: Updated, repeats: true })
 export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {
   answer: Endpoints,
@@ -283,16 +283,16 @@ export const registerPushEndpoint = operation("POST /api/v1/push/endpoints", { a
 export const removePushEndpoint = operation("DELETE /api/v1/push/endpoints", { repeats: true })
 
 export const rows = {
-  /** What has happened in a turn that a handler is at, and what it has to know of it. */
+  /** Reports from the handler of a running turn; answers with notices. */
   pushTurn: row(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
-  /** The endpoints that are called for turns. */
+  /** Lists the push endpoints. */
   listPushEndpoints: row(listPushEndpoints, each("function:read", "function")),
   /** Asks the handler at a URL for its functions, and registers them. */
   registerPushEndpoint: row(registerPushEndpoint, waiting(all("function:register", "function")), {
     body: struct({ url: text }),
     errors: { 502: EndpointUnavailableError }
   }),
-  /** Calls the endpoint at `url` no more. */
+  /** Removes the endpoint at `url`, which is no longer called. */
   removePushEndpoint: row(removePushEndpoint, all("function:register", "function"), {
     query: ["url"],
     errors: { 404: EndpointNotFoundError }

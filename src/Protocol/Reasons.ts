@@ -1,4 +1,4 @@
-/** The reasons that `explain` gives, and where it is written what to do about each: `docs/reasons.md` has a section for every one. */
+/** The reasons of `explain`, and the documentation of each: `docs/reasons.md` has a section for every one. */
 
 export const reasonCodes = [
   "RUNNING",
@@ -25,6 +25,6 @@ export const reasonCodes = [
 
 export type ReasonCode = (typeof reasonCodes)[number]
 
-/** Where a reason is told of, in the folder of this package; `undefined` for one that a newer server has. */
+/** The documentation of a reason, relative to this package; `undefined` for an unknown reason of a newer server. */
 export const pageOfReason = (code: string): string | undefined =>
   reasonCodes.some((one) => one === code) ? `docs/reasons.md#${code.toLowerCase()}` : undefined

@@ -1,4 +1,4 @@
-/** A function as it is announced to an engine. */
+/** Registrations of functions. */
 import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
 import { keptRuns } from "../KeepRuns.ts"
@@ -9,7 +9,7 @@ import type { AnySchema } from "../StandardSchema.ts"
 import type { Trigger } from "../Trigger.ts"
 import type { FunctionRegistration, WorkerRegistration } from "./Worker.ts"
 
-/** What every Ironflow server reads of the registration of a worker. */
+/** The part of a worker's registration that every Ironflow server reads. */
 export const announcement = ({
   functions,
   hostname,
@@ -26,15 +26,15 @@ export const announcement = ({
   version
 })
 
-/** The functions of a program, as they are registered. */
+/** The registrations of a program's functions. */
 export const toRegistrations = (functions: Iterable<AnyFunction>): Array<FunctionRegistration> => {
   const registrations = Array.from(functions, toRegistration)
-  // what the data is like is for people to look at: it never makes a program too large that was not
+  // schemas are only for display: leave them out if they would make the registration too large
   const length = JSON.stringify(registrations).length
   return length <= Limits.registrationBytes / 2 ? registrations : registrations.map(withoutSchemas)
 }
 
-/** The registration of a function, with every default filled in. */
+/** The registration of a function, with all defaults. */
 export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
   const { config } = fn
   const registration: FunctionRegistration = {
@@ -78,7 +78,7 @@ const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
   }
 }
 
-/** What says how the data of an event is: its definition, else the function's schema. */
+/** The schema of an event's data: its definition's, else the function's. */
 const describedBy = (
   { config: { definitions = [], schema } }: AnyFunction,
   event: string

@@ -1,10 +1,10 @@
-/** What a server makes of the codecs: it reads requests, writes answers, and describes both. A client loads none of this. */
+/** The server side of codecs: reads requests, encodes answers, and describes both. Clients do not load this. */
 import { type Codec, type Node, otherCase, type Read, toNumber, wordIn, wordOf } from "./Codec.ts"
 import { ValidationError, LimitExceededError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkEntries, stepsPerRun } from "../Limits.ts"
 
-/** An error while a member or item was read: a mistake is said to be in there. */
+/** Adds the path of the member or item in which an error occurred. */
 const within = (at: string | number, error: unknown): unknown => {
   if (error instanceof Mistake) error.path.unshift(String(at))
   return error
@@ -15,7 +15,7 @@ export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) =
   let read: Read | undefined
   return (request) => {
     try {
-      // what the node says is what the type says
+      // the codec's node determines the type
       return (read ??= readRequest(codec, "items"))(request) as A
     } catch (error) {
       if (!(error instanceof Mistake)) throw error
@@ -44,7 +44,7 @@ const readRequest = (node: Node, name: string): Read => {
     case "json":
       return (value) => value
     case "object": {
-      // each of them is read before anybody else looks how many there are
+      // check the number of members first, since each of them is read
       const check = (value: unknown) =>
         isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object")
       if (node.of === undefined) return check
@@ -83,7 +83,7 @@ const readRequest = (node: Node, name: string): Read => {
       const read = readRequest(node.of, name)
       return (value) => {
         if (!Array.isArray(value)) return expected("array")
-        // each of them is read before anybody else looks how many there are
+        // check the number of items first, since each of them is read
         if (value.length > stepsPerRun) {
           throw new LimitExceededError(`The list \`${name}\``, value.length, stepsPerRun, "items")
         }
@@ -135,8 +135,8 @@ const memberOf = (request: { readonly [name: string]: unknown }, name: string | 
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
 /**
- * Reads requests whose values are checked by the service that gets them: here their members are found, in either spelling. `refusal`
- * is what is said of what is no object.
+ * Reads requests whose values the service checks itself: it only finds the members, in either spelling. `refusal` is the message
+ * for a value that is not an object.
  */
 export const taker = <A>(
   codec: Codec<A>,
@@ -167,17 +167,17 @@ export const taker = <A>(
 
 const isThere = (value: unknown): boolean => value !== undefined && value !== null
 
-/** Makes what is sent of a value, which is not checked: it is of the type. */
+/** Encodes values to send, without checking them. */
 export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {
   let encode: Read | undefined
   return (value) => (encode ??= encoding(codec) ?? ((value) => value))(value)
 }
 
-/** `undefined` where the value is sent as it is. */
+/** The encoder of a node; `undefined` when values are sent unchanged. */
 const encoding = (node: Node): Read | undefined => {
   if (node.kind === "list") {
     const encode = encoding(node.of)
-    // of the type, it is a list
+    // the type says that it is a list
     return encode === undefined ? undefined : (items) => (items as ReadonlyArray<unknown>).map(encode)
   }
   if (node.kind === "word") return (word) => wordOf(node, word)
@@ -189,7 +189,7 @@ const encoding = (node: Node): Read | undefined => {
   return (value) => {
     const sent: Record<string, unknown> = {}
     for (const [name, as, encode, isLeftOut, orElse] of members) {
-      // of the type, it is an object
+      // the type says that it is an object
       const member = (value as { readonly [name: string]: unknown })[name]
       if (isLeftOut === true && (member === orElse || (Array.isArray(member) && member.length === 0)))
         continue
@@ -199,7 +199,7 @@ const encoding = (node: Node): Read | undefined => {
   }
 }
 
-/** As JSON Schema. A request may have more members than those that are known: `isRequest`. */
+/** The JSON Schema of a node. In a request (`isRequest`), additional members are allowed. */
 export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
   switch (node.kind) {
     case "text":
@@ -245,12 +245,12 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
   }
 }
 
-/** A value that is not what it should be, found while what it is in is read. */
+/** An invalid value, found while its container is read. */
 class Mistake extends Error {
   readonly path: Array<string> = []
 }
 
-/** The members of a request, whose values are as they came; `null` is another way to leave something out. */
+/** The unchecked members of a request; `null` counts as absent. */
 export type Taken<A> = { readonly [K in keyof A]?: unknown }
 
 type JsonSchema = { readonly [keyword: string]: unknown }

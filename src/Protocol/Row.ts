@@ -1,24 +1,24 @@
 /**
- * One row says all there is to say of an endpoint: how it is called, who may, what it takes, what it answers and how it fails. The
- * server's route, the client's request, the check of what comes in, the OpenAPI document and the table of calls in the docs are
- * made of it. What it is for is the comment above it, which those two quote: at run time nobody asks.
+ * A row describes an endpoint completely: how it is called, who may call it, its input, its answer and its errors. Derived from
+ * it are the server's route, the client's request, the check of requests, the OpenAPI document and the table of calls in the
+ * docs. The comment above a row says what the endpoint is for; the last two quote it.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Action, ResourceKind } from "../Policy.ts"
 import type { Codec } from "./Codec.ts"
 import { type Endpoint, type Method, servicePath } from "./Http/Endpoints.ts"
 
-/** Which resource a call is about. */
+/** The resource of a call. */
 export type Subject =
-  /** Everything of the kind: `run:*`. */
+  /** All resources of the kind: `run:*`. */
   | { readonly from: "all"; readonly kind: ResourceKind }
-  /** A list of them: it leaves out those that may not be seen. */
+  /** A list of them; those that may not be seen are left out. */
   | { readonly from: "each"; readonly kind: ResourceKind }
-  /** Named by a variable of the path. */
+  /** Named by a path variable. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * Named by a member of the body in any of these spellings; `each` names the list whose items have it, `in` the member that
-   * has it.
+   * Named by a member of the body, in any of these spellings. `each` names the list whose items have it, `in` the member that
+   * contains it.
    */
   | {
       readonly from: "body"
@@ -31,14 +31,16 @@ export type Subject =
 export interface Rule {
   readonly action: Action
   readonly subject: Subject
-  /** The answer may take its time: it ends with the key. */
+  /** Whether the answer may take long; waiting ends when the key stops working. */
   readonly waits?: true
 }
 
-/** Anybody may ask for what is public, key or not; with `key` whoever has one, since all that follows is asked about by itself. */
+/**
+ * `public` calls need no key, even if keys exist. With `key` any key is enough, since later requests are authorized separately.
+ */
 export type Access = "public" | "key" | Rule
 
-// functions: bundlers forget of constants that calling them does nothing, and would keep every row
+// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every row.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function all(action: Action, kind: ResourceKind): Rule {
@@ -48,7 +50,7 @@ export function all(action: Action, kind: ResourceKind): Rule {
 export function each(action: Action, kind: ResourceKind): Rule {
   return { action, subject: { from: "each", kind } }
 }
-/** The rule of a call that may take its time. */
+/** The rule of a call that may wait before it answers. */
 /* @__NO_SIDE_EFFECTS__ */
 export function waiting(rule: Rule): Rule {
   return { ...rule, waits: true }
@@ -65,52 +67,52 @@ export function inBody(action: Action, kind: ResourceKind, ...members: ReadonlyA
 type ErrorClass = abstract new (...args: never) => IronflowError
 type Errors = { readonly [status: number]: ErrorClass }
 
-/** An action that is done to what it is named after. */
+/** An action on the resource that it is named after. */
 type Own = Extract<Action, `${ResourceKind}:${string}`>
 
-/** What a client knows of an endpoint. `A` is what is answered. */
+/** The client's part of an endpoint. `A` is the type of the answer. */
 export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends Endpoint {
-  /** Absent where nothing is answered, with 204. Of streams, and of watches over WebSockets, it is each message. */
+  /** The answer; absent for status 204. For streams, and for watches over WebSockets, each message. */
   readonly answer?: Codec<A>
-  /** Whether the query may have `limit` and `cursor`: then items come in pages, as the member of this name. */
+  /** The member with the items of a page, if the query may have `limit` and `cursor`. */
   readonly page?: string
-  /** Of the servers only the engine of this package has it. */
+  /** Whether only the engine of this package has it. */
   readonly ours?: true
-  /** What 404 says of what is named by the path, or by the body of a call of ConnectRPC. */
+  /** The error for a 404 about the resource in the path, or in the body of a ConnectRPC call. */
   readonly missing?: new (id: string) => M
-  /** Whether making the call again does no harm; as it does none for what is asked for with GET, when this says nothing. */
+  /** Whether the call is safe to repeat. By default, GET requests are. */
   readonly repeats?: boolean
 }
 
-/** What only servers and documents have to know besides. `B` is what is asked with, `E` are the errors that this call fails with. */
+/** The server's part of an endpoint. `B` is the type of the request, `E` the type of its own errors. */
 interface Served<B, E> {
-  /** A denial of this is respected besides, by whatever the answer shows or the call does of the kind. */
+  /** Another action whose denial also applies, to the resources of the kind that the call shows or affects. */
   readonly respects?: { readonly action: Action; readonly kind: ResourceKind }
-  /** Members of the query, all of them texts that may be absent. */
+  /** Query parameters, all optional strings. */
   readonly query?: ReadonlyArray<string>
-  /** Headers that change what the call does. */
+  /** Headers that affect the call. */
   readonly headers?: ReadonlyArray<string>
   readonly body?: Codec<B>
-  /** Of the answer, where it is not JSON. */
+  /** Content type of the answer, if it is not JSON. */
   readonly type?: string
-  /** Where it is not 200, or 204 without an answer. */
+  /** Status of success, if it is not 200, or 204 without an answer. */
   readonly status?: 201
-  /** It is answered with 204 as well, when there is nothing to say yet. */
+  /** Whether it may also be answered with 204, when there is nothing to return yet. */
   readonly mayBeNothing?: true
-  /** Workers call it: the body may be as large as reports are, and sealed. */
+  /** Whether workers call it: the body may be as large as reports, and sealed. */
   readonly fromWorker?: true
-  /** What it fails with besides what any call may fail with, by status. */
+  /** Its own errors, by status. */
   readonly errors?: { readonly [status: number]: abstract new (...args: never) => E }
 }
 
 export interface Row<A = unknown, B = unknown, E extends IronflowError = IronflowError>
   extends Operation<A, E>, Served<B, E> {
-  /** What its key needs ({@link accessTo}): an action, or a rule where the resource is not told by the path. */
+  /** The permission that the call needs ({@link accessTo}): an action, or a rule if the resource is not in the path. */
   readonly may: Own | Access
 }
 
 type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof Endpoint, "streams">>
-/** The method and the path, as `GET /api/v1/orgs/:id`; of ConnectRPC service and method, as `IronflowService/GetRun`. */
+/** Method and path, such as `GET /api/v1/orgs/:id`; for ConnectRPC service and method, such as `IronflowService/GetRun`. */
 type Line = `${Method} /${string}` | `${string}Service/${string}`
 
 type Failure<E> = {
@@ -121,7 +123,7 @@ type Failure<E> = {
     : never
 }[keyof E]
 
-/** The half of a row that clients have as well: bundles of theirs have nothing of the row itself. */
+/** The client's part of a row, so that client bundles do not contain the rest. */
 /* @__NO_SIDE_EFFECTS__ */
 export function operation<A = undefined, M extends IronflowError = never>(
   line: Line,
@@ -130,11 +132,11 @@ export function operation<A = undefined, M extends IronflowError = never>(
   const [method, path] = line.split(" ")
   return path === undefined
     ? { method: "POST", path: servicePath(line), dialect: "connect", ...more }
-    : // the line is written so
+    : // the type `Line` guarantees the format
       { method: method as Method, path, dialect: "rest", ...more }
 }
 
-/** `of` is an operation, or the method and the path of one that no client of ours makes. */
+/** A row. `of` is an operation, or method and path if our clients do not make the call. */
 /* @__NO_SIDE_EFFECTS__ */
 export function row<
   A = undefined,
@@ -146,13 +148,13 @@ export function row<
   may: Own | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
 ): Row<A, B, M | Failure<E>> {
-  // the type of the errors is made of them
+  // the type of the errors is derived from them
   return { ...(typeof of === "string" ? operation(of) : of), may, ...more } as never
 }
 
 /**
- * The rule of a row. Where it names an action alone, the resource is the one of the path's first variable; without a variable those on
- * the list, or all of them.
+ * The rule of a row. If it only names an action, the resource is that of the first path variable; without a variable, each
+ * resource in the list, or all of them.
  */
 export const accessTo = ({ may, page, path }: Row): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
@@ -162,10 +164,10 @@ export const accessTo = ({ may, page, path }: Row): Access => {
   return page === undefined ? all(may, kind) : each(may, kind)
 }
 
-/** With which status a call succeeds. */
+/** The status of a successful call. */
 export const statusOf = ({ answer, status }: Row): number => status ?? (answer === undefined ? 204 : 200)
 
-/** The statuses of its failures, besides those of any call. */
+/** The statuses of its own errors. */
 export const failuresOf = ({ errors = {}, missing }: Row): ReadonlyArray<number> => [
   ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]

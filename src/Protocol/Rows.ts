@@ -1,4 +1,4 @@
-/** All that the port answers, by the noun that it is about: what has no row here does not exist. */
+/** All endpoints of the server, by noun: an endpoint without a row here does not exist. */
 import { rows as Access } from "./Access.ts"
 import { rows as Bulk } from "./Bulk.ts"
 import { rows as Erase } from "./Erase.ts"
@@ -50,7 +50,7 @@ const callsOfNouns = {
   Server
 }
 
-/** Calls: each is asked once, and answered once or with a stream. */
+/** Calls: each has one request, and one answer or a stream. */
 export const calls: Nouns = callsOfNouns
 
 const upgradesOfNouns = {
@@ -64,12 +64,12 @@ const upgradesOfNouns = {
 /** Requests that become WebSockets. */
 export const upgrades: Nouns = upgradesOfNouns
 
-/** What else is answered: to programs that know nothing of Ironflow, by HTTP/2 alone, and to browsers. */
+/** Other endpoints: for programs that do not know Ironflow, over HTTP/2 only, and for browsers. */
 export const others = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
 
 type Names<N> = { [Noun in keyof N]: keyof N[Noun] }[keyof N]
 
-/** By their names alone, of which there are no two. */
+/** Rows by name alone; names are unique. */
 const byName = <N extends Nouns>(nouns: N): { readonly [Name in Names<N>]: Row } =>
   Object.assign({}, ...Object.values(nouns))
 

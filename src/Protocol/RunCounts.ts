@@ -1,4 +1,4 @@
-/** Runs counted by what they have in common: how that travels, and the call about it. */
+/** Counting runs by groups: messages and the call. */
 import { ValidationError } from "../Errors.ts"
 import { checkLimit } from "../Limits.ts"
 import { isPath } from "../Path.ts"
@@ -20,82 +20,81 @@ import {
 } from "./Codec.ts"
 import { each, operation, row } from "./Row.ts"
 
-/** What else runs can be counted by than a path. The last three are the time of creation, in UTC. */
+/** The groupings besides paths. The last three are the time of creation, in UTC. */
 export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
 
 /**
- * What the runs of a group have in common: their status, function, error, the name of the event that has started them, the version of the
- * code that they are pinned to, the minute, hour or day in which they were created, or the value at a path of the event, such as
- * `event.data.customerId`.
+ * How runs are grouped: by status, function, error, name of the event that started them, pinned version of the code, minute, hour
+ * or day of creation, or by the value at a path of the event, such as `event.data.customerId`.
  */
 export type CountRunsBy = (typeof countedBy)[number] | `event.${string}`
 
-/** Options of `countRuns`: which runs, and what groups them. */
+/** Options of `countRuns`: filters and grouping. */
 export interface CountRunsOptions extends RunFilters {
-  /** What the runs of a group have in common: `"function"`, `"status"`, `"error"`, a time, or a path such as `"event.data.customer"`. */
+  /** The grouping: `"function"`, `"status"`, `"error"`, a time, or a path such as `"event.data.customer"`. */
   readonly by: CountRunsBy
-  /** How many groups at most: 20 by default, of times 1000, which is the most. */
+  /** Maximum number of groups: 20 by default, 1000 for times; 1000 at most. */
   readonly limit?: number
-  /** How long runs take is measured too, which takes longer. `false` by default. */
+  /** Whether to measure durations too, which is slower. `false` by default. */
   readonly durations?: boolean
-  /** How long it may look, in milliseconds: 200 by default, 10,000 at most. */
+  /** Maximum duration of the scan in milliseconds: 200 by default, 10,000 at most. */
   readonly timeLimit?: number
 }
 
-/** How long runs took from their first turn to their end, in milliseconds, to within one percent. */
+/** Durations of runs from their first turn to their end, in milliseconds, to within one percent. */
 export interface RunDurations {
-  /** Runs that were measured: those that began and have ended. */
+  /** Number of measured runs: those that started and ended. */
   readonly count: number
-  /** Half of them took so long or less. */
+  /** The median. */
   readonly p50: number
-  /** 95 of 100 took so long or less. */
+  /** The 95th percentile. */
   readonly p95: number
-  /** The longest. */
+  /** The maximum. */
   readonly max: number
 }
 
-/** How many runs there are. */
+/** Number of runs. */
 export interface RunCount {
-  /** All of them, whatever their status. */
+  /** Total number of runs. */
   readonly count: number
-  /** How many are in which status; without those of which there are none. */
+  /** Number of runs by status; statuses without runs are left out. */
   readonly statuses: { readonly [status: string]: number }
-  /** How many needed more than one attempt. Steps that were tried again do not count. */
+  /** Number of runs with more than one attempt. Retries of steps do not count. */
   readonly retried: number
-  /** With `durations: true`, when some have been measured. */
+  /** Durations; with `durations: true`, if any run was measured. */
   readonly durations?: RunDurations
 }
 
-/** Runs that have something in common. */
+/** Runs with the same value. */
 export interface RunGroup extends RunCount {
   /**
-   * What that is. Times are ISO strings: when the minute, hour or day begins. Of an error it is the message, in which `…` stands for numbers
-   * and ids. Absent for runs that have none.
+   * The value. Times are the ISO string of when the minute, hour or day begins. An error is its message, with `…` in place of
+   * numbers and ids. Absent for runs without a value.
    */
   readonly value?: string
 }
 
-/** Runs that fit, counted, and those of them that have most in common. */
+/** Counts of the matching runs, and of their largest groups. */
 export interface RunCounts extends RunCount {
-  /** Those with most runs first; of times the latest ones, oldest first. */
+  /** The largest groups first. For times, the latest ones, oldest first. */
   readonly groups: Array<RunGroup>
-  /** How many groups there are, with those that are not listed. */
+  /** Number of groups, including those that are not listed. */
   readonly groupCount: number
-  /** Whether that is all. Otherwise the time was up, and what is counted was created since `lookedBackTo`. */
+  /** Whether all runs were counted. Otherwise the scan timed out, and only runs created since `lookedBackTo` are counted. */
   readonly isExact: boolean
-  /** ISO string. */
+  /** ISO string: the time back to which runs were scanned. */
   readonly lookedBackTo?: string
-  /** ISO string: a filter is by an attribute that a function names only lately, and earlier runs are still being filled in. */
+  /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
   readonly filledBackTo?: string
 }
 
 const MAX_TIME_MS = 10_000
 
-/** Whether they are counted by a time. */
+/** Whether the grouping is by time. */
 export const isTime = (by: string): by is "minute" | "hour" | "day" =>
   by === "minute" || by === "hour" || by === "day"
 
-/** Throws `ValidationError` for what runs cannot be counted by, for a filter that there is not, and for one that says nothing. */
+/** Checks the options. Throws `ValidationError` for an invalid grouping, and for unknown or empty filters. */
 export const checkCountRuns = (options: CountRunsOptions) => {
   const { by, durations, limit, timeLimit, ...filters } = options
   checkCountFilterNames(filters)
@@ -168,6 +167,6 @@ const Counts = struct({
 export const countRuns = operation("IronflowService/CountRuns", { answer: Counts, ours: true, repeats: true })
 
 export const rows = {
-  /** Runs counted by what they have in common, such as the customer: the groups with most of them, without runs that may not be seen. */
+  /** Counts runs grouped by a value, such as the customer; largest groups first. Leaves out runs that may not be seen. */
   countRuns: row(countRuns, each("run:read", "run"), { body: Request })
 }

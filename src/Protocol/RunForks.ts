@@ -1,4 +1,4 @@
-/** New runs from recorded ones, and runs that go on with another version of their function: the calls about them. */
+/** Forking runs and moving them to another version of their function: the calls. */
 import { InvalidStateError, RunNotFoundError } from "../Errors.ts"
 import { json, object, optional, struct, text } from "./Codec.ts"
 import { operation, row } from "./Row.ts"
@@ -21,8 +21,8 @@ export const moveRun = operation("POST /api/v1/runs/:id/move", {
 const notNow = { 409: InvalidStateError } as const
 
 export const rows = {
-  /** Starts a new run with the steps that another one has recorded up to a step; its key needs `run:read` of that one too. */
+  /** Starts a new run with the recorded steps of another run up to a step. The key needs `run:read` on that run too. */
   forkRun: row(forkRun, "run:fork", { body: Fork, errors: notNow }),
-  /** Moves a run that is pinned to a version of its function to the latest one, or to another. */
+  /** Moves a pinned run to the latest version of its function, or to another one. */
   moveRun: row(moveRun, "run:move", { body: Move, errors: notNow })
 }

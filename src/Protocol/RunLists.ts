@@ -1,7 +1,10 @@
-/** What lists of runs are asked for with. */
+/** Requests for lists of runs. */
 import { fields, integer, list, object, optional, text } from "./Codec.ts"
 
-/** `status` in any spelling of it. What is new since 0.8.0 has members of its own, also for several functions and statuses. */
+/**
+ * `status` is read in any spelling. Filters that are new since 0.8.0 have their own members, also for several functions and
+ * statuses.
+ */
 export interface ListRuns {
   readonly functionId?: string
   readonly status?: string
@@ -9,7 +12,7 @@ export interface ListRuns {
   readonly cursor?: string
   readonly functionIds?: Array<string>
   readonly statuses?: Array<string>
-  /** Points in time are ISO strings. */
+  /** Times are ISO strings. */
   readonly createdFrom?: string
   readonly createdTo?: string
   readonly endedFrom?: string
@@ -39,7 +42,7 @@ export const ListRunsRequest = fields<ListRuns>({
   attributes: optional(object),
   where: optional(text)
 })
-/** The same as in the body of a request. `function_ids`, `statuses` and `attributes` (`path=value`) may be there several times. */
+/** The same as query parameters. `function_ids`, `statuses` and `attributes` (`path=value`) may be repeated. */
 export const listFilters = [
   "function_ids",
   "statuses",

@@ -1,48 +1,47 @@
 /**
- * What a worker says of the steps whose code runs now, so that somebody who looks sees them. It goes along with what the worker
- * sends anyway (`Renewal`), and the engine keeps the last word of it in memory: nothing depends on it, and what runs after a
- * restart is said again with the next renewal.
+ * What a worker reports about running steps, for display. It is sent along with renewals (`Renewal`), and the engine keeps the
+ * latest report in memory. Nothing depends on it; after a restart the next renewal reports again.
  */
 import { isObject } from "../Json.ts"
 import { nameLength } from "../Limits.ts"
 import { type StepKind, stepKinds } from "../StepKind.ts"
 
-/** How far the code of a step says that it has come. */
+/** Progress of a step, as reported by its code. */
 export interface StepProgress {
-  /** From 0 to 1. */
+  /** Fraction from 0 to 1. */
   readonly fraction?: number
-  /** At most {@link progressTextLength} characters. */
+  /** Text of at most {@link progressTextLength} characters. */
   readonly text?: string
 }
 
-/** A step whose code runs. */
+/** A running step. */
 export interface RunningStep {
   /** The step id without the leading `<run id>:`. */
   readonly stepKey: string
   readonly name: string
   readonly kind: StepKind
-  /** Executions of the step, this one included. */
+  /** Attempt of the step, this one included. */
   readonly attempt: number
-  /** How long this attempt has run, milliseconds: the clocks of the two need not agree. */
+  /** How long this attempt has been running, in milliseconds, so that clocks need not agree. */
   readonly forMs: number
   readonly progress?: StepProgress
 }
 
-/** The steps that run in one turn. */
+/** The running steps of one turn. */
 export interface RunningTurn {
   readonly jobId: string
   readonly runId: string
   readonly steps: ReadonlyArray<RunningStep>
 }
 
-/** How long a step has run before a worker elsewhere tells of it, milliseconds: short ones are not worth the words. */
+/** How long a step must have been running before a remote worker reports it, in milliseconds. */
 export const tellAfterMs = 1000
-/** Most steps of one turn, and of all turns of a worker, that are told of: those that have run longest. */
+/** Maximum number of reported steps of one turn, and of all turns of a worker: the longest-running ones. */
 export const stepsToldPerTurn = 32
 export const stepsToldPerWorker = 1024
 const progressTextLength = 200
 
-/** What the code of a step says, whatever it is given: a word about progress never fails a step. */
+/** The progress from any arguments: invalid ones never fail a step. */
 export const progressOf = (fraction: unknown, text: unknown): StepProgress | undefined => {
   const progress = {
     ...(typeof fraction === "number" && Number.isFinite(fraction)
@@ -53,7 +52,7 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
   return Object.keys(progress).length === 0 ? undefined : progress
 }
 
-/** At most as much as may be told. */
+/** Limits the report to the maximum number of steps. */
 export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let room = stepsToldPerWorker
   const told: Array<RunningTurn> = []
@@ -68,7 +67,7 @@ export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<Runnin
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 
-/** Reads what a worker says. What cannot be read is left out: it is only shown, and is no reason to refuse a renewal. */
+/** Reads a report. Invalid parts are left out: it is only for display, and no reason to refuse a renewal. */
 export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
@@ -89,7 +88,7 @@ const readStep = (value: unknown): ReadonlyArray<RunningStep> => {
   const said = isObject(progress) ? progressOf(progress.fraction, progress.text) : undefined
   return [
     {
-      // as long as the names and keys of steps may be
+      // the maximum length of step names and keys
       stepKey: stepKey.slice(0, 4 * nameLength),
       name: name.slice(0, 2 * nameLength),
       kind: kind as StepKind,

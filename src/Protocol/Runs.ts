@@ -1,4 +1,4 @@
-/** Runs, their steps and what happened to them: how they travel, and the calls about them. */
+/** Runs, their steps, audit records and logs: messages and calls. */
 import { InvalidStateError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"
 import { type LineLevel, lineLevels } from "../LogFields.ts"
 import type { RunError } from "../RunError.ts"
@@ -37,39 +37,39 @@ export interface Run {
   readonly functionId: string
   /** Id of the event that started it. */
   readonly eventId: string
-  /** Whether it runs, waits or has ended. */
+  /** Status of the run. */
   readonly status: RunStatus
-  /** Attempts of the function, the present one included. */
+  /** Attempt of the function, the current one included. */
   readonly attempt: number
-  /** How many there may be. */
+  /** Maximum number of attempts. */
   readonly maxAttempts: number
-  /** Data of the triggering event. */
+  /** Data of the event that started it. */
   readonly input?: unknown
-  /** What the function returned, once it has completed. */
+  /** The function's result, once it has completed. */
   readonly output?: unknown
-  /** What it failed with. */
+  /** The error that it failed with. */
   readonly error?: RunError
-  /** The worker that has it in a turn. */
+  /** Id of the worker that runs its turn. */
   readonly workerId?: string
   /** The value at the function's `actorKey`. */
   readonly actorId?: string
-  /** The run that has invoked it, and waits for it. */
+  /** Id of the run that invoked it and waits for it. */
   readonly parentRunId?: string
-  /** The run that has invoked it by `invokeAsync`, and does not wait for it: it may be gone. */
+  /** Id of the run that invoked it with `invokeAsync`, without waiting; that run may be deleted. */
   readonly invokedBy?: string
-  /** The run that it was forked from, which may be gone. */
+  /** Id of the run that it was forked from; that run may be deleted. */
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
-  /** That of the W3C trace which its event, or the step that has invoked it, was part of: 32 hexadecimal digits. */
+  /** The W3C trace id of its event, or of the step that invoked it: 32 hexadecimal digits. */
   readonly traceId?: string
   /** Why it is paused. */
   readonly pauseReason?: string
-  /** When its data was erased: what was data is a mark since, which `isErased` knows. */
+  /** When its data was erased and replaced with the mark that `isErased` recognizes. */
   readonly erasedAt?: string
   /** When it was created. */
   readonly createdAt: string
-  /** When anything of this changed last. */
+  /** When any of this last changed. */
   readonly updatedAt: string
   /** When its first turn began. */
   readonly startedAt?: string
@@ -77,7 +77,7 @@ export interface Run {
   readonly endedAt?: string
 }
 
-/** A run that cannot be read, since its row in the database is damaged. */
+/** A run that cannot be read because its row in the database is damaged. */
 export interface DamagedRun {
   /** Id of the run. */
   readonly id: string
@@ -85,29 +85,31 @@ export interface DamagedRun {
   readonly message: string
 }
 
-/** Newest first. */
+/** A page of runs, newest first. */
 export interface ListRunsResult {
-  /** As many as were asked for, fewer when they have more than 16 MiB of data. */
+  /** The runs. The page is shorter than `limit` when they have more than 16 MiB of data. */
   readonly runs: Array<Run>
   /** Runs of the page that are damaged in the database; absent when there are none. */
   readonly damaged?: Array<DamagedRun>
   /**
-   * Runs on all pages. Where that would be to count very many, there are at least so many, and `isTotalExact` is `false`: without
-   * filters besides one function and one status those among the newest 5,000 that may fit, with others those on this page and the
-   * pages before.
+   * Number of runs on all pages. If an exact count would be too expensive, it is a lower bound, and `isTotalExact` is `false`.
+   * With only one function and one status as filters, it counts the matches among the newest 5,000 runs that may match; with
+   * other filters, the runs on this and the previous pages.
    */
   readonly totalCount: number
-  /** Whether `totalCount` is all; absent where it is, without filters besides one function and one status. */
+  /** Whether `totalCount` is exact. With only one function and one status as filters, it is absent when the count is exact. */
   readonly isTotalExact?: boolean
-  /** Absent on the last page. Goes on in the same list, with the same filters, while runs come and end. */
+  /**
+   * Cursor of the next page; absent on the last page. It continues the same list, with the same filters, while runs come and go.
+   */
   readonly nextCursor?: string
-  /** ISO string: the page ended because its time was up, and what was created before that is for the next one. */
+  /** ISO string: the scan timed out here; the next page continues with runs created before. */
   readonly lookedBackTo?: string
-  /** ISO string: a function names one of the attributes only lately, and earlier runs are still being filled in. */
+  /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
   readonly filledBackTo?: string
 }
 
-/** A step of a run, in the order in which the handler saw the results; then those that wait, and those that run now. */
+/** A step of a run. Steps are listed in journal order, followed by waiting and running ones. */
 export interface RunStep {
   /** The step id, `<run id>:<name>:<n>`; what `patchStep` takes. */
   readonly id: string
@@ -115,67 +117,67 @@ export interface RunStep {
   readonly name: string
   /** What kind of step it is. */
   readonly kind: string
-  /** Whether it runs, waits or has ended, and how. */
+  /** Status of the step. */
   readonly status: StepStatus
-  /** Executions, the present or last one included. */
+  /** Number of attempts, the current or last one included. */
   readonly attempt: number
-  /** What it returned. */
+  /** The step's result. */
   readonly output?: unknown
-  /** What it failed with, the last time. */
+  /** The error of the last failed attempt. */
   readonly error?: RunError
-  /** When the last execution began. ISO string. */
+  /** When the last attempt began, as an ISO string. */
   readonly startedAt?: string
-  /** When it ended. ISO string. */
+  /** When it ended, as an ISO string. */
   readonly endedAt?: string
-  /** When a waiting step is due, if it waits for a time or has a timeout. */
+  /** When a waiting step is due, if it waits for a time or has a timeout. ISO string. */
   readonly dueAt?: string
-  /** The worker at which a running step runs. */
+  /** Id of the worker of a running step. */
   readonly workerId?: string
-  /** The run that the step has invoked, by `invoke` or `invokeAsync`, also when that has ended; absent when it is gone. */
+  /** Id of the run that the step started, with `invoke` or `invokeAsync`, even if it has ended; absent when it is deleted. */
   readonly childRunId?: string
-  /** How far a running step says that it has come, when it does. */
+  /** Progress of a running step, if its code reports any. */
   readonly progress?: StepProgress
 }
 
 /**
- * Something that happened to a run of a function with `recording: true`.
+ * An entry in the audit record of a run, for functions with `recording: true`.
  *
  * `type` is one of `run.started`, `run.retrying`, `run.paused`, `run.resumed`, `run.retried`, `run.completed`, `run.failed`,
  * `run.cancelled`, `step.completed`, `step.failed`, `step.retrying`, `step.patched`.
  */
 export interface AuditEvent {
-  /** ISO string. */
+  /** When it happened, as an ISO string. */
   readonly at: string
-  /** What happened, as above. */
+  /** One of the types above. */
   readonly type: string
-  /** Name of the step that it is about; absent when it is about the run. */
+  /** Name of the step; absent when the entry is about the run. */
   readonly stepName?: string
-  /** The facts, which depend on `type`. */
+  /** Details, which depend on `type`. */
   readonly details: { readonly [key: string]: unknown }
 }
 
-/** A line that the code of a run has logged: by the logger of its handler, or by Effect's. */
+/** A log line of a run, from its handler's logger or from Effect's. */
 export interface RunLogLine {
-  /** Lines of a run count from 1; numbers that are missing in front of the first are those of lines that are not kept any more. */
+  /** Number of the line in the run, from 1. If the first line has a higher number, earlier lines are no longer kept. */
   readonly number: number
   /** ISO string, by the worker's clock. */
   readonly at: string
-  /** How important it is. */
+  /** Level of the line. */
   readonly level: LineLevel
-  /** What was logged. */
+  /** The message. */
   readonly message: string
-  /** The data that was logged with it. */
+  /** The data logged with the message. */
   readonly data?: unknown
-  /** The step in whose code it was logged; absent outside of steps. */
+  /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Of the step if there is one, else of the run. */
+  /** Attempt of the step if there is one, else of the run. */
   readonly attempt?: number
-  /** Absent for lines of push handlers. */
+  /** Id of the worker; absent for push handlers. */
   readonly worker?: string
 }
 
 /**
- * Why a run is where it is: one current reason, in words and in numbers.
+ * Why a run is in its current state: one reason, with the facts behind it.
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
  * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
@@ -185,11 +187,11 @@ export interface RunLogLine {
 export interface Explanation {
   /** Id of the run. */
   readonly runId: string
-  /** Whether it runs, waits or has ended. */
+  /** Status of the run. */
   readonly status: RunStatus
-  /** The reason, in a word, as above. */
+  /** The reason: one of the codes above. */
   readonly code: string
-  /** A sentence for a person. */
+  /** The reason as a sentence. */
   readonly message: string
   /** The facts behind the sentence: limit and holders, event and match value, due time, worker. */
   readonly details: { readonly [key: string]: unknown }
@@ -201,7 +203,7 @@ export interface Explanation {
 
 /** A run on the wire. */
 export interface WireRun extends Omit<Run, "status" | "error"> {
-  /** One of the names that every client knows: a run that is compensating is `RUN_STATUS_RUNNING`. */
+  /** A status that every client knows: a compensating run is `RUN_STATUS_RUNNING`. */
   readonly status: string
   /** The exact status. Legacy servers do not send it. */
   readonly state?: string
@@ -221,23 +223,23 @@ const wireNames: { readonly [S in RunStatus]: string } = {
   cancelled: "RUN_STATUS_CANCELLED"
 }
 
-/** A status as it is sent: under a name that every client knows, and exactly. */
+/** A status on the wire: as a name that every client knows, and exactly. */
 export const encodeStatus = (status: RunStatus): { readonly status: string; readonly state: RunStatus } => ({
   status: wireNames[status],
   state: status
 })
 
-/** The run as it is sent. */
+/** The run on the wire. */
 export const encodeRun = (run: Run): WireRun => ({
   ...run,
   ...encodeStatus(run.status),
   executionMode: "EXECUTION_MODE_PULL"
 })
 
-/** A status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` when it is none. */
+/** A status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` for an unknown one. */
 export const decodeRunStatus = (text: string): RunStatus | undefined => {
   const word = text.toLowerCase().replace(/^run_status_/, "")
-  // servers with a state for it: the run could be claimed, and no worker has room
+  // a status of some servers: the run is ready, but no worker has room
   if (word === "waiting_for_capacity") return "pending"
   return isRunStatus(word) ? word : undefined
 }
@@ -255,7 +257,7 @@ export const RunAnswer = eitherCase(
     maxAttempts: zero,
     input: optional(json),
     output: optional(json),
-    // set when the output has errors in it: the members `ironflow:error`, each with name, message, code, cause and stack
+    // set when the output contains errors: members `ironflow:error`, with name, message, code, cause and stack
     outputHasErrors: optional(flag),
     error: optional(json),
     workerId: optional(filled),
@@ -288,7 +290,7 @@ export const RunPageAnswer = eitherCase(
     filledBackTo: optional(filled)
   })
 )
-/** The same with an empty list where there are none. */
+/** The same, with an empty list instead of an absent one. */
 const RestRunPage = struct({
   runs: list(RunAnswer),
   damaged: optional(list(Damaged)),
@@ -373,7 +375,7 @@ export const Why = eitherCase(
   })
 )
 
-/** `run` is what our engine adds. */
+/** `run` is a field of our engine only. */
 export const Paused = eitherCase(
   struct({
     status: optional(oneOf("pause_requested", "paused")),
@@ -381,7 +383,7 @@ export const Paused = eitherCase(
   })
 )
 
-/** The run's id is `id`; some methods of other revisions call it `runId`. */
+/** The run's id is `id`; some methods of other versions call it `runId`. */
 export interface RunId {
   readonly id?: string
   readonly runId?: string
@@ -471,38 +473,38 @@ const notNow = { 409: InvalidStateError } as const
 const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
 export const rows = {
-  /** One run. */
+  /** Returns a run. */
   getRun: row(getRun, runInBody("run:read"), { body: RunIdRequest }),
-  /** Runs, newest first, in pages: those that fit the filters. */
+  /** Lists the runs that match the filters, newest first, in pages. */
   listRuns: row(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
   /** The same. */
   restRuns: row("GET /api/v1/runs", each("run:read", "run"), {
     query: ["function_id", "status", "limit", "cursor", ...listFilters],
     answer: RestRunPage
   }),
-  /** The steps of a run: finished ones in order, then those that wait and those that run. */
+  /** Lists the steps of a run: finished steps in order, then waiting and running ones. */
   getRunSteps: row(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
   /** The same. */
   restRunSteps: row(restRunSteps, "run:read"),
-  /** What happened to a run of a function that records it. */
+  /** Returns the audit record of a run, if its function records it. */
   runAudit: row(runAudit, "run:read"),
-  /** What the code of a run has logged, oldest first. */
+  /** Returns the log lines of a run, oldest first. */
   runLogs: row(runLogs, "run:read"),
-  /** Why a run is where it is. */
+  /** Explains why a run is in its current state. */
   explainRun: row(explainRun, "run:read"),
-  /** Answers when the run has ended, or after `timeout` milliseconds, 30 s at most. */
+  /** Answers when the run has ended, or after `timeout` milliseconds, at most 30 s. */
   waitForRun: row(waitForRun, waiting(inPath("run:read", "run", "id")), {
     query: ["timeout"],
     mayBeNothing: true
   }),
-  /** Ends a run; one that has ended stays as it is. */
+  /** Cancels a run; a run that has ended is returned unchanged. */
   cancelRun: row(cancelRun, runInBody("run:cancel"), { body: WithReason }),
-  /** Has a failed run tried again, from a step or from where it failed. */
+  /** Retries a failed run, from a step or from where it failed. */
   retryRun: row(retryRun, runInBody("run:retry"), {
     body: FromStep,
     errors: notNow
   }),
-  /** Lets a paused run go on; a failed one is retried. */
+  /** Resumes a paused run, or retries a failed one. */
   resumeRun: row("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
@@ -514,13 +516,13 @@ export const rows = {
     body: FromStep,
     errors: notNow
   }),
-  /** Stops a run before its next step. */
+  /** Pauses a run before its next step. */
   pauseRun: row(pauseRun, runInBody("run:pause"), {
     body: WithReason,
     errors: notNow
   }),
   // a step id begins with the id of its run: `run:run_1*` covers both
-  /** Gives a step another result. */
+  /** Replaces the result of a step. */
   patchStep: row("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,

@@ -1,22 +1,21 @@
 /**
- * Seals: how a message shows that it has come as it was sent.
+ * Seals: checksums that detect messages damaged in transit.
  *
- * JSON says nothing about what happened to it on the way, and neither do protocol buffers: with one bit turned over, the list of
- * the turns that a worker holds is still a list, of other turns. A sealed message is a JSON object whose last member is
- * `"sum"`, the CRC-32 of the text without that member, as eight hexadecimal digits. Whoever does not know seals reads the
- * same message with a member more.
+ * Neither JSON nor Protocol Buffers detect a flipped bit: a list of the turns that a worker holds is still valid, with other
+ * turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as eight
+ * hexadecimal digits. Code that does not know seals reads the same message with one more member.
  */
 import { crc32 } from "node:zlib"
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, MessageDamagedError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 
-/** Code of the error for a message that has not come as it was sent. It may be sent again. */
+/** Error code of a message that was damaged in transit. It may be sent again. */
 export const MESSAGE_DAMAGED = "MESSAGE_DAMAGED"
 
 const sumOf = (text: string, about: string): string => crc32(text, crc32(about)).toString(16).padStart(8, "0")
 
-/** Seals the text of a JSON object that is not empty. `about` is what stands beside the text, and is to have come soundly too. */
+/** Seals the JSON of an object that is not empty. The seal also covers `about`, which is sent outside of the JSON. */
 export const seal = (text: string, about = ""): string =>
   `${text.slice(0, -1)}${MEMBER}${sumOf(text, about)}"}`
 
@@ -25,8 +24,8 @@ const SEAL = new RegExp(`${MEMBER}([0-9a-f]{8})"}$`)
 const SEAL_LENGTH = `${MEMBER}00000000"}`.length
 
 /**
- * What `parse` makes of a text that may be sealed. Throws an `IronflowError` for one that is not as it was sealed; a text without
- * a seal passes, so whoever expects one asks {@link isSealed} of the result.
+ * Parses JSON that may be sealed. Throws an `IronflowError` when the seal does not match. Unsealed JSON is accepted: use
+ * {@link isSealed} on the result to require a seal.
  */
 export const readSealed = <A>(text: string, parse: (text: string) => A, about = ""): A => {
   const sum = SEAL.exec(text.slice(-SEAL_LENGTH))?.[1]
@@ -45,10 +44,7 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
   return message
 }
 
-/**
- * The value of a JSON text that may be sealed, and has to be if `seals`; `undefined` for one that is none. Fails with
- * `MESSAGE_DAMAGED`.
- */
+/** Parses JSON that may be sealed, and must be if `seals`; `undefined` for invalid JSON. Fails with `MESSAGE_DAMAGED`. */
 export const parseSealed = (
   text: string,
   seals: boolean,
@@ -67,13 +63,13 @@ export const parseSealed = (
     }
   })
 
-/** Throws `MESSAGE_DAMAGED` for a message that was read by {@link readSealed} and has no seal, if it has to have one. */
+/** Throws `MESSAGE_DAMAGED` when a message read by {@link readSealed} has no seal although `seals` requires one. */
 export const mustBeSealed = (message: unknown, seals: boolean): unknown => {
   if (seals && !isSealed(message)) throw damaged()
   return message
 }
 
-/** Whether a message that was read by {@link readSealed} has a seal. */
+/** Whether a message read by {@link readSealed} has a seal. */
 export const isSealed = (message: unknown): boolean => isObject(message) && message.sum !== undefined
 
 export const damaged = (): IronflowError =>

@@ -1,4 +1,4 @@
-/** Secrets: how they travel, and the calls about them. Values come in, names and times go out. */
+/** Secrets: their messages and calls. Requests contain values; answers contain only names and times. */
 import { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import { as, fields, list, orElse, struct, text } from "./Codec.ts"
 import { inBody, operation, row } from "./Row.ts"
@@ -7,9 +7,9 @@ import { inBody, operation, row } from "./Row.ts"
 export interface SecretInfo {
   /** Name of the secret. */
   readonly name: string
-  /** When it was stored for the first time. ISO string. */
+  /** When it was first stored, as an ISO string. */
   readonly createdAt: string
-  /** When it was stored last. ISO string. */
+  /** When it was last stored, as an ISO string. */
   readonly updatedAt: string
 }
 
@@ -22,7 +22,7 @@ const Secret = fields<SecretInfo>({
 const SetSecret = struct({ name: text, value: text })
 const UpdateSecret = struct({ value: text })
 
-/** There is no master key. */
+/** The error when there is no master key. */
 const sealed = { 409: MasterKeyError } as const
 
 export const listSecrets = operation("GET /api/v1/secrets", { answer: list(Secret), page: "secrets" })
@@ -35,13 +35,13 @@ const updateSecret = operation("PUT /api/v1/secrets/:name", { answer: Secret })
 export const deleteSecret = operation("DELETE /api/v1/secrets/:name", { missing: SecretNotFoundError })
 
 export const rows = {
-  /** Names and times of the secrets, by name. */
+  /** Lists the names and times of the secrets, sorted by name. */
   listSecrets: row(listSecrets, "secret:read"),
-  /** Stores a secret or replaces its value. */
+  /** Creates or replaces a secret. */
   setSecret: row(setSecret, inBody("secret:write", "secret", "name"), { body: SetSecret, errors: sealed }),
-  /** Name and times of a secret. */
+  /** Returns the name and times of a secret. */
   getSecret: row(getSecret, "secret:read"),
-  /** Stores the secret or replaces its value. */
+  /** Creates or replaces a secret. */
   updateSecret: row(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
   /** Deletes a secret. */
   deleteSecret: row(deleteSecret, "secret:delete")

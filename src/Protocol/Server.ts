@@ -1,4 +1,4 @@
-/** The server itself: what it is, what it can do, and how it is. */
+/** The server: its version, features, health and load. */
 import { all, operation, row } from "./Row.ts"
 import {
   among,
@@ -15,13 +15,13 @@ import {
   unless
 } from "./Codec.ts"
 
-/** What a server can do. */
+/** Features of a server. */
 export interface ServerCapabilities {
-  /** The ways in which workers can be connected. */
+  /** The transports of workers. */
   readonly transports: ReadonlyArray<string>
-  /** What else it can do that not every server can. */
+  /** Optional features. */
   readonly features: ReadonlyArray<string>
-  /** Its version. */
+  /** Version of the server. */
   readonly version: string
 }
 
@@ -45,23 +45,23 @@ const InfoAnswer = struct({
   activeRuns: unless(0, integer),
   connectedWorkers: unless(0, integer)
 })
-/** What happened in a minute, over all environments. */
+/** Counts for one minute, over all environments. */
 export interface Minute {
-  /** ISO string of when it began. */
+  /** When the minute began, as an ISO string. */
   readonly at: string
-  /** Runs that were created, and that ended. */
+  /** Number of runs that were created; the next members count those that ended. */
   readonly started: number
   readonly completed: number
   readonly failed: number
   readonly cancelled: number
-  /** Attempts that failed and were tried again, leases that were lost, reports that came too late. */
+  /** Number of retried attempts, lost leases, and reports that came too late. */
   readonly retried: number
   readonly lost: number
   readonly stale: number
-  /** Turns and steps that ended. */
+  /** Number of turns and steps that ended. */
   readonly turns: number
   readonly steps: number
-  /** The longest wait of a run for its first turn, and the longest run, milliseconds. */
+  /** The longest wait of a run for its first turn, and the longest run, in milliseconds. */
   readonly longestWaitMs: number
   readonly longestRunMs: number
 }
@@ -90,15 +90,15 @@ const Minutes = fields<{ minutes: ReadonlyArray<Minute> }>({
 })
 const checkStatuses = ["ok", "warn", "fail"] as const
 
-/** What was looked at, how it is, and what to do about it. */
+/** The result of a check, and advice. */
 export interface DoctorCheck {
-  /** What was looked at: `disk`, `clock`, `keys`. */
+  /** What was checked: `disk`, `clock`, `keys`. */
   readonly name: string
-  /** `warn`: somebody should look at it; `fail`: it does harm now, or is about to. */
+  /** `warn`: needs attention; `fail`: does harm now, or soon. */
   readonly status: (typeof checkStatuses)[number]
-  /** What was found, as sentences. */
+  /** The result as sentences. */
   readonly message: string
-  /** What to do; absent where there is nothing to do. */
+  /** What to do; absent when nothing is needed. */
   readonly advice?: string
 }
 
@@ -115,7 +115,7 @@ const Checks = fields<{ checks: ReadonlyArray<DoctorCheck> }>({
 const Nothing = fields<object>({})
 
 export const restCapabilities = operation("GET /api/v1/capabilities", { answer: Capabilities })
-/** Answered with the bytes of a backup. */
+/** The answer is the bytes of a backup. */
 export const backup = operation("POST /api/v1/backup", { answer: text, ours: true })
 export const doctor = operation("GET /api/v1/doctor", { answer: Checks, ours: true })
 export const health = operation("IronflowService/Health", { answer: HealthAnswer })
@@ -127,42 +127,42 @@ export const restHealth = operation("GET /health", { answer: RestHealth })
 const reads = all("engine:read", "engine")
 
 export const rows = {
-  /** What the server is, since when, and how much it has to do. */
+  /** Returns version, start time and load of the server. */
   info: row(info, reads, { body: Nothing }),
-  /** What the server can do. */
+  /** Returns the features of the server. */
   getCapabilities: row("IronflowService/GetCapabilities", reads, {
     body: Nothing,
     answer: Capabilities,
     repeats: true
   }),
-  /** What the server can do. */
+  /** Returns the features of the server. */
   restCapabilities: row(restCapabilities, reads),
-  /** What happened in each minute of the last day, oldest first, without those in which nothing did. */
+  /** Returns counts for each minute of the last day, oldest first; minutes without activity are left out. */
   minutes: row(minutes, reads),
-  /** Whether anything is wrong with the engine, its database and its runs, of every environment, and what to do about it. */
+  /** Checks the engine, its database and its runs, over all environments, and gives advice. */
   doctor: row(doctor, reads),
-  /** All that the engine has at this moment, of every environment, as the bytes of a database file. */
+  /** Returns a backup of all environments, as the bytes of a database file. */
   backup: row(backup, all("engine:backup", "engine"), {
     body: Nothing,
     type: "application/octet-stream"
   }),
-  /** How the server is. */
+  /** Returns the health of the server. */
   health: row(health, "public", { body: Nothing }),
-  /** How the server is: with status 503 when it does nothing any more. */
+  /** Returns the health of the server, with status 503 when it no longer works. */
   restHealth: row(restHealth, "public"),
-  /** Whether the server takes calls: with status 503 when it is about to stop, or its database cannot be written. */
+  /** Returns whether the server accepts calls; with status 503 when it is stopping, or its database cannot be written. */
   ready: row(ready, "public")
 }
 
 export const channel = operation("GET /api/v1/channel", { ours: true })
 
 export const sockets = {
-  /** Many calls on one connection; `src/Protocol/Http/Channel.ts` says how. */
+  /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes it. */
   channel: row(channel, "key")
 }
 
 export const descriptions = {
-  /** Figures for Prometheus. */
+  /** Metrics for Prometheus. */
   metrics: row("GET /metrics", reads, { answer: text, type: "text/plain; version=0.0.4; charset=utf-8" }),
   /** This document. */
   openApi: row("GET /openapi.json", reads, { answer: object })

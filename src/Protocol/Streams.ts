@@ -1,4 +1,4 @@
-/** Entity streams: how they travel, and the calls about them, most of which are those of `EntityStreamService`. */
+/** Entity streams: their messages and calls, mostly those of `EntityStreamService`. */
 import type { StreamEvent } from "../EntityStream.ts"
 import {
   InvalidStateError,
@@ -34,36 +34,36 @@ import { each, inBody, operation, row, type Rule } from "./Row.ts"
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What `append` answers. */
+/** The result of `append`. */
 export interface AppendResult {
-  /** The version of the stream after the append: the place of the event in it, from 1 up. */
+  /** The version of the event: its position in the stream, from 1. */
   readonly entityVersion: number
   /** Id of the event, `evt_...`. */
   readonly eventId: string
-  /** Position of the event in the log of its environment; 0 from servers that do not say. */
+  /** Position of the event in the log of its environment; 0 from servers without positions. */
   readonly position: number
 }
 
-/** What `appendAll` answers. */
+/** The result of `appendAll`. */
 export interface AppendAllResult {
   /** The version of the stream after the append. */
   readonly entityVersion: number
   /** Position of the last event in the log of its environment. */
   readonly position: number
-  /** One for each event, in their order. */
+  /** One result for each event, in order. */
   readonly events: Array<AppendResult>
 }
 
-/** What `read` answers. */
+/** The result of `read`. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
 export interface ReadStreamResult<Data = any> {
-  /** The events, in the order that was asked for. */
+  /** The events, in the requested order. */
   readonly events: Array<StreamEvent<Data>>
-  /** Events in the stream, read or not; 0 when there is no such stream. */
+  /** Number of events in the stream, whether read or not; 0 when the stream does not exist. */
   readonly totalCount: number
 }
 
-/** A stream. Times are ISO strings. */
+/** An entity stream. Times are ISO strings. */
 export interface StreamInfo {
   /** Id of the entity. */
   readonly entityId: string
@@ -71,7 +71,7 @@ export interface StreamInfo {
   readonly entityType: string
   /** The version of the newest event. */
   readonly version: number
-  /** How many events there are. */
+  /** Number of events. */
   readonly eventCount: number
   /** When the first event was appended. */
   readonly createdAt: string
@@ -79,7 +79,7 @@ export interface StreamInfo {
   readonly updatedAt: string
 }
 
-/** A stream in a list. */
+/** An entity stream in a list. */
 export interface StreamSummary {
   /** Id of the entity. */
   readonly entityId: string
@@ -87,27 +87,27 @@ export interface StreamSummary {
   readonly entityType: string
   /** The version of the newest event. */
   readonly version: number
-  /** How many events there are. */
+  /** Number of events. */
   readonly eventCount: number
-  /** ISO string. */
+  /** When the newest event was appended, as an ISO string. */
   readonly lastEventAt: string
 }
 
-/** By entity id. */
+/** A page of streams, sorted by entity id. */
 export interface ListStreamsResult {
   /** The streams of the page. */
   readonly streams: Array<StreamSummary>
-  /** How many there are in all. */
+  /** Total number of streams. */
   readonly totalCount: number
 }
 
-/** What `createSnapshot` answers. */
+/** The result of `createSnapshot`. */
 export interface CreateSnapshotResult {
   /** Id of the snapshot. */
   readonly snapshotId: string
 }
 
-/** The state of an entity after the event of a version. */
+/** The state of an entity at a version. */
 export interface StreamSnapshot<State = unknown> {
   /** Id of the snapshot. */
   readonly snapshotId: string
@@ -115,15 +115,15 @@ export interface StreamSnapshot<State = unknown> {
   readonly entityId: string
   /** Type of the entity. */
   readonly entityType: string
-  /** The version after whose event the state is. */
+  /** The version of the last event in the state. */
   readonly entityVersion: number
   /** The state. */
   readonly state: State
-  /** ISO string. */
+  /** When it was stored, as an ISO string. */
   readonly createdAt: string
 }
 
-/** An event as it is appended. */
+/** An event to append. */
 export interface Appending {
   readonly eventName: string
   readonly data?: unknown
@@ -131,7 +131,7 @@ export interface Appending {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** When an append is made: an absent `expectedVersion` is 0, there must be no stream; -1 expects nothing. */
+/** Conditions of an append: an absent `expectedVersion` is 0, for a new stream; -1 accepts any version. */
 export interface Conditions {
   readonly expectedVersion?: number
   readonly idempotencyKey?: string
@@ -158,7 +158,7 @@ export interface Listing {
 
 const said = orElse(text, "")
 const count = orElse(digits, 0)
-/** From 1 up. */
+/** A version, from 1. */
 const place: Codec<number> = { kind: "number", isWhole: true, isText: true, isFilled: true }
 const optionalObject = optional(object)
 
@@ -309,7 +309,7 @@ const ReadStream = fields<Reading>({
   direction: optional(text)
 })
 const OneStream = struct({ entityId: text })
-/** Of a body, or of a query. */
+/** The body or query of a list. */
 export const ListStreams = fields<Listing>({
   entityType: optional(text),
   limit: optional(integer),
@@ -372,27 +372,27 @@ const emits = { action: "emit:event", kind: "event" } as const
 const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 
 export const rows = {
-  /** Appends an event to the stream of an entity. An absent `expectedVersion` is 0: there must be no stream; -1 expects nothing. */
+  /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
   appendEvent: row(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
-  /** Appends several events to the stream of an entity, all or none. */
+  /** Appends several events to the stream of an entity in one transaction. */
   appendEvents: row(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
-  /** The events of a stream; one that does not exist has none. */
+  /** Returns the events of a stream; one that does not exist has none. */
   readStream: row(readStream, reads, { body: ReadStream }),
-  /** How far a stream is. */
+  /** Returns the version of a stream. */
   getStreamInfo: row(getStreamInfo, reads, { body: OneStream }),
-  /** The events of a stream with the runs that they have started. `nextCursor` is the `fromVersion` of the next page. */
+  /** Returns the events of a stream with the runs that they started. `nextCursor` is the `fromVersion` of the next page. */
   getEntityHistory: row(getEntityHistory, reads, { body: ReadStream }),
-  /** The streams, by entity id. */
+  /** Lists the streams, sorted by entity id. */
   listStreams: row(listStreams, each("stream:read", "stream"), { body: ListStreams }),
-  /** Keeps the state of an entity at a version. Another one for the same version replaces it. */
+  /** Stores a snapshot of an entity at a version; it replaces an earlier one of the same version. */
   createSnapshot: row(createSnapshot, appends, { body: CreateSnapshot, errors: { 400: InvalidStateError } }),
-  /** The newest snapshot of an entity, or the newest below `beforeVersion`. */
+  /** Returns the newest snapshot of an entity, or the newest below `beforeVersion`. */
   getSnapshot: row(getSnapshot, reads, { body: GetSnapshot }),
-  /** The streams, by entity id. */
+  /** Lists the streams, sorted by entity id. */
   restStreams: row(restStreams, each("stream:read", "stream"), {
     query: ["entity_type", "limit", "offset"]
   }),
-  /** All events of a stream. */
+  /** Returns all events of a stream. */
   restStreamHistory: row("GET /api/v1/streams/:id/history", "stream:read", {
     answer: EventsOfEntity,
     missing: StreamNotFoundError

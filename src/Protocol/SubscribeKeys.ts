@@ -1,4 +1,4 @@
-/** The keys of what a subscription asks for, apart from the rest of its protocol, which is loaded with the first subscription. */
+/** The keys of subscription options, separate from the rest of the protocol, which is loaded with the first subscription. */
 import type { Keys } from "../OptionKeys.ts"
 import type { BufferConfig, SubscribeOptions } from "./Subscriptions.ts"
 

@@ -1,6 +1,6 @@
 /**
- * What goes over `/ws`: one JSON object a frame. What only our client and server know of each other is marked "ours": a client
- * asks for it with `resume`, and a server that has it says so with `position`.
+ * The protocol of `/ws`: one JSON object in each frame. Fields marked "ours" are used only between our client and our server: a
+ * client asks for them with `resume`, and a server that supports them answers with `position`.
  */
 
 import type { Duration } from "../Duration.ts"
@@ -26,159 +26,160 @@ import { SUBSCRIPTIONS } from "./Paths.ts"
 import { inBody, row } from "./Row.ts"
 
 export const ackModes = ["auto", "manual"] as const
-/** Whether an event is settled when its handler has ended (`auto`), or by a call (`manual`). */
+/** Whether the client settles an event when its handler ends (`auto`), or the user does by a call (`manual`). */
 export type AckMode = (typeof ackModes)[number]
 const ackTypes = ["ack", "nak", "term"] as const
 /** How an event is settled. */
 export type AckType = (typeof ackTypes)[number]
-/** What happens to events that a connection cannot take at once. */
+/** What happens to events that a connection cannot receive immediately. */
 export const backpressureModes = ["buffer", "drop", "block"] as const
-/** What happens when a subscriber does not keep up. */
+/** What happens when a subscriber is too slow. */
 export type BackpressureMode = (typeof backpressureModes)[number]
 
-/** How much may wait in the connection of a subscriber that does not keep up. */
+/** How much may wait on the connection of a slow subscriber. */
 export interface BufferConfig {
-  /** Bytes, from 1 KiB to 8 MiB; 1 MiB by default, and 64 KiB with `block`. */
+  /** Size in bytes, from 1 KiB to 8 MiB; 1 MiB by default, 64 KiB with `block`. */
   readonly maxBytes?: number
 }
 
-/** What the members of a consumer group go by. */
+/** Settings of a consumer group. */
 export interface GroupSettings {
-  /** For members that do not say; `auto` by default. */
+  /** Default of its members; `auto` by default. */
   readonly ackMode: AckMode
-  /** For members that do not say; `buffer` by default. A group never drops an event, so `drop` is none of its modes. */
+  /** Default of its members; `buffer` by default. A group never drops events, so `drop` is not allowed. */
   readonly backpressure: BackpressureMode
-  /** For members that do not say. */
+  /** Default of its members. */
   readonly buffer: BufferConfig
-  /** Events that one member holds at once, from 1 to 1000; 100 by default. */
+  /** Maximum number of events that one member holds, from 1 to 1000; 100 by default. */
   readonly maxInflight: number
-  /** How often an event that has failed comes again before it is given up, from 0 to 1000; 10 by default. */
+  /** How often a failed event is redelivered before it becomes a dead letter, from 0 to 1000; 10 by default. */
   readonly maxRedeliveries: number
   /**
-   * Milliseconds after which an event that has failed comes again, up to 24 hours. By default it is 5000 after the first failure,
-   * and doubles with each up to 5 minutes; one that is set stays the same.
+   * Delay of a redelivery in milliseconds, up to 24 hours. By default it is 5000 after the first failure, and doubles with each
+   * failure up to 5 minutes. A configured delay is constant.
    */
   readonly redeliverDelayMs: number
 }
 
-/** What is subscribed to, and how. */
+/** Options of a subscription. */
 export interface SubscribeOptions {
-  /** Deliver so many past events first, 1000 at most; none by default. */
+  /** Number of past events to deliver first, at most 1000; none by default. */
   readonly replay?: number
-  /** Give each event its `meta`. */
+  /** Whether to include `meta` with each event. */
   readonly includeMetadata?: boolean
-  /** A CEL expression over `event`, such as `event.data.amount > 100`. */
+  /** CEL expression over `event`, such as `event.data.amount > 100`. */
   readonly filter?: string
-  /** Share the events with the other members of this group, which the engine remembers. */
+  /** Name of the consumer group to join. Its members share the events, and the engine stores its position. */
   readonly consumerGroup?: string
-  /** `auto` by default, or what the group says. With `manual` an event that is not acked comes again. */
+  /** `auto` by default, or the group's setting. With `manual`, events that are not acked are redelivered. */
   readonly ackMode?: AckMode
   /**
-   * How long a member of a group, or a subscription with `ackMode: "manual"`, may hold an event without a sign of life, from a
-   * second to 24 hours; 30 seconds by default. The client gives one by itself while a handler or the body of a loop has the
-   * event, or nobody has taken it yet.
+   * How long a member of a group, or a subscription with `ackMode: "manual"`, may hold an event without reporting progress, from
+   * one second to 24 hours; 30 seconds by default. The client reports progress automatically while a handler or loop body has the
+   * event, and before that.
    */
   readonly ackWait?: Duration
   /**
-   * For a connection that does not keep up. `buffer` (default) and `block` go on where they were once it does, and `buffer` says
-   * so with the error `SLOW_CONSUMER`; `drop` leaves out what happened meanwhile, and says how much with `EVENTS_DROPPED`.
+   * What to do when the connection is too slow. `buffer` (default) and `block` continue where they were once it has caught up;
+   * `buffer` also reports the error `SLOW_CONSUMER`. `drop` skips the events in between, and reports their number with
+   * `EVENTS_DROPPED`.
    */
   readonly backpressure?: BackpressureMode
-  /** Ours: how much may wait in the connection before that. */
+  /** Ours: how much may wait on the connection before that. */
   readonly buffer?: BufferConfig
-  /** Groups of one name in different namespaces are different; `default` by default. */
+  /** Namespace of the group; names are unique within one. `default` by default. */
   readonly namespace?: string
 }
 
-/** A client subscribes. */
+/** Starts a subscription. */
 export interface WSSubscribeRequest {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "subscribe"
-  /** What to, and from where on. */
+  /** The pattern and options. */
   readonly subscription: {
     readonly pattern: string
     readonly options?: SubscribeOptions
-    /** Ours: tell me positions, and begin after this one. */
+    /** Ours: asks for positions, and starts after this one. */
     readonly resume?: { readonly after?: string }
-    /** Ours: hold no more events of the group than this for me at once, unless I settle them quickly. */
+    /** Ours: maximum number of events of the group to hold, unless they are settled quickly. */
     readonly capacity?: number
   }
 }
 
-/** A client ends a subscription. */
+/** Ends a subscription. */
 export interface WSUnsubscribeRequest {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "unsubscribe"
   /** Id of the subscription. */
   readonly subscriptionId: string
 }
 
-/** A client settles an event. */
+/** Settles an event. */
 export interface WSAckRequest {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "ack"
   /** Id of the event. */
   readonly eventId: string
   /** How it is settled. */
   readonly ackType: AckType
-  /** Milliseconds until it comes again, after a `nak`. */
+  /** Milliseconds until redelivery, after a `nak`. */
   readonly redeliverDelay?: number
-  /** Ours: whose delivery it is. */
+  /** Ours: the subscription of the delivery. */
   readonly subscriptionId?: string
-  /** Ours: answer with an `ack_result` of this number. */
+  /** Ours: asks for an `ack_result` with this number. */
   readonly requestId?: number
-  /** Ours: why, with `nak` and `term`. */
+  /** Ours: the reason of a `nak` or `term`. */
   readonly reason?: string
 }
 
-/** Ours, for servers that tell an `ackWait`: what the subscription holds is being worked on, and begins its `ackWait` anew. */
+/** Ours, for servers that send an `ackWait`: restarts the `ackWait` of the events that the subscription holds. */
 interface WSInProgressRequest {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "in_progress"
   /** Id of the subscription. */
   readonly subscriptionId: string
-  /** Only this event; else all that it holds. */
+  /** Only this event; else all that the subscription holds. */
   readonly eventId?: string
-  /** All but these. */
+  /** All events except these. */
   readonly except?: ReadonlyArray<string>
-  /** Answer with an `ack_result` of this number. */
+  /** Asks for an `ack_result` with this number. */
   readonly requestId?: number
 }
 
-/** What a client may say. */
+/** Messages of a client. */
 export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest | WSInProgressRequest
 
-/** The answer to a subscription. */
+/** Answers a subscription. */
 export interface WSSubscriptionResult {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "subscription_result"
-  /** One for each pattern. */
+  /** One result for each pattern. */
   readonly results: ReadonlyArray<{
     readonly pattern: string
     readonly status: "ok" | "error"
     readonly subscriptionId?: string
     readonly code?: string
     readonly message?: string
-    /** Ours: the subscription delivers what comes after this. */
+    /** Ours: the subscription delivers events after this position. */
     readonly position?: string
-    /** Ours: what a group has made of a request that did not say. */
+    /** Ours: the group's ack mode, if the request had none. */
     readonly ackMode?: AckMode
-    /** Ours: milliseconds in which a delivery has to be settled, unless it is said to be in progress. */
+    /** Ours: milliseconds within which a delivery must be settled or reported in progress. */
     readonly ackWait?: number
   }>
 }
 
-/** What is known of an event besides its data. */
+/** Metadata of an event. */
 export interface EventMetadata {
-  /** ISO string. */
+  /** When it was stored, as an ISO string. */
   readonly timestamp: string
   /** Its position in the log. */
   readonly sequence?: number
 }
 
-/** An event, or a message of a topic. */
+/** Delivers an event, or a message of a topic. */
 export interface WSEventMessage {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "event"
   /** Id of the subscription. */
   readonly subscriptionId: string
@@ -186,119 +187,124 @@ export interface WSEventMessage {
   readonly topic: string
   /** Its data. */
   readonly data: unknown
-  /** What else is known of it, if that was asked for. */
+  /** Its metadata, if requested. */
   readonly meta?: EventMetadata
-  /** Its id; what an ack takes. */
+  /** Its id, which acks take. */
   readonly eventId?: string
-  /** Ours: resume after this. */
+  /** Ours: the position to resume after. */
   readonly position?: string
-  /** Ours: the version that a user event was emitted with. */
+  /** Ours: schema version of a user event at its emit. */
   readonly version?: number
-  /** Ours: 2 and more for a redelivery. */
+  /** Ours: delivery attempt; 2 or more for a redelivery. */
   readonly attempt?: number
-  /** Ours: the W3C `traceparent` of what has caused it, if that was traced. */
+  /** Ours: the W3C `traceparent` of the cause, if it was traced. */
   readonly traceparent?: string
-  /** Ours, with an `entity:` pattern. For legacy clients `data` is the whole event then. */
+  /** Ours, for an `entity:` pattern. For legacy clients, `data` is then the whole event. */
   readonly entity?: EventEntity
-  /** The metadata that it was emitted with. */
+  /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
 }
 
-/** Something is wrong with a subscription. */
+/** Reports a problem of a subscription. */
 export interface WSSubscriptionError {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "subscription_error"
   /** Id of the subscription. */
   readonly subscriptionId: string
-  /** What it is, in a word. */
+  /** Code of the problem. */
   readonly code: string
-  /** A sentence for a person. */
+  /** The problem as a sentence. */
   readonly message: string
-  /** Whether the subscription goes on. */
+  /** Whether the subscription continues. */
   readonly retrying: boolean
 }
 
-/** Concerns the connection. */
+/** Reports a problem of the connection. */
 export interface WSError {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "error"
-  /** What it is, in a word. */
+  /** Code of the problem. */
   readonly code: string
-  /** A sentence for a person. */
+  /** The problem as a sentence. */
   readonly message: string
 }
 
-/** Ours: what became of an ack. */
+/** Ours: the result of an ack. */
 export interface WSAckResult {
-  /** What kind of message it is. */
+  /** Type of the message. */
   readonly type: "ack_result"
-  /** The request that it answers. */
+  /** Number of the request. */
   readonly requestId: number
-  /** Whether it was done. */
+  /** Whether it succeeded. */
   readonly status: "ok" | "error"
-  /** What it is, in a word. */
+  /** Code of the problem. */
   readonly code?: string
-  /** A sentence for a person. */
+  /** The problem as a sentence. */
   readonly message?: string
 }
 
-/** What a server may say. */
+/** Messages of a server. */
 export type WSServerMessage =
   WSSubscriptionResult | WSEventMessage | WSSubscriptionError | WSError | WSAckResult
 
-/** Subscriptions of one connection. */
+/** Maximum number of subscriptions on one connection. */
 export const MAX_SUBSCRIPTIONS = 1000
-/** Characters of all filters of one connection: what they are compiled to takes hundreds of times as many bytes. */
+/**
+ * Maximum total length of the filters on one connection, in characters: a compiled filter takes hundreds of times as many bytes.
+ */
 export const MAX_FILTERS = 64 * 1024
-/** Most past events that a subscription begins with. */
+/** Maximum number of past events to replay. */
 export const MAX_REPLAY = 1000
-/** Characters of one frame of a client. */
+/** Maximum length of a client's frame, in characters. */
 export const MAX_FRAME = 64 * 1024
-/** Deliveries that one member of a group, or one subscription with manual acks, holds at once. */
+/** Maximum number of deliveries that a subscription with manual acks holds, and by default a member of a group. */
 export const MAX_IN_FLIGHT = 100
-/** Redeliveries after a failure, after which an event is given up: without a group, and in one. */
+/** Number of redeliveries after a failure, before an event is given up: without a group, and by default in one. */
 export const MAX_REDELIVERIES = 3
 export const GROUP_REDELIVERIES = 10
-/** To how long the delay of a redelivery in a group doubles unless it is set, milliseconds. */
+/** Maximum default delay of a redelivery in a group, in milliseconds. */
 export const MAX_BACKOFF_MS = 300_000
-/** How long after a nak without a delay an event comes again, milliseconds. */
+/** Delay of a redelivery after a nak without a delay, in milliseconds. */
 export const REDELIVER_MS = 5000
-/** Longest delay of a redelivery, milliseconds. */
+/** Maximum delay of a redelivery, in milliseconds. */
 export const MAX_REDELIVER_MS = 24 * 60 * 60 * 1000
 /** Bounds of {@link BufferConfig}. */
 export const MIN_BUFFER = 1024
 export const MAX_BUFFER = 8 * 1024 * 1024
-/** How long an event may go without an ack or a sign of life unless its subscriber says, milliseconds; and the bounds of that. */
+/** Default `ackWait` in milliseconds, and its limits. */
 export const ACK_WAIT_MS = 30_000
 export const MIN_ACK_WAIT_MS = 1000
 export const MAX_ACK_WAIT_MS = 24 * 60 * 60 * 1000
-/** Events of a group that a stream of ours holds at once, unless it is quick: it takes one after the other, and others may have the rest. */
+/**
+ * Maximum number of events of a group that one of our streams holds, unless it is quick: it handles one at a time, so other
+ * members may have the rest.
+ */
 export const STREAM_CAPACITY = 16
-/** Characters of why an event has failed. */
+/** Maximum length of the reason of a failure, in characters. */
 export const MAX_FAILURE = 1024
 
-/** One end of a connection: frames of text both ways. */
+/** One end of a connection with text frames in both directions. */
 export interface Wire {
   send(text: string | Uint8Array): void
-  /** Closes it; the other end hears the code. */
+  /** Closes the connection; the other end receives the code. */
   close(code: number, reason: string): void
-  /** Bytes that were sent and have not left. */
+  /** Number of bytes that are sent but still buffered. */
   readonly backlog: number
-  /** Takes no more frames from the other end until `resume`. */
+  /** Stops receiving frames until `resume`. */
   pause(): void
   resume(): void
-  /** Set by whoever holds this end, before the first frame can come. */
+  /** Called for each frame; the owner sets it before the first frame can arrive. */
   onText: (text: string) => void
   onClose: (code: number, reason: string) => void
-  /** What was sent has left. */
+  /** Called when the buffered bytes have been sent. */
   onDrain: () => void
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The calls of ConnectRPC that are answered with a stream of events, as `/ws` brings them
+// ConnectRPC calls that are answered with a stream of events, as on `/ws`
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** `ackMode` and `backpressure` in any spelling of an enum. */
+/** `ackMode` and `backpressure` are read in any enum spelling. */
 export interface StreamOptions extends Omit<
   SubscribeOptions,
   "ackMode" | "ackWait" | "backpressure" | "buffer"
@@ -346,7 +352,7 @@ const StreamedEvent = struct({
 const ackMode = optional(among(ackModes))
 const Buffer = fields<BufferConfig>({ maxBytes: optional(integer) })
 
-/** What a client says on `/ws`: the engine reads it in its own words (`Engine/PubSub/SubscribeRequest.ts`). */
+/** Messages of a client on `/ws`; the engine's own reader is in `Engine/PubSub/SubscribeRequest.ts`. */
 const ClientMessage = anyOf(
   fields<WSSubscribeRequest>({
     type: oneOf("subscribe"),
@@ -387,7 +393,7 @@ const ClientMessage = anyOf(
     requestId: optional(integer)
   })
 )
-/** What a server says there. */
+/** Messages of a server on `/ws`. */
 const ServerMessage = anyOf(
   fields<WSSubscriptionResult>({
     type: oneOf("subscription_result"),
@@ -435,9 +441,9 @@ const ServerMessage = anyOf(
   })
 )
 
-// what a connection subscribes to is asked about each time
+// each subscription on the connection is authorized separately
 export const sockets = {
-  /** Subscriptions: what is said on it is JSON, one object a frame. */
+  /** Opens a connection for subscriptions: one JSON object in each frame. */
   subscriptions: row(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
     body: ClientMessage,
     answer: ServerMessage
@@ -445,13 +451,13 @@ export const sockets = {
 }
 
 export const rows = {
-  /** The events that fit a pattern, as they come. What the pattern reaches is asked besides, as on `/ws`. */
+  /** Streams the events that match a pattern. Access to what the pattern matches is checked too, as on `/ws`. */
   subscribe: row("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
     body: Subscribe,
     answer: StreamedEvent,
     streams: true
   }),
-  /** The same for a member of a group that is there. */
+  /** The same for a member of an existing group. */
   joinConsumerGroup: row(
     "PubSubService/JoinConsumerGroup",
     inBody("subscription:read", "group", "groupName", "group_name"),

@@ -1,4 +1,4 @@
-/** Topics and their messages: how they travel, and the calls about them. */
+/** Topics and their messages: wire format and calls. */
 import {
   digits,
   eitherCase,
@@ -15,7 +15,7 @@ import {
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
-/** What `publish` answers. */
+/** The result of `publish`. */
 export interface PublishResult {
   /** Id of the message. */
   readonly eventId: string
@@ -27,29 +27,29 @@ export interface PublishResult {
 export interface TopicInfo {
   /** Name of the topic. */
   readonly name: string
-  /** How many messages are kept. */
+  /** Number of messages kept. */
   readonly messageCount: number
-  /** Subscriptions that get its messages now. */
+  /** Number of active subscriptions. */
   readonly consumerCount: number
-  /** When the first of them was published. ISO string. */
+  /** When the first kept message was published, as an ISO string. */
   readonly firstMessageAt?: string
-  /** When the last of them was published. ISO string. */
+  /** When the last kept message was published, as an ISO string. */
   readonly lastMessageAt?: string
 }
 
-/** What a topic holds, and how far its consumers are. */
+/** Size of a topic, and progress of its consumers. */
 export interface TopicStats {
   /** Name of the topic. */
   readonly name: string
-  /** Messages that are kept. */
+  /** Number of messages kept. */
   readonly messageCount: number
-  /** Subscriptions that get its messages now. */
+  /** Number of active subscriptions. */
   readonly consumerCount: number
-  /** Messages that the consumer group furthest behind has not finished; 0 without groups. */
+  /** Number of messages that the slowest consumer group has not finished; 0 without groups. */
   readonly lag: number
-  /** Position of the oldest message that is kept; 0 when there is none. */
+  /** Position of the oldest kept message; 0 when there is none. */
   readonly firstSeq: number
-  /** Position of the newest message; 0 when there has been none. */
+  /** Position of the newest message; 0 when there was none. */
   readonly lastSeq: number
 }
 
@@ -94,11 +94,11 @@ export const listTopics = operation("PubSubService/ListTopics", {
 export const getTopicStats = operation("PubSubService/GetTopicStats", { answer: Stats, repeats: true })
 
 export const rows = {
-  /** Publishes a message on a topic. The same `idempotencyKey` publishes once. */
+  /** Publishes a message to a topic. An `idempotencyKey` prevents duplicates. */
   publish: row(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
-  /** Topics that hold messages or have subscribers, by name. */
+  /** Lists the topics that hold messages or have subscribers, sorted by name. */
   listTopics: row(listTopics, each("topic:read", "topic")),
-  /** How many messages a topic holds, and who gets them. */
+  /** Returns the number of messages of a topic, and its consumers. */
   getTopicStats: row(getTopicStats, inBody("topic:read", "topic", "topic"), {
     body: struct({ topic: text })
   })

@@ -1,6 +1,6 @@
 /**
- * Reads reports of turns. They are the hot path of a worker: every op is checked by a table, field by field, without a
- * schema in between. Unknown fields are left in place, where nobody reads them.
+ * Reads reports of turns. This is the hot path of a worker: tables check every op field by field, without a schema. Unknown
+ * fields are kept and ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -25,7 +25,7 @@ import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.t
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
 
-/** Says what a value must be when it is not that, else `undefined`. */
+/** Returns what a value must be if it is invalid; else `undefined`. */
 type Rule = (value: unknown) => string | undefined
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
@@ -36,7 +36,7 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer from 0 up"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/** What is no `traceparent` is left where it is, and means nothing. */
+/** An invalid `traceparent` is kept and ignored. */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
 const texts: Rule = (value) =>
@@ -49,10 +49,10 @@ const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
     : "an error with name and message"
-/** What the values have in them of the message that is being read: it is read in one go. */
+/** The counts of values in the current message; reading is synchronous. */
 let counted = new Counted()
 
-/** Values are stored as they come, and read by others: they have to be JSON. */
+/** Values are stored unchanged and read by others: they must be valid JSON. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
@@ -72,7 +72,7 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
-/** What is written goes into the log: it is checked as if a client had sent it. */
+/** Events to be written are checked like those of a client. */
 const event = (value: { readonly [key: string]: unknown }): string | undefined => {
   checkEventName(value.name)
   if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
@@ -80,7 +80,7 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
     if (jsonText(part) !== undefined) return "an event with its data as JSON text"
     checkSize(`Data of event ${show(value.name, nameLength)}`, String(part), eventBytes)
   }
-  // it is JSON, as has been seen
+  // it is valid JSON, as checked above
   if (value.metadata !== undefined) {
     encodeMetadata(
       `The metadata of event ${show(value.name, nameLength)}`,
@@ -130,7 +130,7 @@ const txWrites: Rule = (value) => {
     const must = check(write)
     if (must !== undefined) return must
     if (write._tag !== "kv") continue
-    // the name of a bucket has no slash
+    // bucket names contain no slash
     const key = `${String(write.bucket)}/${String(write.key)}`
     if (keys.has(key)) return "writes of which no two change one key"
     keys.add(key)
@@ -180,7 +180,7 @@ const rulesOf: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, rule:
   Object.entries(rules).map(([tag, fields]) => [tag, Object.entries(fields)])
 )
 
-/** Throws `ValidationError` naming the report, the op and the field. */
+/** Reads a batch of reports. Throws `ValidationError` naming the report, the op and the field. */
 export const readReports = (body: unknown): ReportsRequest => {
   if (!isObject(body)) throw new ValidationError("Reports: the body must be an object")
   const { session, batch, reports } = body
@@ -212,7 +212,7 @@ const total = (body: { readonly [key: string]: unknown }, field: string): { [fie
   return { [field]: Number(value) }
 }
 
-/** Throws `ValidationError` when they are no lines of a turn; `at` says where they stand. */
+/** Throws `ValidationError` for invalid log lines; `at` is their path. */
 const checkLogs = (logs: unknown, at: string): void => {
   if (!isObject(logs) || !Array.isArray(logs.lines) || optional(count)(logs.dropped) !== undefined) {
     throw new ValidationError(`${at}: \`logs\` must have \`lines\``)
@@ -239,7 +239,7 @@ const lineProblem = (line: unknown): string | undefined => {
 
 const levels: ReadonlySet<unknown> = new Set(lineLevels)
 
-/** Throws `ValidationError` when it is no report; `at` says where it stands. */
+/** Throws `ValidationError` for an invalid report; `at` is its path. */
 export const checkReport = (report: unknown, at: string): void => {
   counted = new Counted()
   checkOne(report, at)
@@ -267,7 +267,7 @@ const checkOne = (report: unknown, at: string): void => {
         throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
       }
     }
-    // an op with all of its fields
+    // the op was checked, so it has all of its fields
     if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
       throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
     }

@@ -1,18 +1,18 @@
-/** What watches over WebSockets have in common: how one begins, and how it ends. */
+/** Watches over WebSockets: how they begin and end. */
 import { as, number, oneOf, optional, orElse, struct } from "./Codec.ts"
 
-/** `revision` in the query of a watch is that after which it begins, or `now`, as it does without. */
+/** `revision` in the query of a watch is the revision after which it begins, or `now`, the default. */
 export const watchQuery = ["revision"] as const
 
-/** The first frame, to those who have said where to begin: the watch sees every change after this revision. */
+/** The first frame, if the request had a `revision`: the watch sees every change after this one. */
 export const Watching = struct({
   type: oneOf("watching"),
   revision: orElse(number, 0),
-  // how often the server asks whether the watcher is still there, milliseconds
+  // ping interval of the server, in milliseconds
   pingMs: as("ping_ms", optional(number))
 })
 
-/** The code of a close frame: the watch ended with an error, which the frame before said. */
+/** Close code: the watch ended with an error, which the previous frame contains. */
 export const WATCH_FAILED = 4000
-/** The watcher does not read. */
+/** Close code: the watcher does not read fast enough. */
 export const WATCHER_TOO_SLOW = 4008

@@ -1,14 +1,14 @@
-/** The wire of a subscription over a WebSocket, the same at both of its ends. */
+/** A `Wire` over a WebSocket, for both ends. */
 import type { WebSocket } from "ws"
 import type { Wire } from "./Subscriptions.ts"
 
 /**
- * Frames are for whoever has the socket to hand to `onText`, and so are its errors: `close` follows them. `weigh` says what so many
- * bytes count as that have not left.
+ * The owner of the socket passes its frames to `onText`, and handles its errors, which are followed by `close`. `weigh` converts
+ * a number of buffered bytes to the size they count as.
  */
 export const wireOf = (socket: WebSocket, weigh = (bytes: number): number => bytes): Wire => {
   let waits = false
-  // The socket below emits `drain` only after it was filled up to its own mark, which may be more than a subscription's.
+  // The underlying socket emits `drain` only after exceeding its own high-water mark, which may be higher than a subscription's.
   const sent = (): void => {
     if (!waits || socket.bufferedAmount > 0) return
     waits = false

@@ -1,15 +1,14 @@
 /**
- * What a worker and an engine say to each other about turns, independent of how it travels.
+ * The protocol between workers and engines for turns, independent of the transport.
  *
- * The engine hands out a {@link Job}: a lease on one run together with everything a turn needs. The worker runs the
- * handler from the top and reports {@link TurnOp}s in the order in which the handler saw them; the engine applies the
- * ops of one report atomically and in order, and answers when they are durable. While a turn lives the engine sends
- * {@link Notice}s: a sleep that is due, an event that arrived, a cancellation.
+ * The engine dispatches a {@link Job}: a lease on one run, with everything that a turn needs. The worker runs the handler from
+ * the top and reports {@link TurnOp}s in the order in which the handler saw them. The engine applies the ops of a report
+ * atomically and in order, and answers when they are durable. During a turn the engine sends {@link Notice}s: a sleep that is
+ * due, an event that arrived, a cancellation.
  *
- * The order of the journal is the worker's order. When a wait of a run with a live turn fires, the engine stores the
- * outcome beside the wait and sends a notice; the entry enters the journal when the worker reports `Settle`, so that
- * a replay settles steps in exactly the order that the handler saw. When the lease ends first, the engine moves what
- * has fired into the journal itself.
+ * The worker determines the order of the journal. When a wait fires during a turn, the engine stores the outcome beside the wait
+ * and sends a notice. The entry is added to the journal when the worker reports `Settle`, so that a replay settles steps in
+ * exactly the order that the handler saw. If the lease ends first, the engine moves fired waits to the journal itself.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -33,11 +32,11 @@ export type { SerializedError } from "../Errors.ts"
 export type Outcome =
   | {
       /** How it ended. */ readonly _tag: "Success"
-      /** What the step returned, as JSON text. */ readonly value: JsonText | undefined
+      /** The step's result, as JSON. */ readonly value: JsonText | undefined
     }
   | {
       /** How it ended. */ readonly _tag: "Failure"
-      /** What the step failed with. */ readonly error: SerializedError
+      /** The step's error. */ readonly error: SerializedError
     }
 
 /** A finished step. A journal lists entries in the order in which the handler saw them. */
@@ -49,16 +48,17 @@ export interface JournalEntry {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * The entry answers a step of any kind: the step was patched, or the server does not keep kinds, and `kind` means nothing.
+   * Whether the entry answers a step of any kind, so that `kind` has no meaning: the step was patched, or the server does not
+   * store kinds.
    */
   readonly anyKind?: true
   /** How the step ended. */
   readonly outcome: Outcome
-  /** Executions of the step, the last one included. */
+  /** Number of attempts, the last one included. */
   readonly attempt: number
 }
 
-/** A step that has begun and has not finished: it waits for a time, an event, a child run or a retry. */
+/** A step that has begun and not finished: it waits for a time, an event, a child run or a retry. */
 export interface OpenStep {
   /** The step id without the leading `<run id>:`. */
   readonly stepKey: string
@@ -67,11 +67,11 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * Failed executions so far, for a step between two attempts; 0 otherwise. `pending` says that its delay has not
-   * passed yet: the engine sends a `Fired` notice when it has.
+   * Number of failed attempts so far, for a step between two attempts; 0 otherwise. While `pending`, its delay has not passed:
+   * the engine sends a `Fired` notice when it has.
    */
   readonly failures: number
-  /** The delay before its next attempt has not passed. */
+  /** Whether the delay before its next attempt has not passed. */
   readonly pending: boolean
 }
 
@@ -86,67 +86,67 @@ export interface JobEvent {
   readonly timestamp: number
   readonly source?: string
   readonly idempotencyKey?: string
-  /** Of an event that was appended to an entity stream. */
+  /** Present on an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of what has caused it, if that was traced. */
+  /** The W3C `traceparent` of the cause, if it was traced. */
   readonly trace?: string
 }
 
-/** A lease on a run, with all that its next turn needs. */
+/** A lease on a run, with everything that its next turn needs. */
 export interface Job {
-  /** Unique per dispatch; it is the lease token, and every report of the turn carries it. */
+  /** Id of the job, unique for each dispatch. It is the lease token, and every report of the turn contains it. */
   readonly jobId: string
   /** Id of the run. */
   readonly runId: string
   /** Id of the function. */
   readonly functionId: string
-  /** The environment to work in. */
+  /** The environment of the run. */
   readonly environment: string
-  /** Turns started because something outside steps failed, the first included. */
+  /** Turns that began because of a failure outside steps, including the first turn. */
   readonly attempt: number
-  /** 0, and one more after every retry or resume that followed a compensation. */
+  /** 0 at first; grows with every retry or resume after a compensation. */
   readonly generation: number
   /** The event that started the run. */
   readonly event: JobEvent
-  /** Steps that are finished. */
+  /** Finished steps. */
   readonly journal: ReadonlyArray<JournalEntry>
-  /** Steps that wait. */
+  /** Steps that have begun and not finished. */
   readonly open: ReadonlyArray<OpenStep>
-  /** Present while the run is compensating: the failure, and the compensations registered, in registration order. */
+  /** Present while the run is compensating: the error, and the registered compensations, in registration order. */
   readonly compensating?: { readonly error: SerializedError; readonly compensations: ReadonlyArray<string> }
-  /** How long a turn with suspended steps stays alive after the last sign of life of its handler. */
+  /** How long a turn with suspended steps stays alive after the last activity of its handler, in milliseconds. */
   readonly lingerMs: number
   /** When the run was created, epoch milliseconds. */
   readonly createdAt: number
-  /** The engine carries out `Transact` ops. */
+  /** Whether the engine supports `Transact` ops. */
   readonly transactions?: true
-  /** Values of the secrets that the function asked for. */
+  /** Values of the secrets that the function names. */
   readonly secrets?: { readonly [name: string]: string }
 }
 
-/** When something is due: a delay in milliseconds by the engine's clock, or a point in time in epoch milliseconds. */
+/** When something is due: a delay in milliseconds by the engine's clock, or a time in epoch milliseconds. */
 export type Due = { readonly afterMs: number } | { readonly at: number }
 
-/** What a `step.tx` writes. */
+/** A write of a `step.tx`. */
 export type TxWrite =
   | ({ readonly _tag: "append" } & Omit<StreamAppend, "idempotencyKey">)
   | ({ readonly _tag: "emit" } & NewStreamEvent)
   | TxKvWrite
 
-/** A change of a key, without a value its deletion. No two writes of a step change the same key. */
+/** A change of a key; without a value, its deletion. Two writes of a step cannot change the same key. */
 export interface TxKvWrite {
   readonly _tag: "kv"
   readonly bucket: string
   readonly key: string
   readonly value?: CarriedValue
-  /** The revision that the key must have; 0: it must not exist. */
+  /** The revision that the key must have; 0 if it must not exist. */
   readonly expected?: number
 }
 
-/** What came of a {@link TxWrite}. Positions are those of the log. */
+/** The result of a {@link TxWrite}. Positions are those of the log. */
 export type TxWriteResult =
   | {
-      /** Which kind of write it was. */
+      /** Kind of the write. */
       readonly _tag: "append"
       /** Id of the entity. */
       readonly entityId: string
@@ -154,41 +154,41 @@ export type TxWriteResult =
       readonly entityVersion: number
       /** Position of the last event in the log. */
       readonly position: number
-      /** The events, as they are stored. */
+      /** The stored events. */
       readonly events: ReadonlyArray<StoredStreamEvent>
     }
   | {
-      /** Which kind of write it was. */
+      /** Kind of the write. */
       readonly _tag: "emit"
       /** Id of the event. */
       readonly eventId: string
-      /** Position of the last event in the log. */
+      /** Position of the event in the log. */
       readonly position: number
-      /** Runs that the event has started. */
+      /** Ids of the runs that the event started. */
       readonly runIds: ReadonlyArray<string>
     }
   | {
-      /** Which kind of write it was. */
+      /** Kind of the write. */
       readonly _tag: "kv"
       /** Name of the bucket. */
       readonly bucket: string
       /** The key. */
       readonly key: string
-      /** Of the key after the write; 0 when a key was deleted that was never there. */
+      /** Revision of the key after the write; 0 when a key was deleted that never existed. */
       readonly revision: number
     }
 
-/** The result of a `step.tx`: what its code returned, and what came of its writes, in their order. */
+/** The outcome of a `step.tx`: the result of its code, and the results of its writes, in order. */
 export interface TxOutcome {
   readonly value?: unknown
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
-/** One thing that happened in a turn. `trace` is the `traceparent` of the step, for what comes of it. */
+/** An operation in a turn. `trace` is the `traceparent` of the step, for its effects. */
 export type TurnOp =
-  /** A step finished: its result, or a failure that is not retried. */
+  /** A step finished: with its result, or with an error that is not retried. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "StepDone"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
@@ -198,7 +198,7 @@ export type TurnOp =
       readonly kind: StepKind
       /** How the step ended. */
       readonly outcome: Outcome
-      /** Executions of the step, this one included. */
+      /** Number of attempts of the step, this one included. */
       readonly attempt: number
       /** When it began, epoch milliseconds. */
       readonly startedAt: number
@@ -206,34 +206,34 @@ export type TurnOp =
       readonly endedAt: number
     }
   /**
-   * The code of a `step.tx` has returned `value`: its writes and the step's result are stored in the transaction of the
-   * report, or none of them. The answer's outcome is a {@link TxOutcome} as JSON text, which is in the journal at the op's
-   * own place. A `Failure` says that a write was refused (a conflict of versions or revisions): nothing of the op was stored, and the
-   * worker decides by the step's policy whether the code runs again.
+   * The code of a `step.tx` returned `value`: its writes and the step's result are stored in the transaction of the report, or
+   * nothing is. The answer's outcome is a {@link TxOutcome} as JSON, which the journal holds at the op's position. A `Failure`
+   * means that a write was refused (a version or revision conflict): nothing of the op was stored, and the worker decides by the
+   * step's retry policy whether the code runs again.
    */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "Transact"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
       /** Name of the step. */
       readonly name: string
-      /** What the code returned, as JSON text. */
+      /** The result of the code, as JSON. */
       readonly value: JsonText | undefined
-      /** What to write, in this order. */
+      /** The writes, in order. */
       readonly writes: ReadonlyArray<TxWrite>
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
-      /** Executions of the step, this one included. */
+      /** Number of attempts of the step, this one included. */
       readonly attempt: number
       /** When it began, epoch milliseconds. */
       readonly startedAt: number
       /** When it ended, epoch milliseconds. */
       readonly endedAt: number
     }
-  /** An execution of a step failed and the next one is due later. `failures` counts failed executions, this included. */
+  /** An attempt of a step failed, and the next one is due later. `failures` counts failed attempts, including this one. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "StepRetry"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
@@ -241,48 +241,49 @@ export type TurnOp =
       readonly name: string
       /** What kind of step it is. */
       readonly kind: StepKind
-      /** Executions that have failed, this one included. */
+      /** Number of failed attempts, this one included. */
       readonly failures: number
-      /** What it failed with. */
+      /** The error of this attempt. */
       readonly error: SerializedError
-      /** When it goes on. */
+      /** When the next attempt is due. */
       readonly due: Due
     }
-  /** Wait for a time. The first due time reported for a step key stands. */
+  /** Waits for a time. The first due time reported for a step key counts. */
   | {
-      /** What happened. */ readonly _tag: "Sleep"
+      /** Kind of the op. */ readonly _tag: "Sleep"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
       /** Name of the step. */ readonly name: string
-      /** When it goes on. */ readonly due: Due
+      /** When the sleep ends. */ readonly due: Due
     }
   /**
-   * Wait for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in
-   * the candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` are
-   * steps of the run that waited for the same and whose event the handler has not seen: they do not move what this one looks back to.
+   * Waits for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in the
+   * candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` lists steps of
+   * the run that waited for the same event and whose outcome the handler has not seen: they do not change how far back this wait
+   * looks.
    */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "WaitForEvent"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
       /** Name of the step. */
       readonly name: string
-      /** The branch of the step; `""` outside of branches. */
+      /** The branch of the step; `""` outside branches. */
       readonly scope: string
       /** Name or pattern of the event. */
       readonly event: string
-      /** What the event has to have in common with the one that started the run. */
+      /** Path or expression that relates the event to the triggering one. */
       readonly match?: string
-      /** Steps that waited for the same, and whose event the handler has not seen. */
+      /** Steps that waited for the same event, and whose outcome the handler has not seen. */
       readonly unseen?: ReadonlyArray<string>
-      /** When the wait ends without an event. */
+      /** When the wait times out. */
       readonly timeout: Due
-      /** How long to wait, in milliseconds. */
+      /** The timeout in milliseconds. */
       readonly timeoutMs: number
     }
-  /** Start a child run and wait for its result. */
+  /** Starts a child run and waits for its result. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "Invoke"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
@@ -290,16 +291,16 @@ export type TurnOp =
       readonly name: string
       /** Id of the function. */
       readonly functionId: string
-      /** The data of the child's event, as JSON text. */
+      /** Data of the child's event, as JSON. */
       readonly input: JsonText | undefined
-      /** How long to wait, in milliseconds. */
+      /** The timeout in milliseconds. */
       readonly timeoutMs: number
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** Start a child run and go on. The answer's outcome is `{"runId": ...}`. */
+  /** Starts a child run without waiting. The answer's outcome is `{"runId": ...}`. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "InvokeAsync"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
@@ -307,14 +308,14 @@ export type TurnOp =
       readonly name: string
       /** Id of the function. */
       readonly functionId: string
-      /** The data of the child's event, as JSON text. */
+      /** Data of the child's event, as JSON. */
       readonly input: JsonText | undefined
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** Publish to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
+  /** Publishes to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "Publish"
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
@@ -322,62 +323,62 @@ export type TurnOp =
       readonly name: string
       /** Name of the topic. */
       readonly topic: string
-      /** The message, as JSON text. */
+      /** The message, as JSON. */
       readonly data: JsonText
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** The handler has seen the outcome of a wait that fired: it takes its place in the journal. */
+  /** The handler has seen the outcome of a wait that fired: it is added to the journal here. */
   | {
-      /** What happened. */ readonly _tag: "Settle"
+      /** Kind of the op. */ readonly _tag: "Settle"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
     }
-  /** A suspended step is no longer wanted (its branch was cancelled, its fiber interrupted). */
+  /** A suspended step is no longer needed (its branch was cancelled, its fiber interrupted). */
   | {
-      /** What happened. */ readonly _tag: "Withdraw"
+      /** Kind of the op. */ readonly _tag: "Withdraw"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
     }
   /** The handler returned. Ends the turn. */
   | {
-      /** What happened. */ readonly _tag: "Complete"
-      /** What the handler returned, as JSON text. */ readonly output: JsonText | undefined
+      /** Kind of the op. */ readonly _tag: "Complete"
+      /** The handler's result, as JSON. */ readonly output: JsonText | undefined
     }
-  /** Something outside steps failed and the run has attempts left. Ends the turn. */
+  /** Something failed outside steps, and the run has attempts left. Ends the turn. */
   | {
-      /** What happened. */ readonly _tag: "RetryRun"
-      /** What it failed with. */ readonly error: SerializedError
-      /** When it goes on. */ readonly due: Due
+      /** Kind of the op. */ readonly _tag: "RetryRun"
+      /** The error. */ readonly error: SerializedError
+      /** When the next attempt is due. */ readonly due: Due
     }
-  /** The run failed for good and has compensations: they run next, in this turn. */
+  /** The run failed permanently and has compensations: they run next, in this turn. */
   | {
-      /** What happened. */
+      /** Kind of the op. */
       readonly _tag: "Compensate"
-      /** What it failed with. */
+      /** The error of the run. */
       readonly error: SerializedError
-      /** Names of the steps to take back, in the order in which they were registered. */
+      /** Names of the steps to compensate, in registration order. */
       readonly compensations: ReadonlyArray<string>
     }
-  /** The run failed for good, and its compensations, if any, have run. Ends the turn. */
+  /** The run failed permanently, and its compensations, if any, have run. Ends the turn. */
   | {
-      /** What happened. */ readonly _tag: "Fail"
-      /** What it failed with. */ readonly error: SerializedError
+      /** Kind of the op. */ readonly _tag: "Fail"
+      /** The error of the run. */ readonly error: SerializedError
     }
-  /** Nothing runs and these steps are open. Ends the turn. */
+  /** No step is running, and these steps are open. Ends the turn. */
   | {
-      /** What happened. */ readonly _tag: "Suspend"
-      /** Steps that wait. */ readonly open: ReadonlyArray<string>
+      /** Kind of the op. */ readonly _tag: "Suspend"
+      /** Keys of the steps that wait. */ readonly open: ReadonlyArray<string>
     }
-  /** The turn cannot go on until somebody looks at it (nondeterminism). Ends the turn. */
+  /** The turn cannot continue without human intervention (nondeterminism). Ends the turn. */
   | {
-      /** What happened. */ readonly _tag: "Pause"
-      /** Why, in a word. */ readonly code: string
-      /** Why, in a sentence for a person. */ readonly message: string
-      /** The facts. */ readonly details?: unknown
+      /** Kind of the op. */ readonly _tag: "Pause"
+      /** Code of the reason. */ readonly code: string
+      /** The reason as a sentence. */ readonly message: string
+      /** Details. */ readonly details?: unknown
     }
-  /** The worker gives the run back unharmed (forced stop). Ends the turn. */
-  | { /** What happened. */ readonly _tag: "Release" }
+  /** The worker returns the run unharmed (forced stop). Ends the turn. */
+  | { /** Kind of the op. */ readonly _tag: "Release" }
 
-/** The ops that end a turn. */
+/** Whether an op ends the turn. */
 export const endsTurn = (op: TurnOp): boolean =>
   op._tag === "Complete" ||
   op._tag === "RetryRun" ||
@@ -386,111 +387,111 @@ export const endsTurn = (op: TurnOp): boolean =>
   op._tag === "Pause" ||
   op._tag === "Release"
 
-/** A line that the code of a run has logged. */
+/** A log line of a run. */
 export interface LogLine {
   /** Epoch milliseconds, by the worker's clock. */
   readonly at: number
   readonly level: LineLevel
   readonly message: string
   readonly data?: JsonText
-  /** The step in whose code it was logged; absent outside of steps. */
+  /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Of the step, else of the run. */
+  /** Attempt of the step, else of the run. */
   readonly attempt?: number
-  /** Absent for lines of push handlers. */
+  /** Id of the worker; absent for push handlers. */
   readonly worker?: string
 }
 
-/** What a turn has logged since its last report, oldest first. */
+/** Log lines of a turn since its last report, oldest first. */
 export interface TurnLogs {
   readonly lines: ReadonlyArray<LogLine>
-  /** Lines before these for which there was no room. */
+  /** Number of earlier lines that were dropped for lack of room. */
   readonly dropped?: number
 }
 
-/** Ops of one turn, applied in order and all or none. */
+/** Ops of one turn, applied in order and atomically. */
 export interface TurnReport {
-  /** The job that it is about. */
+  /** Id of the job. */
   readonly jobId: string
   /** Id of the run. */
   readonly runId: string
-  /** What happened, in this order. */
+  /** The ops, in order. */
   readonly ops: ReadonlyArray<TurnOp>
-  /** Absent when nothing was logged. Engines of earlier versions leave it aside. */
+  /** Log lines; absent when there are none. Older engines ignore them. */
   readonly logs?: TurnLogs
 }
 
 /**
  * The engine's answer, after the commit.
  *
- * `outcomes` has one place for every op: for `Transact`, `Publish` and `InvokeAsync` the outcome, which is in the journal at the
- * op's own place; for `Sleep`, `WaitForEvent` and `Invoke` the outcome if it is already there (then `Settle` follows
- * when the handler has seen it), else `undefined`. `paused` says what the notice `Paused` does.
+ * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` it is the outcome, which the journal holds
+ * at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` it is the outcome if there already is one (`Settle` follows when
+ * the handler has seen it). Otherwise it is `undefined`. `paused` means the same as the notice `Paused`.
  */
 export type TurnAck =
   | {
-      /** Whether the report was taken. */
+      /** Whether the report was accepted. */
       readonly _tag: "Accepted"
-      /** One for each op, as above. */
+      /** One entry for each op, as above. */
       readonly outcomes: ReadonlyArray<Outcome | undefined>
-      /** The run is to be paused. */
+      /** Whether the run is to be paused. */
       readonly paused?: true
     }
   | {
-      /** Whether the report was taken. */ readonly _tag: "Refused"
-      /** Why not, in a word. */ readonly reason: RefusalReason
-      /** Why not, in a sentence for a person. */ readonly message: string
+      /** Whether the report was accepted. */ readonly _tag: "Refused"
+      /** Code of the reason. */ readonly reason: RefusalReason
+      /** The reason as a sentence. */ readonly message: string
     }
 
 /**
- * Why a report changed nothing. `LEASE_LOST`: somebody else has the run, or the run has ended. `CANCELLED`: the run was
- * cancelled. `LIMIT`: it would pass a limit (steps or bytes of a run); the engine has failed the run.
+ * Why a report changed nothing. `LEASE_LOST`: another worker has the run, or the run has ended. `CANCELLED`: the run was
+ * cancelled. `LIMIT`: the report would exceed a limit (steps or bytes of a run); the engine has failed the run.
  */
 export type RefusalReason = "LEASE_LOST" | "CANCELLED" | "LIMIT"
 
-/** What the engine tells a worker about a turn in flight. */
+/** What the engine tells a worker about a running turn. */
 export type Notice =
   /**
-   * A wait is over. For a step between two attempts `outcome` is absent: the one after `failures` failed attempts may start.
-   * A notice may come twice, and then late: when that attempt has failed too.
+   * A wait has ended. For a step between two attempts, `outcome` is absent: the attempt after `failures` failures may start. A
+   * notice may be delivered twice, and the second time late, when that attempt has also failed.
    */
   | {
-      /** What happened. */
+      /** Kind of the notice. */
       readonly _tag: "Fired"
-      /** The job that it is about. */
+      /** Id of the job. */
       readonly jobId: string
       /** The step id without the leading `<run id>:`. */
       readonly stepKey: string
-      /** What came of the wait. */
+      /** The outcome of the wait. */
       readonly outcome?: Outcome
-      /** Failed attempts of the step that goes on. */
+      /** Number of failed attempts of the step. */
       readonly failures?: number
     }
   | {
-      /** What happened. */ readonly _tag: "Cancelled"
-      /** The job that it is about. */ readonly jobId: string
-      /** Why, in words. */ readonly reason: string
+      /** Kind of the notice. */ readonly _tag: "Cancelled"
+      /** Id of the job. */ readonly jobId: string
+      /** The reason, in words. */ readonly reason: string
     }
   | {
-      /** What happened. */ readonly _tag: "LeaseLost"
-      /** The job that it is about. */ readonly jobId: string
-      /** Why, in words. */ readonly reason: string
+      /** Kind of the notice. */ readonly _tag: "LeaseLost"
+      /** Id of the job. */ readonly jobId: string
+      /** The reason, in words. */ readonly reason: string
     }
   /**
-   * The run is to be paused: the turn keeps its lease, begins no step any more, and ends when the steps that run have
-   * ended. This and the next are for workers that know them (`WorkerRegistration.pauses`).
+   * The run is to be paused: the turn keeps its lease, starts no more steps, and ends when its running steps have ended. This
+   * notice and the next one are sent only to workers that support them (`WorkerRegistration.pauses`).
    */
-  | { /** What happened. */ readonly _tag: "Paused"; /** The job that it is about. */ readonly jobId: string }
-  /** The run is not to be paused any more: a turn that has not ended yet goes on. */
+  | { /** Kind of the notice. */ readonly _tag: "Paused"; /** The job that it is about. */ readonly jobId: string }
+  /** The run is no longer to be paused: a turn that has not ended continues. */
   | {
-      /** What happened. */ readonly _tag: "Resumed"
-      /** The job that it is about. */ readonly jobId: string
+      /** Kind of the notice. */ readonly _tag: "Resumed"
+      /** Id of the job. */ readonly jobId: string
     }
 
-/** The notices after which the worker does not hold the lease. */
+/** Whether the worker loses the lease with this notice. */
 export const endsLease = ({ _tag }: Notice): boolean => _tag === "Cancelled" || _tag === "LeaseLost"
 
-/** A function as a worker registers it. */
+/** A function to register. */
 export interface FunctionRegistration {
   readonly id: string
   readonly name: string
@@ -500,9 +501,9 @@ export interface FunctionRegistration {
     readonly cron?: string
     readonly timezone?: string
     readonly overlap?: Overlap
-    /** What the data of the event is like, as JSON Schema. */
+    /** JSON Schema of the event's data. */
     readonly schema?: { readonly [member: string]: unknown }
-    /** The version of the data that `schema` is about. */
+    /** The schema version of the data that `schema` describes. */
     readonly version?: number
   }>
   readonly retry: {
@@ -515,86 +516,91 @@ export interface FunctionRegistration {
   readonly timeoutMs: number
   readonly concurrency?: { readonly limit: number; readonly key?: string }
   readonly mode: "push" | "pull"
-  /** Where the engine calls for turns, in push mode. */
+  /** URL of the push endpoint, in push mode. */
   readonly endpointUrl?: string
-  /** The endpoint has described itself as one that runs whole turns. */
+  /** Whether the endpoint has described itself as one that runs whole turns. */
   readonly endpointTurns?: true
   readonly actorKey?: string
-  /** Paths whose values runs are found by. */
+  /** Paths of searchable values. */
   readonly searchBy?: ReadonlyArray<string>
   readonly secrets: ReadonlyArray<string>
   readonly recording?: boolean
   readonly recordingRetention?: string
   readonly metadata?: { readonly [key: string]: unknown }
-  /** First 16 hex digits of the SHA-256 of the handler's source text. */
+  /** First 16 hex digits of the SHA-256 of the handler's source. */
   readonly codeHash: string
-  /** What the code is called; `codeHash` unless given. */
+  /** Version of the code; `codeHash` by default. */
   readonly version?: string
-  /** `"latest"` unless given. */
+  /** `"latest"` by default. */
   readonly versioning?: Versioning
-  /** How long its runs are kept after their end; as long as the engine keeps runs unless given. */
+  /** How long its runs are kept after their end; the engine's setting by default. */
   readonly keepRuns?: KeptRuns
 }
 
-/** A worker as it announces itself. */
+/** A worker to register. */
 export interface WorkerRegistration {
-  /** How the worker is known. */
+  /** Id of the worker. */
   readonly workerId: string
-  /** The environment to work in. */
+  /** The environment of the worker. */
   readonly environment: string
-  /** Somebody chose the environment; else an API key that is bound to one decides. */
+  /** Whether the environment was configured; otherwise an API key that is bound to one decides. */
   readonly namesEnvironment?: boolean
-  /** The machine that it runs on. */
+  /** Hostname of its machine. */
   readonly hostname: string
-  /** The functions that it has. */
+  /** Its functions. */
   readonly functions: ReadonlyArray<FunctionRegistration>
-  /** Turns that it takes at once. */
+  /** Maximum number of concurrent turns. */
   readonly maxConcurrentJobs: number
   /** Its labels, by name. */
   readonly labels: { readonly [key: string]: string }
-  /** The versions of this package and of what runs it. */
+  /** The versions of this package and of the runtime. */
   readonly version: { readonly sdk: string; readonly runtime: string }
-  /** When the worker was started, epoch milliseconds: it does not take back what a younger one has registered. */
+  /** When the worker was started, epoch milliseconds: it does not override what a newer worker has registered. */
   readonly startedAt?: number
-  /** It knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  /** Whether it supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
 }
 
-/** What a transport calls when something arrives. None may throw. */
+/** Callbacks of a transport. None may throw. */
 export interface WorkerHandlers {
-  /** `isPaused` says that its run is to be paused already: it is given back, and nothing of it begins. */
+  /**
+   * Called for each job. `isPaused` means that its run is already to be paused: the worker returns it without starting anything.
+   */
   readonly onJob: (job: Job, isPaused?: boolean) => void
-  /** Called with what the engine says about a turn in flight. */
+  /** Called for each notice about a running turn. */
   readonly onNotice: (notice: Notice) => void
-  /** The engine refuses a worker that it had accepted. Nothing arrives any more, and no report is answered. */
+  /** Called when the engine refuses a worker that it had accepted. Nothing arrives after that, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void
-  /** Whether the engine answers now; said again whenever it may have changed. */
+  /** Called with whether the engine answers, whenever that may have changed. */
   readonly onConnected?: (connected: boolean) => void
-  /** Whether the worker is at the turn of a job: the lease of one that it is not at is let go. */
+  /** Whether the worker is working on a job: leases of other jobs are released. */
   readonly holds?: (jobId: string) => boolean
-  /** The steps whose code has run for so long or longer, as far as that is known. */
+  /** The steps that have been running for at least this long, as far as known. */
   readonly running?: (atLeastMs: number) => ReadonlyArray<RunningTurn>
 }
 
-/** What is known of when the engine has answered a renewal. */
+/** Renewals that the engine has answered. */
 export interface Touch {
-  /** Whether it has so recently that leases hold while the code of a step keeps the process busy for half of the term. */
+  /**
+   * Whether the last answered renewal is recent enough that the leases survive a step that blocks the process for half of the
+   * lease.
+   */
   readonly isRecent: () => boolean
-  /** Renews, and calls `then` when the engine has answered. */
+  /** Renews the leases, and calls `then` when the engine has answered. */
   readonly renew: (then: () => void) => void
 }
 
-/** A worker's connection to an engine. Closing its scope gives every lease back. */
+/** A worker's connection to an engine. Closing its scope returns all leases. */
 export interface WorkerSession {
-  /** Asks for `n` more jobs, or takes `-n` back; a job that is on its way then arrives all the same. */
+  /** Requests `n` more jobs, or withdraws the request for `-n`; a job that is already on its way still arrives. */
   readonly credit: (n: number) => void
-  /** Sends reports; answers in the same order, after the commit. */
+  /** Sends reports. The answers are in the same order, after the commit. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /**
-   * A step call came after its turn had ended: the run is dispatched again with a longer linger. `lingerMs` is that of
-   * the turn that ended too early.
+   * Reports that a step was called after its turn had ended: the run is dispatched again with a longer linger. `lingerMs` is that
+   * of the turn that ended too early.
    */
   readonly late: (late: {
     readonly runId: string
@@ -602,24 +608,23 @@ export interface WorkerSession {
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
   /**
-   * Says whether the leases are sure to hold; if not, the turns are told that theirs are lost. Absent where leases do not
-   * run out.
+   * Whether the leases certainly hold; if not, the turns are told that their leases are lost. Absent where leases do not expire.
    */
   readonly checkLeases?: () => boolean
-  /** When the engine has last answered a renewal. Absent where leases do not run out. */
+  /** The last renewal that the engine answered. Absent where leases do not expire. */
   readonly touch?: Touch
-  /** How the worker's projections get at their events; absent where they do not. */
+  /** The events of the worker's projections; absent where projections are not supported. */
   readonly projections?: ProjectionFeed
 }
 
-/** How a worker reaches an engine: in the same process, by polling, or by a stream. */
+/** The transport between worker and engine: in-process, by polling, or by a stream. */
 export class WorkerTransport extends Context.Service<
   WorkerTransport,
   {
     /**
-     * Registers the worker and its functions and opens a session for the lifetime of the scope. `ValidationError` says
-     * what the engine does not accept (a bad trigger, a bad expression), `AccessError` that it wants another API key. A
-     * transport over a network does not fail because the engine cannot be reached: it tries again until it can.
+     * Registers the worker and its functions, and opens a session for the lifetime of the scope. Fails with `ValidationError` for
+     * what the engine does not accept (an invalid trigger or expression), and with `AccessError` when it requires another API
+     * key. A network transport does not fail when the engine is unreachable: it retries until it is.
      */
     readonly open: (
       registration: WorkerRegistration,

@@ -1,9 +1,9 @@
 /**
- * The calls of `TurnStream.ts` as effect/rpc, which our worker and our engine speak over a WebSocket: JSON text, one
- * message a frame.
+ * The calls of `TurnStream.ts` as effect/rpc, between our worker and our engine over a WebSocket: JSON, one message in each
+ * frame.
  *
- * What is in a call is checked where it is used, as over HTTP; so the schemas let everything pass, and what is JSON text
- * already travels as it is.
+ * The content of a call is checked where it is used, as over HTTP. So the schemas accept any value, and values that are JSON
+ * already are sent unchanged.
  */
 import * as Schema from "effect/Schema"
 import * as Rpc from "effect/rpc/Rpc"
@@ -14,10 +14,10 @@ import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment
 import { seal } from "./Seal.ts"
 import type { CallFailure, Push, RoomRequest } from "./TurnStream.ts"
 
-/** What engines that have it name among their transports. */
+/** The transport name of engines that support it. */
 export const RPC_TRANSPORT = "rpc"
 
-/** `Schema.Any` lets every value pass: the type says what both sides agree on. */
+/** `Schema.Any` accepts every value; the type is the contract between both sides. */
 const unchecked = <A>(): Schema.Codec<Jsonable<A>> => Schema.Any as Schema.Codec<Jsonable<A>>
 
 const failure = unchecked<CallFailure>()

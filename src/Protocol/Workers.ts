@@ -1,4 +1,4 @@
-/** Workers: how they register, take work and report, and what is told of them. */
+/** Workers: registration, dispatch and reports, and information about workers. */
 import { StaleRequestError, WorkerUnknownError } from "../Errors.ts"
 import {
   also,
@@ -27,23 +27,23 @@ import { JobUpdate } from "./LegacyJobs.ts"
 import { versionings } from "../Versioning.ts"
 import { inBody, inPath, operation, row, waiting } from "./Row.ts"
 
-/** A worker that is connected. */
+/** A connected worker. */
 export interface WorkerInfo {
-  /** How the worker is known. */
+  /** Id of the worker. */
   readonly id: string
-  /** The machine that it runs on. */
+  /** Hostname of its machine. */
   readonly hostname: string
-  /** Ids of the functions that it has. */
+  /** Ids of its functions. */
   readonly functionIds: ReadonlyArray<string>
-  /** Turns that it takes at once. */
+  /** Maximum number of concurrent turns. */
   readonly maxConcurrentJobs: number
-  /** Turns that it has now. */
+  /** Number of current turns. */
   readonly activeJobs: number
   /** Its labels, by name. */
   readonly labels: { readonly [key: string]: string }
-  /** How it is connected. */
+  /** Transport of the connection. */
   readonly transport: string
-  /** When it came. ISO string. */
+  /** When it registered, as an ISO string. */
   readonly registeredAt: string
 }
 
@@ -72,7 +72,7 @@ const Workers = eitherCase(
   })
 )
 
-/** Where a function is called for its turns is not for a worker to say. */
+/** A worker cannot set a function's push endpoint. */
 const FunctionOfWorker = struct({
   id: text,
   name: text,
@@ -99,7 +99,7 @@ const FunctionOfWorker = struct({
   keepRuns: optional(Kept)
 })
 
-/** What every worker says of itself; from `capabilities` on, what those say that speak turns (`Http/Turns.ts`). */
+/** Registration of every worker; the fields from `capabilities` on are those of workers that support turns (`Http/Turns.ts`). */
 export const Register = struct({
   workerId: optional(text),
   hostname: optional(text),
@@ -157,7 +157,7 @@ const Heartbeat = struct({
 const session = text
 const total = optional(integer)
 const holding = optional(texts)
-// read by `readRunning`, which leaves out what it does not understand
+// read by `readRunning`, which ignores invalid parts
 const running = optional(json)
 
 const Poll = struct({
@@ -169,12 +169,12 @@ const Poll = struct({
   holding,
   running
 })
-/** What a worker says over a stream (`TurnStream.ts`). */
+/** The `room` call over a stream (`TurnStream.ts`). */
 export const Room = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
 export const Late = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const Leave = struct({ session })
 
-// what deliveries, reports and their ops are is said in `Worker.ts`: they are read by `TurnReports.ts`, and go out as text
+// `Worker.ts` describes deliveries, reports and ops; `TurnReports.ts` reads them, and they are sent as JSON strings
 const Delivered = struct({
   deliveries: list(object),
   closing: optional(flag)
@@ -217,48 +217,48 @@ const unknown = { 404: WorkerUnknownError } as const
 const stale = { 409: StaleRequestError } as const
 
 export const rows = {
-  /** The workers that are connected. */
+  /** Lists the connected workers. */
   restWorkers: row(restWorkers, "worker:read"),
-  /** Registers a worker: one that speaks turns with its functions and the turns that it holds. */
+  /** Registers a worker; one that supports turns sends its functions and the turns that it holds. */
   registerWorker: row(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
-  /** A worker that takes jobs is there, and at these. */
+  /** Renews the presence of a worker that takes jobs, and the leases of its jobs. */
   heartbeat: row(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
-  /** A job, or with `available` up to so many. */
+  /** Takes a job, or with `available` up to that many. */
   takeJobs: row(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
-  /** What has become of a job: progress, its end, or what it waits for. */
+  /** Updates a job: its progress, its end, or what it waits for. */
   updateJob: row(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
-  /** Asks for leave to begin a job. */
+  /** Asks for permission to start a job. */
   ackJob: row(ackJob, "worker:run", { body: json, errors: stale }),
-  /** Waits for turns and notices, and keeps the leases that it names. */
+  /** Waits for jobs and notices, and extends the leases of the jobs that it names. */
   pollTurns: row(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
     fromWorker: true,
     body: Poll,
     errors: unknown
   }),
-  /** Reports what has happened in turns: a batch is applied once. */
+  /** Reports the ops of turns; a batch is applied once. */
   reportTurns: row(reportTurns, "worker:run", {
     fromWorker: true,
     body: Reports,
     errors: { 404: WorkerUnknownError, 409: StaleRequestError }
   }),
-  /** A step was called after its turn had ended: the run is handed out again. */
+  /** Reports that a step was called after its turn had ended: the run is dispatched again. */
   lateTurn: row(lateTurn, "worker:run", { fromWorker: true, body: Late, errors: unknown }),
-  /** The worker goes, and gives its leases back. */
+  /** Deregisters a worker, and returns its leases. */
   deregisterWorker: row(deregisterWorker, "worker:run", { query: ["session"] })
 }
 
 export const workerRpc = operation("GET /rpc/worker", { ours: true })
 export const workerStream = operation("WorkerService/Connect", { streams: true })
 
-/** Who a worker is, and what it may do, is asked when it registers. */
+/** Identity and permissions are checked when the worker registers. */
 const worker = inBody("worker:run", "worker", "workerId")
 
 export const sockets = {
-  /** Turns over effect/rpc; `src/Protocol/WorkerRpc.ts` says how. */
+  /** Turns over effect/rpc; `src/Protocol/WorkerRpc.ts` describes it. */
   workers: row(workerRpc, worker)
 }
 
 export const streams = {
-  /** Jobs, or turns, over a stream both ways of the messages in `src/Protocol/Connect/worker.proto`; over HTTP/2 alone. */
+  /** Jobs or turns over a bidirectional stream of the messages in `src/Protocol/Connect/worker.proto`; over HTTP/2 only. */
   workerStream: row(workerStream, worker, { type: "application/connect+proto" })
 }

@@ -1,18 +1,19 @@
 /**
- * The memory for bodies of requests that are coming in: whoever sends many large ones at once, which need no right signature to be
- * sent, takes that much of it and no more. Small bodies need no room, and large ones hear 503 while others have it.
+ * Limits the memory for request bodies that are being received. Sending large bodies takes no valid signature, so all
+ * of them together get at most 64 MiB. Small bodies need no room; a large body is answered with 503 while there is no
+ * room for it.
  */
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
-/** Bytes of all bodies that are coming in. */
+/** Bytes of all bodies that are being received. */
 const ROOM = 64 * 1024 * 1024
 
-/** Bodies of so many bytes need no room. */
+/** A body of at most this many bytes needs no room. */
 const SMALL = 64 * 1024
 
-/** A body that is coming in. */
+/** A body that is being received. */
 export interface Arriving {
-  /** So many bytes of it are here. Throws `UnavailableError` when there is no room for them. */
+  /** Takes room for the `size` bytes received so far. Throws `UnavailableError` when there is no room for them. */
   readonly hold: (size: number) => void
   readonly end: () => void
 }
@@ -21,7 +22,7 @@ export class BodyRoom {
   readonly #most: number
   #held = 0
 
-  /** One body has room in any case: how large it may be is said elsewhere. */
+  /** There is always room for one body of the largest allowed size. */
   constructor(maxBodyBytes: number) {
     this.#most = Math.max(ROOM, maxBodyBytes)
   }

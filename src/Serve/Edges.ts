@@ -1,5 +1,5 @@
 /**
- * Where frameworks differ: what they call a handler with, and where the response goes.
+ * How frameworks differ: the arguments they call a handler with, and where the response goes.
  *
  * | called with | of | the response |
  * |---|---|---|
@@ -12,16 +12,16 @@
 import { isIronflowError } from "../Errors.ts"
 import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type ServeResponse } from "./Http.ts"
 
-/** A request as it came, and what becomes of the response. */
+/** A request, and the way to respond to it. */
 export interface Exchange {
   readonly request: ServeRequest
-  /** Aborts when whoever asked has gone. */
+  /** Aborts when the client closes the connection before the response is complete. */
   readonly signal: AbortSignal | undefined
-  /** What the handler returns to the framework. */
+  /** Sends the response, or makes it; the handler returns the result to the framework. */
   readonly respond: (response: ServeResponse) => unknown
 }
 
-/** What a request of Node.js has that is read here; servers put more into `body`, `rawBody` and `originalUrl`. */
+/** The part of a Node.js request that is read here. Frameworks add `body`, `rawBody` and `originalUrl`. */
 interface NodeRequest {
   readonly method?: string
   readonly url?: string
@@ -63,7 +63,7 @@ export const exchangeOf = (first: unknown, second: unknown): Exchange => {
   )
 }
 
-// Other realms and servers bring classes of their own: what they can do tells more than `instanceof`.
+// Other realms and servers have their own classes, so the shape is checked instead of `instanceof`.
 const isFetchRequest = (value: unknown): value is Request =>
   isLike(value) &&
   typeof value.url === "string" &&
@@ -87,7 +87,7 @@ const isLike = (value: unknown): value is { readonly [name: string]: unknown } =
   typeof value === "object" && value !== null
 
 export const webResponse = ({ body, headers, status }: ServeResponse): Response =>
-  // a status that stands for no body must not have an empty one
+  // a status without a body, as 204, allows no empty string
   new Response(body === "" ? null : body, { status, headers })
 
 const fetchExchange = (request: Request): Exchange => ({
@@ -173,7 +173,7 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
   const isParsed = bytes === undefined && typeof body === "object" && body !== null
   return {
     ...(request.method === undefined ? {} : { method: request.method }),
-    // a router that mounts the handler takes its own part off `url`
+    // a router that mounts the handler removes its own path from `url`
     url: request.originalUrl ?? request.url ?? "/",
     headers: Object.fromEntries(
       Object.entries(request.headers).flatMap(([name, value]) => {
@@ -206,7 +206,7 @@ const readStream = (
     if (on === undefined) return resolve(new Uint8Array())
     let chunks: Array<Buffer> | undefined = []
     let size = 0
-    // what is refused is read to its end and dropped, so that the answer reaches whoever sends it
+    // a refused body is read to its end and dropped, so that the sender receives the response
     const refuse = (error: unknown): void => {
       chunks = undefined
       reject(error)

@@ -1,6 +1,6 @@
 /**
- * Signatures of what hooks are called with: HMAC-SHA256 over the time, a dot and the bytes of the body. The time is in
- * `X-Ironflow-Timestamp`, in seconds since 1970; the signature in `X-Ironflow-Signature`, as it is for push handlers.
+ * Signatures of hook calls: HMAC-SHA256 over the time, a dot and the bytes of the body. The time is in
+ * `X-Ironflow-Timestamp`, in seconds since 1970; the signature is in `X-Ironflow-Signature`, as for push handlers.
  */
 import { SignatureError, ValidationError } from "../Errors.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -10,7 +10,7 @@ import { isSigned, sign, SIGNATURE_HEADER } from "./Signature.ts"
 
 const TIMESTAMP_HEADER = "x-ironflow-timestamp"
 
-/** The headers of a request with this body. */
+/** The headers of a hook call with this body. */
 export const hookHeaders = (
   body: string,
   secret: string,
@@ -23,23 +23,23 @@ export const hookHeaders = (
   }
 }
 
-/** A request as a hook has got it. */
+/** A hook call, as received. */
 export interface HookRequest {
-  /** By lower-case name, or as `fetch` has them. */
+  /** By lower-case name, or a `Headers` object. */
   readonly headers: Headers | { readonly [name: string]: string | ReadonlyArray<string> | undefined }
-  /** As it came, before anything has parsed it. */
+  /** The body as received, not parsed. */
   readonly body: string | Uint8Array
 }
 
 /** Options of `verifyHook`. */
 export interface VerifyHookOptions {
-  /** How far the time of the request may be from now, either way; `"5m"` by default. */
+  /** How far the time of the request may be from now, before or after; `"5m"` by default. */
   readonly tolerance?: Duration
 }
 
 /**
- * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now. Of several secrets one has
- * to fit, so that they can be changed. The same call may come more than once, with the same `id`.
+ * Verifies a hook call and returns its content. The call must be signed with the secret, or with one of several while
+ * a secret is being replaced, and it must be recent. The same call may arrive more than once, with the same `id`.
  *
  * ```ts
  * app.post("/ironflow-alarm", express.raw({ type: "*" + "/*" }), (request, response) => {
@@ -48,17 +48,18 @@ export interface VerifyHookOptions {
  * })
  * ```
  *
- * Throws `SignatureError`: `SIGNATURE_MISSING`, `SIGNATURE_INVALID`; `ValidationError` when the body is no call of a hook.
+ * Throws `SignatureError`: `SIGNATURE_MISSING`, `SIGNATURE_INVALID`; `ValidationError` when the body is not a hook
+ * call.
  */
 export const verifyHook = (
   request: HookRequest,
   secret: string | ReadonlyArray<string>,
   options: VerifyHookOptions = {}
 ): HookCall =>
-  // a plain function for users, outside of every Effect: there is no Clock to ask
+  // a plain function for users, outside of Effect: it has no Clock service
   verifyHookAt(Date.now(), request, secret, options)
 
-/** The same at a time, epoch milliseconds. */
+/** Does the same at a given time, in epoch milliseconds. */
 export const verifyHookAt = (
   now: number,
   { body, headers }: HookRequest,

@@ -1,21 +1,21 @@
-/** A request to a push handler and its response, whichever framework they belong to. */
+/** A request to a push handler and its response, independent of the framework. */
 import { BodyError, type IronflowError } from "../Errors.ts"
 
-/** A request, whatever server it came to. */
+/** A request to a push handler, from any server. */
 export interface ServeRequest {
   /** `POST` when left out. */
   readonly method?: string
   /** Path and query, or the whole URL. */
   readonly url: string
-  /** By lower-case name; of a header that came several times the first value. */
+  /** By lower-case name. A header that was sent several times has its first value. */
   readonly headers: { readonly [name: string]: string }
   /**
-   * The bytes of the body as they were sent. Rejects with `BODY_CONSUMED` when somebody has read it before,
-   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. Where they come in pieces, `onBytes` is told how many there are so far; what it throws is
-   * the reason not to read on.
+   * Reads the bytes of the body as they were sent. Rejects with `BODY_CONSUMED` when the body has been read before,
+   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. `onBytes` is called after each chunk with the number of bytes so far; when
+   * it throws, reading stops and rejects with that error.
    */
   readonly readBody: (maxBytes: number, onBytes?: (size: number) => void) => Promise<Uint8Array>
-  /** The body as a parser in front has left it, when the bytes are gone. */
+  /** The body that an earlier parser made, when the bytes are gone. */
   readonly parsedBody?: unknown
 }
 

@@ -1,4 +1,4 @@
-/** What a push handler is given, checked and completed. */
+/** The options of a push handler, checked and completed. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../Environment.ts"
@@ -12,42 +12,43 @@ import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { IronflowWebhook } from "../Webhook.ts"
 import { functionsById } from "../Worker/Options.ts"
 
-/** How a push handler treats its requests, whatever it serves. */
+/** How a push handler treats its requests. */
 export interface HandlerOptions {
   /**
-   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced, several:
-   * a list, or the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without any key requests are not verified.
+   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced there may
+   * be several: a list, or the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without a key, requests are not
+   * verified.
    */
   readonly signingKey?: string | ReadonlyArray<string> | undefined
-  /** Takes requests as they come, for development only. */
+  /** Accepts requests without verifying them; for development only. */
   readonly skipVerification?: boolean | undefined
-  /** How old a signed request may be that says when it was sent; `"5m"` by default. */
+  /** How old a signed request may be, if it says when it was sent; `"5m"` by default. */
   readonly maxRequestAge?: Duration | undefined
-  /** The console with the prefix `[ironflow-serve]` by default; `false` silences. */
+  /** The console with the prefix `[ironflow-serve]` by default; `false` logs nothing. */
   readonly logger?: Logger | false | undefined
-  /** `IRONFLOW_ENV` by default, else `default`. */
+  /** `IRONFLOW_ENV` by default, or else `default`. */
   readonly environment?: string | undefined
-  /** Brings event data to the latest version before a handler sees it. */
+  /** Upgrades event data to the latest version before a handler receives it. */
   readonly eventDefinitions?: EventDefinitionRegistry | undefined
   /**
-   * The Ironflow server: webhook events go there, and finished steps are reported to it at once. `IRONFLOW_URL` or
-   * `IRONFLOW_SERVER_URL` by default. Without any, steps are reported with the response, and webhook events go to
+   * The Ironflow server: it receives webhook events, and finished steps are reported to it at once. `IRONFLOW_URL` or
+   * `IRONFLOW_SERVER_URL` by default. Without it, steps are reported with the response, and webhook events go to
    * `http://localhost:9123`.
    */
   readonly serverUrl?: string | undefined
-  /** Sent to the server as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  /** Sent to the server as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
   readonly apiKey?: string | undefined
-  /** After this time a turn begins no further step: the run goes on in the next request. `"5s"` by default. */
+  /** After this time a turn starts no further step, and the run continues in the next request. `"5s"` by default. */
   readonly turnBudget?: Duration | undefined
-  /** The largest body of a request, bytes; 16 MiB by default, and at most 1 MiB for webhooks. */
+  /** The largest request body in bytes; 16 MiB by default. For webhooks it is at most 1 MiB. */
   readonly maxBodyBytes?: number | undefined
   /** How long `verify` and `transform` of a webhook may take together; `"10s"` by default. */
   readonly webhookTimeout?: Duration | undefined
 }
 
 /**
- * What frameworks pass beside the request: the response of Node.js and Express, the reply of Fastify, the context of a
- * Next.js route. Hono passes a function that is not called.
+ * The second argument of the framework: the response of Node.js and Express, the reply of Fastify, the context of a
+ * Next.js route. Hono passes its `next` function, which is not called.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
 export type HandlerContext = any
@@ -59,15 +60,15 @@ interface ProjectionName {
 const nameOf = (projection: ProjectionName | { readonly config: ProjectionName }): string =>
   "config" in projection ? projection.config.name : projection.name
 
-/** What a handler of requests is made of. */
+/** The options of `serve()`. */
 export interface ServeOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
 > extends HandlerOptions {
-  /** The functions to run, in either style. Their ids differ. */
+  /** The functions to run, in either style. Their ids must differ. */
   readonly functions: Functions
-  /** Not run here: a projection needs a worker. */
+  /** Projections are not run here: they need a worker. */
   readonly projections?: ReadonlyArray<ProjectionName | { readonly config: ProjectionName }> | undefined
-  /** Requests of other services that become events. */
+  /** Webhooks: requests of other services that become events. */
   readonly webhooks?: ReadonlyArray<IronflowWebhook> | undefined
 }
 
@@ -98,14 +99,14 @@ export interface ResolvedServeOptions {
   readonly environment: string
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly server: ResolvedServer
-  /** Whether somebody has said where the server is. */
+  /** Whether the address of the server was given. */
   readonly serverIsKnown: boolean
   readonly turnBudgetMs: number
   readonly maxBodyBytes: number
   readonly webhookTimeoutMs: number
 }
 
-/** Checks the options, fills in defaults, and warns of what is probably not meant. Throws `ValidationError`. */
+/** Checks the options, fills in defaults, and warns of probable mistakes. Throws `ValidationError`. */
 export const resolveServeOptions = (
   options: ServeOptions,
   variables: Variables = readEnvironmentVariable

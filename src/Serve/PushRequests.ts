@@ -1,4 +1,4 @@
-/** Reads the request of a legacy server, and says what a turn has come to in the words of its response. */
+/** Reads the request of a legacy server, and makes the response from the end of a turn. */
 import { InvokeError, serializeError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import {
@@ -54,7 +54,7 @@ const resumeRules = {
   type: oneOf(...resumeTypes)
 }
 
-/** The request, if it is one. Throws `ValidationError` that names every field that is not as it should be. */
+/** Returns the request. Throws `ValidationError` that names every invalid field. */
 export const readPushRequest = (body: unknown): PushRequest => {
   const problems: Problems = []
   check("", body, requestRules, problems)
@@ -70,7 +70,7 @@ export const readPushRequest = (body: unknown): PushRequest => {
   return body as PushRequest
 }
 
-/** The request as a job; `jobId` tells this segment from every other. Throws `ValidationError`. */
+/** Makes a job of the request; `jobId` is unique to this segment. Throws `ValidationError`. */
 export const jobOf = (request: PushRequest, jobId: string, environment: string, nowMs: number): LegacyJob => {
   const steps = request.steps ?? []
   const job = readJob(
@@ -90,7 +90,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
   return job
 }
 
-/** What a turn is told of a step: that it has completed, or that something that was awaited has failed. */
+/** The remembered results of a step: that it has completed, or that an awaited result has failed. */
 const remembered = ({ error = "", id, name, output, status }: CompletedStep): ReadonlyArray<unknown> => {
   if (status === "completed") return [{ step_id: id, name, output }]
   const details = safeJsonParse(error)
@@ -112,7 +112,7 @@ const remembered = ({ error = "", id, name, output, status }: CompletedStep): Re
       })
     )
   }
-  // code that failed runs again
+  // a step whose code failed runs again
   return []
 }
 
@@ -134,7 +134,7 @@ const resumed = (
   }
 }
 
-/** The response that says how a turn has ended. */
+/** Makes the response from the end of the turn. */
 export const responseOf = ({ steps }: LegacyTurn, end: LegacyEnd): PushResponse => {
   switch (end.status) {
     case "completed":

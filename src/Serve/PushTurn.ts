@@ -1,4 +1,7 @@
-/** One turn in one request: started, reported by its session, over when its last op is acknowledged. */
+/**
+ * Runs one turn in one request. The turn starts, its session reports it, and it is over when its last op is
+ * acknowledged.
+ */
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,18 +19,19 @@ import type { PushedTurn } from "./TurnSessions.ts"
 /** What the turns of a handler have in common. */
 export interface TurnSurroundings {
   readonly clock: Clock.Clock
-  /** Services of the functions. */
+  /** Services that the functions require. */
   readonly context: Context.Context<never>
   readonly logger: Logger
-  /** Where the `logger` of handlers writes to; the console when absent. */
+  /** Where the `logger` of handlers writes; the console when absent. */
   readonly handlerLogger?: Logger
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly turnBudgetMs: number
 }
 
 /**
- * Some turns of the event loop. A process that was frozen reads requests that the engine has given up meanwhile, and another
- * process may have run them: that the engine has hung up comes right after them, before anything is begun.
+ * Waits some turns of the event loop. After a process was frozen, it may read a request that the engine has already
+ * given up and that another process has run. The news that the engine has hung up arrives right after such a request,
+ * so waiting lets it arrive before the turn starts.
  */
 const hangUpsFirst = Effect.repeat(
   Effect.callback<void>((resume) => {
@@ -37,7 +41,7 @@ const hangUpsFirst = Effect.repeat(
   { times: 2 }
 )
 
-/** Runs a turn to its end. Interrupting it, as when the engine hangs up, aborts the steps that run. */
+/** Runs a turn to its end. Interrupting it, as when the engine hangs up, aborts the running steps. */
 export const runTurn = (
   fn: AnyFunction,
   job: Job,
@@ -47,7 +51,7 @@ export const runTurn = (
   Effect.scoped(
     Effect.gen(function* () {
       yield* hangUpsFirst
-      // one for each turn: no timer outlives its request
+      // one alarm for each turn, so that no timer outlives its request
       const alarm = yield* Alarm.make
       const fork = Effect.runForkWith(context)
       const scope = yield* Effect.scope
@@ -63,7 +67,7 @@ export const runTurn = (
         let hasProgress = false
         let isOverBudget = false
         const wrapUpWhenDue = (): void => {
-          // a turn that has nothing to show for its time would come to the same point again
+          // a turn without progress would reach the same point again in the next request
           if (hasProgress && isOverBudget) handle?.wrapUp()
         }
         alarm.at(clock.currentTimeMillisUnsafe() + turnBudgetMs, () => {

@@ -1,4 +1,4 @@
-/** What a request must hold, field by field. */
+/** Checks the fields of a request. */
 import { ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 
@@ -26,7 +26,7 @@ export const texts: Rule = (value) =>
     ? undefined
     : "must be an object of strings"
 
-/** Adds a problem for each field that breaks its rule; `at` says where the value is. */
+/** Adds a problem for each field that breaks its rule; `at` is the path of the value. */
 export const check = (
   at: string,
   value: unknown,
@@ -43,7 +43,7 @@ export const check = (
   }
 }
 
-/** Throws `ValidationError` that names every field that is not as it should be, if there are some. */
+/** Throws `ValidationError` that names every invalid field, if there are any. */
 export const refuse = (what: string, problems: Problems): void => {
   if (problems.length === 0) return
   throw new ValidationError(`This is no ${what}: ${problems.slice(0, 20).join("; ")}`, {

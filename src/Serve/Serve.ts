@@ -1,8 +1,8 @@
 /**
- * Push mode: functions behind an HTTP handler, which runs one turn for each request of an engine.
+ * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} gives a handler of Fetch requests; what the functions need is in its type. `serve()` of the Promise face is
- * the same for every framework.
+ * {@link make} makes a handler of Fetch requests; its type holds the services that the functions require. `serve()`
+ * of the Promise API does the same for every framework.
  *
  * ```ts
  * const handler = yield* Serve.make({ functions: [processOrder] })
@@ -54,17 +54,18 @@ import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
 export type { ServeRequest, ServeResponse } from "./Http.ts"
 export type { HandlerOptions, ServeOptions } from "./Options.ts"
 
-/** Answers requests of an engine, and of the senders of webhooks. */
+/** Answers the requests of an engine and of webhook senders. */
 export interface ServeService {
-  /** Answers a request. Interrupting it aborts the steps that it runs. */
+  /** Answers a request. Interrupting it aborts the steps that the request runs. */
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
-  /** The same for a Fetch request. */
+  /** Does the same for a Fetch request. */
   readonly fetch: (request: Request) => Effect.Effect<Response>
 }
 
 /**
- * It logs to Effect's loggers unless it is given one; what the options leave out is said by the environment variables, by way of the
- * `ConfigProvider` in context. Fails with `ValidationError` when the options are not acceptable.
+ * Makes a push handler. It logs to Effect's loggers unless `logger` is given. Missing options are read from the
+ * environment variables through the `ConfigProvider` in context. Fails with `ValidationError` when an option is
+ * invalid.
  */
 export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: ServeOptions<Functions>
@@ -87,7 +88,10 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
     return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved, handlerLogger)
   })
 
-/** {@link make} with options that have been checked. The `logger` of handlers writes to `handlerLogger`, else to the console. */
+/**
+ * Does what {@link make} does, with options that have been checked. The `logger` of handlers writes to
+ * `handlerLogger`, or else to the console.
+ */
 export const makeResolved = <R>(
   options: ResolvedServeOptions,
   handlerLogger?: Logger
@@ -110,16 +114,16 @@ export const makeResolved = <R>(
     }
   })
 
-/** Reports are no calls of anybody: a span for each would only be in the way. */
+/** Reports are internal requests, so they get no spans. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** How long turns report with their responses after a report did not get through, milliseconds. */
+/** After a failed report, turns report with their responses for this time, in milliseconds. */
 const REPORTS_AGAIN_MS = 30_000
 
-/** Turns of which it is remembered that they have been started, at most. */
+/** The most started turns that are remembered. */
 const rememberedTurns = 10_000
 
 class Handler {
@@ -127,9 +131,9 @@ class Handler {
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
   readonly #room: BodyRoom
-  /** Job ids of signed turns, with the time from which on they are too old anyway. */
+  /** Job ids of signed turns, each with the time after which its request is too old in any case. */
   readonly #started = new Map<string, number>()
-  /** Turns before this time do not try to report at once. */
+  /** Before this time, turns do not try to report at once. */
   #reportsAgainAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
@@ -142,7 +146,7 @@ class Handler {
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
     Effect.matchCauseEffect(
       Effect.suspend(() => {
-        // what a webhook emits is part of what its sender traces
+        // the events of a webhook join the trace of its sender
         const caller = parseTrace(request.headers[TRACEPARENT])
         const answered = this.#answer(request)
         return caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
@@ -194,7 +198,7 @@ class Handler {
             logger.debug(`Webhook "${id}" makes no event of a request`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
-            // what is in the data is nothing for whoever reads the answers along the way
+            // the response holds no event data: it may pass others on its way
             const events = received.events.map(({ data: _, ...event }) => event)
             return this.#response(200, {
               status: "accepted",
@@ -224,7 +228,7 @@ class Handler {
     })
   }
 
-  /** The body as JSON, after its signature has been found to be right. */
+  /** Verifies the signature and parses the body as JSON. */
   #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
     const { keys, maxBodyBytes } = this.#options
     const room = this.#room
@@ -294,7 +298,7 @@ class Handler {
       return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
     }
     if (this.#options.keys === undefined) return Effect.succeed(job)
-    // a turn without a time could be sent again at any time
+    // a turn without a time could be replayed at any later time
     if (typeof (body as Partial<TurnRequest>).sent_at !== "number") {
       return Effect.fail(new ValidationError("This is no turn: `sent_at` must be a number"))
     }
@@ -402,7 +406,7 @@ const readBody = (
     )
   })
 
-/** The time for a body to come in: what is never finished would keep its room. */
+/** The time in which a body must arrive, in milliseconds. A body that never ends would keep its room. */
 const BODY_MS = 30_000
 
 const tooSlow = (): BodyError =>

@@ -1,4 +1,7 @@
-/** Reads the job of a turn that an engine of this package sends. What it holds is trusted afterwards, down to the last step. */
+/**
+ * Reads the job of a turn that an engine of this package sends. Its content is trusted afterwards, so every field is
+ * checked, steps included.
+ */
 import { isObject } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import {
@@ -50,7 +53,7 @@ const openRules = { stepKey: text, name: text, kind: text, failures: number, pen
 const outcomeRules = { _tag: oneOf("Success", "Failure") }
 const errorRules = { name: text, message: text }
 
-/** The job, if it is one. Throws `ValidationError` that names every field that is not as it should be. */
+/** Returns the job. Throws `ValidationError` that names every invalid field. */
 export const readTurnJob = (job: unknown): Job => {
   const problems: Problems = []
   check("job", job, jobRules, problems)

@@ -1,11 +1,11 @@
 /**
- * Where a turn that a request has started reports to.
+ * How a turn that a request has started reports.
  *
- * - {@link BufferedTurn}: to an engine of this package, with the response. What the engine alone can answer is for a later
- *   turn, so such a step ends this one.
- * - {@link ReportedTurn}: to such an engine, at once, by requests of its own. Where these do not get through, the rest goes
- *   with the response.
- * - {@link LegacyPushTurn}: to a legacy server, in the one response that it understands.
+ * - {@link BufferedTurn}: to an engine of this package, with the response. A step that only the engine can answer
+ *   ends the turn, and a later turn continues.
+ * - {@link ReportedTurn}: to such an engine, at once, with requests. When these fail, the rest goes with the
+ *   response.
+ * - {@link LegacyPushTurn}: to a legacy server, in its single response.
  */
 import * as Effect from "effect/Effect"
 import type * as Clock from "effect/Clock"
@@ -30,14 +30,14 @@ import { responseOf } from "./PushRequests.ts"
 export interface PushedTurn {
   readonly report: WorkerSession["report"]
   readonly defers: (op: TurnOp) => boolean
-  /** What the engine is told in the response, when the turn has ended. */
+  /** The content of the response, once the turn has ended. */
   readonly response: () => TurnResponse | PushResponse | undefined
-  /** Notices for the turn, until it is interrupted. */
+  /** Receives notices for the turn until it is interrupted. */
   readonly watch?: (
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
   ) => Effect.Effect<void>
-  /** A step was called after the turn had ended. */
+  /** Reports that a step was called after the turn had ended. */
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
@@ -62,7 +62,7 @@ export class BufferedTurn implements PushedTurn {
       })
     )
 
-  /** Gives the run back behind what has been reported. */
+  /** Releases the run after everything that has been reported. */
   release({ jobId, runId }: Job): Effect.Effect<unknown> {
     return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
   }
@@ -81,9 +81,9 @@ const unanswered = ({ message }: ConnectionError): TurnAck => ({
   message: `the engine could not be asked what comes of a step; the run goes on in another turn (${message})`
 })
 
-/** Requests after which a turn takes it that the server cannot be reached from here, and the waits between them. */
+/** Waits between the attempts of a report, in milliseconds. After the last attempt the server counts as unreachable. */
 const reportDelaysMs = [100, 400]
-/** A turn that ends sooner asks for no notices. */
+/** A turn that ends before this time, in milliseconds, asks for no notices. */
 const watchAfterMs = 250
 const firstWatchMs = 2000
 const watchMs = 20_000
@@ -95,7 +95,7 @@ export class ReportedTurn implements PushedTurn {
   readonly #unreachable: (error: ConnectionError) => void
   #buffering = false
 
-  /** `unreachable` is called when a report does not get through. */
+  /** `unreachable` is called when a report fails. */
   constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
@@ -117,7 +117,7 @@ export class ReportedTurn implements PushedTurn {
           this.#buffering = true
           this.#unreachable(error)
           const left = this.#left.report(reports)
-          // what comes of these is known to the engine only: the turn ends here, and another one goes on with it
+          // only the engine knows the results of these steps: this turn ends here, and another one continues
           return ops.some(isAnswered)
             ? Effect.andThen(left, Effect.as(this.#left.release(this.#job), [unanswered(error)]))
             : left
@@ -128,7 +128,7 @@ export class ReportedTurn implements PushedTurn {
   readonly defers = (op: TurnOp): boolean => this.#buffering && isAnswered(op)
   readonly response = (): TurnResponse => this.#left.response()
 
-  /** It says with each request what runs: after 250 ms, then every 2, 4, 8, 16 and 20 s. */
+  /** Sends the running steps with each request: after 250 ms, then every 2, 4, 8, 16 and 20 s. */
   readonly watch = (
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
@@ -145,7 +145,7 @@ export class ReportedTurn implements PushedTurn {
     })
     const again: Effect.Effect<void> = Effect.suspend(() =>
       Effect.andThen(
-        // whoever cannot ask learns it from the next report
+        // a turn that cannot ask gets the notices with its next report
         Effect.catch(once, () => Effect.sleep(1000)),
         again
       )
@@ -179,7 +179,7 @@ export class ReportedTurn implements PushedTurn {
           if (!isSuccess(answer)) return Effect.fail(asConnectionError(failureOf(answer, what)))
           const body = safeJsonParse(answer.text)
           return isObject(body) && isObject(body.ack) && Array.isArray(body.notices)
-            ? // as the protocol says
+            ? // as the protocol requires
               Effect.succeed(body as unknown as TurnUpdated)
             : Effect.fail(
                 new ConnectionError(
@@ -208,7 +208,8 @@ export class LegacyPushTurn implements PushedTurn {
       Effect.sync((): TurnAck => {
         this.#response = responseOf(
           turn,
-          // the handler has started a run and not awaited it: the server has to start that run before this one completes
+          // the handler has invoked a function and not awaited it: the server must start that run before this one
+          // completes
           this.#invoking !== undefined && end.status === "completed"
             ? { status: "yielded", yield: this.#invoking }
             : end
@@ -251,7 +252,7 @@ export class LegacyPushTurn implements PushedTurn {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // once, however often the effect is tried
+    // made once, however often the effect is tried
     const works = reports.map(makeWork)
     return Effect.forEach(works, (work) =>
       Effect.map(
@@ -263,6 +264,6 @@ export class LegacyPushTurn implements PushedTurn {
 
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response
-  // the next turn comes when what the run waits for is over: nobody could be told anything sooner
+  // the next turn starts when the wait of the run is over: nothing can be reported earlier
   readonly late = (): Effect.Effect<void> => Effect.void
 }

@@ -1,16 +1,16 @@
-/** What the body of a webhook's request stands for: JSON, or the fields of a form. */
+/** Parses the body of a webhook request: JSON, or the fields of a form. */
 import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
-/** Throws an error that says what the body is instead. */
+/** Returns the parsed body. Throws an error that describes the body when it is neither. */
 export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): unknown => {
   const mediaType = (headers["content-type"] ?? "").replace(/;.*$/s, "").trim().toLowerCase()
   if (mediaType.startsWith("multipart/")) {
     throw new Error(`${what}: the body is ${mediaType}, which only the webhook's \`parse\` can read`)
   }
   const text = decode(withoutMark(bytes), what)
-  // curl, for one, calls everything a form
+  // curl, for one, sends every body as a form
   if (mediaType === "application/x-www-form-urlencoded" && !/^\s*[[{]/.test(text)) return readForm(text, what)
   const payload = safeJsonParse<unknown>(checkShape(`the body of ${what}`, text), notJson)
   if (payload === notJson) {
@@ -21,11 +21,11 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
 
 const notJson = Symbol("not JSON")
 
-/** Some senders begin with a byte order mark, which JSON and forms do not know. */
+/** Some senders begin with a byte order mark, which is invalid in JSON and forms. */
 const withoutMark = (bytes: Uint8Array): Uint8Array =>
   bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes
 
-// both are UTF-8 by their standards, whatever a `charset` beside them says
+// both are UTF-8 by their standards, whatever `charset` is given
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 const decode = (bytes: Uint8Array, what: string): string => {
@@ -51,7 +51,7 @@ const readForm = (text: string, what: string): unknown => {
   return Object.fromEntries(fields)
 }
 
-/** As forms have it, where a `%` that begins no byte stands for itself. */
+/** Decodes percent-encoding as forms do: a `%` that begins no byte stands for itself. */
 const unescape = (text: string, what: string): string => {
   const spaced = text.replaceAll("+", " ")
   if (!spaced.includes("%")) return spaced

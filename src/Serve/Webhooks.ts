@@ -1,4 +1,4 @@
-/** Requests of other services: verified, made events of, and handed to the server. */
+/** Webhooks: verifies requests of other services, makes events of them, and sends the events to the server. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
@@ -14,19 +14,19 @@ import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest, ServeResponse } from "./Http.ts"
 import { readPayload } from "./WebhookPayload.ts"
 
-/** The largest body of a webhook's request: what is more would make no event. */
+/** The largest body of a webhook request, in bytes: a larger one would not fit in an event. */
 export const webhookBytes = eventBytes
 
-/** What a webhook is asked by: all but `POST` is for its `challenge`. */
+/** The methods that a webhook accepts: all but `POST` are for its `challenge`. */
 const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 
-/** Fails when no webhook is asked so, whatever it is made of. */
+/** Fails when no webhook accepts this method. */
 export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
   methods.has(method)
     ? Effect.void
     : Effect.fail(failure(`Webhook "${id}" takes POST, not ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
 
-/** Name of the webhook that the URL is for, `undefined` when it is for none. */
+/** The name of the webhook in the URL, or `undefined` when there is none. */
 export const webhookIn = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
   const segment = /\/webhooks\/([^/]+)/.exec(path)?.[1]
@@ -34,25 +34,25 @@ export const webhookIn = (url: string): string | undefined => {
   try {
     return decodeURIComponent(segment)
   } catch {
-    // it is no encoded name, and so the name of no webhook
+    // not valid percent-encoding, so it names no webhook
     return segment
   }
 }
 
-/** The event of a request by its name, with its data as it is stored. */
+/** An event of a request with its name, and its data as stored. */
 interface NamedWebhookEvent extends WebhookEvent {
   readonly version?: number
 }
 
-/** What has become of a request. */
+/** The outcome of a request. */
 export type Received =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
   | { readonly _tag: "Answered"; readonly response: ServeResponse }
 
 /**
- * Receives a request; succeeds once the server has what it stands for. Fails with an error whose `status` tells the sender
- * what to do: 4xx that the request is not acceptable, 5xx to send it again.
+ * Receives a request, and succeeds once the server has its events. Fails with an error whose `status` tells the
+ * sender what to do: 4xx means that the request is invalid, 5xx that it should be sent again.
  */
 export const receive = (
   { config }: IronflowWebhook,
@@ -111,13 +111,13 @@ export const receive = (
       })
     )
     if (received._tag === "Stored") {
-      // one after the other: their order is that of the log
+      // one after the other, so that they keep their order in the log
       for (const event of received.events) yield* emit(event, config.id, what, connection)
     }
     return received
   })
 
-/** What the code of a webhook makes of a request; when it throws, the sender is told so. */
+/** Calls code of the webhook with a request; when it throws, the response tells the sender. */
 const asked = <A>(
   code: WebhookCode,
   status: number,
@@ -129,11 +129,11 @@ const queryOf = (url: string): { readonly [name: string]: string } => {
   const at = url.indexOf("?")
   if (at === -1) return {}
   const fields = [...new URLSearchParams(url.slice(at).replace(/#.*$/s, ""))]
-  // the first of a name counts
+  // the first value of a name counts
   return Object.fromEntries(fields.toReversed())
 }
 
-// Other realms and packages bring classes of their own: what they can do tells more than `instanceof`.
+// Other realms and packages have their own classes, so the shape is checked instead of `instanceof`.
 const isResponse = (value: unknown): value is Response =>
   isObject(value) &&
   typeof value.status === "number" &&
@@ -150,7 +150,7 @@ const readResponse = async (response: Response): Promise<Received> => ({
   }
 })
 
-/** Headers of a response that came from elsewhere, which say how it came and not what it is. */
+/** Response headers that describe the transfer and not the content. They are not passed on. */
 const ofTheWay = new Set([
   "connection",
   "content-encoding",
@@ -178,7 +178,7 @@ const emit = (
       what
     }),
     {
-      // where the server is, is nothing for strangers
+      // strangers do not learn the address of the server
       onFailure: (error) =>
         Effect.fail(
           failure(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
@@ -196,7 +196,7 @@ const emit = (
     }
   )
 
-/** What was made of the request, with the events that are given by their definitions by their names. */
+/** The result of a webhook, with events given by their definitions replaced by their names. */
 const encoded = async (result: unknown): Promise<unknown> => {
   if (Array.isArray(result)) return Promise.all(result.map(encodedEvent))
   return encodedEvent(result)
@@ -204,7 +204,7 @@ const encoded = async (result: unknown): Promise<unknown> => {
 
 const encodedEvent = async (event: unknown): Promise<unknown> => {
   if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
-  // a version is that of a definition
+  // a version belongs to a definition
   return isObject(event) ? { ...event, version: undefined } : event
 }
 

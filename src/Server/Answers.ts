@@ -1,4 +1,4 @@
-/** What is answered to a request, by whatever it travels: its route is found, whoever asks is let in, its body is read. */
+/** Answers a request, for every transport: finds its route, authenticates the caller, reads the body. */
 import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -25,31 +25,31 @@ import { type Call, json, type Reply, type Route, Routes } from "./Http/Route.ts
 import { Waiting } from "./Http/Waiting.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** A request by whatever it travels. */
+/** A request, independent of its transport. */
 export interface IncomingRequest {
   readonly method: string
-  /** With its query. */
+  /** The path with its query. */
   readonly url: string
   readonly request: Http.IncomingMessage
-  /** The `traceparent` that came with it, whatever that is. */
+  /** The `traceparent` of the request, not validated. */
   readonly trace: unknown
-  /** What all that comes on the same connection shares. */
+  /** An object that all requests of one connection share. */
   readonly line: object
-  /** Who sends it, if that is known already. */
+  /** The sender, if it is already authenticated. */
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
   readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
-  /** Nobody wants the body, or not any more. */
+  /** Called when the body is not needed, or not any more. */
   readonly release: () => void
 }
 
 interface App {
-  /** Answers whatever comes; interrupted when the client hangs up. */
+  /** Answers every request; interrupted when the client hangs up. */
   readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
-/** Few ask for it. */
+/** Parsed on first use: few routes read it. */
 const withQuery = lazyProperties<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
 export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
@@ -75,7 +75,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
     const isPublic = found?.route.access === "public"
-    // without a key nobody learns what there is
+    // without a key a caller does not learn which routes exist
     const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
       return Effect.fail(
@@ -85,7 +85,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
       )
     }
     const { route, variables } = found
-    // taking work is a GET
+    // requests for work use GET, but have effects
     if (asked.visitor === undefined && isWork(route.access)) gate.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
@@ -121,7 +121,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
           )
         : reply
     }
-    // whoever may be anybody has nothing to say that were worth the reading
+    // public routes do not read bodies
     if (isPublic || method === "GET" || method === "DELETE") {
       asked.release()
       return call(undefined)
@@ -132,7 +132,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
         validated(() => {
           if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
           const answered = call(body)
-          // it may wait for long, and has read what it was told
+          // the call may wait for long, and no longer needs the body
           if (waits) asked.release()
           return answered
         })
@@ -140,7 +140,10 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     )
   }
 
-  /** Whether the failure of a call is said as the end of a stream: not to the page of somebody else, which is to hear nothing. */
+  /**
+   * Whether a failed call is answered by the end of a stream. Not for a page of another origin, which must not read
+   * the error.
+   */
   const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
     try {
@@ -157,11 +160,11 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     answer: (asked) => {
       const { method, url } = asked
       const mark = url.indexOf("?")
-      // clients whose base URL ends with a slash send two of them
+      // a client whose base URL ends with a slash sends two slashes
       const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
       return Effect.catchCause(
         Effect.flatten(validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
-        // the query of a request may hold a key
+        // without the query, which may hold a key
         (cause) =>
           replyToFailure(
             cause,
@@ -183,7 +186,7 @@ const readBody = (
   if (reads === "json") return readJson(limits)
   if (asksForStream(request))
     return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
-  // who may not ask hears of that, and not of how to ask
+  // a caller without permission learns that first, and not how to ask for a stream
   return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
 }
 

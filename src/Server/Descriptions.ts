@@ -1,4 +1,4 @@
-/** What the server says of itself: `/openapi.json` and, for Prometheus, `/metrics`. */
+/** Routes that describe the server: `/openapi.json`, and `/metrics` for Prometheus. */
 import * as Effect from "effect/Effect"
 import { descriptions as described } from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
@@ -6,10 +6,10 @@ import type { Route } from "./Http/Route.ts"
 import type * as Metrics from "./Metrics.ts"
 import { replying } from "./Routes/RowRoute.ts"
 
-/** What describes the server itself. */
+/** Makes the routes that describe the server. */
 export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
-  // few ask for it
+  // made on first use: few clients request it
   const document = Effect.promise(async () => {
     if (openApi === undefined) {
       const { default: made } = await import("../Protocol/openapi.json", { with: { type: "json" } })

@@ -1,6 +1,7 @@
-/** One request of HTTP and its answer: how it is read off the connection, and how the answer is seen off. */
+/** One HTTP request and its response: reads the request from the connection, and sends the response. */
 import type * as Http from "node:http"
 import { constants, type ServerHttp2Stream } from "node:http2"
+import * as Cookies from "effect/http/Cookies"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type { Arrival, Intake } from "../Engine/Intake.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
@@ -12,10 +13,22 @@ import type { Reply } from "./Http/Route.ts"
 import { type Unread, UNREAD_MS } from "./Http/Unread.ts"
 import { cut } from "./NodeServer.ts"
 
-/** A request of HTTP/1.1, or one of HTTP/2 with its stream. */
+/** An HTTP/1.1 request, or an HTTP/2 request with its stream. */
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
+  reply: Reply,
+  request: Http.IncomingMessage,
+  corsHeaders: { readonly [name: string]: string } | undefined
+): HttpServerResponse.HttpServerResponse => {
+  const response = withoutCookies(reply, request, corsHeaders)
+  const { cookies } = reply
+  return cookies === undefined
+    ? response
+    : HttpServerResponse.updateCookies(response, () => Cookies.fromSetCookie(cookies))
+}
+
+const withoutCookies = (
   { body, bytes, status, text, type = "application/json", headers }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
@@ -24,7 +37,7 @@ export const respond = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // what is left of a body that was not read would be taken for the next request
+    // the rest of an unread body would be parsed as the next request
     ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
   }
   if (body !== undefined) {
@@ -64,17 +77,17 @@ export const overHttp = (
     readBytes: (limits) => readBytes(request, limits, room),
     release: () => {
       release()
-      // what nobody takes of a stream of HTTP/2 stays in memory until it ends
+      // unread data of an HTTP/2 stream would stay in memory until the stream ends
       if (arrival === undefined && request.stream !== undefined) request.resume()
     }
   }
 }
 
-/** What an answer takes until it is read. Characters that are not of Latin-1 take several bytes. */
+/** Bytes of a response in memory until it is read. Characters outside of Latin-1 take several bytes. */
 export const bytesOf = ({ bytes, text = "" }: Reply): number =>
   bytes !== undefined ? bytes.length : text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
 
-/** Sees to it that an answer is read: within a time, and within the memory that there is for all. */
+/** Bounds the time and the memory until a response is read. */
 export const whileUnread = (
   unread: Unread,
   { complete, socket, stream }: HttpRequest,
@@ -82,12 +95,12 @@ export const whileUnread = (
   length: number
 ): void => {
   if (stream === undefined) {
-    // Node puts it off as long as something leaves, and sets another limit afterwards
+    // Node restarts this timeout while data is sent, and sets another one afterwards
     socket.setTimeout(UNREAD_MS)
     if (length <= SMALL_ANSWER) return
   } else {
     stream.setTimeout(UNREAD_MS, () => cutSession(stream))
-    // whatever is left of the body
+    // the rest of the body is discarded
     if (!complete) response.once("finish", () => stream.close())
   }
   const line = unread.line(() => (stream === undefined ? cut(socket) : cutSession(stream)))
@@ -95,7 +108,7 @@ export const whileUnread = (
   response.once("close", () => line.set(0))
 }
 
-/** A connection of HTTP/1.1 has one answer at a time: such a small one is not worth counting. */
+/** An HTTP/1.1 connection has one response at a time: a smaller one does not count. */
 const SMALL_ANSWER = 64 * 1024
 
 const cutSession = ({ session }: ServerHttp2Stream): void =>

@@ -1,10 +1,10 @@
-/** What an engine measures, in the text format of Prometheus. */
+/** The metrics of an engine, in the text format of Prometheus. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../Errors.ts"
 import type { Caller } from "../Engine/Access/Access.ts"
 import type { Labels, MetricFamily, MetricsService } from "../Engine/Metrics.ts"
 
-/** The text of `/metrics`. `openPolls` counts the polls of workers now. */
+/** Makes the text of `/metrics`. `openPolls` returns the current polls of workers. */
 export const make =
   ({ families }: Pick<MetricsService, "families">, openPolls: () => number) =>
   (caller: Caller | undefined): Effect.Effect<string, StoreError> =>
@@ -22,7 +22,10 @@ export const make =
         .join("")
     )
 
-/** Names belong to environments: a key that is bound to one, or may not read what has a name, has no series of it. */
+/**
+ * Hides series of names that the caller may not see: a key may be bound to one environment, or not allowed to read
+ * what has the name.
+ */
 const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
   const bound = caller?.key?.environment
   if (caller === undefined || family.kind === "histogram") return family

@@ -1,4 +1,4 @@
-/** The server of Node.js behind the port, with its limits: connections that are idle, slow or make no sense, and why it cannot listen. */
+/** The server of Node.js at the port: its limits for idle, slow and malformed connections, and errors of listening. */
 import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
@@ -9,15 +9,15 @@ import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
 import { lastWords } from "./Http/LastWords.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** In which a request has to arrive as a whole, as Node.js has it by default. */
+/** The time in which a whole request must arrive, in milliseconds; the default of Node.js. */
 const REQUEST_TIMEOUT_MS = 300_000
 
-/** How long a connection may carry no request when the server stops, milliseconds. */
+/** How long a connection may carry no request when the server stops, in milliseconds. */
 const IDLE_GRACE_MS = 100
 
 /**
- * Watches which connections carry no request; returns what closes these, and from then on every other one when its request
- * has been answered. Node itself takes a connection that never had a request for a busy one, and waits for it.
+ * Tracks connections without a request. Returns a function that closes these, and from then on every other connection
+ * after its response. Node itself would wait for a connection that never had a request.
  */
 export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
   const idle = new Set<Socket>()
@@ -36,7 +36,7 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
   })
   return () => {
     closing = true
-    // a request may be on its way on one that looks idle
+    // an idle connection may have a request in transit
     setTimeout(() => {
       for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
     }, IDLE_GRACE_MS)
@@ -44,8 +44,8 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
 }
 
 /**
- * An idle connection stays open for so much longer than its client is told, milliseconds: a client that is late, or whose
- * request is on its way, must not find it closed.
+ * An idle connection stays open this much longer than its client is told, in milliseconds, so that a late request
+ * does not find it closed.
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
 
@@ -71,18 +71,18 @@ export const createServer = (options: ResolvedOptions): Http.Server => {
   server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
   server.on("clientError", answerMalformed)
   server.on("timeout", cut)
-  // without its TLS nothing can be said on it
+  // without TLS no response can be sent
   server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
-/** Ends a connection that leaves unread what it was told, if there is such, so that the system keeps nothing of it either. */
+/** Ends a connection that does not read its response, so that the system keeps no data of it either. */
 export const cut = (socket: Socket): void => {
   if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
   else socket.destroy()
 }
 
-/** Something that is no HTTP request, or whose headers are too large or too slow. */
+/** Answers malformed HTTP, or headers that are too large or too slow. */
 const answerMalformed = (error: Error & { readonly code?: string }, socket: Socket): void => {
   if (!socket.writable) return void socket.destroy()
   const [status, message] =

@@ -1,9 +1,10 @@
 /**
- * The engine over HTTP: clients, existing ones included, and workers, on one port. Here it is put together, started and stopped.
+ * The HTTP server of an engine: clients and workers, legacy ones included, on one port. This module assembles, starts
+ * and stops it.
  *
- * A connection comes in through `Listener.ts`; `Exchange.ts` takes requests from it and gives answers back, which `Answers.ts` finds:
- * each request has its route in a table, has its body read within limits, and is answered in the dialect of the route. What else
- * travels on the port has folders of its own. Who may ask is decided by `Http/Gate.ts`.
+ * `Listener.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `Answers.ts` makes
+ * the responses: each request has its route in a table, has its body read within limits, and is answered in the
+ * dialect of the route. Other protocols on the port have their own folders. `Http/Gate.ts` decides who may call.
  */
 import type * as Http from "node:http"
 import type { ServerHttp2Stream } from "node:http2"
@@ -59,7 +60,7 @@ import { watchRoutes } from "./Ws/Watches.ts"
 
 export type { HttpServerOptions } from "./ServerOptions.ts"
 
-/** What the server takes, unless the options say otherwise. */
+/** The default limits of the server. */
 export const defaults = usual
 
 /** The engine's HTTP server, listening. */
@@ -73,21 +74,21 @@ export class HttpServerEngine extends Context.Service<
     /** `http://127.0.0.1:9123` */
     readonly url: string
     /**
-     * Where browsers find the console: its address, or its path alone where a proxy has it under one, whose name only the proxy
-     * knows; `undefined` when there is none.
+     * The URL of the console for browsers. It is only a path when a proxy serves the engine below a path, since only
+     * the proxy knows its host name. `undefined` without a console.
      */
     readonly consoleUrl: string | undefined
-    /** From now on `/ready` says that the server is about to stop. It goes on answering. */
+    /** Makes `/ready` say that the server is about to stop. It keeps answering. */
     readonly drain: Effect.Effect<void>
   }
 >()("@ironflow/node/HttpServerEngine") {}
 
-/** How long open requests may take to end when the server stops, milliseconds. */
+/** How long open requests may take to end when the server stops, in milliseconds. */
 const SHUTDOWN_MS = 1000
 
 /**
- * Why there is no server: options are not acceptable (`ValidationError`), it cannot listen (`ListenError`), the runtime cannot carry
- * it (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
+ * Why the server cannot start: invalid options (`ValidationError`), it cannot listen (`ListenError`), an unsuitable
+ * runtime (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
  */
 export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
 
@@ -97,7 +98,7 @@ export const layer = (
 ): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
   Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
-/** Listens, for as long as the scope is open. */
+/** Listens until the scope closes. */
 export const make = (
   options: HttpServerOptions
 ): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
@@ -173,7 +174,8 @@ export const make = (
         channelRoute({
           answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
           refuse: ({ url }, error) => app.refuse(url, error),
-          // not in the scope, which would end calls before they hear that the server stops; they end with their sockets
+          // not in the scope, which would end calls before they learn that the server stops; they end with their
+          // sockets
           run,
           onClosing
         }),
@@ -221,7 +223,7 @@ export const make = (
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
     )
-    // last: whoever is still there when the time is up
+    // last: ends calls that are still open when the time is up
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()
@@ -231,34 +233,35 @@ export const make = (
     )
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (asked) => {
-        // those of HTTP/2 have all of it that is used here
+        // an HTTP/2 request has all properties that are used here
         const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
         const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
-        // a client that hangs up waits for nothing; what must not stop half way says so itself
+        // a call ends when its client hangs up; calls that must not stop halfway are uninterruptible
         return Effect.map(
           Effect.interruptible(app.answer(overHttp(request, response, intake))),
           (answered) => {
             const hasRoom = unread.hasRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
             whileUnread(unread, request, response, bytesOf(reply))
-            // after that: it has another limit
+            // after the call above, which sets another limit
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, gate.corsHeaders(request))
           }
         )
       })
     )
-    // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
+    // replaces the listener of the line above: ours can refuse before the upgrade, and gets the bare sockets
     server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
       upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
     })
-    // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
+    // this listener too: it sends "continue" only when the body is read its own way, which we do not; without it Node
+    // sends "continue" at once
     server.removeAllListeners("checkContinue")
     yield* workers.watch
-    // an engine that has nothing to write would not notice
+    // an engine that writes nothing would not notice the loss of ownership
     yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(OWNER_LOOK_MS), engine.checkOwner)))
     yield* Effect.forkScoped(upgrades.watch)
-    // first: those who wait for something are told to look elsewhere
+    // first: waiting calls learn that the server stops
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
         Effect.andThen(drain, Deferred.succeed(closing, undefined)),
@@ -288,13 +291,13 @@ export const make = (
   })
 
 const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
-  // half of an answer cannot be taken back, and nobody hears a stream that is closed
+  // a partial response cannot be replaced, and a closed stream has no reader
   if (stream.headersSent || stream.closed) return void stream.close()
   stream.respond({ ":status": status, "content-type": "application/json" })
   stream.end(JSON.stringify(body))
 }
 
-/** What a channel carries has arrived whole, and is within its limits, which are narrower. */
+/** A call over a channel has arrived completely, and within the channel's limits, which are narrower. */
 const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
   method,
   url,

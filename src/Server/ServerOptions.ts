@@ -1,4 +1,4 @@
-/** What the server is told when it starts: where it listens, to whom, and how much it takes. */
+/** The options of the server: where it listens, who may call, and its limits. */
 import { DEFAULT_PORT } from "../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
 import { ValidationError } from "../Errors.ts"
@@ -9,39 +9,42 @@ import { checkAllowedHosts, checkCorsOrigins, isLoopback } from "./Http/Gate.ts"
 
 /** Where an engine listens, and whom it answers. */
 export interface HttpServerOptions {
-  /** 9123 by default; 0 for any free one. */
+  /** 9123 by default; 0 for any free port. */
   readonly port?: number
-  /** `127.0.0.1` by default. As long as there are no API keys only loopback is allowed, unless `insecure` is set. */
+  /** `127.0.0.1` by default. Without API keys only loopback is allowed, unless `insecure` is set. */
   readonly host?: string
-  /** Certificate and key in PEM: the server speaks HTTPS. */
+  /** Certificate and key in PEM for HTTPS; plain HTTP by default. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
-  /** Listens on any host without API keys, for everybody who reaches it. `false` by default. */
+  /** Allows any host without API keys: everybody who can reach the server may call. `false` by default. */
   readonly insecure?: boolean
-  /** Origins whose pages are answered besides those of the server's own: `https://app.example.com`. None by default. */
+  /** Origins whose pages may call, besides the server's own: `https://app.example.com`. None by default. */
   readonly corsOrigins?: ReadonlyArray<string>
   /**
-   * Names under which browsers reach the server: `ironflow.example.com`, with a port for that one only. Those of loopback and
-   * addresses always are; programs that are no browsers may use any.
+   * Host names under which browsers may reach the server: `ironflow.example.com`; a name with a port allows only this
+   * port. Loopback names and IP addresses are always allowed. Programs other than browsers may use any name.
    */
   readonly allowedHosts?: ReadonlyArray<string>
-  /** Bytes of the body of a client's request; a little over the largest payload (4 MiB) by default. */
+  /** The largest body of a client's request, in bytes; a little over the largest payload (4 MiB) by default. */
   readonly maxBodyBytes?: number
-  /** Bytes of the body of a worker's request, which may carry several results; 16 MiB by default. */
+  /** The largest body of a worker's request, which may carry several results, in bytes; 16 MiB by default. */
   readonly maxReportBytes?: number
-  /** Bytes of all headers of a request; 16 KiB by default. */
+  /** The largest headers of a request, in bytes; 16 KiB by default. */
   readonly maxHeaderBytes?: number
-  /** Milliseconds in which the headers, and then the body, have to arrive; 30000 by default, an hour at most. */
+  /**
+   * The time in which the headers, and then the body, must arrive, in milliseconds; 30000 by default, at most an
+   * hour.
+   */
   readonly bodyTimeoutMs?: number
-  /** Connections at once; more are closed. 10000 by default. */
+  /** The most connections at once; further ones are closed. 10000 by default. */
   readonly maxConnections?: number
   /**
-   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an hour. It aborts
-   * them itself two seconds earlier.
+   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an hour. The
+   * worker aborts them itself two seconds earlier.
    */
   readonly leaseTerm?: Duration
   /**
-   * The pages under `/console/`; `true` by default. `false` leaves them out. With `base` a proxy has the engine under that path:
-   * with `{ base: "/ironflow" }` the console is at `/ironflow/console/` for browsers.
+   * Serves the console under `/console/`; `true` by default. `base` is the path of the engine behind a proxy: with
+   * `{ base: "/ironflow" }` the console is at `/ironflow/console/` for browsers.
    */
   readonly console?: boolean | { readonly base?: string }
 }
@@ -65,7 +68,7 @@ const serverKeys = {
 export type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm" | "console">> &
   Pick<HttpServerOptions, "tls"> & {
     readonly leaseTerm: number
-    /** The path under which a proxy has the engine, or nothing; `undefined` when there is no console. */
+    /** The path of the engine behind a proxy, or an empty string; `undefined` without a console. */
     readonly consoleBase: string | undefined
   }
 
@@ -73,7 +76,7 @@ const MIN_LEASE_MS = 3000
 const MAX_LEASE_MS = 3_600_000
 const MAX_BODY_TIMEOUT_MS = 3_600_000
 
-/** What the server takes, unless the options say otherwise. */
+/** The default limits of the server. */
 export const defaults = {
   maxBodyBytes: stepResultBytes + 256 * 1024,
   maxReportBytes: 4 * stepResultBytes,
@@ -126,7 +129,7 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
 const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | undefined => {
   if (typeof pages === "boolean") return pages ? "" : undefined
   const { base = "" } = pages
-  // browsers take the segments `.` and `..` away
+  // browsers resolve the segments `.` and `..`
   if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base))
     return base.replace(/\/$/, "")
   throw new ValidationError(

@@ -1,6 +1,6 @@
 /**
- * Replays the handler of a run after everything that is recorded of it, before the run goes on: what a handler keeps
- * outside of steps shows at once, and not with the first restart.
+ * Replays the handler of a run after everything that is recorded, before the run continues. State that a handler
+ * keeps outside of steps shows at once, and not only after a restart.
  */
 import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
@@ -13,25 +13,25 @@ import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]
 
-/** A turn as far as it is recorded. */
+/** The recorded part of a turn. */
 interface Followed {
   readonly job: Job
   readonly journal: Array<JournalEntry>
   readonly open: Map<string, OpenStep>
-  /** Outcomes of waits that are over and that the handler has not seen. */
+  /** Outcomes of finished waits that the handler has not received. */
   readonly fired: Map<string, Outcome>
 }
 
 export interface Replays {
   readonly functionOf: (id: string) => AnyFunction | undefined
-  /** Replays begin and end. */
+  /** Called when a replay begins, and when it ends. */
   readonly begins: () => void
   readonly ends: () => void
-  /** Told of the first divergence of each replay. */
+  /** Called with the first divergence of each replay. */
   readonly diverged: (runId: string, error: NondeterminismError) => void
 }
 
-/** The transport, for workers of these functions. */
+/** Wraps the transport of workers so that their runs are replayed. */
 export const replayingEveryStep = (transport: Transport, replays: Replays): Transport => ({
   open: (registration, handlers) =>
     Effect.gen(function* () {
@@ -83,7 +83,7 @@ const check = (
   { diverged, functionOf }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
-  // a handler whose run rolls back is stopped on the way
+  // a handler whose run compensates is stopped on the way
   if (fn === undefined || job.compensating !== undefined) return Effect.void
   const completed = last?._tag === "Complete"
   const history = {
@@ -108,7 +108,7 @@ const check = (
   })
 }
 
-/** Takes an op into the history; says whether there is something new to replay. */
+/** Adds an op to the history. Returns whether there is something new to replay. */
 const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boolean => {
   const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
     turn.open.delete(stepKey)
@@ -128,7 +128,7 @@ const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boole
       turn.open.set(op.stepKey, { ...op, pending: true })
       return false
     case "Transact":
-      // what is refused was not stored
+      // refused writes were not stored
       return outcome?._tag === "Success" && enter(op.stepKey, op.name, "tx", outcome, op.attempt)
     case "Sleep":
       return wait(op, "sleep")
@@ -155,6 +155,6 @@ const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boole
   }
 }
 
-/** Where an error was made, as its stack says, is no part of what a run returns. */
+/** Whether two results are the same, apart from the stacks of errors in them. */
 const isSame = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
   one === other || (hasErrors(one) && JSON.stringify(plainResult(one)) === JSON.stringify(plainResult(other)))

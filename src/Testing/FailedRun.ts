@@ -1,4 +1,4 @@
-/** What a test without an engine tells the handler of failures. */
+/** The failure that a test without an engine passes to the `onFailure` handler. */
 import type { SerializedError } from "../Errors.ts"
 import { decodeJson } from "../Json.ts"
 import type { FailedRun } from "../OnFailure.ts"

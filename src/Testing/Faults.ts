@@ -1,4 +1,4 @@
-/** Transports that lose and delay requests, as layers around the real ones, to prove that runs survive it. */
+/** Transports that lose and delay requests, as layers around the real ones. They show that runs survive such faults. */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
@@ -10,17 +10,20 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 
-/** What goes wrong, and how often. */
+/** The kinds of faults, and how often they happen. */
 export interface FaultOptions {
-  /** Every n-th request is lost, at least 2; none by default. */
+  /** Every n-th request is lost; at least 2, none by default. */
   readonly every?: number
-  /** How likely it is that a request is lost, from 0 to below 1; 0 by default. */
+  /** The probability that a request is lost, from 0 to below 1; 0 by default. */
   readonly chance?: number
-  /** What `chance` draws from; made up by default. The error of a lost request has it, so that a test can go the same way. */
+  /**
+   * The seed of the random numbers for `chance`; random by default. The error of a lost request names it, so that a
+   * test can be repeated.
+   */
   readonly seed?: number | string
-  /** Whether a lost request is lost before it was carried out, or its answer after that; `"before"` by default. */
+  /** Whether the request is lost before it is carried out, or its response afterwards; `"before"` by default. */
   readonly lose?: "before" | "after"
-  /** How long each request is held up first, milliseconds; 0 by default. */
+  /** The delay of each request, in milliseconds; 0 by default. */
   readonly delayMs?: number
 }
 
@@ -37,7 +40,7 @@ type Through = <A, E, R, E2>(
   lost: (which: string) => E2
 ) => Effect.Effect<A, E | E2, R>
 
-/** Requests of one transport go through here, one after the other. */
+/** Applies the faults to the requests of one transport, which pass one after the other. */
 const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
   Effect.gen(function* () {
     yield* validated(() => checkKeys(options, faultKeys, "faults"))
@@ -68,7 +71,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
       })
   })
 
-/** What the worker reports is lost and delayed; the transport underneath comes from the context. */
+/** Loses and delays the reports of a worker; the transport underneath comes from the context. */
 export const layerFaultyWorkerTransport = (
   options: FaultOptions
 ): Layer.Layer<WorkerTransport, ValidationError, WorkerTransport> =>
@@ -89,7 +92,7 @@ export const layerFaultyWorkerTransport = (
     )
   )
 
-/** What a client asks over HTTP is lost and delayed; the client underneath comes from the context. */
+/** Loses and delays the requests of a client over HTTP; the client underneath comes from the context. */
 export const layerFaultyHttpClient = (
   options: FaultOptions
 ): Layer.Layer<HttpClient.HttpClient, ValidationError, HttpClient.HttpClient> =>

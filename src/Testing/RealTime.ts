@@ -1,4 +1,4 @@
-/** Real time for what the test kits do behind a test that has fake timers. */
+/** Real time for the test kits, also in a test that has fake timers. */
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { randomBytes } from "node:crypto"
@@ -12,7 +12,7 @@ import {
   setTimeout
 } from "../RealTimers.ts"
 
-/** Lets fibers take turns by the real event loop. */
+/** Schedules fibers by the real event loop. */
 export const scheduler: Scheduler.Scheduler = new Scheduler.MixedScheduler("async", (run) => {
   const immediate = setImmediate(run)
   return () => clearImmediate(immediate)
@@ -24,18 +24,21 @@ export const round: Effect.Effect<void> = Effect.callback((resume) => {
   return Effect.sync(() => clearImmediate(immediate))
 })
 
-/** What a step's code waits for outside of the engine does not follow the test's clock. */
+/** Waits one real millisecond: the waits of a step's code outside of the engine do not follow the test's clock. */
 export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
   const timer = setTimeout(() => resume(Effect.void), 1)
   return Effect.sync(() => clearTimeout(timer))
 })
 
-/** Rounds of the event loop, each of which lasts a millisecond, in which real functions call back. */
+/** Rounds of the event loop, a millisecond each, in which real timers must call back. */
 const patience = 100
 
 let areReal = false
 
-/** Fails with code `TIMERS_FAKED` when the timers had been faked before they were loaded: everything would wait for ever. */
+/**
+ * Fails with code `TIMERS_FAKED` when the timers had been faked before the test kits were loaded: they would wait
+ * forever.
+ */
 export const ensureReal = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.suspend(() => (areReal ? Effect.void : check(who)))
 
@@ -47,7 +50,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
     queueMicrotask(() => silent.delete("queueMicrotask"))
     nextTick(() => silent.delete("process.nextTick"))
     const millisecond = new Int32Array(new SharedArrayBuffer(4))
-    // work of another thread comes back through the event loop, which nobody fakes
+    // the work of another thread returns through the event loop, which is never faked
     const look = (rounds: number): void =>
       randomBytes(1, () => {
         if (silent.size === 0) {

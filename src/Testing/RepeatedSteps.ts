@@ -1,19 +1,19 @@
-/** Runs the code of every step twice, as it happens when a process dies between a step's work and its recording. */
+/** Runs the code of every step twice, as happens when a process dies after a step's work and before its recording. */
 import { NonRetryableError, toError } from "../Errors.ts"
 import { Attempt, type AttemptExit } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import type { TurnProbe } from "../Execution/TurnProbe.ts"
 
 /**
- * Which of the two results counts. `"dropFirst"` is what a crash does: the first one is lost. `"keepFirst"` is what a
- * worker that lost its lease does: somebody else has recorded the result already.
+ * Which of the two results counts. With `"dropFirst"` the first is lost, as in a crash. With `"keepFirst"` the second
+ * is lost, as in a worker that lost its lease: another worker has recorded the result already.
  */
 export type RepeatedSteps = "keepFirst" | "dropFirst"
 
 export const repeating = (which: RepeatedSteps): TurnProbe => ({
   begin: (attempt, code) =>
     runOnce(attempt, code, (first, firstTx) => {
-      // a step that fails did not get to its end: the retry policy repeats it anyway
+      // a failed step has not finished: the retry policy repeats it anyway
       if (first._tag === "Failure") return attempt.end(first)
       runOnce(attempt, code, (second, secondTx) => {
         if (second._tag === "Failure")
@@ -31,7 +31,7 @@ const notRepeatable = (attempt: Attempt, error: unknown): NonRetryableError =>
     { code: "STEP_NOT_IDEMPOTENT", cause: error }
   )
 
-/** `end` is given what the code collected, for a `step.tx`. */
+/** Runs the code once. For a `step.tx`, `end` also receives the collected writes. */
 const runOnce = (
   attempt: Attempt,
   code: StepCode,

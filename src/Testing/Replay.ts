@@ -1,6 +1,6 @@
 /**
- * Runs a handler from the top against what was recorded of a run, and says where the two part. No step's code runs and
- * nothing is recorded: the handler is stopped where it would go on to something new.
+ * Replays a handler from the start against the recorded steps of a run, and finds where they diverge. No step's code
+ * runs and nothing is recorded. The handler is stopped where it would start something new.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -21,23 +21,23 @@ export interface StepName {
   readonly stepKey: string
   /** Name of the step. */
   readonly name: string
-  /** What kind of step it is. */
+  /** Kind of the step. */
   readonly kind: StepKind
 }
 
-/** Where code parts from a history. */
+/** Where the code diverges from a history. */
 export interface Divergence {
   /** Id of the run. */
   readonly runId: string
   /** Id of its function. */
   readonly functionId: string
-  /** The first recorded step that the code does not ask for as it was recorded. */
+  /** The first recorded step that the code does not call as recorded. */
   readonly recorded?: StepName
-  /** What the code asks for instead: another kind of the same step, or the first step that was not recorded. */
+  /** What the code calls instead: the same step with another kind, or the first unrecorded step. */
   readonly asked?: StepName
-  /** All recorded steps that the code asks for no longer, in order. */
+  /** All recorded steps that the code no longer calls, in order. */
   readonly missing: ReadonlyArray<StepName>
-  /** One sentence with all of it. */
+  /** A sentence that describes the divergence. */
   readonly message: string
 }
 
@@ -47,45 +47,48 @@ export interface Replayed {
   readonly end: TurnEnd | undefined
 }
 
-/** The service that an Effect handler needs and that is not in context, as Effect says it; the replay proves nothing then. */
+/** The missing service of an Effect handler, by the name in Effect's message. Without it the replay proves nothing. */
 export const missingService = ({ end }: Replayed): string | undefined =>
   end?._tag === "Failed" || end?._tag === "Retrying"
     ? /^Service not found: (\S+)/.exec(end.error.message)?.[1]
     : undefined
 
-/** Rounds of the event loop that a handler at rest gets before it is judged to have come to where it waits. */
+/** Idle rounds of the event loop after which a handler counts as waiting. */
 const restRounds = 20
-/** Real milliseconds that a handler may spend outside of steps, and such a one that waits for something new beside it. */
+/**
+ * Real milliseconds that a handler may spend outside of steps; then the same for a handler that also waits for a new
+ * step.
+ */
 const patienceMs = 2000
 const patienceBesideNewMs = 250
 
-/** No step's code runs, so that none runs into a time limit; a handler at rest is found out by its rest. */
+/** An alarm that never rings. No step's code runs, so no step times out; idle rounds show that a handler waits. */
 const silent: Alarm = { at: () => () => undefined }
 
 /**
- * Replays with the services in context, which an Effect handler may need.
+ * Replays with the services in context, which an Effect handler may require.
  *
- * A handler that does not wait for all of its steps (a race, a branch that failed) leaves some unrecorded, and goes on
- * while they are pending here. One that has waited on its clock, as `Effect.timeout` does, sees time pass as soon as
- * nothing else explains what is recorded.
+ * A handler that does not wait for all of its steps (a race, a failed branch) leaves some unrecorded; here it
+ * continues while these are pending. For a handler that has waited on its clock, as `Effect.timeout` does, time
+ * passes once nothing else explains the recorded steps.
  */
 export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // what had passed by then, had passed for the run
+    // times before this had passed for the run too
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
-      /** Sleeps until a time that is over, which the run may have found over too: that leaves no record. */
+      /** Sleeps until a time that is over. The run may have found it over too, and then recorded nothing. */
       const untils: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
       let movements = 0
       let outcomes = 0
       const turn = startTurn(
         fn,
-        // it does not end for want of something to wait for: how long it lingers is up to the alarm
+        // the turn does not end when it has nothing to wait for: the alarm decides how long it lingers
         { ...history, jobId: `replay-${history.runId}`, lingerMs: 1, transactions: true },
         {
           clock: manual.clock,
@@ -95,7 +98,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
           late: () => undefined,
           report: (op, onAck) => {
             movements++
-            // what only an engine could answer is not answered
+            // ops that only an engine can answer stay unanswered
             if (!asksEngine(op)) return onAck?.(undefined)
             wantsNew = true
             if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
@@ -176,13 +179,16 @@ const asksEngine = ({ _tag }: TurnOp): boolean =>
   _tag === "InvokeAsync" ||
   _tag === "Publish"
 
-/** A step that the code has asked for. */
+/** A step that the code has called. */
 interface RequestedStep extends StepName {
-  /** How many the handler had been given before. */
+  /** Outcomes that the handler had received before the call. */
   readonly outcomes: number
 }
 
-/** What the handler asks for by itself: not compensations, nor the verdict on branches, which follows from them. */
+/**
+ * The steps that the handler itself calls: neither compensations nor the verdicts on branches, which follow from
+ * them.
+ */
 const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntry | OpenStep> =>
   [...journal, ...open].filter(({ kind }) => kind !== "compensate" && kind !== "parallel")
 
@@ -195,7 +201,7 @@ const compare = (
 ): Divergence | undefined => {
   const { functionId, runId } = history
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
-  // a handler that has ended went on to nothing more
+  // a handler that has ended starts nothing more
   const added = end === undefined || end._tag === "Paused" ? goesOnTo(recorded, asked) : undefined
   const changed = recorded.find(
     (step) =>
@@ -236,7 +242,7 @@ const compare = (
       message: `${ofRun} parts at step ${first.stepKey}: recorded was ${shown(first)}, and ${why}${others}`
     }
   }
-  // what a run did not wait for is not recorded either: it parts when it does not end without that
+  // steps that a run did not wait for are not recorded either: the run diverges only if it cannot end without them
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
   const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
   if (fails === undefined && added === undefined) return undefined
@@ -253,7 +259,10 @@ const compare = (
   }
 }
 
-/** The first unrecorded step of those that follow from the same outcome as the last one: earlier ones may have lost a race. */
+/**
+ * The first unrecorded step among those called after the same outcome as the last one: earlier ones may have lost a
+ * race.
+ */
 const goesOnTo = (
   recorded: ReadonlyArray<StepName>,
   asked: ReadonlyMap<string, RequestedStep>

@@ -1,8 +1,8 @@
 /**
- * Requests to a real server with their answers, on a tape that is JSON: recorded once, and played in tests without the server.
+ * Records requests to a real server and their responses on a tape, which is JSON. Tests play it without the server.
  *
- * What is asked for is told apart by method, path with query, and body. Headers of requests are not on a tape, since they
- * hold API keys; nor are cookies.
+ * Requests are matched by method, path with query, and body. A tape holds no request headers, since they contain API
+ * keys, and no cookies.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import { TapeError, ValidationError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 
-/** Text as it is, bytes that are no text as `{ base64 }`. */
+/** Text as it is; bytes that are not text as `{ base64 }`. */
 const Body = Schema.Union([Schema.String, Schema.Struct({ base64: Schema.String })])
 
 const Exchange = Schema.Struct({
@@ -31,21 +31,23 @@ const Exchange = Schema.Struct({
 
 const checkTape = Schema.decodeUnknownEffect(Schema.Struct({ exchanges: Schema.Array(Exchange) }))
 
-/** A request and its answer. */
+/** A request and its response. */
 export interface TapeExchange extends Schema.Schema.Type<typeof Exchange> {}
-/** A request as a tape has it. */
+/** A request as recorded on a tape. */
 export type TapeRequest = TapeExchange["request"]
 
-/** Keep it as JSON. */
+/** A recording of requests and responses. Store it as JSON. */
 export interface Tape {
-  /** In the order in which they were answered. */
+  /** In the order of the responses. */
   readonly exchanges: Array<TapeExchange>
 }
 
-/** A tape with nothing on it. */
+/** Makes an empty tape. */
 export const makeTape = (): Tape => ({ exchanges: [] })
 
-/** Adds what is asked over the client underneath, and what is answered. Requests that got no answer are not on the tape. */
+/**
+ * Records the requests over the client underneath, and their responses. Requests without a response are not recorded.
+ */
 export const layerRecordingHttpClient = (
   tape: Tape
 ): Layer.Layer<HttpClient.HttpClient, never, HttpClient.HttpClient> =>
@@ -71,14 +73,14 @@ export const layerRecordingHttpClient = (
 
 /** How a tape is played. */
 export interface PlayOptions {
-  /** Whether what is asked is what was recorded; equal method, path and body by default. */
+  /** Whether a request matches a recorded one; equal method, path and body by default. */
   readonly matches?: (recorded: TapeRequest, asked: TapeRequest) => boolean
 }
 
 /**
- * Answers from the tape, each exchange once, the oldest first. A request that is not on it, or no more, dies with an
- * `TapeError`: the test is wrong then, and nothing can be tried again. Fails with
- * `ValidationError` for what is no tape.
+ * Answers requests from the tape, each exchange once, the oldest first. A request that is not on the tape, or was
+ * used up, dies with a `TapeError`: the test is then wrong, and a retry cannot help. Fails with `ValidationError`
+ * when `tape` is not a tape.
  */
 export const layerPlayingHttpClient = (
   tape: Tape,
@@ -107,7 +109,7 @@ export const layerPlayingHttpClient = (
     )
   )
 
-/** Said of the body as it is read, or of the way that it goes. */
+/** Headers that describe the body's encoding or the connection. */
 const untaped = new Set([
   "set-cookie",
   "content-encoding",
@@ -116,7 +118,7 @@ const untaped = new Set([
   "connection",
   "keep-alive",
   "date",
-  // a client of ours would go on over a socket, where no tape is
+  // with it an Ironflow client would switch to a socket, which a tape does not record
   CHANNEL_HEADER
 ])
 
@@ -129,7 +131,7 @@ const read = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<TapeR
   Effect.suspend(() => {
     const { body, method } = request
     const url = new URL(request.url)
-    // the text of what is redacted says only that
+    // a redacted value is a placeholder when converted to a string
     for (const [name, value] of request.urlParams.params) url.searchParams.append(name, String(value))
     const asked = { method, path: url.pathname + url.search }
     switch (body._tag) {

@@ -1,8 +1,8 @@
 /**
- * Runs one function with stand-ins for its steps, and nothing else: no engine, no database, no waiting.
+ * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
- * The handler goes through the real execution. What an engine would do is done here at once: time passes, events are
- * those that the test has sent, and invoked functions are stand-ins.
+ * The handler runs through the real execution. The engine's part is simulated at once: time passes, awaited events
+ * are those that the test has sent, and invoked functions are stubs.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -50,23 +50,26 @@ export interface TestClientConfig {
 
 /** A step that was executed. */
 export interface TestStep {
-  /** The step's name; of an invoked function its id, of a compensation `compensate:<step>`. */
+  /** The step's name; for an invoked function its id, for a compensation `compensate:<step>`. */
   readonly name: string
-  /** What kind of step it is. */
+  /** Kind of the step. */
   readonly type: "run" | "tx" | "sleep" | "waitForEvent" | "invoke" | "publish" | "compensate"
-  /** Of a `tx` as `step.tx` resolves to it: `{ value, writes }`, where writes are what came of them. */
+  /**
+   * The output. For a `tx` it is what `step.tx` resolves to: `{ value, writes }`, where `writes` are the results of
+   * the writes.
+   */
   readonly output?: unknown
-  /** What it failed with. */
+  /** The error, if the step failed. */
   readonly error?: Error
-  /** Of a `tx` that was carried out: what its body asked to be written. */
+  /** The writes that the body of a successful `tx` asked for. */
   readonly writes?: ReadonlyArray<TestWrite>
 }
 
-/** A stream that is there before a run. */
+/** A stream that exists before a run. */
 export interface TestStream {
   /** Type of the entity. */
   readonly entityType: string
-  /** The version of its newest event. */
+  /** The version of its last event. */
   readonly version: number
 }
 
@@ -76,29 +79,32 @@ export interface TestRun {
   readonly status: "completed" | "failed"
   /** What the function returned, if it completed. */
   readonly output: unknown
-  /** What it failed with. */
+  /** The error, if the run failed. */
   readonly error?: Error
-  /** In the order in which they ended. */
+  /** The steps, in the order in which they ended. */
   readonly steps: Array<TestStep>
-  /** Names of the steps whose compensations were executed, in that order. */
+  /** Names of the steps that were compensated, in that order. */
   readonly compensationsRan: Array<string>
-  /** How the run of the function's `onFailure` has ended, if it has one and the run failed. Its steps need stand-ins too. */
+  /** The run of the function's `onFailure`, if it has one and the run failed. Its steps need stubs too. */
   readonly onFailure?: TestRun
   /** The output of the first step of this name; `undefined` when there is none. */
   stepOutput(name: string): unknown
 }
 
-/** Runs functions alone, with stand-ins for their steps. */
+/** Runs functions alone, with stubs for their steps. */
 export interface TestClient {
-  /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
+  /** Runs `fn` in place of the code of `step.run(name, ...)`, in every branch. The latest stub of a name counts. */
   mockStep(name: string, fn: () => unknown): void
-  /** `fn` runs in place of the body of `step.tx(name, ...)`. Without one the body itself runs, which only collects. */
+  /**
+   * Runs `fn` in place of the body of `step.tx(name, ...)`. Without a stub the body itself runs, which only collects
+   * writes.
+   */
   mockTx(name: string, fn: (tx: Tx) => unknown): void
-  /** The stream as `step.tx` finds it, with events 1 to `version`. Streams that are not there begin with their first append. */
+  /** Sets a stream for `step.tx`, with events 1 to `version`. Other streams start with their first append. */
   setStream(entityId: string, stream: TestStream): void
   /**
-   * The key as `step.tx` finds it, at `revision`. Keys that are not there do not exist. Buckets need not be made, and have no
-   * limits here.
+   * Sets a key for `step.tx`, at `revision`. Other keys do not exist. Buckets need not be created, and have no limits
+   * here.
    *
    * ```ts
    * createTestClient({ functions: [processOrder] }).setKey("stock", "sku-1", 17)
@@ -106,21 +112,25 @@ export interface TestClient {
    */
   setKey(bucket: string, key: string, revision: number): void
   /**
-   * `fn` answers `step.invoke` and `step.invokeAsync` of a function. It is given their input as that travels, or, when the function
-   * itself is given in place of its id, as the function's handler would get it; its schema has to answer at once.
+   * Answers `step.invoke` and `step.invokeAsync` of a function with `fn`. Given a function id, `fn` receives the
+   * input as it is sent. Given the function itself, `fn` receives the input as the function's handler would; the
+   * function's schema must then be synchronous.
    */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
-  /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
+  /** Sends an event. The oldest sent event of a name that was not received yet answers a `step.waitForEvent` for it. */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
-   * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is none; a run that
-   * fails resolves with status `failed`.
+   * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is no such function;
+   * a failed run resolves with status `failed`.
    */
   emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
 }
 
-/** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
+/**
+ * Creates a client that executes functions itself, for unit tests. Stubs, events, streams and keys stay from one
+ * `emit` to the next.
+ */
 export const createTestClient = (config: TestClientConfig): TestClient => {
   checkKeys(config, { functions: true } satisfies Keys<TestClientConfig>, "createTestClient()")
   const functions: unknown = config?.functions
@@ -168,7 +178,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       const run = await execution.run(eventOf(given, data))
       const { failed } = execution
       if (fn.failureHandler === undefined || failed === undefined) return run
-      // needs no more services than its function does
+      // requires no more services than its function does
       const handler = fn.failureHandler as TestClientConfig["functions"][number]
       const told = eventOf(`system.run.${failed.runId}.failed`, failed)
       return { ...run, onFailure: await new TestExecution(handler, standIns).run(told) }
@@ -186,7 +196,7 @@ interface StandIns {
 }
 
 const checkStream = (entityId: string, stream: TestStream): TestStream => {
-  // what is no object has nothing that is acceptable
+  // a value that is not an object has no fields, and is refused
   const { entityType, version }: Partial<TestStream> = stream ?? {}
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
@@ -213,7 +223,7 @@ const success = (value: unknown, what: string): Outcome => ({
 
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
-/** The attempt ends as the stand-in does. */
+/** Ends the attempt with the result of the stub. */
 const follow = (attempt: Attempt, standIn: () => unknown): void =>
   void Promise.resolve()
     .then(standIn)
@@ -224,7 +234,7 @@ const follow = (attempt: Attempt, standIn: () => unknown): void =>
 
 type Acknowledge = ((outcome: Outcome | undefined) => void) | undefined
 
-/** One run, over as many turns as it takes. */
+/** One run, with all of its turns. */
 class TestExecution {
   readonly #fn: TestClientConfig["functions"][number]
   readonly #standIns: StandIns
@@ -233,7 +243,7 @@ class TestExecution {
   readonly #steps: Array<TestStep> = []
   readonly #compensationsRan: Array<string> = []
   #compensating: Job["compensating"]
-  /** What its `onFailure` is told, once it has failed. */
+  /** The failure that `onFailure` receives, once the run has failed. */
   failed: FailedRun | undefined
   #now = (): number => 0
 
@@ -294,16 +304,16 @@ class TestExecution {
     host: Pick<Parameters<typeof startTurn>[2], "clock" | "alarm" | "context">
   ): Promise<TurnEnd> {
     return new Promise((resolve) => {
-      // one after the other, as an engine commits them: a stand-in may take its time
+      // one after the other, as an engine commits them: a stub may be slow
       let last = Promise.resolve()
       const report = (op: TurnOp, onAck: Acknowledge): void => {
         last = last
           .then(() => this.#answer(op))
-          // what a test has sent may be nothing that an event can carry
+          // an event cannot hold every value that a test sends
           .catch((error: unknown) => failure(error))
           .then((outcome) => {
             onAck?.(outcome)
-            // no time passes here between two attempts
+            // no time passes here between attempts
             if (op._tag === "StepRetry")
               handle.notice({ _tag: "Fired", jobId: job.jobId, stepKey: op.stepKey })
           })
@@ -323,7 +333,7 @@ class TestExecution {
     })
   }
 
-  /** A stand-in in place of the code of a step; compensations are the handler's own, and so is what only collects. */
+  /** Runs a stub in place of a step's code. Compensations and code that only collects writes are the handler's own. */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
     const { steps, txs } = this.#standIns
@@ -353,14 +363,14 @@ class TestExecution {
     follow(attempt, standIn)
   }
 
-  /** Does what an engine does with an op, and returns its outcome where it has one at once. */
+  /** Does what an engine does with an op. Returns its outcome when there is one at once. */
   async #answer(op: TurnOp): Promise<Outcome | undefined> {
     switch (op._tag) {
       case "StepDone":
         this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
         return undefined
       case "Transact": {
-        // what is refused has no place in the journal: the attempt has failed
+        // refused writes do not enter the journal: the attempt has failed
         const writes = this.#standIns.memory.transact(op.writes)
         const outcome = success({ value: decodeResult(op.value), writes }, `result of step "${op.name}"`)
         this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))

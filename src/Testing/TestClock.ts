@@ -8,9 +8,10 @@ import type { TestError } from "./TestError.ts"
 import { show } from "../Show.ts"
 
 /**
- * `TestClock.adjust` and `setTime` of a test that has this clock let the engine's time pass, from one due time to the next, so
- * that all that is due until then has happened, whatever it led to. What they cannot do, and what `advance` fails with, are
- * defects: the types of Effect leave no room for failures. `outer` is the clock that the test was on before.
+ * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time, from one due time to the next, so
+ * that everything due until then has happened, with all its consequences. Unsupported operations, and failures of
+ * `advance`, become defects, since the types of Effect allow no failures there. `outer` is the previous clock of the
+ * test.
  */
 export const testClock = (
   clock: Clock.Clock,

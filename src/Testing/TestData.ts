@@ -1,4 +1,7 @@
-/** Data of events and inputs that a test gives: as it would be sent, and as a handler would get it. */
+/**
+ * Data of events and inputs that a test provides: encoded as it would be sent, and decoded as a handler would receive
+ * it.
+ */
 import { jsonCodec } from "../EffectSchema.ts"
 import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -7,7 +10,7 @@ import { validateEvent } from "../EventData.ts"
 import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
 import type { AnyFunction } from "../Function.ts"
 
-/** The data of the event that a function's handler gets. */
+/** The data of the event that a function's handler receives. */
 export type HandledData<F> = F extends
   { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
   ? C extends { readonly event: { readonly data: infer T } }
@@ -15,7 +18,7 @@ export type HandledData<F> = F extends
     : unknown
   : unknown
 
-/** The input of an invoked function as its handler gets it. */
+/** The input of an invoked function as its handler receives it. */
 export const handledBy = (fn: AnyFunction, input: unknown): unknown => {
   const handled = validateEvent(fn, "ironflow.invoke", input)
   if (handled instanceof Promise) {
@@ -26,7 +29,7 @@ export const handledBy = (fn: AnyFunction, input: unknown): unknown => {
   return handled.data
 }
 
-/** The event as it would be sent: its data encoded by its definition. */
+/** The event as it would be sent, with its data encoded by its definition. */
 export const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
   const given = isEventDefinition(event) ? { event, data } : { name: event, data }
   const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)

@@ -36,14 +36,14 @@ export interface TestEngineConfig extends TestEngineOptions<
   ReadonlyArray<RunnableProjection>
 > {}
 
-/** A worker that a test has started beside the first one. */
+/** An additional worker that a test has started. */
 export interface TestWorker {
-  /** Aborts its turns, gives its runs back and goes. */
+  /** Aborts its turns, releases its runs and stops. */
   stop(): Promise<void>
 }
 
 /**
- * The real engine in memory, on virtual time. It stands wherever an engine does: `createClient({ engine })`,
+ * The real engine in memory, on virtual time. It can be used like any engine: `createClient({ engine })`,
  * `createSubscriptionClient({ engine })`, `createWorker({ engine })`.
  */
 export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
@@ -51,33 +51,36 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
   readonly client: IronflowClient
   /** The secrets of the engine. */
   readonly secrets: EngineSecrets
-  /** The time that the engine and its functions see. */
+  /** The current virtual time. */
   now(): Promise<Date>
-  /** Lets virtual time pass, from one due time to the next. */
+  /** Advances virtual time, from one due time to the next. */
   advance(duration: Duration): Promise<void>
-  /** Waits until nothing moves by itself any more, without letting time pass. */
+  /** Waits until everything has come to rest, without advancing time. */
   settle(): Promise<void>
-  /** Lets as much time pass as the run needs to end, and resolves to it; `TimeoutError` says what it waits for. */
+  /**
+   * Advances time until the run has ended, and resolves to it. Rejects with a `TimeoutError` that says what the run
+   * waits for.
+   */
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
-  /** Lets as much time pass as it takes until every run has ended or is paused. */
+  /** Advances time until every run has ended or is paused. */
   runUntilIdle(options?: RunToEndOptions): Promise<void>
-  /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
+  /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   history(runId: string): Promise<RunHistory>
-  /** Unfinished runs that nothing will ever move: always 0. */
+  /** The number of unfinished runs that nothing will resume: always 0. */
   countStuckRuns(): Promise<number>
-  /** Starts one more worker. */
+  /** Starts another worker. */
   startWorker(
     options: WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
   ): Promise<TestWorker>
-  /** Aborts what is at work. Closing again waits for the same. */
+  /** Aborts running turns and closes the engine. A second call waits for the same. */
   close(): Promise<void>
 }
 
-/** Starts an engine in memory and a worker for `functions`. Rejects with `ValidationError` for bad options. */
+/** Starts an engine in memory and a worker for `functions`. Rejects with `ValidationError` when options are invalid. */
 export const createTestEngine = (config: TestEngineConfig = {}): Promise<IronflowTestEngine> =>
   openTestEngine(config)
 
-/** {@link createTestEngine} on a store that is there already. */
+/** Does what {@link createTestEngine} does, on an existing store. */
 export const openTestEngine = async (
   config: TestEngineConfig,
   store?: Layer.Layer<Store, StoreError | ValidationError>
@@ -113,7 +116,7 @@ export const openTestEngine = async (
     rim.isClosed = true
     let isDrained = false
     const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
-    // they wait for their turns as long as their `drainTimeout` says, which is virtual time too
+    // they wait for their turns up to their `drainTimeout`, which is virtual time too
     while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
     await drained
     for (const scope of scopes) await onRealTime(Scope.close(scope, Exit.void))
@@ -156,6 +159,6 @@ export const openTestEngine = async (
 const onRealTime = <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
   Effect.runPromise(effect, { scheduler: RealTime.scheduler })
 
-/** Fibers with this context take turns by the real event loop. */
+/** Adds the scheduler that runs fibers by the real event loop. */
 const inRealTurns = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.add(context, Scheduler.Scheduler, RealTime.scheduler)

@@ -1,7 +1,7 @@
 import type { EngineError, NondeterminismError, TimersFakedError } from "../Errors.ts"
 
 /**
- * What the test kits fail with: what their engine fails with, a run that its replay found to go another way, or timers that were
- * faked before they were loaded.
+ * Failures of the test kits: those of the engine, a run that diverged in its replay, or timers that were faked before
+ * the kits were loaded.
  */
 export type TestError = EngineError | NondeterminismError | TimersFakedError

@@ -1,5 +1,5 @@
 /**
- * The real engine in memory, on virtual time: retries, waits, cron and concurrency as they are, in milliseconds.
+ * The real engine in memory, on virtual time: real retries, waits, cron and concurrency, within milliseconds.
  *
  * ```ts
  * const Test = Testing.layer({ functions: [processOrder] })
@@ -50,8 +50,8 @@ export {
 export { verifyEffect as verify } from "./Verify.ts"
 
 /**
- * An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time. What it
- * provides is there for handlers too. Its time is that of `TestClock`.
+ * An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time.
+ * Handlers can use the provided services too. Its time is that of `TestClock`.
  */
 export const make: <
   const Functions extends ReadonlyArray<AnyFunction> = [],

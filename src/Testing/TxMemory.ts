@@ -1,4 +1,4 @@
-/** What `step.tx` writes to in a test client, in memory: streams by type and version, and keys by revision. Nothing else is kept. */
+/** The data that `step.tx` writes in a test client, in memory: versions and types of streams, and revisions of keys. */
 import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
@@ -7,35 +7,35 @@ import { decodeJson } from "../Json.ts"
 import { decodeValue, fromCarried } from "../KvValue.ts"
 import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 
-/** An event that a `step.tx` wrote. */
+/** An event written by a `step.tx`. */
 export interface TestWrittenEvent {
   /** Name of the event. */
   readonly name: string
-  /** Its data, as it would be stored. */
+  /** Its data, as stored. */
   readonly data: unknown
   /** The version of its data. */
   readonly version: number
-  /** The metadata that it would be stored with. */
+  /** Its metadata, as stored. */
   readonly metadata?: unknown
 }
 
-/** What the body of a `step.tx` asked to be written. */
+/** A write that the body of a `step.tx` asked for. */
 export type TestWrite =
   | {
-      /** Which kind of write it was. */
+      /** Kind of the write. */
       readonly _tag: "append"
       /** Id of the entity. */
       readonly entityId: string
       /** Type of the entity. */
       readonly entityType: string
-      /** The version that the stream had to have. */
+      /** The required version of the stream. */
       readonly expectedVersion?: ExpectedVersion
-      /** The events, in their order. */
+      /** The events, in order. */
       readonly events: ReadonlyArray<TestWrittenEvent>
     }
-  | ({ /** Which kind of write it was. */ readonly _tag: "emit" } & TestWrittenEvent)
+  | ({ /** Kind of the write. */ readonly _tag: "emit" } & TestWrittenEvent)
   | {
-      /** Which kind of write it was. */
+      /** Kind of the write. */
       readonly _tag: "kv"
       /** Name of the bucket. */
       readonly bucket: string
@@ -43,11 +43,11 @@ export type TestWrite =
       readonly key: string
       /** Absent when the key is deleted. */
       readonly value?: unknown
-      /** The revision that the key must have; 0: it must not exist. */
+      /** The required revision of the key; 0 when it must not exist. */
       readonly expected?: number
     }
 
-/** A key as its last write left it. */
+/** A key after its last write. */
 interface TestKey {
   readonly revision: number
   readonly exists: boolean
@@ -69,7 +69,7 @@ export class TxMemory {
     this.#state.setKey(bucket, key, { revision, exists: true })
   }
 
-  /** Carries out all of the writes, or throws why one of them is refused; then nothing has changed. */
+  /** Applies all of the writes, or throws why one of them is refused; then nothing has changed. */
   transact(writes: ReadonlyArray<TxWrite>): ReadonlyArray<TxWriteResult> {
     const state = new TxState(this.#state)
     let conflict: RevisionConflictError | undefined
@@ -88,7 +88,7 @@ export class TxMemory {
           return unknownWrite(write)
       }
     })
-    // an engine looks at streams first
+    // an engine checks streams first
     if (conflict !== undefined) throw conflict
     this.#state = state
     return results
@@ -97,7 +97,7 @@ export class TxMemory {
 
 class TxState {
   readonly streams: Map<string, StreamState>
-  /** By bucket and key, between which is a slash: the name of a bucket has none. */
+  /** By bucket and key, joined by a slash: a bucket name contains none. */
   readonly #keys: Map<string, TestKey>
   readonly #revisions: Map<string, number>
   position: number
@@ -141,7 +141,7 @@ class TxState {
   /** Returns the revision of the key after the write. */
   write({ bucket, key, value }: TxKvWrite): number {
     const found = this.#keys.get(`${bucket}/${key}`)
-    // deleting what is not there changes nothing
+    // deleting a missing key changes nothing
     if (value === undefined && found?.exists !== true) return found?.revision ?? 0
     const revision = (this.#revisions.get(bucket) ?? 0) + 1
     this.setKey(bucket, key, { revision, exists: value !== undefined })
@@ -149,7 +149,7 @@ class TxState {
   }
 }
 
-/** The writes as a test looks at them. */
+/** The writes in the form for tests. */
 export const readWrites = (writes: ReadonlyArray<TxWrite>): Array<TestWrite> =>
   writes.map((write) => {
     switch (write._tag) {

@@ -1,4 +1,4 @@
-/** Replays recorded runs against the code of today. */
+/** Replays recorded runs against the current code. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, ServiceMissingError, type TimersFakedError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
@@ -9,11 +9,11 @@ import * as RealTime from "./RealTime.ts"
 import { type Divergence, missingService, replay } from "./Replay.ts"
 
 /**
- * Where the function of the history parts from what is recorded; `undefined` when it does not. No step's code runs, and so
- * only the services that the handler itself needs have to be there.
+ * Returns where the function of the history diverges from the recorded steps; `undefined` when it does not. No step's
+ * code runs, so only the services that the handler itself requires must be provided.
  *
- * Fails with `FunctionNotFoundError` when none of the functions is that of the history, and with code `SERVICE_MISSING` when
- * the handler needs a service that its type does not tell of and that is not in context.
+ * Fails with `FunctionNotFoundError` when none of the functions is that of the history, and with code
+ * `SERVICE_MISSING` when the handler requires a service that is neither in its type nor in context.
  */
 export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>(
   history: RunHistory,
@@ -24,7 +24,7 @@ export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>
   FunctionRequirements<Functions[number]>
 > => verifyUntyped(history, functions)
 
-/** The same for functions that are only known when the program runs. */
+/** Does what {@link verifyEffect} does, for functions that are known only at run time. */
 export const verifyUntyped = (
   history: RunHistory,
   functions: ReadonlyArray<AnyFunction>
@@ -47,8 +47,9 @@ export const verifyUntyped = (
   })
 
 /**
- * Replays a recorded history, such as `ironflow runs export` writes, against functions as they are now. Resolves to where
- * they part, or to `undefined`. Rejects with `FunctionNotFoundError` when none of the functions is that of the history.
+ * Replays a recorded history, such as `ironflow runs export` writes, against the current functions. Resolves to the
+ * divergence, or to `undefined`. Rejects with `FunctionNotFoundError` when none of the functions is that of the
+ * history.
  */
 export const verify = async (
   history: RunHistory,

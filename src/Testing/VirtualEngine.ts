@@ -42,18 +42,18 @@ import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 import * as History from "../Engine/Runs/History.ts"
 
-/** What the engine of a test may be given. */
+/** Options of a test engine. */
 export interface TestEngineOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<AnyProjection>
 > extends Partial<Worker.WorkerOptions<Functions, Projections>> {
-  /** What the clock shows at first; 2030-01-01 by default. */
+  /** The initial time; 2030-01-01 by default. */
   readonly startAt?: Date | string
-  /** 32 bytes in base64 or hex; a key of the test by default, so that secrets work. */
+  /** The master key: 32 bytes in base64 or hex. By default a fixed test key, so that secrets work. */
   readonly masterKey?: string
-  /** Runs the handler again from the journal after every step; a difference fails what waits for the run. */
+  /** Replays the handler from the journal after every step. A divergence fails the calls that wait for the run. */
   readonly replayEveryStep?: boolean
-  /** Runs the code of every step twice, and says which result counts. */
+  /** Runs the code of every step twice; the value says which result counts. */
   readonly repeatSteps?: RepeatedSteps
 }
 
@@ -67,32 +67,32 @@ const testEngineKeys = {
 
 /** Options of `runToEnd`. */
 export interface RunToEndOptions {
-  /** How much virtual time may pass at most; 365 days by default. */
+  /** The most virtual time that may pass; 365 days by default. */
   readonly within?: Duration
 }
 
-/** The engine of a test, on virtual time. */
+/** A test engine on virtual time. */
 export interface TestEngineService {
-  /** The time that the engine and its functions see. */
+  /** The current virtual time. */
   readonly now: Effect.Effect<Date>
-  /** Lets virtual time pass, from one due time to the next. Waits until nothing moves by itself any more. */
+  /** Advances virtual time, from one due time to the next. Waits until everything has come to rest. */
   readonly advance: (duration: Duration) => Effect.Effect<void, TestError>
-  /** Waits until nothing moves by itself any more, without letting time pass. */
+  /** Waits until everything has come to rest, without advancing time. */
   readonly settle: Effect.Effect<void, TestError>
   /**
-   * Lets as much time pass as the run needs to end, and returns it. Fails with `TimeoutError` when nothing is due that
-   * could move it, or not within the time allowed; the message says what it waits for.
+   * Advances time until the run has ended, and returns it. Fails with `TimeoutError` when nothing that could resume
+   * it is due, or not within the limit; the message says what it waits for.
    */
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
-  /** Lets as much time pass as it takes until every run has ended or is paused. */
+  /** Advances time until every run has ended or is paused. */
   readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, TestError>
-  /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
+  /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
-  /** Unfinished runs that nothing will ever move: there must be none. */
+  /** The number of unfinished runs that nothing will resume: it must be 0. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   /** The secrets of the engine. */
   readonly secrets: SecretsOfEnvironment
-  /** One more worker, until the scope closes, which aborts its turns. */
+  /** Starts another worker. Closing the scope aborts its turns. */
   readonly startWorker: <
     const Functions extends ReadonlyArray<AnyFunction>,
     const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -105,7 +105,7 @@ export interface TestEngineService {
   >
 }
 
-/** What handlers need beyond what the engine of a test provides. */
+/** The requirements of handlers, without the services that a test engine provides. */
 export type HandlerRequirements<
   Functions extends ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection>
@@ -114,24 +114,24 @@ export type HandlerRequirements<
   ClientServices
 >
 
-/** The engine of a test, and its time. */
+/** The engine of a test, with its virtual time. */
 export class TestEngine extends Context.Service<TestEngine, TestEngineService>()(
   "@ironflow/node/TestEngine"
 ) {}
 
-/** How the Promise face reaches the engine of a test. */
+/** How the Promise API reaches the engine of a test. */
 export class TestConnection extends Context.Service<
   TestConnection,
   {
     readonly environment: string
-    /** The services of a client, on the clock of who calls them. */
+    /** The services of a client, on the caller's clock. */
     readonly services: (environment: string, options?: ReadingOptions) => Context.Context<ClientServices>
     readonly wire: (environment: string) => Wire
     readonly transport: (typeof WorkerTransport)["Service"]
-    /** What the engine and its clients see. */
+    /** The clock of the engine and its clients. */
     readonly clock: Clock.Clock
     readonly workerClock: Clock.Clock
-    /** A minute passes; what is done in it is not waited for by those who ask again. */
+    /** Lets a minute pass, without waiting for what happens in it. For callers that poll. */
     readonly passMinute: Effect.Effect<void>
   }
 >()("@ironflow/node/TestConnection") {}
@@ -167,18 +167,18 @@ export const makeVirtual = <
       Engine.layer.pipe(
         Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
-        // a test that lets a year pass looks at what has ended on the way
+        // a test that advances a year may inspect runs that ended on the way
         Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
     ).pipe(onManualTime)
     const engine = Context.get(built, Engine.Engine)
-    /** Environments with workers that run projections. */
+    /** Environments whose workers run projections. */
     const projecting = new Set<string>()
     const isProjecting = Effect.suspend(() =>
       Effect.map(
         Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
         (lists) =>
-          // one without an owner waits for a worker; one that tries again sleeps first
+          // a projection without an owner waits for a worker; a projection that retries sleeps first
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
               status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
@@ -190,9 +190,9 @@ export const makeVirtual = <
     const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
 
     const known = new Map<string, AnyFunction>()
-    /** The first of each run. */
+    /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
-    /** Those that no call has failed with yet. */
+    /** Divergences that no call has failed with yet. */
     const untold = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
@@ -227,7 +227,7 @@ export const makeVirtual = <
       Effect.suspend(() => {
         for (const fn of withFailureHandlers(given.functions)) known.set(fn.config.id, fn)
         return Worker.make({ environment, logger: false, ...given }).pipe(
-          // what a step still waits for may be time, which nobody lets pass any more
+          // a step may still wait for time, which no longer passes
           Effect.tap((worker) =>
             Effect.andThen(
               Effect.addFinalizer(() => worker.stop),
@@ -256,13 +256,13 @@ export const makeVirtual = <
       untold.delete(error)
       return Effect.fail(error)
     }
-    /** What a replay has found of any run comes before everything else, once. */
+    /** Fails with the divergence of any run, each one once, before anything else. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
         const [error] = untold
         return error === undefined ? Effect.succeed(value) : tell(error)
       })
-    /** Fails with what a replay has found of the run, or of one that it has invoked. */
+    /** Fails with the divergence of the run, or of one that it has invoked. */
     const checkRun = (runId: string): Effect.Effect<void, TestError> =>
       Effect.forEach(
         divergences,
@@ -341,20 +341,22 @@ export const makeVirtual = <
           startWorker
         })
       ).pipe(
-        // the test is on the engine's time, whichever clock it was on before
+        // the test uses the engine's time, whichever clock it used before
         Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
         Context.add(Scheduler.Scheduler, RealTime.scheduler)
       )
     )
   }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
-/** The services, with every method on this clock whatever the clock of the caller. */
+/** The services, with every method on this clock instead of the caller's. */
 const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
   Context.makeUnsafe(
     new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
   )
 
-/** A part of a client, or what a call of it returns, on this clock. Values that read no clock are returned as they are. */
+/**
+ * Binds a part of a client, or the result of a call, to this clock. Values that read no clock are returned unchanged.
+ */
 const onTime = (part: unknown, clock: Clock.Clock): unknown => {
   if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)
   if (Stream.isStream(part)) return Stream.provideService(part, Clock.Clock, clock)

@@ -1,8 +1,8 @@
 /**
- * Time that passes when a test says so, for an engine and its workers in this process.
+ * Virtual time of an engine and its workers in this process. It passes only when a test says so.
  *
- * Everything that happens by itself happens in real time, which is milliseconds; what waits for a time waits for the
- * test, which goes from one due time to the next so that nothing sleeps through the time that another thing needed.
+ * Code runs in real time, within milliseconds. Sleeping code waits for the test, which advances from one due time to
+ * the next, so that no sleeper misses a time in between.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -15,26 +15,26 @@ import type { TestError } from "./TestError.ts"
 import * as RealTime from "./RealTime.ts"
 import * as FireDue from "../Engine/Schedules/FireDue.ts"
 
-/** Real milliseconds that code at work is given for its next sign of life. */
+/** Real milliseconds in which running code must show activity. */
 const patienceMs = 250
 
-/** A clock of a test that knows what sleeps on it. */
+/** A clock of a test that knows its sleepers. */
 export interface ManualClock {
   readonly clock: Clock.Clock
-  /** The same time for workers, whose sleepers are known apart: they sleep for code at work and for what they try again. */
+  /** The same time for workers, with sleepers of their own: code that runs, and retries. */
   readonly workerClock: Clock.Clock
-  /** The same time for the test itself, for which time stops wherever something of it wakes. */
+  /** The same time for the test itself. Advancing stops wherever one of its sleepers wakes. */
   readonly testsClock: Clock.Clock
   /**
-   * Shows this time, epoch milliseconds, and wakes who has slept until then, the earliest first. Whoever goes back to sleep
-   * does so from here: who looks again every hour looks once.
+   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. A sleeper that
+   * sleeps again does so from the new time: code that looks every hour looks once.
    */
   readonly passTo: (time: number) => Effect.Effect<void>
-  /** When the next sleeper wakes, epoch milliseconds; `Infinity` when nothing sleeps. */
+  /** When the next sleeper wakes, in epoch milliseconds; `Infinity` without sleepers. */
   readonly nextWake: () => number
-  /** The same of workers alone. */
+  /** When the next sleeper of a worker wakes. */
   readonly nextWorkerWake: () => number
-  /** The same of the test alone. */
+  /** When the next sleeper of the test wakes. */
   readonly nextTestWake: () => number
 }
 
@@ -92,19 +92,19 @@ export const makeClock = (startAt: number): ManualClock => {
 }
 
 export interface VirtualTime {
-  /** The time, epoch milliseconds. */
+  /** The virtual time, in epoch milliseconds. */
   readonly now: Effect.Effect<number>
-  /** Waits until nothing moves by itself any more, without letting time pass. */
+  /** Waits until everything has come to rest, without advancing time. */
   readonly settle: Effect.Effect<void, TestError>
-  /** Lets time pass, from one due time to the next. */
+  /** Advances time, from one due time to the next. */
   readonly advance: (ms: number) => Effect.Effect<void, TestError>
-  /** Lets time pass until the next thing is due, at most until `latest`; `false` when nothing is due until then. */
+  /** Advances time to the next due time, at most to `latest`; `false` when nothing is due until then. */
   readonly advanceToNext: (latest: number) => Effect.Effect<boolean, TestError>
 }
 
 /**
- * `isProjecting` says whether projections are at work, which the engine's metrics do not show, and `isReplaying` whether
- * what has happened is still looked into.
+ * `isProjecting` says whether projections are active, which the engine's metrics do not show; `isReplaying` says
+ * whether a replay is running.
  */
 export const make = (
   manual: ManualClock,
@@ -134,11 +134,11 @@ export const make = (
       waitedMs = 0
     }
   })
-  /** Whether code is at work that may yet go on by itself: a turn that only waits for time would have ended. */
+  /** Whether running code may still continue on its own: a turn that only waits for time would have ended. */
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(FireDue.fireDue(store), ({ nextDueAt }) =>
-    // a time limit of code at work, or what it sleeps for itself
+    // a timeout of running code, or its own sleep
     Math.min(
       nextDueAt,
       engine.metrics().activeJobs > 0

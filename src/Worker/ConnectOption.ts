@@ -1,18 +1,18 @@
-/** Streams over ConnectRPC, for whoever has the packages that they need. */
+/** Streams over ConnectRPC, when the packages for it are installed. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import type { StreamsOption } from "./StreamTransport.ts"
 import type { Streams } from "./StreamSession.ts"
 
-/** What ConnectRPC needs: optional peers of this package. */
+/** The packages for ConnectRPC: optional peers of this package. */
 const packages = ["@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node"]
 
-/** As engines that have it name it. */
+/** The name of this transport in the capabilities of an engine. */
 const transport = "connect"
 
 /**
- * The entry point that needs those packages, as a name that no bundler follows: whoever bundles a worker without them
- * would be told that they are missing.
+ * The entry point that needs those packages. It is a variable so that bundlers do not follow it: they would report
+ * the packages as missing.
  */
 const entry: string = "@ironflow/node/worker-streaming"
 
@@ -22,14 +22,14 @@ const load: Effect.Effect<Streams, ValidationError> = Effect.flatMap(
     catch: packagesMissing
   }),
   ({ loadConnectStreams }) =>
-    // it is an entry of this package, of the same version
+    // an entry of this package, of the same version
     Effect.tryPromise({ try: loadConnectStreams as () => Promise<Streams>, catch: packagesMissing })
 )
 
 /** Fails with a `ValidationError` that says what to install when a package is missing. */
 export const connectRequired: StreamsOption = { transport, load: () => load }
 
-/** Left out, with a line in the log, when a package is missing. */
+/** Skips this transport, with a log line, when a package is missing. */
 export const connectOptional: StreamsOption = {
   transport,
   load: (link) =>
@@ -41,7 +41,7 @@ export const connectOptional: StreamsOption = {
     )
 }
 
-/** Streams that are loaded already. */
+/** For streams whose code is loaded already. */
 export const connectLoaded = (streams: Streams): StreamsOption => ({
   transport,
   load: () => Effect.succeed(streams)

@@ -1,8 +1,8 @@
 /**
  * Streams to an engine over ConnectRPC: one call of `WorkerService/Connect` on HTTP/2, in both directions at once.
  *
- * Loads `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`, which are optional peers of this
- * package: whoever imports this module has them.
+ * Loads `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`. These are optional peers of this
+ * package, and must be installed to import this module.
  */
 import { create } from "@bufbuild/protobuf"
 import { Code, ConnectError, createClient } from "@connectrpc/connect"
@@ -64,7 +64,7 @@ class ConnectStream {
   constructor(link: ServerLink, events: StreamEvents) {
     this.#link = link
     this.#events = events
-    // a connection of its own: nothing of an earlier stream that was lost is used again
+    // a new connection for each stream: nothing of an earlier, lost one is used again
     this.#session = new Http2Session(link.options.server.url)
   }
 
@@ -112,7 +112,7 @@ class ConnectStream {
 
   close(): void {
     this.#end(new ConnectionError("The stream was closed"))
-    // what is on its way goes first
+    // messages in transit are sent first
     setImmediate(() => {
       this.#aborting.abort()
       this.#session.close()
@@ -141,7 +141,7 @@ class ConnectStream {
     }
   }
 
-  /** Throws an `IronflowError` for a message that was damaged on its way: the stream is lost. */
+  /** Handles a message. Throws an `IronflowError` for a damaged message: the stream is then lost. */
   #received({ payload }: EngineMessage): void {
     switch (payload.case) {
       case "registered": {
@@ -163,7 +163,7 @@ class ConnectStream {
         return
       }
       default:
-        // what it says cannot be known, and is missed
+        // a message without a known payload was damaged, and its content is lost
         if (this.#seals) throw damaged()
     }
   }
@@ -178,7 +178,7 @@ class ConnectStream {
   #failed(error: unknown): void {
     const { url } = this.#link.options.server
     const { code, metadata, rawMessage } = ConnectError.from(error)
-    // of an answer that is no stream only the head is known here; a page of a gateway is no word of the server
+    // for a response that is no stream only the head is known; the page of a gateway is not an answer of the server
     const isPage = /^HTTP \d+$/.test(rawMessage) && !/\bjson\b/.test(metadata.get("content-type") ?? "")
     const refusal = isPage ? undefined : refusalOf(code, rawMessage)
     if (refusal !== undefined) Deferred.doneUnsafe(this.#registered, Exit.fail(refusal))
@@ -193,7 +193,7 @@ class ConnectStream {
     if (this.#end(reason)) this.#events.onLost(reason)
   }
 
-  /** Settles all that waits for the other side; says whether it had not been done before. */
+  /** Settles everything that waits for the other side. Returns whether this was the first call. */
   #end(reason: ConnectionError): boolean {
     if (this.#over !== undefined) return false
     this.#over = reason
@@ -210,7 +210,7 @@ class ConnectStream {
   }
 }
 
-/** What the server will not have, however often it is asked. */
+/** The error, when the server would refuse every repetition. */
 const refusalOf = (code: Code, message: string): IronflowError | undefined => {
   switch (code) {
     case Code.Unauthenticated:
@@ -226,12 +226,12 @@ const refusalOf = (code: Code, message: string): IronflowError | undefined => {
 
 const readCallFailure = (failure: unknown): IronflowError => {
   if (!isObject(failure)) return new ConnectionError("The Ironflow server failed, and does not say why")
-  // what our engine fails with
+  // the shape in which the engine fails
   const { body, status } = failure as unknown as CallFailure
   return readFailure(status, JSON.stringify(body), "A call of the worker")
 }
 
-/** Messages on their way, in order: what ConnectRPC sends. */
+/** A queue of outgoing messages, in order, which ConnectRPC reads. */
 class Outgoing implements AsyncIterable<WorkerMessage> {
   #waiting: Array<WorkerMessage> = []
   #ended = false

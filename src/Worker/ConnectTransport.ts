@@ -1,4 +1,4 @@
-/** A worker's connection to an engine of this package by ConnectRPC. A server without it is worked for by polling. */
+/** Connects a worker to an engine of this package over ConnectRPC. It polls a server without it. */
 import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
@@ -8,8 +8,8 @@ import type { PollingOptions } from "./ServerLink.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Connects workers to the server that the options name. Fails with `ValidationError` when they are not acceptable, and,
- * with code `PACKAGES_MISSING`, when the packages of ConnectRPC are not installed.
+ * Connects workers to the configured server. Fails with `ValidationError` when the options are invalid, with code
+ * `PACKAGES_MISSING` when the packages of ConnectRPC are not installed.
  */
 export const layer = (
   options: PollingOptions = {}

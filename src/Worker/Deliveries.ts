@@ -1,15 +1,15 @@
-/** What an engine hands to a worker: jobs and notices, taken in the order of their numbers, each once. */
+/** Takes the deliveries of an engine, jobs and notices: in the order of their numbers, each once. */
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice } from "../Protocol/Worker.ts"
 
 interface DeliveriesOptions {
-  /** Whether the leases are sure to hold. */
+  /** Whether the leases certainly hold. */
   readonly isSafe: () => boolean
-  /** The same, and drops the turns when they are not. */
+  /** Does the same, and drops the turns when the leases may have ended. */
   readonly checkLeases: () => boolean
   readonly session: () => string | undefined
   readonly take: (job: Job, isPaused: boolean) => void
-  /** A job has come that is over already. */
+  /** Called for a job that was over before it was taken. */
   readonly pass: () => void
   readonly hear: (notice: Notice) => void
 }
@@ -18,7 +18,7 @@ export class Deliveries {
   readonly #options: DeliveriesOptions
   /** Number of the last delivery received. */
   seen = 0
-  /** Deliveries that are looked at when what came with them was read. */
+  /** Deliveries that wait until everything that arrived with them was read. */
   #unread: Array<Turns.Delivery> | undefined
 
   constructor(options: DeliveriesOptions) {
@@ -29,7 +29,8 @@ export class Deliveries {
     if (deliveries.length === 0) return
     const { checkLeases, isSafe, session } = this.#options
     if (this.#unread === undefined && isSafe()) return this.#takeAll(deliveries)
-    // what has come while the process was frozen, or too busy to look, may belong to somebody else: what comes behind it may tell
+    // what arrived while the process was frozen or too busy may belong to another worker by now: a later delivery may
+    // say so
     if (this.#unread === undefined) {
       this.#unread = []
       const before = session()
@@ -42,14 +43,14 @@ export class Deliveries {
     this.#unread.push(...deliveries)
   }
 
-  /** A new session counts anew. */
+  /** A new session numbers its deliveries from the start. */
   startOver(): void {
     this.seen = 0
   }
 
   #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
     const fresh = deliveries.filter(({ seq }) => seq > this.seen)
-    // what was taken back, or is to be paused, by the time that it arrives is not begun
+    // a job is not started when a later delivery has already revoked or paused it
     const over = new Set<string>()
     const paused = new Map<string, boolean>()
     for (const delivery of fresh) {

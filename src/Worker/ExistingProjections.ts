@@ -1,8 +1,8 @@
 /**
- * A worker's projections on another Ironflow server: `ProjectionService`, by polling. A poll carries the state to go on from.
+ * Runs a worker's projections on a legacy server: `ProjectionService`, by polling. A poll carries the current state.
  *
- * Such a server knows no owners and no dead letters. It keeps a position for each state that is saved; after a reset it hands
- * out events from the start again, which shows in their positions.
+ * Such a server has no owners and no dead letters. It keeps a position for each saved state. After a reset it
+ * delivers the events from the start again, which shows in their positions.
  */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
@@ -28,21 +28,21 @@ import {
 import * as operations from "../Protocol/ProjectionService.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
-/** How long a poll that brought nothing is waited after, and how long at most. */
+/** The wait after an empty poll and the longest wait, in milliseconds. */
 const IDLE_MS = 1000
 const LONGEST_IDLE_MS = 10_000
 
 type Trouble = ConnectionError | ValidationError | AccessError
 type Fields = { readonly [field: string]: unknown }
 
-/** What is known of one projection. */
+/** The data about one projection. */
 interface Known {
   readonly isManaged: boolean
-  /** Of the last event that was saved. */
+  /** The position of the last saved event. */
   position: number
-  /** Id and time of the events handed out, by position. */
+  /** Id and time of the delivered events, by position. */
   events: ReadonlyMap<number, ProjectionLogEvent>
-  /** The state that came with the last poll. */
+  /** The state from the last poll. */
   state: unknown
 }
 
@@ -66,7 +66,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           const read = safeJsonParse(answer.text)
           return Effect.succeed(isObject(read) ? read : {})
         }
-        // once the server had projections, only something else says that it has none
+        // a server that has had projections does not lack them now: the answer has another reason
         const hasNone = !known.has(body.name) && isUnknownPath(answer)
         if (!hasNone && !isFromServer(answer)) return Effect.fail(notOfServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
@@ -116,7 +116,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
                 Effect.suspend(() => poll(idle + 1))
               )
             }
-            // handed out again: it was reset, and what is remembered of it is of before
+            // delivered again: the projection was reset, and the remembered data is outdated
             if (first.position <= it.position) return Effect.succeed(undefined)
             it.events = new Map(events.map((event) => [event.position, event]))
             it.state = answer.currentState ?? answer.current_state

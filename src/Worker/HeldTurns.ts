@@ -1,4 +1,7 @@
-/** The turns that a worker has in flight: jobs become turns, notices find their turn, ended turns make room. */
+/**
+ * The turns that a worker has in flight. Starts a turn for each job, passes notices to their turns, and asks for more
+ * jobs when turns end.
+ */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
 import { startTurn } from "../Execution/Turn.ts"
@@ -12,11 +15,11 @@ import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
 export interface TurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
-  /** What all turns of the worker share. */
+  /** The part of `TurnHost` that all turns of the worker share. */
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
-  /** A step was called after its turn had ended. */
+  /** Called when a step was called after its turn had ended. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
-  /** Asks the engine for `n` more jobs, or for `-n` less. */
+  /** Asks the engine for `n` more jobs, or for `-n` fewer. */
   readonly credit: (n: number) => void
 }
 
@@ -30,7 +33,7 @@ export class HeldTurns {
   readonly #options: TurnsOptions
   readonly #turns = new PassingMap<string, TurnInFlight>()
   #accepting = true
-  /** Jobs asked for that have not come. */
+  /** Jobs that were requested and have not arrived. */
   #awaited = 0
   #whenEmpty: Array<() => void> = []
 
@@ -47,7 +50,10 @@ export class HeldTurns {
     return this.#turns.has(jobId)
   }
 
-  /** Starts the turn of a job. One that arrives after {@link refuseNew}, or whose run is to be paused, goes back unharmed. */
+  /**
+   * Starts the turn of a job. A job that arrives after {@link refuseNew}, or whose run is to be paused, is released
+   * unchanged.
+   */
   readonly start = (job: Job, isPaused = false): void => {
     const { functions, host, late, reporter } = this.#options
     this.#awaited--
@@ -87,7 +93,7 @@ export class HeldTurns {
     )
   }
 
-  /** Hands a notice to its turn; one that crossed the end of its turn has nobody to tell. */
+  /** Passes a notice to its turn. A notice for a turn that has ended is dropped. */
   readonly notice = (notice: Notice): void => {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
@@ -103,7 +109,7 @@ export class HeldTurns {
     }
   }
 
-  /** The steps whose code has run for so long or longer. */
+  /** The steps whose code has run for at least this long. */
   readonly running = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
     const running: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {
@@ -119,14 +125,14 @@ export class HeldTurns {
     this.#options.credit(n)
   }
 
-  /** Takes back what was asked for; jobs that are on their way already are given back when they arrive. */
+  /** Withdraws the request for jobs. Jobs that are in transit already are released when they arrive. */
   refuseNew(): void {
     if (!this.#accepting) return
     this.#accepting = false
     this.#options.credit(-this.#awaited)
   }
 
-  /** Aborts every turn. What they have reported is still sent, and then their runs go back unharmed. */
+  /** Aborts every turn. Their queued reports are still sent; then their runs are released. */
   abortAll(workerId: string): void {
     for (const [jobId, turn] of this.#turns) {
       turn.outbox.release()
@@ -150,7 +156,7 @@ export class HeldTurns {
   #abort(jobId: string, reason: Error): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
-    // Without a handle no handler has been started, so nobody else will tell that this turn has ended.
+    // Without a handle no handler has started, so nothing else reports the end of this turn.
     if (turn.handle === undefined) return this.#end(jobId)
     turn.handle.abort(reason)
   }

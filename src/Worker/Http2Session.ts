@@ -1,6 +1,6 @@
 /**
- * The one HTTP/2 connection of one stream, for ConnectRPC. Whatever goes wrong with it ends the stream, which says why; the
- * connection itself is listened to for as long as it is there, since an `error` that nobody hears ends the process.
+ * The HTTP/2 connection of one stream, for ConnectRPC. Any error ends the stream with that error. The `error`
+ * listener stays for the lifetime of the connection, since an unhandled `error` event ends the process.
  */
 import * as http2 from "node:http2"
 import type { createConnectTransport } from "@connectrpc/connect-node"
@@ -30,7 +30,7 @@ export class Http2Session implements SessionManager {
     return this.#session.request({ ...headers, ":method": method, ":path": path }, options)
   }
 
-  /** The engine sends heartbeats of its own: nothing has to be kept of what was read. */
+  /** The engine sends its own heartbeats, so reads are not recorded. */
   notifyResponseByteRead(): void {}
 
   close(): void {

@@ -1,16 +1,16 @@
-/** Whether an engine means it that refuses the key of a worker. */
+/** Decides whether to retry when an engine refuses the key of a worker. */
 import type * as Clock from "effect/Clock"
 import { monotonicMs } from "./ServerLink.ts"
 
 /**
- * A key that the engine took so short a time ago may have been damaged on its way when it is refused, milliseconds: it is tried once
- * more, and not again for as long.
+ * A refused key that the engine accepted at most this long ago, in milliseconds, may have been damaged in transit. It
+ * is tried once more, and then not again for the same time.
  */
 const keyWorkedMs = 60_000
 
 export class KeyDoubt {
   readonly #clock: Clock.Clock
-  /** When the engine last took the key of the worker, and when it was tried once more after it did not. */
+  /** When the engine last accepted the key, and when the last refusal was doubted. */
   #admittedAt: number
   #doubtedAt = Number.NEGATIVE_INFINITY
 
@@ -19,12 +19,12 @@ export class KeyDoubt {
     this.#admittedAt = admittedAt
   }
 
-  /** The engine has answered. */
+  /** Records that the engine accepted the key. */
   admitted(): void {
     this.#admittedAt = monotonicMs(this.#clock)
   }
 
-  /** Whether a refusal of the key, or of what it may do, is to be heard twice. */
+  /** Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. */
   isDoubtful(): boolean {
     const now = monotonicMs(this.#clock)
     if (now - this.#admittedAt > keyWorkedMs || now - this.#doubtedAt <= keyWorkedMs) return false

@@ -1,6 +1,6 @@
 /**
- * The leases of the turns that a worker runs: it renews them, and knows how long they are sure to hold, whatever the engine may think.
- * Times are those of a monotonic clock, milliseconds.
+ * Renews the leases of the turns that a worker runs, and knows how long they certainly hold, independent of the
+ * engine. Times are milliseconds of a monotonic clock.
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -10,13 +10,13 @@ import { monotonicMs } from "./ServerLink.ts"
 
 interface HeldLeasesOptions {
   readonly clock: Clock.Clock
-  /** What was agreed when the worker was registered last. */
+  /** The terms of the last registration. */
   readonly terms: () => Pick<Turns.RegisterTurnsResponse, "capabilities" | "leaseMs">
-  /** Whether somebody works on a job, or reports it. */
+  /** Whether a turn of the job runs, or is being reported. */
   readonly holds: (jobId: string) => boolean
-  /** The steps whose code has run for so long or longer. */
+  /** The steps whose code has run for at least this long. */
   readonly running: (atLeastMs: number) => ReadonlyArray<RunningTurn>
-  /** Sends a renewal that is answered at once. */
+  /** Sends a renewal that the engine answers at once. */
   readonly renewNow: () => void
 }
 
@@ -24,13 +24,13 @@ export class LeaseRenewal {
   readonly #options: HeldLeasesOptions
   /** Turns whose lease this worker holds. */
   readonly active = new Set<string>()
-  /** Somebody waits to hear that it has dropped a job. */
+  /** Whether a job was dropped and the engine has not been told. */
   hasDropped = false
-  /** When the last renewal was sent that was answered. */
+  /** When the last answered renewal was sent. */
   #heldSince: number
-  /** When a renewal was last sent. */
+  /** When the last renewal was sent. */
   #renewedAt: number
-  /** Those who wait for an answer to a renewal. */
+  /** Callbacks that wait for an answer to a renewal. */
   #awaitingTouch: Array<() => void> = []
 
   constructor(sentAt: number, options: HeldLeasesOptions) {
@@ -43,19 +43,19 @@ export class LeaseRenewal {
     return monotonicMs(this.#options.clock)
   }
 
-  /** The registration that was sent then names what is held. */
+  /** The worker has registered: the registration, sent at `sentAt`, names the held jobs and so renews their leases. */
   registered(sentAt: number): void {
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
   }
 
-  /** The turns that it works on. A job that nobody works on is forgotten, and its lease is let go. */
+  /** The jobs that are still held. Others are forgotten, and their leases end. */
   list(): ReadonlyArray<string> {
     for (const jobId of this.active) if (!this.#options.holds(jobId)) this.active.delete(jobId)
     return [...this.active]
   }
 
-  /** The fields of a request that renew the leases, if it is time to do so, or somebody waits for what it says. */
+  /** The fields of a request that renew the leases; empty when no renewal is due and nothing waits for one. */
   renewal(): string {
     const now = this.#now
     const { capabilities, leaseMs } = this.#options.terms()
@@ -69,7 +69,7 @@ export class LeaseRenewal {
     return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
   }
 
-  /** A request that was sent then with this {@link renewal} has been answered: the leases hold from then on. */
+  /** A request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that time. */
   held(sentAt: number, renewal: string): void {
     if (renewal === "" && this.#options.terms().capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
@@ -77,8 +77,8 @@ export class LeaseRenewal {
   }
 
   /**
-   * A quarter of the term, and half of it in the code of a step, leave enough of it to renew once more. Renewals go out so often
-   * that the first is nearly always there.
+   * A lease counts as recent for a quarter of its term. Even after half a term in the code of a step, enough remains
+   * for one more renewal. Renewals are so frequent that a lease is nearly always recent.
    */
   readonly touch: Touch = {
     isRecent: () => this.#isRecent(this.#heldSince),
@@ -88,7 +88,7 @@ export class LeaseRenewal {
     }
   }
 
-  /** Whether somebody waits for an answer to a renewal. */
+  /** Whether a callback waits for an answer to a renewal. */
   get awaitsTouch(): boolean {
     return this.#awaitingTouch.length > 0
   }
@@ -97,11 +97,11 @@ export class LeaseRenewal {
     return this.#now - at < this.#options.terms().leaseMs / 4
   }
 
-  /** The leases have been renewed. */
+  /** Calls the waiting callbacks, once the leases are recent. */
   touched(): void {
     if (!this.awaitsTouch) return
     if (!this.touch.isRecent()) {
-      // the answer is that of a renewal from before the process was busy
+      // this answers a renewal from before the process was busy
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }
@@ -110,13 +110,16 @@ export class LeaseRenewal {
     for (const then of waiting) then()
   }
 
-  /** Engines that extend leases by themselves promise two thirds from the arrival of a request on. */
+  /**
+   * How long a lease certainly holds, in milliseconds. Engines that extend leases themselves guarantee two thirds of
+   * the term from the arrival of a request.
+   */
   get safeMs(): number {
     const { capabilities, leaseMs } = this.#options.terms()
     return capabilities.renewals === true ? Turns.safeTermMs(leaseMs) : leaseMs * 0.6
   }
 
-  /** How long the leases are sure to hold from now on. */
+  /** How much longer the leases certainly hold, in milliseconds. */
   get safeLeftMs(): number {
     return this.#heldSince + this.safeMs - this.#now
   }

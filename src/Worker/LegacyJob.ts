@@ -1,8 +1,8 @@
 /**
- * What a server without turns hands out, read as a job.
+ * Makes a job of the assignment of a server without turns.
  *
- * Such a server knows of a step only that it has completed, and with what. So what more a turn has to remember travels as
- * completed steps too, beside those that have their names:
+ * Such a server stores only that a step has completed, and its output. Everything else that a turn must remember is
+ * therefore also stored as completed steps:
  *
  * ```
  * <step>:failed      the step has failed for good; the output is the error
@@ -15,15 +15,15 @@ import { type JsonText, isObject } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { fromLegacyOutput } from "../Result.ts"
 
-/** What is known of a step that was open at the end of an earlier turn. */
+/** A step that was open at the end of an earlier turn. */
 export interface Pending {
-  /** Epoch milliseconds. */
+  /** When it is due, in epoch milliseconds. */
   readonly until: number
-  /** Failed executions so far. */
+  /** Failed attempts so far. */
   readonly failures: number
 }
 
-/** The right to report about a run: it is repeated in every update. */
+/** Proves the right to report on a run; repeated in every update. */
 export interface Fence {
   readonly execution_seq: number | undefined
   readonly lease_token: string
@@ -32,19 +32,22 @@ export interface Fence {
 export interface LegacyJob {
   readonly job: Job
   readonly fence: Fence | undefined
-  /** Steps that the server has stored before this turn, for `step_offset`. */
+  /** The number of steps stored before this turn, for `step_offset`. */
   readonly stepBase: number
   readonly pending: ReadonlyMap<string, Pending>
 }
 
-/** How long a turn with suspended steps stays alive, milliseconds: such a server cannot say that it ended too early. */
+/**
+ * How long a turn with suspended steps stays alive, in milliseconds: such a server cannot say that it ended too
+ * early.
+ */
 const lingerMs = 50
 
 export const failedId = (stepKey: string): string => `${stepKey}:failed`
 export const retryId = (stepKey: string, failures: number): string => `${stepKey}:retry:${failures}`
 export const pendingId = (stepKey: string): string => `${stepKey}:pending`
 
-/** The job of an assignment; a text that says what is wrong when it is none. `nowMs` is epoch milliseconds. */
+/** The job of an assignment, or a string that says what is wrong with it. `nowMs` is in epoch milliseconds. */
 export const readJob = (assignment: unknown, environment: string, nowMs: number): LegacyJob | string => {
   if (!isObject(assignment)) return "it is not an object"
   const { job_id, run_id, function_id, event, attempt, context, execution_seq, lease_token } = assignment
@@ -103,7 +106,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
 interface Memory {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: the failures after which the delay has passed. */
+  /** By step: the number of failures whose delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
@@ -121,7 +124,7 @@ const readSteps = (steps: unknown, runId: string): Memory => {
     const [, waiting] = /^(.*):pending$/s.exec(key) ?? []
     const [, retried, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
     if (failed !== undefined && isObject(output) && isObject(output.error)) {
-      // written by this package, from an error of this shape
+      // this package has written it from such an error
       const error = output.error as unknown as SerializedError
       journal.push(entry(failed, name, { _tag: "Failure", error }))
     } else if (waiting !== undefined && isObject(output)) {
@@ -137,7 +140,10 @@ const readSteps = (steps: unknown, runId: string): Memory => {
   return { journal, pending, retries }
 }
 
-/** The sleep of a turn that only wants another one, under a name that no step has: those end with a number. */
+/**
+ * The step key of the sleep of a turn that only needs another turn. It is unique, since keys of steps end with a
+ * number.
+ */
 export const continuationKey = (jobId: string): string => `continue:${jobId}`
 const isContinuation = (stepKey: string): boolean => /^continue:(?!\d+$)/.test(stepKey)
 
@@ -151,8 +157,8 @@ const entry = (stepKey: string, name: string, outcome: Outcome): JournalEntry =>
 })
 
 /**
- * The result of a step whose kind is not known. What the server itself has written (an event that was awaited, the run of
- * an invoked function) gets the fields under which handlers know it.
+ * The result of a step whose kind is not known. Results that the server has written (a received event, the run of an
+ * invoked function) get the fields that handlers expect.
  */
 const valueOf = (output: unknown): JsonText | undefined => {
   if (!isObject(output)) return output === undefined ? undefined : JSON.stringify(output)
@@ -166,7 +172,7 @@ const valueOf = (output: unknown): JsonText | undefined => {
   )
 }
 
-/** Steps between two attempts. */
+/** Steps that wait for their next attempt. */
 const openSteps = ({ journal, pending, retries }: Memory, nowMs: number): ReadonlyArray<OpenStep> => {
   const finished = new Set(journal.map(({ stepKey }) => stepKey))
   const open: Array<OpenStep> = []

@@ -1,6 +1,6 @@
 /**
- * What becomes of the ops of a turn where the server does not exchange turns, whichever way the words travel: in updates
- * of a polling worker, or in the one response of a push handler.
+ * Applies the ops of a turn for a server that does not exchange turns. They are sent in the updates of a polling
+ * worker, or in the single response of a push handler.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ import { plainResult } from "../Result.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
-/** How a turn ends in such words. */
+/** How a turn ends, in the legacy protocol. */
 export type LegacyEnd =
   | { readonly status: "completed"; readonly output: JsonText | undefined }
   | { readonly status: "yielded"; readonly yield: YieldInfo }
@@ -27,9 +27,9 @@ export type LegacyEnd =
 
 type Outcomes = ReadonlyArray<Outcome | undefined>
 
-/** Where the words go. */
+/** Sends the results. */
 export interface LegacySink {
-  /** Says the last word of the turn. */
+  /** Reports the end of the turn. */
   readonly end: (
     turn: LegacyTurn,
     end: LegacyEnd,
@@ -40,17 +40,17 @@ export interface LegacySink {
     op: Extract<TurnOp, { readonly _tag: "Publish" }>,
     nowMs: number
   ) => Effect.Effect<Outcome, ConnectionError>
-  /** Starts a run and goes on. */
+  /** Starts a run without waiting for it. */
   readonly invokeAsync: (
     turn: LegacyTurn,
     op: Extract<TurnOp, { readonly _tag: "InvokeAsync" }>,
     outcomes: Outcomes
   ) => Effect.Effect<TurnAck | undefined, ConnectionError>
-  /** The turn goes back unharmed. */
+  /** Releases the run unchanged. */
   readonly release: (turn: LegacyTurn, outcomes: Outcomes) => Effect.Effect<TurnAck, ConnectionError>
 }
 
-/** A report on its way: what has been done of it stays done when it is sent again. */
+/** A report in transit. Its applied ops stay applied when it is sent again. */
 export interface LegacyWork {
   readonly report: TurnReport
   next: number
@@ -59,7 +59,7 @@ export interface LegacyWork {
 
 export const makeWork = (report: TurnReport): LegacyWork => ({ report, next: 0, outcomes: [] })
 
-/** Applies what is left of a report; an answer says that nothing follows. */
+/** Applies the remaining ops of a report. An answer means that nothing follows. */
 export const applyOps = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -76,7 +76,7 @@ export const applyOps = (
     return undefined
   })
 
-/** Applies an op; an answer says that nothing follows. `outcomes` gets the op's own. */
+/** Applies an op, and adds its outcome to `outcomes`. An answer means that nothing follows. */
 const applyOp = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -110,7 +110,7 @@ const applyOp = (
     case "Publish":
       return Effect.flatMap(sink.publish(turn, op, nowMs), goOn)
     case "Transact":
-      // a turn of a job that does not promise transactions has none; one that does is not from such a server
+      // a job of such a server never allows transactions, and without them a turn sends no such op
       return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
     case "InvokeAsync":
       return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
@@ -133,7 +133,7 @@ const applyOp = (
         outcomes
       )
     case "Suspend":
-      // when nothing that could be waited for was reported, another turn finds out what there is to do
+      // nothing was reported that the run could wait for, so another turn finds out what to do
       return sink.end(
         turn,
         { status: "yielded", yield: turn.suspended(op.open, nowMs) ?? continuation(turn, nowMs) },
@@ -144,14 +144,14 @@ const applyOp = (
   }
 }
 
-/** What a run yields that only wants another turn: a sleep until now, under a name that nobody else has. */
+/** The wait of a run that only needs another turn: a sleep until now, with a unique step key. */
 export const continuation = ({ job }: LegacyTurn, nowMs: number): YieldInfo => ({
   type: "sleep",
   step_id: stepId(job.runId, continuationKey(job.jobId)),
   until: new Date(nowMs).toISOString()
 })
 
-/** The output of a run, where it has one. */
+/** The output of a run as a field, when it has one. */
 export const outputField = <Name extends string>(
   name: Name,
   output: JsonText | undefined

@@ -1,4 +1,4 @@
-/** `step.publish` where the server does not take it with the report of a turn: a request of its own. */
+/** `step.publish` for servers that do not accept it in the report of a turn: it is a separate request. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -13,8 +13,8 @@ import type { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
- * Publishes the message of a step. Publishing again with the same key changes nothing, where the server keeps keys.
- * `unlessTransient` fails for answers that may be different the next time.
+ * Publishes the message of a step. A repetition with the same key changes nothing, on servers that store keys.
+ * `unlessTransient` fails for responses that may differ the next time.
  */
 export const publishFrom = (
   turn: LegacyTurn,
@@ -47,7 +47,7 @@ export const publishFrom = (
 
 const readPublished = reader(topics.Published)
 
-/** The step has failed for good: that is among its results. */
+/** Records that the step has failed for good. */
 export const failPublish = (
   turn: LegacyTurn,
   op: Extract<TurnOp, { readonly _tag: "Publish" }>,

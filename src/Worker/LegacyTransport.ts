@@ -1,15 +1,15 @@
 /**
- * A worker's connection to an Ironflow server that does not exchange turns: short polls, one update after another, and at
- * the end of a turn one thing to wait for.
+ * Connects a worker to an Ironflow server that does not exchange turns: short polls, one update after another, and at
+ * most one wait at the end of a turn.
  *
- * What such a server cannot express is weaker here than with an engine of this package:
+ * Such a server gives weaker guarantees than an engine of this package:
  *
  * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn lives.
  * - A cancelled run is noticed with the next report, which is refused.
- * - A server that does not store results before the end of a turn (it answers `progress` with 400) may run the steps of
- *   a turn again when the worker is lost in the middle of it.
+ * - A server that does not store results before the end of a turn (it answers `progress` with 400) may run the steps
+ *   of a turn again when the worker is lost in the middle of it.
  * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
- * - A run that has to be paused (nondeterminism) fails instead, and a turn that is given back waits for its lease to end.
+ * - A run that must be paused (nondeterminism) fails instead, and a released run waits for its lease to end.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -38,7 +38,7 @@ import { publishFrom } from "./LegacyPublish.ts"
 import { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
-/** Opens a session. Fails when the server does not accept the functions or the key; else tries until it is reached. */
+/** Opens a session, trying until the server is reached. Fails when the server refuses the functions or the key. */
 export const open = (
   link: ServerLink
 ): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope> =>
@@ -52,13 +52,13 @@ export const open = (
     return session
   })
 
-/** Leases of such servers hold for 90 s, or three heartbeats. */
+/** Leases of such servers hold for 90 s or three heartbeats, whichever is longer. */
 const shortestLeaseMs = 90_000
 
-/** How many updates of different runs travel at once. */
+/** The most updates in flight, each of another run. */
 const updatesAtOnce = 8
 
-/** A report on its way, and the answer to it. */
+/** A report in transit, and the answer to it. */
 interface Work extends LegacyWork {
   ack: TurnAck | undefined
 }
@@ -91,7 +91,7 @@ class LegacySession implements WorkerSession {
   }
 
   readonly late = (): Effect.Effect<void> => {
-    // the next turn comes when what the run waits for is over: nobody could be told anything sooner
+    // the next turn starts when the wait of the run is over: nothing can be reported earlier
     return Effect.void
   }
 
@@ -138,7 +138,7 @@ class LegacySession implements WorkerSession {
     )
   }
 
-  /** Ends the worker when the error says that it will never be let in. */
+  /** Stops the worker when the server will always refuse it. */
   #refuse(error: AccessError): void {
     if (this.#refused) return
     this.#refused = true
@@ -186,7 +186,7 @@ class LegacySession implements WorkerSession {
     )
   })
 
-  /** Takes what a poll has brought, and waits as long as the protocol says before the next. */
+  /** Takes the jobs of a poll, and waits before the next one as the protocol requires. */
   #answered(answer: Answer, what: string): Effect.Effect<void, IronflowError> {
     const { options, outage, registration } = this.#link
     const { status, text } = answer
@@ -205,7 +205,7 @@ class LegacySession implements WorkerSession {
     )
   }
 
-  /** Starts a job, after a word to the server where that wants one. */
+  /** Starts a job, after acknowledging it where the server requires that. */
   #accept(assignment: unknown): Effect.Effect<boolean> {
     return Effect.suspend(() => {
       const { clock, handlers, options, registration } = this.#link
@@ -239,7 +239,7 @@ class LegacySession implements WorkerSession {
       {
         onSuccess: isSuccess,
         onFailure: (error) => {
-          // whoever else gets the run has the newer token
+          // the next holder of the run has a newer token
           options.logger.debug(`${error.message}. The job is dropped`)
           return false
         }
@@ -278,7 +278,7 @@ class LegacySession implements WorkerSession {
     )
   })
 
-  /** Drops turns while their leases still hold: afterwards somebody else may run them. */
+  /** Drops turns while their leases still hold: afterwards another worker may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, handlers, options } = this.#link
     const safeMs = (Math.max(shortestLeaseMs, 3 * options.heartbeatMs) * 5) / 6
@@ -328,7 +328,7 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  /** Lets the server store results before anything that may depend on them. */
+  /** Has the server store results before anything that may depend on them. */
   #store(turn: LegacyTurn): Effect.Effect<TurnAck | undefined, ConnectionError> {
     return Effect.suspend(() => {
       if (turn.steps.length === 0 || !this.#storesProgress) return Effect.succeed(undefined)
@@ -353,7 +353,7 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  /** Says the last word of a turn. What it yields comes after what it has done. */
+  /** Reports the end of a turn. Its wait follows the steps that it has done. */
   #end(
     turn: LegacyTurn,
     end: LegacyEnd,
@@ -384,7 +384,7 @@ class LegacySession implements WorkerSession {
           ? ack
           : leaseLost("the invoked function starts now that the turn has ended; the run goes on in another")
       ),
-    // there is no way to say it: what has finished is stored, and the lease ends by itself
+    // the server cannot be told: finished steps are stored, and the lease ends by itself
     release: (turn, outcomes) =>
       Effect.map(this.#store(turn), (refused) => {
         this.#turns.delete(turn.job.jobId)
@@ -392,7 +392,7 @@ class LegacySession implements WorkerSession {
       })
   }
 
-  /** Sends an update. Fails for what may be different the next time. */
+  /** Sends an update. Fails for responses that may differ the next time. */
   #update(
     turn: LegacyTurn,
     body: { readonly [field: string]: unknown }
@@ -432,7 +432,7 @@ class LegacySession implements WorkerSession {
       : Effect.succeed(answer)
   }
 
-  /** The server does not take the report: the turn is somebody else's. */
+  /** The server refuses the report: the turn belongs to another execution. */
   #lost(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
     const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)
@@ -440,7 +440,7 @@ class LegacySession implements WorkerSession {
   }
 }
 
-/** Another execution has the run, it has ended, or the server knows nothing of it. */
+/** Whether another execution has the run, the run has ended, or the server does not know it. */
 const isStale = ({ status }: Answer): boolean => status === 409 || status === 404
 
 const fieldsOf = (end: LegacyEnd): { readonly [field: string]: unknown } => {

@@ -1,4 +1,4 @@
-/** What a turn reports, in the words of a server without turns: results of steps, and at the end one thing to wait for. */
+/** The reports of a turn for a server without turns: results of steps, and at the end at most one wait. */
 import { formatDuration, parseDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
@@ -13,13 +13,13 @@ type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
 type Suspending = Extract<TurnOp, { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" }>
 type InvokeAsync = Extract<TurnOp, { readonly _tag: "InvokeAsync" }>
 
-/** A suspended step, and when it is due. */
+/** A suspended step and its due time. */
 interface OpenStep {
   readonly name: string
   readonly dueAt: number
   readonly failures: number
   readonly yielded: YieldInfo
-  /** Whether the time is all that it waits for. */
+  /** Whether it only waits for time. */
   readonly isTimed: boolean
 }
 
@@ -27,7 +27,7 @@ export class LegacyTurn {
   readonly job: Job
   readonly fence: Fence | undefined
   readonly startedAt: string
-  /** When the lease was last known to hold, milliseconds on a monotonic clock. */
+  /** When the lease was last known to hold, in milliseconds of a monotonic clock. */
   heldSince: number
   /** Results that the server has not stored yet. */
   steps: Array<StepResult> = []
@@ -35,7 +35,7 @@ export class LegacyTurn {
   #stored = 0
   readonly #pending: ReadonlyMap<string, Pending>
   readonly #open = new Map<string, OpenStep>()
-  /** Chosen once, however often it has to be sent. */
+  /** The chosen wait: the same when it is sent again. */
   #yielded: YieldInfo | undefined
 
   constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
@@ -45,25 +45,25 @@ export class LegacyTurn {
     this.startedAt = iso(nowMs)
     this.#stepBase = stepBase
     this.#pending = pending
-    // the turn does not say again what it knows to be between two attempts
+    // a turn does not report again that a step waits for its next attempt
     for (const { failures, name, pending: waits, stepKey } of job.open) {
       const until = pending.get(stepKey)?.until
       if (waits && until !== undefined) this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
     }
   }
 
-  /** How many steps of the run the server has stored. */
+  /** The number of steps of the run that the server has stored. */
   get stepOffset(): number {
     return this.#stepBase + this.#stored
   }
 
-  /** The server has stored the first `count` of the results. */
+  /** Marks the first `count` results as stored. */
   stored(count: number): void {
     this.steps = this.steps.slice(count)
     this.#stored += count
   }
 
-  /** A step has finished. */
+  /** Adds the result of a finished step. */
   done(op: StepDone): void {
     const times = { startedAt: op.startedAt, endedAt: op.endedAt }
     if (op.outcome._tag === "Success") {
@@ -75,13 +75,13 @@ export class LegacyTurn {
     this.#completed(failedId(op.stepKey), op.name, { error }, times)
   }
 
-  /** An attempt of a step has failed, and the next one is due later. */
+  /** Adds a failed attempt of a step whose next attempt is due later. */
   retry(op: StepRetry, nowMs: number): void {
     this.#failed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
     this.#open.set(op.stepKey, this.#retry(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
-  /** A step waits. Returns its outcome when what it waits for is over already. */
+  /** Adds a suspended step. Returns its outcome when its wait is already over. */
   suspend(op: Suspending, nowMs: number): Outcome | undefined {
     const known = this.#pending.get(op.stepKey)?.until
     if (op._tag === "Sleep" && known !== undefined && known <= nowMs) {
@@ -101,12 +101,12 @@ export class LegacyTurn {
     this.#open.delete(stepKey)
   }
 
-  /** A wait that was over when it was asked for has been seen by the handler. */
+  /** The handler has received a wait that was over when it was requested. */
   settled(stepKey: string, nowMs: number): void {
     this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
   }
 
-  /** A message was published. */
+  /** Adds the result of a published message. */
   published(stepKey: string, name: string, output: unknown, nowMs: number): void {
     this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
   }
@@ -121,8 +121,8 @@ export class LegacyTurn {
   }
 
   /**
-   * The one of the open steps that the run waits for; what the others have to remember is noted among the results. A
-   * function that was invoked comes first, so that it starts; then what is due first. `undefined` when none is open.
+   * Chooses the open step that the run waits for. The state of the others is stored among the results. An invoked
+   * function comes first, so that it starts; then the step that is due first. `undefined` when no step is open.
    */
   suspended(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded
@@ -228,7 +228,7 @@ const yieldOf = (
 
 const dueAt = (due: Due, nowMs: number): number => ("at" in due ? due.at : nowMs + due.afterMs)
 
-/** The largest unit that says it exactly. */
+/** The duration in the largest unit that is exact. */
 const durationText = (ms: number): string => {
   const text = formatDuration(ms)
   return parseDuration(text) === ms ? text : `${Math.round(ms)}ms`

@@ -1,4 +1,4 @@
-/** What a worker is given, checked and completed. */
+/** The options of a worker, checked and completed. */
 import { type Duration, positiveDuration } from "../Duration.ts"
 import {
   isEnvironmentNamed,
@@ -14,31 +14,33 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
-/** What a worker may be given, however it is connected. */
+/** The options of every worker, independent of its transport. */
 export interface WorkerOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<IronflowProjection>
 > {
-  /** The functions whose runs this worker takes, in either style. Their ids differ. */
+  /** The functions whose runs this worker takes, in either style. Their ids must differ. */
   readonly functions: Functions
-  /** The projections that this worker runs while no other one has them, in either style. Their names differ. */
+  /**
+   * The projections that this worker runs while no other worker owns them, in either style. Their names must differ.
+   */
   readonly projections?: Projections
-  /** Turns that may be in flight at once; 10 by default. Suspended runs do not count. */
+  /** The most turns in flight at once; 10 by default. Suspended runs do not count. */
   readonly maxConcurrentJobs?: number
-  /** Shown on the worker; a function's `metadata.requires` restricts it to workers with these labels. */
+  /** Labels of the worker; a function's `metadata.requires` restricts it to workers with these labels. */
   readonly labels?: { readonly [key: string]: string }
-  /** The environment to work for; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
+  /** The environment to work for; `IRONFLOW_ENV` by default, or else that of the API key, or else `default`. */
   readonly environment?: string
-  /** Brings event data to the latest version before a handler sees it. */
+  /** Upgrades event data to the latest version before a handler receives it. */
   readonly eventDefinitions?: EventDefinitionRegistry
   /**
-   * Where the worker logs; `false` silences. By default `createWorker` logs to the console with the prefix `[ironflow-worker]`, and
-   * `Worker.layer` to Effect's loggers.
+   * The logger of the worker; `false` logs nothing. By default `createWorker` logs to the console with the prefix
+   * `[ironflow-worker]`, and `Worker.layer` to Effect's loggers.
    */
   readonly logger?: Logger | false
-  /** How this worker is known; made up when left out. */
+  /** The id of this worker; random by default. */
   readonly workerId?: string
-  /** How long draining waits for turns in flight before it gives their runs back; 30 seconds by default. */
+  /** How long draining waits for turns in flight before it releases their runs; 30 seconds by default. */
   readonly drainTimeout?: Duration
 }
 
@@ -67,7 +69,7 @@ export interface ResolvedWorkerOptions {
   readonly drainTimeoutMs: number
 }
 
-/** Checks the options and fills in defaults by the variables. Throws `ValidationError`. */
+/** Checks the options and fills in defaults from the environment variables. Throws `ValidationError`. */
 export const resolveWorkerOptions = (
   options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>,
   variables: Variables = readEnvironmentVariable
@@ -90,7 +92,7 @@ export const resolveWorkerOptions = (
   }
 }
 
-/** Functions by their ids. Throws `ValidationError`, in which `caller` names whose they are. */
+/** Maps ids to functions. Throws `ValidationError`, which names `caller`. */
 export const functionsById = (
   functions: ReadonlyArray<AnyFunction>,
   caller: string

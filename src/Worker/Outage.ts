@@ -1,8 +1,8 @@
-/** What a worker says when its engine cannot be reached, and how long it waits before it tries again. */
+/** Logs that an engine cannot be reached, and computes the delay before the next attempt. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
 
-/** The first wait, in milliseconds; each further one is twice as long. */
+/** The first delay, in milliseconds; each further one is twice as long. */
 const firstDelayMs = 100
 
 export class Outage {
@@ -11,14 +11,14 @@ export class Outage {
   readonly #url: string
   #failures = 0
 
-  /** `longestDelayMs` bounds the waits between attempts. */
+  /** `longestDelayMs` is the longest delay between attempts. */
   constructor(logger: Logger, url: string, longestDelayMs: number) {
     this.#logger = logger
     this.#url = url
     this.#longestDelayMs = longestDelayMs
   }
 
-  /** An attempt has failed: says so at the first one. Returns the milliseconds to wait before the next. */
+  /** Records a failed attempt, and logs the first one. Returns the delay before the next attempt, in milliseconds. */
   failed(error: Error): number {
     this.#failures++
     if (this.#failures === 1) this.#logger.warn(`${error.message}. Trying again until it answers`)
@@ -29,7 +29,7 @@ export class Outage {
     )
   }
 
-  /** An attempt has succeeded. */
+  /** Records a successful attempt. */
   over(): void {
     if (this.#failures > 0) this.#logger.info(`The Ironflow server at ${this.#url} answers again`)
     this.#failures = 0

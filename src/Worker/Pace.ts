@@ -1,29 +1,29 @@
 /**
- * Lets the event loop turn between steps whose code keeps it busy, and the engine answer: many such steps, one right after the
- * other, would leave no time to renew the leases, though each of them alone is short enough.
+ * Starts steps at a pace that lets the event loop turn and the leases be renewed in between. Many steps that each
+ * keep the event loop busy for a short time would otherwise leave no time for renewals.
  */
 import type { Touch } from "../Protocol/Worker.ts"
 import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
-/** How long steps may begin in one turn of the event loop, milliseconds. */
+/** How long steps may start within one turn of the event loop, in milliseconds. */
 const BUSY_MS = 25
 
 export class Pace {
   readonly #now: () => number
   readonly #touch: Touch | undefined
-  /** When the first step of this turn of the event loop began. */
+  /** When the first step of this turn of the event loop started. */
   #since: number | undefined
-  /** What those that wait wait for. */
+  /** What the waiting steps wait for. */
   #halt: "code" | "turn" | "touch" | undefined
   #waiting: Array<() => void> = []
 
-  /** `now` is a clock that nobody sets, milliseconds. */
+  /** `now` is a monotonic clock, in milliseconds. */
   constructor(now: () => number, touch?: Touch) {
     this.#now = now
     this.#touch = touch
   }
 
-  /** Begins a step, now or as soon as its turn has come. */
+  /** Starts a step, now or when the steps before it have started. */
   readonly begin = (start: () => void): void => {
     if (this.#halt === undefined) this.#try(start)
     else this.#waiting.push(start)
@@ -43,7 +43,7 @@ export class Pace {
       this.#waiting.push(start)
       this.#touch.renew(this.#goOn)
     } else {
-      // its code may go on behind promises that are settled already, before anybody else has a chance
+      // its code may continue in promises that are already settled, before anything else can run
       this.#halt = "code"
       queueMicrotask(this.#hasBegun)
       start()
@@ -57,7 +57,7 @@ export class Pace {
     const waiting = this.#waiting
     if (waiting.length === 0) return
     this.#waiting = []
-    // the first takes its turn, and the others are behind it again
+    // the first one starts, and the others queue behind it again
     for (const start of waiting) this.begin(start)
   }
 

@@ -1,4 +1,4 @@
-/** How a worker announces itself to a server, and what the answer tells about the server. */
+/** Registers a worker with a server, and reads from the answer what the server supports. */
 import * as Effect from "effect/Effect"
 import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
@@ -11,10 +11,10 @@ import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
-/** What the worker is told; `undefined` by servers that do not exchange turns. */
+/** The answer to a registration; `undefined` from servers that do not exchange turns. */
 export type Registered = Turns.RegisterTurnsResponse | undefined
 
-/** What the worker says about itself, with the turns in flight that it wants to keep. */
+/** The registration of the worker, with the turns in flight that it wants to keep. */
 export const registrationOf = (
   { nextRegistration, registration }: ServerLink,
   instance: string,
@@ -54,14 +54,15 @@ export const register = (
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) {
         return Effect.flatMap(parseSealed(answer.text, false), (body) =>
-          // legacy servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
+          // legacy servers answer with JSON, or with nothing; a page comes from something in between, such as a login
+          // portal
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
             : Effect.fail(notOfServer(answer, what))
         )
       }
       const error = serverFailureOf(answer, what)
-      // a server that wants its functions registered one by one first may say no to this request in any words
+      // a server that requires each function to be registered first may refuse this request with any response
       const foreign =
         answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromOurEngine(answer)
       return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
@@ -71,13 +72,13 @@ export const register = (
   )
   return Effect.tapError(answered, ({ code }) =>
     Effect.sync(() => {
-      // what opened the channel may be what was damaged: the next one is opened anew
+      // the message that opened the channel may have been damaged: the next one opens a new channel
       if (code === MESSAGE_DAMAGED) connection.goOnWith(connection.server.apiKey)
     })
   )
 }
 
-/** {@link readRegistered} of an answer that is sealed if it says so. */
+/** Does {@link readRegistered}, and verifies the seal of the answer when it has one. */
 const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)
   return registered?.capabilities.seals === true && !isSealed(body)
@@ -90,6 +91,6 @@ export const readRegistered = (body: unknown): Registered => {
   if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined
   }
-  // a server that says that it exchanges turns answers as the protocol says
+  // a server that says that it exchanges turns follows the protocol
   return body as unknown as Turns.RegisterTurnsResponse
 }

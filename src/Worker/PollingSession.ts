@@ -1,4 +1,4 @@
-/** The session of a worker that polls: one poll open, one batch of reports in flight beside it. */
+/** The session of a polling worker: one open poll, and beside it one batch of reports in flight. */
 import * as Effect from "effect/Effect"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -43,7 +43,7 @@ export class PollingSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // a newer poll makes the server answer the older one; two of them say that it is not answering
+    // a newer poll makes the server answer the older one; two open polls mean that it does not answer
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
@@ -74,7 +74,7 @@ export class PollingSession extends TurnSession {
     return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
 
-  /** Sends a request once. Answers with the text of a 2xx. */
+  /** Sends a request once. Returns the text of a 2xx response. */
   #post(
     operation: Operation,
     body: string,
@@ -140,7 +140,7 @@ export class PollingSession extends TurnSession {
         ),
         {
           onSuccess: (text) =>
-            // what an earlier session had to say does not count in this one
+            // an answer from an earlier session does not count in this one
             session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
             session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
@@ -149,7 +149,7 @@ export class PollingSession extends TurnSession {
     })
   )
 
-  /** The answer to a poll says that the leases hold: it must come soon enough. */
+  /** How long a poll may wait: its answer confirms the leases, so it must arrive early enough. */
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
     if (this.awaitsTouch) return 1

@@ -1,11 +1,11 @@
 /**
- * A worker's connection to a server over plain HTTP requests.
+ * Connects a worker to a server over plain HTTP requests.
  *
- * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` says: it holds one poll open and
- * sends its reports beside it. Which kind of server it is shows in the answer to the registration; what other Ironflow
- * servers understand is in `LegacyTransport.ts`.
+ * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` says: it holds one poll open
+ * and sends its reports beside it. The answer to the registration shows which kind of server it is;
+ * `LegacyTransport.ts` is for legacy servers.
  *
- * A server that cannot be reached is tried again until it can. Turns in flight go on meanwhile, and are dropped before
+ * The worker keeps trying a server that cannot be reached. Turns in flight continue meanwhile, and are dropped before
  * their leases end.
  */
 import * as Cause from "effect/Cause"
@@ -45,7 +45,7 @@ import {
 
 export type { PollingOptions } from "./ServerLink.ts"
 
-/** Connects workers to the server that the options name. Fails with `ValidationError` when they are not acceptable. */
+/** Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. */
 export const layer = (
   options: PollingOptions = {}
 ): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>
@@ -71,7 +71,7 @@ export const layer = (
     })
   )
 
-/** What the worker's connection in the scope needs to know. */
+/** The shared data of the worker's connection, for the lifetime of the scope. */
 export const linkTo = (
   options: ResolvedPollingOptions,
   registration: WorkerRegistration,
@@ -91,7 +91,7 @@ export const linkTo = (
       clock: yield* Clock.Clock,
       fork: (effect) => {
         const fiber = Fiber.runIn(run(effect), scope)
-        // nobody waits for it: a bug that ends it would go unseen
+        // nothing awaits this fiber: a bug that ends it would go unnoticed
         fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
           options.logger.error(`Worker ${registration.workerId} is broken: ${Cause.pretty(exit.cause)}`)
@@ -101,7 +101,7 @@ export const linkTo = (
     }
   })
 
-/** Tells this worker object from another one with the same id. */
+/** An id that distinguishes this worker object from others with the same worker id. */
 export const newInstance = ({ workerId }: WorkerRegistration): Effect.Effect<string> =>
   Effect.map(Random.nextIntBetween(0, 36 ** 8), (chance) => `${workerId}-${chance.toString(36)}`)
 
@@ -131,12 +131,12 @@ export const open = (
     return session
   })
 
-/** Polls and reports are no calls of anybody: a span for each would only be in the way. */
+/** Polls and reports are internal requests, so they get no spans. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** Whether it makes no sense to try again. */
+/** Whether a retry cannot help. */
 export const isRefusal = (error: IronflowError): error is ValidationError | AccessError =>
   error instanceof ValidationError || isAccessError(error)

@@ -1,4 +1,4 @@
-/** A worker's projections on an engine of this package, over HTTP: long polls, and saves beside them. */
+/** Runs a worker's projections on an engine of this package over HTTP: long polls, and saves beside them. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -31,10 +31,10 @@ import type {
 import * as operations from "../Protocol/ProjectionOwners.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
-/** How long a request is waited for: longer than the engine lets one wait. */
+/** The timeout of a request, in milliseconds: longer than the engine holds one. */
 const TIMEOUT_MS = 25_000
 
-/** How long a worker that leaves waits for the engine to hear of it. */
+/** How long a stopping worker tries to release a projection, in milliseconds. */
 const RELEASE_TIMEOUT_MS = 2000
 
 export const makeFeed = (connection: Connection, workerId: string, logger: Logger): ProjectionFeed => {
@@ -70,7 +70,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       )
   }
 
-  /** For requests that cannot be wrong in themselves. */
+  /** For requests that cannot be invalid. */
   const reach = (
     endpoint: Endpoint,
     lease: ProjectionLease,
@@ -81,7 +81,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       (error) => (isAccessError(error) ? error : asConnectionError(error))
     )
 
-  // what our engine answers is what `Protocol/ProjectionOwners.ts` says, so the casts below only name it
+  // the engine answers as `Protocol/ProjectionOwners.ts` says, so the casts below are safe
   return {
     claim: (registration, waitMs) =>
       Effect.map(

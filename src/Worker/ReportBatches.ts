@@ -1,12 +1,15 @@
-/** How reports travel: in as few batches as the size of a request allows, and with one answer for each however it travelled. */
+/**
+ * Splits reports into as few batches as the size limit of a request allows, and combines the answers to one for each
+ * report.
+ */
 import { LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength } from "../Json.ts"
 import type { Outcome, TurnAck, TurnLogs, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 
-/** What a request holds beside its reports. */
+/** Bytes of a request besides its reports. */
 const envelopeBytes = 1024
 
-/** A batch of reports under its number. */
+/** A numbered batch of reports. */
 export interface Batch {
   readonly number: number
   readonly reports: ReadonlyArray<TurnReport>
@@ -14,14 +17,14 @@ export interface Batch {
   readonly text: string
 }
 
-/** Reports and how they travel. */
+/** Reports and the batches that carry them. */
 export interface Shipment {
   readonly batches: ReadonlyArray<Batch>
-  /** Runs with an op that is too large for any request, and why. */
+  /** Runs with an op that is too large for any request, each with the reason. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 
-/** As few batches as the size of a request allows; nearly always one. */
+/** Splits reports into as few batches as the size of a request allows; nearly always one. */
 export const ship = (
   reports: ReadonlyArray<TurnReport>,
   maxBodyBytes: number,
@@ -49,11 +52,11 @@ export const ship = (
   for (const report of reports) {
     let { logs } = report
     for (const op of report.ops) {
-      // with the ids and brackets around it, if it is the first of its report
+      // includes the ids and brackets around it, if it is the first of its report
       const size = byteLength(JSON.stringify(op)) + envelopeBytes
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
-        // lines for which there is no room anywhere are left out
+        // log lines that fit nowhere are left out
         const fitting = size + logBytes <= maxBytes ? logs : undefined
         add(report, op, fitting === undefined ? size : size + logBytes)
         if (fitting !== undefined) parts.at(-1)!.at(-1)!.logs = fitting
@@ -76,7 +79,7 @@ export const ship = (
   }
 }
 
-/** One answer for every report, though its ops may have travelled in several batches. */
+/** Combines the answers to one for each report, whose ops may have been sent in several batches. */
 export const combine = (
   reports: ReadonlyArray<TurnReport>,
   { batches, tooLarge }: Shipment,

@@ -1,9 +1,10 @@
 /**
- * Sends what turns report, in batches: one request is in flight, and the next one takes all that has gathered.
+ * Sends the reports of turns in batches: one request is in flight, and the next one takes everything queued
+ * meanwhile.
  *
- * Concurrent steps and turns of a worker so share a request and, behind it, a commit. The ops of a turn keep their
- * order: they travel in one report per batch, and there is one batch at a time. A batch that fails on the connection is
- * sent again until it is answered or the worker stops.
+ * So concurrent steps and turns of a worker share a request and a commit. The ops of a turn keep their order: a batch
+ * holds one report of a turn, and there is one batch at a time. A batch whose connection fails is sent again until it
+ * is answered or the worker stops.
  *
  * This is the hot path of a worker: plain arrays, and one Effect run a batch.
  */
@@ -39,13 +40,13 @@ import { setImmediate } from "../RealTimers.ts"
 /** Called with the outcome of an op after the commit. */
 export type OnAck = (outcome: Outcome | undefined) => void
 
-/** Most turns in one batch. */
+/** The most turns in one batch. */
 export const maxTurnsPerBatch = 512
 
-/** Waits between attempts to send: 100 ms, doubling to 5 s. */
+/** Delays between attempts to send: 100 ms, doubling to 5 s. */
 export const sendAgain = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
-/** How long a batch waits that was interrupted on its way, milliseconds. */
+/** The delay before an interrupted batch is sent again, in milliseconds. */
 const INTERRUPTED_MS = 100
 
 export interface ReporterOptions {
@@ -55,11 +56,11 @@ export interface ReporterOptions {
   readonly logger: Logger
 }
 
-/** Ops of one turn on their way to the engine. */
+/** The ops of one turn that are queued or in flight. */
 export class Outbox {
   readonly #reporter: Reporter
   readonly #refused: (error: Error) => void
-  /** The engine is about to pause the run. */
+  /** Called when the engine is about to pause the run. */
   readonly paused: () => void
   readonly jobId: string
   readonly runId: string
@@ -94,7 +95,7 @@ export class Outbox {
     if (!this.queued) this.#reporter.enqueue(this)
   }
 
-  /** Keeps a line that goes with the next report: a turn ends with one. */
+  /** Queues a log line for the next report: every turn ends with a report. */
   log(line: LogLine): void {
     if (this.closed) return
     this.#log ??= new TurnLog()
@@ -105,13 +106,13 @@ export class Outbox {
     return this.#log?.take()
   }
 
-  /** Gives the run back behind what is queued already, unless the turn has ended by itself. */
+  /** Releases the run after everything queued, unless the turn has ended. */
   release(): void {
     if (!this.#ended) this.report({ _tag: "Release" })
     this.#sealed = true
   }
 
-  /** The turn cannot go on because of a bug: its run is paused behind what is queued, where somebody finds it. */
+  /** Pauses the run after everything queued, because of a bug that ends the turn. */
   pause(error: IronflowError): void {
     if (this.closed || this.#sealed) return
     if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
@@ -119,14 +120,14 @@ export class Outbox {
     this.#refused(error)
   }
 
-  /** Drops what is queued and forgets what is on its way. */
+  /** Drops queued ops and ignores answers to those in flight. */
   close(): void {
     this.closed = true
     this.ops = []
     this.acks = []
   }
 
-  /** The engine changed nothing, and will not: closes, and says why. */
+  /** The engine refused the report and always will: closes with the reason. */
   refuse(error: Error): void {
     if (this.closed) return
     this.close()
@@ -134,7 +135,7 @@ export class Outbox {
   }
 }
 
-/** What is sent in one go. */
+/** A batch in flight. */
 interface Sending {
   readonly outboxes: ReadonlyArray<Outbox>
   readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
@@ -147,7 +148,7 @@ export class Reporter {
   #scheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
   #stopped = false
-  /** Whether the connection is known to be down: it is said once, not at every attempt. */
+  /** Whether the connection is known to be down: this is logged once, not at every attempt. */
   #outage = false
   #idle: Array<() => void> = []
 
@@ -156,8 +157,9 @@ export class Reporter {
   }
 
   /**
-   * The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report; `paused` whenever an
-   * answer says that the run is to be paused, before the ops that it answers are acknowledged.
+   * Opens the outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report.
+   * `paused` is called whenever an answer says that the run is to be paused, before the answered ops are
+   * acknowledged.
    */
   open(jobId: string, runId: string, refused: (error: Error) => void, paused?: () => void): Outbox {
     return new Outbox(this, jobId, runId, refused, paused)
@@ -175,7 +177,7 @@ export class Reporter {
     this.#idle.push(() => resume(Effect.void))
   })
 
-  /** Sends nothing any more, not even again. */
+  /** Stops sending, retries included. */
   stop(): void {
     this.#stopped = true
     this.#waiting = []
@@ -187,8 +189,8 @@ export class Reporter {
   #schedule(): void {
     if (this.#scheduled || this.#stopped || this.#inFlight !== undefined) return
     this.#scheduled = true
-    // At the end of this turn of the event loop, so that the last step of a handler and the completion that follows
-    // it some microtasks later travel together.
+    // At the end of this turn of the event loop, so that the last step of a handler and the completion a few
+    // microtasks later share a batch.
     setImmediate(this.#flush)
   }
 
@@ -211,7 +213,7 @@ export class Reporter {
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
       if (this.#stopped) return
-      // whoever interrupts it other than by `stop` has not answered it
+      // an interruption other than by `stop` does not answer the batch
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
         return this.#send(batch, Effect.delay(sending, INTERRUPTED_MS))
       }
@@ -265,7 +267,9 @@ export class Reporter {
     }
   }
 
-  /** A turn whose callback throws ends alone: the other turns of the batch have their answers coming. */
+  /**
+   * When a callback of a turn throws, only that turn ends: the other turns of the batch still receive their answers.
+   */
   #acknowledge(
     outbox: Outbox,
     acks: ReadonlyArray<OnAck | undefined>,
@@ -281,7 +285,7 @@ export class Reporter {
     }
   }
 
-  /** Only a defect ends here: whatever the connection does is tried again. */
+  /** Ends the turns of the batch after a defect: connection failures are retried. */
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
@@ -333,12 +337,13 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
     case "LEASE_LOST":
       return leaseLost(runId, refused.message)
     case "LIMIT":
-      // What is too large and by how much is in the engine's message only, so there are no numbers for the subclass.
+      // Only the engine's message says what is too large and by how much, so the subclass, which has numbers, cannot
+      // be used.
       return new ValidationError(refused.message, { code: "LIMIT_EXCEEDED", details: { runId } })
   }
 }
 
-/** The run belongs to somebody else now, or has ended. */
+/** The error for a run that belongs to another worker now, or has ended. */
 export const leaseLost = (runId: string, reason: string): IronflowError =>
   new LeaseLostError(`The lease on run ${runId} is lost: ${reason}`, {
     details: { runId }

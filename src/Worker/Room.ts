@@ -1,24 +1,24 @@
-/** The room that a worker has for jobs: what it has asked for, taken back and got, and what of that the engine has been told. */
+/** Counts the jobs that a worker has requested, withdrawn and received, and what the engine has been told of it. */
 import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
 
 export class Room {
   #asked = 0
   #withdrawn = 0
   #delivered = 0
-  /** Jobs asked for in the room of turns whose end is being reported, before the worker has asked for them. */
+  /** Jobs requested in advance for turns whose end is being reported, before the worker has requested them. */
   #anticipated = 0
   #anticipates = true
   #toldAsked = -1
   #toldWithdrawn = -1
 
-  /** There is room for so many more jobs, or for so many fewer. */
+  /** Requests `n` more jobs, or `-n` fewer. */
   credit(n: number): void {
     if (n > 0) {
       const covered = Math.min(n, this.#anticipated)
       this.#anticipated -= covered
       this.#asked += n - covered
     } else {
-      // a worker that takes room back makes none any more
+      // a worker that withdraws requests makes no further ones
       this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
       this.#anticipated = 0
       this.#anticipates = false
@@ -29,7 +29,10 @@ export class Room {
     return this.#asked - this.#withdrawn - this.#delivered
   }
 
-  /** The end of a turn makes room in the request that reports it, so that the next job may come with the answer. */
+  /**
+   * Requests a job for each turn whose end is being reported, in the same request, so that the next job may come with
+   * the answer.
+   */
   anticipate(reports: ReadonlyArray<TurnReport>): void {
     if (!this.#anticipates) return
     for (const { ops } of reports) {
@@ -40,30 +43,30 @@ export class Room {
     }
   }
 
-  /** The fields of a request that say how much room there is: the engine knows by it. */
+  /** The fields of a request that tell the engine these counts. */
   told(): string {
     this.#toldAsked = this.#asked
     this.#toldWithdrawn = this.#withdrawn
     return `"asked":${this.#asked},"withdrawn":${this.#withdrawn}`
   }
 
-  /** Whether the engine does not know yet how much there is. */
+  /** Whether the counts have changed since the engine was told. */
   get hasNews(): boolean {
     return this.#toldAsked !== this.#asked || this.#toldWithdrawn !== this.#withdrawn
   }
 
-  /** A job has come. */
+  /** Counts a received job. */
   take(): void {
     this.#delivered++
   }
 
-  /** A job has come that is over already: there is room for another one in its place. */
+  /** Counts a received job that is over already, and requests another one. */
   pass(): void {
     this.#delivered++
     this.#asked++
   }
 
-  /** The engine counts anew: all that it knows of is what is told next. */
+  /** Starts over with a new session: the engine knows only the counts that it is told next. */
   startOver(): void {
     this.#asked = this.#outstanding
     this.#withdrawn = 0

@@ -27,7 +27,7 @@ import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 
-/** Pushes that may wait to be taken. They are taken as they come: an engine sends the next when this one was. */
+/** The most buffered pushes. They are read as they arrive: an engine sends the next one when the last was taken. */
 const pushBuffer = 16
 
 export const rpcStreams: Streams = {
@@ -43,7 +43,7 @@ export const rpcStreams: Streams = {
       let isSealed = false
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
-        // what makes no sense to effect/rpc ends the stream, and with it all that waits for an answer
+        // a frame that is invalid for effect/rpc ends the stream, and everything that waits for an answer
         const giveUp = Effect.sync(() => socket.terminate())
         const tell = (message: FromServerEncoded): void => {
           for (const clientId of clientIds) {
@@ -59,7 +59,7 @@ export const rpcStreams: Streams = {
           const message = readFrame(data.toString(), isSealed)
           if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
           isSealed = hasSeal(message)
-          // an engine of ours sends what effect/rpc says
+          // an engine of this package follows effect/rpc
           tell(message as unknown as FromServerEncoded)
         })
         socket.on("close", (code) => {
@@ -135,7 +135,7 @@ export const rpcStreams: Streams = {
     })
 }
 
-/** The value of a frame; `undefined` for one that was damaged on its way, or is none. */
+/** The value of a frame; `undefined` for an invalid frame, or one that was damaged in transit. */
 const readFrame = (text: string, seals: boolean): unknown => {
   try {
     return mustBeSealed(
@@ -153,7 +153,7 @@ const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
     reason: new RpcClientError.RpcClientDefect({ message: reason.message, cause: reason })
   })
 
-/** An open WebSocket for the lifetime of the scope. Fails with what the server says when it refuses it. */
+/** Opens a WebSocket for the lifetime of the scope. Fails with the server's answer when it refuses. */
 const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
   const { apiKey, timeoutMs, url } = options.server
   const open = Effect.callback<WebSocket, IronflowError>((resume) => {
@@ -164,7 +164,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
       },
       handshakeTimeout: timeoutMs,
       perMessageDeflate: false,
-      // what it can be is for the engine's limits to say
+      // the engine's limits decide the size
       maxPayload: 0
     })
     const what = "The WebSocket of the worker"
@@ -186,7 +186,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
   return Effect.acquireRelease(open, (socket) => Effect.sync(() => hangUp(socket)), { interruptible: true })
 }
 
-/** Closes, and does not wait for the other side for long: it may not be there. */
+/** Closes the socket, and waits only a short time for the other side, which may be gone. */
 const hangUp = (socket: WebSocket): void => {
   socket.close()
   const timer = setTimeout(() => socket.terminate(), hangUpMs)
@@ -200,7 +200,7 @@ const readCallFailure = (failure: unknown, what: string): IronflowError => {
   if (!isObject(failure) || typeof failure.status !== "number") {
     return new ConnectionError(`${what} failed: ${show(failure)}`, { cause: failure })
   }
-  // what our engine fails with
+  // the shape in which the engine fails
   const { body, status } = failure as unknown as CallFailure
   return readFailure(status, JSON.stringify(body), what)
 }

@@ -1,7 +1,8 @@
 /**
- * A worker's connection to an engine of this package by effect/rpc over a WebSocket: the one with the lowest latency.
+ * Connects a worker to an engine of this package by effect/rpc over a WebSocket, the transport with the lowest
+ * latency.
  *
- * A server without it is worked for by polling.
+ * The worker polls a server without it.
  */
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
@@ -11,7 +12,7 @@ import type { WorkerTransport } from "../Protocol/Worker.ts"
 import type { PollingOptions } from "./ServerLink.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
-/** Streams over effect/rpc, where a server has them. Loaded then: a worker that polls has no use for a WebSocket. */
+/** Streams over effect/rpc. Loaded only when a server has them: a polling worker does not use WebSockets. */
 export const rpc: StreamTransport.StreamsOption = {
   transport: "rpc",
   load: () =>
@@ -21,7 +22,7 @@ export const rpc: StreamTransport.StreamsOption = {
     )
 }
 
-/** Connects workers to the server that the options name. Fails with `ValidationError` when they are not acceptable. */
+/** Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. */
 export const layer = (
   options: PollingOptions = {}
 ): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>

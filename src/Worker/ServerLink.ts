@@ -1,4 +1,4 @@
-/** What a worker's connection to a server needs to know, whatever they exchange. */
+/** The data that every kind of connection to a server needs. */
 import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -21,17 +21,20 @@ import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import type { Outage } from "./Outage.ts"
 
-/** Where the server is, and how to deal with it. The environment is the worker's. */
+/** How to reach the server. The environment is that of the worker. */
 export interface PollingOptions {
-  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
   readonly apiKey?: string | undefined
-  /** The server hears of the worker at least this often, in milliseconds; 30000 by default. */
+  /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
   readonly heartbeatInterval?: number | undefined
-  /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
+  /** The longest delay between attempts to reach the server, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
-  /** Where it logs; `false` silences. The loggers of Effect by default; for workers of the Promise face that of the worker. */
+  /**
+   * The logger; `false` logs nothing. Effect's loggers by default; for workers of the Promise API the worker's
+   * logger.
+   */
   readonly logger?: Logger | false | undefined
 }
 
@@ -50,7 +53,7 @@ export interface ResolvedPollingOptions {
   readonly logger: Logger
 }
 
-/** Checks the options and fills in defaults. `caller` names whose they are. Throws `ValidationError`. */
+/** Checks the options and fills in defaults. `caller` is named in errors. Throws `ValidationError`. */
 export const resolvePollingOptions = (
   options: PollingOptions,
   environment: string | undefined,
@@ -76,7 +79,7 @@ export const resolvePollingOptions = (
   }
 }
 
-/** The environment that a worker was told to work for; an API key that is bound to one decides when it was told none. */
+/** The environment that the worker was given; `undefined` leaves the choice to an API key that is bound to one. */
 export const named = ({ environment, namesEnvironment }: WorkerRegistration): string | undefined =>
   namesEnvironment === true ? environment : undefined
 
@@ -85,14 +88,14 @@ const milliseconds = (value: unknown, what: string): number => {
   throw new ValidationError(`${what} must be a positive number of milliseconds, got ${show(value)}`)
 }
 
-/** What everything about one worker on one server has in common. */
+/** The data that all parts of a worker's connection to one server share. */
 export interface ServerLink {
   readonly connection: Connection
   readonly options: ResolvedPollingOptions
   readonly registration: WorkerRegistration
   readonly handlers: WorkerHandlers
   readonly outage: Outage
-  /** Counts the registrations of this worker. */
+  /** Returns the number of the next registration of this worker. */
   readonly nextRegistration: () => number
   readonly clock: Clock.Clock
   /** Runs an effect in the background until the session ends. */
@@ -104,9 +107,9 @@ export const isSuccess = ({ status }: Answer): boolean => status >= 200 && statu
 export const isAccessError = (error: unknown): error is AccessError =>
   error instanceof UnauthenticatedError || error instanceof UnauthorizedError
 
-/** A clock that nobody sets back or forward. */
+/** The time of a monotonic clock, in milliseconds. */
 export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** For those who try again after any `ConnectionError`. */
+/** For callers that retry after any `ConnectionError`. */
 export const asConnectionError = (error: IronflowError): ConnectionError =>
   error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })

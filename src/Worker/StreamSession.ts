@@ -1,6 +1,6 @@
 /**
- * The session of a worker over a stream: calls up, deliveries down, and a new stream when one is lost. The rules are in
- * `Protocol/TurnStream.ts`.
+ * The session of a worker over a stream: it sends calls, receives deliveries, and opens a new stream when one is
+ * lost. The rules are in `Protocol/TurnStream.ts`.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -18,23 +18,23 @@ import type { Batch } from "./ReportBatches.ts"
 import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 import { showMs } from "../Show.ts"
 
-/** A stream that is open. It closes with the scope that it was opened in. */
+/** An open stream. It closes with the scope that it was opened in. */
 export interface OpenStream {
-  /** Makes a call once. Fails with code `WORKER_UNKNOWN` when the stream is lost before it is answered. */
+  /** Makes a call once. Fails with code `WORKER_UNKNOWN` when the stream is lost before the answer. */
   readonly call: (call: StreamCall, body: JsonText) => Effect.Effect<unknown, IronflowError>
 }
 
-/** What becomes of a stream. */
+/** Events of a stream. */
 export interface StreamEvents {
-  /** The engine has pushed something, as parsed JSON. Not called before `open` has ended. */
+  /** The engine has pushed a message, as parsed JSON. Not called before `open` has returned. */
   readonly onPush: (push: unknown) => void
-  /** The stream has ended, for whatever reason; not called when its scope was closed. */
+  /** The stream has ended, for any reason. Not called when its scope was closed. */
   readonly onLost: (reason: ConnectionError) => void
 }
 
-/** One way to open streams. */
+/** One kind of streams. */
 export interface Streams {
-  /** As it is called in messages: `rpc`. */
+  /** Its name in messages: `rpc`. */
   readonly name: string
   /** Opens a stream with a registration, and waits for the answer. */
   readonly open: (
@@ -48,12 +48,12 @@ export interface Streams {
   >
 }
 
-/** A stream with what belongs to it. */
+/** The current stream and its state. */
 interface Current {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
   readonly registered: Registered
-  /** Fails when the stream is lost or closed: no call on it waits any longer. */
+  /** Fails when the stream is lost or closed, which ends all calls on it. */
   readonly over: Deferred.Deferred<never, IronflowError>
   lost: ConnectionError | undefined
 }
@@ -103,7 +103,7 @@ const openStream = (
       Effect.map(({ registered, stream }) => {
         const opened: Current = { stream, scope, registered: readRegistered(registered), over, lost }
         current = opened
-        // in the order in which they came, and not before whoever asked has the answer
+        // in the order of arrival, and after the caller has received the answer
         queueMicrotask(() => waiting.forEach((push) => events.onPush(push, opened)))
         return opened
       })
@@ -115,7 +115,7 @@ export class StreamSession extends TurnSession {
   #current: Current | undefined
   #tellingRoom = false
   #arrived: Array<Turns.Delivery> = []
-  /** When the last sign of life was sent. */
+  /** When the last heartbeat was sent. */
   #shownAt = Number.NEGATIVE_INFINITY
 
   /** Opens the first stream; `undefined` when the server does not exchange turns over it. */
@@ -221,7 +221,7 @@ export class StreamSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // one at a time: the next one says what has changed since
+    // one at a time: the next one sends all changes since
     if (this.#tellingRoom || this.session === undefined) return
     this.#tellingRoom = true
     this.link.fork(
@@ -240,19 +240,19 @@ export class StreamSession extends TurnSession {
   }
 
   #pushed(push: unknown, current: Current): void {
-    // a job that came on a stream that is given up is not among those that the worker names on the next one
+    // a job from an abandoned stream is not among those that the worker names on the next one
     if (current === this.#current) this.onPush(push)
   }
 
   onPush(push: unknown): void {
     if (!isObject(push) || !Array.isArray(push.deliveries)) return
-    // what our engine pushes is as the protocol says
+    // the engine's pushes follow the protocol
     const { closing, deliveries } = push as unknown as Exclude<Push, { readonly registered: unknown }>
     this.#gather(deliveries)
     if (closing === true) this.failed(this.closing)
   }
 
-  /** What has arrived together is taken together: a job may have been taken back by what came right behind it. */
+  /** Takes deliveries that arrived together as one group: a later one may revoke a job of an earlier one. */
   #gather(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrived.push(...deliveries)
     if (this.#arrived.length > deliveries.length || deliveries.length === 0) return
@@ -260,7 +260,7 @@ export class StreamSession extends TurnSession {
     setImmediate(() => {
       const arrived = this.#arrived
       this.#arrived = []
-      // after a stream was lost the engine hands out again what the worker did not say that it has
+      // after a lost stream the engine delivers again what the worker did not name
       if (session === undefined || session === this.session) this.deliver(arrived)
     })
   }
@@ -270,8 +270,8 @@ export class StreamSession extends TurnSession {
   }
 
   /**
-   * Makes a call once. It ends with the stream, whatever the carrier does with it then, and a stream on which an answer
-   * takes too long is given up: nothing waits behind it.
+   * Makes a call once. The call ends with the stream, whatever the transport does. When an answer takes too long, the
+   * stream is abandoned, so that nothing waits behind the call.
    */
   #call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
@@ -280,14 +280,14 @@ export class StreamSession extends TurnSession {
         return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
       }
       const over = Deferred.await(current.over)
-      // a carrier that is closed may end its calls by interrupting them, which says nothing about them
+      // a closed transport may interrupt its calls, which says nothing about them
       const answer = Effect.catchCause(
         current.stream.call(call, body),
         (cause): Effect.Effect<unknown, IronflowError> =>
           Cause.hasInterruptsOnly(cause) ? over : Effect.failCause(cause)
       )
       const { heartbeatMs } = this.link.options
-      // a stream that is dead shows within a heartbeat interval: half for a sign of life to come due, half for its answer
+      // a dead stream shows within a heartbeat interval: half of it until the next heartbeat, half for the answer
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
@@ -301,7 +301,7 @@ export class StreamSession extends TurnSession {
     })
   }
 
-  /** Says that the worker lives, what it is at, and how much room it has. A stream that does not answer in time is lost. */
+  /** Sends a heartbeat with the running steps and the requested jobs. A stream that does not answer in time is lost. */
   readonly #showLife: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     if (session === undefined) return Effect.void
@@ -325,7 +325,7 @@ export class StreamSession extends TurnSession {
             else this.link.options.logger.warn(error.message)
           })
       }),
-      // a bug in the carrier: another stream may do, and without signs of life the leases run out
+      // a bug in the transport: another stream may work, and without heartbeats the leases run out
       Effect.catchDefect((cause) =>
         Effect.sync(() =>
           this.#lose(
@@ -338,7 +338,7 @@ export class StreamSession extends TurnSession {
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
     const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
-    // a process that was busy makes up for the time
+    // a process that was busy catches up
     return Effect.sleep(Math.max(0, this.#shownAt + beatMs - monotonicMs(this.link.clock)))
   }).pipe(Effect.andThen(this.#showLife), Effect.forever)
 
@@ -355,7 +355,7 @@ export class StreamSession extends TurnSession {
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
-    // before the carrier is closed: who waits for an answer hears why there is none
+    // before the transport is closed: callers that wait for an answer learn why there is none
     Deferred.doneUnsafe(current.over, Exit.fail(sessionOver(what, current.lost)))
     return Scope.close(current.scope, Exit.void)
   })

@@ -1,8 +1,8 @@
 /**
- * A worker's connection to a server over a stream, where the server has one of those that the worker may use.
+ * Connects a worker to a server over a stream, when the server supports one that the worker may use.
  *
- * Which it has is asked, not tried: `GET /api/v1/capabilities`. A server without any is worked for by polling, and one
- * line in the log says so.
+ * The worker asks the server for its transports: `GET /api/v1/capabilities`. It polls a server without streams, and
+ * logs one line about it.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -34,15 +34,15 @@ import {
 } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 
-/** A way to open streams that is loaded when a server has it. */
+/** A kind of streams, loaded when a server supports it. */
 export interface StreamsOption {
-  /** What a server that has it names among its `transports`. */
+  /** Its name among the `transports` of a server. */
   readonly transport: string
-  /** `undefined` when this process cannot open such streams, with a line in the log that says why. */
+  /** Loads the code. `undefined`, with a log line, when this process cannot open such streams. */
   readonly load: (link: ServerLink) => Effect.Effect<Streams | undefined, ValidationError>
 }
 
-/** Connects workers by the first of the `choices` that the server has, else by polling. */
+/** Connects workers by the first of the `choices` that the server supports, or else by polling. */
 export const layer = (
   options: PollingOptions,
   choices: ReadonlyArray<StreamsOption>,
@@ -98,7 +98,7 @@ const open = (
     return session
   })
 
-/** Tries again for as long as the server cannot be reached. */
+/** Retries while the server cannot be reached. */
 const untilReached = <A>(
   link: ServerLink,
   attempt: Effect.Effect<A, IronflowError>
@@ -131,7 +131,7 @@ const choose = (
     return undefined
   })
 
-/** The transports over which the server exchanges turns, as it says itself. */
+/** The transports over which the server exchanges turns, according to the server. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
   const { method, path } = restCapabilities
   const what = "The question for what the server can do"
@@ -145,7 +145,7 @@ const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unk
         status === 404 ||
         status === 405 ||
         (status >= 400 && status < 500 && status !== 408 && status !== 429 && isFromServer(answer))
-      // a server that does not know the question has nothing to say to it
+      // a server that does not know this route has no streams
       return isSilent && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
     }
   )

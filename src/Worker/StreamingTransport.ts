@@ -1,4 +1,4 @@
-/** A worker's connection to a server by the fastest stream that the two of them have. */
+/** Connects a worker to a server by the fastest stream that both support. */
 import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
@@ -8,7 +8,7 @@ import { rpc } from "./RpcTransport.ts"
 import type { PollingOptions } from "./ServerLink.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
-/** By effect/rpc, else by ConnectRPC, else by polling. Fails with `ValidationError` when the options are not acceptable. */
+/** Uses effect/rpc, or else ConnectRPC, or else polling. Fails with `ValidationError` when the options are invalid. */
 export const layer = (
   options: PollingOptions = {}
 ): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>

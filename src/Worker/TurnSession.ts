@@ -1,8 +1,8 @@
 /**
- * What a worker keeps of its session with an engine, however the two are connected: the room that it has, the turns whose
- * leases it holds, the batch of reports in flight, and how the session goes on after it was lost.
+ * The state of a worker's session with an engine, for every transport: the requested jobs, the held leases, the batch
+ * of reports in flight, and the registration after a lost session.
  *
- * The rules are in `Protocol/Http/Turns.ts`. How requests travel is for the classes that extend this one.
+ * The rules are in `Protocol/Http/Turns.ts`. The subclasses send the requests.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -37,7 +37,7 @@ import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
 import { Room } from "./Room.ts"
 import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
-/** How long a worker that leaves waits for the server to hear of it, milliseconds. */
+/** How long a stopping worker tries to deregister, in milliseconds. */
 export const farewellTimeoutMs = 2000
 
 export abstract class TurnSession implements WorkerSession {
@@ -46,9 +46,9 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
-  /** Of the first registration: see `RegisterTurnsRequest`. */
+  /** The time of the first registration: see `RegisterTurnsRequest`. */
   protected readonly since: string | undefined
-  /** Absent while the worker is being registered again. */
+  /** Absent while the worker registers again. */
   protected session: string | undefined
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
@@ -59,7 +59,7 @@ export abstract class TurnSession implements WorkerSession {
 
   #batch = 0
   readonly #nextNumber = (): number => ++this.#batch
-  /** Jobs in batches that have not been answered: what became of them is in the answer. */
+  /** Jobs in batches without an answer yet: the answer says what became of them. */
   readonly #reporting = new Set<string>()
   readonly #leases: LeaseRenewal
   readonly #deliveries = new Deliveries({
@@ -89,27 +89,27 @@ export abstract class TurnSession implements WorkerSession {
     this.#doubt = new KeyDoubt(link.clock, sentAt)
   }
 
-  /** Whether what the engine says is sealed. */
+  /** Whether the engine seals its messages. */
   protected get seals(): boolean {
     return this.terms.capabilities.seals === true
   }
 
-  /** Registers the worker anew, with the turns that it wants to keep; fails when that takes longer than `timeoutMs`. */
+  /** Registers the worker anew, with the turns that it wants to keep. Fails after `timeoutMs`. */
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError>
   /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
-  /** Sends word of a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  /** Reports a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** The engine does not know yet how much room there is, or what was dropped. */
+  /** Tells the engine the counts of requested jobs, or that a job was dropped. */
   protected abstract tellRoom(): void
-  /** Sends a renewal that is answered at once. */
+  /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
-  /** The worker has been registered again: the engine knows nothing of its room. */
+  /** Called when the worker has registered again: the engine does not know the requested jobs. */
   protected resumed(): void {}
-  /** Says farewell, so that the engine takes back what the worker holds. */
+  /** Deregisters the worker, so that the engine takes back its jobs. */
   abstract readonly deregister: Effect.Effect<void>
 
   start(): void {
@@ -127,17 +127,17 @@ export abstract class TurnSession implements WorkerSession {
     this.tell()
   }
 
-  /** The fields of a request that say how much room there is. */
+  /** The fields of a request with the counts of requested jobs. */
   protected room(): string {
     return this.#room.told()
   }
 
-  /** Whether the engine has to hear of something: of room, or that a job was dropped. */
+  /** Whether the engine must be told something: the counts, or a dropped job. */
   protected get hasNews(): boolean {
     return this.#leases.hasDropped || this.#room.hasNews
   }
 
-  /** Lets the server know of what is new, at the end of this turn of the event loop: a report may do it first. */
+  /** Tells the engine the news at the end of this turn of the event loop: a report may carry it first. */
   protected tell(): void {
     if (this.#telling) return
     this.#telling = true
@@ -151,27 +151,27 @@ export abstract class TurnSession implements WorkerSession {
   // Deliveries
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** The field of a request that renews the leases, if it is time to do so, or somebody waits for what it says. */
+  /** The fields of a request that renew the leases; empty when no renewal is due and nothing waits for one. */
   protected renewal(): string {
     return this.#leases.renewal()
   }
 
-  /** A request that was sent then with this {@link renewal} has been answered: the leases hold from then on. */
+  /** A request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that time. */
   protected held(sentAt: number, renewal: string): void {
     this.#leases.held(sentAt, renewal)
   }
 
-  /** Whether somebody waits for an answer to a renewal. */
+  /** Whether a callback waits for an answer to a renewal. */
   protected get awaitsTouch(): boolean {
     return this.#leases.awaitsTouch
   }
 
-  /** How often a request that may renew the leases has to go out: what is lost once is made up for in time. */
+  /** How often a request that may renew the leases must be sent, in milliseconds: often enough that one may be lost. */
   protected get beatMs(): number {
     return this.terms.leaseMs / (this.#leases.active.size > 0 ? 8 : 5)
   }
 
-  /** How long an answer is waited for before the connection counts as lost. */
+  /** How long to wait for an answer before the connection counts as lost, in milliseconds. */
   protected get patienceMs(): number {
     return this.terms.leaseMs / 3
   }
@@ -186,22 +186,22 @@ export abstract class TurnSession implements WorkerSession {
     return this.#deliveries.seen
   }
 
-  /** The engine cannot be reached. Returns the milliseconds to wait before it is tried again. */
+  /** Records that the engine cannot be reached. Returns the delay before the next attempt, in milliseconds. */
   protected failed(error: Error): number {
     this.link.handlers.onConnected?.(false)
     const delayMs = this.link.outage.failed(error)
-    // turns that wait for their engine are not to wait longer than their leases hold
+    // turns that wait for their engine must not wait longer than their leases hold
     return this.#leases.active.size > 0 ? Math.min(delayMs, this.terms.leaseMs / 10) : delayMs
   }
 
-  /** The engine has answered. */
+  /** Records that the engine has answered. */
   protected answered(): void {
     this.#doubt.admitted()
     this.link.outage.over()
     this.link.handlers.onConnected?.(true)
   }
 
-  /** What a server says that is going to stop. */
+  /** The error of a server that is about to stop. */
   protected get closing(): ConnectionError {
     const { connection, registration } = this.link
     return new ConnectionError(
@@ -215,20 +215,20 @@ export abstract class TurnSession implements WorkerSession {
     this.link.handlers.onJob(job, isPaused)
   }
 
-  /** Room is there for another job in place of one that is over. */
+  /** Requests another job in place of one that is over. */
   #pass(): void {
     this.#room.pass()
     this.tell()
   }
 
   #hear(notice: Notice): void {
-    // what became of a job whose report is on its way is in the answer to that
+    // the answer to a report in flight says what became of its job
     if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
     if (endsLease(notice)) this.#drop(notice.jobId)
     this.link.handlers.onNotice(notice)
   }
 
-  /** The engine has taken a job back, and hands the run out when it hears that it is not worked on any more. */
+  /** The engine has revoked a job. It assigns the run again once it knows that this worker has dropped it. */
   #drop(jobId: string): void {
     this.#leases.active.delete(jobId)
     this.#leases.hasDropped = true
@@ -242,7 +242,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // made once, however often the effect runs: a report that is sent again has its number
+    // made once, however often the effect runs: a repeated report keeps its number
     let shipment: Shipment | undefined
     const acks: Array<ReadonlyArray<TurnAck>> = []
     return Effect.suspend(() => {
@@ -279,7 +279,7 @@ export abstract class TurnSession implements WorkerSession {
     )
   }
 
-  /** A bug below ends the turns of the batch, like an answer that would be the same however often it is asked for. */
+  /** Sends a batch. A bug below ends the turns of the batch, like an answer that would be the same every time. */
   #sendSafely(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.catchDefect(this.sendBatch(session, batch), (defect) =>
       Effect.fail(
@@ -295,8 +295,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * The server would refuse the batch however often it is sent. The leases of its turns are let go, not before they would
-   * have ended: whoever runs them next might come to the same end.
+   * The server would refuse the batch every time. The leases of its turns are left to run out, since the next worker
+   * might fail the same way.
    */
   #giveUp(batch: Batch): void {
     for (const { jobId } of batch.reports) {
@@ -336,7 +336,7 @@ export abstract class TurnSession implements WorkerSession {
       })
     )
 
-  /** What a report is called in messages. */
+  /** The name of a report in messages. */
   protected get reportOf(): string {
     return `The report of worker ${this.link.registration.workerId}`
   }
@@ -358,7 +358,7 @@ export abstract class TurnSession implements WorkerSession {
     })
   }
 
-  /** What a request that has failed means for the session. Returns whether it makes sense to send it again. */
+  /** Handles a failed request of the session. Returns whether it should be sent again. */
   protected rejected(session: string, error: IronflowError): boolean {
     if (error.code === Turns.WORKER_UNKNOWN) {
       this.registerAgain(session)
@@ -366,7 +366,7 @@ export abstract class TurnSession implements WorkerSession {
     }
     if (!isAccessError(error)) return false
     if (this.#doubt.isDoubtful()) this.registerAgain(session, asConnectionError(error))
-    // what is sent again waits for ever, like everything of a worker that is refused
+    // a repetition waits forever, like everything of a refused worker
     else this.refuse(error)
     return true
   }
@@ -380,7 +380,10 @@ export abstract class TurnSession implements WorkerSession {
     handlers.onRefused?.(error)
   }
 
-  /** The session is over: the server was restarted, or has given the worker up, or the stream was lost for `reason`. */
+  /**
+   * Registers again after the session is over: the server was restarted or has given up the worker, or the stream was
+   * lost for `reason`.
+   */
   protected registerAgain(session: string, reason?: ConnectionError): void {
     if (this.session !== session || this.isRefused) return
     this.session = undefined
@@ -389,7 +392,7 @@ export abstract class TurnSession implements WorkerSession {
     if (reason === undefined) {
       options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
     }
-    // short at first, so that several attempts fit into the time that the leases hold
+    // short at first, so that several attempts fit into the term of the leases
     let timeoutMs = this.patienceMs / 2
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
@@ -413,7 +416,7 @@ export abstract class TurnSession implements WorkerSession {
     fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(this.failed(reason)), attempt))
   }
 
-  /** A bug below must not leave the worker without a session for ever: it is tried again like a lost connection. */
+  /** Registers. A bug below is retried like a lost connection, so that the worker does not stay without a session. */
   #registerSafely(jobs: ReadonlyArray<string>, timeoutMs: number): Effect.Effect<Registered, IronflowError> {
     return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
       Effect.fail(
@@ -444,7 +447,7 @@ export abstract class TurnSession implements WorkerSession {
     this.resumed()
     this.tell()
     this.#leases.touched()
-    // dropped while the registration that kept it was on its way
+    // a job was dropped while the registration that kept it was in transit
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.active.has(jobId))) {
       this.registerAgain(terms.session)
     }
@@ -454,11 +457,11 @@ export abstract class TurnSession implements WorkerSession {
   // Leases
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Drops turns while their leases still hold: afterwards somebody else may run them. */
+  /** Drops turns while their leases still hold: afterwards another worker may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const leftMs = this.#leases.safeLeftMs
     if (leftMs > 0) return Effect.andThen(Effect.sleep(leftMs), this.#watchLeases)
-    // what says that they hold may have come in while the process was too busy to look
+    // the answer that renews them may have arrived while the process was too busy to read it
     return Effect.andThen(
       lookAgain,
       Effect.suspend(() => {
@@ -475,7 +478,10 @@ export abstract class TurnSession implements WorkerSession {
     return false
   }
 
-  /** The server may still keep what is dropped here for this worker: it is told what the worker has when it answers again. */
+  /**
+   * The server may still keep dropped jobs for this worker. It learns which ones the worker has when it answers
+   * again.
+   */
   #loseAll(): void {
     const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
     for (const jobId of this.#leases.active) this.#lose(jobId, reason)
@@ -487,6 +493,6 @@ export abstract class TurnSession implements WorkerSession {
   }
 }
 
-/** The session that a request belonged to does not exist any more. */
+/** The error for a request whose session no longer exists. */
 export const sessionOver = (message: string, cause?: unknown): IronflowError =>
   new WorkerUnknownError(message, { cause })

@@ -1,2 +1,2 @@
-/** The version of this package, as workers announce it. */
+/** The version of this package that workers announce. */
 export const SDK_VERSION = "0.8.0"

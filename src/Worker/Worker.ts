@@ -1,9 +1,9 @@
 /**
  * A worker: takes runs of its functions from an engine and executes their turns.
  *
- * {@link layer} runs one for the lifetime of a scope. Where the engine is reached is the matter of the
- * `WorkerTransport` layer; what the handlers need is in the layer's type and is provided once, around it. When the
- * scope closes the worker takes no more jobs, waits for the turns in flight, and gives back what does not end in time.
+ * {@link layer} runs one for the lifetime of a scope. The `WorkerTransport` layer connects it to the engine. The
+ * layer's type holds the requirements of the handlers, which are provided once, around it. When the scope closes, the
+ * worker takes no more jobs, waits for the turns in flight, and releases the runs that do not end in time.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -47,43 +47,43 @@ import { SDK_VERSION } from "./Version.ts"
 
 export type { WorkerOptions } from "./Options.ts"
 
-/** A worker that runs. */
+/** A running worker. */
 export interface WorkerService {
-  /** How it is known. */
+  /** Its id. */
   readonly workerId: string
   /**
-   * Waits until the engine knows every projection too, or has refused it, which is logged. Ends with the worker when that is
-   * stopped before.
+   * Waits until the engine has registered or refused every projection; refusals are logged. Ends when the worker
+   * stops before that.
    */
   readonly ready: Effect.Effect<void, AccessError>
-  /** Turns in flight. */
+  /** The number of turns in flight. */
   readonly activeJobs: Effect.Effect<number>
-  /** Whether the engine answers now. While it does not, turns go on and their reports wait. */
+  /** Whether the engine answers now. While it does not, turns continue and their reports wait. */
   readonly isConnected: Effect.Effect<boolean>
   /** Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, then stops as {@link stop} does. */
   readonly drain: Effect.Effect<void>
-  /** Aborts the turns in flight, gives their runs back to the engine, and stops. */
+  /** Aborts the turns in flight, releases their runs to the engine, and stops. */
   readonly stop: Effect.Effect<void>
-  /** Waits until the worker has stopped. Fails when it was stopped because the engine refuses it. */
+  /** Waits until the worker has stopped. Fails when it stopped because the engine refuses it. */
   readonly awaitStopped: Effect.Effect<void, AccessError>
 }
 
-/** A worker whose functions are registered, and that takes jobs. */
+/** A worker that has registered its functions and takes jobs. */
 export class Worker extends Context.Service<Worker, WorkerService>()("@ironflow/node/Worker") {}
 
-/** How long a stopping worker tries to deliver what its turns have reported. */
+/** How long a stopping worker tries to deliver its reports, in milliseconds. */
 const flushTimeoutMs = 5000
 
 /**
- * A worker for the lifetime of the scope, registered with the engine.
+ * Runs a worker for the lifetime of the scope, registered with the engine.
  *
- * It logs to Effect's loggers unless it is given one, and so does the `logger` of handlers, from `IRONFLOW_LOG_LEVEL` on unless
- * `References.MinimumLogLevel` is provided. What the options leave out is said by the environment variables, by way of the
- * `ConfigProvider` in context.
+ * Worker and handlers log to Effect's loggers unless `logger` is given; the `logger` of handlers logs from
+ * `IRONFLOW_LOG_LEVEL` on unless `References.MinimumLogLevel` is provided. Missing options are read from the
+ * environment variables through the `ConfigProvider` in context.
  *
- * Fails with `ValidationError` for bad options or functions that the engine does not accept, with `UnauthenticatedError`
- * or `UnauthorizedError` when it wants another API key. Closing the scope drains
- * the worker for at most `drainTimeout`, then stops it.
+ * Fails with `ValidationError` for invalid options or functions that the engine refuses, with `UnauthenticatedError`
+ * or `UnauthorizedError` when it requires another API key. Closing the scope drains the worker for at most
+ * `drainTimeout`, then stops it.
  */
 export const make = <
   const Functions extends ReadonlyArray<AnyFunction>,
@@ -99,7 +99,7 @@ export const make = <
   | Scope.Scope
 > =>
   Effect.gen(function* () {
-    // a logger that is given is for what the worker says; handlers write to the console, with the id of their run
+    // a given logger is for the worker itself; handlers write to the console, with the id of their run
     const handlerLogger = options?.logger === undefined ? yield* currentLogger : undefined
     const config = yield* resolve(
       handlerLogger === undefined ? options : { ...options, logger: handlerLogger },
@@ -115,13 +115,13 @@ export const make = <
     const fork = Effect.runForkWith(context)
 
     let refused: AccessError | undefined
-    // a transport in this process says it only when that is over
+    // a transport in this process reports only the end of the connection
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
       .open(register(config, workerId, clock.currentTimeMillisUnsafe()), {
-        // Nothing is sent here before the first credit, so `turns` is there when these are called.
+        // Nothing is delivered before the first credit, so `turns` is set when these are called.
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
         onRefused: (error) => {
@@ -165,9 +165,9 @@ export const make = <
 
     const projections = yield* startProjections(config, session.projections, fork, connection)
     const stopped = yield* Deferred.make<void, AccessError>()
-    // Once, however many ask: whoever comes second waits for the same.
+    // Runs once: further callers wait for the same result.
     const disconnect = yield* Effect.gen(function* () {
-      // Nobody answers a worker that is refused.
+      // The engine does not answer a refused worker.
       if (refused === undefined) {
         yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
       }
@@ -213,7 +213,7 @@ export const make = <
     })
   })
 
-/** {@link make} as a layer: a worker that is ready, and runs as long as the layer lives. */
+/** Does what {@link make} does, as a layer: a worker that is ready, and runs as long as the layer lives. */
 export const layer = <
   const Functions extends ReadonlyArray<AnyFunction>,
   const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -238,7 +238,7 @@ export type WorkerConfigOptions<
 > = ConfigOptions<WorkerOptions<Functions, Projections>, (typeof configNames)[number]>
 
 /**
- * {@link layer} by `Config`s, for settings that deployments differ in:
+ * Makes a {@link layer} from `Config`s, for settings that differ between deployments:
  *
  * ```ts
  * Worker.layerConfig({
@@ -276,7 +276,7 @@ export const run = <
   WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
 > => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
 
-/** Runs the projections of the worker, each for itself. */
+/** Runs the projections of the worker, each on its own. */
 const startProjections = (
   { eventDefinitions, logger, projections }: ResolvedWorkerOptions,
   feed: ProjectionFeed | undefined,
@@ -297,7 +297,7 @@ const startProjections = (
     const fibers = runners.map(({ run }) => Fiber.runIn(fork(run), scope))
     return {
       registered: Effect.forEach(runners, ({ registered }) => registered, { discard: true }),
-      // each finishes the batch that it has in hand
+      // each finishes its current batch
       drain: Effect.andThen(
         Effect.forEach(runners, ({ stop }) => stop, { discard: true }),
         Effect.asVoid(Fiber.awaitAll(fibers))

@@ -262,15 +262,15 @@ for (const [face, clientOf] of faces) {
 
     it("says what is wrong with what is asked for, and changes nothing", async () => {
       const wrong: ReadonlyArray<readonly [unknown, unknown, RegExp]> = [
-        [{}, {}, /nothing is named/],
-        [{ events: {} }, {}, /`events` names none/],
+        [{}, {}, /no target is given/],
+        [{ events: {} }, {}, /`events` is empty/],
         [{ events: { where: "" } }, {}, /`events.where` is blank/],
         [{ events: { where: "event.data.email ==" } }, {}, /CEL/],
         [{ events: { wher: "true" } }, {}, /wher/],
         [{ event: { where: "true" } }, {}, /event/],
         [{ events: null }, {}, /null/],
         [{ events: { where: "true" } }, { dryRun: null }, /null|dryRun/],
-        [{ runs: {} }, {}, /`runs` names none/],
+        [{ runs: {} }, {}, /`runs` is empty/],
         [{ runs: { ids: [] } }, {}, /empty/],
         [{ streams: [] }, {}, /empty/],
         [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],

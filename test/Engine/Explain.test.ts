@@ -297,8 +297,8 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "WORKER_STOPPING",
     message:
-      `Worker worker-1 was told to drop it, and may still be at it until it says that it has dropped it: it is handed out then, or at ${at(NOW + 9000)} (in 9s), ` +
-      "when the lease of that worker is over.",
+      `Worker worker-1 was told to drop it, and may still be running it. It is handed out when that worker confirms that it has dropped it, or at ${at(NOW + 9000)} (in 9s), ` +
+      "when the lease of that worker ends.",
     details: { workerId: "worker-1", workerConnected: true, handOutFrom: at(NOW + 9000) }
   },
   {
@@ -308,7 +308,7 @@ const cases: ReadonlyArray<Case> = [
       lease: lease({ until: NOW + 9000, isRevoked: true })
     }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be at it until it says that it has dropped it, or until ${at(NOW + 9000)}`,
+    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be running it, until it confirms that it has dropped it or until ${at(NOW + 9000)}`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
@@ -478,7 +478,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "NO_WORKER_OF_VERSION",
     message:
-      'It began with version "0" of function "charge" and is pinned to that, and no live worker has it (worker-1 has "1"): ' +
+      'It is pinned to version "0" of function "charge", with which it began, and no live worker has that version (worker-1 has "1"): ' +
       'start a worker with version "0", or move the run to the latest version with moveRun.',
     details: {
       functionId: "charge",
@@ -602,7 +602,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "READY",
     message:
-      "Its worker was lost 3 times without a step being completed in between: it is tried apart from other such runs, " +
+      "Its worker was lost 3 times without a step being completed in between. Such runs are tried one apart from another: this one runs " +
       "as soon as a worker has few enough of them.",
     details: { losses: 3, ...since }
   },

@@ -107,7 +107,7 @@ describe("a hook", () => {
     })
     expect(headers["content-type"]).toBe("application/json")
     expect(body.toString()).not.toContain("4711")
-    expect(() => verifyHook({ headers, body }, "another secret")).toThrow("The signature does not fit")
+    expect(() => verifyHook({ headers, body }, "another secret")).toThrow("The signature does not match")
     await hook.close()
   })
 
@@ -253,7 +253,7 @@ describe("a hook", () => {
 
     expect(second).toBeDefined()
     expect(lines.join("\n")).toContain(
-      "1 calls of a hook that this engine does not have any more were left out"
+      "1 stored calls of a hook were dropped: this engine no longer has that hook"
     )
   })
 
@@ -282,7 +282,7 @@ describe("a hook", () => {
       "https://hooks.invalid/",
       "cannot be called now: its name does not resolve"
     ],
-    ["that is public and without TLS", "http://8.8.8.8/", "is called over http: "]
+    ["that is public and without TLS", "http://8.8.8.8/", "is called over plain http: "]
   ])("%s is warned of at the start", async (_, url, warning) => {
     await using engine = await engineWith([{ url, secret: SECRET }], [fails], { push: {} })
 
@@ -469,7 +469,7 @@ describe("verifyHook", () => {
     expect(() => verifyHook({ headers: {}, body }, SECRET)).toThrow("has no x-ironflow-timestamp")
     expect(() => verifyHook({ headers, body: `${body.toString()} ` }, SECRET)).toThrow("byte for byte")
     const later = { ...headers, "x-ironflow-timestamp": String(Number(headers["x-ironflow-timestamp"]) + 1) }
-    expect(() => verifyHook({ headers: later, body }, SECRET)).toThrow("does not fit")
+    expect(() => verifyHook({ headers: later, body }, SECRET)).toThrow("does not match")
     vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 600_000 })
     try {
       expect(() => verifyHook({ headers, body }, SECRET)).toThrow(/was signed 6\d\d s away/)
@@ -478,7 +478,7 @@ describe("verifyHook", () => {
       vi.useRealTimers()
     }
     expect(() => verifyHook({ headers, body: JSON.parse(body.toString()) as string }, SECRET)).toThrow(
-      "as it came"
+      "raw body"
     )
     expect(() => verifyHook({ headers, body }, [])).toThrow("needs the secret")
   })

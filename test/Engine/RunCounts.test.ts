@@ -234,7 +234,7 @@ describe.each([
     [{ by: "day", status: "lost" }, "is not a run status"],
     [
       { by: "day", attributes: { "event.data.colour": "red" } },
-      'countRuns: runs are not found by "event.data.colour"'
+      'countRuns: runs cannot be found by "event.data.colour"'
     ]
   ])("refuses %j", async (options, words) => {
     await expect(client().countRuns(options as CountRunsOptions)).rejects.toThrow(words)

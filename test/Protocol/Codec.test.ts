@@ -106,7 +106,7 @@ describe("a request that a service checks", () => {
   it("is refused when it says two different things, or is no object", () => {
     assert.throws(
       () => take({ placed_at: "a", placedAt: "b" }),
-      "`placedAt` and `placed_at` are the same and say different things: give one"
+      "`placedAt` and `placed_at` are one field under two names, with different values: give one"
     )
     assert.throws(() => take(null), "An order is an object, got null")
   })

@@ -131,7 +131,7 @@ describe("a turn that reports at once", () => {
 
     expect(await run()).toMatchObject({ status: "completed", output: "done" })
     expect(log).toEqual(["reserve", "ship"])
-    expect(warnings).toEqual([expect.stringContaining("goes to the engine with their responses")])
+    expect(warnings).toEqual([expect.stringContaining("send their reports with their responses")])
   })
 })
 

@@ -171,7 +171,7 @@ it.effect("what replays have found is a defect of the adjust that has come upon 
   return Effect.gen(function* () {
     yield* place
     const exit = yield* Effect.exit(TestClock.adjust("1 day"))
-    assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "parts at step first:0")
+    assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "diverges at step first:0")
   }).pipe(Effect.provide(Testing.layer({ functions: [guilty], replayEveryStep: true })))
 })
 

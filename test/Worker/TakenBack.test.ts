@@ -118,7 +118,10 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
       assert.strictEqual(code, "WORKER_STOPPING")
-      assert.match(message, /^Worker .+ was told to drop it, and may still be at it until it says/)
+      assert.match(
+        message,
+        /^Worker .+ was told to drop it, and may still be running it\. It is handed out when/
+      )
       assert.isBelow(Date.parse(String(details.handOutFrom)) - Date.now(), TERM_MS)
       assert.isAtLeast(begun[1]!, ended[0]!)
       assert.isBelow(begun[1]! - at, TERM_MS + 1000)

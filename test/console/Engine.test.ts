@@ -112,7 +112,7 @@ describe("the page of access", () => {
     await look.open("access")
     await look.press("Create a policy")
     await look.submit("Create a policy", { name: "retry-orders", actions: "run:fly", resources: "*" })
-    await look.sees("fits nothing that can be done")
+    await look.sees("matches no action")
     await look.submit("Create a policy", { actions: "run:read, run:retry", condition: "true" })
     await look.sees("The policy retry-orders is made.")
     await look.press("Create a role")

@@ -174,7 +174,7 @@ describe("the session of a browser", () => {
   it("stands for the key that was traded for it", async () => {
     const { answer, cookie, server, set } = await signedIn()
 
-    assert.match(set, /^ironflow_[\da-f]{32}=[\w-]+; Path=\/; HttpOnly; SameSite=Strict; Max-Age=43200$/)
+    assert.match(set, /^ironflow_[\da-f]{32}=[\w-]+; Max-Age=43200; Path=\/; HttpOnly; SameSite=Strict$/)
     assert.notInclude(set, BOOTSTRAP)
     assert.notInclude(Buffer.from(cookie.split("=")[1] ?? "", "base64url").toString("latin1"), BOOTSTRAP)
     const said = JSON.parse(answer.text)
@@ -328,8 +328,40 @@ describe("the session of a browser", () => {
     assert.strictEqual(gone.status, 204)
     assert.match(
       String(gone.headers["set-cookie"]),
-      /^ironflow_[\da-f]{32}=; Path=\/; HttpOnly; SameSite=Strict; Max-Age=0$/
+      /^ironflow_[\da-f]{32}=; Max-Age=0; Path=\/; HttpOnly; SameSite=Strict$/
     )
+  })
+
+  it("is given back with all others of the engine, and with none of another engine", async () => {
+    const { cookie, server } = await signedIn()
+    const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
+    const { key } = await client.apiKeys.create({ name: "visitor" })
+    await client.close()
+    const signIn = (cookie: string) =>
+      send(server, "/console/session", {
+        method: "POST",
+        headers: { ...browser, cookie, authorization: `Bearer ${key}` }
+      })
+    const elsewhere = `ironflow_${"0".repeat(32)}=abc`
+    const nameOf = (set = "") => set.split("=")[0]
+
+    const both = await signIn("")
+    const visitor = String(both.headers["set-cookie"]).split(";")[0]!
+    // the key that signs in is the one that counts from then on
+    const instead = await signIn(`${elsewhere}; ${cookie}`)
+    assert.deepStrictEqual(
+      instead.headers["set-cookie"]?.map((set) => [nameOf(set), set.includes("Max-Age=0")]),
+      [
+        [nameOf(visitor), false],
+        [nameOf(cookie), true]
+      ]
+    )
+    const gone = await send(server, "/console/session", {
+      method: "DELETE",
+      headers: { ...browser, cookie: `${elsewhere}; ${cookie}; ${visitor}` }
+    })
+    assert.deepStrictEqual(gone.headers["set-cookie"]?.map(nameOf), [nameOf(cookie), nameOf(visitor)])
+    assert.isTrue(gone.headers["set-cookie"]?.every((set) => set.includes("Max-Age=0")))
   })
 
   it("is not needed where no key is", async () => {

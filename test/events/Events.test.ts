@@ -228,7 +228,7 @@ describe.each([
     const error = await errorOf(clientOf().emit(OrderDated, { at: shippedAt }))
 
     expect(error).toBeInstanceOf(SchemaValidationError)
-    expect((error as Error).message).toContain("It fits before it is JSON")
+    expect((error as Error).message).toContain("It fits only before it becomes JSON")
   })
 
   test("takes schemas that answer later", async () => {
@@ -453,7 +453,7 @@ describe("an invoked function with definitions", () => {
     const output = returned as { wrong: string }
 
     expect(output).toMatchObject({ placed: ["order.placed", "invoke"], shipped: ["order.shipped", true] })
-    expect(output.wrong).toContain('What function "orders" is invoked with fits none of its events')
+    expect(output.wrong).toContain('The input of function "orders" fits none of its events')
     expect(output.wrong).toContain('Data of event "order.shipped" does not fit its schema: orderId')
   })
 })

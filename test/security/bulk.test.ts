@@ -183,7 +183,7 @@ describe("a key", () => {
       // each look is a request, so nothing spins
       if (operation.status === "running") continue
       assert.deepInclude(operation, { status: "stopped", by: keyId, done: 0 })
-      assert.match(operation.error, /is there no more/)
+      assert.match(operation.error, /no longer exists/)
       break
     }
     const { status } = await keys.ok(keys.rpc("IronflowService/GetRun", { id: wage }))

@@ -1,4 +1,4 @@
-/** Access: who has a key, and what each may do. */
+/** Access: the API keys, and what each may do. */
 import { useState } from "preact/hooks"
 import {
   accessLog,
@@ -26,7 +26,7 @@ import { Cut, Listing, oneLine } from "../Parts/Rows.tsx"
 import { Time } from "../Parts/Time.tsx"
 import { Policies } from "./AccessPolicies.tsx"
 
-/** Roles and policies change seldom. */
+/** Roles and policies rarely change. */
 const SELDOM = { everyMs: 5000 }
 
 export const Access = () => {
@@ -44,7 +44,7 @@ export const Access = () => {
   )
 }
 
-/** What was made, and is shown once. */
+/** A created key, which is shown once. */
 interface Made {
   readonly name: string
   readonly secret: string

@@ -1,4 +1,4 @@
-/** Policies: what is allowed and denied, on the page of access. */
+/** Policies on the access page: allowed and denied actions. */
 import { createPolicy, deletePolicy, type Policy, type Role, updatePolicy } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"

@@ -1,4 +1,4 @@
-/** Bulk operations: what is being done to many runs, how far it has come, and why some were left as they were. */
+/** Bulk operations: what is done to many runs, the progress, and why some were skipped. */
 import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
 import { capital, countOf, does, done, resultOf, runsOf } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
@@ -123,7 +123,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       </p>
       {isRunning && (
         <>
-          {/* how many were counted before it was begun here */}
+          {/* the count from before the operation was started here */}
           <progress
             aria-label="How far it has come"
             {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
@@ -185,7 +185,7 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   </section>
 )
 
-/** Some of the runs that something is not done to. */
+/** Some of the runs that were skipped. */
 export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>

@@ -1,4 +1,7 @@
-/** Does something to all runs that filters find: counts them first, then asks, and goes to the page that follows it. */
+/**
+ * Starts a bulk operation on all runs that match filters: counts them first, asks, and opens the page of the
+ * operation.
+ */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
   type BulkAction,
@@ -18,10 +21,10 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { Examples } from "./Bulk.tsx"
 
-/** How often a count is looked at, milliseconds. */
+/** How often a count is polled, in milliseconds. */
 const LOOK_MS = 400
 
-/** Runs that were chosen, or else those that filters find. */
+/** Chosen runs, or those that match filters. */
 type Which = { readonly ids: ReadonlyArray<string> } | { readonly filters: ListRuns }
 
 export const BulkStart = ({
@@ -35,7 +38,7 @@ export const BulkStart = ({
   const close = (): void => setAsked(undefined)
   return (
     <>
-      {/* points in time such as 12h stay what they were when somebody began */}
+      {/* relative times such as 12h are fixed when the dialog opens */}
       <button type="button" onClick={() => setAsked(ids.length > 0 ? { ids } : { filters })}>
         {ids.length > 0 ? `Do to ${runsOf(ids.length)}` : "Do to all"}
       </button>
@@ -71,7 +74,7 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
   </>
 )
 
-/** What is to be done. */
+/** The requested operation. */
 interface Wanted {
   readonly action: BulkAction
   readonly reason?: string
@@ -105,7 +108,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
       setWanted(what)
       let operation = await ask(startBulk, { body: { ...what, ...which, dryRun: true } })
       while (operation.status === "running") {
-        // who has left it does not want the count either
+        // the count is not needed after the page was left
         if (isGone.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
         setCounted(operation)
         await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
@@ -115,7 +118,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
-      // those that were counted, and none that have come since
+      // exactly the counted runs, and none that were created since
       const { id } = await ask(startBulk, {
         body: {
           ...what,

@@ -1,4 +1,4 @@
-/** Configurations: what functions go by, and can be changed while they run. */
+/** Configurations: values that functions read, and that can be changed while they run. */
 import {
   type ConfigEntry,
   deleteConfig,

@@ -1,4 +1,4 @@
-/** Events, newest first: those that fit filters which are in the address, and what comes while one looks. */
+/** Events, newest first: those that match the filters in the address, updated live. */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
   type EventVerdict,
@@ -24,7 +24,7 @@ import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
-/** What a row shows: the data of thousands of events has no place in a browser. */
+/** The data of a row. The payloads of thousands of events would not fit in a browser. */
 interface Row extends Pick<LoggedEvent, "id" | "name" | "timestamp" | "position"> {
   readonly data: string
   readonly entity: string
@@ -61,7 +61,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   }
 ]
 
-/** The names of filters in the address, which are those of the command, and of the call. */
+/** The names of filters in the address: the same as in the command and the call. */
 const filters = [
   { name: "name", as: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
   { name: "entity", as: "entityId", label: "Entity", placeholder: "o-1" },
@@ -180,7 +180,7 @@ const toRow = ({ data, entity, id, name, position, timestamp }: LoggedEvent): Ro
   entity: entity === undefined ? "" : `${entity.type} ${entity.id}`
 })
 
-/** Emits an event, and goes to it. */
+/** Emits an event, and opens its page. */
 export const Emit = ({
   label,
   latest,
@@ -188,7 +188,7 @@ export const Emit = ({
 }: {
   readonly label: string
   readonly name?: string | undefined
-  /** The event that one begins with. */
+  /** The event to start from. */
   readonly latest?: Latest | undefined
 }) => (
   <Action
@@ -223,10 +223,10 @@ export const Emit = ({
   />
 )
 
-/** What one begins with who emits an event. */
+/** The initial values of the form for an event. */
 type Latest = Pick<LoggedEvent, "data" | "version">
 
-/** The last event of a name: people know what one looks like. */
+/** The last event of a name, as an example. */
 export const latestOf = async (name: string, signal?: AbortSignal): Promise<Latest | undefined> => {
   const { events } = await ask(listEvents, {
     body: { name, limit: 1 },
@@ -235,10 +235,10 @@ export const latestOf = async (name: string, signal?: AbortSignal): Promise<Late
   return events[0]
 }
 
-/** Functions that are asked what the data of an event is like. */
+/** The most functions that are asked for a schema of the event. */
 const ASKED = 5
 
-/** What the data of the event is like, by the first function that says so. */
+/** The schema of the event, from the first function that has one. */
 const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
   const { functions } = await ask(restFunctions)
   const listening = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
@@ -253,8 +253,8 @@ const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
 const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
 /**
- * Whoever enters a name gets the data of the last such event to begin with, unless something was written already, and fields where a
- * function says what its data is like.
+ * Fields for the data of an event. Entering a name loads the data of its last event, unless something was written
+ * already. When a function has a schema for the event, there is a field for each member.
  */
 const EmitFields = ({
   latest,
@@ -275,9 +275,9 @@ const EmitFields = ({
   const begin = async (of: string): Promise<void> => {
     asked.current = of
     setDescribed(undefined)
-    // a pattern fits events of several names
+    // a pattern matches events of several names
     if (of === "" || isPattern(of)) return
-    // without them the data is entered as JSON
+    // without a schema the data is entered as JSON
     const found = await describe(of).catch(() => undefined)
     if (asked.current !== of) return
     setDescribed(found)
@@ -328,7 +328,7 @@ const EmitFields = ({
   )
 }
 
-/** Runs are created with their event: a second is more than enough to find them by. */
+/** Runs are created together with their event: they are found within a second of it, in milliseconds. */
 const NEAR_MS = 1000
 
 export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
@@ -406,7 +406,7 @@ const Started = ({ event }: { readonly event: LoggedEvent }) => {
   )
 }
 
-/** Functions that it has not started, and why. */
+/** Functions that the event has not started, and why. */
 const NotStarted = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useLive(
     `why not ${id}`,
@@ -414,7 +414,7 @@ const NotStarted = ({ id }: { readonly id: string }) => {
     { everyMs: 5000 }
   )
   const others = value?.filter(({ code }) => code !== "STARTED") ?? []
-  // those that the name fits are what people ask about
+  // functions whose triggers match the name are the ones that people ask about
   const near = others.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
   const far = others.filter((one) => !near.includes(one))
   return (

@@ -1,4 +1,4 @@
-/** What can be done to a function: pause it, let it go on, and run it now. */
+/** Actions of a function: pause it, resume it, and run it now. */
 import { type FunctionInfo, pauseFunction, resumeFunction, runFunction } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"
@@ -62,7 +62,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
   </>
 )
 
-/** Since when it is paused, by whom and why. */
+/** When it was paused, by whom and why. */
 export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
   paused === undefined ? null : (
     <p class="why">

@@ -1,4 +1,4 @@
-/** What the runs of a function came to in a span of time: how many, how long they took, and with which errors. */
+/** Statistics of a function's runs in a period: how many, how long they took, and with which errors. */
 import { countRuns, type RunCounts } from "../../Protocol/RunCounts.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Chart } from "../Parts/Chart.tsx"
@@ -14,14 +14,17 @@ const HOUR = 60 * MINUTE
 
 interface Span {
   readonly title: string
-  /** What runs are counted by, and how long that is, milliseconds. */
+  /** The path that runs are grouped by, and the length of a group, in milliseconds. */
   readonly by: string
   readonly size: number
-  /** From when to when, epoch milliseconds. */
+  /** The period, in epoch milliseconds. */
   readonly of: (now: number) => readonly [from: number, to: number]
 }
 
-/** From eight in the evening to eight in the morning, by the clock that is shown: the night that is, or was last. */
+/**
+ * From eight in the evening to eight in the morning, in the displayed time zone: the current night, or else the last
+ * one.
+ */
 const nightOf = (now: number): readonly [number, number] => {
   const date = new Date(now)
   const hour = isUtc.value ? date.getUTCHours() : date.getHours()
@@ -38,14 +41,14 @@ const spans: { readonly [name: string]: Span } = {
   week: { title: "Last 7 days", by: "hour", size: HOUR, of: (now) => [now - 7 * 24 * HOUR, now] }
 }
 
-/** How long the engine may look for each figure, milliseconds, and how often it is asked. */
+/** How long the engine may count for each statistic, and the interval of refreshes, in milliseconds. */
 const LOOK_MS = 500
 const EVERY_MS = 15_000
 
 export const FunctionFigures = ({ id }: { readonly id: string }) => {
   const name = place.value.query.get("span") ?? "day"
   const span = spans[name] ?? spans["day"]!
-  // to the minute, so that the figures are the same ones for as long
+  // rounded to the minute, so that the request stays the same for that long
   const [from, to] = span.of(Math.ceil(now.value / MINUTE) * MINUTE)
   const between = {
     createdFrom: new Date(from - (from % span.size)).toISOString(),

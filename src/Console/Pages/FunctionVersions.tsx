@@ -1,4 +1,4 @@
-/** Versions of a function: what is left of old ones, and how it was registered before. */
+/** Versions of a function: runs that are left of old ones, and earlier registrations. */
 import {
   functionHistory,
   type FunctionVersion,
@@ -133,13 +133,13 @@ export const History = ({ id }: { readonly id: string }) => {
   )
 }
 
-/** The names of what was changed, and behind them what it was and is. */
+/** The names of the changed settings, with their old and new values. */
 const Change = ({
   before,
   version: { changed, registration, version }
 }: {
   readonly version: FunctionVersion
-  /** Absent where the one before is not kept any more. */
+  /** Absent when the version before is not kept any more. */
   readonly before: FunctionVersion | undefined
 }) => (
   <details>

@@ -1,4 +1,4 @@
-/** Functions: what starts each, what its runs come to, and who has its code. */
+/** Functions: their triggers, the statistics of their runs, and the workers that have their code. */
 import { deleteFunction, type FunctionInfo, getFunction } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { nextFires, schedulesOf, triggerText } from "../Parts/Cron.ts"
@@ -151,21 +151,21 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
   )
 }
 
-/** Begins with the data of the last such event: people know what one looks like. */
+/** Starts with the data of the last event of this name, as an example. */
 const EmitLatest = ({ name }: { readonly name: string }) => {
   const { error, value } = useLive(
     `latest ${name}`,
     async (signal) => ({ latest: await latestOf(name, signal) }),
     { once: true }
   )
-  // the fields are there once
+  // the fields take their initial values once
   if (value === undefined && error === undefined) return null
   return <Emit label={`Emit ${name}`} name={name} latest={value?.latest} />
 }
 
 const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
   const schedules = schedulesOf(fn)
-  // as long as the minute is the same, so are they
+  // computed once per minute
   const minute = Math.floor(now.value / 60_000) * 60_000
   return (
     <section>

@@ -1,4 +1,4 @@
-/** Keys: what is kept in buckets, and its revisions. Whoever changes a value has seen the one that it replaces. */
+/** Keys: the values in buckets, and their revisions. A change applies only to the revision that was shown. */
 import {
   bucketBody,
   createBucket,
@@ -295,7 +295,7 @@ const base64Of = (all: Uint8Array): string => {
   return btoa(binary)
 }
 
-/** A value as people see it; one that is no text cannot be changed here. */
+/** A displayed value; a value that is not text cannot be edited here. */
 interface Shown {
   readonly type: "json" | "text" | "bytes"
   readonly text: string

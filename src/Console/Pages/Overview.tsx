@@ -1,4 +1,4 @@
-/** How the engine does: what it did in the last hour or day, what waits, and what needs somebody's attention. */
+/** Overview of the engine: its activity in the last hour or day, what waits, and what needs attention. */
 import type { ComponentChildren } from "preact"
 import { listConsumerGroups } from "../../Protocol/ConsumerGroups.ts"
 import { listProjections } from "../../Protocol/Projections.ts"
@@ -18,14 +18,14 @@ import { command } from "../Parts/Shell.ts"
 import { ago, duration, now } from "../Parts/Time.tsx"
 import { thrownBy } from "../../ToldError.ts"
 
-/** How the two spans are drawn: so many points of so many minutes. */
+/** The resolution of the two periods: the number of points, and the minutes of each. */
 const spans = {
   hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },
   day: { points: 144, minutes: 10, title: "Last day", ago: "24h" }
 } as const
 type Span = keyof typeof spans
 
-/** Failed runs that are looked at to say which functions fail. */
+/** Failed runs that are read to find the failing functions. */
 const FAILURES = 200
 
 export const Overview = () => {
@@ -74,7 +74,7 @@ export const Overview = () => {
   )
 }
 
-/** The figures that are shown: the others are not worth a comparison every second. */
+/** The displayed metrics: comparing the others every second would be wasted. */
 const shown: ReadonlySet<string> = new Set([
   "ironflow_runs_ready",
   "ironflow_runs_ready_oldest_age_seconds",
@@ -94,7 +94,7 @@ const Figures = ({
 }: {
   readonly minutes: ReadonlyArray<Minute>
   readonly samples: ReadonlyArray<Sample>
-  /** When the engine was started, epoch milliseconds: it counts from then on, in memory. */
+  /** When the engine was started, in epoch milliseconds: its counters start then, in memory. */
   readonly startedAt: number | undefined
   readonly span: Span
 }) => {
@@ -188,7 +188,7 @@ interface Point {
   readonly longestRunMs: number
 }
 
-/** Every point of the span, those in which nothing happened too. */
+/** Every point of the period, also those without activity. */
 const pointsOf = (minutes: ReadonlyArray<Minute>, span: Span, until: number): ReadonlyArray<Point> => {
   const { minutes: size, points } = spans[span]
   const widthMs = size * 60_000
@@ -246,11 +246,11 @@ const Tile = ({
 interface Failing {
   readonly functionId: string
   readonly runs: number
-  /** What the newest of them says. */
+  /** The message of the newest one. */
   readonly message: string
 }
 
-/** What somebody should look at, in this environment. */
+/** Problems in this environment that need attention. */
 const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>; readonly span: Span }) => {
   const { ago: from, title } = spans[span]
   const live = useLive(
@@ -373,14 +373,17 @@ interface GivenUp {
   readonly count: number
 }
 
-/** The projections and groups of this environment that have dead letters. The figures say whether any has, of any environment. */
+/**
+ * The projections and groups of this environment that have dead letters. They are read only when the metrics report
+ * dead letters in any environment.
+ */
 const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   const has = (kind: string): boolean => sumOf(samples, "ironflow_dead_letters", { kind }) > 0
   const [ofProjections, ofGroups] = [has("projection"), has("group")]
   const live = useLive(
     `given up ${ofProjections} ${ofGroups}`,
     async (signal): Promise<ReadonlyArray<GivenUp>> => {
-      // whoever may not see them has other things to attend to
+      // a user who may not see them gets an empty list
       const [projections, groups] = await Promise.all([
         ofProjections ? askAll(listProjections, { signal }).catch(() => []) : [],
         ofGroups
@@ -410,7 +413,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   return live.value ?? []
 }
 
-/** Whoever waits longer than that for a worker waits too long, seconds. */
+/** Longer waits for a worker are reported, in seconds. */
 const OLD_SECONDS = 30
 
 const Workers = () => {

@@ -1,4 +1,4 @@
-/** Projections: how far each is, what went wrong, and its state. */
+/** Projections: their progress, errors and states. */
 import {
   deadLetters,
   deleteProjection,

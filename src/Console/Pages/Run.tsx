@@ -1,4 +1,4 @@
-/** One run: why it does not move, what it did when, and with which values. */
+/** One run: why it does not proceed, what it did when, and with which values. */
 import type { ComponentChildren } from "preact"
 import { useState } from "preact/hooks"
 import { getEvent } from "../../Protocol/Events.ts"
@@ -33,9 +33,9 @@ import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/** Of a run that has ended nothing changes but by somebody's hand. */
+/** A run that has ended changes only by an action of a user; refresh interval in milliseconds. */
 const ENDED_MS = 10_000
-/** Steps that are shown: a browser stands still over many thousands. */
+/** The most steps that are shown: many thousands would freeze a browser. */
 const MOST_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
@@ -45,7 +45,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const live = useLive(
     `run ${id}`,
     async (signal) => {
-      // the run last: what it says of its end is then so for the steps as well
+      // the run is read last: if it has ended, the steps are then complete
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const [run, why] = await Promise.all([
         ask(getRun, { body: { id }, signal }),
@@ -162,13 +162,13 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   )
 }
 
-/** The sentence, without the word for a program and the call for what a button beside it does. */
+/** The explanation, without its code and without the call that a button beside it makes. */
 const whyOf = ({ code, message }: { readonly code: string; readonly message: string }): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message
 
-/** What the sentence is made of, as far as it can be followed. */
+/** The details of the explanation, with links. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
   const child = details["childRunId"]
   const rest = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
@@ -198,7 +198,7 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       ? ([["Took", duration(Date.parse(run.endedAt) - Date.parse(run.startedAt))]] as const)
       : []),
     ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
-    // a run that another one invokes has the id of an event, and no event
+    // an invoked run has an event id without an event
     ...(parent === undefined
       ? ([["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>]] as const)
       : []),
@@ -345,7 +345,10 @@ const Logs = ({
   )
 }
 
-/** The event is asked for when somebody wants the test: whoever may not see it gets the run's input instead. */
+/**
+ * The event is requested only when the user wants the test. A user who may not see the event gets the run's input
+ * instead.
+ */
 const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
   const [test, setTest] = useState<string | undefined>(undefined)
   const make = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-/** What can be done to a run, as far as its status lets it. Whoever may not do it is told so by the engine. */
+/** Actions of a run, as far as its status allows them. The engine refuses a user without the permission. */
 import { useState } from "preact/hooks"
 import {
   cancelRun,
@@ -27,7 +27,7 @@ const reasonIn = (entered: FormData): { readonly reason?: string } => {
   return text === "" ? {} : { reason: text }
 }
 
-/** Does it, and shows what has become of it. */
+/** Waits for the call, refreshes the page, and returns the message. */
 const done = async (call: Promise<unknown>, text: string): Promise<string> => {
   await call
   refreshAll()
@@ -104,7 +104,7 @@ const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
   </label>
 )
 
-/** Gives a step another result. What is entered has to be JSON. */
+/** Replaces the result of a step. The input must be JSON. */
 export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   <Action
     label="Patch its value"
@@ -125,7 +125,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   />
 )
 
-/** A value to be changed, and beneath it what is. */
+/** An editable value, with its differences from the old one. */
 const NewValue = ({ before }: { readonly before: string }) => {
   const [after, setAfter] = useState(before)
   return (

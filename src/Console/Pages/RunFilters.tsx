@@ -1,4 +1,4 @@
-/** The filters of runs, which are in the address: what they are, and the fields for them. */
+/** The filters of runs in the address: how they are read, and the fields for them. */
 import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
@@ -9,7 +9,7 @@ import { useFunctions } from "../Parts/Known.ts"
 import { place, setQuery } from "../Parts/Router.ts"
 import { command, shellQuoted } from "../Parts/Shell.ts"
 
-/** The filters of the address, in the words of the call. Several of a kind are given as the parameter several times. */
+/** The filters of the address, in the form of the call. Several values of a filter are repeated parameters. */
 export const filtersIn = (query: URLSearchParams): ListRuns => {
   const one = (name: string): string | undefined => query.get(name) ?? undefined
   const attributes = query.getAll("attribute").flatMap((text) => {
@@ -34,10 +34,10 @@ export const filtersIn = (query: URLSearchParams): ListRuns => {
     Object.entries(all).filter(
       ([, value]) => value !== undefined && (!Array.isArray(value) || value.length > 0)
     )
-  ) as ListRuns // the members of `all` that are there
+  ) as ListRuns // only members of `all`
 }
 
-/** `12` and `true` are what they look like; `"12"` is a text. */
+/** `12` and `true` are parsed; `"12"` is a string. */
 const valueOf = (text: string): unknown => {
   try {
     return JSON.parse(text)
@@ -46,16 +46,16 @@ const valueOf = (text: string): unknown => {
   }
 }
 
-/** A point in time, or so long ago: `30m`, `12h`, `7d`. What is neither goes to the engine, which says so. */
+/** A point in time, or a relative one: `30m`, `12h`, `7d`. The engine reports anything else as an error. */
 const timeOf = (text: string | undefined): string | undefined => {
   const [, amount, unit] = /^(\d{1,6})([mhd])$/.exec(text ?? "") ?? []
   if (amount === undefined) return text
   const size = unit === "m" ? 60_000 : unit === "h" ? 3_600_000 : 86_400_000
-  // to the minute, so that the list is the same one with every refresh
+  // rounded to the minute, so that the list stays the same with every refresh
   return new Date(Math.floor((Date.now() - Number(amount) * size) / 60_000) * 60_000).toISOString()
 }
 
-/** What is no filter is not left out: the list would be another one than was asked for. */
+/** Reports unknown filters: if they were ignored, the list would not be the one requested. */
 export const checkFilters = (query: URLSearchParams): CallError | undefined => {
   const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
   return wrong === undefined
@@ -67,7 +67,7 @@ export const checkFilters = (query: URLSearchParams): CallError | undefined => {
       )
 }
 
-/** The filters that are always seen; the others are shown when one of them is set, or asked for. */
+/** The filters that are always shown; the others appear when one of them is set, or on request. */
 export const Filters = () => {
   const { query } = place.value
   const [isOpen, setOpen] = useState(false)
@@ -151,14 +151,14 @@ const Field = ({
       type="search"
       placeholder={placeholder}
       value={place.value.query.get(name) ?? ""}
-      // what is half typed is no filter yet
+      // a partly typed value is no filter yet
       onChange={(event) => set(name)(event.currentTarget.value)}
       {...(isSearch ? { "data-search": "" } : {})}
     />
   </label>
 )
 
-/** What runs are counted by: there are words for it, and every path is one. */
+/** Selects the grouping of runs: a known word, or any path. */
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
   return (
@@ -197,7 +197,7 @@ const filterNames: ReadonlyArray<string> = [
   "where"
 ]
 
-/** The command that lists the same, or counts it. */
+/** The command that lists or counts the same runs. */
 const commandOf = (query: URLSearchParams): string =>
   command(
     ...(query.has("by") ? ["runs count", `--by ${shellQuoted(query.get("by") ?? "")}`] : ["runs list"]),

@@ -1,4 +1,4 @@
-/** A new run from what another one has recorded, and a run that goes on with another version of its function. */
+/** Forks a run from its recorded steps, and moves a run to another version of its function. */
 import { functionHistory } from "../../Protocol/Functions.ts"
 import { forkRun, moveRun } from "../../Protocol/RunForks.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
@@ -9,12 +9,12 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 
-/** Longer data is not shown to be changed: a browser stands still over it. */
+/** Longer data cannot be edited: it would freeze a browser. In characters. */
 const MOST_CHARACTERS = 20_000
 
 const wasRecorded = ({ status }: WireStep): boolean => status === "completed" || status === "failed"
 
-/** Steps of one name are told apart by their place in the order in which they were recorded. */
+/** Steps of the same name are numbered in the order in which they were recorded. */
 const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: string, name: string]> =>
   steps.map(({ id, name }, i) => {
     const same = steps.filter((one) => one.name === name)
@@ -92,7 +92,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
     },
     { once: true }
   )
-  // who may not read the function can move the run to the latest one all the same
+  // a user who may not read the function can still move the run to its latest version
   const others = (history.value ?? []).filter((version) => version !== codeVersion)
   if (history.value === undefined && history.error === undefined) return null
   return (

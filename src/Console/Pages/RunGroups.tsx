@@ -1,4 +1,4 @@
-/** Runs counted by what they have in common: those with most first, each with the list of its runs. */
+/** Counts of runs grouped by a common property: the largest groups first, each with a link to its runs. */
 import { countRuns, type RunCounts, type RunGroup } from "../../Protocol/RunCounts.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { runStatuses } from "../../RunStatus.ts"
@@ -12,13 +12,13 @@ import { Table } from "../Parts/Rows.tsx"
 import { duration, exact, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-/** How long the engine may look: at first, and for whoever wants to know of all. */
+/** How long the engine may count, in milliseconds: at first, and when the user requests all runs. */
 const FIRST_MS = 300
 const MORE_MS = 10_000
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** The filters that find the runs of a group; `undefined` when there are none that do. */
+/** The filters that find the runs of a group; `undefined` when there are none. */
 export const filterFor = (
   by: string,
   { value }: RunGroup,
@@ -29,7 +29,7 @@ export const filterFor = (
   if (size !== undefined) {
     return { "created-from": value, "created-to": new Date(Date.parse(value) + size).toISOString() }
   }
-  // the longest of what all of them have
+  // the longest substring that all of them share
   if (by === "error")
     return {
       status: "failed",
@@ -49,7 +49,7 @@ export const filterFor = (
       }
 }
 
-/** The paths by which runs of some function are found. */
+/** The paths for which some function indexes its runs. */
 const useFoundBy = (): ReadonlySet<string> =>
   new Set(useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? [])
 
@@ -64,7 +64,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         body: { by, filters, limit, durations, timeLimit: isMore ? MORE_MS : FIRST_MS },
         signal
       }),
-    // what looks at many runs is not asked for by itself
+    // a request that reads many runs is not repeated automatically
     isMore ? { once: true } : { everyMs: 10_000 }
   )
   const foundBy = useFoundBy()
@@ -119,7 +119,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
   )
 }
 
-/** The address of a list of runs in place of their groups: with the filters that are there, and others. */
+/** The address of a list of runs in place of their groups: with the current filters and further ones. */
 export const asList = (filter: Query): Query => ({
   ...Object.fromEntries([...place.value.query.keys()].map((name) => [name, place.value.query.getAll(name)])),
   by: undefined,

@@ -1,4 +1,4 @@
-/** A test that does what a run did: the recorded values stand in for the code of its steps. */
+/** Generates a test that repeats a run: the recorded values become stubs for its steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { thrownBy } from "../../ToldError.ts"
@@ -46,7 +46,7 @@ export const testOf = (
   ].join("\n")
 }
 
-/** The lines that answer steps of one name, one after the other. */
+/** The lines that stub the steps of one name, one after the other. */
 const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = same
   const quoted = JSON.stringify(name)
@@ -70,7 +70,7 @@ const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
           : []
       )
     default:
-      // sleeps take no time, transactions collect, compensations run
+      // sleeps take no time, transactions only collect writes, compensations run
       return []
   }
 }

@@ -1,4 +1,4 @@
-/** What a run did when, to scale: one line for each step, those that wait and those that run included. */
+/** The timeline of a run, to scale: one line for each step, also for steps that wait or run. */
 import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { Link, Status } from "../Parts/Elements.tsx"
 import { place, type Query } from "../Parts/Router.ts"
@@ -7,7 +7,7 @@ import { duration, exact, now } from "../Parts/Time.tsx"
 interface Bar {
   readonly from: number
   readonly to: number
-  /** Until when it waits, where that is known and not yet over. */
+  /** The end of the wait, if it is known and still to come. */
   readonly dueAt: number | undefined
 }
 
@@ -16,14 +16,14 @@ const msOf = (time: string | undefined): number | undefined => {
   return Number.isNaN(ms) ? undefined : ms
 }
 
-/** The branches that a step is in, from its id, such as `both 1`. */
+/** The branches of a step, from its id, such as `both 1`. */
 const branchOf = ({ id, name }: WireStep, runId: string): string => {
   const key = id.startsWith(`${runId}:`) ? id.slice(runId.length + 1) : id
   const around = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
   return around.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
 }
 
-/** The address of the page with this step open, or closed when it is the one. */
+/** The address of the page with this step open, or closed when it was open. */
 const stepQuery = (id: string): Query => ({
   ...Object.fromEntries([...place.value.query].map(([name, value]) => [name, value])),
   step: place.value.query.get("step") === id ? undefined : id
@@ -49,7 +49,7 @@ export const RunTimeline = ({
     const due = ended === undefined && step.status === "waiting" ? msOf(step.dueAt) : undefined
     return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
   })
-  // clocks of workers are their own: what began before the run was made is shown from its beginning
+  // workers have their own clocks: a step that began before the run was created is drawn from the start of the run
   const end = Math.max(begun + 1, ended ?? now.value, ...bars.map(({ to }) => to))
   const at = (ms: number): string =>
     `${(Math.min(1, Math.max(0, (ms - begun) / (end - begun))) * 100).toFixed(3)}%`

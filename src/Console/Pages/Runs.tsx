@@ -1,4 +1,4 @@
-/** Runs, newest first: those that fit filters which are in the address, as many as one scrolls to. */
+/** Runs, newest first: those that match the filters in the address, loaded while scrolling. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { listRuns, type WireRun } from "../../Protocol/Runs.ts"
@@ -13,7 +13,7 @@ import { BulkStart } from "./BulkStart.tsx"
 import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
 import { asList, RunGroups } from "./RunGroups.tsx"
 
-/** What a row shows: the payloads of a hundred thousand runs have no place in a browser. */
+/** The data of a row. The payloads of a hundred thousand runs would not fit in a browser. */
 interface Row {
   readonly id: string
   readonly functionId: string
@@ -26,9 +26,9 @@ interface Row {
 }
 
 const PAGE = 50
-/** Runs that are read at once further down, where one comes by scrolling. */
+/** Page size for runs that are loaded by scrolling. */
 const MORE = 500
-/** Rows that a list has at most; what is older is found by filters. */
+/** The most rows of a list; older runs are found with filters. */
 const MOST = 100_000
 
 const toRow = (run: WireRun): Row => ({
@@ -49,7 +49,7 @@ const messageOf = (error: unknown): string => {
 
 const none: ReadonlySet<string> = new Set()
 
-/** The boxes of those to which something is to be done. */
+/** Checkboxes to choose runs for an action. */
 const choosing = (
   chosen: ReadonlySet<string>,
   choose: (id: string, isChosen: boolean) => void
@@ -114,7 +114,7 @@ export const Runs = () => {
   )
 }
 
-/** The same runs, counted. */
+/** A link to the same runs, grouped and counted. */
 const Counted = () => (
   <>
     <div class="title">
@@ -214,11 +214,11 @@ const RunList = () => {
 
 interface List {
   readonly rows: ReadonlyArray<Row>
-  /** Where the next page begins. */
+  /** The cursor of the next page. */
   readonly cursor: string | undefined
 }
 
-/** The runs that were read so far. The newest page is read again once a second; others as one comes to them. */
+/** The runs that were read so far. The newest page is read again every second, others while scrolling. */
 const useRunList = (key: string, filters: ListRuns) => {
   const [list, setList] = useState<(List & { readonly key: string }) | undefined>(undefined)
   const [newer, setNewer] = useState<ReadonlyArray<Row>>([])
@@ -239,7 +239,7 @@ const useRunList = (key: string, filters: ListRuns) => {
     const fresh = new Map(page.rows.map((row) => [row.id, row]))
     const known = new Set(current.rows.map(({ id }) => id))
     const unknown = page.rows.filter(({ id }) => !known.has(id))
-    // more than a page has come since: what is in between is not known, and the list begins anew
+    // more than a page has arrived since: the runs in between are not known, so the list starts again
     const hasGap = page.rows.length > 0 && unknown.length === page.rows.length && current.rows.length > 0
     if (isTop.current && (hasGap || current.rows.length <= PAGE)) {
       setList({ key, rows: page.rows, cursor: page.cursor })
@@ -317,7 +317,7 @@ const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: 
     rows: page.runs.map(toRow),
     cursor: page.nextCursor,
     total: page.totalCount,
-    // older servers count all of them always
+    // older servers always count all of them
     isTotalExact: page.isTotalExact ?? true,
     damaged: page.damaged?.length ?? 0
   }

@@ -1,4 +1,4 @@
-/** Schedules: the cron triggers of functions, and when each fires next. */
+/** Schedules: the cron triggers of functions, and their next times. */
 import { Empty, Link, Status } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
 import { useFunctions } from "../Parts/Known.ts"
@@ -12,7 +12,7 @@ interface Row extends ScheduleOf {
 
 export const Schedules = () => {
   const functions = useFunctions()
-  // the next one may be within the minute
+  // the next time may be within the minute
   const second = Math.floor(now.value / 5000) * 5000
   const rows = functions.value
     ?.flatMap(schedulesOf)

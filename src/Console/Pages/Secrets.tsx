@@ -1,4 +1,4 @@
-/** Secrets: their names, and when each was set. Values go in and never come out. */
+/** Secrets: their names, and when each was set. Values can be set but not read. */
 import { deleteSecret, listSecrets, type SecretInfo, setSecret } from "../../Protocol/Secrets.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, Empty } from "../Parts/Elements.tsx"

@@ -1,4 +1,4 @@
-/** Streams of entities: what happened to each, version by version, and the runs that it has started. */
+/** Entity streams: the events of each, version by version, and the runs that they have started. */
 import { getEntityHistory, getSnapshot, listStreams, type StreamSummary } from "../../Protocol/Streams.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
@@ -221,7 +221,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
   )
 }
 
-/** The state that somebody has kept last, where somebody has. */
+/** The last saved snapshot, if there is one. */
 const Snapshot = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useLive(
     `snapshot of ${id}`,

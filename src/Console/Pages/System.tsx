@@ -1,4 +1,4 @@
-/** The system: whether the engine is well, what it stores, how long things take, and all of its figures. */
+/** The system: the health of the engine, what it stores, how long operations take, and all metrics. */
 import { health, info, ready, restCapabilities } from "../../Protocol/Server.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { bytes, count, Empty, Failure, Loading, Status } from "../Parts/Elements.tsx"
@@ -82,7 +82,7 @@ const About = () => {
       try {
         return (await ask(ready, { signal })).status
       } catch (cause) {
-        // that is how it says so
+        // the route reports it with this status
         if (cause instanceof CallError && cause.status === 503) return "not ready"
         throw cause
       }
@@ -176,7 +176,7 @@ const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   )
 }
 
-/** What is measured, and what it is called here. */
+/** The displayed histograms, and their titles. */
 const measured = [
   ["ironflow_run_wait_to_start_seconds", "A run waits for its first turn"],
   ["ironflow_turn_duration_seconds", "A turn"],
@@ -215,7 +215,7 @@ const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => 
 
 const seconds = (value: number): string => (Number.isFinite(value) ? duration(value * 1000) : "–")
 
-/** The end of the bucket that a share of all of them is in or below. */
+/** The upper end of the bucket that contains this share of all values. */
 const shareOf =
   (samples: ReadonlyArray<Sample>, name: string, many: number) =>
   (share: number): number => {

@@ -1,4 +1,4 @@
-/** Workers that are connected now: what each can run, and what it runs. */
+/** Connected workers: what each can run, and what it runs. */
 import type { WorkerInfo } from "../../Protocol/Workers.ts"
 import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import type { Variables } from "../Parts/Router.ts"
@@ -14,7 +14,7 @@ const labelsOf = ({ labels }: WorkerInfo): string =>
     .map(([name, value]) => `${name}=${value}`)
     .join(", ")
 
-/** How many of its jobs a worker has, drawn and said. */
+/** How many of its turns a worker uses, as a bar and in words. */
 const Turns = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
   <span class="jobs">
     <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Turns" />

@@ -1,8 +1,8 @@
-/** What bulk operations are said in: the words of the command. */
+/** The words for bulk operations, as in the command. */
 import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
-/** What each action has made of a run. */
+/** The past participle of each action. */
 export const done: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "erased",
   cancel: "cancelled",
@@ -15,7 +15,7 @@ export const done: { readonly [A in BulkOperation["action"]]: string } = {
   delete: "deleted"
 }
 
-/** What each does, as a sentence. */
+/** Each action as a sentence. */
 export const does: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. It cannot be undone.",
   cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
@@ -43,7 +43,7 @@ const whyNot = ({ skipped }: BulkOperation): string =>
     .map(([why, many]) => `${count(many)} ${why}`)
     .join(", ")
 
-/** What has been counted. */
+/** The count as a sentence. */
 export const countOf = (operation: BulkOperation): string => {
   const { action, done: many, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
@@ -51,7 +51,7 @@ export const countOf = (operation: BulkOperation): string => {
   return `${runsOf(matched, action)} ${matched === 1 ? "fits" : "fit"}, of which ${count(many)} can be ${done[action]}.${others}`
 }
 
-/** What has been done. */
+/** The result as a sentence. */
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many

@@ -1,4 +1,7 @@
-/** The calls of any client, by the rows of the contract: what goes out, what comes back, and what a failure means to people. */
+/**
+ * Makes calls as any client does, by the rows of the contract: encodes requests, decodes responses, and explains
+ * failures to users.
+ */
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
@@ -6,18 +9,18 @@ import type { Operation } from "../../Protocol/Row.ts"
 import { engineBase, environment } from "./Router.ts"
 
 export interface Input {
-  /** Of the path. */
+  /** Variables of the path. */
   readonly variables?: { readonly [name: string]: string }
-  /** Members that are `undefined` are left out; of lists each goes by itself. */
+  /** Members that are `undefined` are left out; each item of a list becomes a parameter. */
   readonly query?: { readonly [name: string]: string | number | ReadonlyArray<string> | undefined }
   readonly body?: object
   readonly headers?: { readonly [name: string]: string }
   readonly signal?: AbortSignal
-  /** The call names no environment: it is the one of the key. */
+  /** The call names no environment: that of the key applies. */
   readonly isOfKey?: true
 }
 
-/** Why a call has failed. `status` is 0 when nobody has answered. */
+/** Why a call has failed. `status` is 0 without a response. */
 export class CallError extends Error {
   readonly status: number
   readonly code: string
@@ -33,16 +36,16 @@ export class CallError extends Error {
 
 /** Whether the engine answers; `undefined` until the first call. */
 export const isConnected = signal<boolean | undefined>(undefined)
-/** Whether it wants a key: the page to sign in is shown. */
+/** Whether the engine requires a key: the sign-in page is shown. */
 export const isSignedOut = signal(false)
 
-/** Longer than anything that a page asks for takes, milliseconds. */
+/** The timeout of a call, in milliseconds: longer than any call of a page takes. */
 const TIMEOUT_MS = 30_000
 
 /** Makes a call. Fails with a {@link CallError}. */
 export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promise<A> => {
   const text = await send(operation, input)
-  // there is nothing to read of 204, and `A` is undefined
+  // a 204 has no body, and `A` is undefined
   if (operation.answer === undefined || text === "") return undefined as A
   const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
   if (value !== undefined) return value
@@ -53,7 +56,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
   )
 }
 
-/** The text that answers a call. */
+/** The body of the response as text. */
 export const send = async (
   operation: Operation,
   { body, headers, isOfKey, query, signal, variables }: Input

@@ -1,4 +1,7 @@
-/** Lines over time. Colours are variables of the style sheet, which a canvas cannot read by itself. */
+/**
+ * Line charts over time. Colours are variables of the style sheet, which are resolved here because a canvas cannot
+ * read them.
+ */
 import { useEffect, useRef, useState } from "preact/hooks"
 import uPlot from "uplot"
 import "uplot/dist/uPlot.min.css"
@@ -6,7 +9,7 @@ import { isUtc } from "./Time.tsx"
 
 export interface Line {
   readonly title: string
-  /** A variable such as `--accent`. */
+  /** A CSS variable such as `--accent`. */
   readonly color: string
   readonly isDashed?: boolean
   readonly values: ReadonlyArray<number>
@@ -14,7 +17,10 @@ export interface Line {
 
 const HEIGHT_PX = 190
 
-/** `times` are epoch milliseconds, one for each value of each line. `format` writes values; `label` says what one sees. */
+/**
+ * `times` are epoch milliseconds, one for each value of each line. `format` formats values; `label` describes the
+ * chart.
+ */
 export const Chart = ({
   format,
   label,
@@ -92,7 +98,7 @@ export const Chart = ({
       chart.destroy()
       plot.current = undefined
     }
-    // lines of the same titles are the same lines
+    // lines with the same titles count as the same lines
   }, [scheme, utc, lines.map(({ title }) => title).join(" ")])
 
   useEffect(() => {

@@ -1,11 +1,11 @@
-/** When schedules fire next, reckoned as the engine does. */
+/** Computes the next times of schedules, as the engine does. */
 import type { FunctionInfo, FunctionTrigger } from "../../Protocol/Functions.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 
 export interface ScheduleOf extends FunctionTrigger {
   readonly functionId: string
   readonly cron: string
-  /** Whether its fires are left out, because the function is paused. */
+  /** Whether the function is paused, so that its schedules do not fire. */
   readonly isPaused: boolean
 }
 
@@ -16,7 +16,7 @@ export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArr
     return cron === undefined ? [] : [{ ...trigger, functionId: id, cron, isPaused: paused !== undefined }]
   })
 
-/** The next times, as ISO strings; none of a schedule that cannot be read, or never comes. */
+/** The next times, as ISO strings; empty when the schedule cannot be read, or never fires. */
 export const nextFires = (
   { cron, timezone }: ScheduleOf,
   after: number,
@@ -30,7 +30,7 @@ export const nextFires = (
       times.push(new Date(at).toISOString())
     }
   } catch {
-    // what legacy servers have may be none of ours
+    // legacy servers may have another cron syntax
   }
   return times
 }

@@ -1,10 +1,10 @@
-/** Which fields a form has for data that a JSON Schema describes. The schema may be of anybody, and say anything. */
+/** Chooses the form fields for data from a JSON Schema. The schema comes from users and may contain anything. */
 import { isObject } from "../../Json.ts"
 
-/** A field of the form, or several under one name. */
+/** A field of the form, or a group of fields. */
 export interface DataField {
   readonly name: string
-  /** Where its value is in the data. */
+  /** The path of its value in the data. */
   readonly path: ReadonlyArray<string>
   readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
   readonly isNeeded: boolean
@@ -19,14 +19,14 @@ type Plain = string | number | boolean
 
 type Schema = Readonly<Record<string, unknown>>
 
-/** What is deeper is entered as JSON. */
+/** Deeper values are entered as JSON. */
 const MAX_DEPTH = 3
 const MAX_FIELDS = 40
 const MAX_VALUES = 100
-/** References that lead to others, one after the other. */
+/** The longest chain of references. */
 const MAX_REFERENCES = 8
 
-/** The fields of an object's members; none for data of another kind. */
+/** The fields for the members of an object; empty for other data. */
 export const dataFields = (schema: Schema): ReadonlyArray<DataField> => membersOf(schema, schema, [])
 
 const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): ReadonlyArray<DataField> => {
@@ -72,7 +72,7 @@ const kindOf = (
   return fields.length === 0 ? { kind: "json" } : { kind: "group", fields }
 }
 
-/** What a schema allows if that is a few values; `undefined` for all others. */
+/** The allowed values of a schema, if it lists them; `undefined` otherwise. */
 const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyArray<Plain> | undefined => {
   if (only !== undefined) return isPlain(only) ? [only] : undefined
   if (Array.isArray(some)) return some.length > 0 && some.every(isPlain) ? some : undefined
@@ -85,7 +85,7 @@ const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyAr
 const isPlain = (value: unknown): value is Plain =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
-/** The schema that a reference names, or that is left of several without what stands for nothing. */
+/** Resolves a reference, or an alternative with a single schema besides `null`. */
 const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
   const { $ref, allOf, anyOf, oneOf } = schema
@@ -101,24 +101,24 @@ const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   return left.length === 1 ? plainOf(left[0], root, depth + 1) : schema
 }
 
-/** What stands in JSON for numbers that it has not. */
+/** Whether the schema is an alternative for numbers that JSON does not have, such as `NaN`. */
 const isNoNumber = ({ enum: some }: Schema): boolean =>
   Array.isArray(some) && some.includes("NaN") && some.includes("Infinity")
 
-/** The value at the path; `undefined` where there is none. */
+/** The value at the path; `undefined` when it is missing. */
 export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => {
   let at = data
   for (const name of path) at = isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined
   return at
 }
 
-/** The data with another value at the path, without one for `undefined`. */
+/** The data with another value at the path; `undefined` removes the value. */
 export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unknown): unknown => {
   const [name, ...rest] = path
   if (name === undefined) return value
   const members = isObject(data) && !Array.isArray(data) ? data : {}
   const inner = withValue(Object.hasOwn(members, name) ? members[name] : undefined, rest, value)
-  // a group of which nothing is left is nothing either
+  // an empty group is removed too
   const isGone = value === undefined && isObject(inner) && Object.keys(inner).length === 0
   const member = isGone ? undefined : inner
   const isThere = Object.hasOwn(members, name)
@@ -129,7 +129,7 @@ export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unk
   )
 }
 
-/** What is needed and is not there, such as `customer.name`. */
+/** The paths of required values that are missing, such as `customer.name`. */
 export const missingIn = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
   fields.flatMap((field) => {
     const value = valueAt(data, field.path)

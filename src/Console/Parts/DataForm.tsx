@@ -1,4 +1,7 @@
-/** Data as fields, by what a schema says of it, with the same as JSON beside them: who changes one changes both. */
+/**
+ * A form for data, with fields from its schema and the same data as JSON beside them. A change of one updates the
+ * other.
+ */
 import { useState } from "preact/hooks"
 import { type DataField, dataFields, missingIn, valueAt, withValue } from "./DataFields.ts"
 
@@ -59,7 +62,7 @@ const parsed = (text: string): unknown => {
   try {
     return JSON.parse(text)
   } catch {
-    // it is being written
+    // the input is incomplete
     return broken
   }
 }
@@ -94,7 +97,7 @@ const nameOf = ({ isNeeded, name }: DataField): string => (isNeeded ? name : `${
 const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataField }) => {
   const { kind, path, values = [] } = field
   const value = valueAt(data, path)
-  // the hint is in the label too, and no part of the name
+  // the label contains the hint too, which is not part of the name
   const named = { "aria-label": nameOf(field), "aria-description": field.hint }
   if (kind === "choice") {
     const chosen = values.findIndex((one) => one === value)
@@ -138,7 +141,10 @@ const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataFi
   )
 }
 
-/** What is no value yet while it is written: a number, or JSON. It stays as it is written, whatever happens to the page meanwhile. */
+/**
+ * An input whose text may not be a valid value while it is being typed: a number, or JSON. The text stays as typed
+ * while the page is refreshed.
+ */
 const DraftInput = ({
   isJson,
   isOff,

@@ -1,10 +1,10 @@
-/** Events that somebody has given up: why, and another try. */
+/** Dead letters: events that were given up, with the reason and a retry. */
 import { Action, count, Failure, Link, Status } from "./Elements.tsx"
 import { type Live, refreshAll } from "./Live.ts"
 import { pathTo, Table } from "./Rows.tsx"
 import { Time } from "./Time.tsx"
 
-/** What is the same of those of projections and groups. */
+/** The common fields of dead letters of projections and groups. */
 export interface Letter {
   readonly position: number
   readonly eventId: string
@@ -12,11 +12,11 @@ export interface Letter {
   readonly why: string
   readonly attempts: number
   readonly failedAt: string
-  /** It was asked to be tried again, and waits for that. */
+  /** Whether a retry was requested and has not happened yet. */
   readonly isRetrying: boolean
 }
 
-/** `retry` tries the letter at a position once more, or all of them, and gives how many those are. */
+/** `retry` retries the letter at a position, or all of them, and returns their number. */
 export const DeadLetters = ({
   letters,
   many,

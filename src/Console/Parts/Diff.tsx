@@ -1,6 +1,6 @@
-/** What is changed of a text, line by line. */
+/** The differences between two texts, line by line. */
 
-/** Of longer texts only the ends that are the same are looked for: the rest would take a browser too long. */
+/** In longer texts only the common start and end are found: the rest would take a browser too long. */
 const MOST_LINES = 400
 
 interface DiffLine {
@@ -8,7 +8,7 @@ interface DiffLine {
   readonly text: string
 }
 
-/** The lines of both texts, those that are the same once. */
+/** The lines of both texts; common lines appear once. */
 const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
   const old = before.split("\n")
   const now = after.split("\n")
@@ -31,7 +31,7 @@ const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
   ]
 }
 
-/** The same by the longest lines that both have in one order. */
+/** Does this with the longest common subsequence of lines. */
 const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
   if (old.length > MOST_LINES || now.length > MOST_LINES) {
@@ -39,7 +39,7 @@ const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): Readon
     for (const text of now) lines.push({ sign: "+", text })
     return lines
   }
-  // how many lines are the same from here on
+  // the number of common lines from here on
   const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1))
   for (let i = old.length - 1; i >= 0; i--) {
     for (let j = now.length - 1; j >= 0; j--) {
@@ -63,7 +63,7 @@ const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): Readon
   return lines
 }
 
-/** Lines around a change that are shown. */
+/** Unchanged lines that are shown around a change. */
 const AROUND = 2
 
 export const Diff = ({ after, before }: { readonly before: string; readonly after: string }) => {

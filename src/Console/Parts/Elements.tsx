@@ -1,4 +1,4 @@
-/** What pages are made of: links, states, values, errors, and what is shown where there is nothing. */
+/** The elements of pages: links, states, values, errors, and placeholders. */
 import { signal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
@@ -24,7 +24,7 @@ export const Link = ({
   </a>
 )
 
-/** Shapes of states, for those to whom colours say nothing. Drawn in a square of 12. */
+/** Shapes of states, since colours alone are not accessible. Drawn in a square of 12. */
 const shapes: { readonly [look: string]: string } = {
   good: "M2 6.5 5 9.5 10 3",
   bad: "M2.5 2.5 9.5 9.5M9.5 2.5 2.5 9.5",
@@ -36,7 +36,7 @@ const shapes: { readonly [look: string]: string } = {
   open: "M6 2a4 4 0 1 0 .01 0Z"
 }
 
-/** The look of each word for a state: those of runs, steps and whatever else has one. */
+/** The look of each state of runs, steps and others. */
 const looks: { readonly [word: string]: keyof typeof shapes } = {
   completed: "good",
   ready: "good",
@@ -75,10 +75,10 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
   )
 }
 
-/** The code of an error of calls that nobody has answered: what is above every page says so. */
+/** The error code of calls without a response: the banner above every page reports these. */
 const NO_ANSWER = "NO_ANSWER"
 
-/** A call that has failed, and what to do. `again` tries once more. In a dialog what is above the page is not seen. */
+/** A failed call, and what to do. `again` retries. In a dialog the banner above the page is not visible. */
 export const Failure = ({
   again,
   error,
@@ -111,7 +111,7 @@ const titleOf = ({ status }: CallError): string => {
   return "That has failed."
 }
 
-/** Where there is nothing: why, and the command that makes something. */
+/** A placeholder for an empty list: why it is empty, and the command that adds something. */
 export const Empty = ({
   children,
   command
@@ -129,14 +129,14 @@ export const Empty = ({
   </div>
 )
 
-/** While the first answer is awaited. Nothing flickers when it comes at once. */
+/** A placeholder until the first response. It appears with a delay, so that nothing flickers. */
 export const Loading = () => (
   <p class="loading" role="status">
     Asking the engine
   </p>
 )
 
-/** Copies a text. */
+/** A button that copies a text. */
 export const Copy = ({
   text,
   label = "Copy"
@@ -159,7 +159,10 @@ export const Copy = ({
   )
 }
 
-/** Whether the text is in the clipboard now. Over http from elsewhere browsers have none but the old one. */
+/**
+ * Copies to the clipboard. Returns whether that worked. Over plain http from another machine browsers only have the
+ * old clipboard API.
+ */
 const toClipboard = async (text: string): Promise<boolean> => {
   if (isSecureContext) {
     return navigator.clipboard.writeText(text).then(
@@ -170,7 +173,7 @@ const toClipboard = async (text: string): Promise<boolean> => {
   const area = document.createElement("textarea")
   area.value = text
   area.className = "unseen"
-  // a dialog takes the focus from all that is outside of it
+  // an open dialog takes the focus from everything outside
   const place = document.querySelector("dialog[open]") ?? document.body
   place.append(area)
   area.select()
@@ -179,10 +182,10 @@ const toClipboard = async (text: string): Promise<boolean> => {
   return isDone
 }
 
-/** Texts that are longer are shown in part: a browser stands still over some megabytes. */
+/** Longer texts are shown in part: several megabytes would freeze a browser. In characters. */
 const SHOWN_CHARACTERS = 20_000
 
-/** A value as JSON, of which a long one is shown in part at first. `name` says what it is to those who do not see it. */
+/** A value as JSON; a long one is shown in part at first. `name` is its label for screen readers. */
 export const Value = ({ of, name }: { readonly of: unknown; readonly name: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (of === undefined) return <p class="quiet">none</p>
@@ -205,16 +208,16 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
   )
 }
 
-/** As many characters of a text are shown at once. */
+/** The most characters of a text that are shown at once. */
 const MOST_TEXT = 600
 
-/** A text as others have written it, which may be long: its beginning, and all of it for whoever asks. */
+/** A text from outside, which may be long: its start, and the rest on request. */
 export const Long = ({ text }: { readonly text: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (isWhole || text.length <= MOST_TEXT) return <>{text}</>
   return (
     <>
-      {/* no half of a character */}
+      {/* does not split a surrogate pair */}
       {text.slice(0, MOST_TEXT).replace(/[\uD800-\uDBFF]$/, "")}…{" "}
       <button type="button" class="small" onClick={() => setWhole(true)}>
         Show all {count(text.length)} characters
@@ -242,14 +245,14 @@ interface Said {
 const said = signal<Said | undefined>(undefined)
 let saidTimer: ReturnType<typeof setTimeout> | undefined
 
-/** Tells what an action has come to, for some seconds. */
+/** Shows the result of an action for some seconds. */
 const say = (text: string, look: Said["look"] = "good"): void => {
   said.value = { text, look }
   clearTimeout(saidTimer)
   saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)
 }
 
-/** Where that is shown. */
+/** Shows these messages. */
 export const Sayings = () => (
   <div class="sayings" role="status" aria-live="polite">
     {said.value !== undefined && (
@@ -263,7 +266,7 @@ export const Sayings = () => (
   </div>
 )
 
-/** A dialog over the page, which Escape closes. */
+/** A dialog over the page. Escape closes it. */
 export const Dialog = ({
   children,
   onClose,
@@ -286,8 +289,8 @@ export const Dialog = ({
 }
 
 /**
- * A button that does something to the engine. With `confirm` it asks first; `act` says what it has come to. What fails is shown
- * where it was asked for.
+ * A button that changes something in the engine. With `confirm` it asks first; `act` returns the message about the
+ * result. A failure is shown beside the button or in the dialog.
  */
 export const Action = ({
   act,
@@ -298,13 +301,13 @@ export const Action = ({
   label
 }: {
   readonly label: string
-  /** The question, as a whole sentence, of a dialog that `fields` are in as well. */
+  /** The question as a whole sentence, in a dialog that also holds `fields`. */
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
-  /** In a row of a table. */
+  /** For a row of a table. */
   readonly isSmall?: boolean
-  /** Does it, with what was entered into the fields by their names. */
+  /** Performs the action, with the values of the fields by their names. */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
   const [isOpen, setOpen] = useState(false)

@@ -1,24 +1,24 @@
-/** An error as it was thrown: what it says, where in the user's own code, and what it came from. */
+/** An error as it was thrown: its message, its place in the user's code, and its causes. */
 import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
 import { isRecord } from "./Calls.ts"
 import { Long } from "./Elements.tsx"
 
-/** Causes that are shown. */
+/** The most causes that are shown. */
 const MOST_CAUSES = 5
 
-/** The error of an answer; `undefined` when it is none. */
+/** The error in a response; `undefined` when it is none. */
 export const toldError = (error: unknown): ToldError | undefined =>
   isRecord(error) && typeof error["message"] === "string"
-    ? // what else it has is of the types that the engine writes
+    ? // the other members have the types that the engine writes
       (error as unknown as ToldError)
     : typeof error === "string"
       ? { message: error }
       : undefined
 
-/** Lines of one's own code that are shown of one error, as the command does. */
+/** The most lines of user code shown for one error, as in the command. */
 const MOST_LINES = 4
 
-/** Whether the line of a stack names a place in the user's own code. */
+/** Whether a stack line is a place in the user's code. */
 const isOwn = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
 

@@ -1,14 +1,14 @@
-/** What is entered into the dialogs of actions. */
+/** Fields in the dialogs of actions. */
 import type { ComponentChildren } from "preact"
 import { useRef } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 
-/** Stays what it was at first, however the page goes on around it: somebody changes what he has seen. */
+/** Keeps its first content while the page is refreshed: a user edits the values that were shown. */
 export const Still = ({ children }: { readonly children: ComponentChildren }) => (
   <>{useRef(children).current}</>
 )
 
-/** A field with its name. */
+/** A field with its label. */
 export const Field = ({
   hint,
   isRequired = false,
@@ -53,7 +53,7 @@ export const Field = ({
   </label>
 )
 
-/** One of several. */
+/** A choice between several values. */
 export const Choice = ({
   label,
   name,
@@ -77,20 +77,20 @@ export const Choice = ({
   </label>
 )
 
-/** What was entered, without spaces around it; `undefined` for nothing. */
+/** The entered text without spaces around it; `undefined` when it is empty. */
 export const entry = (entered: FormData, name: string): string | undefined => {
   const value = entered.get(name)
   return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined
 }
 
-/** The same, which has to be there. */
+/** The entered text, which is required. */
 export const needed = (entered: FormData, name: string, what: string): string => {
   const value = entry(entered, name)
   if (value === undefined) throw new CallError(`Enter ${what}.`, 400, "")
   return value
 }
 
-/** What was entered as JSON; `undefined` for nothing. */
+/** The entered JSON; `undefined` when the field is empty. */
 export const jsonEntry = (entered: FormData, name: string, what: string): unknown => {
   const text = entry(entered, name)
   if (text === undefined) return undefined

@@ -1,11 +1,11 @@
-/** A list that is read page by page: the first page is kept up to date, others come as one scrolls to them. */
+/** A list that is read page by page: the first page is kept up to date, others are loaded while scrolling. */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 import { useLive } from "./Live.ts"
 
 export interface Part<A> {
   readonly items: ReadonlyArray<A>
-  /** Where the next page begins; absent on the last one. */
+  /** The cursor of the next page; absent on the last one. */
   readonly next?: string | undefined
 }
 
@@ -13,7 +13,7 @@ interface List<A> extends Part<A> {
   readonly key: string
 }
 
-/** `key` names the list, as that of `useLive`; `read` gives the page at a cursor, or the first. */
+/** `key` names the list, as in `useLive`; `read` returns the page at a cursor, or the first page. */
 export const useGrowing = <A>(
   key: string,
   read: (cursor: string | undefined, signal?: AbortSignal) => Promise<Part<A>>,
@@ -34,7 +34,7 @@ export const useGrowing = <A>(
     const lastKey = page.items.length === 0 ? undefined : keyOf(page.items.at(-1)!)
     const at = lastKey === undefined ? -1 : before.findIndex((item) => keyOf(item) === lastKey)
     if (isTop.current || current === undefined || before.length === 0) {
-      // what is behind the first page stays; when they do not meet any more the list begins anew
+      // keeps the items after the first page; when the two do not meet, the list starts again
       const rest = at === -1 ? [] : before.slice(at + 1)
       setList({
         key,
@@ -73,7 +73,7 @@ export const useGrowing = <A>(
   return {
     items: current?.items,
     hasMore: current?.next !== undefined,
-    /** Items in front of what is shown, which came while one has scrolled away from the top. */
+    /** Items that arrived at the top after the user has scrolled away from it. */
     newer,
     error: first.error ?? moreError,
     refresh: first.refresh,

@@ -1,4 +1,4 @@
-/** What the browser remembers of how somebody likes the console. A browser that may keep nothing forgets it. */
+/** Settings of the console in the browser's storage. Without storage they are forgotten. */
 const PREFIX = "ironflow."
 
 export const kept = (name: string): string | undefined => {
@@ -14,6 +14,6 @@ export const keep = (name: string, value: string): void => {
     if (value === "") localStorage.removeItem(PREFIX + name)
     else localStorage.setItem(PREFIX + name, value)
   } catch {
-    // nothing of ours depends on it
+    // the console works without it
   }
 }

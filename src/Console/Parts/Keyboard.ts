@@ -1,4 +1,4 @@
-/** Keys: `/` searches, `g r` goes to runs, `?` shows them all. None of them works while somebody types. */
+/** Keyboard shortcuts: `/` searches, `g r` opens the runs, `?` shows all of them. They are off while the user types. */
 import { signal } from "@preact/signals"
 
 export interface KeyDoc {
@@ -10,27 +10,27 @@ export const isHelpShown = signal(false)
 
 const actions = new Map<string, { readonly what: string; readonly act: () => void }>()
 
-/** The keys that there are now, for `?`. */
+/** The current shortcuts, for `?`. */
 export const keyDocs = (): ReadonlyArray<KeyDoc> => [
   { keys: "?", what: "show these keys" },
   { keys: "/", what: "search on this page" },
   ...[...actions].map(([keys, { what }]) => ({ keys, what }))
 ]
 
-/** Adds keys, such as `g r`. Returns what takes them away. */
+/** Adds a shortcut, such as `g r`. Returns a function that removes it. */
 export const onKeys = (keys: string, what: string, act: () => void): (() => void) => {
   actions.set(keys, { what, act })
   return () => actions.delete(keys)
 }
 
-/** How long the second key may take, milliseconds. */
+/** The longest time until the second key, in milliseconds. */
 const SECOND_KEY_MS = 1500
 
 const isTyping = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement &&
   (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
 
-/** Listens. Called once. */
+/** Starts listening. Called once. */
 export const listenToKeys = (): void => {
   let first = ""
   let firstAt = 0

@@ -1,4 +1,4 @@
-/** What several pages ask for. */
+/** Data that several pages use. */
 import { restFunctions } from "../../Protocol/Functions.ts"
 import { restWorkers } from "../../Protocol/Workers.ts"
 import { ask } from "./Calls.ts"

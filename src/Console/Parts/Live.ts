@@ -1,29 +1,30 @@
 /**
- * What is shown stays what is: each thing that a page shows is asked for again once a second, all of them in one turn, as long as the
- * page is seen. What takes the engine long, or does not change, is asked for less often, and a page in a tab behind asks for nothing.
+ * Keeps displayed data up to date: everything on a page is requested again once a second, in one batch, while the
+ * page is visible. Slow requests, and data that does not change, are requested less often. A page in a background tab
+ * requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError, isSignedOut } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
-  /** The last answer; `undefined` until the first. */
+  /** The last response; `undefined` before the first. */
   readonly value: A | undefined
-  /** Why the last call has failed, while it does. What was shown before is kept. */
+  /** The error of the last call, if it failed. The previous value is kept. */
   readonly error: CallError | undefined
-  /** Asks again now. */
+  /** Requests it again now. */
   readonly refresh: () => void
 }
 
 const TICK_MS = 1000
-/** Where nothing has changed for so many times, it is asked half as often until something does. */
+/** After this many unchanged responses the interval is doubled, until something changes. */
 const QUIET = 5
-/** After a call that took so long nothing is asked for until so many times that is over. */
+/** After a call, the next one waits for this many times its duration. */
 const REST = 4
 
 const listeners = new Set<(force: boolean) => void>()
 
-/** Asks for all that is shown now: something was changed. */
+/** Requests everything that is shown: something was changed. */
 export const refreshAll = (): void => {
   for (const listener of listeners) listener(true)
 }
@@ -40,8 +41,8 @@ export const startLive = (): void => {
 }
 
 /**
- * What `load` gives, kept up to date. `key` names it: with another key it is something else, and is asked for from the start. With
- * `once` it is asked for when it is first shown, and when something was changed.
+ * The result of `load`, kept up to date. `key` identifies it: a new key starts over. With `once` it is requested when
+ * it is first shown, and after a change.
  */
 export const useLive = <A>(
   key: string,
@@ -90,7 +91,7 @@ export const useLive = <A>(
       } finally {
         isAsking = false
         const now = performance.now()
-        // the clock ticks as often, and not to the millisecond
+        // the clock ticks at this interval, and not exactly
         const next = unchanged < QUIET ? everyMs : everyMs * 2
         notBefore = now + Math.max((now - begun) * REST, next - TICK_MS / 2 - (now - begun))
         if (again && !abort.signal.aborted) {

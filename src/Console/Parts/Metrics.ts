@@ -1,4 +1,4 @@
-/** The figures of the engine, which it gives in the text format of Prometheus. */
+/** The metrics of the engine, read in the text format of Prometheus. */
 import { descriptions } from "../../Protocol/Server.ts"
 import { send } from "./Calls.ts"
 
@@ -8,7 +8,7 @@ export interface Sample {
   readonly value: number
 }
 
-/** Asks for all of them. Fails with a `CallError`. */
+/** Reads all metrics. Fails with a `CallError`. */
 export const readMetrics = async (signal?: AbortSignal): Promise<ReadonlyArray<Sample>> =>
   samplesIn(await send(descriptions.metrics, signal === undefined ? {} : { signal }))
 
@@ -23,7 +23,7 @@ const samplesIn = (text: string): ReadonlyArray<Sample> =>
     return [{ name, labels: Object.fromEntries(labels), value: Number(value) }]
   })
 
-/** The sum of a figure, over the samples whose labels are these. */
+/** The sum of a metric over the samples with these labels. */
 export const sumOf = (samples: ReadonlyArray<Sample>, name: string, labels: Sample["labels"] = {}): number =>
   samples
     .filter(

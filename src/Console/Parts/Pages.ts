@@ -1,13 +1,13 @@
-/** Lists that are asked for whole, page after page. */
+/** Lists that are read completely, page by page. */
 import { type Codec, reader } from "../../Protocol/Codec.ts"
 import type { Operation } from "../../Protocol/Row.ts"
 import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
 const PAGE = 1000
-/** More than that is no list for people. */
+/** The most pages: longer lists are not useful to people. */
 const MOST_PAGES = 20
 
-/** All items of a list whose operation says what its pages call them. Fails with a `CallError`. */
+/** All items of a list, by the name that its operation gives to the list in its pages. Fails with a `CallError`. */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,
   input: Input = {}

@@ -1,14 +1,14 @@
-/** Which page is shown, and with which filters: both are in the address, so that it can be sent to somebody. */
+/** The displayed page and its filters, both stored in the address, so that it can be shared. */
 import { computed, signal } from "@preact/signals"
 
-/** Where the console is, such as `/console/`: the engine writes it into the page. */
+/** The path of the console, such as `/console/`: the engine writes it into the page. */
 const base = new URL(document.baseURI).pathname
 
-/** Where the engine is, such as `/`. */
+/** The path of the engine, such as `/`. */
 export const engineBase = base.replace(/[^/]+\/$/, "")
 
 interface Place {
-  /** Behind the base, such as `runs/run_1`. */
+  /** The path after the base, such as `runs/run_1`. */
   readonly path: string
   readonly query: URLSearchParams
 }
@@ -18,17 +18,17 @@ const read = (): Place => ({
   query: new URLSearchParams(location.search)
 })
 
-/** What the path of a page has in place of its variables, decoded. */
+/** The variables in the path of a page, decoded. */
 export type Variables = { readonly [name: string]: string }
 
 export const place = signal<Place>(read())
 
-/** The environment whose things are shown. */
+/** The displayed environment. */
 export const environment = computed(() => place.value.query.get("env") ?? "default")
 
 export type Query = { readonly [name: string]: string | ReadonlyArray<string> | undefined }
 
-/** The address of a page, in the same environment unless `query` says another. */
+/** The address of a page, in the same environment unless `query` has another. */
 export const hrefOf = (path: string, query: Query = {}): string => {
   const search = new URLSearchParams()
   for (const [name, value] of Object.entries({ env: environment.value, ...query })) {
@@ -39,7 +39,7 @@ export const hrefOf = (path: string, query: Query = {}): string => {
   return base + path + (search.size === 0 ? "" : `?${search}`)
 }
 
-/** Goes to an address of the console; with `replace` there is no way back to this one. */
+/** Opens an address of the console; with `replace` it replaces the current one in the browser's history. */
 export const go = (href: string, replace = false): void => {
   history[replace ? "replaceState" : "pushState"](null, "", href)
   const before = place.peek().path
@@ -47,7 +47,7 @@ export const go = (href: string, replace = false): void => {
   if (place.peek().path !== before) scrollTo(0, 0)
 }
 
-/** Changes filters of the page that is shown. */
+/** Changes filters of the displayed page. */
 export const setQuery = (changes: Query, replace = true): void => {
   const { path, query } = place.peek()
   const all: Record<string, ReadonlyArray<string>> = {}
@@ -55,7 +55,7 @@ export const setQuery = (changes: Query, replace = true): void => {
   go(hrefOf(path, { ...all, ...changes }), replace)
 }
 
-/** Follows the address of the browser, and links to pages of the console. Called once. */
+/** Follows the browser's address, and clicks on links to pages of the console. Called once. */
 export const followAddress = (): void => {
   addEventListener("popstate", () => (place.value = read()))
   addEventListener("click", (event) => {

@@ -1,24 +1,24 @@
-/** What there is several of: short tables, lists that come whole, and facts by their names. */
+/** Several items: short tables, lists that are loaded at once, and facts by name. */
 import type { ComponentChildren } from "preact"
 import type { Live } from "./Live.ts"
 import { count, Failure, Loading } from "./Elements.tsx"
 import { place, setQuery } from "./Router.ts"
 import { type Column, VirtualList } from "./VirtualList.tsx"
 
-/** The path of a page about something: names may have any letters. */
+/** The path of a page, with its segments encoded: names may contain any characters. */
 export const pathTo = (...segments: ReadonlyArray<string>): string =>
   segments.map(encodeURIComponent).join("/")
 
-/** A value on one line, and no more of it than a line shows. */
+/** A value on one line, cut to what fits on a line. */
 export const oneLine = (value: unknown): string =>
   value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
 
-/** A text that is cut where there is no room, and whole when the pointer is there. */
+/** A text that is cut where there is no room; the tooltip shows all of it. */
 export const Cut = ({ children, title }: { readonly children: string; readonly title?: string }) => (
   <span title={title ?? children}>{children}</span>
 )
 
-/** Names with what they are; those without a value are left out. */
+/** Names with their values; those without a value are left out. */
 export const Facts = ({
   of
 }: {
@@ -74,10 +74,10 @@ export const Table = <A,>({
   </div>
 )
 
-/** Rows of a list from which on it can be narrowed. */
+/** Length of a list from which on it has a search field. */
 const MANY = 8
 
-/** A list that comes whole. With more than a few rows it has a field to find some, whose text is in the address. */
+/** A list that is loaded at once. A longer one has a search field, whose text is kept in the address. */
 export const Listing = <A,>({
   columns,
   empty,
@@ -90,12 +90,12 @@ export const Listing = <A,>({
   readonly label: string
   readonly live: Live<ReadonlyArray<A>>
   readonly keyOf: (item: A) => string
-  /** What is searched. */
+  /** The text that is searched. */
   readonly textOf: (item: A) => string
   readonly columns: ReadonlyArray<Column<A>>
-  /** What is shown where there is nothing. */
+  /** The placeholder for an empty list. */
   readonly empty: ComponentChildren
-  /** Of the parameter in the address. */
+  /** Name of the parameter in the address. */
   readonly name?: string
 }) => {
   const all = live.value

@@ -1,4 +1,4 @@
-/** Runs where they stand beside something else: a table of a few, and a link to all of them. */
+/** Runs on other pages: a short table, and a link to all of them. */
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { listRuns, type WireRun } from "../../Protocol/Runs.ts"
 import { ask, isRecord } from "./Calls.ts"
@@ -9,7 +9,7 @@ import { pathTo, Table } from "./Rows.tsx"
 import { duration, now, Time } from "./Time.tsx"
 import type { Column } from "./VirtualList.tsx"
 
-/** What a row shows of a run. */
+/** The data of a row. */
 interface RunRow extends Pick<
   WireRun,
   "id" | "functionId" | "createdAt" | "startedAt" | "endedAt" | "workerId" | "eventId"
@@ -24,7 +24,7 @@ export interface SomeRuns {
   readonly isTotalExact: boolean
 }
 
-/** The newest runs that fit, kept up to date. */
+/** The newest matching runs, kept up to date. */
 export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
   useLive(`some runs ${key}`, async (signal) => {
     const page = await ask(listRuns, { body: { limit: 10, ...filters }, signal })
@@ -77,7 +77,7 @@ const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; read
   { title: "Error", width: "", isError: true, cell: ({ error }) => <span class="quiet">{error}</span> }
 ]
 
-/** The runs, or why there are none. */
+/** The runs, or a placeholder. */
 export const RunTable = ({
   all,
   children,
@@ -88,9 +88,9 @@ export const RunTable = ({
   readonly label: string
   readonly live: Live<SomeRuns>
   readonly isOfOneFunction?: boolean
-  /** The filters of the list that has all of them. */
+  /** The filters of the complete list. */
   readonly all?: Query
-  /** Shown where there are none. */
+  /** The placeholder for an empty list. */
   readonly children: string
 }) => {
   const found = live.value

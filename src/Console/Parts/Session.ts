@@ -1,4 +1,4 @@
-/** Whoever looks: the key that a browser has traded for its session. */
+/** The signed-in user: the API key of the browser's session. */
 import { signal } from "@preact/signals"
 import { type ConsoleSession, endSession, getSession, startSession } from "../../Protocol/Console.ts"
 import { ask, isSignedOut } from "./Calls.ts"
@@ -9,20 +9,20 @@ export const session = signal<ConsoleSession | undefined>(undefined)
 const take = (found: ConsoleSession): void => {
   session.value = found
   isSignedOut.value = false
-  // a key of one environment sees no other
+  // a key that is bound to one environment sees no other
   const bound = found.key?.environment
   if (bound !== undefined && bound !== environment.peek()) setQuery({ env: bound })
 }
 
-/** Who does what is done here, for those who read of it later. */
+/** The name recorded for actions of this user. */
 export const whoIs = (): string => session.peek()?.key?.name ?? "console"
 
-/** Asks who that is. Whether somebody has to sign in is known afterwards. */
+/** Reads the session. Afterwards it is known whether a sign-in is required. */
 export const readSession = async (): Promise<void> => take(await ask(getSession, { isOfKey: true }))
 
-/** Trades a key. Fails with a `CallError` for one that does not work. */
+/** Starts a session with a key. Fails with a `CallError` when the key is invalid. */
 export const signIn = async (key: string): Promise<void> =>
-  // nothing but a key goes into a header
+  // without spaces, which a header does not allow
   take(await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` }, isOfKey: true }))
 
 export const signOut = async (): Promise<void> => {

@@ -1,11 +1,11 @@
-/** Texts for a shell. */
+/** Text for a shell. */
 import { environment } from "./Router.ts"
 
-/** The text as one word of a shell. */
+/** The text quoted as one word of a shell. */
 export const shellQuoted = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
-/** A command for the environment that is shown. */
+/** A command for the displayed environment. */
 export const command = (...words: ReadonlyArray<string>): string =>
   [
     "npx ironflow",

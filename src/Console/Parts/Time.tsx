@@ -2,11 +2,11 @@
 import { signal } from "@preact/signals"
 import { keep, kept } from "./Kept.ts"
 
-/** Whether times are those of UTC; of the browser otherwise. */
+/** Whether times are shown in UTC; otherwise in the time zone of the browser. */
 export const isUtc = signal(kept("utc") === "yes")
 isUtc.subscribe((utc) => keep("utc", utc ? "yes" : ""))
 
-/** Now, once a second. */
+/** The current time, updated once a second. */
 export const now = signal(Date.now())
 setInterval(() => {
   if (!document.hidden) now.value = Date.now()
@@ -40,7 +40,7 @@ export const ago = (at: number, from: number): string => {
   return ms > 0 ? `${text} ago` : `in ${text}`
 }
 
-/** The exact time, in the zone that was chosen. */
+/** The exact time in the chosen zone. */
 export const exact = (at: number): string => {
   const date = new Date(at)
   if (isUtc.value) return date.toISOString().replace("T", " ").replace("Z", " UTC")
@@ -53,7 +53,7 @@ export const exact = (at: number): string => {
   )
 }
 
-/** A point in time: how long ago, the exact one when the pointer is there. `exactly` shows that at once. */
+/** A point in time: how long ago, with the exact time as a tooltip. `exactly` shows the exact time at once. */
 export const Time = ({
   at,
   exactly = false

@@ -1,4 +1,4 @@
-/** A table of which only the rows exist that are seen: a hundred thousand of them scroll like ten. */
+/** A table that renders only its visible rows, so that a hundred thousand rows scroll like ten. */
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 
@@ -6,16 +6,16 @@ export interface Column<A> {
   readonly title: string
   /** Width in a grid, such as `1fr` or `8rem`. */
   readonly width: string
-  /** Left out where there is little room. */
+  /** Hidden on narrow screens. */
   readonly isExtra?: boolean
   readonly cell: (item: A) => ComponentChildren
 }
 
 const ROW_PX = 36
-/** Rows beyond the edges, for fast fingers. */
+/** Rows that are rendered beyond the visible ones, for fast scrolling. */
 const BEYOND = 12
 
-/** `onEnd` is called when the last row is near: there may be more. `onTop` says whether the first row is seen. */
+/** `onEnd` is called when the last row is near, to load more. `onTop` says whether the first row is visible. */
 export const VirtualList = <A,>({
   columns,
   items,
@@ -29,7 +29,7 @@ export const VirtualList = <A,>({
   readonly items: ReadonlyArray<A>
   readonly keyOf: (item: A) => string
   readonly columns: ReadonlyArray<Column<A>>
-  /** How many there are in all, where that is known. */
+  /** The total number of rows, if it is known. */
   readonly total?: number | undefined
   readonly onEnd?: () => void
   readonly onTop?: (isTop: boolean) => void

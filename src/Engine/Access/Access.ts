@@ -1,6 +1,6 @@
 /**
- * Who may do what, in memory: keys by their hash, and the policies of each, compiled. It is read once at start and changed
- * after every commit that changes it, before the caller of that change hears of it. A check asks no database.
+ * Who may do what, in memory: keys by hash, and the compiled policies of each. Read at the start, and updated after every commit
+ * that changes it, before the caller of that change is answered. A check needs no query.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -27,14 +27,14 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How late the last use of a key may be in the database, milliseconds. */
+/** How much later the last use of a key may be stored, milliseconds. */
 const TOUCH_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
- * Whoever calls: with a secret of a key, or before there are keys. It ends when the key is deleted or expires or the secret is
- * replaced, and those without a key when the first one is made.
+ * A caller: with the secret of a key, or without one while there are no keys. It ends when the key is deleted or expires, or its
+ * secret is replaced. A caller without a key ends when the first key is created.
  */
 export class Caller {
   readonly #access: AccessService
@@ -55,7 +55,7 @@ export class Caller {
     return this.#key
   }
 
-  /** When it ends by itself, epoch milliseconds; never when absent. A secret that was replaced ends before its key does. */
+  /** When it ends by itself, epoch milliseconds; absent for never. A replaced secret ends before its key does. */
   get endsAt(): number | undefined {
     return this.#endsAt
   }
@@ -65,7 +65,7 @@ export class Caller {
     return this.#key === undefined ? [] : this.#access.rulesOf(this.#key.roleIds)
   }
 
-  /** Throws `UnauthenticatedError` when the key does not work any more. */
+  /** Throws `UnauthenticatedError` when the key no longer works. */
   checkAlive(): void {
     if (!this.#ended && this.#endsAt !== undefined && this.#access.now() >= this.#endsAt) this.end()
     if (this.#ended) throw this.#gone()
@@ -76,7 +76,7 @@ export class Caller {
     if (this.#key !== undefined) this.#access.used(this.#key.id)
   }
 
-  /** Whether the action may be allowed on some resource. Throws `UnauthorizedError` when it never is. */
+  /** Throws `UnauthorizedError` when the action is allowed on no resource at all. */
   checkAction(action: Action): void {
     if (this.#key === undefined || this.#allowed(this.#key).mayEver(action)) return
     throw this.#refusal(action, undefined, "nothing allows it")
@@ -88,14 +88,17 @@ export class Caller {
     throw this.#refusal(action, `${kind}:*`, "nothing allows it")
   }
 
-  /** Throws `UnauthorizedError` naming the action when the key may not do it to the resource; for `reach` see `Permissions`. */
+  /**
+   * Throws an `UnauthorizedError` that names the action when the key may not do it to the resource. For `reach` see
+   * `Permissions`.
+   */
   check(action: Action, resource: string, environment: string, reach?: (resources: string) => boolean): void {
     this.#refuse(action, resource, this.#denial(action, resource, environment, reach))
   }
 
   /**
-   * Throws `UnauthorizedError` when a policy denies it. For effects of something that is allowed: whoever may append to a
-   * stream need not be allowed to emit, and does not emit what they must not.
+   * Throws `UnauthorizedError` when a policy denies it. For side effects of an allowed action: a caller who may append to a
+   * stream need not be allowed to emit, but must not emit what is denied.
    */
   checkNotDenied(
     action: Action,
@@ -106,7 +109,7 @@ export class Caller {
     this.#refuse(action, resource, this.#prohibition(action, resource, environment, reach))
   }
 
-  /** Whether the key may do that, without a word about why not. */
+  /** Whether the key may do that, without a reason. */
   may(
     action: Action,
     resource: string,
@@ -126,7 +129,7 @@ export class Caller {
     return this.#prohibition(action, resource, environment, reach) === undefined
   }
 
-  /** Whether the action is allowed on everything, always. */
+  /** Whether the action is allowed on everything, under all conditions. */
   mayAll(action: Action): boolean {
     return this.#key === undefined || this.#allowed(this.#key).mayAll(action)
   }
@@ -141,8 +144,8 @@ export class Caller {
   }
 
   /**
-   * Calls `listener` when the key ends (`ended`), and when what it may do has perhaps changed; returns the way to stop that.
-   * For what goes on without calls: an open socket, an answer that takes its time.
+   * Calls `listener` when the key ends (`ended`), and when its permissions may have changed. Returns a function that stops it.
+   * For work that goes on between calls: an open socket, or a long response.
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
@@ -155,7 +158,7 @@ export class Caller {
     }
   }
 
-  /** Never succeeds; fails when the key ends, and when what it may do has changed and `check` throws. */
+  /** Never succeeds. Fails when the key ends, and when its permissions have changed and `check` throws. */
   until(check: () => void): Effect.Effect<never, IronflowError> {
     return Effect.callback((resume) => {
       const look = (ended: boolean): void => {
@@ -179,13 +182,13 @@ export class Caller {
     this.#expiry?.interruptUnsafe()
   }
 
-  /** Policies have changed. */
+  /** Policies have changed: drops the compiled ones. */
   forget(): void {
     this.#permissions = undefined
     this.#tell(false)
   }
 
-  /** The key is another one now, and this secret of it works until `endsAt`. */
+  /** Replaces the key record; this secret of the key works until `endsAt`. */
   renew(key: KeyRecord, endsAt: number | undefined): void {
     this.#key = key
     this.#endsAt = endsAt
@@ -276,10 +279,10 @@ export class AccessService {
   readonly orgs = new Map<string, OrgRecord>(BuiltIn.orgs.map((org) => [org.id, org]))
   readonly roles = new Map<string, RoleRecord>(BuiltIn.roles.map((role) => [role.id, role]))
   readonly policies = new Map<string, PolicyRecord>(BuiltIn.policies.map((policy) => [policy.id, policy]))
-  /** Calls that were refused because a condition could not be told. */
+  /** Calls that were refused because a condition could not be evaluated. */
   conditionFailures = 0
   readonly #store: StoreService
-  /** By the first half of the hash, which tells nobody anything about the key. */
+  /** By the first half of the hash, which reveals nothing about the key. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
@@ -295,14 +298,14 @@ export class AccessService {
     this.fork = fork
   }
 
-  /** Whether calls need a key: since there is one. */
+  /** Whether calls need a key: true once there is one. */
   get required(): boolean {
     return this.keys.size > 0
   }
 
   /**
-   * Who has the key; `undefined` for no key. Throws `UnauthenticatedError` when the key is not one, or is missing.
-   * Before there are keys everybody is taken as they come.
+   * The caller with this key; `undefined` for no key. Throws `UnauthenticatedError` when the key is invalid or missing. While
+   * there are no keys, everyone is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
@@ -314,13 +317,13 @@ export class AccessService {
     return found.caller
   }
 
-  /** Whoever has the key of this id, as it is now; `undefined` when there is none any more. */
+  /** A caller with the key of this id, as it is now; `undefined` when the key is gone. */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
   }
 
-  /** The hash of a secret that works, by its {@link placeOf}. */
+  /** The hash of a valid secret, by its {@link placeOf}. */
   hashAt(place: string): string | undefined {
     return this.#callers.get(place)?.hash.toString("hex")
   }
@@ -336,7 +339,7 @@ export class AccessService {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }
 
-  /** A key is in use: noted together with others, a little later. */
+  /** Notes the use of a key; uses are stored together, a little later. */
   used(id: string): void {
     this.#uses.set(id, this.now())
     if (this.#touching) return
@@ -359,7 +362,7 @@ export class AccessService {
     )
   })
 
-  /** All that there is, and nothing else but what is built in. */
+  /** Replaces all keys, organizations, roles and policies, except the built-in ones. */
   replace(found: AccessRecords): void {
     this.apply(changesTo(this, found))
   }
@@ -440,7 +443,7 @@ export class AccessService {
   }
 }
 
-/** The secrets that a key has, and when each ends. */
+/** The secrets of a key, and when each ends. */
 const secretsOf = ({
   expiresAt,
   hash,
@@ -452,7 +455,7 @@ const secretsOf = ({
     : [{ hash: previous.hash, endsAt: Math.min(previous.endsAt, expiresAt ?? Number.POSITIVE_INFINITY) }])
 ]
 
-/** The first half of a hash: by that it is found, and it tells nobody anything about the key. */
+/** The first half of a hash, by which it is found. It reveals nothing about the key. */
 export const placeOf = (hash: string): string => hash.slice(0, 32)
 
 export class Access extends Context.Service<Access, AccessService>()("@ironflow/node/Engine/Access") {}
@@ -462,7 +465,7 @@ export const layer: Layer.Layer<Access, StoreError, Store> = Layer.effect(
   Effect.flatMap(Store, (store) => make(store))
 )
 
-/** What the store knows, kept up to date for the lifetime of the scope. */
+/** The access records of the store, kept up to date until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<AccessService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock

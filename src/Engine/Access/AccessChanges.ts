@@ -1,9 +1,9 @@
-/** What has changed of who may do what, where all of it was read again. */
+/** Finds what has changed in the access records after all of them were read again. */
 import type { AccessChange } from "../Store/Changes.ts"
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
-/** What an engine knows, by id: what is built in is part of it. */
+/** The records that an engine knows, by id, including the built-in ones. */
 interface Known {
   readonly keys: ReadonlyMap<string, KeyRecord>
   readonly orgs: ReadonlyMap<string, OrgRecord>
@@ -11,7 +11,7 @@ interface Known {
   readonly policies: ReadonlyMap<string, PolicyRecord>
 }
 
-/** What makes of what is known what was found. */
+/** The changes from the known records to the found ones. */
 export const changesTo = (known: Known, found: AccessRecords): ReadonlyArray<AccessChange> => [
   ...compare(known.orgs, found.orgs, BuiltIn.orgs).map((org): AccessChange =>
     typeof org === "string" ? { _tag: "OrgDeleted", id: org } : { _tag: "Org", org }
@@ -27,7 +27,7 @@ export const changesTo = (known: Known, found: AccessRecords): ReadonlyArray<Acc
   )
 ]
 
-/** Records that are new or another than before, and the ids of those that are gone. */
+/** New or changed records, and the ids of deleted ones. */
 const compare = <A extends { readonly id: string }>(
   known: ReadonlyMap<string, A>,
   found: ReadonlyArray<A>,
@@ -40,7 +40,7 @@ const compare = <A extends { readonly id: string }>(
   ]
 }
 
-/** When a key was last used is told to nobody who waits. */
+/** The time of the last use is ignored: nobody waits for it. */
 const isSame = (one: object | undefined, other: object): boolean =>
   one !== undefined &&
   JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })

@@ -1,18 +1,18 @@
-/** What those who manage access give, and ids of what is there. */
+/** Input of access management, and checks of ids. */
 
 import type { Raw } from "../../Client/Named.ts"
 import type { EngineError, NotFoundError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { DEFAULT_ORG } from "./BuiltIn.ts"
 
-/** A service whose methods check whatever they are given, wherever it comes from. */
+/** A service whose methods check all arguments, wherever they come from. */
 export type Unchecked<S> = {
   readonly [M in keyof S]: Raw<S, EngineError>[M] extends (...args: infer P) => infer R
     ? (...args: { readonly [I in keyof P]: unknown }) => R
     : never
 }
 
-/** What is said of input that is no object. */
+/** The error for input that is not an object. */
 export const described =
   (what: string) =>
   (got: string): string =>

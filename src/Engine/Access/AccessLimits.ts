@@ -1,9 +1,9 @@
-/** How many keys, organizations, roles and policies there may be, and which nobody changes. */
+/** Limits of keys, organizations, roles and policies, and those that cannot be changed. */
 import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
-/** Most keys, organizations, roles and policies each. */
+/** Most keys, organizations, roles and policies, each. */
 export const MOST = 10_000
 
 export // ---------------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-/** What was changed of keys, organizations, roles and policies, and done to functions and runs, and by whom. */
+/**
+ * The access log: changes of keys, organizations, roles and policies, and operations on functions and runs, with their callers.
+ */
 import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** Entries of each of the two that are kept: what is done to runs, which is more, does not press out what was changed of keys. */
+/** Most entries of each of the two logs: operations on runs are more frequent, and must not displace changes of keys. */
 export const LOGGED = 10_000
 
 const READ_ACCESS_LOG = statement(
@@ -19,7 +21,7 @@ const READ_OPERATION_LOG = statement(
   { scans: "newest first, up to a limit" }
 )
 
-/** Who changed them, newest first. `by` of the changes below is for this. */
+/** The entries, newest first. `by` of the changes below is stored for this. */
 export const readAccessLog = acrossEnvironments(
   "readAccessLog",
   function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {
@@ -64,7 +66,7 @@ const LOG_OPERATION = statement(
 
 const LOG_OPERATION_2 = statement("AccessLog.logOperation.2", "DELETE FROM operation_log WHERE seq <= ?")
 
-/** The same for what was done to a function or a run. */
+/** Logs an operation on a function or a run. */
 export function* logOperation(
   tx: Transaction,
   by: string,

@@ -1,20 +1,20 @@
-/** API keys, organizations, roles and policies as the store keeps them. Times are epoch milliseconds. */
+/** API keys, organizations, roles and policies as stored. Times are epoch milliseconds. */
 import type { PolicyEffect } from "../../Policy.ts"
 
 export interface KeyRecord {
   readonly id: string
   readonly name: string
-  /** How the key begins, to tell keys apart. */
+  /** The beginning of the key, to recognize it. */
   readonly prefix: string
   /** SHA-256 of the key, in hex: the key itself is not stored. */
   readonly hash: string
-  /** Absent when it spans all environments. */
+  /** Absent when it is for all environments. */
   readonly environment?: string
   readonly roleIds: ReadonlyArray<string>
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
-  /** The secret before this one, which works until its own end too. */
+  /** The secret before this one, which also works until its own end. */
   readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
@@ -45,7 +45,7 @@ export interface PolicyRecord {
   readonly updatedAt: number
 }
 
-/** All of it. */
+/** All access records. */
 export interface AccessRecords {
   readonly keys: ReadonlyArray<KeyRecord>
   readonly orgs: ReadonlyArray<OrgRecord>
@@ -53,7 +53,7 @@ export interface AccessRecords {
   readonly policies: ReadonlyArray<PolicyRecord>
 }
 
-/** Who changed what. `by` is the id of a key, or `local` for the process or machine of the engine. */
+/** An entry of the access log. `by` is the id of a key, or `local` for the process or machine of the engine. */
 export interface AccessLogEntry {
   readonly at: number
   readonly by: string
@@ -68,19 +68,16 @@ export interface NewKey {
   readonly name: string
   readonly prefix: string
   readonly hash: string
-  /** `"*"` for all; absent for `callEnvironment`, or for all when it is the first key. */
+  /** `"*"` for all environments; absent for `callEnvironment`, or for all when it is the first key. */
   readonly environment?: string
   readonly callEnvironment: string
-  /** Absent for the developer's role, or the admin's when it is the first key. */
+  /** Absent for the developer role, or the admin role when it is the first key. */
   readonly roleIds?: ReadonlyArray<string>
-  /** Milliseconds from when it is stored to its end. */
+  /** Lifetime, milliseconds from when it is stored. */
   readonly lifeMs?: number
-  /** It ends then at the latest. */
+  /** The latest end, epoch milliseconds. */
   readonly endsBy?: number
-  /**
-   * Whoever makes it is let in because there are no keys, and is not any more when there is one: the key has to be the first,
-   * and may do everything everywhere.
-   */
+  /** The caller was accepted only because there are no keys: the key must be the first one, and may do everything everywhere. */
   readonly byAnybody?: boolean
 }
 
@@ -88,7 +85,7 @@ export interface NewKey {
 export interface NewSecret {
   readonly hash: string
   readonly prefix: string
-  /** How long the one before goes on working, milliseconds; it ends at once when absent. */
+  /** How long the old secret goes on working, milliseconds; absent to end it at once. */
   readonly overlapMs?: number
 }
 
@@ -97,5 +94,5 @@ export type NewPolicy = Pick<
   "orgId" | "name" | "effect" | "actions" | "resources" | "condition"
 >
 
-/** What to change of a policy; an empty condition takes it away. */
+/** Changes of a policy; an empty condition removes it. */
 export type PolicyChanges = Partial<Omit<NewPolicy, "orgId">>

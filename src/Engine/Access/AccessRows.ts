@@ -1,6 +1,6 @@
 /**
- * API keys, organizations, roles and policies: few rows, which the engine holds in memory. Every change tells what it
- * changed, so that the engine knows it before the caller does, and is written to the access log in the same transaction.
+ * API keys, organizations, roles and policies: few rows, which the engine keeps in memory. Every write tells what it changed, so
+ * that the engine knows before the caller is answered, and adds to the access log in the same transaction.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"
@@ -36,7 +36,7 @@ const READ_ACCESS_5 = statement("AccessRows.readAccess.5", "SELECT * FROM polici
   scans: "the access of an engine is held in memory, and bounded"
 })
 
-/** All keys, organizations, roles and policies, by id. What is built in is not among them. */
+/** All keys, organizations, roles and policies, by id, without the built-in ones. */
 export const readAccess = acrossEnvironments(
   "readAccess",
   function* (_tx: Transaction): Program<AccessRecords> {

@@ -1,4 +1,4 @@
-/** The API key of the operator's choice, which every engine that listens has from the beginning. */
+/** The bootstrap key: an API key chosen by the operator, which exists from the start of the server. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -8,7 +8,7 @@ import type { StoreService } from "../Store/Store.ts"
 import * as KeyRows from "./KeyRows.ts"
 import { hashOf } from "./Access.ts"
 
-/** A key of the operator's choice that every server has: `IRONFLOW_BOOTSTRAP_KEY` by default. */
+/** An API key chosen by the operator; `IRONFLOW_BOOTSTRAP_KEY` by default. */
 export const BootstrapKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/BootstrapKey",
   {
@@ -21,7 +21,7 @@ export const bootstrapKeyIn = (variables: Variables): Redacted.Redacted<string> 
   return text === undefined ? undefined : Redacted.make(text)
 }
 
-/** Makes sure that the operator's key is there, if there is one. */
+/** Stores the bootstrap key, if one is configured. */
 export const putBootstrapKey = (
   store: StoreService,
   redacted: Redacted.Redacted<string> | undefined

@@ -1,4 +1,4 @@
-/** The organization, roles and policies that every engine has. They are part of the program, and nobody changes them. */
+/** The built-in organization, roles and policies of every engine. They are part of the program and cannot be changed. */
 import type { OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 
 export const DEFAULT_ORG = "org_default"
@@ -22,7 +22,7 @@ const allowing = (name: string, actions: string): PolicyRecord => ({
 
 const admin = allowing("admin", "*")
 
-/** What allows everything. */
+/** The policies that allow everything. */
 export const everything: ReadonlyArray<PolicyRecord> = [admin]
 
 export const policies: ReadonlyArray<PolicyRecord> = [

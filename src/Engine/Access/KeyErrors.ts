@@ -1,4 +1,4 @@
-/** What is said to somebody who comes without a key. */
+/** The error for callers without a key. */
 import { UnauthenticatedError } from "../../Errors.ts"
 
 export const keyNeeded = (): UnauthenticatedError =>

@@ -1,4 +1,4 @@
-/** Managing API keys: checked input, then one operation of the store. */
+/** Manages API keys: checks the input, then runs one operation of the store. */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -60,7 +60,7 @@ export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
         }
         return read
       })
-      // outside of the transaction, which may be repeated; from the system, because a seed must not give keys away
+      // outside of the transaction, which may be repeated; from the system's random source, because a seed must not reveal keys
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(
@@ -96,14 +96,14 @@ export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
         checked(() => {
           const overlapMs = readOverlap(options)
           const key = findKey(id)
-          // whoever rotates a key has it from then on
+          // a caller who rotates a key gets its permissions
           if (key.id !== caller?.key?.id) {
             checkGiving(`rotate the key "${key.name}"`, access.rulesOf(key.roleIds))
           }
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `The API key "${caller?.key?.name}", or the secret of it that this call has, ends at ${iso(endsAt)}, and rotates no key that ends later: use the newest secret, or another key`
+              `The API key "${caller?.key?.name}", or the secret of it that was used here, ends at ${iso(endsAt)} and cannot rotate a key that ends later: use the newest secret, or another key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }
@@ -128,15 +128,15 @@ export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
   }
 }
 
-/** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
+/** Longest lifetime of a key, milliseconds: a hundred years, so that its end fits into a date. */
 const longestLife = 100 * 365 * 24 * 3_600_000
 
-/** How long the secret before may go on working, milliseconds. */
+/** How long the old secret may go on working, milliseconds. */
 const longestOverlap = 30 * 24 * 3_600_000
 
 const ENVIRONMENT_ID = "env_"
 const PREFIX = "ifk_"
-/** Characters of a key that are stored to tell it apart. */
+/** Characters of a key that are stored to recognize it. */
 const shownLength = PREFIX.length + 6
 
 const takeKey = taker(CreateApiKey, described("An API key"))

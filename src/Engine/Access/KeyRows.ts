@@ -1,4 +1,4 @@
-/** API keys as the database keeps them. */
+/** Rows of API keys. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { KeyRecord, NewKey, NewSecret } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
@@ -42,13 +42,13 @@ export const createApiKey = acrossEnvironments(
     by: string
   ): Program<KeyRecord, RoleNotFoundError | UnauthenticatedError | ValidationError> {
     const isFirst = (yield* count("api_keys")) === 0
-    // two of them may have come at once
+    // two of them may have arrived together
     if (input.byAnybody === true && !isFirst) return yield* refuse(keyNeeded())
     if (isFirst && input.lifeMs !== undefined) {
       return yield* refuse(
         new ValidationError(
-          "The first API key must not expire: when it did, nobody would be let in any more. Make it without an end " +
-            "(`ironflow apikeys create admin`), and with it the one that expires"
+          "The first API key must not expire: after its end no key would work any more. Make it without an end " +
+            "(`ironflow apikeys create admin`), and use it to make the one that expires"
         )
       )
     }
@@ -93,7 +93,7 @@ const PUT_BOOTSTRAP_KEY_2 = statement(
 
 const PUT_BOOTSTRAP_KEY_3 = statement("KeyRows.putBootstrapKey.3", "DELETE FROM api_keys WHERE id = ?")
 
-/** Makes the key of the operator's choice stand, whatever there was under its id. */
+/** Stores the bootstrap key, replacing whatever has its id. */
 export const putBootstrapKey = acrossEnvironments(
   "putBootstrapKey",
   function* (tx: Transaction, hash: string): Program<void> {
@@ -122,7 +122,7 @@ const ROTATE_API_KEY = statement(
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
 
-/** Gives the key another secret; the old one ends, at once or after a while. */
+/** Replaces the secret of a key; the old one ends, at once or after a while. */
 export const rotateApiKey = acrossEnvironments(
   "rotateApiKey",
   function* (
@@ -147,7 +147,7 @@ export const rotateApiKey = acrossEnvironments(
 
 const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
-/** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+/** `mayOpen`: whether it may be the last key, without which a server asks for no key. `true` by default. */
 export const deleteApiKey = acrossEnvironments(
   "deleteApiKey",
   function* (
@@ -160,8 +160,8 @@ export const deleteApiKey = acrossEnvironments(
     if (!mayOpen && (yield* count("api_keys")) === 1) {
       return yield* refuse(
         new UnauthorizedError(
-          `The API key "${name}" is the last one: without it everybody who reaches the engine might do everything, so it is deleted only ` +
-            "with a key that may do everything itself, in all environments and without an end"
+          `The API key "${name}" is the last one: without it, everybody who reaches the engine could do everything. Only a key that may do ` +
+            "everything, in all environments and without an end, can delete it"
         )
       )
     }
@@ -174,7 +174,7 @@ export const deleteApiKey = acrossEnvironments(
 
 const TOUCH_API_KEYS = statement("KeyRows.touchApiKeys", "UPDATE api_keys SET last_used_at = ? WHERE id = ?")
 
-/** Notes when keys were last used; those that are gone are left out. */
+/** Stores when keys were last used; deleted keys are skipped. */
 export const touchApiKeys = acrossEnvironments(
   "touchApiKeys",
   function* (

@@ -1,9 +1,9 @@
 /**
- * Managing keys, organizations, roles and policies: checked input, then one operation of the store.
+ * Manages keys, organizations, roles and policies: checks the input, then runs one operation of the store.
  *
- * A caller with a key does no more than its key: it sees and makes keys of its own environment, gives nobody more than it has
- * itself, and changes what is shared by all environments only with a key that spans them. The process of the engine, and
- * anybody before there are keys, may do everything.
+ * A caller with a key is limited by it. It sees and creates only keys of its own environment. It gives nobody more permissions
+ * than it has itself. It changes what all environments share only with a key for all environments. The engine's own process, and
+ * any caller while there are no keys, may do everything.
  */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import * as Context from "effect/Context"
@@ -28,11 +28,11 @@ import * as OrgManagement from "./OrgManagement.ts"
 import * as PolicyManagement from "./PolicyManagement.ts"
 import * as RoleManagement from "./RoleManagement.ts"
 import type { Unchecked } from "./AccessInput.ts"
-/** Managing who may do what. */
+/** Management of access. */
 export interface ManagementService {
-  /** As a caller from outside, or as the process of the engine. */
+  /** For an outside caller, or for the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => ManagementOfEnvironment
-  /** Makes sure that the key in `IRONFLOW_BOOTSTRAP_KEY` is there. */
+  /** Stores the key in `IRONFLOW_BOOTSTRAP_KEY`, if it is set. */
   readonly putBootstrapKey: Effect.Effect<void, ValidationError | StoreError>
 }
 
@@ -61,7 +61,7 @@ export interface ManagementOfEnvironment {
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 
-/** What entries of the access log are about. */
+/** The kinds of subjects in the access log. */
 const loggedKinds = ["apikey", "org", "role", "policy", "function", "run"] as const
 
 /** For calls of `caller` in the environment; without a caller for the engine's own process. */

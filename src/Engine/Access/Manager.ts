@@ -1,4 +1,4 @@
-/** On whose behalf keys, organizations, roles and policies are managed, and what that allows. */
+/** The caller of access management, and what it may do. */
 import { UnauthorizedError } from "../../Errors.ts"
 import type { Action, PolicyRule, ResourceKind } from "../../Policy.ts"
 import type { PolicyRecord, RoleRecord } from "./AccessRecords.ts"
@@ -18,13 +18,13 @@ export const makeManager = (
   const by = caller?.key?.id ?? "local"
   const bound = caller?.key?.environment
 
-  /** Whether a list shows it: what may be read, and no more. */
+  /** Whether a list shows it: only what the caller may read. */
   const shows =
     (action: Action, kind: ResourceKind) =>
     ({ id }: { readonly id: string }): boolean =>
       caller?.may(action, `${kind}:${id}`, environment) ?? true
 
-  /** Nobody gives more than they may do themselves. */
+  /** Nobody gives more permissions than they have. */
   const checkGiving = (
     what: string,
     rules: ReadonlyArray<PolicyRule>,
@@ -34,17 +34,17 @@ export const makeManager = (
     const more = excess(caller.rules, rules, comparison)
     if (more === undefined) return
     throw new UnauthorizedError(
-      `The API key "${caller.key.name}" may not ${what}, which could do more than it can itself: ${more}. ` +
+      `The API key "${caller.key.name}" may not ${what}: that would give more than this key may do itself: ${more}. ` +
         "Use a key that may do all of that"
     )
   }
 
-  /** Whether the caller loses nothing to somebody who may do everything, everywhere and for ever. */
+  /** Whether the caller may do everything, everywhere and for ever, so that nothing exceeds it. */
   const mayEverything = (): boolean =>
     caller?.key === undefined ||
     (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
 
-  /** The roles as they would be with other policies, where a key of the roles would hear of it. */
+  /** Checks the roles with changed policies, where a key of those roles would be affected. */
   const checkRoles = (
     what: string,
     changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined

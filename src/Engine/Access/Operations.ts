@@ -1,6 +1,6 @@
 /**
- * What people do to functions and runs that is kept in the access log: who has paused a function, started a run of it, forked a run or
- * moved it to another version.
+ * Operations on functions and runs that are kept in the access log: pausing a function, starting a run, forking a run, or moving
+ * it to another version.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ type OperationsOfEnvironment = Pick<
 >
 
 export interface OperationsService {
-  /** As a caller from outside, or as the process of the engine. */
+  /** For an outside caller, or for the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => OperationsOfEnvironment
 }
 
@@ -47,7 +47,7 @@ export const layer: Layer.Layer<Operations, never, Store> = Layer.effect(
   Effect.map(Store, (store) => ({ in: (environment, caller) => make(store, environment, caller) }))
 )
 
-/** Pauses a function, or resumes it without a pause; `by` is for the log. */
+/** Pauses a function, or resumes it when there is no pause; `by` is for the log. */
 export const pauseFunction = inEnvironment(
   "pauseFunction",
   function* (
@@ -138,7 +138,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         Effect.flatMap(store.write(pauseFunction(environment, id, by, pause)), () =>
           Effect.map(
             store.read(FunctionRows.getFunction(environment, id)),
-            // it was there when it was written, and nobody else has had a turn
+            // it existed when it was written, and nothing else has run since
             (fn) => fn!
           )
         )
@@ -194,7 +194,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         }),
         (fork) =>
           Effect.andThen(
-            // whoever forks a run has its steps and its input
+            // a caller who forks a run gets its steps and its input
             checked(() => caller?.check("run:read", `run:${runId}`, environment)),
             store.write(forkRunFor(environment, runId, by, fork))
           )
@@ -219,7 +219,7 @@ const resultOf = (step: string, value: unknown): string => {
   )
 }
 
-/** Characters of what somebody says about a pause. */
+/** Most characters of the reason for a pause. */
 const MAX_REASON = 4096
 
 const readText = (what: string, text: unknown): string => {

@@ -1,4 +1,4 @@
-/** Managing organizations: checked input, then one operation of the store. */
+/** Manages organizations: checks the input, then runs one operation of the store. */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"

@@ -1,4 +1,4 @@
-/** Organizations as the database keeps them. */
+/** Rows of organizations. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { OrgRecord } from "./AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, get, refuse } from "../Store/Program.ts"
@@ -61,7 +61,7 @@ const DELETE_ORG_2 = statement("OrgRows.deleteOrg.2", "SELECT count(*) AS n FROM
 
 const DELETE_ORG_3 = statement("OrgRows.deleteOrg.3", "DELETE FROM orgs WHERE id = ?")
 
-/** Refused while it has roles or policies. */
+/** Deletes an organization. Refused while it has roles or policies. */
 export const deleteOrg = acrossEnvironments(
   "deleteOrg",
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | OrgNotFoundError> {

@@ -1,12 +1,12 @@
 /**
- * What one key may give to another: never more than it has itself, by whatever combination of roles, policies and conditions.
- * Where that cannot be told, it is not given.
+ * Limits what one key may give to another: never more than it has itself, by any combination of roles, policies and conditions.
+ * In doubt, it may not give it.
  */
 import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
 
 /**
- * `undefined` when whoever has the rules `given` can do nothing that somebody with the rules `own` could not; else what is
- * more, as the end of a sentence. A `comparison` is for all that one call gives.
+ * `undefined` when a key with the rules `given` can do nothing that one with the rules `own` cannot. Otherwise what exceeds them,
+ * as the end of a sentence. A `comparison` is shared by all that one call gives.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
@@ -25,15 +25,15 @@ export const excess = (
   }
 }
 
-/** Characters of patterns that are compared with each other at most: about a tenth of a second. */
+/** Most characters of patterns that are compared with each other: about a tenth of a second. */
 const MOST = 10_000_000
 
-/** What it costs to compare a pattern with all actions, which are short. */
+/** The cost of comparing a pattern with all actions, which are short. */
 const ACTION = 8 * actions.length
 
 class TooMuch extends Error {}
 
-/** Compares patterns, which may be thousands, each with each. */
+/** Compares patterns with each other; there may be thousands. */
 export class Comparison {
   #left = MOST
 
@@ -43,13 +43,13 @@ export class Comparison {
     return rule.actions.includes(action)
   }
 
-  /** The actions that fit one of the patterns. */
+  /** The actions that match one of the patterns. */
   actionsOf(patterns: ReadonlyArray<string>): ReadonlyArray<Action> {
     this.#spend(ACTION * patterns.length)
     return actions.filter((action) => patterns.some((pattern) => matchesGlob(pattern, action)))
   }
 
-  /** Whether the first pattern fits all that the second one fits. */
+  /** Whether the first pattern matches everything that the second one matches. */
   covers(wider: string, pattern: string): boolean {
     this.#spend(wider.length + pattern.length)
     return matchesGlob(wider, pattern)
@@ -112,7 +112,7 @@ const compare = (
 }
 
 interface Rule extends Pick<PolicyRule, "name" | "effect" | "condition"> {
-  /** Whether its condition may come out differently for another key. */
+  /** Whether its condition may have another result for another key. */
   readonly dependsOnKey: boolean
   readonly actions: ReadonlyArray<Action>
   readonly resources: ReadonlyArray<string>
@@ -135,11 +135,14 @@ const isEverything = ({ actions: allowed, condition, effect, resources }: Rule):
   allowed.length === actions.length &&
   resources.some((pattern) => /^\*+$/.test(pattern))
 
-/** Whether the first rule applies wherever the second does, as far as their conditions are concerned. */
+/** Whether the first rule applies wherever the second does, judging only by their conditions. */
 const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
   condition === undefined || (!dependsOnKey && condition === other.condition)
 
-/** Whether a condition may come out differently for another key: all that is known not to are the other members of `request`. */
+/**
+ * Whether a condition may have another result for another key: only the other members of `request` are known to be independent of
+ * it.
+ */
 const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 

@@ -1,4 +1,4 @@
-/** Managing policies: checked input, then one operation of the store. */
+/** Manages policies: checks the input, then runs one operation of the store. */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -98,11 +98,11 @@ const readPolicyChanges = (input: unknown): PolicyChanges => {
   }
 }
 
-/** Whether a policy may allow more after the change, or deny less. */
+/** Whether the change may allow more, or deny less. */
 const widens = (before: PolicyRule, after: PolicyRule): boolean => {
   if (before.effect !== after.effect) return true
   const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
-  // as if both allowed
+  // compared as if both allowed
   return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
 }
 

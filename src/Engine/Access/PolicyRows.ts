@@ -1,4 +1,4 @@
-/** Policies as the database keeps them. */
+/** Rows of policies. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { PolicyRecord, NewPolicy, PolicyChanges } from "./AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, all, refuse, get } from "../Store/Program.ts"
@@ -108,7 +108,7 @@ const DELETE_POLICY = statement(
 
 const DELETE_POLICY_2 = statement("PolicyRows.deletePolicy.2", "DELETE FROM policies WHERE id = ?")
 
-/** Refused while roles have it. */
+/** Deletes a policy. Refused while roles have it. */
 export const deletePolicy = acrossEnvironments(
   "deletePolicy",
   function* (
@@ -144,7 +144,7 @@ const LONG_ROLES = statement(
      WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
 )
 
-/** Throws when a role with the policy says more than may be looked through for each call of its keys. */
+/** Throws when the policies of a role with this policy become too long to evaluate for each call of its keys. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
   const long = yield* get(LONG_ROLES, policyId, roleLength)
   if (long === undefined) return

@@ -1,4 +1,4 @@
-/** Managing roles: checked input, then one operation of the store. */
+/** Manages roles: checks the input, then runs one operation of the store. */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -75,7 +75,7 @@ export const make = (manager: Manager): Unchecked<RolesApi<EffectKind>> => {
       (...args) => store.write(RoleRows.assignPolicy(...args)),
       (roleId, policyId) => {
         const policy = access.policies.get(policyId)
-        // one that denies only takes away
+        // a denying policy gives nothing
         if (policy?.effect !== "allow") return
         const role = access.roles.get(roleId)
         const denies = role === undefined ? [] : policiesOf(role).filter(({ effect }) => effect === "deny")

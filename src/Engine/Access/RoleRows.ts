@@ -1,4 +1,4 @@
-/** Roles as the database keeps them, and the policies that are assigned to them. */
+/** Rows of roles, and the policies that are assigned to them. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { RoleRecord } from "./AccessRecords.ts"
 import {
@@ -89,7 +89,7 @@ const DELETE_ROLE_2 = statement("RoleRows.deleteRole.2", "DELETE FROM role_polic
 
 const DELETE_ROLE_3 = statement("RoleRows.deleteRole.3", "DELETE FROM roles WHERE id = ?")
 
-/** Refused while keys have it. */
+/** Deletes a role. Refused while keys have it. */
 export const deleteRole = acrossEnvironments(
   "deleteRole",
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | RoleNotFoundError> {
@@ -159,7 +159,7 @@ const REMOVE_POLICY = statement(
   "DELETE FROM role_policies WHERE role = ? AND policy = ?"
 )
 
-/** One that is not assigned is left as it is. */
+/** Removes a policy from a role; does nothing when it is not assigned. */
 export const removePolicy = acrossEnvironments(
   "removePolicy",
   function* (

@@ -1,4 +1,4 @@
-/** Which runs, and events that have started runs, somebody may find. */
+/** Which runs, and triggering events of runs, a caller may see. */
 import type { Run } from "../../Client/Client.ts"
 import { isObject } from "../../Json.ts"
 import { isFailureHandlerId } from "../../OnFailure.ts"
@@ -7,7 +7,7 @@ import type { Visible } from "../Runs/RunSearch.ts"
 import type { Caller } from "./Access.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
-/** Whether the caller may have the data of an event: neither its name, nor its entity, nor the stream of that is denied. */
+/** Whether the caller may have the data of an event: neither its name, its entity, nor the entity's stream is denied. */
 export const mayKnowEvent = (
   caller: Caller | undefined,
   environment: string,
@@ -29,13 +29,13 @@ export const visibleTo = (caller: Caller | undefined, environment: string): Visi
     )
 })
 
-/** Whether a policy may deny the caller what some run was given. */
+/** Whether a policy may deny the caller the input of some run. */
 export const isDeniedInputs = (caller: Caller): boolean =>
   (["subscription:read", "stream:read", "run:read", "function:read"] as const).some((action) =>
     caller.isDenied(action)
   )
 
-/** Whether the caller may have what a run was given by whatever has started it. */
+/** Whether the caller may have the input of a run, whatever started it. */
 export const mayKnowInput = (
   caller: Caller | undefined,
   environment: string,
@@ -51,14 +51,14 @@ export const mayKnowInput = (
   )
 }
 
-/** A system event tells of a run or a function, which may be denied itself. */
+/** A system event reveals its run or function, which may be denied. */
 const mayKnowSubject = (caller: Caller, environment: string, name: string): boolean => {
   const [, kind, id] = /^system\.(run|function)\.(.+)\.[^.]+$/.exec(name) ?? []
   if (id === undefined) return true
   return caller.isNotDenied(kind === "run" ? "run:read" : "function:read", `${kind}:${id}`, environment)
 }
 
-/** The events in what the handler of a failure was given: that of the run which has failed, and those that it had waited for. */
+/** The events in the input of a failure handler: that of the failed run, and those that the run had waited for. */
 const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input">) => {
   if (!isFailureHandlerId(functionId) || !isObject(input)) return []
   const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
@@ -68,7 +68,7 @@ const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input"
   return [input.event, ...received].flatMap((event) => eventIn(event) ?? [])
 }
 
-/** An event in data, as far as a policy may be about it. */
+/** An event in the data, with the parts that policies may refer to. */
 export const eventIn = (
   data: unknown
 ): { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> } | undefined => {

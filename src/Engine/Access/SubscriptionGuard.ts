@@ -1,11 +1,11 @@
-/** What a caller may subscribe to, by whatever its subscriptions travel: `/ws`, or a stream of ConnectRPC. */
+/** What a caller may subscribe to, over any transport: `/ws`, or a ConnectRPC stream. */
 import { type Action, overlapsGlob } from "../../Policy.ts"
 import type { Guard } from "../PubSub/Connection.ts"
 import type { Caller } from "./Access.ts"
 import { reachOf, topicsOf } from "./SubscriptionReach.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
-/** What whoever subscribes to such topics must be allowed to do besides. */
+/** Further actions that a subscription to these topics requires. */
 const furtherActions: ReadonlyMap<string, Action> = new Map([
   ["system.run", "run:read"],
   ["system.function", "function:read"],
@@ -15,14 +15,16 @@ const furtherActions: ReadonlyMap<string, Action> = new Map([
   ["system.config", "config:read"]
 ])
 
-/** Throws `UnauthorizedError` when a policy denies a topic whose messages such a pattern may bring. */
+/** Throws `UnauthorizedError` when a policy denies a topic whose messages the pattern may match. */
 const checkTopics = (caller: Caller, environment: string, pattern: string): void => {
   const topics = topicsOf(pattern)
   if (topics === undefined || !caller.isDenied("topic:read")) return
   caller.checkNotDenied("topic:read", topics, environment, (resources) => overlapsGlob(topics, resources))
 }
 
-/** Throws `UnauthorizedError` when a policy denies a stream whose events may come to a group, which leaves nothing out. */
+/**
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get: a group gives its members all events.
+ */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return
   caller.checkNotDenied("stream:read", "stream:*", environment, (resources) =>
@@ -30,7 +32,7 @@ const checkStreams = (caller: Caller, environment: string, pattern: string): voi
   )
 }
 
-/** Throws `UnauthorizedError` when a policy denies something that a group counts, names and hands out. */
+/** Throws `UnauthorizedError` when a policy denies something that a group counts, names or delivers. */
 export const checkGroupNotDenied = (caller: Caller, environment: string, pattern: string): void => {
   caller.checkNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
   checkTopics(caller, environment, pattern)
@@ -42,7 +44,7 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.checkAlive()
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
     checkTopics(caller, environment, pattern)
-    // a caller who may not do this as well would get no event, and would not know why
+    // without this permission the caller would get no events, and would not know why
     const more = furtherActions.get(pattern.split(".", 2).join("."))
     if (more !== undefined) caller.checkAction(more)
   },

@@ -1,10 +1,10 @@
-/** What a subscription may bring, so that a policy that denies something holds for every pattern that covers it. */
+/** What a subscription may match, so that a policy's denial holds for every pattern that covers it. */
 import { overlapsGlob } from "../../Policy.ts"
 
 /**
- * Returns whether a subscription with this pattern may bring what a resource pattern of a policy is about. `events:order.>`
- * brings what is denied as `subscription:events:order.paid`, as `subscription:order.*` and as `subscription:entity:order.*`,
- * the names of events of an entity cannot be told before they come: if in doubt, it may.
+ * Returns a predicate: whether a subscription with this pattern may match what a resource pattern of a policy names.
+ * `events:order.>` matches what is denied as `subscription:events:order.paid`, as `subscription:order.*` and as
+ * `subscription:entity:order.*`, because the names of an entity's events are not known in advance. In doubt, it returns true.
  */
 export const reachOf = (pattern: string): ((resources: string) => boolean) => {
   const text = pattern.replaceAll(">", "*")
@@ -15,14 +15,14 @@ export const reachOf = (pattern: string): ((resources: string) => boolean) => {
     sources.push(`subscription:events:${names}`, "subscription:entity:*")
   if (kind === "entity") sources.push("subscription:events:*", `subscription:entity:${names}`)
   if (kind === undefined || kind === "topic") sources.push(`subscription:topic:${names}`)
-  // without a prefix a policy is about events and messages of that name
+  // without a prefix, a policy is about events and messages of that name
   const plain = `subscription:${kind === "entity" ? "*" : names}`
   return (resources) =>
     sources.some((source) => overlapsGlob(source, resources)) ||
     (!/^subscription:(?:events:|topic:|entity:|system\b)/.test(resources) && overlapsGlob(plain, resources))
 }
 
-/** The topics whose messages a subscription may bring, as policies name them; `undefined` when it brings none. */
+/** The topics whose messages a subscription may match, as policies name them; `undefined` when there are none. */
 export const topicsOf = (pattern: string): string | undefined => {
   if (/^(?:events|entity):|^system(?:\.|$)/.test(pattern)) return undefined
   return `topic:${pattern.replace(/^topic:/, "").replaceAll(">", "*")}`

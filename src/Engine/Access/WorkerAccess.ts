@@ -1,6 +1,6 @@
 /**
- * What a worker may do by way of its functions. Events, secrets and writes have actions of their own, and a key does not get
- * round what these say by running a function: not when it registers, not when a run is handed out, not when it reports.
+ * What a worker may do through its functions. Events, secrets and writes have their own actions, and running a function must not
+ * bypass these. They are checked when the worker registers, when a run is dispatched, and when the worker reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
@@ -36,14 +36,14 @@ export const checkWorker = (
 }
 
 /**
- * Throws `UnauthorizedError` when the caller may not have what the function brings: secrets and events, and those that its
+ * Throws `UnauthorizedError` when the caller may not have what the function gets: secrets and events, including those that its
  * schedules emit.
  */
 const checkGets = (caller: Caller, environment: string, { id, secrets, triggers }: Announced): void => {
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
-    // it is told of runs of all functions; what handles the failures of one is told of that one's
+    // it hears of runs of all functions; a failure handler hears only of runs of its function
     if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
@@ -52,14 +52,14 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
   }
 }
 
-/** Throws `UnauthorizedError` when a policy denies subscribing to some of the events that the name or pattern fits. */
+/** Throws `UnauthorizedError` when a policy denies subscribing to some events that the name or pattern matches. */
 export const checkEvents = (caller: Caller, environment: string, event: string): void => {
   if (!caller.isDenied("subscription:read")) return
   const pattern = `events:${event}`
   caller.checkNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
 }
 
-/** Whether the caller may have the data of an event, which it gets by another way than a subscription. */
+/** Whether the caller may have the data of an event that it gets in another way than a subscription. */
 export const mayHaveEvent = (
   caller: Caller | undefined,
   environment: string,
@@ -75,15 +75,15 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity, whose events come by other ways too. */
+/** Whether no policy denies the caller the stream of an entity, whose events arrive in other ways too. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
   caller.isNotDenied("stream:read", `stream:${entityId}`, environment)
 
-/** Which functions a worker gets runs of, now. */
+/** Which functions a worker gets runs of at the moment. */
 export interface WorkerLimits {
-  /** Whether there may be some that it does not. */
+  /** Whether there may be functions that it does not get. */
   readonly isLimited: () => boolean
   readonly mayRun: (fn: FunctionRegistration) => boolean
 }
@@ -104,10 +104,7 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
   }
 })
 
-/**
- * Reports of turns without what the caller must not do: a run that is to do that is paused, and goes on when it is resumed by
- * somebody who has seen to it.
- */
+/** Reports of turns without what the caller may not do: such a run is paused, and goes on when a permitted client resumes it. */
 export const permitted = (
   caller: Caller | undefined,
   environment: string,
@@ -186,7 +183,9 @@ const refusalOf = (check: () => void): IronflowError | undefined => {
   }
 }
 
-/** Throws `UnauthorizedError` when the caller, if there is one, may not register the function, or not have what its runs bring. */
+/**
+ * Throws `UnauthorizedError` when the caller, if there is one, may not register the function, or may not have what its runs get.
+ */
 export const checkRegistering = (
   caller: Caller | undefined,
   environment: string,

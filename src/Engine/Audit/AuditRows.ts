@@ -1,6 +1,6 @@
 /**
- * What an auditor reads of the database, and what it holds against the guarantees. It shares no statement and no rule with the
- * programs that write these rows: an error in one of those must not hide here.
+ * What an auditor reads from the database, and checks against the guarantees. It shares no statement and no rule with the
+ * programs that write these rows, because an error there must not hide here.
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -8,27 +8,27 @@ import { shortestKept } from "../Functions/KeptRuns.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Something that the rows say and a guarantee rules out. */
+/** A state of the rows that a guarantee rules out. */
 export interface Violation {
-  /** `G1` to `G16`, or `table` for a row that its table does not allow. */
+  /** `G1` to `G16`, or `table` for a row that lacks a value in a required column. */
   readonly guarantee: string
   /** What is wrong, with the ids and keys of the rows. */
   readonly message: string
-  /** Of the rows, so that the same is told once. */
+  /** Identifies the rows, so that each violation is told once. */
   readonly key: string
 }
 
-/** How a run was found, to see whether what must not change is still so. */
+/** The state of a run, to check later that nothing has changed that must not. */
 export interface Fingerprint {
   readonly run: number
   readonly id: string
-  /** The function and the event that have started it, for one that was not invoked. */
+  /** The function and the triggering event, for a run that was not invoked. */
   readonly cause?: string
-  /** Changes when somebody begins the run anew from a step, or gives a step another result. */
+  /** Changes when a client restarts the run from a step, or patches a step. */
   readonly touched: string
-  /** What is recorded of each of its steps. */
+  /** A digest of each of its steps. */
   readonly steps: ReadonlyMap<string, string>
-  /** All of a run that has ended, and when somebody has last steered it. */
+  /** A digest of an ended run, and when a client last controlled it. */
   readonly end?: { readonly at: string; readonly hash: string }
 }
 
@@ -45,21 +45,21 @@ interface Slice {
   readonly violations: ReadonlyArray<Violation>
   readonly fingerprints?: ReadonlyArray<Fingerprint>
   readonly keyed?: ReadonlyArray<Keyed>
-  /** How many rows were looked at, of which each may have others behind it. */
+  /** How many rows were looked at; each may have other rows with it. */
   readonly rows: number
-  /** After what to go on; absent at the end. */
+  /** Where to go on; absent at the end. */
   readonly next?: number
 }
 
 export interface AuditQuery {
-  /** Runs with a key, or events with a position, after this one. */
+  /** Only runs with a higher key, or events with a higher position. */
   readonly after: number
   readonly limit: number
-  /** Runs that have ended are kept at least so long, milliseconds. */
+  /** The minimum retention of ended runs, milliseconds. */
   readonly keepMs: number
 }
 
-// As the database has them.
+// Rows as the database returns them.
 const ENDED: ReadonlySet<number> = new Set([5, 6, 7])
 const COMPLETED = 5
 const FAILED = 6
@@ -74,7 +74,7 @@ const WAKES = statement(
 )
 const EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
 const SIBLINGS = statement("Audit.siblings", "SELECT id FROM runs WHERE parent = ? AND parent_step = ?")
-/** Columns that every row has something in. */
+/** The columns that must have a value (NOT NULL). */
 const columnsOf = (table: "runs" | "events") =>
   statement(
     `Audit.columnsOf.${table}`,
@@ -110,7 +110,7 @@ const ENDS = statement(
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
-/** Events of a stream that are counted. */
+/** Most events of a stream that are counted. */
 const STREAM_EVENTS_COUNTED = 1000
 
 /** The newest run and event. */
@@ -123,7 +123,7 @@ export const ends = acrossEnvironments(
   () => "audit the database"
 )
 
-/** Runs, with their steps. */
+/** Checks runs, with their steps. */
 export const auditRuns = acrossEnvironments(
   "auditRuns",
   function* (_tx: Transaction, { after, limit }: AuditQuery): Program<Slice> {
@@ -139,7 +139,7 @@ export const auditRuns = acrossEnvironments(
       yield* auditRun(row, found)
       for (const step of steps) yield* auditStep(row, step, superseded, found)
       auditEnd(row, steps, superseded, found)
-      // what was recorded of it in a thousand steps is not kept in mind
+      // the steps of longer runs are not remembered
       if (steps.length <= 1000) fingerprints.push(fingerprintOf(row, steps, superseded.size))
     }
     return { violations, fingerprints, rows: rows.length, ...nextOf(rows, limit, "key") }
@@ -217,7 +217,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
     const topic = String(step.name).replace(/^publish:/, "")
     const oldest = (yield* get(OLDEST, run.environment!, topic))?.position
     const newest = (yield* get(TOPIC, run.environment!, topic))?.last_position
-    // the old ones of a topic are deleted, its newest never before the others
+    // old events of a topic are deleted, its newest never before the others
     if (
       Number(newest) === Number(value.sequence) ||
       (oldest != null && Number(oldest) < Number(value.sequence))
@@ -237,7 +237,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
   }
 }
 
-/** What a run that has ended must have left behind. */
+/** Checks what an ended run must have left behind. */
 const auditEnd = (
   row: Row,
   steps: ReadonlyArray<Row>,
@@ -263,7 +263,7 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): Fingerprint => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // also the result of an erased run in the one that has invoked it
+  // also when the erased result is in the run that invoked it
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
@@ -285,7 +285,7 @@ const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number):
   }
 }
 
-/** Rows of the log. */
+/** Checks rows of the log. */
 export const auditLog = acrossEnvironments(
   "auditLog",
   function* (_tx: Transaction, { after, limit }: Omit<AuditQuery, "keepMs">): Program<Slice> {
@@ -343,7 +343,7 @@ export const auditLog = acrossEnvironments(
   () => "audit the log"
 )
 
-/** The newest idempotency keys: what they stand for is there, once. */
+/** Checks the newest idempotency keys: each refers to exactly one event. */
 export const auditKeys = acrossEnvironments(
   "auditKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<AuditQuery, "after">): Program<Slice> {
@@ -378,7 +378,7 @@ const WEBHOOK_KEY = statement(
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
 
-/** Two events with one idempotency key: neither may have come by a webhook, which has keys of its own. */
+/** Finds two events with one idempotency key. Neither may have come by a webhook, which has its own keys. */
 export const auditTwins = acrossEnvironments(
   "auditTwins",
   function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {

@@ -1,7 +1,7 @@
 /**
- * An auditor that looks, while the engine works, whether the rows still say what the guarantees promise: in small slices, after everything
- * else, and with less than a hundredth of the time. It looks at what is recent, and again at what it has seen, since what has ended must
- * not change. What it finds is logged once and counted.
+ * An auditor that checks, while the engine works, whether the rows keep the guarantees. It works in small slices, after
+ * everything else, and in less than a hundredth of the time. It checks recent rows, and again those that it has seen, since ended
+ * runs must not change. Each finding is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -24,35 +24,35 @@ import {
   type Violation
 } from "./AuditRows.ts"
 
-/** Whether an engine has an auditor; it has one by default. */
+/** Whether an engine has an auditor; `true` by default. */
 export const Auditing = Context.Reference<boolean>("@ironflow/node/Auditing", { defaultValue: () => true })
 
 export interface AuditorService {
-  /** Violations found since the engine was started, each once. */
+  /** Distinct violations since the engine started. */
   readonly violations: () => number
 }
 
 export class Auditor extends Context.Service<Auditor, AuditorService>()("@ironflow/node/Engine/Auditor") {}
 
-/** The newest runs and events are looked at, so many of each. */
+/** How many of the newest runs, and of the newest events, are checked. */
 const RECENT = 2000
 /** Rows of one slice: a few milliseconds. */
 const SLICE = 20
-/** Idempotency keys that are looked at, the newest. */
+/** How many of the newest idempotency keys are checked. */
 const KEYS = 100
-/** How long an idempotency key stands for its first event. */
+/** How long an idempotency key stands for its first event, milliseconds. */
 const KEY_MS = 24 * 60 * 60 * 1000
-/** Between two slices at least, and so many times what the one before has taken. */
+/** The minimum pause between two slices, milliseconds, and as a multiple of what the last slice took. */
 const PAUSE_MS = 1000
 const IDLE_FACTOR = 200
-/** Violations that are remembered, so that each is told once. */
+/** Most violations that are remembered, so that each is told once. */
 const TOLD = 10_000
 
-/** What an auditor keeps in mind of each recent run, of its first steps as much. */
+/** What an auditor remembers of each recent run and its first steps. */
 export type Known = Map<number, Fingerprint>
 const STEPS_KNOWN = 32
 
-/** What has changed of a run and must not have, as the end of a sentence. */
+/** What has changed in a run that must not, as the end of a sentence. */
 const changesIn = (before: Fingerprint, now: Fingerprint): ReadonlyArray<string> => {
   const changes: Array<string> = []
   if (before.touched === now.touched) {
@@ -69,15 +69,15 @@ const changesIn = (before: Fingerprint, now: Fingerprint): ReadonlyArray<string>
 
 interface Audit {
   readonly store: Pick<StoreService, "read">
-  /** How long runs are kept at least, milliseconds. */
+  /** The minimum retention of runs, milliseconds. */
   readonly keepMs: number
   readonly known: Known
-  /** Runs a slice when it is its turn. */
+  /** Runs a slice when its time has come. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   readonly tell: (found: Violation) => void
 }
 
-/** Looks at everything that is recent, slice by slice. */
+/** Checks everything recent, slice by slice. */
 export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const last = yield* pace(store.read(ends()))
@@ -152,7 +152,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // other commits leave what it looks at as it was, or are followed by one of these; whoever commits looks
+      // other commits do not change what it checks, or are followed by one of these; each engine checks after its own
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -182,7 +182,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
         })
       )
     })
-    // what is damaged is told by whoever reads it for a reason; the next commit is a reason to look again
+    // damage is reported by other readers; the next commit starts another check
     const rounds = Effect.forever(
       Effect.catchCause(round, (cause) => Effect.logDebug("The database could not be audited", cause))
     )

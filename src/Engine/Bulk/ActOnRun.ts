@@ -1,4 +1,4 @@
-/** What a bulk operation does to one run, and why it does not. */
+/** The action of a bulk operation on one run, and the reasons why a run is skipped. */
 import type { BulkAction } from "../../Protocol/Bulk.ts"
 import { knownVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
@@ -20,12 +20,12 @@ import type { BulkRequest } from "./BulkRecords.ts"
 
 const NEWEST = statement("ActOnRun.newest", "SELECT max(key) AS key FROM runs")
 
-/** What cannot be done with a mark in the place of the data. */
+/** The actions that are impossible once the run's data is erased. */
 const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])
 
 const NO_STEP = "no such step"
 
-/** Why the action cannot be done to the run in a row of `runs`; `undefined` when it can. A dry run goes by this alone. */
+/** Why the action is not possible for the run in a row of `runs`; `undefined` when it is. A dry run uses only this. */
 export function* whyNot(
   tx: Transaction,
   action: BulkAction,
@@ -51,7 +51,7 @@ export function* whyNot(
     }
     case "rerun": {
       if (!hasEnded) return status
-      // nobody waits for the result of another one
+      // nobody would wait for the result of the new run
       if (row.parent !== null) return "invoked"
       return lacksFunction(tx, row)
     }
@@ -70,14 +70,14 @@ export function* whyNot(
     }
     case "delete":
       if (!hasEnded) return status
-      // its worker is still to be heard of
+      // its worker has not finished yet
       if (row.lease !== null) return "held"
       if (yield* hasOpenParent(row)) return "parent unfinished"
       return Number((yield* get(NEWEST))?.key) === Number(row.key) ? "newest" : undefined
   }
 }
 
-/** Does it to a run to which it can be done; returns why not, where that is known only now. */
+/** Applies the action to a run for which it is possible. Returns the reason if it turns out to be impossible only now. */
 export function* actOnRun(
   tx: Transaction,
   environment: string,
@@ -125,7 +125,7 @@ export function* actOnRun(
 
 const lacksFunction = (tx: Transaction, row: Row): string | undefined => {
   const fn = registryOf(tx).byKey(Number(row.function))
-  // one that is damaged will be known when a worker registers it again
+  // a damaged function is known again when a worker registers it
   if (fn === undefined) return "function unknown"
   return fn.deleted === true ? "function deleted" : undefined
 }

@@ -1,8 +1,9 @@
 /**
- * One thing done to many runs. It is written down first, and then carried on in the background, in small transactions between which
- * others have their turn; after a restart it goes on where it was. Whoever begins it needs to stay for nothing.
+ * Bulk operations: one action on many runs. An operation is first stored, and then carried out in the background, in small
+ * transactions with other work in between. After a restart it goes on where it was. The caller does not have to wait for it.
  *
- * What it may do is asked of its key for each run, as the key is then: it touches what the key could touch by single calls.
+ * Its permissions are those of the caller's key, checked for each run at that time: it can do only what the key could do by
+ * single calls.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -43,22 +44,24 @@ import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
 import { makeErasing } from "./Erasing.ts"
 
-/** Runs that are touched in one transaction; of a dry run those that are looked at. */
+/** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50
 const COUNTED_AT_ONCE = 256
-/** How often what is looked at in vain is noted, and how long after an error it is tried again, milliseconds; how often in a row. */
+/**
+ * How often progress without matches is stored, and the delay before a retry after an error, milliseconds; most retries in a row.
+ */
 const NOTED_EVERY_MS = 1000
 const AGAIN_MS = 1000
 const TRIES = 10
 
 export interface BulkService {
-  /** As a caller from outside, or as the process of the engine. */
+  /** For an outside caller, or for the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => Raw<BulkApi<EffectKind>, EngineError>
 }
 
 export class Bulk extends Context.Service<Bulk, BulkService>()("@ironflow/node/Engine/Bulk") {}
 
-/** What a key needs for each run. A new run of the same input is a retry that keeps the old one. */
+/** The action that the key needs for each run. A new run of the same input counts as a retry. */
 const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
   erase: "data:erase",
   cancel: "run:cancel",
@@ -88,24 +91,24 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         ),
         {
           onSuccess: () => Effect.sync(() => endings.announce(record.id)),
-          // after a restart it is tried again
+          // it is tried again after a restart
           onFailure: (cause) => Effect.logError(`Bulk operation ${record.id} has stopped: ${error}`, cause)
         }
       )
 
-    /** Whoever has begun it. Fails for a key that does not work any more. */
+    /** The caller that began it. Fails when its key no longer works. */
     const callerOf = ({ byKey }: BulkRecord) =>
       checked(() => {
         if (byKey === undefined) return undefined
         const caller = access.callerOf(byKey)
         if (caller === undefined) {
-          throw new UnauthorizedError(`The API key ${byKey} that has begun it is there no more`)
+          throw new UnauthorizedError(`The API key ${byKey} that began it no longer exists`)
         }
         caller.checkAlive()
         return caller
       })
 
-    /** The next slice, which fits what was asked for. */
+    /** The next slice of matching runs. */
     const look = (
       record: BulkRecord & { readonly action: BulkAction },
       ids: ReadonlyArray<string>
@@ -158,7 +161,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       })
 
-    /** Carries an operation on until it has ended. */
+    /** Runs an operation until it has ended. */
     const carryOn = (environment: string, id: string): Effect.Effect<void> =>
       Effect.gen(function* () {
         const found = yield* store.read(BulkRows.getBulk(environment, id))
@@ -223,7 +226,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         Effect.andThen(
           Effect.forkIn(
             Effect.catch(erasing.forgetEnded, (error) =>
-              Effect.logError("What is left of erasing stays for now", error)
+              Effect.logError("The work data of an ended erase could not be deleted", error)
             ),
             scope
           ),
@@ -235,7 +238,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     return {
       in: (environment, caller) => {
         const byKey = caller?.key?.id
-        /** It is known to whoever has begun it, and to those who may read all runs. */
+        /** Visible to the caller that began it, and to those who may read all runs. */
         const mayKnow = (record: BulkRecord): boolean =>
           caller?.key === undefined || record.byKey === byKey || caller.mayAll("run:read")
 
@@ -280,7 +283,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
                 return it
               })
               if (asked.filters !== undefined) {
-                // what cannot be looked for is said at once, and nothing begun
+                // an invalid search fails here, before anything begins
                 yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
               }
               const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
@@ -353,11 +356,11 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
 const notYet = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
 
-/** Whether nothing was found that is to be noted at once. */
+/** Whether a slice has nothing that must be stored at once. */
 const isInVain = ({ isLast, items, notAllowed }: BulkSlice): boolean =>
   !isLast && items.length === 0 && notAllowed.length === 0
 
-/** Whether trying again would come to the same. */
+/** Whether a retry would fail in the same way. */
 const isFinal = (error: IronflowError): boolean => error._tag !== "StoreError" || isDamage(error)
 
 /** Whether the key may do to a run what a single call would do. */
@@ -369,7 +372,7 @@ const mayDo = (
 ): boolean =>
   caller === undefined ||
   (caller.may(actionOf[action], `run:${id}`, environment) &&
-    // resuming a failed run is to retry it
+    // resuming a failed run is a retry
     (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
 
 const sliceOfIds = (
@@ -383,7 +386,7 @@ const sliceOfIds = (
   const isSeen = visibleTo(caller, environment).run
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
   return {
-    // in which status a run is that is only named is not known here
+    // the status of a run that is given by id is not known here
     items: some
       .filter((id) => !isSeen(id) || isAllowed(id))
       .map((runId) =>
@@ -433,7 +436,7 @@ const shown = (record: BulkRecord): BulkOperation => {
   }
 }
 
-/** As `listRuns` is given them. */
+/** The filters in the form of `listRuns`. */
 const filtersShown = ({
   createdFrom,
   createdTo,

@@ -1,17 +1,17 @@
-/** What is kept of a bulk operation. */
+/** Records of bulk operations. */
 import type { BulkAction, BulkExample, BulkStatus } from "../../Protocol/Bulk.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 import type { CheckedTarget, ErasePlace } from "./EraseRecords.ts"
 
-/** What was asked for, checked, besides ids. */
+/** The checked request, without the ids. */
 export interface BulkRequest {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
   readonly version?: string
   readonly dryRun: boolean
-  /** What is only for `erase`: see `EraseRequest`. */
+  /** Only for `erase`: see `EraseRequest`. */
   readonly cancel?: boolean
   readonly compact?: boolean
   readonly erase?: CheckedTarget
@@ -28,7 +28,7 @@ export interface BulkProgress {
   readonly examples: ReadonlyArray<BulkExample>
   /** Epoch milliseconds. */
   readonly lookedBackTo?: number
-  /** Of `erase`: how many of `done` are of which kind, projections to rebuild, and what is left. */
+  /** For `erase`: how many of `done` are of which kind, projections to rebuild, and what remains. */
   readonly kinds?: { readonly [kind: string]: number }
   readonly rebuild?: ReadonlyArray<string>
   readonly note?: string
@@ -52,20 +52,20 @@ export interface BulkRecord extends BulkProgress {
   readonly endedAt?: number
 }
 
-/** A run that it is to be done to. `endedAt` is what was seen when it was found to fit; absent for one that was named. */
+/** A run to act on. `endedAt` is as it was when the run was found; absent for a run that was given by id. */
 export interface BulkItem {
   readonly runId: string
   readonly endedAt?: number | null
-  /** Only if it is paused: whoever began it may resume it, and is denied to retry it. */
+  /** Act only if it is paused: the caller may resume it, but not retry it. */
   readonly onlyPaused?: true
-  /** Whoever began it may not read it: for them there is no such run. */
+  /** The caller may not read it, so it counts as missing. */
   readonly isHidden?: true
 }
 
 /** A slice of work. */
 export interface BulkSlice {
   readonly items: ReadonlyArray<BulkItem>
-  /** Ids that were given, of runs that whoever began it may not do this to. */
+  /** Given ids of runs on which the caller may not do this. */
   readonly notAllowed: ReadonlyArray<string>
   /** Where the next slice begins. */
   readonly place: BulkPlace

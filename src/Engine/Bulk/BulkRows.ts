@@ -1,6 +1,6 @@
 /**
- * Rows of bulk operations, and the programs that carry them on. What is done to a slice of runs and how far the operation has come are
- * one transaction, so that no run is touched twice, whoever is killed when.
+ * Rows of bulk operations, and the programs that carry them out. The actions on a slice of runs and the progress of the operation
+ * are stored in one transaction, so that no run is changed twice, even after a crash.
  */
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
@@ -25,7 +25,10 @@ import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSl
 import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, whyNot } from "./ActOnRun.ts"
 
-/** Operations that go on at once, in all environments; those that have ended and are kept; those in a list; runs that are named. */
+/**
+ * Most operations that run at once, in all environments; ended operations that are kept; operations in a list; run ids in a
+ * request.
+ */
 const MOST_AT_ONCE = 20
 const KEPT = 1000
 export const LISTED = 100
@@ -68,7 +71,7 @@ const FORGET = statement(
   "DELETE FROM bulk_operations WHERE key <= ? AND ended_at IS NOT NULL"
 )
 
-/** What is asked for is written down; the engine carries it on. */
+/** Stores the request; the engine carries it out. */
 export const insertBulk = inEnvironment(
   "insertBulk",
   function* (
@@ -118,11 +121,13 @@ export const insertBulk = inEnvironment(
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
 )
 
-/** What the access log calls it. */
+/** The action in the access log. */
 const actionOf = (action: BulkRecord["action"]): string =>
   action === "erase" ? "data:erase" : `run:${action}`
 
-/** What is kept of what was to be erased: who knows the id and the request finds out that it was this. */
+/**
+ * What is kept of the erased target: a hash, so that a person who knows the id and the request can check that it was this one.
+ */
 const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
   `sha256:${createHash("sha256")
     .update(`${id}\n${JSON.stringify({ ...target, ...(ids === undefined ? {} : { ids }) })}`)
@@ -142,7 +147,7 @@ export const getBulk = inEnvironment("getBulk", findBulk, (_, id) => `read bulk 
 
 const IDS = statement("BulkRows.ids", "SELECT ids FROM bulk_operations WHERE id = ?")
 
-/** The ids that were given. */
+/** The given ids. */
 export const idsOfBulk = inEnvironment(
   "getIdsOfBulk",
   function* (_tx: Transaction, _environment: string, id: string): Program<ReadonlyArray<string>> {
@@ -157,7 +162,7 @@ const LIST = statement(
   `SELECT ${COLUMNS} FROM bulk_operations WHERE environment = ? ORDER BY key DESC LIMIT ?`
 )
 
-/** The newest first. */
+/** The operations, newest first. */
 export const listBulk = inEnvironment(
   "listBulk",
   function* (tx: Transaction, environment: string, limit: number): Program<ReadonlyArray<BulkRecord>> {
@@ -173,7 +178,7 @@ const RUNNING = statement(
   { scans: "those that go on, of which there are few" }
 )
 
-/** Those that go on, of all environments. */
+/** The unfinished operations of all environments. */
 export const runningBulk = acrossEnvironments(
   "runningBulk",
   function* (tx: Transaction): Program<
@@ -197,7 +202,7 @@ const END = statement(
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
-/** Ends it before it is through; one that has ended stays as it is. */
+/** Ends an operation early; an ended one stays as it is. */
 export const endBulk = inEnvironment(
   "endBulk",
   function* (
@@ -232,7 +237,7 @@ const FORGET_TARGET = statement(
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
-/** What was to be erased is not kept any longer than that takes: it may name the person. */
+/** Deletes the target of an erasure as soon as it has ended: it may name the person. */
 export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
   const { erase: _, ...rest } = asked
   yield* write(FORGET_TARGET, JSON.stringify(rest), id)
@@ -257,7 +262,7 @@ const ADVANCE = statement(
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
-/** Does a slice, unless the operation has ended, and notes how far it has come with that. */
+/** Processes a slice, unless the operation has ended, and stores the progress with it. */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
   function* (
@@ -268,7 +273,7 @@ export const advanceBulk = inEnvironment(
   ): Program<BulkRecord | undefined> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
-    // that is carried on in another way
+    // `erase` is carried out by its own programs
     const { action } = record
     if (action === "erase") return record
     const tally = new Tally(record)
@@ -312,7 +317,7 @@ const RUN = statement(
      r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
 
-/** Returns why not. */
+/** Returns why the run was skipped. */
 function* doOne(
   tx: Transaction,
   { action, asked, environment, id }: BulkRecord & { readonly action: BulkAction },
@@ -321,7 +326,7 @@ function* doOne(
   if (isHidden === true) return "not found"
   const key = (yield* get(KEY_OF, runId))?.key
   if (key == null) return "not found"
-  // an error is put down to this run, and the slice done again without it
+  // an error is blamed on this run, and the slice is repeated without it
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
   return yield* apart(
     tx,
@@ -344,7 +349,9 @@ function* doOne(
   )
 }
 
-/** Between the look and this transaction others may have had the run. What else is looked at changes only with its end. */
+/**
+ * Other callers may have changed the run since the search. Everything else that the filters check changes only when the run ends.
+ */
 const fitsStill = (row: Row, endedAt: number | null, { filters }: BulkRequest): boolean =>
   (row.ended_at === null ? null : Number(row.ended_at)) === endedAt &&
   (filters?.statuses === undefined || filters.statuses.includes(statusIn(row)!))

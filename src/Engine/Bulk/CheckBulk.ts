@@ -1,4 +1,4 @@
-/** What a bulk operation is asked for with, checked. */
+/** Checks the request of a bulk operation. */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
@@ -11,11 +11,11 @@ import type { BulkRequest } from "./BulkRecords.ts"
 interface CheckedBulk {
   readonly action: BulkAction
   readonly asked: BulkRequest
-  /** Each once, in the order in which they were given. */
+  /** Without duplicates, in the given order. */
   readonly ids?: ReadonlyArray<string>
 }
 
-/** What may be given besides. */
+/** Further options. */
 interface Given {
   readonly dryRun?: boolean
   readonly reason?: string
@@ -27,7 +27,7 @@ const withReason: ReadonlySet<BulkAction> = new Set<BulkAction>(["cancel", "paus
 const withStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume", "fork"])
 const withVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
 
-/** Throws `ValidationError` or `LimitExceededError`, which names what is wrong. */
+/** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
 export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
   if (!isAction(action)) {
     throw new ValidationError(`bulk: ${show(action)} is no action: use ${bulkActions.join(", ")}`)

@@ -1,4 +1,4 @@
-/** What is to be erased, checked. */
+/** Checks the target of an erasure. */
 import { ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { isObject } from "../../Json.ts"
@@ -13,7 +13,7 @@ import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseRequest } from "./
 
 interface CheckedErase {
   readonly asked: EraseRequest
-  /** Ids of runs, each once. */
+  /** Ids of runs, without duplicates. */
   readonly ids?: ReadonlyArray<string>
 }
 
@@ -22,7 +22,7 @@ const eventMembers = ["where", "name", "entityId", "entityType", "idempotencyKey
 const keyMembers = ["bucket", "key", "prefix"] as const
 const flags = ["dryRun", "cancel", "compact"] as const
 
-/** Throws `ValidationError` or `LimitExceededError`, which names what is wrong. */
+/** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
 export const checkErase = (target: unknown, given: object = {}): CheckedErase => {
   if (!isObject(target)) {
     throw new ValidationError(
@@ -55,7 +55,7 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
   }
   if (Object.keys(checked).length === 0 && ids === undefined && compact !== true) {
     throw new ValidationError(
-      `erase: nothing is named, and without that everything would go: say what by ${members.join(", ")}`
+      `erase: no target is given, which would erase everything: give at least one of ${members.join(", ")}`
     )
   }
   return {
@@ -90,7 +90,7 @@ const eventsOf = (events: unknown): CheckedEvents => {
   const { entityId, entityType, idempotencyKey, name, since, until, where } = given
   if (where !== undefined) compileExpression(where as string, ["event"])
   const checked: CheckedEvents = {
-    // it has been compiled
+    // checked above: it compiles
     ...(where === undefined ? {} : { where: where as string }),
     ...(name === undefined ? {} : { name: checkPattern(name, "name of the events") }),
     ...(entityId === undefined ? {} : { entityId: checkName("entity id", entityId) }),
@@ -101,7 +101,7 @@ const eventsOf = (events: unknown): CheckedEvents => {
   }
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
-      `erase: \`events\` names none, and without that all would go: use ${eventMembers.join(", ")}`
+      `erase: \`events\` is empty, which would erase all events: give at least one of ${eventMembers.join(", ")}`
     )
   }
   return checked
@@ -127,7 +127,7 @@ const runsOf = (runs: unknown) => {
   const hasFilters = Object.keys(checked).length > 0
   if (ids === undefined && !hasFilters) {
     throw new ValidationError(
-      "erase: `runs` names none, and without that all would go: use filters, or { ids: [...] }"
+      "erase: `runs` is empty, which would erase all runs: use filters, or { ids: [...] }"
     )
   }
   if (ids === null) throw new ValidationError("erase: `runs.ids` is null, which says nothing: leave it out")
@@ -151,7 +151,7 @@ const keysOf = (item: unknown): CheckedKeys => {
       `erase: keys of bucket "${bucket}" are named by \`key\` or by \`prefix\`, by one of them`
     )
   }
-  // a prefix is as long as a key at most, and may have other characters at its end
+  // a prefix has at most the length of a key, and may end with other characters
   if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
   return { bucket, prefix: checkName("prefix of keys", item.prefix) }
 }

@@ -1,4 +1,4 @@
-/** What is named by whoever erases, found page by page: rows of the log, runs and buckets. */
+/** Finds the targets of an erasure page by page: rows of the log, runs and buckets. */
 import { compileExpression, type Expression } from "../../Expression.ts"
 import { decodeJson } from "../../Json.ts"
 import { compilePattern, isPattern } from "../../Pattern.ts"
@@ -17,10 +17,10 @@ import {
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
 
-/** Rows that are looked at in one page. */
+/** Rows that one page looks at. */
 const LOOKED_AT = 500
 
-/** Where items are found: one place after the other. */
+/** Where items are searched, one source after the other. */
 export type Source =
   | {
       readonly from: "log"
@@ -63,7 +63,7 @@ const BY_NAME = looked("byName", "WHERE environment = ? AND kind = ? AND name = 
 // the index of names would find all rows of an environment and sort them, for every page
 const BY_POSITION = looked("byPosition", "NOT INDEXED WHERE position > ?")
 
-/** An event that was looked at. `data` and `metadata` are JSON texts. */
+/** An event that was looked at. `data` and `metadata` are JSON strings. */
 interface Looked {
   readonly position: number
   readonly event: {
@@ -79,7 +79,7 @@ interface Looked {
   }
 }
 
-/** The next rows of a source that fit all but `where`; `after` is absent at the end. */
+/** The next rows of a source that match everything but `where`; `after` is absent at the end. */
 export const lookForErase = inEnvironment(
   "lookForErase",
   function* (
@@ -132,7 +132,7 @@ export const lookForErase = inEnvironment(
   () => "look for what is to be erased"
 )
 
-/** Whether an event that was looked at fits `where`. */
+/** Whether an event that was looked at matches `where`. */
 export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolean) => {
   if (where === undefined) return () => true
   const expression: Expression = compileExpression(where, ["event"])
@@ -149,7 +149,7 @@ export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolea
 
 const KEY_OF = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
 
-/** The keys of runs, as far as they are there. */
+/** The keys of runs that exist. */
 export const keysOfRuns = inEnvironment(
   "keysOfRuns",
   function* (
@@ -169,7 +169,7 @@ export const keysOfRuns = inEnvironment(
   () => "look for runs"
 )
 
-/** The first of the buckets that is not there. */
+/** The first bucket that does not exist. */
 export const missingBucket = inEnvironment(
   "missingBucket",
   function* (

@@ -1,4 +1,4 @@
-/** What is kept of an operation that erases, while it goes on. */
+/** Records of an erasure while it runs. */
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 
@@ -27,18 +27,18 @@ export interface CheckedTarget {
   readonly configs?: ReadonlyArray<string>
 }
 
-/** What was asked for. */
+/** The checked request. */
 export interface EraseRequest {
   readonly dryRun: boolean
   readonly cancel: boolean
   readonly compact: boolean
-  /** What, until it has ended: it may name the person. */
+  /** The target, until the operation has ended: it may name the person. */
   readonly erase?: CheckedTarget
-  /** A hash of what. */
+  /** A hash of the target. */
   readonly target?: string
 }
 
-/** The event of which the runs are put together that have received it, and how far: there may be very many. */
+/** An event whose receiving runs are being collected, and how far: there may be very many. */
 export interface Followed {
   readonly event: number
   readonly way: number
@@ -46,10 +46,10 @@ export interface Followed {
 }
 
 /**
- * How far it has come. `find`: items are put together, from one source after the other. `follow`: what has come of them. `check`: whether
- * any of the runs goes on. `cancel`, `await`: those end, in the order of their keys. `erase`: items, and then `keys`. What is found while
- * it erases is followed too (`isLate`), and not checked: it is left out if it goes on. `forget`: items of a dry run go. `clean`: it is
- * done, and the file is gone over.
+ * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of them. `check`: looks for
+ * unfinished runs. `cancel`, `await`: ends those, in key order. `erase`: erases the items, and then `keys`. Items that are found
+ * during `erase` are followed too (`isLate`), but not checked: unfinished ones are left out. `forget`: deletes the items of a dry
+ * run. `clean`: all is erased, and the file is wiped.
  */
 export type ErasePlace =
   | {
@@ -67,7 +67,7 @@ export type ErasePlace =
   | { readonly phase: "forget" }
   | { readonly phase: "clean" }
 
-/** What was found for it in a slice. */
+/** The items that a slice has found. */
 export interface EraseFound {
   /** Positions of the log. */
   readonly events: ReadonlyArray<number>

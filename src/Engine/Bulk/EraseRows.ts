@@ -1,6 +1,6 @@
 /**
- * How data is taken out of the rows of an event, a run or a key on somebody's behalf. Rows stay, with their ids, times and statuses; what
- * was data is a mark. `docs/erasing.md` has the tables, one by one, and a test all columns.
+ * Erases the data in the rows of an event, a run or a key. Rows stay, with their ids, times and statuses; data is replaced by a
+ * mark. `docs/erasing.md` lists the tables, and a test checks all columns.
  */
 import type { SerializedError } from "../../Errors.ts"
 import type { Erased } from "../../Erased.ts"
@@ -17,7 +17,7 @@ import type { RunActivity } from "../Store/Activity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Followed } from "./EraseRecords.ts"
 
-/** The mark as JSON text. */
+/** The mark as a JSON string. */
 const markOf = (at: number): string => {
   const mark: Erased = { $erased: new Date(at).toISOString() }
   return JSON.stringify(mark)
@@ -25,7 +25,7 @@ const markOf = (at: number): string => {
 
 const MESSAGE = "Erased"
 
-/** What is left of a stored error: which kind it was. */
+/** What is left of a stored error: its kind. */
 const erasedError = (text: string): string => JSON.stringify(bare(parseStored(text) as SerializedError))
 
 const bare = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
@@ -89,11 +89,11 @@ const ERASE_PROJECTION_ERROR = statement(
   "UPDATE projections SET error = ? WHERE key = ? AND error IS NOT NULL"
 )
 
-/** The row of an event or message; `undefined` when it is not kept any more, or is of another environment. */
+/** The row of an event or message; `undefined` when it was deleted, or is of another environment. */
 export const eventRow = (position: number, environment: number): Program<Row | undefined> =>
   get(EVENT, position, environment)
 
-/** Takes the data out of an event; returns the projections that had seen it. */
+/** Erases the data of an event. Returns the projections that had seen it. */
 export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<string>> {
   const position = Number(row.position)
   const environment = Number(row.environment)
@@ -109,7 +109,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
       `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
       ...(row.entity_id === null ? [] : [`append ${row.entity_id}`])
     ]
-    // by which webhook it came is not stored: there are few
+    // the webhook of an event is not stored, so all are tried: there are few
     for (let last = "webhook"; ;) {
       const next = yield* get(NEXT_WEBHOOK, environment, last)
       if (next === undefined) break
@@ -188,11 +188,11 @@ const ERASE_RECORDED = statement(
 const PARENT = statement("EraseRows.parent", "SELECT key, id, error, erased_at FROM runs WHERE key = ?")
 const ERASE_ERROR = statement("EraseRows.eraseError", "UPDATE runs SET error = ? WHERE key = ?")
 
-/** The row of a run; `undefined` when it is not kept any more, or is of another environment. */
+/** The row of a run; `undefined` when it was deleted, or is of another environment. */
 export const runRow = (key: number, environment: number): Program<Row | undefined> =>
   get(RUN, key, environment)
 
-/** Takes the data out of a run that has ended, and its result out of the run that has invoked it. */
+/** Erases the data of a run that has ended, and its result in the run that invoked it. */
 export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   const key = Number(row.key)
   const now = tx.now()
@@ -208,7 +208,7 @@ export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   if (row.actor !== null) yield* write(FORGET_ACTOR, row.function!, row.actor!)
   yield* eraseRecorded(String(row.id), mark, () => true)
   yield* dropCalls(tx, String(row.id))
-  // one that somebody has started by itself has its key there alone
+  // a run that was started by a client has its idempotency key only there
   if (row.input !== null && row.parent === null) yield* forgetRunKey(tx, row)
   if (row.parent !== null && row.parent_step !== null)
     yield* eraseResult(Number(row.parent), String(row.parent_step), mark)
@@ -230,7 +230,7 @@ function* eraseResult(parent: number, stepKey: string, mark: string): Program<vo
   const hasFailed = step?.failed === 1
   if (step !== undefined && step.value !== null)
     yield* write(ERASE_STEP, hasFailed ? erasedError(String(step.value)) : mark, parent, stepKey)
-  // the error of the one is told by that of the other
+  // the error of the parent repeats that of the child
   if (hasFailed && row.error !== null) yield* write(ERASE_ERROR, erasedError(String(row.error)), parent)
   yield* eraseRecorded(
     String(row.id),
@@ -280,7 +280,7 @@ const outcomeWithout = (outcome: Outcome, mark: string): Outcome =>
     : { _tag: "Failure", error: bare(outcome.error) }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What has come of them
+// Runs that came from the targets
 // ---------------------------------------------------------------------------------------------------------------------
 
 const ITEMS = "INSERT INTO erase_items (operation, kind, key, followed)"
@@ -295,7 +295,10 @@ const STARTED = following(
 )
 const RECEIVED_AT_ONCE = 2000
 
-/** Runs that have received an event are many where all wait for the same one: they are added page by page, in the order of their keys. */
+/**
+ * Statements that collect the runs that have received an event. There are many when all wait for the same event, so they are
+ * added page by page, in key order.
+ */
 const receiving = (name: string, from: string, table: string, column: string) => ({
   page: statement(
     `EraseRows.${name}Page`,
@@ -307,7 +310,7 @@ const receiving = (name: string, from: string, table: string, column: string) =>
     name,
     `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
   ),
-  /** Those that go on, and those that are not among the items yet. */
+  /** Unfinished runs, and runs that are not among the items yet. */
   left: statement(
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
@@ -332,7 +335,7 @@ const TOLD = following(
   "FROM runs r WHERE r.system_event >= ?2 AND r.system_event < ?4 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
 
-/** Adds the runs that an event has started, and a page of those that have received it; says where the next page begins. */
+/** Adds the runs that an event started, and a page of those that received it. Returns where the next page begins. */
 export function* followEvent(
   operation: number,
   position: number,
@@ -351,7 +354,7 @@ export function* followEvent(
   return undefined
 }
 
-/** Adds the runs that a run has invoked, its forks, and those that were started since it has failed or the like. */
+/** Adds the runs that a run invoked, its forks, and those that its system events started. */
 export function* followRun(operation: number, row: Row): Program<void> {
   const environment = row.environment!
   yield* write(CHILDREN, operation, row.key!, environment)
@@ -370,7 +373,7 @@ const ADD_RUN = statement(
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
 
-/** A run that goes on and needs the event. Those that have had it since they were put together are added. */
+/** An unfinished run that needs the event. Runs that have received it since the items were collected are added. */
 export function* openRunOf(
   operation: number,
   position: number,

@@ -1,7 +1,7 @@
 /**
- * The programs that carry an operation on which erases. First all is put together that it is about, and what has come of that; then it is
- * looked whether any of the runs goes on, and only then is anything changed. What is done in a transaction and how far the operation has
- * come with it are stored together, so that it goes on where it was, whoever is killed when; and to erase twice is to erase.
+ * The programs that carry out an erasure. First all targets are collected, with what has come of them. Then unfinished runs among
+ * them are looked for. Only then is anything changed. Each transaction stores the progress with its changes, so that the
+ * operation goes on where it was after a crash; erasing twice does no harm.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -31,19 +31,19 @@ import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
 
-/** Rows that are looked at in one transaction, and those that are changed. */
+/** Rows that one transaction looks at, and rows that it changes. */
 const LOOKED_AT = 500
 const AT_ONCE = 25
 const FORGOTTEN_AT_ONCE = 2000
 
-/** How long runs may take that were cancelled, milliseconds: their compensations may have to run. */
+/** How long cancelled runs may take to end, milliseconds: compensations may have to run. */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 
 const EVENT = 0
 const RUN = 1
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Carrying on
+// Running an operation
 // ---------------------------------------------------------------------------------------------------------------------
 
 const OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
@@ -77,7 +77,7 @@ const STATE = statement(
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
 
-/** The run of a row of {@link STATE} that goes on: itself, or the one that has invoked it and holds its result. */
+/** The unfinished run for a row of {@link STATE}: the run itself, or the one that invoked it and holds its result. */
 const liveOf = (
   row: Row
 ): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
@@ -93,7 +93,7 @@ const afterFinding = (record: BulkRecord): ErasePlace =>
 const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
   erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
 
-/** Notes what was found, and goes on to the next thing; once it has ended returns it as it is. */
+/** Stores what was found, and takes the next step. An ended operation is returned as it is. */
 export const advanceErase = inEnvironment(
   "advanceErase",
   function* (
@@ -119,7 +119,7 @@ export const advanceErase = inEnvironment(
         null,
         id
       )
-      // it is there
+      // it exists
       return yield* attempt(
         endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
       ) as Program<BulkRecord>
@@ -130,7 +130,7 @@ export const advanceErase = inEnvironment(
     `carry on bulk operation ${id}`
 )
 
-/** Ends an operation that has erased, after the files were gone over. */
+/** Ends an erasure, after the files were wiped. */
 export const finishErase = inEnvironment(
   "finishErase",
   function* (
@@ -253,7 +253,7 @@ function* advance(
   }
 }
 
-/** A run that was named itself takes the event along that has started it: that is its data. */
+/** If a run is a target itself, so is the event that started it: it has the run's data. */
 function* nameRun({ environment, operation, tally }: At, key: number): Program<void> {
   const row = yield* runRow(key, environment)
   if (row === undefined) return
@@ -273,7 +273,7 @@ function* isItem(operation: number, run: Value): Program<boolean> {
 
 const TOLD = 3
 
-/** Looks at a page of runs for those that go on; a dry run counts with that, events after runs. */
+/** Looks at a page of runs for unfinished ones. A dry run counts here too, events after runs. */
 function* check(
   { environment, operation, record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "check" }>
@@ -297,7 +297,7 @@ function* check(
     const row = yield* get(STATE, key!)
     if (row === undefined) continue
     const going = liveOf(row)
-    // one that waits for its end is counted itself, if it is among them
+    // a child of an unfinished run is not counted: its parent is, if it is among them
     if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
       if (dryRun && row.erased_at === null) tally.did("runs")
       continue
@@ -335,7 +335,7 @@ function* cancel(
   for (const { key } of items) {
     const row = yield* get(STATE, key!)
     const live = row === undefined ? undefined : liveOf(row)
-    // one that rolls back ends by itself
+    // a run that rolls back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
     yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
   }
@@ -344,7 +344,7 @@ function* cancel(
     : { phase: "cancel", after: Number(items.at(-1)!.key) }
 }
 
-/** The first that goes on of a page of runs, and the key after which it is to be looked further; absent at the end. */
+/** The first unfinished run of a page, and the key after which to go on; absent at the end. */
 function* firstLive(
   operation: number,
   from: number
@@ -370,7 +370,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
     (function* (): Program<void> {
       const row = yield* eventRow(position, environment)
       if (row === undefined || row.erased_at !== null) return
-      // it may have been retried, or started again, since all was put together
+      // it may have been retried, or started again, since the items were collected
       const open = yield* openRunOf(operation, position, environment)
       if (open !== undefined) return tally.skip(open, "goes on again")
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
@@ -424,7 +424,7 @@ function* doKeys(
   return { phase: "keys", index: place.index + 1 }
 }
 
-/** Purges some keys, with their history; returns the last one, unless there are no more. */
+/** Purges some keys, with their history. Returns the last one, unless there are no more. */
 function* doKey(
   tx: Transaction,
   { asked, environment }: BulkRecord,
@@ -439,7 +439,7 @@ function* doKey(
     .slice(0, AT_ONCE)
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
   for (const row of fitting) {
-    // of one that was deleted the history may be there
+    // a deleted key may still have a history
     if (Number(row.operation) > operations.indexOf("delete")) continue
     if (!asked.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
@@ -468,7 +468,7 @@ const IS_OPEN = statement(
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
-/** Forgets some of what operations have put together that have ended before they were through; says whether there was something. */
+/** Deletes some of the collected items of operations that ended early. Returns whether there were any. */
 export const forgetEnded = acrossEnvironments(
   "forgetEndedErase",
   function* (): Program<boolean> {

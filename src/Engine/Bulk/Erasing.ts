@@ -1,4 +1,4 @@
-/** How an operation that erases is begun and carried on: what it looks for, what it does next, and what it leaves. */
+/** Begins and carries out erasures: what to search, the next step, and the clean-up. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EraseOptions } from "../../Client/Bulk.ts"
@@ -19,27 +19,27 @@ import * as EraseFinding from "./EraseFinding.ts"
 import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import * as EraseSteps from "./EraseSteps.ts"
 
-/** Runs that are looked for at once. */
+/** Runs that one slice searches. */
 const AT_ONCE = 256
-/** How long those that were cancelled are given before it is looked again whether they have ended, milliseconds. */
+/** Delay before checking again whether cancelled runs have ended, milliseconds. */
 const LOOK_AGAIN_MS = 1000
-/** How often it is noted how far it has looked in vain, milliseconds. */
+/** How often progress without matches is stored, milliseconds. */
 const NOTED_EVERY_MS = 1000
 
 export interface Erasing {
-  /** Writes down what is to be erased. */
+  /** Stores the request. */
   readonly insert: (
     environment: string,
     caller: Caller | undefined,
     target: EraseTarget,
     options: EraseOptions
   ) => Effect.Effect<BulkRecord, EngineError>
-  /** Does the next step. */
+  /** Takes the next step. */
   readonly advance: (
     record: BulkRecord,
     ids: ReadonlyArray<string>
   ) => Effect.Effect<BulkRecord | undefined, EngineError>
-  /** Forgets what operations have left that have ended before they were through. */
+  /** Deletes the remains of operations that ended early. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
 }
 
@@ -53,7 +53,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       })
       const { keys, runs } = asked.erase ?? {}
       if (runs !== undefined) {
-        // what cannot be looked for is said at once, and nothing begun
+        // an invalid search fails here, before anything begins
         yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
       }
       if (keys !== undefined) {
@@ -68,7 +68,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       return yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, caller?.key?.id))
     })
 
-  /** What is found next of what is to be erased. */
+  /** The next items to erase. */
   const find = (
     { asked, environment, place, ...record }: BulkRecord,
     ids: ReadonlyArray<string>
@@ -109,7 +109,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
-  /** The same, past what is looked at in vain: that is noted from time to time. */
+  /** The same, skipping slices without matches: their progress is stored from time to time. */
   const findSome = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
@@ -128,7 +128,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
-  /** The next step of one that erases. */
+  /** Takes the next step of an erasure. */
   const advance = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
@@ -150,7 +150,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       )
     })
 
-  /** What operations have left that have ended before they were through. */
+  /** Deletes the remains of operations that ended early. */
   const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
       more ? Effect.andThen(nextTurn, forgetEnded) : Effect.void
@@ -160,13 +160,13 @@ export const makeErasing = (store: StoreService): Erasing => {
   return { insert, advance, forgetEnded }
 }
 
-/** What is said where the store does nothing about its files. */
+/** The message where the store does not wipe its files. */
 const ROWS_ONLY =
   "The rows of the database have the data no more. Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
 
 /**
- * Whoever erases learns how much fits an expression over all data: nothing of it may be denied to them. Throws `UnauthorizedError` where a
- * policy denies the key to read or delete some.
+ * A caller who erases learns how much of all data matches an expression, so none of it may be denied to the caller. Throws
+ * `UnauthorizedError` where a policy denies the key to read or delete some of it.
  */
 const checkMayErase = (caller: Caller | undefined, environment: string, target: CheckedTarget): void => {
   caller?.check("data:erase", "engine:*", environment)
@@ -181,11 +181,11 @@ const checkMayErase = (caller: Caller | undefined, environment: string, target: 
   const denied = reads.find((action) => caller?.isDenied(action))
   if (denied === undefined) return
   throw new UnauthorizedError(
-    `Not permitted: what is erased is looked for everywhere, and a policy denies the key ${denied} on something`
+    `Not permitted: erasing searches everything, and a policy denies this key ${denied} on some resource`
   )
 }
 
-/** Those that fit, with turns for others in between: expressions may take long. */
+/** The matching items, with turns for others in between: expressions may take long. */
 const politely = <A>(
   list: ReadonlyArray<A>,
   isMatch: (item: A) => boolean

@@ -1,4 +1,4 @@
-/** Configurations against the engine in the same process: checked input, then one operation of the store. */
+/** Configurations in the engine's process: checks the input, then runs one operation of the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -21,11 +21,11 @@ import type { ConfigRow } from "./ConfigRows.ts"
 import type { KvChange } from "../Store/Changes.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 
-/** Configurations that are read at once: each can have a megabyte. */
+/** Configurations that are read at once: each may have a megabyte. */
 export const CONFIGS_PAGE = 16
 
 export interface EngineConfigService extends Raw<ConfigService, EngineError> {
-  /** A part of what `list` returns. */
+  /** A page of `list`. */
   readonly listPage: (query: PageQuery) => Effect.Effect<Page<ConfigResponse>, EngineError>
 }
 
@@ -37,7 +37,7 @@ export class Config extends Context.Service<
   }
 >()("@ironflow/node/Engine/Config") {}
 
-/** Also says to those who listen to system events which configurations were written. */
+/** Also announces written configurations as system events. */
 export const layer: Layer.Layer<Config, never, Store | KvFeed | SystemEvents> = Layer.effect(
   Config,
   Effect.gen(function* () {

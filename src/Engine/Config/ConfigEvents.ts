@@ -2,7 +2,7 @@
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import type { ConfigChange } from "../Store/Changes.ts"
 
-/** Room for what surrounds the data, characters. */
+/** Characters around the data. */
 const AROUND = 512
 
 export const announceConfig = (

@@ -1,7 +1,4 @@
-/**
- * Configurations as the database keeps them: keys of a bucket that users cannot name, so that revisions, watches and
- * limits are those of keys.
- */
+/** Rows of configurations: keys of a bucket with a reserved name, so that revisions, watches and limits work as for keys. */
 import { attempt, all, statement, type Program, inEnvironment, refuse } from "../Store/Program.ts"
 import {
   BucketNotFoundError,
@@ -20,13 +17,13 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { JsonText } from "../../Json.ts"
 
-/** Stands for the bucket while there is none. */
+/** The bucket key while there is no bucket. */
 const NO_BUCKET = 0
 
-/** Bucket names of users begin with a letter or a digit. */
+/** Users' bucket names begin with a letter or a digit. */
 const CONFIG_BUCKET = "$config"
 
-/** Replaces a configuration with JSON text of an object; returns its revision. */
+/** Replaces a configuration with the JSON string of an object. Returns its revision. */
 export const setConfig = inEnvironment(
   "setConfig",
   function* (
@@ -42,7 +39,7 @@ export const setConfig = inEnvironment(
         new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
       )
     }
-    // the bucket is there, has no limit that was not checked, and no revision is expected
+    // cannot be refused: the bucket exists, its limits are checked, and no revision is expected
     const [revision = 0] = yield* telling(
       tx,
       environment,
@@ -53,7 +50,7 @@ export const setConfig = inEnvironment(
   (_, name) => `store configuration "${name}"`
 )
 
-/** Replaces the members that `patch`, JSON text of an object, has. */
+/** Replaces the members that are in `patch`, the JSON string of an object. */
 export const patchConfig = inEnvironment(
   "patchConfig",
   function* (
@@ -63,7 +60,7 @@ export const patchConfig = inEnvironment(
     patch: string
   ): Program<number, BucketNotFoundError | ConfigNotFoundError | LimitExceededError | RevisionConflictError> {
     const config = yield* readConfig.in(tx, environment, name)
-    // JSON.parse makes `__proto__` a member like any other, and so does a Map
+    // JSON.parse makes `__proto__` an ordinary member, and so does a Map
     const members = new Map([
       ...Object.entries(parseStored(config.data)),
       ...Object.entries(JSON.parse(patch))
@@ -88,7 +85,7 @@ const LIST_CONFIGS = statement(
        WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`
 )
 
-/** At most `limit` after a name, by name. */
+/** At most `limit` configurations after a name, by name. */
 export const listConfigs = inEnvironment(
   "listConfigs",
   function* (tx: Transaction, environment: string, after: string, limit: number): Program<Array<ConfigRow>> {
@@ -104,11 +101,11 @@ export const listConfigs = inEnvironment(
   () => "list configurations"
 )
 
-/** Deleting what is not there does nothing. */
+/** Deletes a configuration; does nothing when it does not exist. */
 export const deleteConfig = inEnvironment(
   "deleteConfig",
   function* (tx: Transaction, environment: string, name: string): Program<void> {
-    // without the bucket there is nothing to delete, and nothing else refuses to
+    // without the bucket there is nothing to delete; there is no other refusal
     yield* attempt(telling(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }])))
   },
   (_, name) => `delete configuration "${name}"`
@@ -130,7 +127,7 @@ function* telling<A, E>(tx: Transaction, environment: string, write: Program<A, 
   return written
 }
 
-/** A watch may stand before there is any configuration. */
+/** Reads changes for a watch, which may begin before there is any configuration. */
 export const readConfigChanges = inEnvironment(
   "readConfigChanges",
   function* (
@@ -154,7 +151,7 @@ const toConfig = (entry: KvEntryRow): ConfigRow => ({
   updatedAt: entry.createdAt
 })
 
-/** A configuration; `data` is JSON text of an object. */
+/** A configuration; `data` is the JSON string of an object. */
 export interface ConfigRow {
   readonly name: string
   readonly data: JsonText

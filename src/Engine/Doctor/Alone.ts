@@ -1,4 +1,4 @@
-/** The checks of a database without its engine, which is only read: one may have it open. */
+/** The checks of a database without its engine. The database is only read: an engine may have it open. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -43,7 +43,7 @@ export interface FileOptions {
   readonly hasMasterKey: boolean
 }
 
-/** Fails with `StoreError` when there is no such file. */
+/** Fails with `StoreError` when the file does not exist. */
 export const examineFile = ({
   all,
   filename,
@@ -95,7 +95,7 @@ const tablesOf = (db: DatabaseSync, filename: string): DoctorCheck => {
   }
 }
 
-/** Runs programs on a connection that only reads. */
+/** Runs programs on a read-only connection. */
 const readableOf = (db: DatabaseSync, clock: Clock.Clock): Effect.Effect<Readable, StoreError> =>
   Effect.try({
     try: () => makeReadable(db, clock),
@@ -110,7 +110,7 @@ const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {
     readApart: <A, E>(call: Call<A, E>) =>
       Effect.try({
         try: () => tx.perform(call.run(tx)),
-        // a program refuses with what its type names
+        // a program refuses only with errors that its type names
         catch: (cause) =>
           cause instanceof Refused ? (cause.error as E) : storeError(`Cannot ${call.what()}`, cause)
       })
@@ -138,7 +138,7 @@ const examine = (
     ]
   })
 
-/** Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for options that cannot be right. */
+/** Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for invalid options. */
 export const examinePostgres = (
   options: PostgresOptions,
   hasMasterKey: boolean

@@ -1,4 +1,4 @@
-/** What the tables say of how an engine does: on every database the same. */
+/** The condition of an engine according to its tables; the same on every database. */
 import { DEAD_LETTERS, LOOKED_AT, SAMPLE } from "./Limits.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { Status } from "../Runs/StatusRows.ts"
@@ -7,13 +7,13 @@ import { readClock } from "../Store/ClockRows.ts"
 import { acrossEnvironments, all, get, type Program, type Row, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** A run, by its names. */
+/** A run by its environment and id. */
 export interface NamedRun {
   readonly environment: string
   readonly runId: string
 }
 
-/** Dead letters of a projection or of a consumer group. */
+/** Dead letters of a projection or a consumer group. */
 interface DeadLetters {
   readonly of: "projection" | "group"
   readonly environment: string
@@ -23,16 +23,16 @@ interface DeadLetters {
 }
 
 export interface Condition {
-  /** What the clock of a database elsewhere shows, epoch milliseconds. */
+  /** The clock of a remote database, epoch milliseconds. */
   readonly databaseNow?: number
-  /** What the clock of the engine showed when it was last stored. */
+  /** The engine's clock when it was last stored, epoch milliseconds. */
   readonly storedAt?: number
   readonly apiKeys: number
   readonly secrets: number
   readonly deadLetters: ReadonlyArray<DeadLetters>
   /** {@link LOOKED_AT} stands for that many or more. */
   readonly unfinished: number
-  /** Those that may have been waiting longest, and some of those that are paused. */
+  /** Runs that may have been waiting longest, and some paused ones. */
   readonly runs: ReadonlyArray<NamedRun>
   readonly lastBackup?: LastBackup
 }
@@ -89,7 +89,7 @@ const READY = statement(
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
-/** Functions whose oldest ready run is looked at. */
+/** Functions whose oldest ready run is checked. */
 const FUNCTIONS = 200
 
 export const readCondition = acrossEnvironments(

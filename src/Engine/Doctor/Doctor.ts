@@ -1,6 +1,5 @@
 /**
- * Whether anything is wrong with an engine, its database and its runs. What is looked at is bounded, so that to ask costs little,
- * and nothing is changed.
+ * Checks an engine, its database and its runs for problems. The work is limited, so a call costs little, and nothing is changed.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -30,10 +29,10 @@ import {
   ok
 } from "./Judge.ts"
 
-/** What programs are read with: a store, or a database that is only read. */
+/** What programs are read with: a store, or a read-only database. */
 export type Readable = Pick<StoreService, "readApart">
 
-/** Why each of the runs is where it is; one that is gone by now, or cannot be read, has its own explanation. */
+/** Explains why each run is where it is. A run that is gone or unreadable gets an explanation of that. */
 export const explainRuns = (
   { readApart }: Readable,
   runs: ReadonlyArray<NamedRun>,
@@ -62,7 +61,7 @@ export const explainRuns = (
     return explained
   })
 
-/** The checks of an engine that runs. Fails when the database cannot be read. */
+/** The checks of a running engine. Fails when the database cannot be read. */
 export const make: Effect.Effect<
   Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>,
   never,

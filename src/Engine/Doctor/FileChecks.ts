@@ -1,4 +1,4 @@
-/** What can be seen of a database file without opening it as its engine: nothing is written. */
+/** Checks of a database file without opening it as an engine: nothing is written. */
 import { existsSync, readdirSync, realpathSync, statfsSync, statSync } from "node:fs"
 import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
@@ -14,7 +14,7 @@ import { count, fail, ok, warn } from "./Judge.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
 
-/** Who owns the files, and who may use them. */
+/** Checks who owns the files, and who may use them. */
 export const checkPermissions = (filename: string): DoctorCheck => {
   try {
     const warnings = checkFiles(filename, DEFAULT_MODE)
@@ -26,11 +26,11 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   }
 }
 
-/** Less than this is not enough for a log to grow by, and a commit to go through. */
+/** Free space, bytes: below this, the log cannot grow enough for a commit. */
 const ROOM_FAIL = 128 * 1024 * 1024
 const ROOM_WARN = 1024 * 1024 * 1024
 
-/** Whether there is room for the database to grow, and for a copy of it. */
+/** Checks whether there is room for the database to grow, and for a copy of it. */
 export const checkDisk = (filename: string): DoctorCheck => {
   const folder = path.dirname(path.resolve(filename))
   const { bavail, bsize } = statfsSync(folder)
@@ -47,7 +47,7 @@ export const checkDisk = (filename: string): DoctorCheck => {
     : ok("disk", message)
 }
 
-/** Files of backups that were killed. */
+/** Finds partial files of backups whose processes were killed. */
 export const checkLeftovers = (filename: string): DoctorCheck => {
   const folder = path.dirname(path.resolve(filename))
   const found = leftovers(folder, readdirSync(folder))
@@ -60,7 +60,7 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
   )
 }
 
-/** Who has the file open. */
+/** Checks who has the file open. */
 export const checkHolder = (filename: string): DoctorCheck => {
   const holder = isHeld(realpathSync(filename))
   return holder === undefined
@@ -96,10 +96,10 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
       )
 }
 
-/** A larger file is read through only when that is asked for: about a second for each 500 MiB. */
+/** A larger file is read completely only on request: it takes about a second for each 500 MiB. */
 const MOST_BYTES = 1024 * 1024 * 1024
 
-/** Whether the pages of the file are whole; with `all` also whether its rows belong together. */
+/** Checks the pages of the file; with `all` also the references between its rows. */
 export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
   try {
@@ -124,7 +124,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
   }
 }
 
-/** Opens the file to read it beside its engine. Throws a `StoreError` when there is no such file. */
+/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist. */
 export const openBeside = (filename: string): DatabaseSync => {
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })

@@ -1,4 +1,6 @@
-/** What was found, as checks: pure, so that every judgement can be read and tried. Times are epoch milliseconds. */
+/**
+ * Turns the findings into checks. Pure functions, so that every judgement can be read and tested. Times are epoch milliseconds.
+ */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { nodeProblem } from "../../NodeVersion.ts"
@@ -31,13 +33,13 @@ export const checkNode = (): DoctorCheck => {
     : fail("node", `${problem}.`, "Install a newer Node.js.")
 }
 
-/** How far the clocks of two machines may be apart, and how far one may have gone back. */
+/** How far the clocks of two machines may differ, and how far one may have gone back. */
 const CLOCK_WARN_MS = 1000
 const CLOCK_FAIL_MS = 60_000
 
 const SYNC = "Have the machine keep its time by NTP (`timedatectl` says whether it does)."
 
-/** Of two clocks; `others` is the one that this one is compared with, `slackMs` how long the answer was on its way. */
+/** Compares two clocks. `others` is the other clock; `slackMs` is how long its answer took. */
 export const checkApart = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
   const apart = Math.max(0, Math.abs(now - others) - slackMs)
   if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
@@ -45,7 +47,7 @@ export const checkApart = (now: number, others: number, whose: string, slackMs =
   return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
-/** Of what the clock showed when it was last stored: later it cannot be. */
+/** Compares the clock with the stored time, which cannot be later. */
 export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
   if (storedAt === undefined) return ok("clock", "The database has no time yet to compare the clock with.")
   const back = storedAt - now
@@ -57,7 +59,7 @@ export const checkStored = (now: number, storedAt: number | undefined): DoctorCh
   return back < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
-/** `who` may lack the master key: the engine, or a shell in which the engine need not have been started. */
+/** `who` may lack the master key: the engine, or a shell that may differ from the engine's environment. */
 export const checkSecrets = (
   { secrets }: Pick<Condition, "secrets">,
   hasMasterKey: boolean,
@@ -98,10 +100,10 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** Longer ago than this somebody should ask whether backups are made. */
+/** The age of a backup from which the check asks whether backups are still made. */
 const BACKUP_OLD_MS = 7 * 24 * 3_600_000
 
-/** `now` is when it is asked. */
+/** `now` is the time of the check. */
 export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now: number): DoctorCheck => {
   const advice = "Make one with `ironflow backup FILE`, each day, and keep it on another machine."
   if (lastBackup === undefined) {
@@ -116,11 +118,11 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
-/** Reasons that do not pass by themselves. */
+/** Reasons that do not go away by themselves. */
 const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
 /**
- * `explained` are some of the runs that have not ended, those that may be waiting longest among them. Without an engine nothing
- * runs, and that nobody takes runs is no fault of theirs. `stuck` is how many the engine has counted that nothing will move.
+ * `explained` are some of the unfinished runs, including those that may be waiting longest. Without an engine nothing runs, so
+ * missing workers are no problem then. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (
   { unfinished }: Pick<Condition, "unfinished">,

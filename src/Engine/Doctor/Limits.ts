@@ -1,12 +1,12 @@
-/** How much is looked at, so that to ask costs an engine some milliseconds, however much there is. */
+/** Limits of the checks, so that a call costs an engine a few milliseconds, however much data there is. */
 
-/** Dead letters of one projection or group are counted up to here. */
+/** Dead letters of one projection or group are counted up to this number. */
 export const DEAD_LETTERS = 1000
-/** Unfinished runs are counted up to here, and paused ones looked for among so many. */
+/** Unfinished runs are counted up to this number, and paused ones are searched among this many. */
 export const LOOKED_AT = 5000
-/** Of each kind of runs that are explained. */
+/** How many runs of each kind are explained. */
 export const SAMPLE = 40
-/** Of those that are told. */
+/** How many of them are named. */
 export const EXAMPLES = 5
-/** How long a run may be ready before somebody should look at it, milliseconds. */
+/** How long a run may be ready before the check reports it, milliseconds. */
 export const LATE_MS = 60_000

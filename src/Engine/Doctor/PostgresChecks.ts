@@ -1,13 +1,13 @@
-/** What Postgres says of itself and of the tables, as checks. */
+/** Checks of what Postgres reports about itself and the tables. */
 import { formatDuration } from "../../Duration.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import type { PostgresFacts } from "../Store/Postgres/Look.ts"
 import { count, fail, ok, warn } from "./Judge.ts"
 
-/** A transaction that is open for longer keeps vacuum from removing what is dead. */
+/** A transaction that is open for longer keeps vacuum from removing dead rows, milliseconds. */
 const LONG_MS = 10 * 60_000
-/** Dead rows of a table, of at least so many, that are more than those that live. */
+/** Dead rows of a table are reported from this number on, if they outnumber the live ones. */
 const DEAD_ROWS = 100_000
 
 export const judgePostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [

@@ -1,4 +1,4 @@
-/** Every event enters the log here, with the runs that it starts and the waits that it satisfies. */
+/** Appends every event to the log, with the runs that it starts and the waits that it satisfies. */
 import { inEnvironment, type Program, acrossEnvironments, refuse } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { type NewEvent, type AppendedEvent, LogKind } from "../Log/LogRecords.ts"
@@ -12,8 +12,8 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 import { satisfyWaits } from "./FireWaits.ts"
 
 /**
- * Stores an event, or finds the one that the same idempotency key has stored. `firing` is the function whose cron trigger
- * the event comes from.
+ * Stores an event, or finds the one that the same idempotency key stored. `firing` is the function whose cron trigger fired the
+ * event.
  */
 export const appendEvent = inEnvironment(
   "appendEvent",
@@ -43,7 +43,7 @@ export const appendEvent = inEnvironment(
   { leavesHeld: true }
 )
 
-/** Why events are not stored together: with the runs that they start, which could stop everything else for long. */
+/** The refusal of events that would start too many runs in one transaction, which could block everything else for long. */
 export const tooManyRuns = (
   tx: Transaction,
   environment: string,
@@ -62,7 +62,7 @@ export const tooManyRuns = (
     : undefined
 }
 
-/** Stores events of one environment in their order as {@link appendEvent} does; returns what refuses them. */
+/** Stores events of one environment in order, as {@link appendEvent} does. Returns what refuses them. */
 export const appendEvents = acrossEnvironments(
   "appendEvents",
   function* (
@@ -81,8 +81,8 @@ export const appendEvents = acrossEnvironments(
 )
 
 /**
- * Every event enters the log here, with the runs that it starts and the waits that it satisfies. Events that are stored
- * together may share a `timestamp`.
+ * Appends an event to the log, with the runs that it starts and the waits that it satisfies. Events that are stored together may
+ * share a `timestamp`.
  */
 export function* storeEvent(
   tx: Transaction,

@@ -1,4 +1,4 @@
-/** A list of events: what is asked for, where it goes on, and what a client gets. */
+/** A list of events: the query, the cursor, and the client's form of an event. */
 import { createHash } from "node:crypto"
 import { ValidationError } from "../../Errors.ts"
 import {
@@ -13,7 +13,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 
 const DEFAULT_LIMIT = 50
 
-/** What is asked for. Throws `ValidationError`. */
+/** Checks and converts the options of the list. Throws `ValidationError`. */
 export const queryOf = (environment: string, options: ListEventsOptions): EventQuery => {
   const {
     cursor,
@@ -37,7 +37,7 @@ export const queryOf = (environment: string, options: ListEventsOptions): EventQ
 }
 
 const present = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
-  // what is left has no member that is `undefined`, which is what the type says
+  // the remaining members are never `undefined`, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
 /** The cursor of the page after this one. */
@@ -57,7 +57,7 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   )
 }
 
-/** What tells a list from others: its filters in short. */
+/** Identifies a list by its filters, for cursors. */
 const markOf = (options: ListEventsOptions): string => {
   const { cursor: _, limit: _limit, order = "newest", ...filter } = checkListEvents(options)
   return createHash("sha256")

@@ -1,4 +1,4 @@
-/** Emitting events against the engine in the same process: checked input, then one operation of the store. */
+/** Emits events in the engine's process: checks the input, then runs one operation of the store. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -52,9 +52,9 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** What an emit that came over HTTP may say besides. */
+/** Further options of an emit over HTTP. */
 export interface ReceivedEmitOptions extends EmitOptions {
-  /** The id of the webhook that the event came by. */
+  /** The id of the webhook that received the event. */
   readonly webhook?: string
 }
 
@@ -148,7 +148,7 @@ const make = (
   }
 }
 
-/** What became of an event, of slice after slice of the functions. */
+/** What an event has caused, for slice after slice of the functions. */
 const explain = (
   store: StoreService,
   environment: string,
@@ -174,7 +174,7 @@ const explain = (
     }
   })
 
-/** The result of an emit, after a word on what its caller should know. */
+/** Logs what the caller of an emit should know, and returns the result. */
 const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {
   const { conflicting, eventId, position, runIds, warnings } = stored
   const result = { runIds, eventId, position }

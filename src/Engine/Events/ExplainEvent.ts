@@ -1,4 +1,7 @@
-/** Which functions an event has started, and why not the others: by what is stored of its runs, and what the functions are now. */
+/**
+ * Explains which functions an event started, and why not the others: from the stored runs, and from the functions as they are
+ * now.
+ */
 import { nextEvent } from "../../ExpressionBudget.ts"
 import { quoteExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -12,12 +15,12 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { all, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Functions that are looked at in one read. */
+/** Functions in one read. */
 const SLICE = 200
-/** Runs that are named of one function: an event starts one of each, and others are made of it by hand. */
+/** Most runs that are named for one function: an event starts one of each, and clients add others. */
 const RUNS = 100
 
-/** A part of what there is to say of an event. */
+/** Part of the explanation of an event. */
 interface ExplainedSlice {
   readonly name: string
   /** Epoch milliseconds. */
@@ -29,7 +32,7 @@ interface ExplainedSlice {
 
 const EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
 
-/** What there is to say of the functions from a place in their list on; `undefined` when there is no such event. */
+/** The explanation for the functions from a place in their list on; `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
   "explainEventFrom",
   function* (
@@ -102,7 +105,7 @@ function* verdictOf(
     const late = `The function was registered at ${iso(createdAt)}, after the event`
     if (now.code === "MATCHES")
       return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to have a run` }
-    // to emit it again would be no use
+    // emitting it again would not help
     return now.code === "NO_TRIGGER"
       ? { functionId, ...now }
       : { functionId, ...now, message: `${now.message}. ${late}` }
@@ -116,7 +119,7 @@ function* verdictOf(
     }
   }
   const updatedAt = Number(times?.updated_at)
-  // what its triggers were at the time is not known any more
+  // its triggers at that time are not known any more
   const since =
     updatedAt > timestamp
       ? `. It has been as it is now only since ${iso(updatedAt)}, after the event; what its triggers were before is not known any more`
@@ -140,14 +143,14 @@ type Judged = { readonly message: string } & (
   Omit<EventVerdict, "functionId" | "runs" | "message"> | { readonly code: "MATCHES" }
 )
 
-/** What the triggers of a function say to an event, as they are now. */
+/** Whether the triggers of a function, as they are now, accept an event. */
 const judge = ({ registration }: RegisteredFunction, view: EventView): Judged => {
   const { triggers } = registration
   const byName = triggers.filter(({ event }) => event !== undefined && matchesPattern(event, view.name))
   if (byName.length === 0) {
     return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
   }
-  // a fire of a schedule starts its own function, and those that listen to its name
+  // a fire of a schedule starts the schedule's own function, and those that listen for its name
   const those = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
   if (those.length === 0) {
     return {

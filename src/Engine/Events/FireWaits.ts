@@ -1,13 +1,13 @@
 /**
- * Hands events on to the waits that they satisfy.
+ * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. As many as there is room for get it in the transaction that stores it. What is
- * left is noted in `fan_outs` and goes on in later transactions, after a restart too, each with as much as there is room for.
+ * Any number of runs may wait for one event. As many as the transaction that stores the event has room for get it at once. The
+ * rest is noted in `fan_outs` and goes on in later transactions, each with as many waits as it has room for, also after a
+ * restart.
  *
- * Waits are looked up by the name that they wait for, those for patterns by one of their own. The events that are handed on
- * under one name come one after the other, in the order of the log, so that a wait gets the first one that it accepts. A wait
- * that is opened meanwhile has looked back over all of them: it gets none of those again. And a wait whose time is over gets
- * the event that has come before, if there is one (see `FireDue.ts`).
+ * Waits are indexed by event name; those with a pattern share a reserved name. Events under one name are delivered one by one, in
+ * log order, so that a wait gets the first one that it accepts. A wait that is opened meanwhile has already looked back over all
+ * of them, and gets none of those again. A wait that times out gets an earlier event, if there is one (see `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -22,7 +22,7 @@ import { deliverEvent } from "../Runs/Waits.ts"
 import { ANY_NAME } from "../Log/FindEvent.ts"
 import { oldestOnItsWay } from "../Log/OnItsWay.ts"
 
-/** An event on its way to those that wait under one name. */
+/** An event that is being delivered to the waits under one name. */
 interface OnItsWay {
   readonly environment: number
   readonly position: number
@@ -30,10 +30,7 @@ interface OnItsWay {
   readonly name: string
 }
 
-/**
- * The last wait that was looked at. Waits come by their match paths, in order, and then those without one, whose `path` is
- * `null`.
- */
+/** The last wait that was looked at. Waits are ordered by match path; those without one, whose `path` is `null`, come last. */
 interface Place {
   readonly path: string | null
   readonly run: number
@@ -45,7 +42,7 @@ const NO_PATH = ""
 
 const BEGINNING: Place = { path: NO_PATH, run: 0, stepKey: "" }
 
-/** What is wrong, and with how many waits: thousands of runs wait with one expression. */
+/** Problems, and how many waits have each: thousands of runs may wait with one expression. */
 class Problems {
   readonly #waits = new Map<string, number>()
 
@@ -73,7 +70,7 @@ const LEAVE = statement(
      ON CONFLICT (environment, event, position) DO UPDATE SET path = excluded.path, run = excluded.run, step_key = excluded.step_key`
 )
 
-/** Fires the open waits that accept an event which was just stored; returns what went wrong in their expressions. */
+/** Fires the open waits that accept a newly stored event. Returns the errors of their expressions. */
 export function* satisfyWaits(
   tx: Transaction,
   environment: number,
@@ -94,12 +91,12 @@ export function* satisfyWaits(
   return problems.texts
 }
 
-/** Names of events that nobody waits for, by environment: most that are emitted are among few names. */
+/** Event names without waits, by environment: most events have few different names. */
 const unawaited = remembered<Map<number, Set<string>>>({
   make: () => new Map(),
-  // somebody may wait there since
+  // a wait may have been opened since
   moved: (names) => names.clear(),
-  // a wait that had gone is there again
+  // a deleted wait is back
   rolledBack: (names) => names.clear()
 })
 
@@ -115,7 +112,7 @@ function* isAwaited(tx: Transaction, environment: number, name: string): Program
   return false
 }
 
-/** Somebody waits for an event of an environment from now on. */
+/** Notes that a wait for an event was opened in an environment. */
 export const markAwaited = (tx: Transaction, environment: number): void => {
   unawaited(tx).delete(environment)
 }
@@ -129,10 +126,10 @@ function* leave(
   yield* write(LEAVE, environment, name, position, path, run, stepKey)
 }
 
-/** Under which name events were handed on last, by environment: of those only in which some are left. */
+/** The name under which events were last delivered, by environment; only while some are left. */
 const lastNames = remembered<Map<number, string>>({ make: () => new Map() })
 
-/** Of each name of an environment the oldest event, name by name. */
+/** The oldest event of each name in an environment, name by name. */
 const NEXT = statement(
   "FireWaits.next",
   `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
@@ -144,7 +141,7 @@ const NEXT_ENVIRONMENT = statement(
   "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
 )
 
-/** The environments that have events on their way, `limit` at most: the index leads from each to the next. */
+/** At most `limit` environments with events in delivery: the index leads from each to the next. */
 export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>> {
   const found: Array<Row> = []
   while (found.length < limit) {
@@ -160,13 +157,13 @@ const FINISH = statement(
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 
-/** Goes on with what was left in an environment, as far as there is room; returns how many events were handed on. */
+/** Goes on with the deliveries of an environment, as far as there is room. Returns how many events were handled. */
 export function* goOn(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
-  // there may be no room at all beside others, time and again
+  // always handle one event: the transaction may be full each time
   while (events === 0 || !tx.room.isFull) {
-    // name after name, so that one for which very many wait does not hold up the others
+    // name by name, so that a name with very many waits does not hold up the others
     const row =
       (yield* get(NEXT, environment, last.get(environment) ?? "")) ?? (yield* get(NEXT, environment, ""))
     if (row === undefined) {
@@ -181,7 +178,7 @@ export function* goOn(tx: Transaction, environment: number): Program<number> {
   return events
 }
 
-/** Says whether nobody is left who waits for the event. */
+/** Returns whether no wait is left for the event. */
 function* goOnWith(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
   const environment = Number(row.environment)
   const position = Number(row.position)
@@ -210,7 +207,7 @@ const HAS_ANY = statement(
   }
 )
 
-/** Whether anything is left to go on with. */
+/** Whether any delivery is left. */
 export function* hasMore(): Program<boolean> {
   return (yield* get(HAS_ANY)) !== undefined
 }
@@ -233,8 +230,8 @@ const WITHOUT_PATH = statement(
 )
 
 /**
- * Fires the waits after a place that accept the event; returns the place where there was no more room, and nothing at the end.
- * With `isFirst` one is looked at in any case.
+ * Fires the waits after a place that accept the event. Returns the place where the room ended; `undefined` at the end. With
+ * `isFirst`, at least one wait is looked at.
  */
 function* handOn(
   tx: Transaction,
@@ -265,12 +262,12 @@ function* handOn(
     }
     if (rows.length === wanted) continue
     if (place.path === null) return undefined
-    // one step from path to path, and then to the equal values only: the index leads there
+    // go to the next path, and then only to equal values: the index leads there
     place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
   }
 }
 
-/** The open waits after a place that have its path, and the value that the event has there. */
+/** The open waits after a place that have its path, and the value of the event at that path. */
 function* waitsAfter(
   tx: Transaction,
   { environment, name, view }: OnItsWay,
@@ -308,6 +305,6 @@ function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean>
   return matched
 }
 
-/** Whether the name fits the pattern of a wait, if it has one: such waits are indexed without a name. */
+/** Whether the name matches the pattern of a wait, if it has one: such waits are indexed without a name. */
 const acceptsName = (row: Row, view: EventView): boolean =>
   row.pattern === null || matchesPattern(String(row.pattern), view.name)

@@ -1,4 +1,4 @@
-/** Functions that come over the wire: what `createFunction` does not accept, the engine does not either, but for keys that nobody knows. */
+/** Functions that arrive over the wire: the engine rejects what `createFunction` rejects, but ignores unknown keys. */
 import { checkEndpointUrl } from "../../EndpointUrl.ts"
 import { checkConfig } from "../../FunctionChecks.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -6,7 +6,7 @@ import { LimitExceededError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import { checkTrigger } from "../../Trigger.ts"
 
-/** The registration again. Throws `ValidationError` naming the function and the field when it is not acceptable. */
+/** Checks and returns the registration. Throws a `ValidationError` that names the function and the invalid field. */
 export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
   const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
   if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
@@ -19,7 +19,7 @@ export const checkRegistration = (registration: FunctionRegistration): FunctionR
   return registration
 }
 
-/** Throws `ValidationError` when the functions of one program are not acceptable, or too many, or too large, together. */
+/** Throws `ValidationError` when the functions of one program are invalid together, too many, or too large. */
 export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration>): void => {
   Limits.checkFunctionCount(functions)
   let all = 0

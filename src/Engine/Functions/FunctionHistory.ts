@@ -1,4 +1,4 @@
-/** How a function was registered, version by version, and which of its versions have unfinished runs. */
+/** The registrations of a function, version by version, and which of its versions have unfinished runs. */
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
@@ -10,7 +10,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { type Pinned, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
-/** Versions of a function that are kept. */
+/** How many versions of a function are kept. */
 export const KEPT = 50
 
 const KEEP_HISTORY = statement(
@@ -23,7 +23,7 @@ const KEEP_HISTORY_2 = statement(
   "DELETE FROM function_history WHERE function = ? AND version <= ?"
 )
 
-/** The function is registered like this from now on. `registration` is JSON text. */
+/** Stores a new registration of the function. `registration` is a JSON string. */
 export function* keepHistory(
   tx: Transaction,
   functionKey: number,
@@ -39,7 +39,7 @@ const READ_HISTORY = statement(
   "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
 )
 
-/** The versions of a function that are kept, newest first. */
+/** The kept versions of a function, newest first. */
 export const functionHistory = inEnvironment(
   "functionHistory",
   function* (
@@ -78,7 +78,7 @@ const differing = (before: FunctionRegistration, after: FunctionRegistration): A
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
-/** What the code of a function was called at some time that is kept, newest first. */
+/** The code versions of a function in the kept history, newest first. */
 export function* knownVersions(functionKey: number): Program<ReadonlyArray<string>> {
   const rows = yield* all(READ_HISTORY, functionKey)
   return [
@@ -88,7 +88,7 @@ export function* knownVersions(functionKey: number): Program<ReadonlyArray<strin
   ]
 }
 
-/** The unfinished runs of a function by the version that they are pinned to, that of the latest code among them. */
+/** The unfinished runs of a function, by the version that they are pinned to, including the latest. */
 export const countPinned = inEnvironment(
   "countPinned",
   function* (

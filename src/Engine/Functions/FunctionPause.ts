@@ -1,8 +1,8 @@
-/** What is stored of the pause of a function. */
+/** The stored pause of a function. */
 import type { StoredPause } from "../Store/Changes.ts"
 import type { Row } from "../Store/Program.ts"
 
-/** The pause in a row of `functions`, for what is remembered of the function. */
+/** The pause in a row of `functions`, in the form of the registry. */
 export const pauseIn = (row: Row | undefined): { readonly paused?: StoredPause } =>
   row === undefined || row.paused_at === null
     ? {}

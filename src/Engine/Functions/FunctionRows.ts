@@ -1,4 +1,4 @@
-/** Functions in the database: the registry's memory between processes. */
+/** Rows of functions: they restore the registry after a restart. */
 import { type RegisteredFunction, registryOf } from "./Registry.ts"
 import { markReady, markReadyAtCommit, readyOf } from "./ReadyFunctions.ts"
 import {
@@ -56,10 +56,10 @@ const REGISTER_FUNCTIONS_5 = statement(
 )
 
 /**
- * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when
- * the program that has them was started: what a program that was started later has registered stands. `live` are ids of functions
- * whose latest version a worker has now: of those that pin runs an earlier version that comes back does not take its place. Returns the
- * ids of those that stand.
+ * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when the
+ * program with these functions started: registrations of a program that started later stay in place. `live` are the ids of
+ * functions whose latest version a connected worker has: if such a function pins runs, an earlier version does not replace the
+ * latest. Returns the ids of the functions whose registration stays in place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -141,7 +141,7 @@ export const registerFunctions = acrossEnvironments(
   () => "register functions"
 )
 
-/** Whether the code is that of a version before the one that is registered now. */
+/** Whether the code is that of an earlier version. */
 function* isEarlierVersion(
   tx: Transaction,
   key: number,
@@ -157,19 +157,19 @@ const STORED_REGISTRATION = statement(
   "SELECT registration FROM functions WHERE key = ?"
 )
 
-/** A function as it is registered before it changes; `undefined` when that cannot be read. */
+/** The current registration of a function; `undefined` when it cannot be read. */
 function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
   const row = yield* get(STORED_REGISTRATION, key)
   try {
     // written by `registerFunctions`
     return parseStored(String(row?.registration)) as FunctionRegistration
   } catch {
-    // it is replaced, and what its runs are found by is filled in anew
+    // it is replaced, and its search attributes are filled in again
     return undefined
   }
 }
 
-/** Once it is committed, the function is known as it is now, to programs and to those who listen. */
+/** Updates the registry and tells the listeners, once this is committed. */
 const put = (tx: Transaction, fn: RegisteredFunction, changed?: "new" | "changed"): void => {
   const { key: _, ...change } = fn
   tx.changes.functions.push(changed === undefined ? change : { ...change, changed })
@@ -192,8 +192,7 @@ const DELETE_FUNCTION_3 = statement(
 )
 
 /**
- * Nothing starts the function from now on, until it is registered again; its runs stay as they are. Throws
- * `FunctionNotFoundError`.
+ * Deletes a function: nothing starts it until it is registered again; its runs stay as they are. Throws `FunctionNotFoundError`.
  */
 export const deleteFunction = acrossEnvironments(
   "deleteFunction",
@@ -222,13 +221,13 @@ const PAUSE = statement(
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
-/** Whether somebody who pauses a function says something new: it may be paused already, for another reason. */
+/** Whether a pause adds something: the function may already be paused for the same reason. */
 const isNews = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
   before === undefined || (reason !== undefined && reason !== before.reason)
 
 /**
- * From now on new runs of the function wait; without a pause they wait no more. One that is paused again has the newer reason, and since
- * when stays. Says whether that has changed anything.
+ * Makes new runs of the function wait; without a pause, ends that. A paused function gets the newer reason and keeps its time.
+ * Returns whether anything has changed.
  */
 export function* setPause(
   tx: Transaction,
@@ -258,7 +257,7 @@ const LOAD_REGISTRATIONS = statement(
   { scans: "functions are held in memory, once at the start" }
 )
 
-/** Fills the registry at start; every function may have runs that are ready. */
+/** Fills the registry at the start; every function may have ready runs. */
 export function* loadRegistrations(tx: Transaction): Program<void> {
   const rows = yield* all(LOAD_REGISTRATIONS)
   for (const row of rows) {
@@ -290,7 +289,7 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
 /** Environments, and functions as they are registered. */
 export type Registered = Pick<Changes, "environments" | "functions">
 
-/** All that is registered, also what was deleted since, in the order in which it first was. */
+/** All registrations, including deleted ones, in the order of first registration. */
 export const readFunctions = acrossEnvironments(
   "readFunctions",
   function* (tx: Transaction): Program<Registered> {
@@ -302,16 +301,16 @@ export const readFunctions = acrossEnvironments(
   () => "read the functions"
 )
 
-/** Functions that are looked at in one turn of the event loop. */
+/** Functions in one turn of the event loop. */
 const PART = 1000
 
 interface Part {
   readonly functions: ReadonlyArray<FunctionInfo>
-  /** The key to go on after; absent at the end. */
+  /** The key after which to go on; absent at the end. */
   readonly next?: number
 }
 
-/** Some functions of an environment, after the one with a key. */
+/** Some functions of an environment, after a key. */
 const readPart = inEnvironment(
   "listFunctions",
   function* (tx: Transaction, environment: string, after: number): Program<Part> {
@@ -342,7 +341,7 @@ export const listFunctions = (
     return functions
   })
 
-/** A function as lists show it; `undefined` when there is none, or none any more. */
+/** A function as shown in lists; `undefined` when it does not exist or was deleted. */
 export const getFunction = inEnvironment(
   "getFunction",
   function* (tx: Transaction, environment: string, id: string): Program<FunctionInfo | undefined> {
@@ -374,7 +373,7 @@ function* infoOf({ key, paused, registration }: RegisteredFunction): Program<Fun
   }
 }
 
-/** A list of thousands has no room for what each one's data is like. */
+/** A list of thousands has no room for the schemas of each. */
 const withoutSchemas = (fn: FunctionInfo): FunctionInfo => ({
   ...fn,
   triggers: fn.triggers.map(({ schema: _, version: _of, ...trigger }) => trigger)

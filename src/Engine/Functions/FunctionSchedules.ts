@@ -1,4 +1,4 @@
-/** The schedules of functions: they are stored with the function, and say what a run holds back. */
+/** Schedules of functions: stored with the function, with the fires that a run holds back. */
 import { statement, type Program, write, all, get } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -25,7 +25,7 @@ const PUT_SCHEDULES_3 = statement(
   "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?"
 )
 
-/** Adds the schedules of a function that are new and drops those that it has no more; a schedule that stays keeps its time. */
+/** Adds the new schedules of a function and removes those that it no longer has; a schedule that stays keeps its next time. */
 export function* putSchedules(
   tx: Transaction,
   functionKey: number,
@@ -63,14 +63,14 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   // written by `holdBack`
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-/** What a run holds back of the schedule that has started it. */
+/** The fires that a run holds back, of the schedule that started it. */
 export interface HeldBack {
   readonly cron: string
   readonly timezone: string
   readonly overlap: Exclude<Overlap, "allow">
-  /** Fires that were left out since the run began. */
+  /** Fires that were skipped since the run began. */
   readonly skipped: number
-  /** When the fires are from that wait for its end, oldest first, in epoch milliseconds. */
+  /** The times of the fires that wait for its end, oldest first, epoch milliseconds. */
   readonly queue: ReadonlyArray<number>
 }
 
@@ -79,7 +79,7 @@ const HELD_BACK_BY = statement(
   "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
 )
 
-/** The schedule whose fires wait for the end of the run, or are left out until then. */
+/** The schedule whose fires wait for the end of the run, or are skipped until then. */
 export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
   const row = yield* get(HELD_BACK_BY, functionKey, runId)
   if (row === undefined) return undefined

@@ -1,6 +1,6 @@
 /**
- * The functions and environments that the engine knows, for who must decide at once: loaded at the start, and kept up to date
- * by what commits tell. Whoever has written is answered after that, and finds here what it wrote.
+ * The functions and environments of the engine, in memory, for checks that cannot wait: loaded at the start, and updated by
+ * commits. A caller that has written is answered after the update, and so finds its own write here.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,17 +25,17 @@ import * as FunctionRows from "./FunctionRows.ts"
 
 export interface FunctionsService {
   /**
-   * Adds functions or replaces their configuration, and waits for those who follow. Fails with `ValidationError` when one is not
-   * acceptable.
+   * Adds functions or replaces their configuration, and waits for the followers. Fails with `ValidationError` when one is
+   * invalid.
    */
   readonly register: (
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>
   ) => Effect.Effect<void, ValidationError | StoreError>
   /**
-   * Stores the functions of a program that was started at `startedAt`, which have been checked, and waits for nobody. What a program
-   * that was started later has registered stands, and so does the latest version of a function that pins runs, where it is among `live`;
-   * returns the ids of those.
+   * Stores the checked functions of a program that started at `startedAt`, without waiting for the followers. Registrations of a
+   * program that started later stay in place, and so does the latest version of a function that pins runs, if it is among `live`.
+   * Returns the ids of those.
    */
   readonly put: (
     environment: string,
@@ -43,32 +43,32 @@ export interface FunctionsService {
     startedAt: number | undefined,
     live?: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Throws `ValidationError` for functions that are not acceptable, or would be too many, or too large, in their environment. */
+  /** Throws `ValidationError` for functions that are invalid, or would be too many or too large for their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
-  /** Does what those do who follow. */
+  /** Runs the followers. */
   readonly followed: Effect.Effect<void, ValidationError | StoreError>
-  /** Has whoever registers functions wait until `follower` has ended; returns the way to stop that. */
+  /** Makes registrations wait until `follower` has ended. Returns a function that stops this. */
   readonly follow: (follower: Effect.Effect<void, ValidationError | StoreError>) => () => void
-  /** Nothing starts the function from now on, until it is registered again; its runs stay as they are. */
+  /** Deletes a function: nothing starts it until it is registered again; its runs stay as they are. */
   readonly delete: (
     environment: string,
     functionId: string
   ) => Effect.Effect<void, FunctionNotFoundError | StoreError>
-  /** A function as it was last registered, also one that was deleted since. */
+  /** A function as it was last registered, including a deleted one. */
   readonly find: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Functions that are pushed to an endpoint, of every environment. */
   readonly pushed: () => ReadonlyArray<FunctionChange>
   /** The functions of an environment, in the order in which they were first registered. */
   readonly list: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
-  /** `undefined` when there is none, or none any more. */
+  /** `undefined` when it does not exist or was deleted. */
   readonly get: (
     environment: string,
     functionId: string
   ) => Effect.Effect<FunctionInfo | undefined, StoreError>
   readonly count: (environment: string) => number
-  /** Throws `LimitExceededError` when these, registered now, would be more, or larger, than those of an environment may be. */
+  /** Throws `LimitExceededError` when registering these would exceed the limits of an environment in number or size. */
   readonly checkRoom: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
-  /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
+  /** Throws `LimitExceededError` when the environment does not exist and there is no room for another. */
   readonly checkEnvironment: (environment: string) => void
 }
 
@@ -79,7 +79,7 @@ export class Functions extends Context.Service<Functions, FunctionsService>()(
 class Known {
   readonly #environments = new Set<string>()
   readonly #functions = new Map<string, Map<string, FunctionChange>>()
-  /** Characters of all that is registered in an environment. */
+  /** Characters of all registrations of an environment. */
   readonly #lengths = new Map<string, number>()
 
   addEnvironment(environment: string): void {
@@ -110,7 +110,7 @@ class Known {
     )
   }
 
-  /** What is there stays, and may be registered again as it is. */
+  /** Existing functions stay, and may be registered again unchanged. */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
     const isNew = registrations.filter(({ id }) => functions?.has(id) !== true)
@@ -159,7 +159,7 @@ const isThere = ({ deleted }: FunctionChange): boolean => deleted !== true
 const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
   mode === "push" && endpointUrl !== undefined
 
-/** What the store knows, kept up to date for the lifetime of the scope. */
+/** The functions of the store, kept up to date until the scope ends. */
 const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | Scope.Scope> = Effect.gen(
   function* () {
     const store = yield* Store
@@ -170,20 +170,20 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const known = new Known()
     const learn = ({ environments, functions }: FunctionRows.Registered): void => {
       for (const environment of environments) known.addEnvironment(environment)
-      // that it is new is no part of it
+      // `changed` is not part of the registered function
       for (const { changed: _, ...fn } of functions) known.put(fn)
     }
-    // what is told while all is read may be newer than what is found
+    // changes that arrive during the read may be newer than what it finds
     let early: Array<FunctionRows.Registered> | undefined = []
     const again = yield* ReadAgain.make(
       "which functions there are",
       store.read(FunctionRows.readFunctions()),
       (found) => {
         learn(found)
-        // endpoints that were registered elsewhere are called from here, too
+        // endpoints that were registered at another engine are called from here, too
         runFork(
           Effect.catch(followed, (error) =>
-            Effect.logWarning("Not all that follows from functions of other engines could be done", error)
+            Effect.logWarning("Push endpoints that other engines registered could not be opened here", error)
           )
         )
       }

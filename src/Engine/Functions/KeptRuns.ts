@@ -1,9 +1,9 @@
-/** How long runs are kept after their end, where their function has a say in it. Milliseconds. */
+/** How long runs are kept after their end, milliseconds, where their function sets it. */
 import type { KeptRuns } from "../../KeepRuns.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { registryOf } from "./Registry.ts"
 
-/** For runs of a function that have ended so; `keepMs` is what the engine does with all others. */
+/** For runs of a function that ended with this status; `keepMs` is the engine's default. */
 export const keptMs = (
   tx: Transaction,
   functionKey: number,

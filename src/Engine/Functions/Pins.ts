@@ -1,13 +1,13 @@
-/** Runs that are pinned to the version of their function that they began with. */
+/** Runs that are pinned to the version of their function with which they began. */
 import { remembered } from "../Store/Memory.ts"
 import { all, forEach, get, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RegisteredFunction } from "./Registry.ts"
 
-/** What stands for the version of a run that none has begun yet. */
+/** The version of a run that has not begun. */
 export const NO_PIN = ""
 
-/** Functions that pin since this transaction: what is remembered of them says so after it. */
+/** Functions that pin since this transaction: the registry says so only after it. */
 const pinsSince = remembered<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
 
 /** Whether runs of the function may be pinned. */
@@ -19,7 +19,7 @@ const BEGIN_PINNING = statement(
   `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
 )
 
-/** The function pins runs for the first time: those that are there are pinned by their next turn. */
+/** Starts pinning for a function: the existing runs are pinned by their next turn. */
 export function* beginPinning(tx: Transaction, functionKey: number): Program<void> {
   pinsSince(tx).add(functionKey)
   yield* write(BEGIN_PINNING, functionKey)
@@ -38,7 +38,7 @@ export interface Pinned {
   readonly oldestRunId?: string
 }
 
-/** How many unfinished runs of a function are pinned to which version. */
+/** How many unfinished runs of a function are pinned to each version. */
 export function* pinnedRuns(fn: RegisteredFunction): Program<ReadonlyArray<Pinned>> {
   if (fn.pins !== true) return []
   const rows = (yield* all(PINNED, fn.key)).filter(({ pin }) => pin !== NO_PIN)

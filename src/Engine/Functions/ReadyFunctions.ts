@@ -1,15 +1,15 @@
-/** Which functions may have runs that can be claimed. */
+/** Which functions may have claimable runs. */
 import { registryOf } from "./Registry.ts"
 import { remembered } from "../Store/Memory.ts"
 import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Ready {
-  /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
+  /** Keys of functions that may have ready runs: a hint for claims, which may name too many but never too few. */
   readonly hot: Set<number>
-  /** What this transaction took out of `hot`. */
+  /** What this transaction removed from `hot`. */
   readonly cooled: Array<number>
-  /** Those of `hot` whose ready runs are all new in this transaction, and have no row yet. */
+  /** Those in `hot` whose ready runs are all new in this transaction, and have no row yet. */
   readonly onlyNew: Set<number>
 }
 
@@ -30,14 +30,14 @@ export const readyOf = remembered<Ready>({
   }
 })
 
-/** The functions that have runs that are ready. */
+/** The functions with ready runs. */
 export const READY_FUNCTIONS = statement(
   "ReadyFunctions.readyFunctions",
   "SELECT key FROM functions WHERE EXISTS (SELECT 1 FROM runs WHERE runs.function = functions.key AND ready_at IS NOT NULL)",
   { scans: "functions are held in memory, when another engine has written" }
 )
 
-/** Something of a function is ready to be claimed. */
+/** Notes that a function has something ready to be claimed. */
 export const markReady = (tx: Transaction, functionKey: number): void => {
   const { hot, onlyNew } = readyOf(tx)
   hot.add(functionKey)
@@ -45,13 +45,16 @@ export const markReady = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
 }
 
-/** The same, once the transaction is committed: what a program before that remembers of the function keeps its runs back. */
+/** The same, once the transaction is committed: until then, the remembered state of the function holds its runs back. */
 export const markReadyAtCommit = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
   tx.afterCommit(() => readyOf(tx).hot.add(functionKey))
 }
 
-/** A new run of a function can be claimed without a row, if nothing of it is ready that has one: says whether that is so. */
+/**
+ * Notes that a new run can be claimed without a row. Possible only if no ready run of the function has one; returns whether it
+ * is.
+ */
 export const markNew = (tx: Transaction, functionKey: number): boolean => {
   const { hot, onlyNew } = readyOf(tx)
   if (hot.has(functionKey) && !onlyNew.has(functionKey)) return false
@@ -61,19 +64,19 @@ export const markNew = (tx: Transaction, functionKey: number): boolean => {
   return true
 }
 
-/** Whether what is ready of a function is all new, and has no row yet. */
+/** Whether all ready runs of a function are new, and have no row yet. */
 export const isNew = (tx: Transaction, functionKey: number): boolean => readyOf(tx).onlyNew.has(functionKey)
 
-/** What is new is stored like all that is ready from now on. */
+/** From now on, new runs are stored like all ready ones. */
 export const noneIsNew = (tx: Transaction): void => readyOf(tx).onlyNew.clear()
 
-/** Nothing of a function is ready any more, as far as this transaction knows: it may yet be rolled back. */
+/** Notes that a function has nothing ready any more, as far as this transaction knows: it may yet be rolled back. */
 export const markCold = (tx: Transaction, functionKey: number): void => {
   const { cooled, hot } = readyOf(tx)
   if (hot.delete(functionKey)) cooled.push(functionKey)
 }
 
-/** A lease of a function ended: that may make room under its limit, or for the next run of an actor. */
+/** A lease of a function ended: there may be room under its limit, or for the next run of an actor. */
 export const markRoom = (tx: Transaction, functionKey: number): void => {
   const registration = registryOf(tx).byKey(functionKey)?.registration
   if (registration?.concurrency !== undefined || registration?.actorKey !== undefined)

@@ -1,7 +1,7 @@
 /**
- * The functions that the engine knows, in memory: what an event starts is decided here, without a query.
+ * The registry: the functions that the engine knows, in memory. It decides without a query what an event starts.
  *
- * A store fills it at start and after every committed registration.
+ * A store fills it at the start and after every committed registration.
  */
 import { lazyProperties } from "../../LazyProperties.ts"
 import { TRACEPARENT } from "../../Trace.ts"
@@ -76,22 +76,22 @@ interface Matched {
   readonly warnings: ReadonlyArray<string>
 }
 
-/** Of more expressions that fail for one event nobody is told. */
+/** Most warnings for one event; further ones are dropped. */
 const MAX_WARNINGS = 100
 
-/** Names whose candidates are remembered, at most. */
+/** Most names whose candidates are remembered. */
 const CACHED_NAMES = 10_000
 
 class Registry {
   readonly #byKey = new Map<number, RegisteredFunction>()
   readonly #byId = new Map<string, Map<string, RegisteredFunction>>()
-  /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
+  /** The functions with a trigger for a name, by environment and event name, without regard to expressions. */
   readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
-  /** By environment the functions that have a trigger for system events. */
+  /** The functions with a trigger for system events, by environment. */
   readonly #systemListeners = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
-  /** Whether a function wants an audit record of its runs. */
+  /** Whether any function has an audit record of its runs. */
   hasRecorded = false
 
   put(fn: RegisteredFunction): void {
@@ -104,7 +104,7 @@ class Registry {
     this.#systemListeners.clear()
   }
 
-  /** Also one that was deleted. */
+  /** Returns deleted functions too. */
   get(environment: string, id: string): RegisteredFunction | undefined {
     return this.#byId.get(environment)?.get(id)
   }
@@ -113,19 +113,19 @@ class Registry {
     return this.#byKey.get(key)
   }
 
-  /** Those of every environment, deleted ones too, in the order in which they were first registered. */
+  /** The functions of every environment, including deleted ones, in the order of first registration. */
   all(): ReadonlyArray<RegisteredFunction> {
     return [...this.#byKey.values()]
   }
 
-  /** The functions of an environment, in the order in which they were first registered. */
+  /** The functions of an environment, in the order of first registration. */
   list(environment: string): ReadonlyArray<RegisteredFunction> {
     return [...(this.#byId.get(environment)?.values() ?? [])].filter(({ deleted }) => deleted !== true)
   }
 
   /**
-   * The functions that an event starts: each once, however many of its triggers match. An event that a cron trigger of
-   * `firing` fired starts that function, and no other by a cron trigger that shares its event name.
+   * The functions that an event starts, each once, however many of its triggers match. An event fired by a cron trigger of
+   * `firing` starts that function, but no other function by a cron trigger with the same event name.
    */
   match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
     const candidates = this.#candidatesFor(environment, event.name)
@@ -140,7 +140,7 @@ class Registry {
     return { functions: [firing, ...functions], warnings }
   }
 
-  /** The function that handles the failures of another one, unless it was deleted. */
+  /** The failure handler of a function, unless it was deleted. */
   failureHandlerOf(environment: string, functionId: string): RegisteredFunction | undefined {
     const fn = this.get(environment, failureHandlerId(functionId))
     if (fn === undefined || fn.deleted === true) return undefined
@@ -152,7 +152,7 @@ class Registry {
     return this.#systemListenersOf(environment).length > 0
   }
 
-  /** The functions that a system event starts, but for those that handle failures; warnings as {@link match} has them. */
+  /** The functions that a system event starts, without failure handlers; warnings as in {@link match}. */
   matchSystem(environment: string, event: EventView): Matched {
     return started(this.#systemListenersOf(environment), (triggers) => triggers.filter(isOfSystem), event)
   }
@@ -169,7 +169,7 @@ class Registry {
     return listeners
   }
 
-  /** Functions that listen to events of the name: so many runs does an event start at most. */
+  /** How many functions listen for events of the name: the most runs that an event can start. */
   countListeners(environment: string, name: string): number {
     return this.#candidatesFor(environment, name).length
   }
@@ -181,7 +181,7 @@ class Registry {
       candidates = this.list(environment).filter(
         ({ registration }) =>
           registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name)) &&
-          // by failures alone, whatever somebody emits under that name
+          // failure handlers start only by failures, whatever is emitted under that name
           handlesFailuresOf(registration) === undefined
       )
       if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
@@ -191,7 +191,7 @@ class Registry {
   }
 }
 
-/** Which of the functions the event starts by one of their triggers that count. */
+/** The functions that the event starts by one of their relevant triggers. */
 const started = (
   candidates: ReadonlyArray<RegisteredFunction>,
   counting: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
@@ -211,10 +211,10 @@ const started = (
   return { functions, warnings }
 }
 
-/** Whether a trigger is for system events: those for all events are not. */
+/** Whether a trigger is for system events; a trigger for all events is not. */
 const isOfSystem = ({ event }: { readonly event?: string }): boolean => event?.startsWith("system.") === true
 
-/** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */
+/** The concurrency key of a run: the JSON of the value at the function's path; `""` for one limit over all runs. */
 export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {
   const { concurrency } = registration
   if (concurrency === undefined) return undefined
@@ -229,7 +229,7 @@ export const actorOf = (registration: FunctionRegistration, event: EventView): s
   return value === undefined || value === null ? undefined : JSON.stringify(value)
 }
 
-/** Whether a worker with these labels may run the function: `metadata.requires` asks for equal labels. */
+/** Whether a worker with these labels may run the function: `metadata.requires` names labels and their values. */
 export const acceptsLabels = (
   registration: FunctionRegistration,
   labels: { readonly [key: string]: string }
@@ -237,7 +237,7 @@ export const acceptsLabels = (
   const requires = registration.metadata?.requires
   if (requires === null || typeof requires !== "object") return true
   return Object.entries(requires).every(
-    // labels are texts; what is no text, number or boolean is equal to none
+    // labels are strings; a value that is not a string, number or boolean equals none
     ([name, value]) => typeof value !== "object" && labels[name] === String(value)
   )
 }

@@ -1,4 +1,4 @@
-/** The paths in `searchBy` of functions, which runs are found by. */
+/** The search paths of functions: the paths in `searchBy`. */
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { type Program, statement, write } from "../Store/Program.ts"
 
@@ -8,8 +8,8 @@ const BEGIN = statement(
 )
 
 /**
- * What a registration changes: paths that are new are filled from the beginning, in a later transaction, since the runs of this one are
- * still started by the registration before.
+ * Stores the changed paths. New paths are filled in a later transaction, because runs of this one are still started by the old
+ * registration.
  */
 export function* putSearchPaths(
   fn: number,

@@ -1,6 +1,6 @@
 /**
- * Calls of one hook, sent one after the other as they are due, a few at a time. A hook that does not answer holds up neither runs nor
- * other hooks: its calls wait in the database.
+ * Sends the calls of one hook as they are due, several at a time. A hook that does not answer holds up neither runs nor other
+ * hooks: its calls wait in the database.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -18,7 +18,7 @@ import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/Ho
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import type { StoreService } from "../Store/Store.ts"
 
-/** What has come of calls so far. */
+/** The results of calls so far. */
 export interface HookCounts {
   delivered: number
   retried: number
@@ -26,15 +26,15 @@ export interface HookCounts {
   dropped: number
 }
 
-/** Calls that are sent at a time to one hook. */
+/** Calls to one hook at a time. */
 const AT_ONCE = 8
 
 const TIMEOUT_MS = 10_000
 
-/** What a hook answers is not read beyond this. */
+/** Most bytes of a hook's answer that are read. */
 const MOST_ANSWER = 64 * 1024
 
-/** No wait is longer: a clock may be set. */
+/** Longest wait, milliseconds, since the clock may be set. */
 const LONGEST_WAIT_MS = 60_000
 
 export interface DeliveryOptions {
@@ -45,11 +45,11 @@ export interface DeliveryOptions {
   readonly counts: HookCounts
 }
 
-/** A hook that is called. */
+/** The deliveries of one hook. */
 export interface Delivery {
-  /** There may be something for it. */
+  /** Wakes it: there may be a call. */
   readonly wake: () => void
-  /** Calls it, for ever. */
+  /** Sends calls, for ever. */
   readonly run: Effect.Effect<never>
 }
 
@@ -67,7 +67,7 @@ export const makeDelivery = ({
     `Hooks at ${hook.host} are called again`
   )
 
-  /** Why a call was not taken; `undefined` when it was. */
+  /** Why a call was not accepted; `undefined` when it was. */
   const send = ({ body }: DueCall): Effect.Effect<string | undefined> =>
     Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
@@ -119,7 +119,7 @@ export const makeDelivery = ({
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // before it is looked: what comes meanwhile is not missed
+    // before the query, so that nothing that arrives meanwhile is missed
     woken = Deferred.makeUnsafe<void>()
     const { calls, nextAt } = yield* store.read(dueCalls(hook.key, AT_ONCE))
     yield* outage.succeeded()
@@ -141,7 +141,7 @@ export const makeDelivery = ({
   }
 }
 
-/** What a call is about, for a line of the log. */
+/** What a call is about, for a log line. */
 const subject = ({ body }: DueCall): string => {
   // written by `callHooks`
   const { data, type } = safeJsonParse(body) as HookCall

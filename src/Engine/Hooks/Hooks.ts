@@ -1,7 +1,7 @@
 /**
- * What an engine does of its own when something is wrong: it calls hooks, and starts functions that listen to system events. What
- * happens to a run is noted where it happens, in the same transaction; here it is sent, and what lasts is looked for: runs that are
- * stuck, and functions that are failing. An engine without hooks and such functions does none of this.
+ * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events.
+ * Events of a run are stored where they happen, in the same transaction, and sent from here. Lasting problems are looked for
+ * here: stuck runs and failing functions. An engine without hooks and such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,7 +25,7 @@ import { refuseHooks, warnOfHook } from "./Reach.ts"
 import { EngineHooks, Failing, resolveFailing } from "./Settings.ts"
 
 export interface HooksService {
-  /** What has come of calls since the engine was started, for metrics. */
+  /** The results of calls since the engine started, for metrics. */
   readonly family: () => CallsFamily
 }
 
@@ -49,14 +49,14 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often it is looked for stuck runs, while somebody wants to know, milliseconds. */
+/** How often stuck runs are looked for, while there are listeners, milliseconds. */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after a failure it is looked which functions are failing, and how often while some are. */
+/** How soon after a failure to look for failing functions, and how often while there are some, milliseconds. */
 const FAILING_AFTER_MS = 1000
 const FAILING_EVERY_MS = 15_000
-/** How often it is looked whether there was no room for calls. */
+/** How often to check whether calls were dropped, milliseconds. */
 const ROOM_EVERY_MS = 10_000
 
 export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(
@@ -69,7 +69,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     const stuckEveryMs = yield* StuckEvery
     const { failingIf, hooks } = yield* Effect.try({
       try: () => ({ hooks: checkHooks(given), failingIf: resolveFailing(failingOptions) }),
-      // they throw nothing else
+      // it throws nothing else
       catch: (error) => error as ValidationError
     })
     const { allowPrivateNetworks } = yield* providedOr(PushSettings, (variables) =>
@@ -99,7 +99,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       yield* store.write(forgetHook(hook, calls))
       counts.dropped += calls
       yield* Effect.logWarning(
-        `${calls} calls of a hook that this engine does not have any more were left out`
+        `${calls} stored calls of a hook were dropped: this engine no longer has that hook`
       )
     }
     for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))
@@ -116,10 +116,10 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     let listens = yield* store.read(hasListeners())
     const wants = (event: HookEvent): boolean => listens || calls(event)
 
-    // what cannot be read or written now is looked at again
+    // what cannot be read or written now is tried again later
     const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
       Effect.catch(effect, (error) =>
-        Effect.as(Effect.logDebug("What hooks are about could not be looked at", error), otherwise)
+        Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), otherwise)
       )
 
     let failing: ReadonlyArray<FunctionOf> = []
@@ -172,7 +172,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       counts.dropped += dropped
       if (dropped === 0) return
       yield* Effect.logError(
-        `${dropped} calls of hooks were left out: ${MOST_CALLS} others wait, since hooks do not take them`
+        `${dropped} calls of hooks were dropped: ${MOST_CALLS} others wait already, because hooks do not accept them`
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isTelling = false))))
 

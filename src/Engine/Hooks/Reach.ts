@@ -1,4 +1,4 @@
-/** Whether hooks can be called at all, which is looked at when the engine is started: a call that fails is heard of in a log alone. */
+/** Checks at the start of the engine whether hooks can be called at all: later failures show only in the log. */
 import * as Dns from "node:dns/promises"
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
@@ -7,12 +7,12 @@ import type { Hook } from "../../Hook.ts"
 import { notAllowed } from "../Push/HttpPost.ts"
 import { isPublicAddress } from "../Push/PublicAddress.ts"
 
-/** How long a name may take to resolve, milliseconds. */
+/** How long the look-up of a name may take, milliseconds. */
 const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address that is in the URL; `undefined` when it has a name that has to be looked up. */
+/** The address in the URL; `undefined` when it has a name that must be looked up. */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined
@@ -29,7 +29,7 @@ export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: bo
   }
 }
 
-/** Says in the log what is wrong with a hook as far as it can be seen from here; it is called all the same. */
+/** Logs what is wrong with a hook, as far as it can be seen from here. The hook is called all the same. */
 export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     const url = new URL(hook.url)
@@ -55,7 +55,7 @@ export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Ef
     }
     if (url.protocol === "http:" && hidden === undefined) {
       yield* Effect.logWarning(
-        `The hook at ${hook.host} is called over http: whoever is on the way reads which runs fail and why. Use https`
+        `The hook at ${hook.host} is called over plain http: anybody on the network path can read which runs fail and why. Use https`
       )
     }
   })

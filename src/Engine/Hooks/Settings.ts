@@ -1,4 +1,4 @@
-/** Hooks in Effect: which ones an engine has, when it says that a function is failing, and what they are called with. */
+/** Settings of hooks in Effect: the hooks of an engine, when a function counts as failing, and how to verify a call. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,18 +9,21 @@ import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { type HookRequest, verifyHookAt, type VerifyHookOptions } from "../../Serve/HookSignature.ts"
 import { show } from "../../Show.ts"
 
-/** The hooks of an engine, none by default. */
+/** The hooks of an engine; none by default. */
 export const EngineHooks = Context.Reference<ReadonlyArray<HookOptions>>("@ironflow/node/EngineHooks", {
   defaultValue: () => []
 })
 
-/** When a function is failing: so many of its runs have ended in the last minutes, and such a share of them has failed. */
+/**
+ * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough share of them has
+ * failed.
+ */
 export interface FailingOptions {
-  /** The last whole minutes that count, `"5m"` by default; an hour at most. */
+  /** The last whole minutes that count; `"5m"` by default, at most an hour. */
   readonly window?: Duration
-  /** Runs that have to have ended in them, 5 by default. */
+  /** How many runs must have ended in them; 5 by default. */
   readonly runs?: number
-  /** The share that has to have failed, 0.5 by default; above 0, 1 at most. */
+  /** The share that must have failed; 0.5 by default, above 0 and at most 1. */
   readonly rate?: number
 }
 
@@ -29,7 +32,7 @@ export const Failing = Context.Reference<FailingOptions>("@ironflow/node/Failing
   defaultValue: () => ({})
 })
 
-/** When a function is failing. */
+/** When a function counts as failing. */
 export interface FailingSettings {
   /** How far back runs are counted, in minutes. */
   readonly minutes: number
@@ -39,7 +42,7 @@ export interface FailingSettings {
   readonly rate: number
 }
 
-/** The options that are known. */
+/** The known options. */
 export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
 
 const LONGEST = 60
@@ -61,8 +64,8 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 }
 
 /**
- * What a hook was called with, once it is certain that it comes from an engine with this secret, and from now: `verifyHook` of the
- * Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is no call of a hook.
+ * The call of a hook, after checking that it comes from an engine with this secret, and is recent: `verifyHook` of the Promise
+ * API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is not a call of a hook.
  *
  * ```ts
  * const call = Hooks.verify(hookRequest, "the secret of the hook", { tolerance: "1m" })

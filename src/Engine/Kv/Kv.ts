@@ -1,4 +1,4 @@
-/** The key-value store against the engine in the same process: checked input, then one operation of the store. */
+/** The key-value store in the engine's process: checks the input, then runs one operation of the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -36,22 +36,22 @@ import * as KvBuckets from "./KvBuckets.ts"
 import * as KvRows from "./KvRows.ts"
 import * as KvWrites from "./KvWrites.ts"
 
-/** Keys that are looked at in one page at most. */
+/** Most keys that one page looks at. */
 export const KEYS_PAGE = 1000
-/** Buckets that are looked at in one page at most: what has expired in each is counted. */
+/** Most buckets that one page looks at: the expired keys of each are counted. */
 export const BUCKETS_PAGE = 250
-/** A long filter takes long for a long key, as the product of both: characters of filters that one page may cost. */
+/** Most characters of filtering per page: matching costs the length of the filter times the length of the key. */
 const FILTERING = 50_000
 
 export interface KvService {
   /** The key-value store of one environment. */
   readonly in: (environment: string) => Raw<UntypedKv, EngineError>
-  /** A part of the buckets of one environment, by name. */
+  /** A page of the buckets of one environment, by name. */
   readonly bucketsPage: (
     environment: string,
     page: PageQuery
   ) => Effect.Effect<Page<KVBucketInfo>, StoreError>
-  /** The keys of a bucket with their values as they are stored. */
+  /** The keys of a bucket with their stored values. */
   readonly storedKeys: (environment: string, bucket: string) => StoredKeys
 }
 
@@ -156,7 +156,7 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
   }
 }
 
-/** The keys of a bucket with their values as they are stored: what goes over the wire needs no decoding. */
+/** The keys of a bucket with their stored values: what goes over the wire needs no decoding. */
 interface StoredKeys {
   readonly get: (key: string) => Effect.Effect<KvEntryRow, EngineError>
   /** Oldest first; the cursor is a revision. */
@@ -235,7 +235,7 @@ const readCursor = (after: string): number => {
   if (after === "") return 0
   if (/^\d{1,15}$/.test(after)) return Number(after)
   throw new ValidationError(
-    `The cursor of a history is that of the page before, and not ${JSON.stringify(after.slice(0, 64))}`
+    `The cursor of a history must be the one that the previous page returned, got ${JSON.stringify(after.slice(0, 64))}`
   )
 }
 
@@ -284,7 +284,7 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   return checkDistinct(writes.map(toWrite))
 }
 
-/** Two changes of one key in one write would hide what was meant. */
+/** Rejects two changes of one key in one write: the intention would be unclear. */
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
@@ -314,7 +314,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 
 const checkValue = (key: string, value: unknown): StoredValue => {
   const stored = encodeKeyValue(key, value)
-  // a caller may go on writing into the bytes that he has given
+  // the caller may go on writing into the bytes that it passed
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }
 

@@ -1,8 +1,8 @@
 /**
- * Buckets as the database keeps them, and what is remembered of them.
+ * Rows of buckets, and what is remembered of them.
  *
- * Every call names a bucket, and every write moves its revision: rows that were read stay in memory, and those that a
- * transaction has changed are written once, before it commits. When it is rolled back they are forgotten.
+ * Every call names a bucket, and every write advances its revision. So rows that were read stay in memory, and those that a
+ * transaction has changed are written once, before it commits. After a rollback they are forgotten.
  */
 import { remembered } from "../Store/Memory.ts"
 import {
@@ -22,10 +22,12 @@ import { ALL, type ListPage } from "../Pages.ts"
 import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** The highest revision of any bucket that was deleted: one made anew goes on after it, so that no old revision fits. */
+/**
+ * The highest revision of any deleted bucket: a bucket that is created again goes on after it, so that no old revision matches.
+ */
 const FLOOR = "kv_revision"
 
-/** Buckets that are remembered. */
+/** Most buckets that are remembered. */
 const MOST = 10_000
 
 export interface Bucket {
@@ -40,7 +42,7 @@ export interface Bucket {
   readonly history: number
   readonly createdAt: number
   revision: number
-  /** The highest revision of a marker that was dropped. */
+  /** The highest revision of a deleted marker. */
   dropped: number
   bytes: number
   values: number
@@ -70,7 +72,7 @@ const SAVE = statement(
   "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
 )
 
-/** What is remembered of buckets. */
+/** The remembered buckets. */
 class Buckets {
   readonly #known = new Map<string, Bucket>()
   readonly #changed = new Set<Bucket>()
@@ -80,7 +82,7 @@ class Buckets {
   }
 
   remember(bucket: Bucket): Bucket {
-    // those that are changed are needed until they are saved
+    // changed buckets are needed until they are saved
     if (this.#known.size >= MOST && this.#changed.size === 0) this.#known.clear()
     this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
     return bucket
@@ -90,7 +92,7 @@ class Buckets {
     this.#known.delete(`${bucket.environment} ${bucket.name}`)
   }
 
-  /** The bucket is about to change in this transaction. */
+  /** Notes that the bucket changes in this transaction. */
   touch(bucket: Bucket): void {
     this.#changed.add(bucket)
   }
@@ -106,7 +108,7 @@ class Buckets {
     this.#changed.clear()
   }
 
-  /** Others have written. */
+  /** Other engines have written. */
   moved(): void {
     this.#known.clear()
   }
@@ -135,7 +137,7 @@ const FIND_BUCKET_2 = statement(
 export function* findBucket(tx: Transaction, environment: string, name: string): Program<Bucket | undefined> {
   const key =
     tx.findEnvironment(environment) ??
-    // it may have come into being in this very transaction
+    // it may have been created in this transaction
     (yield* get(FIND_BUCKET, environment))?.key
   if (key === undefined) return undefined
   const known = bucketsOf(tx).get(Number(key), name)
@@ -146,7 +148,7 @@ export function* findBucket(tx: Transaction, environment: string, name: string):
 
 const BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** A bucket that is there, if only until its last key is deleted. */
+/** The bucket with a key; a deleted bucket exists until its last key is deleted. */
 export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
   const bucket = toBucket((yield* get(BUCKET_OF_KEY, key))!)
   if (bucket.name === "") return bucket
@@ -163,7 +165,7 @@ const ENSURE_BUCKET_2 = statement(
 
 const ENSURE_BUCKET_3 = statement("KvBuckets.ensureBucket.3", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** The bucket of this name, which comes into being when there is none. */
+/** The bucket with this name, which is created if needed. */
 export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
   const found = yield* findBucket(tx, environment, bucket.name)
   if (found !== undefined) return found
@@ -204,7 +206,7 @@ const LIST_BUCKETS = statement(
   "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?"
 )
 
-/** Those whose name a user can give, by name. */
+/** The buckets of users, by name. */
 export const listBuckets = inEnvironment(
   "listKvBuckets",
   function* (
@@ -231,7 +233,7 @@ export const readBucket = inEnvironment(
   (_, name) => `read bucket "${name}"`
 )
 
-/** Keys that have expired and are still there do not count. */
+/** Expired keys do not count, even before they are swept. */
 function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
   const expired = yield* readExpired(tx, bucket)
   return {
@@ -254,7 +256,7 @@ const READ_EXPIRED = statement(
      WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
 )
 
-/** What is counted in a bucket of keys that have expired and wait to be swept. */
+/** Counts the expired keys of a bucket that wait to be swept. */
 export function* readExpired(
   tx: Transaction,
   bucket: Bucket
@@ -274,13 +276,13 @@ const DELETE_BUCKET_2 = statement(
   `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
 )
 
-/** The name is free at once; the keys go in small batches, as what is due. */
+/** Deletes a bucket. The name is free at once; the keys are deleted later, in small batches. */
 export const deleteBucket = inEnvironment(
   "deleteKvBucket",
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    // what it has been through in this transaction is not saved yet, and its keys will go by their revisions
+    // its changes in this transaction are not saved yet, and its keys will be deleted by their revisions
     yield* write(DELETE_BUCKET, bucket.revision, bucket.key)
     yield* write(DELETE_BUCKET_2, bucket.revision)
     bucketsOf(tx).forget(bucket)

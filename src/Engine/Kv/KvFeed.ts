@@ -1,8 +1,8 @@
 /**
- * Those who watch keys, and what they are told: from the database up to its end, and from then on what each commit did.
+ * Watches of keys: they read from the database up to its end, and from then on get what each commit changed.
  *
- * Whoever does not keep up loses what was put aside for him, and reads on in the database from where he is: the latest
- * change of each key is there in any case, so that memory is bounded and no key is missed.
+ * A watcher that does not keep up loses its queued changes, and goes on reading from the database where it was. The latest change
+ * of each key is there in any case, so memory is limited and no key is missed.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -16,9 +16,9 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import type { Changes, KvChange } from "../Store/Changes.ts"
 import type { KvChangePage } from "./KvRecords.ts"
 
-/** Changes read at once. */
+/** Changes in one read. */
 const PAGE = 256
-/** Changes, and bytes of their values, that are put aside for one watcher. */
+/** Most changes, and most bytes of their values, that are queued for one watcher. */
 const ASIDE = 1024
 const ASIDE_BYTES = 256 * 1024
 
@@ -28,16 +28,16 @@ export interface FeedOptions<E> {
   /** Begins after this revision; at the end when `undefined`. */
   readonly from: number | undefined
   readonly accepts: (key: string) => boolean
-  /** Called when the watch stands, with where it begins. */
+  /** Called when the watch has begun, with its first revision. */
   readonly onOpen: (revision: number) => void
-  /** What the watch ends with when its bucket is deleted. */
+  /** The error of the watch when its bucket is deleted. */
   readonly deleted: () => E
 }
 
 export class KvFeedService {
   readonly #watchers = new Set<Watcher>()
 
-  /** Tells of the commits of the store; returns the way to stop that. */
+  /** Passes on the commits of the store. Returns a function that stops it. */
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
       if (this.#watchers.size === 0) return
@@ -47,7 +47,7 @@ export class KvFeedService {
     })
   }
 
-  /** The changes of the keys that are accepted, in order. It ends by failing, or when nobody listens. */
+  /** The changes of accepted keys, in order. It ends by an error or by interruption. */
   watch<E extends IronflowError>(options: FeedOptions<E>): Stream.Stream<KvChange, E> {
     return Stream.callback<KvChange, E>(
       (queue) =>
@@ -86,7 +86,7 @@ const follow = <E>(
     let after = from
     let bucket: number | undefined
     while (true) {
-      // listening first, so that nothing falls between the page and what is told
+      // listen first, so that nothing is lost between the page and the queue
       watcher.restart()
       const page: KvChangePage = yield* read(after, PAGE)
       if (bucket !== undefined && bucket !== 0 && bucket !== page.bucket) return yield* Effect.fail(deleted())
@@ -113,7 +113,7 @@ class Watcher {
   #behind = false
   #deleted = false
   #waiting: Deferred.Deferred<void> | undefined
-  /** Whose changes are put aside; all while it is not known, or while there is none. */
+  /** The bucket whose changes are queued; 0 for all, while the bucket is unknown or does not exist. */
   bucket = 0
 
   restart(): void {
@@ -123,12 +123,12 @@ class Watcher {
   }
 
   tell({ inOrder, kv, kvDeleted, kvElsewhere, look }: Changes): void {
-    // while there is no bucket, the first change of any is a reason to look again
+    // while there is no bucket, a change of any bucket is a reason to look again
     const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
     if (look.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // what others have done before it is not told yet
+      // earlier changes by other engines may not have been told yet
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }
@@ -139,7 +139,7 @@ class Watcher {
     if (waiting !== undefined) Deferred.doneUnsafe(waiting, Exit.void)
   }
 
-  /** What has been put aside since the last call, once there is something. */
+  /** The changes that were queued since the last call, once there are some. */
   readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
     if (this.#behind) return Effect.succeed("behind" as const)
     if (this.#aside.length > 0) {

@@ -1,4 +1,4 @@
-/** How operations and types of values are stored: by their numbers, which are part of the database. */
+/** How operations and value types are stored: by numbers, which are part of the database. */
 import type { KvOperation, ValueType } from "../../KvValue.ts"
 
 const storedOperation = { put: 0, delete: 1, purge: 2, expire: 3 } as const satisfies {
@@ -8,7 +8,7 @@ const storedType = { json: 0, text: 1, bytes: 2, raw: 3 } as const satisfies {
   readonly [T in ValueType]: number
 }
 
-// the names in the order in which they stand here, which is that of the numbers
+// the names in the order of their numbers
 export const operations = Object.keys(storedOperation) as ReadonlyArray<KvOperation>
 export const types = Object.keys(storedType) as ReadonlyArray<ValueType>
 

@@ -1,20 +1,20 @@
-/** What buckets and their keys take and give. */
+/** Records of buckets and their keys. */
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { KvChange } from "../Store/Changes.ts"
 
-/** A bucket of keys to make. Names that begin with `$` are the engine's own. */
+/** A bucket to create. Names that begin with `$` are reserved for the engine. */
 export interface NewKvBucket {
   readonly name: string
   readonly description?: string
   readonly ttlMs?: number
   readonly maxValueBytes: number
   readonly maxBytes?: number
-  /** Revisions that are kept of each key, the present one included. */
+  /** How many revisions of each key are kept, including the current one. */
   readonly history: number
 }
 
 export interface KvBucketRow extends NewKvBucket {
-  /** Of the last write. */
+  /** The revision of the last write. */
   readonly revision: number
   readonly values: number
   readonly bytes: number
@@ -26,7 +26,7 @@ export interface KvEntryRow {
   readonly key: string
   readonly revision: number
   readonly operation: KvOperation
-  /** Without bytes unless the operation is `put`. */
+  /** Empty unless the operation is `put`. */
   readonly value: StoredValue
   /** Epoch milliseconds. */
   readonly createdAt: number
@@ -36,21 +36,21 @@ export interface KvEntryRow {
 
 export interface KvHistoryQuery {
   readonly key: string
-  /** Revisions after this one. */
+  /** Only later revisions. */
   readonly after: number
   readonly limit: number
 }
 
 export interface KvHistoryPage {
   readonly entries: Array<KvEntryRow>
-  /** The revision to go on after; absent at the end. */
+  /** The revision after which to go on; absent at the end. */
   readonly next?: number
 }
 
 export interface KvKeysQuery {
-  /** Begins after this key; "" for the first. */
+  /** Begins after this key; `""` for the first. */
   readonly after: string
-  /** Keys that are looked at, whether they have a value or not. */
+  /** Keys to look at, with or without a value. */
   readonly limit: number
 }
 
@@ -63,17 +63,17 @@ export interface KvKeysPage {
 export interface KvChangePage {
   readonly bucket: number
   readonly changes: ReadonlyArray<KvChange>
-  /** Where to read on. */
+  /** The revision after which to read on. */
   readonly revision: number
   /** Whether that is the last revision of the bucket, for now. */
   readonly atEnd: boolean
 }
 
-/** A change of a key; deletes it when there is no value. */
+/** A change of a key; without a value it deletes the key. */
 export interface KvWriteRow {
   readonly key: string
   readonly value?: StoredValue
-  /** The revision that the key must have; 0: it must not exist. */
+  /** The revision that the key must have; 0 if it must not exist. */
   readonly expected?: number
   /** Deletes the history too. */
   readonly purge?: boolean

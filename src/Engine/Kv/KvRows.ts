@@ -1,9 +1,9 @@
 /**
- * Keys as they are read.
+ * Reading keys.
  *
- * `kv_entries` has one row a key: its value, or a marker of how it went away, which watchers are told and which is dropped
- * after a day. `kv_history` has earlier revisions, as many as the bucket keeps. An expired key is told from a live one by
- * its time, whether or not it has been swept.
+ * `kv_entries` has one row for each key: its value, or a marker of how it was deleted. Watchers are told of markers, which are
+ * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. An expired key is recognized by its time,
+ * whether or not it has been swept.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
@@ -62,7 +62,9 @@ export const readEntry = inEnvironment(
   (_, bucket) => `read bucket "${bucket}"`
 )
 
-/** A page of revisions or changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
+/**
+ * A page of revisions or changes ends with the one that brings it to this many bytes of values: all of it is in memory at once.
+ */
 const PAGE_BYTES = 256 * 1024
 
 const READ_HISTORY = statement(
@@ -79,7 +81,7 @@ const READ_HISTORY_2 = statement(
      ORDER BY revision LIMIT ?5`
 )
 
-/** Revisions of a key after one of them, oldest first. Nothing of an expired key can be read. */
+/** Revisions of a key after a given one, oldest first. An expired key has none. */
 export const readHistory = inEnvironment(
   "readKvHistory",
   function* (
@@ -124,7 +126,7 @@ const LIST_KEYS = statement(
   "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-/** Of the first `limit` keys after a key those that have a value, in order. */
+/** Looks at the first `limit` keys after a key. Returns those that have a value, in order. */
 export const listKeys = inEnvironment(
   "listKvKeys",
   function* (
@@ -157,8 +159,8 @@ const READ_CHANGES = statement(
 )
 
 /**
- * What is kept of the changes after a revision, in order: the latest of each key, and earlier ones in the history. `after`
- * is `undefined` for the end.
+ * The kept changes after a revision, in order: the latest of each key, and earlier ones from the history. `after` is `undefined`
+ * for the end.
  */
 export const readChanges = inEnvironment(
   "readKvChanges",
@@ -174,7 +176,7 @@ export const readChanges = inEnvironment(
     const { key, revision: end } = bucket
     if (after === undefined || after >= end)
       return { bucket: key, changes: [], revision: after ?? end, atEnd: true }
-    // whoever begins at 0 knows of no keys that could have gone
+    // a caller that begins at 0 cannot have missed a deletion
     if (after > 0 && after < bucket.dropped) return yield* refuse(new RevisionGoneError(name, after))
     const now = tx.now()
     let bytes = 0

@@ -1,11 +1,11 @@
-/** What is due of keys: values that expire, markers that are forgotten, and the keys of deleted buckets. */
+/** Due work on keys: expired values, old markers, and the keys of deleted buckets. */
 import { all, among, apart, get, statement, type Program, variant, write } from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
 import { PUT } from "./KvOperations.ts"
 import { expire, forget } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** How often markers are looked at while the clock is not trusted with them, milliseconds. */
+/** How often markers are checked while the clock is not trusted with them, milliseconds. */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
 const SWEEP = statement("KvSweep.sweep", "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?")
@@ -30,7 +30,7 @@ const ENVIRONMENTS_TO_DROP = statement(
   { scans: "buckets without a name, by their index" }
 )
 
-/** The environments of the first `limit` keys that are due, and of so many deleted buckets. */
+/** The environments of the first `limit` due keys, and of as many deleted buckets. */
 export function* environmentsToSweep(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   const expired = yield* among(tx, "key", [SWEEP, now], ENVIRONMENTS_TO_SWEEP, now, tx.settledNow(), limit)
@@ -38,8 +38,8 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, drops old markers, and deletes the keys of deleted buckets: those of an environment that are
- * among the first `limit` anywhere.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets: those of an environment among
+ * the first `limit` of all.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -108,7 +108,7 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
   return dropped + 1
 }
 
-/** When the next key expires, a marker is dropped, or a deleted bucket has keys left. */
+/** When the next key expires or the next marker is deleted; now, when a deleted bucket has keys left. */
 export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now

@@ -1,8 +1,7 @@
 /**
- * Keys as they are written. Whatever changes a key takes the next revision of its bucket, so that a revision has one winner
- * (guarantee G13).
+ * Writing keys. Every change of a key takes the next revision of its bucket, so that a revision has one winner (guarantee G13).
  *
- * What is refused is refused before anything has been written: these programs can be part of a larger one.
+ * Refusals come before the first write, so that these programs can be part of larger ones.
  */
 import { all, forEach, get, statement, type Program, write, inEnvironment, refuse } from "../Store/Program.ts"
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
@@ -17,7 +16,7 @@ const MARKER_MS = 24 * 60 * 60 * 1000
 
 const nothing = new Uint8Array()
 
-/** What is at a key now. */
+/** The current entry of a key. */
 interface Present {
   readonly revision: number
   readonly operation: KvOperation
@@ -46,7 +45,7 @@ function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Pre
   }
 }
 
-/** Makes changes of different keys, all or none, and returns their revisions. */
+/** Changes different keys, all or none. Returns their revisions. */
 export const writeEntries = inEnvironment(
   "writeKv",
   function* (
@@ -60,14 +59,14 @@ export const writeEntries = inEnvironment(
   (_, bucket) => `write to bucket "${bucket}"`
 )
 
-/** Changes of different keys of a bucket that nothing speaks against, as long as nothing else writes to the bucket. */
+/** Accepted changes of different keys of a bucket. Valid until something else writes to the bucket. */
 export interface KvPlan {
   readonly bucket: Bucket
   readonly writes: ReadonlyArray<KvWriteRow>
   readonly present: ReadonlyArray<Present | undefined>
 }
 
-/** Looks at what changes would meet, and writes nothing: a plan may be dropped. */
+/** Checks changes without writing: a plan may be dropped. */
 export function* planWrites(
   tx: Transaction,
   environment: string,
@@ -123,7 +122,7 @@ function* checkRoom(
   let after = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
     if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
-    // what is replaced goes where no history is kept; where one is, it may stay or make something older go
+    // a replaced value goes away where no history is kept; otherwise it may stay, or push out an older one
     if (bucket.history === 1) after -= present[i]?.bytes ?? 0
     else after -= yield* prunedBytes(bucket, key, present[i])
   }
@@ -141,14 +140,14 @@ const PRUNED_BYTES = statement(
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
 )
 
-/** Bytes of the history that a write of the key will drop. */
+/** Bytes of the history that a write of the key will delete. */
 function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
   if (present === undefined) return 0
   const row = yield* get(PRUNED_BYTES, bucket.key, key, bucket.history - 2)
   return Number(row?.bytes)
 }
 
-/** Makes one change that nothing speaks against; returns its revision. */
+/** Makes one accepted change. Returns its revision. */
 function* apply(
   tx: Transaction,
   bucket: Bucket,
@@ -156,12 +155,12 @@ function* apply(
   found: Present | undefined
 ): Program<number> {
   const { key, value } = write
-  // it has expired and was not swept yet: those who watch hear of both
+  // it has expired and was not swept yet: watchers are told of both changes
   const present =
     value !== undefined && found?.counted === true && !found.alive
       ? yield* expire(tx, bucket, key, found)
       : found
-  // deleting what is not there changes nothing
+  // deleting a missing key changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
     return present?.revision ?? 0
   if (value === undefined && write.purge === true)
@@ -184,7 +183,7 @@ function* apply(
   return revision
 }
 
-/** How a key expired or was purged is told to those who watch, and is no part of its history. */
+/** Whether an operation goes into the history: how a key expired or was purged is only told to watchers. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
 export function* expire(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
@@ -244,7 +243,7 @@ const REMEMBER = statement(
      FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
 )
 
-/** Moves what is at a key into its history, and drops what is older than the bucket keeps. */
+/** Moves the current entry of a key into its history, and deletes what exceeds the bucket's limit. */
 function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
   yield* write(REMEMBER, bucket.key, key, present.revision)
   bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
@@ -261,7 +260,7 @@ const FORGET_2 = statement(
   "DELETE FROM kv_history WHERE bucket = ? AND key = ? AND revision = ?"
 )
 
-/** Drops the history of a key but for its newest `keep` entries; returns the bytes that they had. */
+/** Deletes the history of a key except for its newest `keep` entries. Returns the bytes of the deleted entries. */
 export function* forget(bucket: number, key: string, keep: number): Program<number> {
   const rows = yield* all(FORGET, bucket, key, keep)
   let bytes = 0
@@ -272,7 +271,7 @@ export function* forget(bucket: number, key: string, keep: number): Program<numb
   return bytes
 }
 
-/** Replaces a key with all its history by a marker of how it went away. */
+/** Replaces a key and its history by a marker of how it was deleted. */
 function* leaveMarker(
   tx: Transaction,
   bucket: Bucket,

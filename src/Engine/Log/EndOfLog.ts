@@ -1,4 +1,4 @@
-/** Where the log ends. */
+/** The end of the log. */
 import { statement, type Program, get, acrossEnvironments } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -19,7 +19,7 @@ const END_OF_LOG_BY_NAME = statement(
   { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
 
-/** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */
+/** The same when the last page of the log is damaged: the index of names has the positions too. Reads the whole index. */
 function* endOfLogByName(): Program<number> {
   return Number((yield* get(END_OF_LOG_BY_NAME))?.position ?? 0)
 }

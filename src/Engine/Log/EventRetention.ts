@@ -1,18 +1,18 @@
 /**
- * Events that are not kept for ever. What is not in an entity stream goes when it is old, or when there is too much, and nothing needs
- * it any more: in each environment all stays that comes after the oldest event which a run, a projection, a consumer group or a
- * subscription needs. So no run that is kept lacks its event, nor one that it has received, or may still look back to.
+ * Event retention. An event outside of entity streams is deleted when it is too old, or the log is too large, and nothing needs
+ * it any more. In each environment, everything stays from the oldest event on that a run, a projection, a consumer group or a
+ * subscription needs. So a kept run never lacks its event, an event that it received, or one that it may still look back to.
  */
 import { acrossEnvironments, all, get, type Program, statement, visit, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { LogKind } from "./LogRecords.ts"
 
 export interface EventLimits {
-  /** How old events may get, milliseconds. */
+  /** How old events may become, milliseconds. */
   readonly keepMs: number
-  /** Those before this position are more than there may be. */
+  /** Events before this position exceed the size limit. */
   readonly excessBefore: number
-  /** By environment: the position up to which all live subscriptions have been given what is for them. */
+  /** By environment: the position up to which every live subscription has got its items. */
   readonly given: { readonly [environment: string]: number }
 }
 
@@ -22,11 +22,11 @@ export interface EventsDeleted {
   readonly after?: number
 }
 
-/** Rows of the log that are looked at in one transaction, and deleted. */
+/** Rows of the log that one transaction looks at, and rows that it deletes. */
 const LOOKED_AT = 2000
 const DELETED = 200
 
-/** What is needed of the log, by the tables that say so: the first is needed itself, after the others all is. */
+/** SQL: for each table that needs the log, the first position that it needs. */
 const NEEDED = statement(
   "EventRetention.needed",
   `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
@@ -60,7 +60,7 @@ const NOTE = statement(
 )
 
 /**
- * Deletes events after a position, oldest first, some in each call. The newest row of the log stays whatever it is, so that its position
+ * Deletes events after a position, oldest first, some in each call. The newest row of the log always stays, so that its position
  * is not given again.
  */
 export const deleteOldEvents = acrossEnvironments(
@@ -81,7 +81,7 @@ export const deleteOldEvents = acrossEnvironments(
     for (const row of rows) {
       const position = Number(row.position)
       const at = Number(row.timestamp)
-      // what was stored under a clock that was ahead says nothing about what comes after it
+      // a row stored under a clock that was ahead says nothing about later rows
       if (position >= excessBefore && at >= storedBefore && at <= tx.now()) {
         isAtEnd = true
         break
@@ -117,8 +117,8 @@ const MEASURE = statement(
 )
 
 /**
- * Looks at a slice of the log before a position, the newest first: how many bytes are left of `left` after its events that may be deleted.
- * `excessBefore` is given once there are none left: the first position that is still among them.
+ * Measures a slice of the log before a position, newest first: how many bytes of `left` remain after its deletable events. Once
+ * none remain, `excessBefore` is the first position that still fits.
  */
 export const measureEvents = acrossEnvironments(
   "measureEvents",

@@ -1,4 +1,4 @@
-/** Events that are looked for in the log: one by its id, and page after page those of which something is known. */
+/** Finds events in the log: one by its id, and pages of those that match filters. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { timeOf } from "../../Ids.ts"
@@ -11,13 +11,13 @@ import { endOfLog } from "./EndOfLog.ts"
 import { type EventQuery, type FoundEvent, type FoundEvents, LogKind } from "./LogRecords.ts"
 import { COLUMNS, entryOf, ENVIRONMENT, KIND, PAGE_LENGTH, POSITION, TIMESTAMP, toEntry } from "./LogRows.ts"
 
-/** Rows of the log that are looked at in one turn of the event loop, and such turns for one page. */
+/** Rows of the log in one turn of the event loop, and most turns for one page. */
 const SLICE = 500
 const SLICES = 20
-/** Characters of data on a page, unless one event alone has more. */
+/** Most characters of data on a page, unless a single event has more. */
 const FULL_LENGTH = 16 * 1024 * 1024
 
-/** An id and the timestamp of its event are not made at the same moment: they are no further apart, milliseconds. */
+/** An event's id and its timestamp are made at different moments: this is the most that they differ, milliseconds. */
 const APART_MS = 10_000
 
 const FOUND = `${COLUMNS}, environment, idempotency_key`
@@ -33,8 +33,8 @@ const FIRST_FROM = statement(
 )
 
 /**
- * The first row of the log whose id is not before what is sought. Ids are in the order of positions, so a search by halves finds
- * it without an index. It goes through the positions of all environments: no index has those of one.
+ * The first row of the log whose id is not before the sought one. Ids are ordered like positions, so a binary search finds it
+ * without an index. It uses the positions of all environments, since no index has those of one.
  */
 function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
@@ -65,12 +65,12 @@ export const findEvent = inEnvironment(
   (_, eventId) => `find event ${eventId}`
 )
 
-/** An id without what says which kind it is. */
+/** An id without its prefix, which names the kind. */
 const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
 
 const EVENT_AT = statement("EventSearch.eventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
 
-/** An event with all that is stored of it. */
+/** An event with everything that is stored of it. */
 export const getEvent = inEnvironment(
   "getEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<FoundEvent | undefined> {
@@ -86,7 +86,7 @@ export const getEvent = inEnvironment(
 )
 
 // ---------------------------------------------------------------------------------------------------------------------
-// By what is known of them
+// By filters
 // ---------------------------------------------------------------------------------------------------------------------
 
 const both = (name: string, where: string, by: string) => ({
@@ -113,7 +113,7 @@ const BY_NAME = both(
 // the index of names would find all rows of an environment and sort them, for every page
 const BY_POSITION = both("byPosition", `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`, "position")
 
-/** Positions between which to look. */
+/** The positions to search. */
 interface Range {
   readonly after: number
   readonly before: number
@@ -193,7 +193,7 @@ const POSITION_OF = statement(
   "SELECT position FROM events WHERE environment = ? AND entity_id = ? AND entity_version = ?"
 )
 
-/** Versions of a stream between which its events are at these positions, which are in the order of the versions. */
+/** The versions of a stream whose events are in a range of positions: both have the same order. */
 function* versionsIn(
   environment: number,
   entityId: string,
@@ -227,17 +227,17 @@ const readRange = inEnvironment(
   () => "list events"
 )
 
-/** The first position at which there can be something from this time on, epoch milliseconds. */
+/** The first position that may have an event from this time on, epoch milliseconds. */
 function* positionAt(time: number): Program<number> {
   const row = yield* firstThat((id) => timeOf(id) < time)
   return row === undefined ? (yield* endOfLog()) + 1 : Number(row.position)
 }
 
 /**
- * Lists events, without those that are not for the caller (`shows`). By name, entity id or idempotency key no other event is looked at.
- * Whatever else is asked for, a page looks at 10,000 rows of the log at most: it may hold fewer events than its limit and still say
- * where to go on. A time is found by the ids, whose order is that of the log: when the clock was set back, events of a time that it
- * has shown twice may be missing from a list that ends there (`until`).
+ * Lists events, without those that the caller may not see (`shows`). With a name, an entity id or an idempotency key, only
+ * matching events are read. With other filters, a page looks at 10,000 rows of the log at most: it may hold fewer events than its
+ * limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back, some events
+ * of a time that occurred twice may be missing from a list that ends there (`until`).
  */
 export const listEvents = (
   store: StoreService,

@@ -1,4 +1,4 @@
-/** Rows of the log as triggers, waits and expressions see them. */
+/** Rows of the log in the form that triggers, waits and expressions use. */
 import type { EventEntity } from "../../Event.ts"
 import { StoreError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
@@ -34,7 +34,7 @@ export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
         }
       }
 
-/** The value at a match path as it is indexed; an absent value matches nothing. */
+/** The indexed form of the value at a match path; an absent value matches nothing. */
 export const matchValue = (root: EventView, path: string): string | undefined => {
   const value = readPath(root, path)
   return value === undefined ? undefined : JSON.stringify(value)
@@ -42,29 +42,28 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
 
 const EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
 
-/** The event at a position of the log. Throws a `StoreError` when it is not there: none is deleted that a run needs. */
+/** The event at a position of the log. Throws a `StoreError` when it is missing: events that a run needs are never deleted. */
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(EVENT_AT, position)
   if (row === undefined) {
-    throw new StoreError(
-      `event ${position} of the log, for which something has waited, cannot be found, since the log is damaged`,
-      { code: "STORE_CORRUPT" }
-    )
+    throw new StoreError(`event ${position} of the log, which a run needs, is missing: the log is damaged`, {
+      code: "STORE_CORRUPT"
+    })
   }
   return viewOfRow(row)
 }
 
-/** The last event of the log that was made a text: all that are told of it at once share that. */
+/** The last event that was serialized, so that all who are told of it share one string. */
 const lastText = remembered<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
   make: () => ({ last: undefined }),
   // a position that was rolled back is given again
   begin: (memory) => void (memory.last = undefined)
 })
 
-/** What is stored of an event was changed. */
+/** A stored event was changed: forgets the string. */
 export const forgetText = (tx: Transaction): void => void (lastText(tx).last = undefined)
 
-/** The text of the event at a position, as waits deliver it. */
+/** The event at a position as JSON, as waits deliver it. */
 export function* eventText(tx: Transaction, position: number): Program<JsonText> {
   const { last } = lastText(tx)
   if (last?.position === position) return last.text
@@ -72,12 +71,12 @@ export function* eventText(tx: Transaction, position: number): Program<JsonText>
   return rememberText(tx, position, () => view.toText())
 }
 
-/** The same; `undefined` when the event is not kept any more. */
+/** The same; `undefined` when the event was deleted. */
 export function* eventTextIfKept(tx: Transaction, position: number): Program<JsonText | undefined> {
   return (yield* get(EVENT_AT, position)) === undefined ? undefined : yield* eventText(tx, position)
 }
 
-/** The same, for an event that is at hand. */
+/** The same, for an event that was already read. */
 export const rememberText = (tx: Transaction, position: number, text: () => JsonText): JsonText => {
   const memory = lastText(tx)
   if (memory.last?.position !== position) memory.last = { position, text: text() }

@@ -1,4 +1,4 @@
-/** What a wait looks for, and the first event of the log that it accepts. */
+/** The filter of a wait, and the first event in the log that it accepts. */
 import { statement, type Program, all } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import type { EventView } from "../Functions/Registry.ts"
@@ -6,21 +6,21 @@ import { compilePattern } from "../../Pattern.ts"
 import { viewOfRow, matchValue } from "./EventViews.ts"
 import { evaluateExpression } from "../../Expression.ts"
 
-/** The name under which the waits for a pattern are indexed. */
+/** The name under which waits with a pattern are indexed. */
 export const ANY_NAME = "*"
 
-/** What the expression of a wait may speak of. */
+/** The names that the expression of a wait may use. */
 export const waitRoots = ["event", "trigger"] as const
 
-/** What a wait looks for. */
+/** The filter of a wait. */
 export interface WaitFilter {
   readonly event: string
-  /** Set when `event` has wildcards. */
+  /** Whether `event` has wildcards. */
   readonly pattern: boolean
   readonly match?: EventMatch
 }
 
-/** How a candidate is compared: a path with the trigger's value there, or an expression. */
+/** How an event is compared: by a path, with the trigger's value there, or by an expression. */
 export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }
   | { readonly _tag: "Expression"; readonly text: string }
@@ -79,10 +79,10 @@ function* matches(
   return matched
 }
 
-/** Where a wait for `event` is indexed. */
+/** The name under which the wait is indexed. */
 export const waitName = (filter: WaitFilter): string => (filter.pattern ? ANY_NAME : filter.event)
 
-/** What the wait in a row of `waits` looks for. */
+/** The filter of the wait in a row of `waits`. */
 export const filterOf = (row: Row): WaitFilter => {
   const match: EventMatch | undefined =
     row.match_path !== null

@@ -1,6 +1,6 @@
 /**
- * The same key within its window returns the first result (guarantee G14). A key belongs to an environment, an operation and
- * what that is about: the name of the event, the topic, the webhook and its event, the entity.
+ * Idempotency keys: the same key within its window returns the first result (guarantee G14). A key belongs to an environment, an
+ * operation and its subject: the name of the event, the topic, the webhook and its event, or the entity.
  */
 import { affected, get, statement, type Program, write, acrossEnvironments } from "../Store/Program.ts"
 import { createHash } from "node:crypto"
@@ -17,21 +17,24 @@ export interface Remembered<A> {
   readonly conflicting: boolean
 }
 
-/** What a call is about, in short, to notice when a key is used again for something else. */
+/** A digest of a call's content, to notice when a key is used again for something else. */
 export interface Fingerprint {
   readonly current: string
-  /** As keys from before data was told from data regardless of the order of its members, and version from version, have it. */
+  /**
+   * The digest that earlier versions of the engine stored: it depends on the order of members, and ignores the version of the
+   * event.
+   */
   readonly earlier: string
 }
 
-/** What a key may be used for again: its data is JSON text. */
+/** The content of a call: its data is a JSON string. */
 export interface Described {
   readonly name: string
   readonly version?: number
   readonly data: string
 }
 
-/** `about` is what the things have in common. */
+/** `about` is what all `things` have in common. */
 export const fingerprint = (about: ReadonlyArray<string>, things: ReadonlyArray<Described>): Fingerprint => ({
   current: hash([
     about,
@@ -43,7 +46,7 @@ export const fingerprint = (about: ReadonlyArray<string>, things: ReadonlyArray<
 const hash = (parts: unknown): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("base64").slice(0, 22)
 
-/** JSON text of the value that is the same in whatever order its members came. */
+/** The JSON string of a value with sorted members. */
 const ordered = (value: unknown): string => {
   if (Array.isArray(value)) return `[${value.map(ordered).join(",")}]`
   if (!isObject(value)) return JSON.stringify(value)
@@ -67,17 +70,17 @@ export function* recall<A>(
 ): Program<Remembered<A> | undefined> {
   const row = yield* get(RECALL, environment, scope, key, tx.settledNow())
   if (row === undefined) return undefined
-  // written by `remember` below: the caller's scope decides the type
+  // written by `remember` below: the caller's scope determines the type
   return {
     result: parseStored(String(row.result)) as A,
     conflicting: row.fingerprint !== print.current && row.fingerprint !== print.earlier
   }
 }
 
-/** Where a migration has put keys from when it was not stored which webhook an event had come by. */
+/** The scope of keys from before the webhook of an event was stored, set by a migration. */
 const UNSCOPED = "webhook"
 
-/** The first result of a key from that time, if it was about the same. */
+/** The first result of such an old key, if it had the same content. */
 export function* recallUnscoped<A>(
   tx: Transaction,
   environment: number,
@@ -112,7 +115,7 @@ const FORGET_EXPIRED = statement(
      (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
 )
 
-/** Forgets keys whose window has passed, at most `limit` of them. */
+/** Deletes at most `limit` keys whose window has passed. */
 export const forgetExpired = acrossEnvironments(
   "deleteExpiredIdempotencyKeys",
   function* (tx: Transaction, limit: number): Program<number> {

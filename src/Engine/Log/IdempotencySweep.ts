@@ -1,10 +1,10 @@
-/** Forgets idempotency keys whose time has passed. */
+/** Deletes expired idempotency keys. */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilNone } from "../Sweep.ts"
 import { forgetExpired } from "./Idempotency.ts"
 
-/** Forgets them until the scope ends. */
+/** Deletes keys periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(untilNone(store.write(forgetExpired(BATCH))))

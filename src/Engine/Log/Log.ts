@@ -1,4 +1,4 @@
-/** The log of events and messages: what is read back of it. */
+/** Reads the log of events and messages. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -9,14 +9,14 @@ import * as IdempotencySweep from "./IdempotencySweep.ts"
 import type { EventQuery, FoundEvent, FoundEvents } from "./LogRecords.ts"
 
 export interface LogService {
-  /** A page of events, without those that are not for the caller (`shows`). */
+  /** A page of events, without those that the caller may not see (`shows`). */
   readonly list: (
     query: EventQuery,
     shows?: (event: FoundEvent) => boolean
   ) => Effect.Effect<FoundEvents, StoreError>
-  /** The event of an id; `undefined` when there is none. */
+  /** The event with an id; `undefined` when there is none. */
   readonly get: (environment: string, eventId: string) => Effect.Effect<FoundEvent | undefined, StoreError>
-  /** Its position in the log. */
+  /** The position in the log of the event with an id. */
   readonly positionOf: (environment: string, eventId: string) => Effect.Effect<number | undefined, StoreError>
 }
 

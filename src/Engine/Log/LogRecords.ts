@@ -1,4 +1,4 @@
-/** What the log takes and gives. */
+/** Records of the log. */
 import type { JsonText } from "../../Json.ts"
 import type { EventEntity } from "../../Event.ts"
 
@@ -11,11 +11,11 @@ export interface NewEvent {
   readonly metadata?: JsonText
   readonly source?: string
   readonly idempotencyKey?: string
-  /** The id of the webhook that it came by, to which its idempotency key belongs then. */
+  /** The id of the webhook that received it, to which its idempotency key then belongs. */
   readonly webhook?: string
-  /** The stream that the event is part of: only appends to streams give it. */
+  /** The stream of the event: set only by appends to streams. */
   readonly entity?: EventEntity
-  /** The `traceparent` of what has caused it. */
+  /** The `traceparent` of its cause. */
   readonly trace?: string
 }
 
@@ -31,25 +31,25 @@ export interface AppendedEvent {
   readonly warnings: ReadonlyArray<string>
 }
 
-/** A part of the log of one environment, oldest first. */
+/** A query for part of the log of one environment, oldest first. */
 export interface LogQuery {
   readonly environment: string
-  /** Events and messages both when absent. */
+  /** Absent for both events and messages. */
   readonly kind?: LogEntryKind
   /** Position after which to begin; 0 for the beginning. */
   readonly after: number
-  /** Names or patterns, of which one must fit; all names when absent. */
+  /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * Rows to look at, whether they fit or not: a bound for the work of one call. A store that finds what fits without looking
-   * at the rest returns as many more at most.
+   * Rows to look at, whether they match or not: it limits the work of one call. A store that finds matches without looking at the
+   * rest returns this many at most.
    */
   readonly limit: number
 }
 
 export type LogEntryKind = "event" | "message"
 
-/** A part of the log of one environment, newest first. */
+/** A query for part of the log of one environment, newest first. */
 export interface LogBackQuery extends Omit<LogQuery, "after"> {
   /** Position before which to begin. */
   readonly before: number
@@ -64,7 +64,7 @@ export interface LogEntry {
   readonly position: number
   readonly kind: LogEntryKind
   readonly id: string
-  /** Of the event, or of the topic. */
+  /** The name of the event or topic. */
   readonly name: string
   readonly version: number
   readonly data: JsonText
@@ -74,11 +74,11 @@ export interface LogEntry {
   readonly timestamp: number
   /** The stream that the event is part of, if any. */
   readonly entity?: EventEntity
-  /** The `traceparent` of what has caused it. */
+  /** The `traceparent` of its cause. */
   readonly trace?: string
 }
 
-/** Which events of an environment are asked for: those for which all of this is so. */
+/** A query for events of an environment, which must meet all conditions. */
 export interface EventQuery {
   readonly environment: string
   /** A name or a pattern. */
@@ -90,11 +90,11 @@ export interface EventQuery {
   readonly since?: number
   /** Stored before this time, epoch milliseconds. */
   readonly until?: number
-  /** Behind this position of the log. */
+  /** Only events after this position of the log. */
   readonly after?: number
-  /** From which end of the log. */
+  /** The end of the log from which to begin. */
   readonly order: "newest" | "oldest"
-  /** The position to go on from, which an earlier page has given. */
+  /** The position from which to go on, as returned by an earlier page. */
   readonly from?: number
   readonly limit: number
 }
@@ -105,9 +105,9 @@ export interface FoundEvent extends LogEntry {
 
 export interface FoundEvents {
   readonly events: ReadonlyArray<FoundEvent>
-  /** From where to go on; absent when there is no more. */
+  /** From where to go on; absent at the end. */
   readonly next?: number
-  /** The row of the log that was looked at last; absent when there was none. */
+  /** The last row of the log that was looked at; absent when there was none. */
   readonly lookedTo?: { readonly position: number; readonly timestamp: number }
 }
 
@@ -119,5 +119,5 @@ export interface LogPage {
   readonly atEnd: boolean
 }
 
-/** What a row of the log is; the numbers are part of the database. */
+/** The kind of a row of the log; the numbers are part of the database. */
 export const LogKind = { event: 0, message: 1 } as const

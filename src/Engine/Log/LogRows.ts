@@ -1,4 +1,4 @@
-/** Reading the log from a position on, for all that follows it, and back from its end. */
+/** Reads the log from a position on, for all its followers, and backwards from its end. */
 import {
   get,
   statement,
@@ -25,7 +25,7 @@ import type { EventEntity } from "../../Event.ts"
 export const COLUMNS =
   "position, kind, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version, trace"
 
-/** Reads on in the log. What a page does not hold yet is announced by `Changes.logEnd`. */
+/** Reads on in the log. `Changes.logEnd` announces newer rows. */
 export const readLog = inEnvironment(
   "readLog",
   function* (tx: Transaction, query: LogQuery): Program<LogPage> {
@@ -67,17 +67,17 @@ export const readLog = inEnvironment(
 )
 
 /**
- * Rows of the log by position, whatever they are. The index of names must not be used: it would find all rows of an
- * environment and sort them, for every page.
+ * SQL: rows of the log by position. It must not use the index of names, which would find all rows of an environment and sort
+ * them, for every page.
  */
 const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
 const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
-/** A page ends with the entry with which it has data of so many characters: all of a page is in memory at once. */
+/** A page ends with the entry that brings it to this many characters of data: a page is in memory at once. */
 export const PAGE_LENGTH = 2 * 1024 * 1024
 
-/** So many rows for each that fits are worth asking the index where the next ones are. */
+/** With more rows than this for each match, it is worth asking the index for the next matches. */
 const SPARSE = 4
 
 /** Reads the log backwards, newest first. */
@@ -113,10 +113,10 @@ export const readLogBack = inEnvironment(
   () => "read the log"
 )
 
-/** Characters of events on one page, besides the last one. */
+/** Most characters of events on one page, not counting the last one. */
 const EVENTS_LENGTH = 4 * 1024 * 1024
 
-/** The rows of events with these keys, as far as there is room for them on one page, and one at least. */
+/** The rows of the events with these keys that fit on one page, at least one. */
 export function* whileRoom(
   keys: ReadonlyArray<Row>,
   read: (key: Row) => Program<Row | undefined>
@@ -138,7 +138,7 @@ const COUNT_AFTER = statement(
   "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
 )
 
-/** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */
+/** Counts rows of a kind after a position whose names match a pattern. It counts name by name, which the index makes cheap. */
 export function* countAfter(
   environment: number,
   kind: LogEntryKind,
@@ -158,7 +158,7 @@ const NEWEST_OF = statement(
   "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
 )
 
-/** Position of the newest row of a kind whose name fits a pattern; 0 when there is none. */
+/** Position of the newest row of a kind whose name matches a pattern; 0 when there is none. */
 export function* newestOf(
   environment: number,
   kind: LogEntryKind,
@@ -185,7 +185,7 @@ function* fittingNames(
   return fitting
 }
 
-/** What follows of some names, found by the index: no row of another name is looked at. */
+/** Reads on in the rows of some names, by the index: no rows of other names are read. */
 function* readNames(
   environment: number,
   kind: LogEntryKind,
@@ -216,11 +216,11 @@ function* readNames(
   }
 }
 
-/** Names that are looked at to find out which fit, and those of them that one statement merges, which takes time for each. */
+/** Names that are checked for a match, and matching names that one statement merges, which takes time for each. */
 const LOOKS = 128
 const FITTING_NAMES = 32
 
-/** The names in the log that fit, if they are few and it is not too much to find out. */
+/** The matching names in the log, if they are few and quickly found. */
 function* namesThatFit(
   environment: number,
   kind: LogEntryKind,
@@ -244,8 +244,8 @@ const NAMES_IN_LOG = statement(
 )
 
 /**
- * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
- * the next. A name may come twice. It ends when `look` wants no more.
+ * The requested names, and the names in the log that begin as the patterns do, matching or not: the index leads from each to the
+ * next. A name may come twice. It ends when `look` returns `false`.
  */
 function* namesInLog(
   environment: number,
@@ -265,7 +265,7 @@ function* namesInLog(
   }
 }
 
-/** What the names begin with that fit a pattern. */
+/** The common prefix of the names that match a pattern. */
 const prefixOf = (pattern: string): string => {
   const tokens = pattern.split(".")
   const fixed = tokens.slice(
@@ -275,17 +275,17 @@ const prefixOf = (pattern: string): string => {
   return fixed.map((token) => `${token}.`).join("")
 }
 
-/** Names whose rows are merged without a look at how sparse they are; more of them are found as patterns are. */
+/** Most names whose rows are merged without checking how sparse they are; more names are handled like patterns. */
 const MERGED_NAMES = 8
 
-/** The names that are asked for, if they are few and none of them is a pattern. */
+/** The requested names, if they are few and none of them is a pattern. */
 const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string> | undefined => {
   if (patterns === undefined || patterns.some(isPattern)) return undefined
   const names = [...new Set(patterns)]
   return names.length >= 1 && names.length <= MERGED_NAMES ? names : undefined
 }
 
-/** Each name by the index, in order, merged: no row of another name is looked at. */
+/** SQL: the rows of each name by the index, in order, merged: no rows of other names are read. */
 const byNames = (count: number): string =>
   Array.from(
     { length: count },
@@ -293,7 +293,7 @@ const byNames = (count: number): string =>
       `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
   ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
 
-/** The one name that is asked for, if it is one. */
+/** The only requested name, if there is just one. */
 const nameOf = ({ patterns }: Pick<LogQuery, "patterns">): string | undefined =>
   patterns?.length === 1 && !isPattern(patterns[0] ?? "") ? patterns[0] : undefined
 
@@ -304,16 +304,16 @@ const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => 
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Indexes in {@link COLUMNS}, and of `environment` behind them. */
+/** Indexes in {@link COLUMNS}, and that of `environment` after them. */
 export const POSITION = 0
 export const KIND = 1
 const NAME = 3
 export const TIMESTAMP = 8
 export const ENVIRONMENT = 13
-/** Behind that: what was erased is passed over by all that follow the log, since it tells them nothing any more. */
+/** The index after those. All followers of the log skip erased rows, which have no content for them. */
 const ERASED_AT = 14
 
-/** An entry of the values of {@link COLUMNS}. It is made without copies: there are thousands in a page. */
+/** Makes an entry from the values of {@link COLUMNS}, without copies: a page has thousands. */
 export const entryOf = ([
   position,
   kind,
@@ -349,7 +349,7 @@ export const entryOf = ([
 
 const columns = COLUMNS.split(", ")
 
-/** An entry of a row with at least {@link COLUMNS}. */
+/** Makes an entry from a row with at least {@link COLUMNS}. */
 export const toEntry = (row: Row): LogEntry => entryOf(columns.map((column) => row[column] ?? null))
 
 const INSERT_LOG_ROW = statement(

@@ -1,4 +1,4 @@
-/** Events that are on their way to those that wait for them. */
+/** Events that are being delivered to the waits for them. */
 import { statement, type Program, get } from "../Store/Program.ts"
 
 const OLDEST_ON_ITS_WAY = statement(
@@ -6,7 +6,7 @@ const OLDEST_ON_ITS_WAY = statement(
   "SELECT position FROM fan_outs WHERE environment = ? AND event = ? @sound(event, position) ORDER BY position LIMIT 1"
 )
 
-/** Position of the oldest event that is being handed on under a name. */
+/** Position of the oldest event in delivery under a name. */
 export function* oldestOnItsWay(environment: number, name: string): Program<number | undefined> {
   const row = yield* get(OLDEST_ON_ITS_WAY, environment, name)
   return row === undefined ? undefined : Number(row.position)

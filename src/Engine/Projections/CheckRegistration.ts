@@ -4,7 +4,7 @@ import { checkProjectionEvents, checkProjectionName } from "../../Projection/Pro
 import type { ProjectionRegistration } from "../../Protocol/ProjectionOwners.ts"
 import { show } from "../../Show.ts"
 
-/** Throws what is not acceptable of a projection that somebody registers. */
+/** Checks the registration of a projection. Throws an error for what is invalid. */
 export const checkRegistration = ({ events, mode, name, partitionKey }: ProjectionRegistration): void => {
   const label = `Projection "${checkProjectionName(name)}"`
   checkProjectionEvents(events, label)

@@ -1,19 +1,19 @@
-/** Waiting without polling: who waits looks again when something was announced that may be what it waits for. */
+/** Waiting without polling: a waiter looks again when something was announced that it may wait for. */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Signals } from "../Signals.ts"
 
-/** The name under which the growth of the log is announced; no projection has it. */
+/** The name under which growth of the log is announced; no projection has it. */
 export const LOG = ""
 
-/** Looks again whenever one of the names is announced, until `look` finds something; `undefined` when time is up. */
+/** Looks again whenever one of the names is announced, until `look` finds something; `undefined` at the timeout. */
 export type LookAgain = <A, E>(
   names: ReadonlyArray<string>,
   waitMs: number,
   look: Effect.Effect<A | undefined, E>,
-  /** When to look in any case, epoch milliseconds. */
+  /** When to look again in any case, epoch milliseconds. */
   until?: () => number
 ) => Effect.Effect<A | undefined, E>
 

@@ -7,7 +7,7 @@ import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionS
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Rows of states that are looked at at once, and bytes of the states that are read. */
+/** Rows of states, and bytes of states, in one read. */
 const ROWS = 1000
 const BYTES = 4 * 1024 * 1024
 
@@ -30,7 +30,7 @@ const READ_PROJECTION_CHANGES_3 = statement(
          WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`
 )
 
-/** States that have changed since a cursor, as they are now: a page of them. `ValidationError` when it is none. */
+/** A page of the states that have changed since a cursor, as they are now. Throws `ValidationError` for an invalid cursor. */
 export const readProjectionChanges = inEnvironment(
   "readChangesProjection",
   function* (
@@ -51,7 +51,7 @@ export const readProjectionChanges = inEnvironment(
       }
     }
     const place = [row.key!, shownEpoch(row), after ?? ""] as const
-    // the inner query ends with the outer one, and holds no state
+    // the inner query ends with the outer one, and does not read states
     const keys = yield* all(READ_PROJECTION_CHANGES, ...place, ROWS, from, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
@@ -70,7 +70,7 @@ export const readProjectionChanges = inEnvironment(
   (_, name) => `read the changes of projection "${name}"`
 )
 
-/** The version after which states are new; `undefined` when the question is for the cursor only. */
+/** The version after which states are new; `undefined` when only the cursor is requested. */
 function* versionAfter(row: Row, since: string | undefined) {
   if (since === "now") return undefined
   if (since === undefined) return -1
@@ -78,7 +78,7 @@ function* versionAfter(row: Row, since: string | undefined) {
   if (cursor === undefined) {
     return yield* refuse(
       new ValidationError(
-        `"${since.slice(0, 64)}" is no place in the changes of a projection: give \`cursor\` of an answer, or "now"`
+        `"${since.slice(0, 64)}" is not a cursor of a projection's changes: give the \`cursor\` of an earlier answer, or "now"`
       )
     )
   }

@@ -1,4 +1,4 @@
-/** What clients ask about projections: looking at them, waiting for them, steering them. */
+/** The projection methods of clients: read, wait and control. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -33,20 +33,20 @@ import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
 import { explain, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
-/** Rows of the log that are looked at between two turns of the event loop, at most. */
+/** Most rows of the log between two turns of the event loop. */
 const PAGE_ROWS = 250
 
-/** Projections that are looked at in one turn of the event loop, at most. */
+/** Most projections in one turn of the event loop. */
 const PAGE_PROJECTIONS = 100
 
 /** For clients of any environment. */
 export interface ProjectionClients {
   readonly client: (environment: string) => Raw<ProjectionsApi<EffectKind>, EngineError>
-  /** A part of what `list` of the client returns. */
+  /** A page of the client's `list`. */
   readonly listPage: (
     environment: string
   ) => (page: PageQuery) => Effect.Effect<Page<ProjectionStatusInfo>, StoreError>
-  /** Which states of a projection have changed since a cursor. */
+  /** The states of a projection that have changed since a cursor. */
   readonly changes: (
     environment: string
   ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, EngineError>

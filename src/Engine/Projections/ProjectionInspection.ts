@@ -1,4 +1,4 @@
-/** Looking at projections, and steering them. */
+/** Inspects and controls projections. */
 import type { ProjectionNotFoundError } from "../../Errors.ts"
 import { affected, all, get, statement, type Program, write, inEnvironment } from "../Store/Program.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
@@ -22,7 +22,7 @@ export const getProjection = inEnvironment(
   (_, name) => `read projection "${name}"`
 )
 
-/** Lag that is counted in one read of a list: some milliseconds. */
+/** How much lag one read of a list counts: a few milliseconds. */
 const COUNTED = 100_000
 
 const LIST_PROJECTIONS = statement(
@@ -30,7 +30,7 @@ const LIST_PROJECTIONS = statement(
   "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
 )
 
-/** By name; fewer than asked for when those before have much to catch up, whose count takes as long. */
+/** Projections by name. Fewer than requested when earlier ones have a large lag, which takes long to count. */
 export const listProjections = inEnvironment(
   "listProjection",
   function* (
@@ -70,12 +70,12 @@ export const getProjectionState = inEnvironment(
   (_, name) => `read the state of projection "${name}"`
 )
 
-/** Rows that are looked at before many are. */
+/** Rows of the first, small read. */
 const FEW = 4
 
 /**
- * Whether everything up to `target` is projected: nothing in between is an event of the projection. Looks at no more than
- * `limit` rows; `checked` says how far, for the next call.
+ * Whether everything up to `target` is projected: no event of the projection is in between. Looks at `limit` rows at most;
+ * `checked` says how far, for the next call.
  */
 export const isProjectionAt = inEnvironment(
   "isAtProjection",
@@ -89,7 +89,7 @@ export const isProjectionAt = inEnvironment(
   ) {
     const row = yield* findProjection(environment, name)
     const position = Number(row.position)
-    // whoever waits reads what is rebuilt, and not what was there before
+    // the caller must read the rebuilt state, and not the old one
     if (row.mode === "managed" && row.rebuild_to !== null) {
       return { reached: false, open: false, checked, position }
     }
@@ -100,7 +100,7 @@ export const isProjectionAt = inEnvironment(
       after: Math.max(position, checked),
       patterns: eventsOf(row)
     } as const
-    // most of those who ask are told no by one of the next few rows
+    // for most calls, one of the next few rows already gives the answer no
     const soon = yield* readLog.in(tx, { ...from, limit: FEW })
     const page =
       soon.entries.length > 0 || soon.atEnd
@@ -109,7 +109,7 @@ export const isProjectionAt = inEnvironment(
     const next = page.entries[0]?.position
     if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
     return {
-      // a position that the log has not come to is nobody's yet
+      // a position beyond the end of the log is never reached
       reached: page.position >= target || (page.atEnd && target <= (yield* endOfLog())),
       open: !page.atEnd && page.position < target,
       checked: page.position,
@@ -125,7 +125,7 @@ const PAUSE_PROJECTION = statement(
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
 
-/** One that is paused already has the newer reason, if one is given, and since when stays. */
+/** Pauses a projection. A paused one gets the newer reason, if one is given, and keeps its time. */
 export const pauseProjection = inEnvironment(
   "pauseProjection",
   function* (
@@ -164,8 +164,8 @@ export const resumeProjection = inEnvironment(
 )
 
 /**
- * Forgets position and dead letters: everything is projected again from the beginning of the log. Until that is done,
- * `getState` returns states from before, and `isAt` says that nothing is reached.
+ * Resets position and dead letters, so that everything is projected again from the beginning of the log. Until that is done,
+ * `getState` returns the old states, and `isAt` returns false.
  */
 export const rebuildProjection = inEnvironment(
   "rebuildProjection",
@@ -218,7 +218,7 @@ const LIST_DEAD_LETTERS_2 = statement(
   "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position = ?"
 )
 
-/** Oldest first, after the position `after`. */
+/** Dead letters after the position `after`, oldest first. */
 export const listDeadLetters = inEnvironment(
   "listDeadLettersProjection",
   function* (
@@ -255,7 +255,7 @@ const RETRY_DEAD_LETTERS_2 = statement(
   "UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?"
 )
 
-/** Asks for dead letters to be tried again, all or the one at `position`; returns how many. */
+/** Requests a retry of all dead letters, or of the one at `position`. Returns how many. */
 export const retryDeadLetters = inEnvironment(
   "retryDeadLettersProjection",
   function* (

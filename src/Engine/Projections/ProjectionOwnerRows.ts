@@ -1,4 +1,4 @@
-/** Who owns a projection: claims are given, kept, released, and taken back when the engine starts. */
+/** Owners of projections: claims are given, renewed, released, and taken back when the engine starts. */
 import type { InvalidStateError } from "../../Errors.ts"
 import {
   acrossEnvironments,
@@ -17,7 +17,7 @@ import { markProjection, registerProjection } from "./ProjectionRows.ts"
 /** The longest lease of a projection, milliseconds. */
 const LONGEST_LEASE_MS = 30_000
 
-/** The owner that stands for all runners that cannot show a token. */
+/** The owner name of all runners that have no token. */
 export const TOKENLESS = "runners without a token"
 
 const CLAIM_PROJECTION = statement(
@@ -35,7 +35,7 @@ const CLAIM_PROJECTION_3 = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Registers a projection and makes the worker its owner, unless another one is. */
+/** Registers a projection and makes the worker its owner, unless it has another one. */
 export const claimProjection = inEnvironment(
   "claimProjection",
   function* (
@@ -53,7 +53,7 @@ export const claimProjection = inEnvironment(
         ...(held.lease_until === null ? {} : { until: Number(held.lease_until) })
       }
     }
-    // only its owner says what a projection is: two versions of a program must not rebuild it in turns
+    // only the owner defines the projection: otherwise two versions of a program would rebuild it in turns
     yield* registerProjection(tx, environment, registration)
     const token = tx.ids.job()
     yield* write(
@@ -99,8 +99,8 @@ const RECOVER_PROJECTIONS_2 = statement(
 )
 
 /**
- * Owned by a worker of a process when it ended: there is no such worker any more. Global: it is done when the database is opened, and
- * when one of several engines is gone.
+ * Releases the projections of workers whose process is gone. Across environments: called when the database is opened, and when
+ * one of several engines is gone.
  */
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",
@@ -118,7 +118,7 @@ const RENEW_PROJECTION = statement(
   "UPDATE projections SET lease_until = ? WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
-/** Extends the claim; says whether it still holds. */
+/** Extends the claim. Returns whether it still holds. */
 export const renewProjection = inEnvironment(
   "renewProjection",
   function* (
@@ -159,7 +159,7 @@ const OWNED = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
-/** The row if the token is the current one. */
+/** The row, if the token is the current one. */
 export function* owned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken

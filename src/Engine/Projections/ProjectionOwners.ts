@@ -1,4 +1,4 @@
-/** What the owners of projections ask: to be one, what comes next, and to save. Nothing polls. */
+/** The operations of projection owners: claim, read what comes next, and save. Nothing polls. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import { ConnectionError, type EngineError, InvalidStateError, ValidationError } from "../../Errors.ts"
@@ -22,28 +22,28 @@ import * as ProjectionPageRows from "./ProjectionPageRows.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
-/** Rows of the log that are looked at between two turns of the event loop, at most. */
+/** Most rows of the log between two turns of the event loop. */
 const PAGE_ROWS = 250
 
-/** Bytes of events in one batch, unless it is a single one. */
+/** Most bytes of events in one batch, unless a single event has more. */
 const BATCH_BYTES = 4 * 1024 * 1024
 
-/** So many rows without an event for it are worth a save: a restart need not look at them again. */
+/** After this many rows without a matching event, the position is saved: a restart need not look at them again. */
 const WORTH_SAVING = 1000
 
-/** Projections whose owners' place in the log is remembered. */
+/** Most projections whose reading position is remembered. */
 const REMEMBERED = 10_000
 
-/** For those who run projections, and can show the token of their claim. */
+/** For runners of projections that have the token of their claim. */
 export interface ProjectionOwners {
   /** For a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
-  /** Waits for at most `waitMs` until another owner lets go. */
+  /** Waits at most `waitMs` until another owner releases the projection. */
   readonly claim: (
     request: ProjectionClaimRequest,
     waitMs: number
   ) => Effect.Effect<ProjectionClaim, EngineError>
-  /** Waits for at most `waitMs` until there is something; `undefined` when the claim is gone. */
+  /** Waits at most `waitMs` until there is something; `undefined` when the claim is gone. */
   readonly read: (
     token: ProjectionToken,
     limit: number,
@@ -59,7 +59,7 @@ export interface ProjectionOwners {
 }
 
 export const makeOwners = (store: StoreService, lookAgain: LookAgain): ProjectionOwners => {
-  /** By token: how far the log has been looked at without finding anything, beyond what is saved. */
+  /** By token: how far the log was looked at without a match, beyond the saved position. */
   const looked = new Map<string, number>()
 
   const claim = (
@@ -118,7 +118,7 @@ export const makeOwners = (store: StoreService, lookAgain: LookAgain): Projectio
         after = page.position
         seen += rows
         if (found.length > 0) {
-          // what is found does not wait until a log that holds little for it has been searched
+          // found events do not wait while a log with few matches is searched further
           const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
           if (goesOn) continue
           return { batch: bounded(found, limit, page.position) }
@@ -176,7 +176,7 @@ export const makeOwners = (store: StoreService, lookAgain: LookAgain): Projectio
         save: (lease, save) => asFeed(store.write(ProjectionSaveRows.saveProjection(tokenOf(lease), save))),
         renew: (lease) => asReach(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
         release: (lease) =>
-          // taken back when the database is opened again
+          // it is taken back when the database is opened again
           Effect.catch(release(tokenOf(lease)), (error) =>
             Effect.logWarning(`Projection "${lease.name}" could not be released`, error)
           )
@@ -207,7 +207,7 @@ const bounded = (
   }
 }
 
-/** A database that cannot be asked now is to workers what an engine is that cannot be reached. */
+/** To workers, an unreadable database looks like an unreachable engine. */
 const asReach = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
   Effect.mapError(self, (error) =>
     error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })

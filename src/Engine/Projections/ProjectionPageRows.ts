@@ -1,4 +1,4 @@
-/** What the owner of a projection gets: what comes next in the log, and the states to go on from. */
+/** What the owner of a projection gets: the next events of the log, and the states to go on from. */
 import type { PartitionState } from "../../Protocol/ProjectionOwners.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
@@ -9,7 +9,7 @@ import type { ProjectionPage, ProjectionToken } from "./ProjectionRecords.ts"
 import { eventsOf } from "./ProjectionRows.ts"
 import { stateRow } from "./ProjectionStateReads.ts"
 
-/** Dead letters that are handed out for another try at once. */
+/** Most dead letters that are delivered at once for a retry. */
 const RETRIES = 100
 
 const READ_PROJECTION_PAGE = statement(
@@ -17,7 +17,7 @@ const READ_PROJECTION_PAGE = statement(
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
-/** Reads on from `after`: at most `limit` rows of the log are looked at. */
+/** Reads on from `after`, looking at `limit` rows of the log at most. */
 export const readProjectionPage = inEnvironment(
   "readPageProjection",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
@@ -36,7 +36,7 @@ export const readProjectionPage = inEnvironment(
     return {
       _tag: "Events",
       events: page.entries,
-      // nothing up to the end of the log is left to be found
+      // nothing else can be found up to the end of the log
       position: page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position,
       saved: Number(row.position),
       isRebuilding: row.rebuild_to !== null,

@@ -1,4 +1,4 @@
-/** What a store does for projections: each operation one atomic change or one read, like those of `StoreService`. */
+/** Records of projections. Each operation of the store is an atomic change or a read. */
 
 import type { SerializedError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
@@ -9,7 +9,7 @@ import type {
 } from "../../Protocol/ProjectionOwners.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
 
-/** The right to a projection, as its owner shows it. */
+/** The claim of an owner. */
 export interface ProjectionToken {
   readonly environment: string
   readonly name: string
@@ -21,7 +21,7 @@ export interface ProjectionClaimRequest {
   readonly environment: string
   readonly registration: ProjectionRegistration
   readonly workerId: string
-  /** How long the claim holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
+  /** How long the claim lasts without a heartbeat, milliseconds; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
 }
 
@@ -30,7 +30,7 @@ export type ProjectionClaimed =
   /** `until` is absent while the owner is a worker in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
 
-/** A projection and how it does. Times are epoch milliseconds. */
+/** A projection and its progress. Times are epoch milliseconds. */
 export interface ProjectionInfo {
   readonly name: string
   readonly mode: "managed" | "external"
@@ -40,21 +40,21 @@ export interface ProjectionInfo {
   readonly version: number
   /** Everything up to here is done. */
   readonly position: number
-  /** Events that wait to be projected. */
+  /** How many events wait to be projected. */
   readonly lag: number
   readonly generation: number
   readonly owner?: { readonly workerId: string; readonly until?: number }
   readonly paused?: { readonly by: string; readonly reason?: string; readonly at: number }
-  /** The position up to which a rebuild goes. */
+  /** The position at which a rebuild ends. */
   readonly rebuildTo?: number
-  /** What the handler did last that it should not have. */
+  /** The last error of the handler. */
   readonly lastError?: { readonly error: SerializedError; readonly position: number; readonly at: number }
-  /** The event that is being tried again. */
+  /** The event that is being retried. */
   readonly failing?: { readonly position: number; readonly failures: number }
   readonly deadLetters: number
-  /** Events are not kept any more that it has not come past: when the newest of them was stored, epoch milliseconds. */
+  /** Set when events beyond its position were deleted: when the newest of them was stored, epoch milliseconds. */
   readonly eventsGoneAt?: number
-  /** Saves that were refused because their worker is not the owner any more. */
+  /** Saves that were refused because their worker no longer owns the projection. */
   readonly refusedSaves: number
   readonly createdAt: number
   readonly updatedAt: number
@@ -69,15 +69,15 @@ export interface ProjectionState {
   readonly eventTime: number
   /** How often it was saved. */
   readonly version: number
-  /** The version of the projection with that save. */
+  /** The version of the projection after that save. */
   readonly revision: number
   readonly updatedAt: number
 }
 
 export interface ProjectionChangeQuery {
-  /** The cursor after which states are new; `now` asks for the cursor only. All states when absent. */
+  /** The cursor after which states are new; `now` requests only the cursor. Absent for all states. */
   readonly since?: string | undefined
-  /** Of one partition only. */
+  /** Only this partition. */
   readonly partition?: string | undefined
   /** The partition after which to go on: `next` of the page before. */
   readonly after?: string | undefined
@@ -89,7 +89,7 @@ export interface ProjectionChangePage {
   readonly status: ProjectionStatus
   readonly errorMessage?: string
   readonly cursor: string
-  /** By partition. */
+  /** Sorted by partition. */
   readonly states: ReadonlyArray<ProjectionState>
   /** Absent on the last page. */
   readonly next?: string
@@ -101,7 +101,7 @@ export interface StoredDeadLetter {
   readonly error: SerializedError
   readonly attempts: number
   readonly at: number
-  /** It will be tried again as soon as the owner comes to it. */
+  /** It is retried as soon as the owner gets to it. */
   readonly retrying: boolean
 }
 
@@ -115,12 +115,12 @@ export type ProjectionPage =
       readonly events: ReadonlyArray<ProjectionLogEvent>
       readonly position: number
       readonly saved: number
-      /** Worth a save also without events: it says how far the rebuild is. */
+      /** A save without events is useful then: it shows the progress of the rebuild. */
       readonly isRebuilding: boolean
       readonly atEnd: boolean
     }
 
-/** What a runner without a token is handed out: events of one partition, and the state that they go on from. */
+/** What a runner without a token gets: events of one partition, and the state to go on from. */
 export interface HandedOut {
   readonly events: ReadonlyArray<ProjectionLogEvent>
   readonly state?: JsonText
@@ -135,5 +135,5 @@ export interface TokenlessSave {
   readonly state?: JsonText
 }
 
-/** How `Changes.projections` names a projection. */
+/** The name of a projection in `Changes.projections`. */
 export const projectionKey = (environment: string, name: string): string => `${environment}\n${name}`

@@ -1,4 +1,4 @@
-/** Projections as they are stored: registered, found, and begun anew. */
+/** Rows of projections: registering, finding and resetting them. */
 import { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { ProjectionRegistration } from "../../Protocol/ProjectionOwners.ts"
@@ -15,7 +15,7 @@ const FIND_PROJECTION = statement(
 
 /** The row of a projection. Throws `ProjectionNotFoundError`. */
 export function* findProjection(environment: string, name: string): Program<Row, ProjectionNotFoundError> {
-  // by the name of the environment, whose key is only remembered once the transaction that made it is durable
+  // by the name of the environment, whose key is remembered only once its transaction is durable
   const row = yield* get(FIND_PROJECTION, environment, name)
   if (row === undefined) return yield* refuse(new ProjectionNotFoundError(name))
   return row
@@ -44,8 +44,8 @@ const REGISTER_PROJECTION_3 = statement(
 )
 
 /**
- * Adds a projection or replaces what it projects. A managed one whose events or partitions are others than before is
- * rebuilt, since its states are of the old ones; an external one goes on from where it is.
+ * Adds a projection or replaces its definition. A managed one whose events or partitions have changed is rebuilt, since its
+ * states come from the old ones; an external one goes on from its position.
  */
 export function* registerProjection(
   tx: Transaction,
@@ -88,8 +88,8 @@ const RESET_PROJECTION_2 = statement(
 )
 
 /**
- * Forgets position and dead letters, and states once there are new ones: until everything is projected again, those from
- * before are read. What was handed out before counts no more.
+ * Resets position and dead letters. The old states are replaced by the new ones: until everything is projected again, readers get
+ * the old states. What was delivered before does not count any more.
  */
 export function* resetProjection(tx: Transaction, key: number): Program<void> {
   yield* write(RESET_PROJECTION, (yield* endOfLog()) || null, tx.now(), key)

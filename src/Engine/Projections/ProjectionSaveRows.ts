@@ -1,4 +1,4 @@
-/** Saves of projections: position, states and dead letters together, or not at all (guarantee G11). */
+/** Saves of projections: position, states and dead letters together, or nothing (guarantee G11). */
 import { ValidationError } from "../../Errors.ts"
 import type { ProjectionSave, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
@@ -9,7 +9,7 @@ import type { ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
 import { shownEpoch, stateRow, tellStates } from "./ProjectionStateReads.ts"
 
-/** States from before a rebuild that one save clears away. */
+/** Old states that one save of a rebuild deletes. */
 const LEFTOVERS = 200
 
 const SAVE_PROJECTION = statement(
@@ -30,7 +30,7 @@ const SAVE_PROJECTION_3 = statement(
        version = version + 1, last_save = ?, updated_at = ? WHERE key = ?`
 )
 
-/** Saves the outcome of a batch, all or nothing. The save that was stored last is stored no second time, and accepted. */
+/** Saves the result of a batch, completely or not at all. A repetition of the last save is accepted without storing it again. */
 export const saveProjection = inEnvironment(
   "saveProjection",
   function* (
@@ -91,7 +91,7 @@ const CHECK_SAVE = statement(
   "SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?"
 )
 
-/** What comes over the wire may be anything; all is checked before something is written. */
+/** Wire input may be anything, so everything is checked before anything is written. */
 function* checkSave(
   row: Row,
   { deadLetters, failing, from, resolved, states, to }: ProjectionSave
@@ -108,7 +108,7 @@ function* checkSave(
     if (seen.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
     seen.add(partition)
     const stored = Number((yield* stateRow(row, partition))?.position ?? 0)
-    // a retried dead letter changes a state without moving it
+    // a retried dead letter changes a state without moving the position
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
       return yield* refuseAs(
         `the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`
@@ -117,7 +117,8 @@ function* checkSave(
     if (position > to && resolved.length === 0)
       return yield* refuseAs(`the state of partition "${partition}" is beyond position ${to}`)
   }
-  if (failing !== undefined && failing.position <= to) return yield* refuseAs("the event that failed is done")
+  if (failing !== undefined && failing.position <= to)
+    return yield* refuseAs("the event that failed is already saved as processed")
   for (const { position } of deadLetters) {
     const inBatch = position > from && position <= to
     const known = yield* get(CHECK_SAVE, row.key!, position)
@@ -164,7 +165,7 @@ const CLEAR_LEFTOVERS = statement(
   "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)"
 )
 
-/** States from before the last rebuild go a few at a time, so that a rebuild takes no longer the more there are. */
+/** Deletes a few of the states from before the last rebuild, so that a rebuild takes no longer the more there are. */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
   yield* write(CLEAR_LEFTOVERS, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
@@ -175,7 +176,7 @@ const WAS_SAVED = statement(
   "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Whether this very save is the last one that was stored: its worker has not heard of it. */
+/** Whether this save is the last stored one: its worker did not get the answer. */
 function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: string): Program<boolean> {
   const key = tx.findEnvironment(environment)
   return key !== undefined && (yield* get(WAS_SAVED, key, name))?.last_save === id
@@ -186,7 +187,7 @@ const REFUSE = statement(
   "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?"
 )
 
-/** Counts what it refuses. */
+/** Counts a refused save. */
 export function* countRefusal(
   tx: Transaction,
   { environment, name }: { readonly environment: string; readonly name: string },

@@ -1,4 +1,4 @@
-/** States of projections as they are stored and shown, and what those who look on are told of them. */
+/** States of projections, as stored and as shown, and what observers are told of them. */
 import { forEach, get, statement, type Program } from "../Store/Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
@@ -12,7 +12,7 @@ const STATE_ROW = statement(
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
 
-/** The state that is folded into. */
+/** The state that the next event is folded into. */
 export function* stateRow(
   projection: Row,
   partition: string,
@@ -38,11 +38,11 @@ export const statusOf = (row: Row): ProjectionStatus => {
   return row.rebuild_to === null ? "active" : "rebuilding"
 }
 
-/** The epoch whose states are read: until a rebuild is done, that from before. */
+/** The epoch whose states are read: until a rebuild is done, the old one. */
 export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
-/** How a projection does, and where it is. */
+/** The status and position of a projection. */
 export const standing = (row: Row) => ({
   status: statusOf(row),
   ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),
@@ -50,7 +50,7 @@ export const standing = (row: Row) => ({
 })
 
 export const cursorOf = (row: Row): Cursor => ({
-  // keys are used again, and times may be the same
+  // keys are used again, and times may be equal
   epoch: `${Number(row.created_at).toString(36)}-${row.key}-${shownEpoch(row)}`,
   version: Number(row.version)
 })
@@ -63,8 +63,8 @@ const TELL_STATES_2 = statement(
 )
 
 /**
- * Tells of the states that were saved since the row was read, if somebody looks on. Until a rebuild is done nothing that it saves
- * is shown; then the state of a projection without partitions is told, and of others that they are rebuilt.
+ * Tells observers of the states that were saved since the row was read. Saves of a rebuild are not shown before it is done; then
+ * the state of a projection without partitions is told, and for others that they were rebuilt.
  */
 export function* tellStates(
   tx: Transaction,

@@ -1,4 +1,4 @@
-/** What is told of a projection: how it does, and why it is where it is. */
+/** Describes the status of a projection, and the reason for it. */
 import type { RunError } from "../../RunError.ts"
 import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { SerializedError } from "../../Errors.ts"

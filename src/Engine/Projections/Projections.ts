@@ -1,6 +1,6 @@
 /**
- * Projections in the engine: what their owners ask (`ProjectionOwners.ts`), what clients ask (`ProjectionClients.ts`), and what runners
- * that cannot show a token do. Nothing polls: who waits is woken by the commit that it waits for.
+ * Projections in the engine: the operations of owners (`ProjectionOwners.ts`), of clients (`ProjectionClients.ts`), and of
+ * runners without a token. Nothing polls: a waiter is woken by the commit that it waits for.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -20,9 +20,9 @@ import type { HandedOut, ProjectionInfo, TokenlessSave } from "./ProjectionRecor
 import { announceStates } from "./StateEvents.ts"
 import * as TokenlessProjections from "./TokenlessProjections.ts"
 
-/** What workers and clients may ask of the engine about projections. */
+/** The projection operations for workers and clients. */
 export interface ProjectionsService extends ProjectionOwners, ProjectionClients {
-  /** For runners that cannot show a token. */
+  /** For runners without a token. */
   readonly register: (
     environment: string,
     registration: ProjectionRegistration
@@ -35,14 +35,14 @@ export interface ProjectionsService extends ProjectionOwners, ProjectionClients 
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
 }
 
-/** How long a runner without a token is taken to be there after a poll, milliseconds. */
+/** How long a runner without a token counts as alive after a poll, milliseconds. */
 const TOKENLESS_LEASE_MS = 30_000
 
 export class Projections extends Context.Service<Projections, ProjectionsService>()(
   "@ironflow/node/Engine/Projections"
 ) {}
 
-/** Also says to those who listen to system events which states were saved. */
+/** Also announces saved states as system events. */
 export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Layer.effect(
   Projections,
   Effect.gen(function* () {

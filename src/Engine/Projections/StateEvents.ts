@@ -4,7 +4,7 @@ import { snakeKeys } from "../../Protocol/Codec.ts"
 import type { ProjectionChange } from "../Store/Changes.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 
-/** Room for what surrounds a state, characters. */
+/** Characters around a state. */
 const AROUND = 512
 
 export const announceStates = (

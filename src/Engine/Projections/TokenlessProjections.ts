@@ -1,10 +1,10 @@
 /**
- * Projections of runners that cannot show a token: they poll for events with the state to go on from, and save by the
- * position of the last event.
+ * Projections of runners without a token: they poll for events with the state to go on from, and save by the position of the last
+ * event.
  *
- * They hold what they have in mind of one partition only, so each poll hands out events of one. A save counts when its
- * event was handed out since the last reset and is above the position that is stored for its partition: two such runners
- * fold the same events from the same states, and whoever saves first wins.
+ * Such a runner keeps the state of only one partition, so each poll returns events of one partition. A save is accepted when its
+ * event was delivered since the last reset, and is above the stored position of its partition: two such runners fold the same
+ * events from the same states, and the first to save wins.
  */
 import { getProjection } from "./ProjectionInspection.ts"
 import type { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
@@ -26,7 +26,7 @@ import { stateRow, tellStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** The token of all that have none. */
+/** The token of all runners without one. */
 const NO_TOKEN = "none"
 
 const REGISTER_TOKENLESS = statement(
@@ -34,7 +34,7 @@ const REGISTER_TOKENLESS = statement(
   "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)"
 )
 
-/** Registers a projection for such a runner. While a worker with a token is the owner, what that one says stands. */
+/** Registers a projection for such a runner. While a worker with a token is the owner, the owner's definition stays. */
 function* registerTokenless(
   tx: Transaction,
   environment: string,
@@ -50,7 +50,7 @@ function* registerTokenless(
   if (owner === undefined) yield* registerProjection(tx, environment, registration)
 }
 
-/** Rows of the log that one poll looks at, at most. */
+/** Most rows of the log that one poll looks at. */
 const ROWS = 5000
 
 const HAND_OUT = statement(
@@ -65,7 +65,7 @@ const HAND_OUT_2 = statement(
          rebuild_to = CASE WHEN rebuild_to <= ?3 THEN NULL ELSE rebuild_to END WHERE key = ?4`
 )
 
-/** Hands out events to a runner that cannot show a token; nothing while a worker with one is the owner. */
+/** Delivers events to a runner without a token; none while a worker with a token is the owner. */
 export const handOut = inEnvironment(
   "handOutProjection",
   function* (
@@ -104,10 +104,10 @@ export const handOut = inEnvironment(
     }
     let rows = row.partition_key === null ? limit : ROWS
     let page = yield* readOn(Number(row.position), rows)
-    // who is handed nothing waits a while before it asks again
+    // a runner that gets nothing waits a while before it asks again
     while (page.entries.length === 0 && !page.atEnd && rows < ROWS)
       page = yield* readOn(page.position, (rows = ROWS))
-    // what is done already in all partitions need not be looked at again
+    // what is done in all partitions need not be looked at again
     let done = Number(row.position)
     let partition: string | undefined
     const events: Array<ProjectionLogEvent> = []
@@ -152,7 +152,7 @@ const SAVE_TOKENLESS_2 = statement(
        version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`
 )
 
-/** Saves for such a runner: only what was handed out since the last reset, and is above the stored position. */
+/** Saves for such a runner: only events that were delivered since the last reset, and are above the stored position. */
 export const saveTokenless = inEnvironment(
   "saveTokenlessProjection",
   function* (tx: Transaction, save: TokenlessSave): Program<ProjectionSaved, ProjectionNotFoundError> {
@@ -210,12 +210,12 @@ const partitionIn = (row: Row, event: ProjectionLogEvent): string => {
   try {
     return partitionAt(eventView(event), String(path))
   } catch {
-    // a value that is too long for a name: such a runner has no way to be told
+    // a value that is too long for a name: such a runner cannot be told
     return GLOBAL_PARTITION
   }
 }
 
-/** Registers a projection whose owner has no token, and returns it as it is now. */
+/** Registers a projection whose owner has no token. Returns its current state. */
 export const register = inEnvironment(
   "registerProjection",
   function* (tx: Transaction, environment: string, registration: ProjectionRegistration) {

@@ -1,4 +1,4 @@
-/** Consumer groups that nobody uses any more. */
+/** Deletes abandoned consumer groups. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import {
@@ -35,12 +35,12 @@ const ABANDONED = statement(
   "SELECT key, environment FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?"
 )
 
-/** The first `limit` groups, of all environments, that nobody has used for `unusedMs`, nor configured or paused. */
+/** The first `limit` groups, of all environments, that were not used for `unusedMs`, and are neither configured nor paused. */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(ABANDONED, tx.settledNow() - unusedMs, limit)
 }
 
-/** Global: whoever asks does not know where groups are abandoned, and is going to name each environment. */
+/** Across environments: the caller does not know which have abandoned groups, and then names each one. */
 const whereAbandoned = acrossEnvironments(
   "whereGroupsAbandoned",
   function* (tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<string>> {
@@ -50,7 +50,7 @@ const whereAbandoned = acrossEnvironments(
   () => "delete abandoned groups"
 )
 
-/** Deletes those of an environment that are among the first `limit` anywhere; returns how many. */
+/** Deletes the abandoned groups of an environment among the first `limit` of all. Returns how many. */
 const deleteSome = inEnvironment(
   "deleteAbandonedGroups",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
@@ -62,10 +62,7 @@ const deleteSome = inEnvironment(
   () => "delete abandoned groups"
 )
 
-/**
- * Deletes groups that nobody has used for `unusedMs`, at most `limit`; returns how many. Those that
- * somebody has configured, and paused ones, stay.
- */
+/** Deletes at most `limit` groups that were not used for `unusedMs`. Returns how many. Configured and paused groups stay. */
 export const deleteAbandonedGroups = (
   store: StoreService,
   unusedMs: number,

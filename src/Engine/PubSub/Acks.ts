@@ -1,14 +1,14 @@
-/** What a subscription client says of what it holds: that it is done with an event, or still works on it. */
+/** The acks of a subscription client: it is done with an event, or still works on it. */
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import type { Subscribed } from "./Subscriber.ts"
 
-/** What this needs of the connection on which it is said. */
+/** What acks need from their connection. */
 interface AckOutlet {
   readonly say: (message: WSServerMessage) => void
   readonly run: (effect: Effect.Effect<void>) => void
-  /** Somebody has acked what it does not hold. */
+  /** Counts an ack for a delivery that the client does not hold. */
   readonly countStaleAck: () => void
 }
 
@@ -17,7 +17,7 @@ export class Acks {
   readonly #outlet: AckOutlet
 
   constructor(
-    /** Those of the connection, by id. */
+    /** The subscriptions of the connection, by id. */
     subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>,
     outlet: AckOutlet
   ) {
@@ -25,7 +25,7 @@ export class Acks {
     this.#outlet = outlet
   }
 
-  /** It has handled an event, or not. */
+  /** Handles an `ack`, `nak` or `term` of an event. */
   ack(message: { readonly [name: string]: unknown }): void {
     const { ackType, eventId, reason, redeliverDelay, requestId, subscriptionId } = message
     const answer = this.#answering(requestId)
@@ -69,7 +69,7 @@ export class Acks {
     )
   }
 
-  /** It works on an event, or on all that it holds. */
+  /** Handles the notice that the client works on one event, or on all that it holds. */
   inProgress(message: { readonly [name: string]: unknown }): void {
     const { eventId, except = [], requestId, subscriptionId } = message
     const answer = this.#answering(requestId)
@@ -80,12 +80,13 @@ export class Acks {
     ) {
       return answer({
         code: "INVALID_MESSAGE",
-        message: "What is in progress needs a subscriptionId, and an eventId or a list `except` of such"
+        message:
+          "An in-progress message needs a subscriptionId, and an eventId or a list `except` of event ids"
       })
     }
     const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
     const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
-    // it has ended while this was on its way, and what it held is with others
+    // the subscription has ended meanwhile, and its deliveries are with others
     if (subscribed === undefined) return answer(notHeld)
     this.#outlet.run(
       Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
@@ -95,7 +96,7 @@ export class Acks {
     )
   }
 
-  /** Says what became of a request, or only that something is wrong with one that wants no answer. */
+  /** Answers a request; without a request id, answers only problems. */
   #answering(requestId: unknown) {
     return (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {

@@ -1,4 +1,4 @@
-/** One connection of a subscription client: what it says, what it has subscribed to, and what it is told. */
+/** One connection of a subscription client: its messages, its subscriptions, and what it gets. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, LimitExceededError, SubscriptionError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -21,39 +21,39 @@ import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
-/** Bytes of answers that a client may leave unread before it is disconnected. */
+/** Most bytes of answers that a client may leave unread before it is disconnected. */
 export const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
 const INTERNAL_ERROR = 1011
 
-/** What the other end of a connection may do. */
+/** The permissions of the client. */
 export interface Guard {
   /** Throws an `IronflowError` for a pattern that it may not subscribe to. */
   readonly check: (pattern: string) => void
-  /** Whether it may have what asks for more than that. */
+  /** Whether it may have an event that requires more than the subscription. */
   readonly may: (access: EventAccess) => boolean
-  /** Whether it may have events of the stream of an entity. */
+  /** Whether it may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
-  /** Throws an `IronflowError` when it may not be a member of a group, which leaves nothing out. */
+  /** Throws an `IronflowError` when it may not be a member of a group: a group gives its members all events. */
   readonly checkGroup: (pattern: string) => void
 }
 
 export interface ConnectionOptions {
-  /** Says what the other end may do; everything without it. */
+  /** The permissions of the client; without it everything is allowed. */
   readonly guard?: Guard
   readonly tongue?: Tongue
 }
 
-/** Another language than that of `/ws`. What cannot be said in it is left out. */
+/** Another wire format than that of `/ws`. Messages that it cannot express are left out. */
 export interface Tongue extends Form {
-  /** `error` is what the message is about, if it is about one. */
+  /** `error` is the cause of the message, if it has one. */
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
 /**
- * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
- * and throws what it throws.
+ * Serves a client until either end closes the wire. Returns a function that checks the guard again for every subscription, and
+ * throws its errors.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -159,7 +159,7 @@ class Connection implements Outlet {
     return this.#byId.size
   }
 
-  /** The position up to which those of its subscriptions have come that are behind the others. */
+  /** The position up to which the slowest of its subscriptions have come. */
   given(): number {
     let position = Number.MAX_SAFE_INTEGER
     for (const { subscribed, target } of this.#byId.values()) {
@@ -177,7 +177,7 @@ class Connection implements Outlet {
     return count
   }
 
-  /** Throws an `IronflowError` when the other end may not have one of its subscriptions any more. */
+  /** Throws an `IronflowError` when the client may no longer have one of its subscriptions. */
   readonly checkAgain = (): void => {
     for (const pattern of this.#byPattern.keys()) this.#guard?.check(pattern)
   }
@@ -197,7 +197,7 @@ class Connection implements Outlet {
     this.#onEnd()
   }
 
-  /** Nothing that a client says gets further than this: at worst its connection ends. */
+  /** Handles every error in a client's message: at worst its connection ends. */
   #giveUp(error: unknown): void {
     if (isIronflowError(error)) this.#complain(error.code, error.message)
     else {
@@ -304,7 +304,7 @@ class Connection implements Outlet {
     const { pattern } = request
     const { target } = request.shape
     this.#byPattern.set(pattern, "pending")
-    // before it is looked where the events are that it begins after
+    // before looking up where the subscription begins
     this.#hub.countSystem(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
@@ -367,7 +367,7 @@ class Connection implements Outlet {
       const member = new Member(
         pattern,
         shape,
-        // what an engine delivers comes back when it is gone
+        // the node is part of the name, so that its deliveries can be released when the engine is gone
         `${hub.store.node === undefined ? "" : `${hub.store.node}:`}${this.#id}/${shape.subscriptionId}`,
         {
           ackMode,
@@ -375,7 +375,7 @@ class Connection implements Outlet {
           ackWaitMs: request.ackWaitMs,
           ...(request.capacity === undefined ? {} : { capacity: request.capacity }),
           joinedAt: hub.clock.currentTimeMillisUnsafe(),
-          // nothing of a group is dropped
+          // events of a group are never dropped
           ...(request.backpressure === undefined
             ? {}
             : { backpressure: request.backpressure === "drop" ? "block" : request.backpressure }),
@@ -406,7 +406,7 @@ class Connection implements Outlet {
     }
   }
 
-  /** Says whether there was such a subscription. */
+  /** Removes a subscription. Returns whether it existed. */
   #drop(id: string): boolean {
     const known = this.#byId.get(id)
     if (known === undefined) return false

@@ -1,4 +1,4 @@
-/** Consumer groups for those who look after them: what the store knows of a group, and what the engine knows of its members. */
+/** Management of consumer groups: what the store knows of a group, and what the engine knows of its members. */
 import { checkedInEngine as checked } from "../../Checked.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -37,14 +37,14 @@ import { checkGroupTarget, readTarget } from "./Target.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as GroupDeadLetters from "./GroupDeadLetters.ts"
 
-/** A change of settings, status or both at once. */
+/** A change of settings, status or both. */
 interface ConsumerGroupChange {
   readonly settings?: ConsumerGroupUpdate
   readonly status?: ConsumerGroupStatus
 }
 
 export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>, EngineError> {
-  /** A part of the list, of at most {@link PAGE}. */
+  /** A page of the list, with at most {@link PAGE} groups. */
   readonly page: (
     options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
   ) => Effect.Effect<GroupPage, EngineError>
@@ -55,13 +55,13 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
   ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
-/** Groups on one page. Each is read in its own turn of the event loop: its lag is counted. */
+/** Groups on one page. Each is read in its own turn of the event loop, because its lag is counted. */
 export const PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
   ConsumerGroups,
   {
-    /** Looking after the consumer groups of one environment. */
+    /** The management of the consumer groups of one environment. */
     readonly in: (environment: string) => EngineConsumerGroups
   }
 >()("@ironflow/node/Engine/ConsumerGroups") {}
@@ -218,7 +218,7 @@ const readDefinition = (environment: string, config: ConsumerGroupConfig): Group
     ...(target.kind === undefined ? {} : { kind: target.kind }),
     ...(filter === undefined ? {} : { filter: readFilter(filter) }),
     ...(metadata == null ? {} : { metadata: readMetadata(metadata) }),
-    // `null` was refused
+    // `null` was refused before
     settings: settings as GroupDefinition["settings"]
   }
 }
@@ -333,7 +333,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
 
 const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
 
-/** Why the group gets what it gets, in a sentence or three. */
+/** Why the group gets what it gets, in one to three sentences. */
 const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
   const { deadLetters } = info
   const dead =
@@ -374,7 +374,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
 }
 
-/** What there has been for a group to which nothing is left to be handed out. */
+/** The newest events for a group that has nothing left to deliver. */
 const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
   if (newest === undefined) return `Nothing in the log fits "${pattern}" so far.`
   const which = `The newest event that fits "${pattern}" is ${newest.name} at position ${newest.position}`

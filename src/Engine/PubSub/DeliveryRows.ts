@@ -1,8 +1,8 @@
 /**
- * What a consumer group has handed out and not finished (guarantee G12).
+ * Deliveries: what a consumer group has given to its members and is not finished (guarantee G12).
  *
- * A delivery is done when its holder says so. Until then one holder has it; when its time is up, or the holder is gone, the next claim
- * hands it to somebody. A holder is one subscription of one connection, and so of one environment.
+ * A delivery is done when its holder says so. Until then, one holder has it. When its time is up, or the holder is gone, the next
+ * claim gives it to another one. A holder is one subscription of one connection, and so belongs to one environment.
  */
 import { calculateBackoff } from "../../Backoff.ts"
 import {
@@ -18,7 +18,7 @@ import {
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Extension, DeliveryResult } from "./GroupRecords.ts"
 
-/** What a group keeps of what it has given up. */
+/** Most dead letters that a group keeps. */
 export const MAX_DEAD_LETTERS = 1000
 
 const SETTLE_DELIVERY = statement(
@@ -75,7 +75,7 @@ const EXTEND_DELIVERIES_2 = statement(
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
 )
 
-/** Gives a holder time; returns for how many deliveries. */
+/** Extends the time of a holder. Returns for how many deliveries. */
 export const extendDeliveries = inEnvironment(
   "extendDeliveries",
   function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
@@ -111,7 +111,7 @@ const BURY_4 = statement(
 
 const BURY_5 = statement("DeliveryRows.bury.5", "SELECT name FROM consumer_groups WHERE key = ?")
 
-/** Gives up a delivery. */
+/** Moves a delivery to the dead letters. */
 export function* bury(
   tx: Transaction,
   letter: {
@@ -148,7 +148,7 @@ const RELEASE_HOLDER = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 
-/** A member of a group is gone: what it holds is due at once, which counts as no failure. */
+/** A member has left: what it holds is due at once, which does not count as a failure. */
 export const releaseHolder = inEnvironment(
   "releaseHolder",
   function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
@@ -168,7 +168,8 @@ const RECOVER_DELIVERIES = statement(
 )
 
 /**
- * No connection outlives its process. Global: it is done when the database is opened, and when one of several engines is gone.
+ * Releases the deliveries of all holders whose process is gone. Across environments: called when the database is opened, and when
+ * one of several engines is gone.
  */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",
@@ -178,7 +179,9 @@ export const recoverDeliveries = acrossEnvironments(
   () => "take back messages"
 )
 
-/** Ends deliveries, or gives them back. What a holder no longer holds changes nothing; says which settled. */
+/**
+ * Settles deliveries, or gives them back. Deliveries that the holder no longer holds do not change. Returns which were settled.
+ */
 export const settleDeliveries = inEnvironment(
   "settleDeliveries",
   function* (

@@ -1,4 +1,4 @@
-/** Deletes events that are too old, or more than there may be, and that nothing needs any more. */
+/** Deletes events that are too old, or beyond the size limit, once nothing needs them any more. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,16 +10,16 @@ import { deleteOldRuns } from "../Runs/RunSweep.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { everyHour, untilEnd } from "../Sweep.ts"
 
-/** How much of the log is kept: all of it by default. */
+/** How much of the log is kept; by default all of it. */
 export const EventRetention = Context.Reference<{
   readonly age: Duration.Duration
-  /** Data of all events that are in no entity stream. */
+  /** Size of the data of all events outside of entity streams. */
   readonly bytes: number
 }>("@ironflow/node/EventRetention", {
   defaultValue: () => ({ age: Duration.infinity, bytes: Number.POSITIVE_INFINITY })
 })
 
-/** Deletes them until the scope ends. `given` says how far live subscriptions have come, by environment. */
+/** Deletes events periodically, until the scope ends. `given` says how far live subscriptions have come, by environment. */
 export const make = (
   store: StoreService,
   given: () => { readonly [environment: string]: number }
@@ -28,7 +28,7 @@ export const make = (
     const keepMs = Duration.toMillis(age)
     if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
     return everyHour(
-      // runs that are too old keep their events for as long as they are there: both go in one sweep
+      // a run keeps its events as long as it exists, so one sweep deletes old runs first and then events
       Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
         untilEnd((after: number | undefined) =>
           store.write(
@@ -43,7 +43,7 @@ export const make = (
     )
   })
 
-/** The position before which there is more than there may be: the newest are counted first. */
+/** The position before which the log exceeds the size limit, counted from the newest event. */
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0

@@ -1,7 +1,7 @@
 /**
- * One reader for all subscribers of an environment: it follows the log, or the system events, and hands every item to the
- * channels that it fits. A channel is what subscribers of one shape share: pattern, filter and form of the frame, which is
- * encoded once for all of them.
+ * One reader for all subscribers of an environment. It follows the log, or the system events, and passes each item to the
+ * channels that it matches. A channel is shared by subscribers with the same pattern, filter and frame format, so each frame is
+ * encoded once.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -14,10 +14,10 @@ import type { Filter } from "./Filter.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 import type { Target } from "./Target.ts"
 
-/** Something that subscribers get: an event, a message or a system event. */
+/** What subscribers get: an event, a message or a system event. */
 export interface Item extends Omit<LogEntry, "kind"> {
   readonly kind: LogEntry["kind"] | "system"
-  /** What somebody must be allowed to do who gets it, besides subscribing. */
+  /** What a subscriber must be allowed to do to get it, besides subscribing. */
   readonly access?: EventAccess | undefined
 }
 
@@ -25,41 +25,41 @@ export interface ItemPage {
   readonly items: ReadonlyArray<Item>
   readonly position: number
   readonly atEnd: boolean
-  /** Items before this one are gone and were not read. */
+  /** Items before this page are gone and were not read. */
   readonly gap?: boolean
-  /** The same, of states of projections. */
+  /** The same for states of projections. */
   readonly stateGap?: boolean
 }
 
-/** The form in which a subscriber gets items. */
+/** The format in which a subscriber gets items. */
 export interface Shape {
   readonly subscriptionId: string
   readonly target: Target
   readonly filter?: Filter
   readonly includeMetadata: boolean
-  /** How to write positions, for clients that resume. */
+  /** Formats positions, for clients that resume. */
   readonly writePosition?: (position: number) => string
-  /** For connections that speak another language than that of `/ws`. */
+  /** For connections with another wire format than that of `/ws`. */
   readonly form?: Form
 }
 
-/** How a delivery is told. */
+/** How a delivery is described. */
 export interface Told {
-  /** 2 and more for a redelivery. */
+  /** 2 or more for a redelivery. */
   readonly attempt?: number
-  /** Stands in for the id of the item. */
+  /** Replaces the id of the item. */
   readonly eventId?: string
 }
 
-/** The language of a connection, which tells the same as the frames of `/ws` in another way. */
+/** The wire format of a connection, which carries the same content as the frames of `/ws`. */
 export interface Form {
-  /** No other form has it; what is encoded in one is shared by all connections that speak it. */
+  /** Unique among formats: encoded frames are shared by all connections with the same format. */
   readonly name: string
   readonly encode: (shape: Shape, item: Item, told: Required<Told>) => string
 }
 
 export interface Listener {
-  /** Gets an item that fits; `frame` is encoded when it is first asked for, and the same for all of a channel. */
+  /** Gets a matching item. `frame` encodes it on the first call, and is shared by the whole channel. */
   readonly offer: (item: Item, frame: () => Buffer) => void
   /** Items were lost before the reader could read them. */
   readonly onGap: () => void
@@ -71,17 +71,17 @@ interface Channel {
 }
 
 export class Feed {
-  /** Everything up to here was handed out. */
+  /** Everything up to this position has been passed on. */
   position: number
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #onIdle: () => void
   readonly #channels = new Map<string, Channel>()
-  /** The channels that a name fits, for names that have come. */
+  /** The channels that match a name, for names seen so far. */
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
   #reading = false
   #again = false
-  /** The steps that expressions had taken when others went on last. */
+  /** The evaluation steps so far, when others last had their turn. */
   #turn = 0
 
   constructor(
@@ -100,7 +100,7 @@ export class Feed {
     return this.#channels.size === 0
   }
 
-  /** Hands out from now on what fits; returns the way to stop that. */
+  /** Passes matching items on from now on. Returns a function that stops it. */
   join(shape: Shape, listener: Listener): () => void {
     const { filter, form, includeMetadata, subscriptionId, target, writePosition } = shape
     const key = JSON.stringify([
@@ -127,7 +127,7 @@ export class Feed {
     }
   }
 
-  /** There may be something to read. */
+  /** Wakes the reader: there may be something to read. */
   wake(): void {
     if (this.#channels.size === 0) return
     if (this.#reading) {
@@ -138,7 +138,7 @@ export class Feed {
     this.#run(this.#pump)
   }
 
-  /** In the same turn in which there was nothing more to read, so that no wake is lost between the two. */
+  /** Runs in the turn in which nothing more was left to read, so that no wake is lost in between. */
   #rest(): void {
     this.#reading = false
   }
@@ -154,7 +154,7 @@ export class Feed {
         }
       }
       for (const item of page.items) {
-        // before it is handed out: whoever joins while filters are evaluated has to have read the item by itself
+        // set before the item is passed on: a subscriber that joins while filters are evaluated must have read it by itself
         this.position = item.position
         let handed = this.#hand(item)
         while (handed !== undefined) {
@@ -172,7 +172,7 @@ export class Feed {
       // another engine has the database, and its subscribers
       error.code === "STORE_LOCKED"
         ? Effect.void
-        : // it reads on where it was; the next commit may wake it before
+        : // it goes on from the same position; the next commit may wake it earlier
           Effect.andThen(
             Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
             Effect.delay(
@@ -183,7 +183,10 @@ export class Feed {
     )
   )
 
-  /** When filters have taken so long that others must go on first, says which channels have had their turn. */
+  /**
+   * Passes an item to its channels. When the filters have taken so long that others must run first, returns the channels that are
+   * done.
+   */
   #hand(item: Item, handed?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
     const channels = this.#channelsOf(item)
     for (const [i, channel] of channels.entries()) {
@@ -212,22 +215,22 @@ export class Feed {
   }
 }
 
-/** After the store could not be asked, milliseconds. */
+/** Delay after the store could not be read, milliseconds. */
 export const RETRY_MS = 1000
 
-/** Names whose channels are remembered: those of system events are new with every run. */
+/** Most names whose channels are remembered: names of system events are new with every run. */
 const NAMES = 1000
 
 const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
-/** Whether an item of the right kind and name is of the right entity, if one is asked for, and passes the filter. */
+/** Whether an item whose kind and name match is of the requested entity, if there is one, and passes the filter. */
 const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "target">, item: Item): boolean =>
   (fitsEntity === undefined ||
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter.accepts(eventView(item)))
 
-/** Whether something is missing from the page that is for the subscribers of a shape. */
+/** Whether the page lacks items for the subscribers of a shape. */
 export const hasGap = ({ gap, stateGap }: ItemPage, { target }: Shape): boolean =>
   gap === true || (stateGap === true && target.aboutStates === true)
 
@@ -244,7 +247,7 @@ export const encodeItem = (
   const { form, includeMetadata, subscriptionId, target, writePosition } = shape
   if (form !== undefined) return form.encode(shape, item, { attempt, eventId })
   const isWhole = target.fitsEntity !== undefined
-  // a legacy client looks into `data` only
+  // a legacy client reads only `data`
   const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data
   return (
     `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${data}` +
@@ -265,8 +268,8 @@ export const encodeItem = (
 }
 
 /**
- * An event of an entity as legacy clients get it as `data`: the whole event, with the fields of its own data beside it as far
- * as they are called something else.
+ * An entity's event in the form that legacy clients get as `data`: the whole event, merged with those fields of its own data
+ * whose names are free.
  */
 export const wholeEvent = (item: Item): JsonText => {
   const event = eventView(item)

@@ -1,4 +1,4 @@
-/** The filter of a subscription or of a consumer group: a condition that an event must fulfil to be handed out. */
+/** The filter of a subscription or a consumer group: the condition for an event to be delivered. */
 import * as Effect from "effect/Effect"
 import { compileExpression } from "../../Expression.ts"
 
@@ -8,8 +8,8 @@ export interface Filter {
 }
 
 /**
- * Compiles the filter of `whose`, as in `subscription to "order.*"`. One that uses up its budget for an event accepts none
- * such, and says so in the log the first time. Throws `ValidationError`.
+ * Compiles the filter of `whose`, such as `subscription to "order.*"`. A filter that exceeds its budget for an event rejects the
+ * event, and logs so the first time. Throws `ValidationError`.
  */
 export const makeFilter = (
   text: string,
@@ -26,7 +26,7 @@ export const makeFilter = (
         warned = true
         run(
           Effect.logWarning(
-            `The filter of the ${whose} matches no event like the one at hand: ${error}. It is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
+            `The filter of the ${whose} is too expensive to evaluate for an event, which it therefore does not match: ${error}. It is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
           )
         )
       }

@@ -1,4 +1,4 @@
-/** The members of a consumer group that are connected now. What the group has handed out is in the store. */
+/** The connected members of a consumer group. Its deliveries are in the store. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import type { AckMode, BackpressureMode, BufferConfig, GroupSettings } from "../../Protocol/Subscriptions.ts"
@@ -41,7 +41,7 @@ export class Group implements Listener {
   #claiming = false
   #again = false
   #cancelAlarm: (() => void) | undefined
-  /** Epoch milliseconds: from then on the time of somebody who holds something is up, for all that is known. */
+  /** When the next delivery is known to time out, epoch milliseconds. */
   #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
@@ -96,7 +96,7 @@ export class Group implements Listener {
     return [...this.#members.values()]
   }
 
-  /** Whether a filter that a member asks for is another than the one that somebody has given the group. */
+  /** Whether the filter that a member asks for differs from the one that the group is configured with. */
   refusesFilter(asked: string | undefined): boolean {
     return this.#setup.isConfigured && asked !== undefined && asked !== this.#setup.filter
   }
@@ -105,7 +105,7 @@ export class Group implements Listener {
     return this.#setup.filter
   }
 
-  /** Somebody has updated, paused, resumed or deleted it. */
+  /** The group was updated, paused, resumed or deleted: reads it again. */
   readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.map(this.#store.read(GroupInspection.getSetup(this.environment, this.key)), (setup) => {
       if (setup === undefined) return this.#end()
@@ -131,7 +131,7 @@ export class Group implements Listener {
     )
   }
 
-  /** It was deleted: its members are told, and whoever asks for its name from now on begins another one. */
+  /** The group was deleted: tells its members. A later request for its name creates another group. */
   #end(): void {
     if (this.#deleted) return
     this.#deleted = true
@@ -142,13 +142,13 @@ export class Group implements Listener {
     for (const member of this.members) member.end()
   }
 
-  /** Nobody joins it any more: who comes now opens the group anew. */
+  /** Whether new members must open the group again instead of joining this one. */
   get isRetired(): boolean {
     return this.#retired
   }
 
   add(member: Member): void {
-    // it was deleted while the member was on its way
+    // it was deleted while the member was joining
     if (this.#deleted) return member.end()
     this.#leave ??= this.#join()
     this.#members.set(member.holder, member)
@@ -163,7 +163,7 @@ export class Group implements Listener {
       this.#cancelAlarm?.()
       this.#cancelAlarm = undefined
     }
-    // whoever has joined by then is told of what was given back
+    // members that have joined by then are told of what was given back
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
@@ -186,7 +186,7 @@ export class Group implements Listener {
 
   onGap(): void {}
 
-  /** There may be something to hand out, or room for it. */
+  /** Wakes the group: there may be something to deliver, or room for it. */
   wake(): void {
     if (this.#claiming) {
       this.#again = true
@@ -197,14 +197,14 @@ export class Group implements Listener {
     this.#run(this.#claim)
   }
 
-  /** Whoever follows the member that was served last comes first, so that single events are shared as well as many. */
+  /** The members, starting after the one that was served last, so that single events are shared evenly too. */
   #inTurn(): ReadonlyArray<Member> {
     const { members } = this
     const next = members.findIndex(({ holder }) => holder === this.#served) + 1
     return [...members.slice(next), ...members.slice(0, next)]
   }
 
-  /** In the same turn in which there was nothing more to do, so that no wake is lost between the two. */
+  /** Runs in the turn in which nothing more was left to do, so that no wake is lost in between. */
   #rest(): void {
     this.#claiming = false
   }
@@ -219,10 +219,10 @@ export class Group implements Listener {
           credit,
           ackMs: options.ackWaitMs,
           isSilent,
-          // whose client settles events by itself also says that it works on them
+          // a client that settles events itself also reports that it works on them
           speaks: options.ackMode === "auto" && options.settlesItself
         }))
-      // one whose time for something is up has room again
+      // a member whose delivery has timed out has room again
       const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
       if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
       const claim = yield* this.#store.write(
@@ -248,7 +248,7 @@ export class Group implements Listener {
           member.tellGivenUp(id, attempts)
         }
       }
-      // they left while the claim was on its way to the database
+      // they left during the claim
       for (const holder of gone)
         yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, holder))
       this.#cancelAlarm?.()
@@ -266,7 +266,7 @@ export class Group implements Listener {
       error.code === "STORE_LOCKED"
         ? Effect.void
         : Effect.andThen(
-            Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
+            Effect.logWarning("A consumer group could not claim its events; trying again in a second", error),
             Effect.delay(
               Effect.sync(() => this.wake()),
               RETRY_MS
@@ -276,10 +276,10 @@ export class Group implements Listener {
   )
 }
 
-/** A member that settles what it was handed within this may hold more, milliseconds. */
+/** A member that settles its deliveries within this time may hold more, milliseconds. */
 const QUICK_MS = 1000
 
-/** What a member has asked for; what it has not is as the group says. */
+/** The options of a member; those that it does not set come from the group. */
 export interface MemberOptions {
   readonly ackMode: AckMode
   readonly backpressure?: BackpressureMode
@@ -287,7 +287,7 @@ export interface MemberOptions {
   /** The client acks what it has handled in `auto` mode too. */
   readonly settlesItself: boolean
   readonly ackWaitMs: number
-  /** Events that it wants to hold at once, if it says: more only while it is quick. */
+  /** How many events it wants to hold at once, if it says so. It gets more only while it settles quickly. */
   readonly capacity?: number
   /** Epoch milliseconds. */
   readonly joinedAt: number
@@ -305,9 +305,11 @@ export class Member implements Subscribed {
   /** Positions by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
-  /** Since when, epoch milliseconds, by handle: only of members that want to hold few. */
+  /** When each delivery was received, epoch milliseconds, by handle: only for members with a capacity. */
   readonly #heldSince = new Map<string, number>()
-  /** What it may hold: more than it wants for as long as it settles quickly, so that nobody waits for a round trip. */
+  /**
+   * How many deliveries it may hold: more than its capacity while it settles quickly, so that it does not wait for round trips.
+   */
   #window: number
   #isTold = false
   #isSilent = false
@@ -336,7 +338,7 @@ export class Member implements Subscribed {
     return this.#inFlight.size
   }
 
-  /** Whether it let its time for something run out, and has said nothing since. */
+  /** Whether it let a delivery time out, and has sent nothing since. */
   get isSilent(): boolean {
     return this.#isSilent
   }
@@ -400,7 +402,7 @@ export class Member implements Subscribed {
     )
   }
 
-  /** Somebody else has it now. */
+  /** Another member has the delivery now. */
   forget(position: number): void {
     const handle = this.#handles.get(position)
     if (handle === undefined) return
@@ -459,7 +461,7 @@ export class Member implements Subscribed {
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
-    // not before it is stored: what is due by then would go to somebody else
+    // only once it is stored: a delivery that is due by then goes to another member
     return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
   }
 

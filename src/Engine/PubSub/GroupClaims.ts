@@ -1,6 +1,6 @@
 /**
- * Handing out messages of a consumer group to its members: those that are due again first, then what follows in the log
- * (guarantee G12).
+ * Claims messages of a consumer group for its members: first those that are due again, then the next ones in the log (guarantee
+ * G12).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -12,7 +12,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { bury, finish } from "./DeliveryRows.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
 
-/** Why a delivery has failed whose holder did not settle it. */
+/** The failure reason of a delivery that its holder did not settle in time. */
 const TIMED_OUT = "It was neither acked nor said to be in progress in time"
 
 /** Rows of the log that one claim looks at. */
@@ -41,8 +41,8 @@ const CLAIM_DELIVERIES_4 = statement(
 )
 
 /**
- * Hands messages of a group to members with room: those that are due again first, then what follows in the log. Nothing
- * while the group is paused.
+ * Gives messages of a group to members with room: first those that are due again, then the next ones in the log. Gives none while
+ * the group is paused.
  */
 export const claimDeliveries = inEnvironment(
   "claimDeliveries",
@@ -59,14 +59,14 @@ export const claimDeliveries = inEnvironment(
 
     const due = yield* all(CLAIM_DELIVERIES_2, group.environment!, demand.group, now, PAGE)
     for (const row of due) {
-      // a holder whose time is up has failed; one that gave it back has said so then
+      // a timed-out delivery has failed now; one that was given back was counted then
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
       if (row.holder !== null) turns.giveBack(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
         const position = Number(row.delivery)
         if (row.position === null) yield* finish(demand.group, position)
         else {
-          // whoever let its time run out has said nothing
+          // a timed-out holder gave no reason
           const reason = row.holder === null ? row.reason! : TIMED_OUT
           yield* bury(tx, { group: demand.group, position, attempts: failures, reason })
           exhausted.push({ position, id: String(row.id), attempts: failures })
@@ -89,7 +89,7 @@ export const claimDeliveries = inEnvironment(
     const more =
       turns.hasRoom &&
       (due.length === PAGE || (yield* readOn(tx, demand.group, group, turns, now, deliveries)))
-    // what is due by now and was not handed out waits for room, and not for a time
+    // what is due but was not given out waits for room, not for a time
     const next = yield* get(CLAIM_DELIVERIES_4, demand.group, now)
     return {
       deliveries,
@@ -115,8 +115,8 @@ const READ_ON_2 = statement(
 const READ_ON_3 = statement("GroupClaims.readOn.3", "UPDATE consumer_groups SET cursor = ? WHERE key = ?")
 
 /**
- * Hands out what follows in the log; says whether there is more. Rows of other environments are passed over: no index has those of
- * one in the order of the log, and what is looked at must be bounded.
+ * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has those of one
+ * environment in log order, and the number of rows must be limited.
  */
 function* readOn(
   tx: Transaction,
@@ -134,7 +134,7 @@ function* readOn(
   let isLong = false
   const before = stepsTaken()
   for (const row of rows) {
-    // the filter may take long: nobody else gets anything done while this transaction lasts
+    // filters may take long, and this transaction blocks all others
     if ((isLong = stepsTaken() - before > MAX_STEPS)) break
     const wanted =
       row.environment === group.environment &&
@@ -166,7 +166,7 @@ const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
   return matched
 }
 
-/** Members with room, one after the other. */
+/** The members with room, in rotation. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
   #at = 0
@@ -183,7 +183,7 @@ class Rotation {
     return this.#members.filter(({ isSilent }) => isSilent).map(({ holder }) => holder)
   }
 
-  /** A holder no longer has one that it had: its time was up. */
+  /** A holder no longer has a delivery: it has timed out. */
   giveBack(holder: string): void {
     const member = this.#members.find((one) => one.holder === holder)
     if (member === undefined) return

@@ -1,4 +1,4 @@
-/** What consumer groups have given up: kept until somebody has it tried again. */
+/** Dead letters of consumer groups: kept until a client retries them. */
 import type { ValidationError, ConsumerGroupNotFoundError } from "../../Errors.ts"
 import {
   affected,
@@ -28,7 +28,7 @@ const LIST_DEAD_LETTERS_2 = statement(
          WHERE d.consumer_group = ? AND d.position = ?`
 )
 
-/** Those whose event is still there, by position. */
+/** The dead letters whose event still exists, by position. */
 export const listDeadLetters = inEnvironment(
   "listDeadLettersGroup",
   function* (
@@ -58,7 +58,7 @@ const RETRY_DEAD_LETTERS = statement(
   "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
 )
 
-/** Has one handed out again, or all of them, as if they had not failed before; returns how many. */
+/** Delivers one dead letter again, or all of them, with their failures reset. Returns how many. */
 export const retryDeadLetters = inEnvironment(
   "retryDeadLettersGroup",
   function* (

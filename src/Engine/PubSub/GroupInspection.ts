@@ -1,4 +1,4 @@
-/** Looking at consumer groups, and steering them. */
+/** Inspects and controls consumer groups. */
 import { nextTurn } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
@@ -35,7 +35,7 @@ const CREATE_GROUP = statement(
   "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?"
 )
 
-/** Begins where the log ends. Fails with `ConsumerGroupExistsError`. */
+/** Creates a group at the end of the log. Fails with `ConsumerGroupExistsError`. */
 export const createGroup = inEnvironment(
   "createGroup",
   function* (tx: Transaction, group: GroupDefinition): Program<GroupInfo, ConsumerGroupExistsError> {
@@ -61,7 +61,7 @@ export const getGroup = inEnvironment(
   (group) => `read consumer group "${group.name}"`
 )
 
-/** Keys of the groups on a page: each is looked at by itself, which takes as long as its lag is. */
+/** Keys of the groups on a page. Each group is read separately, because its lag is counted. */
 const findGroups = inEnvironment(
   "listGroups",
   function* (
@@ -128,7 +128,7 @@ const UPDATE_GROUP_2 = statement(
 
 const UPDATE_GROUP_3 = statement(
   "GroupInspection.updateGroup.3",
-  // one that is paused already has the newer reason, if one is given, and since when stays
+  // a group that is already paused gets the newer reason, if one is given, and keeps its time
   `UPDATE consumer_groups SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3, updated_at = ?1
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
@@ -167,7 +167,7 @@ export const updateGroup = inEnvironment(
   (group) => `update consumer group "${group.name}"`
 )
 
-/** With what it has handed out. Its key is never given again. */
+/** Deletes a group with its deliveries. Its key is never given again. */
 export const deleteGroup = inEnvironment(
   "deleteGroup",
   function* (
@@ -199,10 +199,10 @@ function* rowOfKey(tx: Transaction, environment: string, key: number): Program<R
   return within === undefined ? undefined : yield* get(ROW_OF_KEY, key, within)
 }
 
-/** Patterns that an error about a name names. */
+/** Most patterns that an error about an ambiguous name lists. */
 const NAMED = 10
 
-/** The one group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
+/** The group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
 export function* findGroup(
   tx: Transaction,
   group: GroupChoice
@@ -215,7 +215,7 @@ export function* findGroup(
   const patterns = [row, ...more].map(({ pattern }) => String(pattern))
   return yield* refuse(
     new ValidationError(
-      `Consumer group "${group.name}" stands for ${patterns.length > NAMED ? "many" : patterns.length} patterns: say which by \`pattern\`, one of ${patterns
+      `${patterns.length > NAMED ? "Many" : patterns.length} consumer groups are named "${group.name}", one for each pattern: choose one with \`pattern\`, one of ${patterns
         .slice(0, NAMED)
         .map((pattern) => `"${pattern}"`)
         .join(", ")}${patterns.length > NAMED ? " and others" : ""}`,

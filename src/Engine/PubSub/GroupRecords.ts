@@ -1,12 +1,12 @@
-/** What the store does for those who look after consumer groups. */
+/** Records of consumer group management. */
 
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"
 
-/** Settings as they were given: what is absent is the engine's default. */
+/** The settings as given; absent ones take the engine's default. */
 export type StoredSettings = Partial<GroupSettings>
 
-/** A group by its name, which stands for one pattern unless that is named too. */
+/** A group by its name. The name is enough when it has one pattern; otherwise the pattern is needed too. */
 export interface GroupChoice {
   readonly environment: string
   readonly namespace: string
@@ -20,16 +20,16 @@ export interface GroupDefinition extends GroupChoice {
   readonly names: string
   readonly filter?: string
   readonly settings: StoredSettings
-  /** JSON text. */
+  /** JSON string. */
   readonly metadata?: string
 }
 
-/** What is absent stays as it is; `null` takes it away. */
+/** Absent members stay as they are; `null` removes them. */
 export interface GroupChange {
   readonly filter?: string | null
   readonly settings?: { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
   readonly metadata?: string | null
-  /** Pauses the group; one that is paused has the newer reason, if one is given. `null` resumes it. */
+  /** Pauses the group, or gives a paused group the newer reason, if there is one. `null` resumes it. */
   readonly paused?: { readonly by: string; readonly reason?: string } | null
 }
 
@@ -43,12 +43,12 @@ export interface ListGroupsQuery {
   readonly limit: number
 }
 
-/** How a group is set up: what its members have to know. */
+/** The setup of a group, as its members need it. */
 export interface GroupSetup {
   readonly filter?: string
   readonly settings: StoredSettings
   readonly isPaused: boolean
-  /** Somebody has created or updated it: its filter is not a member's to change. */
+  /** A client has created or updated it: members cannot change its filter. */
   readonly isConfigured: boolean
 }
 
@@ -58,13 +58,13 @@ export interface GroupInfo extends GroupSetup {
   readonly name: string
   readonly pattern: string
   readonly metadata?: string
-  /** Everything up to here has been handed out or passed over. */
+  /** Everything up to here was delivered or skipped. */
   readonly position: number
-  /** Where it began; absent for groups of old. */
+  /** Where it began; absent for old groups. */
   readonly beginning?: number
-  /** Events after the position that fit the pattern, whatever the filter says of them. */
+  /** Events after the position that match the pattern, with or without passing the filter. */
   readonly lag: number
-  /** The newest event that fits the pattern, and whether the filter lets it through; absent while some are to come. */
+  /** The newest event that matches the pattern, and whether it passes the filter; absent while there is a lag. */
   readonly newest?: {
     readonly position: number
     readonly name: string
@@ -76,7 +76,7 @@ export interface GroupInfo extends GroupSetup {
   /** Epoch milliseconds. */
   readonly nextRetryAt?: number
   readonly givenUp: number
-  /** Those of them that can be tried again. */
+  /** Those of them that can be retried. */
   readonly deadLetters: number
   readonly paused?: { readonly by: string; readonly at: number; readonly reason?: string }
   readonly createdAt: number
@@ -84,7 +84,7 @@ export interface GroupInfo extends GroupSetup {
   readonly usedAt: number
 }
 
-/** What a group has given up. */
+/** A dead letter of a group. */
 export interface GroupDeadLetter {
   readonly position: number
   readonly event: LogEntry
@@ -98,22 +98,22 @@ export interface NewGroup {
   readonly environment: string
   readonly namespace: string
   readonly name: string
-  /** With its prefix, as it was subscribed to. */
+  /** With its prefix, as in the subscription. */
   readonly pattern: string
-  /** What the members get; absent for events and messages both. */
+  /** The kind of rows that members get; absent for both events and messages. */
   readonly kind?: LogEntryKind
-  /** The part of the pattern that names match. */
+  /** The part of the pattern that names must match. */
   readonly names: string
-  /** CEL; another one replaces it for what has not been handed out yet, unless somebody has configured the group. */
+  /** CEL. A new filter applies to everything that is not delivered yet, unless the group is configured. */
   readonly filter?: string
-  /** Begin after this position, if the group is new; at the end of the log by default. */
+  /** The position after which a new group begins; by default the end of the log. */
   readonly after?: number
 }
 
 export interface GroupState extends GroupSetup {
   readonly key: number
   readonly isNew: boolean
-  /** Everything up to here has been handed out or passed over. */
+  /** Everything up to here was delivered or skipped. */
   readonly cursor: number
 }
 
@@ -124,35 +124,35 @@ export interface GroupDemand {
     readonly holder: string
     readonly credit: number
     readonly ackMs: number
-    /** It let its time for something run out, and has said nothing since: others come before it. */
+    /** It let a delivery time out, and has sent nothing since: other members come first. */
     readonly isSilent?: boolean
-    /** While it is silent it gets nothing: it would say something if it could. */
+    /** It reports that it works on events, so it gets nothing while it is silent. */
     readonly speaks?: boolean
   }>
-  /** Deliveries that have failed so often are given up. */
+  /** Deliveries with more failures are given up. */
   readonly maxRedeliveries: number
 }
 
 export interface ClaimedDelivery {
   readonly holder: string
-  /** One more with every redelivery after a failure; 1 at first. */
+  /** 1 at first; one more with every redelivery after a failure. */
   readonly attempt: number
   readonly entry: LogEntry
 }
 
 export interface GroupClaim {
   readonly deliveries: ReadonlyArray<ClaimedDelivery>
-  /** Those that were given up, with who held them last. */
+  /** The deliveries that were given up, with their last holders. */
   readonly exhausted: ReadonlyArray<{
     readonly position: number
     readonly id: string
     readonly attempts: number
   }>
-  /** Holders who let their time for something run out. */
+  /** Holders that let a delivery time out. */
   readonly silent: ReadonlyArray<string>
   /** Whether there may be more at once. */
   readonly more: boolean
-  /** When something is due again that is not yet, epoch milliseconds; `Infinity` when nothing is. */
+  /** When the next delivery becomes due again, epoch milliseconds; `Infinity` when there is none. */
   readonly nextDueAt: number
 }
 
@@ -160,29 +160,29 @@ export interface DeliveryResult {
   readonly group: number
   readonly position: number
   readonly holder: string
-  /** Absent: it is done. */
+  /** Absent: the delivery is done. */
   readonly failed?: {
-    /** Absent: it is given up at once. */
+    /** Absent: the delivery is given up at once. */
     readonly redelivery?: Redelivery
     readonly reason?: string
   }
 }
 
-/** When what has failed is due again: after `firstMs` at first, twice as long each time, and never longer than `longestMs`. */
+/** When a failed delivery is due again: first after `firstMs`, then twice as long each time, at most `longestMs`. */
 export interface Redelivery {
   readonly firstMs: number
   readonly longestMs: number
-  /** Deliveries that have failed more often than this are given up. */
+  /** Deliveries with more failures than this are given up. */
   readonly maxRedeliveries: number
 }
 
-/** A sign of life from a holder. */
+/** An extension by a holder. */
 export interface Extension {
   readonly environment: string
   readonly holder: string
   /** Milliseconds from now. */
   readonly ackMs: number
-  /** Of this delivery only; else of all that it holds. */
+  /** Only this delivery; without it all that it holds. */
   readonly position?: number
   readonly except?: ReadonlyArray<number>
 }

@@ -1,4 +1,4 @@
-/** Consumer groups as they are stored: each has a place in the log, up to which all has been handed out or passed over. */
+/** Rows of consumer groups. Each group has a position in the log, up to which everything was delivered or skipped. */
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { LogKind } from "../Log/LogRecords.ts"
 import { get, inEnvironment, insert, type Program, statement, write } from "../Store/Program.ts"
@@ -6,10 +6,10 @@ import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { GroupDefinition, GroupSetup, GroupState, NewGroup } from "./GroupRecords.ts"
 
-/** The entry of `meta` that remembers the highest key of a group that was deleted. */
+/** The entry of `meta` with the highest key of a deleted group. */
 const LAST_DELETED = "deleted_group"
 
-/** Finds the consumer group or begins one at the end of the log. */
+/** Opens a consumer group, creating it at the end of the log if needed. */
 export const openGroup = inEnvironment(
   "openGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState> {
@@ -40,7 +40,7 @@ const REOPEN_GROUP_2 = statement(
   "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
 )
 
-/** The group if it is there. Its filter is that of whoever opens it, unless somebody has configured it. */
+/** Opens a group if it exists. The caller's filter replaces its filter, unless the group is configured. */
 export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
@@ -75,7 +75,7 @@ const INSERT_GROUP = statement(
      )`
 )
 
-/** Stores a new group and returns its key, which no group has had before: whoever still holds an old one must not meet it. */
+/** Inserts a new group. Returns its key, which no group has had before: a holder of an old key must not reach this group. */
 export function* insertGroup(
   tx: Transaction,
   environment: number,
@@ -118,7 +118,7 @@ export function* removeGroup(tx: Transaction, key: number): Program<void> {
   tx.changes.groups.push(key)
 }
 
-/** How the group of a row is set up. */
+/** The setup of the group in a row. */
 export const setupOf = (row: Row): GroupSetup => ({
   ...(row.filter === null ? {} : { filter: String(row.filter) }),
   settings: parseStored(String(row.settings)),

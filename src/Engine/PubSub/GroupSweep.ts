@@ -1,14 +1,14 @@
-/** Deletes consumer groups that nobody uses any more. */
+/** Deletes consumer groups that are not used any more. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilNone } from "../Sweep.ts"
 import { deleteAbandonedGroups, touchGroups } from "./AbandonedGroups.ts"
 
-/** How long a consumer group is kept that no member is connected to, unless somebody has configured or paused it. */
+/** How long a consumer group is kept without connected members, unless it is configured or paused, milliseconds. */
 export const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
 
-/** Deletes them until the scope ends. */
+/** Deletes groups periodically, until the scope ends. */
 export const make = (
   store: StoreService,
   activeGroups: () => ReadonlyMap<string, ReadonlyArray<number>>

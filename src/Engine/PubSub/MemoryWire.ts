@@ -1,8 +1,8 @@
-/** Two ends of a connection inside the process. Frames arrive in other turns of the event loop, like those of a socket. */
+/** Both ends of a connection inside the process. Frames arrive in later turns of the event loop, like those of a socket. */
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import { setImmediate } from "../../RealTimers.ts"
 
-/** Frames that are handed over before others get a turn. */
+/** Frames that are passed on before others get a turn. */
 const BURST = 256
 
 class End implements Wire {
@@ -16,7 +16,7 @@ class End implements Wire {
   #scheduled = false
   #closed: { readonly code: number; readonly reason: string } | undefined
 
-  /** What has not been taken at the other end. */
+  /** Bytes that the other end has not taken. */
   get backlog(): number {
     return this.other?.waiting ?? 0
   }

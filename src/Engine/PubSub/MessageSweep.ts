@@ -1,4 +1,4 @@
-/** Deletes messages of topics that are too old, or more than a topic may hold. */
+/** Deletes topic messages that are too old, or beyond a topic's size limit. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilEnd } from "../Sweep.ts"
 import { sweepMessages } from "./TopicRows.ts"
 
-/** How much of each topic is kept: messages of 30 days, 256 MiB of data, by default. */
+/** How much of each topic is kept; by default messages of 30 days, and 256 MiB of data. */
 export const MessageRetention = Context.Reference<{
   readonly age: Duration.Duration
   readonly topicBytes: number
@@ -15,7 +15,7 @@ export const MessageRetention = Context.Reference<{
   defaultValue: () => ({ age: Duration.days(30), topicBytes: 256 * 1024 * 1024 })
 })
 
-/** Deletes them until the scope ends. */
+/** Deletes messages periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
     everyHour(

@@ -1,4 +1,4 @@
-/** Messages of topics enter the log here: they start no run and satisfy no wait. */
+/** Appends topic messages to the log. They start no runs and satisfy no waits. */
 import { inEnvironment, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { NewMessage, AppendedMessage } from "./TopicRecords.ts"

@@ -1,7 +1,8 @@
 /**
- * Where a subscription begins: after what its client has seen before the connection was lost, some events back, or with what comes now.
+ * Where a subscription begins: after what its client saw before the connection was lost, some events back, or with what comes
+ * now.
  *
- * A client that wants to resume is told the position of each event, and names the last one when it subscribes again.
+ * A client that wants to resume gets the position of each event, and names the last one when it subscribes again.
  */
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
@@ -16,18 +17,18 @@ import type { Target } from "./Target.ts"
 /** Rows of the log in one read. */
 const PAGE = 500
 
-/** Rows that are looked at to find the events of a replay. */
+/** Most rows that are looked at to find the events of a replay. */
 const REPLAY_ROWS = 100_000
 
 interface PositionOf {
   readonly source: Target["source"]
-  /** Of the system events: their positions mean nothing to an engine that was started later. */
+  /** For positions of system events: they mean nothing to an engine that started later. */
   readonly epoch: string
-  /** Whether they mean something to others, which use the same database. */
+  /** Whether other engines share these positions, because they use the same database. */
   readonly isShared: boolean
 }
 
-/** A position as clients are told it. */
+/** Formats a position for clients. */
 export const writePosition = (position: number, { epoch, source }: PositionOf): string =>
   source === "system" ? `${epoch}.${position}` : String(position)
 
@@ -42,11 +43,11 @@ export const readPosition = (text: unknown, { epoch, isShared, source }: Positio
       `The position ${show(text)} to resume after is not one that this engine has given`
     )
   }
-  // what happened before this engine was started is not remembered: all that it knows is new
+  // events before this engine's start are not remembered: everything that it has is new
   return system && first !== epoch && !isShared ? 0 : position
 }
 
-/** The position after which a subscription begins; `undefined` for what comes now. */
+/** The position after which a subscription begins; `undefined` to begin with what comes now. */
 export const beginsAfter = (
   hub: SubscriptionHub,
   environment: string,
@@ -54,7 +55,7 @@ export const beginsAfter = (
 ): Effect.Effect<number | undefined, StoreError> =>
   after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, shape, replay)
 
-/** After which position the last `count` items of the shape follow. */
+/** The position before the last `count` items of the shape. */
 const replayFrom = (
   hub: SubscriptionHub,
   environment: string,
@@ -80,7 +81,7 @@ const replayFrom = (
   }
   const end = hub.endOf(target)
   const { store } = hub
-  // kinds and names are the store's to look at
+  // the store can check kinds and names itself
   const isPlain = filter === undefined && target.fitsEntity === undefined
   return Effect.gen(function* () {
     let before = end + 1
@@ -105,7 +106,7 @@ const replayFrom = (
       if (page.atEnd) return 0
       before = page.position
       rows += page.rows
-      // long logs are read in turns with everybody else
+      // long logs are read in turns with other work
       yield* Effect.yieldNow
     }
     return before - 1

@@ -1,4 +1,4 @@
-/** What subscribers and members of groups go by: what may be asked for, and what goes without saying. */
+/** Settings of subscriptions and consumer groups: their checks and defaults. */
 import { type Duration, positiveDuration } from "../../Duration.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -20,10 +20,10 @@ import {
 import { show } from "../../Show.ts"
 import type { StoredSettings, Redelivery } from "./GroupRecords.ts"
 
-/** Events of a group are for somebody: none is dropped. */
+/** A group never drops events, so it has no other modes. */
 const groupModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = ["buffer", "block"]
 
-/** The settings of a group with what goes without saying. */
+/** The settings of a group, with defaults. */
 export const settingsOf = (given: StoredSettings): GroupSettings => ({
   ackMode: "auto",
   backpressure: "buffer",
@@ -34,7 +34,7 @@ export const settingsOf = (given: StoredSettings): GroupSettings => ({
   ...given
 })
 
-/** When what has failed in a group comes again: a delay that was set stays the same, and that of a `nak` wins. */
+/** When a failed delivery of a group comes again: a configured delay is constant, and the delay of a `nak` takes precedence. */
 export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redelivery => ({
   firstMs: delayMs ?? given.redeliverDelayMs ?? REDELIVER_MS,
   longestMs: delayMs ?? given.redeliverDelayMs ?? MAX_BACKOFF_MS,
@@ -43,7 +43,7 @@ export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redeliver
 
 type Change = { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
 
-/** The settings among the members of `given`; `null` takes one away where that is allowed. Throws `ValidationError`. */
+/** The settings in `given`; `null` removes a setting where that is allowed. Throws `ValidationError`. */
 export const readSettings = (
   given: { readonly [Name in keyof GroupSettings]?: unknown },
   { mayBeNull }: { readonly mayBeNull: boolean }
@@ -73,7 +73,7 @@ export const readBuffer = (value: unknown): BufferConfig => {
 
 /** Milliseconds. */
 export const readAckWait = (value: unknown): number => {
-  // it says what is wrong with anything else
+  // it reports any other type
   const ms = positiveDuration(value as Duration, "`ackWait`")
   if (ms >= MIN_ACK_WAIT_MS && ms <= MAX_ACK_WAIT_MS) return Math.floor(ms)
   throw new ValidationError(`\`ackWait\` must be from 1 second to 24 hours, not ${show(value)}`)

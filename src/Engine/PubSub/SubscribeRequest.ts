@@ -1,4 +1,4 @@
-/** What a client asks for when it subscribes: how it is read and checked. */
+/** Reads and checks the subscribe request of a client. */
 import { createHash } from "node:crypto"
 import type * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -33,20 +33,20 @@ export interface SubscribeRequest {
   readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
   /** The position after which to begin, if the client knows one. */
   readonly after?: number
-  /** Whether the client wants to be told positions, so that it can go on after a lost connection. */
+  /** Whether the client wants positions, so that it can resume after a lost connection. */
   readonly resumes: boolean
 }
 
 interface RequestContext {
   readonly environment: string
-  /** Of the system events. */
+  /** The epoch of the system events. */
   readonly epoch: string
   readonly isShared: boolean
   readonly form?: Form | undefined
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** What a `subscribe` message asks for. Throws `ValidationError`. */
+/** Parses a `subscribe` message. Throws `ValidationError`. */
 export const readRequest = (
   input: unknown,
   { environment, epoch, form, isShared, run }: RequestContext
@@ -62,7 +62,7 @@ export const readRequest = (
   }
   const { consumerGroup, filter, namespace = "default" } = options
   if (consumerGroup !== undefined) checkGroupTarget(target)
-  // it has been read as a target
+  // it was parsed as a target above
   const text = String(pattern)
   const resumes = isObject(resume)
   const of = { source: target.source, epoch, isShared }
@@ -100,13 +100,13 @@ export const readRequest = (
   }
 }
 
-/** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
+/** The same for every connection, so that a client that keeps the id over a reconnect can go on with it. */
 const idOf = (environment: string, pattern: string): string =>
   `sub_${createHash("sha256")
     .update(JSON.stringify([environment, pattern]))
     .digest("hex")
     .slice(0, 24)}`
 
-/** The code with which a subscription is refused. */
+/** The error code of a refused subscription. */
 export const codeOf = (error: IronflowError): string =>
   error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code

@@ -1,5 +1,5 @@
 /**
- * A subscription without a group: live while its connection keeps up, and reading on by itself while it does not, so that what
+ * A subscription without a group. It is live while its connection keeps up. Otherwise it reads the log by itself, so that what
  * waits for a slow connection is in the log and not in memory.
  */
 import * as Effect from "effect/Effect"
@@ -26,30 +26,30 @@ import {
 } from "./Feed.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 
-/** What a subscription needs of the connection that it belongs to. */
+/** What a subscription needs from its connection. */
 export interface Outlet {
   /** Bytes that were sent and have not left. */
   readonly backlog: number
   readonly isClosed: boolean
   readonly may: (access: EventAccess) => boolean
-  /** Whether it may have events of the stream of an entity. */
+  /** Whether it may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
   readonly send: (frame: string | Uint8Array) => void
   readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
-  /** Ends a subscription and tells why. */
+  /** Ends a subscription with a reason. */
   readonly end: (subscriptionId: string, code: string, message: string) => void
-  /** The name of a delivery of the item that no other of the connection has. */
+  /** A handle for a delivery of the item, unique in the connection. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
   readonly at: (delayMs: number, f: () => void) => () => void
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** What becomes of a delivery. */
+/** The outcome of a delivery. */
 export interface Settled {
   readonly how: AckType
-  /** With `nak`. */
+  /** With `nak`, milliseconds. */
   readonly redeliverMs?: number
-  /** Why, with `nak` and `term`. */
+  /** The reason, with `nak` and `term`. */
   readonly reason?: string
 }
 
@@ -61,26 +61,26 @@ export interface Subscribed {
   readonly id: string
   readonly pattern: string
   readonly holds: (handle: string) => boolean
-  /** Whether the delivery was held. */
+  /** Settles a delivery. Returns whether it was held. */
   readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
-  /** They are in progress: one that is held, or all but some. Returns for how many it has taken effect. */
+  /** Extends deliveries in progress: one of them, or all but some. Returns how many were extended. */
   readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
-  /** Its client has said something about an event that is not held. */
+  /** The client has sent something about an event that is not held. */
   readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
-  /** The position to which it has come while it catches up by itself; `undefined` when it is as far as all. Groups keep theirs. */
+  /** Its position while it catches up by itself; `undefined` when it is live. Groups keep their own. */
   readonly behindAt?: number | undefined
 }
 
-/** Bytes that may wait in a connection before its subscriptions wait themselves. */
+/** Bytes that may wait in a connection before its subscriptions pause. */
 export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
   maxBytes ?? (mode === "block" ? 64 * 1024 : 1024 * 1024)
 
 interface Delivery {
   readonly item: Item
   readonly attempt: number
-  /** Whether the client has it, and not the time after which it comes again. */
+  /** Whether the client has it; otherwise it waits for its redelivery. */
   readonly isOut: boolean
   readonly cancel: () => void
 }
@@ -99,7 +99,7 @@ export class Subscriber implements Subscribed, Listener {
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
   readonly #limit: number
-  /** Everything up to here was handed to the connection, or passed over. */
+  /** Everything up to here was sent or skipped. */
   #cursor: number
   #leave: (() => void) | undefined
   #waiting = false
@@ -233,7 +233,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
-  /** There may be room again. */
+  /** Goes on, since there may be room again. */
   #goOn(): void {
     if (this.#closed || !this.#hasRoom) return
     this.#tellDropped()
@@ -263,7 +263,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
   }
 
-  /** The delivery has failed unless it is settled in time. */
+  /** Fails the delivery after `delayMs` unless it is settled before. */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
     const cancel = this.#outlet.at(delayMs, () => {
@@ -287,7 +287,7 @@ export class Subscriber implements Subscribed, Listener {
       const before = stepsTaken()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
-        // the filter may take long: the rest of the page is read again when others have gone on
+        // filters may take long: the rest of the page is read again after others had their turn
         if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
         if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
@@ -307,7 +307,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   )
 
-  /** Becomes live if nothing was handed out that this subscription has not seen. */
+  /** Becomes live if this subscription has seen everything that was passed on. */
   #join(): boolean {
     const feed = this.#feed()
     if (feed.isIdle) feed.position = this.#cursor

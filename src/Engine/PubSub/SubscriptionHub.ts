@@ -1,4 +1,4 @@
-/** All subscriptions of an engine: connections, the feeds that they follow, and the consumer groups that they are members of. */
+/** All subscriptions of an engine: connections, the feeds that they follow, and the consumer groups of their members. */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -18,11 +18,11 @@ const PAGE = 500
 /** The engine's end of a wire: a `Connection`. */
 export interface Connected {
   readonly environment: string
-  /** Its subscriptions that get messages of a topic. */
+  /** How many of its subscriptions get messages of a topic. */
   readonly consumersOf: (topic: string) => number
-  /** Its live subscriptions. */
+  /** How many live subscriptions it has. */
   readonly subscriptions: () => number
-  /** The position up to which those of its subscriptions have come that are behind the others. */
+  /** The position up to which the slowest of its subscriptions have come. */
   readonly given: () => number
   /** The engine stops. */
   readonly goAway: () => void
@@ -34,11 +34,11 @@ export class SubscriptionHub {
   readonly clock: Clock.Clock
   readonly alarm: Alarm
   readonly run: (effect: Effect.Effect<void>) => void
-  /** Somebody has acked what it does not hold. */
+  /** Counts an ack for a delivery that the client does not hold. */
   readonly countStaleAck: () => void
   readonly #feeds = new Map<string, Feed>()
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
-  /** Those of them that are open, by key. */
+  /** The open groups, by key. */
   readonly #open = new Map<number, Group>()
   readonly #connections = new Set<Connected>()
   /** Position of the newest row of the log. */
@@ -67,7 +67,7 @@ export class SubscriptionHub {
     this.#head = options.head
   }
 
-  /** What the next connection is called. */
+  /** The id of the next connection. */
   nextConnectionId(): string {
     return `${this.system.epoch}.${++this.#connectionCount}`
   }
@@ -80,7 +80,7 @@ export class SubscriptionHub {
     this.#connections.delete(connection)
   }
 
-  /** The log goes up to here, or further. */
+  /** The log reaches at least to `head`. */
   advance(head: number): void {
     if (head <= this.#head) return
     this.#head = head
@@ -91,7 +91,7 @@ export class SubscriptionHub {
     for (const connection of this.#connections) connection.goAway()
   }
 
-  /** Live subscriptions that get messages of a topic. */
+  /** How many live subscriptions get messages of a topic. */
   consumersOf(environment: string, topic: string): number {
     let count = 0
     for (const connection of this.#connections) {
@@ -100,14 +100,14 @@ export class SubscriptionHub {
     return count
   }
 
-  /** Live subscriptions. */
+  /** How many live subscriptions there are. */
   get subscriptions(): number {
     let count = 0
     for (const connection of this.#connections) count += connection.subscriptions()
     return count
   }
 
-  /** Keys of the groups that have members, by environment. */
+  /** Keys of the groups with members, by environment. */
   get activeGroups(): ReadonlyMap<string, ReadonlyArray<number>> {
     const groups = new Map<string, Array<number>>()
     for (const { environment, key } of this.#open.values()) {
@@ -116,7 +116,7 @@ export class SubscriptionHub {
     return groups
   }
 
-  /** By environment: the position up to which all subscriptions to the log have been given what is for them. */
+  /** By environment: the position up to which every subscription to the log has got its items. */
   get given(): { readonly [environment: string]: number } {
     const given: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
@@ -128,12 +128,12 @@ export class SubscriptionHub {
     return given
   }
 
-  /** The newest position of what a target is about. */
+  /** The newest position of a target's source. */
   endOf({ source }: Target): number {
     return source === "log" ? this.#head : this.system.end
   }
 
-  /** For whoever joins it at once: it is forgotten when the last one leaves. */
+  /** The feed for a caller that joins it at once: a feed is dropped when the last one leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
     const known = this.#feeds.get(key)
@@ -148,8 +148,8 @@ export class SubscriptionHub {
   }
 
   /**
-   * One subscription more, or less. While there are some to system events, what happens to steps is announced too; while some
-   * of them may bring states of projections, these are.
+   * Counts a subscription. While some are to system events, steps are announced too; while some may get states of projections,
+   * those are.
    */
   countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
     if (source !== "system") return
@@ -192,7 +192,7 @@ export class SubscriptionHub {
       }))
   }
 
-  /** System events after a position. */
+  /** The system events after a position. */
   systemItems(environment: string, after: number): ReadonlyArray<Item> {
     return this.system.after(environment, after).map((event) => ({
       kind: "system",
@@ -208,18 +208,18 @@ export class SubscriptionHub {
     }))
   }
 
-  /** The members of a group that are connected. */
+  /** The connected members of a group. */
   membersOf(key: number): ReadonlyArray<Member> {
     return this.#open.get(key)?.members ?? []
   }
 
-  /** Groups were updated, paused, resumed or deleted, or were given something back: these, or any. */
+  /** Groups were updated, paused, resumed or deleted, or got something back: these, or any. */
   groupsChanged(keys?: ReadonlyArray<number>): void {
     if (keys?.length === 0) return
     for (const opening of this.#groups.values()) {
       this.run(
         Effect.matchEffect(Deferred.await(opening), {
-          // whoever opens it hears of that
+          // the caller that opens it gets the error
           onFailure: () => Effect.void,
           onSuccess: (group) =>
             keys === undefined || keys.includes(group.key)
@@ -233,8 +233,8 @@ export class SubscriptionHub {
   }
 
   /**
-   * The group of a shape, which begins where the log ends unless it is there; one that a client `continues` has to be there.
-   * Fails with code `CONSUMER_GROUP_CONFLICT` when somebody has given it another filter than the member asks for.
+   * The group of a shape; a new one begins at the end of the log. A group that a client `continues` must exist. Fails with code
+   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the member asks for.
    */
   openGroup(
     environment: string,
@@ -269,9 +269,9 @@ export class SubscriptionHub {
     if (known !== undefined) {
       const anew = Effect.suspend(() => this.#openGroup(environment, group, shape, after, continues))
       return Deferred.await(known).pipe(
-        // the last member may have left before those who waited for it were told
+        // the last member may have left before the callers that waited for it are told
         Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
-        // what is missed by a member that goes on may be begun by another
+        // a member that goes on misses events if the group is created again; another member may create it
         Effect.catchIf(
           ({ code }) => code === DELETED && !continues,
           () => anew

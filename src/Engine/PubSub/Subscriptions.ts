@@ -1,4 +1,4 @@
-/** Subscriptions: serving those who subscribe, and what is known of them. */
+/** Subscriptions: serves subscription clients and counts them. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -19,15 +19,15 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 
 export interface SubscriptionsService {
   /**
-   * Serves a subscription client at the other end of the wire, until one of them closes it. What is returned asks the guard again
-   * about every subscription, and throws what it throws.
+   * Serves a subscription client until either end closes the wire. Returns a function that checks the guard again for every
+   * subscription, and throws its errors.
    */
   readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
-  /** Live subscriptions that get messages of a topic. */
+  /** How many live subscriptions get messages of a topic. */
   readonly consumersOf: (environment: string, topic: string) => number
-  /** Live subscriptions. */
+  /** How many live subscriptions there are. */
   readonly count: () => number
-  /** The members of a consumer group that are connected. */
+  /** The connected members of a consumer group. */
   readonly membersOf: (group: number) => ReadonlyArray<Member>
 }
 
@@ -35,7 +35,7 @@ export class Subscriptions extends Context.Service<Subscriptions, SubscriptionsS
   "@ironflow/node/Engine/Subscriptions"
 ) {}
 
-/** Follows the log from where it ends now. */
+/** Follows the log from its current end. */
 export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents | Counters> = Layer.effect(
   Subscriptions,
   Effect.gen(function* () {
@@ -51,10 +51,14 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
       countStaleAck: () => counters.count("staleAcks")
     })
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    // what is told of the log may be lost, and the database knows where it ends
+    // news about the log may be lost, and the database knows its end
     const lookAtLog = Effect.matchEffect(readEndOfLog(store), {
       onSuccess: (head) => Effect.sync(() => hub.advance(head)),
-      onFailure: (error) => Effect.logWarning("It is not known whether there is more for subscribers", error)
+      onFailure: (error) =>
+        Effect.logWarning(
+          "The end of the log could not be read: new events may reach subscribers late",
+          error
+        )
     })
     const stop = store.onCommit(({ groups, logEnd, look }) => {
       if (look.has("groups")) hub.groupsChanged()

@@ -1,23 +1,23 @@
-/** What a pattern of a subscription asks for. */
+/** The target of a subscription pattern. */
 import { ValidationError } from "../../Errors.ts"
 import { checkPattern, compilePattern } from "../../Pattern.ts"
 import type { LogEntryKind } from "../Log/LogRecords.ts"
 
 export interface Target {
   readonly source: "log" | "system"
-  /** Events and messages both when absent. */
+  /** Absent for both events and messages. */
   readonly kind?: LogEntryKind
-  /** What names of events, topics or system topics have to match. */
+  /** The pattern that names of events, topics or system topics must match. */
   readonly names: string
   readonly fits: (name: string) => boolean
-  /** Whether it asks for states of projections by name, and whether it may bring some. */
+  /** Whether it names states of projections, and whether it may match some. */
   readonly aboutStates?: boolean
   readonly bringsStates?: boolean
-  /** What `<type>.<id>.<name>` of an event of an entity has to match, too. */
+  /** The pattern that `<type>.<id>.<name>` of an entity's event must match, too. */
   readonly fitsEntity?: (path: string) => boolean
 }
 
-/** Reads a pattern. Throws `ValidationError`. */
+/** Parses a pattern. Throws `ValidationError`. */
 export const readTarget = (pattern: unknown): Target => {
   if (typeof pattern !== "string") {
     throw new ValidationError(
@@ -32,7 +32,7 @@ export const readTarget = (pattern: unknown): Target => {
     return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
-    // strictly it cannot match topics of two more tokens, and that is what it is meant for
+    // strictly it would not match topics with two more tokens, but those are what it is meant for
     const about = pattern.split(".", 2)[1]
     return {
       ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
@@ -43,13 +43,15 @@ export const readTarget = (pattern: unknown): Target => {
   const colon = pattern.indexOf(":")
   if (colon !== -1) {
     throw new ValidationError(
-      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", and subscriptions know events:, topic:, entity: and system.`
+      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:": it must begin with events:, topic:, entity: or system.`
     )
   }
   return target("log", pattern)
 }
 
-/** What a group is about. Throws `ValidationError` for what is not stored, or not told apart when it is handed out. */
+/**
+ * Checks the target of a group. Throws `ValidationError` for what is not stored, or cannot be told apart when it is delivered.
+ */
 export const checkGroupTarget = (target: Target): Target => {
   if (target.source === "system") {
     throw new ValidationError(
@@ -64,7 +66,7 @@ export const checkGroupTarget = (target: Target): Target => {
   return target
 }
 
-/** Throws `ValidationError` for a path that no `<type>.<id>.<name>` can match, since it has too few tokens. */
+/** Throws `ValidationError` for a path with too few tokens to match any `<type>.<id>.<name>`. */
 const checkReach = (path: string): void => {
   const tokens = path.split(".")
   if (tokens.length >= 3 || tokens.at(-1) === ">") return

@@ -1,4 +1,4 @@
-/** What topics take and give. */
+/** Records of topics. */
 import type { JsonText } from "../../Json.ts"
 
 export interface NewMessage {
@@ -6,7 +6,7 @@ export interface NewMessage {
   readonly topic: string
   readonly data: JsonText
   readonly idempotencyKey?: string
-  /** The `traceparent` of what has published it. */
+  /** The `traceparent` of the publisher. */
   readonly trace?: string
 }
 
@@ -27,11 +27,11 @@ export interface TopicRow {
 
 export interface TopicState {
   readonly messageCount: number
-  /** Position of the oldest message that is kept; 0 when there is none. */
+  /** Position of the oldest kept message; 0 when there is none. */
   readonly firstSeq: number
-  /** Position of the newest message there has been; 0 when there has been none. */
+  /** Position of the newest message ever stored; 0 when there was none. */
   readonly lastSeq: number
-  /** Messages that the consumer group furthest behind has not finished; 0 without groups. */
+  /** Messages that the slowest consumer group has not finished; 0 without groups. */
   readonly lag: number
 }
 
@@ -44,6 +44,6 @@ export interface MessageLimits {
 
 export interface MessagesDeleted {
   readonly deleted: number
-  /** Name of the topic to go on after; absent at the end. */
+  /** Name of the topic after which to go on; absent at the end. */
   readonly after?: string
 }

@@ -1,4 +1,4 @@
-/** Topics: how much they hold, and what of it is deleted. The messages themselves are rows of the log. */
+/** Rows of topics: how much they hold, and what is deleted. The messages themselves are rows of the log. */
 import { yieldFirst } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ const COUNT_MESSAGE = statement(
      ON CONFLICT (environment, name) DO UPDATE SET message_count = topics.message_count + 1, bytes = topics.bytes + excluded.bytes, last_position = excluded.last_position`
 )
 
-/** A message was stored. */
+/** Counts a stored message. */
 export function* countMessage(
   environment: number,
   message: Pick<NewMessage, "topic" | "data">,
@@ -41,7 +41,7 @@ const LIST_TOPICS = statement(
        FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`
 )
 
-/** By name. */
+/** Topics by name. */
 export const listTopics = inEnvironment(
   "listTopics",
   function* (
@@ -68,7 +68,7 @@ const GET_TOPIC = statement(
            FROM topics WHERE environment = ?1 AND name = ?2`
 )
 
-/** What is known of a topic but its lag. */
+/** A topic without its lag. */
 const readTopic = inEnvironment(
   "readTopic",
   function* (tx: Transaction, environment: string, topic: string): Program<Omit<TopicState, "lag">> {
@@ -84,7 +84,7 @@ const readTopic = inEnvironment(
   (_, topic) => `read topic "${topic}"`
 )
 
-/** Groups that are looked at in one slice, and those of them whose lag is counted: some milliseconds. */
+/** Groups that one slice looks at, and those of them whose lag is counted: a few milliseconds. */
 const GROUPS = 1000
 const COUNTED_GROUPS = 4
 
@@ -101,8 +101,8 @@ const LAG_OF_2 = statement(
 )
 
 /**
- * What the group that is furthest behind has not finished, of the groups in one slice after a key; `next` is the key to go on
- * after, absent at the end. As many index entries are counted as the lags are long.
+ * The largest number of unfinished messages of a group, among the groups in one slice after a key. `next` is the key after which
+ * to go on; absent at the end. Counts as many index entries as the lags are long.
  */
 const lagOf = inEnvironment(
   "lagOfTopic",
@@ -128,7 +128,7 @@ const lagOf = inEnvironment(
   (_, topic) => `read topic "${topic}"`
 )
 
-/** Topics that are looked at in one transaction. */
+/** Topics that one transaction looks at. */
 const SWEPT = 200
 
 const NEXT_WITH_MESSAGES = statement(
@@ -138,8 +138,8 @@ const NEXT_WITH_MESSAGES = statement(
 )
 
 /**
- * The environment after this one that has messages; the first without one. Global: whoever asks deletes in one environment after
- * the other.
+ * The next environment with messages; the first without an argument. Across environments: the caller deletes in one environment
+ * after the other.
  */
 const nextWithMessages = acrossEnvironments(
   "nextEnvironmentWithMessages",
@@ -173,9 +173,9 @@ const DELETE_OLD_MESSAGES_4 = statement(
 )
 
 /**
- * Deletes messages of an environment that are older than they may get, oldest first, and the oldest of topics that hold too much; at
- * most `limit` of them, of some topics after the one given. The newest row of the log stays whatever it is, so that its position is
- * not given again.
+ * Deletes the messages of an environment that are too old, oldest first, and the oldest of topics beyond their size limit: at
+ * most `limit` of them, of some topics after the given one. The newest row of the log always stays, so that its position is not
+ * given again.
  */
 export const deleteOldMessages = inEnvironment(
   "deleteOldMessages",
@@ -202,7 +202,7 @@ export const deleteOldMessages = inEnvironment(
         excess -= Number(bytes)
         left--
       }
-      // the rest of this one is left for the next call
+      // the next call does the rest of this topic
       if (left === 0) return { deleted: limit, after: last }
       last = String(topic.name)
     }
@@ -211,7 +211,7 @@ export const deleteOldMessages = inEnvironment(
   () => "delete old messages"
 )
 
-/** Where the deleting of old messages goes on: after a topic, or with the environment after this one. */
+/** Where the deletion of old messages goes on: after a topic, or with the next environment. */
 interface SweptTo {
   readonly environment: string
   readonly topic?: string
@@ -232,7 +232,7 @@ export const sweepMessages = (
     return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
   })
 
-/** What is known of a topic; one that has never held a message has zeros. */
+/** A topic with its lag; a topic without messages has zeros. */
 export const getTopic = (
   store: StoreService,
   environment: string,

@@ -1,4 +1,4 @@
-/** Topics against the engine in the same process: publishing to them, and which there are. */
+/** Topics in the engine's process: publishes to them and lists them. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -16,7 +16,7 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 import * as TopicRows from "./TopicRows.ts"
 
-/** Topics that are looked at in one turn of the event loop: each is compared with all subscriptions. */
+/** Topics in one turn of the event loop: each is compared with all subscriptions. */
 const TOPICS = 100
 
 export interface TopicsService {
@@ -24,7 +24,7 @@ export interface TopicsService {
   readonly in: (
     environment: string
   ) => Pick<Raw<ClientApi<EffectKind>, EngineError>, "publish" | "listTopics" | "getTopicStats">
-  /** A part of them. */
+  /** A page of topics. */
   readonly page: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
 

@@ -1,4 +1,4 @@
-/** What push endpoints answer, and what it says. */
+/** Reads the answers of push endpoints. */
 import { EndpointUnavailableError, type IronflowError, isIronflowError } from "../../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
@@ -8,20 +8,20 @@ import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worke
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** What an endpoint says that it is. */
+/** The description of an endpoint. */
 export interface Described {
-  /** Whether it is one of this package, which runs whole turns; `undefined` when its answer is no description. */
+  /** Whether it is an endpoint of this package, which runs whole turns; `undefined` when its answer is not a description. */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
-  /** What it answered, when that is no description and may also come from one of this package that is not well. */
+  /** What it answered, when that is not a description and may also come from an unhealthy endpoint of this package. */
   readonly doubt?: string
 }
 
-/** Why an endpoint takes no turns now. */
+/** The error of an endpoint that accepts no turns now. */
 export const unavailable = (problem: string): IronflowError =>
   new EndpointUnavailableError(problem, { retryable: true })
 
-/** The answer as JSON; `undefined` when it is none, the error when there is more in it than may be. */
+/** The answer as JSON; `undefined` when it is not JSON, an error when it exceeds the limits. */
 export const bodyOf = ({ text }: PostAnswer): unknown => {
   try {
     return safeJsonParse(checkShape("the answer", text))
@@ -34,7 +34,7 @@ export const bodyOf = ({ text }: PostAnswer): unknown => {
 const codeIn = (body: unknown): unknown =>
   isObject(body) && isObject(body.error) ? body.error.code : undefined
 
-/** Why an endpoint that gives this answer takes no turns now; `undefined` when it may. */
+/** Why an endpoint with this answer accepts no turns now; `undefined` when it does. */
 export const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
   if (code === "FUNCTION_NOT_FOUND") return undefined
@@ -45,19 +45,19 @@ export const unavailability = ({ status }: PostAnswer, body: unknown): string | 
   return isProblem ? `it answered ${status}${reasonIn(body)}` : undefined
 }
 
-/** What the answer says about itself, on one line. */
+/** The reason in the answer, on one line. */
 export const reasonIn = (body: unknown): string => {
   const message = isObject(body) && isObject(body.error) ? body.error.message : undefined
   return typeof message === "string" ? `: ${message.slice(0, 500).replace(/\s+/g, " ")}` : ""
 }
 
-/** What an answer to `describe` says, or why the endpoint takes no turns now. */
+/** Reads the answer to `describe`, or returns why the endpoint accepts no turns now. */
 export const readDescription = (answer: PostAnswer): Described | IronflowError => {
   const body = bodyOf(answer)
   if (isIronflowError(body)) return unavailable(`its answer is not acceptable: ${body.message}`)
   if (answer.status === 200 && isObject(body) && body.type === "description") {
     const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
-    // each is checked as it is registered
+    // each is checked when it is registered
     const functions = Array.isArray(body.functions)
       ? (body.functions as ReadonlyArray<FunctionRegistration>)
       : []
@@ -68,17 +68,17 @@ export const readDescription = (answer: PostAnswer): Described | IronflowError =
     unavailability(answer, body) ??
     (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
   if (problem === undefined) return unknown
-  // one that does not know the question may fail over it, or have no function of no name
+  // an endpoint that does not know this request may fail, or have no function with an empty name
   return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
     ? { ...unknown, doubt: problem }
     : unavailable(problem)
 }
 
-/** How a turn was asked for: as a whole one, or as a segment by a handler of another package, with what is known of its attempts. */
+/** How a turn was requested: as a whole turn, or as a segment from a handler of another package, with its known attempts. */
 export type AskedAs =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
 
-/** What an answer to a turn reports. Throws `ValidationError` when it reports nothing. */
+/** The report in the answer to a turn. Throws `ValidationError` when there is none. */
 export const readReport = (
   job: Job,
   body: unknown,

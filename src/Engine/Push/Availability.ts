@@ -1,4 +1,4 @@
-/** Whether a push endpoint can be reached, and what it is: it is asked until it answers, and while it does not it takes no runs. */
+/** Whether a push endpoint can be reached, and what it is. It is probed until it answers; until then it gets no runs. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -11,21 +11,24 @@ import type { PostError } from "./HttpPost.ts"
 /** How long a description may take, milliseconds. */
 const DESCRIBE_MS = 10_000
 
-/** Bytes of a description: several times what may be registered of it. */
+/** Most bytes of a description: several times what may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
-/** Waits between attempts to reach an endpoint: doubling up to a second, then a fifth longer each time. */
+/**
+ * The first and the longest delay between probes of an endpoint, milliseconds: it doubles up to a second, and then grows by a
+ * fifth each time.
+ */
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
-/** How often it is looked whether another engine asks it, milliseconds. */
+/** How often to check whether another engine probes it, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
 
 export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Is told whether it can be reached, and why it cannot. */
+  /** Called when it becomes reachable or unreachable, with the reason. */
   readonly onChange: (isReachable: boolean, whyNot?: string) => void
-  /** Whether another engine on the database asks it until it answers: this one waits for that. */
+  /** Whether another engine on the database probes it: this one waits for the result. */
   readonly isAskedElsewhere: () => boolean
 }
 
@@ -34,7 +37,7 @@ export class Availability {
   #runsTurns: boolean | undefined
   #problem: string | undefined = "it has not been asked yet"
   #probing: Fiber.Fiber<void> | undefined
-  /** The wait before the next attempt to reach it. */
+  /** The delay before the next probe, milliseconds. */
   #probeMs = FIRST_PROBE_MS
   #isInDoubt = false
   #ranSegment = false
@@ -48,7 +51,7 @@ export class Availability {
     return this.#problem
   }
 
-  /** The same for people who read of a run. */
+  /** The same as a sentence, for the explanation of a run. */
   get whyNot(): string {
     return `The endpoint ${this.#options.url} is not available: ${this.#problem ?? "it has been closed"}`
   }
@@ -58,12 +61,12 @@ export class Availability {
     return this.#runsTurns === true
   }
 
-  /** Whether it is taken for one of another package without being known as one. */
+  /** Whether it is assumed, but not known, to be of another package. */
   get isInDoubt(): boolean {
     return this.#isInDoubt
   }
 
-  /** It has said before that it runs whole turns. */
+  /** It said before that it runs whole turns. */
   saidTurns(): void {
     this.#runsTurns ??= true
   }
@@ -87,7 +90,7 @@ export class Availability {
     this.#ranSegment = true
   }
 
-  /** It takes nothing now: it is tried until it does. */
+  /** Marks it as unavailable: it is probed until it answers. */
   unavailable(problem: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const isNew = this.#problem === undefined
@@ -100,25 +103,25 @@ export class Availability {
     })
   }
 
-  /** Begins to ask it, unless it is there or is being asked. */
+  /** Starts to probe it, unless it is available or being probed. */
   start(): void {
     if (this.#problem !== undefined && this.#probing === undefined) this.#probe(0)
   }
 
-  /** Asks it no more. */
+  /** Stops probing it. */
   stop(): void {
     this.#probing?.interruptUnsafe()
     this.#probing = undefined
   }
 
-  /** Of several engines one asks it until it answers, and the others follow. */
+  /** Waits until this engine is the one that probes; the other engines follow its result. */
   readonly #myTurn: Effect.Effect<void> = Effect.suspend(() =>
     this.#options.isAskedElsewhere()
       ? Effect.andThen(Effect.sleep(ELSEWHERE_LOOK_MS), this.#myTurn)
       : Effect.void
   )
 
-  /** Tries until it can be reached. */
+  /** Probes until it can be reached. */
   #probe(delayMs: number): void {
     const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
@@ -127,7 +130,7 @@ export class Availability {
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
-            // only a turn shows whether it takes turns, or whether one of another package is there
+            // only a turn shows whether it accepts turns, or whether it is of another package
             this.#probeMs = again
             return delayMs > 0 && turns !== undefined
               ? Effect.logInfo(`The endpoint ${this.#options.url} is available again`)
@@ -148,8 +151,8 @@ export class Availability {
   }
 
   /**
-   * Whether it runs whole turns; `undefined` when its answer may come from one of this package that is not well. One that is
-   * known to run turns is another one now only when it says so itself.
+   * Whether it runs whole turns; `undefined` when its answer may come from an unhealthy endpoint of this package. An endpoint
+   * that is known to run turns changes only when it says so itself.
    */
   readonly ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
     Effect.flatMap(this.describe, ({ doubt, turns }) => {
@@ -160,14 +163,14 @@ export class Availability {
       return Effect.fail(
         unavailable(
           doubt ??
-            "its answer is no description, which it had given before. " +
-              "If another handler is there for good, remove the endpoint and register that one"
+            "it no longer describes itself, as it did before. " +
+              "If another handler has replaced it for good, remove the endpoint and register that one"
         )
       )
     })
   )
 
-  /** Asks the endpoint what it is. */
+  /** Requests the endpoint's description. */
   readonly describe: Effect.Effect<Described, PostError | IronflowError> = Effect.suspend(() => {
     const request = describeRequest(this.#options.clock.currentTimeMillisUnsafe())
     return postTo(

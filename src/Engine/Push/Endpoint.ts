@@ -1,7 +1,4 @@
-/**
- * One push endpoint: a worker of its own kind. What the engine hands to it travels in requests, one for each turn, and
- * while it cannot be reached it is handed nothing.
- */
+/** A push endpoint acts as a worker. Each turn is sent to it in its own request, and while it cannot be reached it gets none. */
 import * as Effect from "effect/Effect"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -56,7 +53,7 @@ export class Endpoint {
     return this.#availability.problem
   }
 
-  /** Asks the endpoint what it is. */
+  /** Requests the endpoint's description. */
   get describe(): Availability["describe"] {
     return this.#availability.describe
   }
@@ -66,7 +63,7 @@ export class Endpoint {
     this.#availability.answered(turns)
   }
 
-  /** Takes runs of these functions from now on. Turns in flight go on. */
+  /** Accepts runs of these functions from now on. Active turns go on. */
   serve(functions: ReadonlyArray<FunctionRegistration>): Effect.Effect<void, ValidationError | StoreError> {
     const codes = JSON.stringify(functions.map((fn) => [fn.id, fn.codeHash, codeVersionOf(fn)]))
     if (codes === this.#codes) return Effect.void
@@ -83,9 +80,9 @@ export class Endpoint {
           maxConcurrentJobs: settings.maxConcurrent,
           labels: {},
           version: { sdk: "push", runtime: url },
-          // it only says again what is registered: whatever came later stands
+          // it only repeats what is registered: later registrations stay in place
           startedAt: 0,
-          // those that do not understand are not told, see `PushEndpoints.update`
+          // those that do not understand pauses are not told, see `PushEndpoints.update`
           pauses: true
         },
         {
@@ -99,14 +96,14 @@ export class Endpoint {
       this.#codes = codes
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
-      // what an engine before this one had in flight has nobody who waits for its answer
+      // nobody waits for the answers to turns of an earlier engine
       yield* session.adopt(this.#turns.jobIds)
       session.credit(settings.maxConcurrent - this.#turns.size)
       this.#availability.start()
     })
   }
 
-  /** Whether it takes runs now. */
+  /** Whether it accepts runs now. */
   get isServing(): boolean {
     return this.#session !== undefined && !this.#hasLeft
   }
@@ -116,7 +113,7 @@ export class Endpoint {
     return this.#turns.size > 0
   }
 
-  /** Takes nothing any more. The runs in flight go to others when the handler has let go of them. */
+  /** Accepts no more runs. Active runs go to others when the handler has let go of them. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#turns.size === 0) return this.close
     this.#availability.stop()
@@ -128,7 +125,7 @@ export class Endpoint {
     return Effect.void
   })
 
-  /** Breaks off what is in flight and takes nothing any more. */
+  /** Aborts the active turns and accepts no more runs. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#availability.stop()
     this.#codes = ""
@@ -149,12 +146,12 @@ export class Endpoint {
     return this.#turns.has(jobId)
   }
 
-  /** The handler of a turn says which steps run. */
+  /** Takes the handler's report of the steps that run in a turn. */
   hearRunning(jobId: string, running: ReadonlyArray<RunningStep> | undefined): void {
     this.#turns.hearRunning(jobId, running)
   }
 
-  /** Notices for a turn in flight; waits for one at most `waitMs` when there is none. */
+  /** Notices for an active turn; waits at most `waitMs` for one when there is none. */
   notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
     return this.#turns.notices(jobId, waitMs)
   }

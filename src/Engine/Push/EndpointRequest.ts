@@ -7,25 +7,25 @@ import type { Intake } from "../Intake.ts"
 import { post, type PostAnswer, type PostError } from "./HttpPost.ts"
 import type { PushSettings } from "./Settings.ts"
 
-/** Which endpoint is asked, and how. */
+/** The endpoint of a request, and its settings. */
 export interface EndpointTarget {
   readonly url: string
   readonly environment: string
   readonly settings: PushSettings
-  /** Where there is room for answers: of all endpoints. */
+  /** The memory for answers, shared by all endpoints. */
   readonly intake: Intake
 }
 
 export interface EndpointRequest {
   readonly body: string
   readonly timeoutMs: number
-  /** The request is given up when this ends. */
+  /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
-  /** Bytes of the answer. */
+  /** Most bytes of the answer. */
   readonly most?: number
 }
 
-/** Sends it, and has the answer worked on by `use`. */
+/** Sends the request, and passes the answer to `use`. */
 export const postTo = <A, E>(
   { environment, intake, settings, url }: EndpointTarget,
   { body, hangUp, most = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,

@@ -1,4 +1,4 @@
-/** The push endpoints of an engine: what is registered decides which there are. */
+/** The push endpoints of an engine, as determined by the registered functions. */
 import { createHash } from "node:crypto"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -35,9 +35,9 @@ import type { TurnsService } from "../Turns/Turns.ts"
 export interface EndpointInfo {
   readonly url: string
   readonly functionIds: ReadonlyArray<string>
-  /** Whether it is called: it answered the last time. */
+  /** Whether it is called: its last answer was good. */
   readonly available: boolean
-  /** Why it is not. */
+  /** Why it is not called. */
   readonly problem?: string
 }
 
@@ -57,7 +57,7 @@ export class PushEndpoints {
   readonly #options: PushEndpointsOptions
   readonly #endpoints = new Map<string, Endpoint>()
   readonly #intake: Intake
-  /** One change at a time. */
+  /** Allows one change at a time. */
   readonly #changing = Semaphore.makeUnsafe(1)
 
   constructor(options: PushEndpointsOptions) {
@@ -65,7 +65,7 @@ export class PushEndpoints {
     this.#intake = new Intake(options.clock, options.after)
   }
 
-  /** Opens endpoints that functions have been registered for, and closes those that no function is left for. */
+  /** Opens endpoints for registered functions, and closes those without functions. */
   readonly sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
     this.#endpoints.size === 0 && this.#options.functions.pushed().length === 0 ? Effect.void : this.#sync
   )
@@ -88,7 +88,7 @@ export class PushEndpoints {
           for (const [key, endpoint] of this.#endpoints) {
             if (wanted.has(key)) continue
             yield* endpoint.leave
-            // one that is busy knows its turns when it comes back
+            // a busy one still has its turns when it comes back
             if (!endpoint.isBusy) this.#endpoints.delete(key)
           }
           for (const [key, { environment, functions, url }] of wanted) {
@@ -104,7 +104,7 @@ export class PushEndpoints {
     )
   )
 
-  /** Asks the handler at the URL for its functions and registers them, to be pushed there from now on. */
+  /** Requests the functions of the handler at the URL and registers them, to be pushed there from now on. */
   register(
     environment: string,
     text: string,
@@ -130,7 +130,7 @@ export class PushEndpoints {
       if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(
-            `The handler at ${url} does not say which functions it has: it is none of this package. ` +
+            `The handler at ${url} does not say which functions it has: it was not made with this package. ` +
               "Register each function with RegisterFunction, with `endpointUrl` and `preferredMode: push`"
           )
         )
@@ -143,7 +143,7 @@ export class PushEndpoints {
           return registrations
         },
         catch: (error) => {
-          // what `check` throws is an error of the engine
+          // `check` throws errors of the engine
           if (isIronflowError(error)) return error as EngineError
           throw error
         }
@@ -164,7 +164,9 @@ export class PushEndpoints {
       typeof fn.codeHash !== "string" ||
       !Array.isArray(fn.secrets)
     ) {
-      throw new ValidationError(`The handler at ${url} describes a function that is none`)
+      throw new ValidationError(
+        `The handler at ${url} describes a function without \`id\`, \`codeHash\` or \`secrets\``
+      )
     }
     // the checks look at every field
     return checkRegistration({
@@ -175,7 +177,7 @@ export class PushEndpoints {
     })
   }
 
-  /** Forgets an endpoint: its functions stay, and nobody runs them. Says whether there was one. */
+  /** Removes an endpoint: its functions stay, and nobody runs them. Returns whether it existed. */
   remove(environment: string, text: string): Effect.Effect<boolean, ValidationError | StoreError> {
     const registered = this.#options.functions
     return Effect.suspend(() => {
@@ -204,7 +206,7 @@ export class PushEndpoints {
       }))
   }
 
-  /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
+  /** Handles the reports and requests of a live turn's handler; see `TurnUpdate`. */
   update(
     jobId: string,
     { late, logs, ops, pauses = false, runId, running, waitMs = 0 }: TurnUpdate,
@@ -229,7 +231,7 @@ export class PushEndpoints {
       for (const endpoint of this.#endpoints.values()) {
         if (environment !== undefined && endpoint.environment !== environment) continue
         if (!endpoint.has(jobId)) continue
-        // a request that asks for notices says what runs
+        // a request for notices also reports what runs
         if (waitMs > 0) endpoint.hearRunning(jobId, running)
         const notices = yield* endpoint.notices(jobId, waitMs)
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
@@ -245,7 +247,7 @@ export class PushEndpoints {
   }
 
   /**
-   * What a turn has to hear that another engine on the same database waits for, once there is something or the time is up; `undefined`
+   * The notices for a turn that another engine on the same database waits for, once there are some or the time is up; `undefined`
    * when no engine does.
    */
   #toldElsewhere(
@@ -278,9 +280,9 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
-      // each of several engines calls it for the turns that it has itself
+      // each of several engines calls it for its own turns
       workerId: node === undefined ? id : `${id}-${node}`,
-      // the one that has been there for longest asks; a node that others take for dead does not
+      // the oldest node probes; a node that was declared dead does not
       isAskedElsewhere: () =>
         node !== undefined &&
         workers(environment).some(
@@ -301,7 +303,7 @@ export class PushEndpoints {
   }
 }
 
-/** How often it is looked what a turn has to hear that another engine waits for, and for how long, milliseconds. */
+/** How often, and for how long, to check for notices for a turn that another engine waits for, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
 const LONGEST_WAIT_MS = 30_000
 

@@ -1,6 +1,7 @@
 /**
- * One request to a push endpoint: bounded in time and size, without redirects, and to public addresses only unless told
- * otherwise. There is so much memory for the answers of all endpoints; large ones wait for each other. The address is checked where the connection is made, so that a name cannot point elsewhere in between.
+ * One request to a push endpoint: limited in time and size, without redirects, and only to public addresses unless configured
+ * otherwise. The memory for the answers of all endpoints is limited; large answers wait for each other. The address is checked
+ * when the connection is made, so that a name cannot resolve to another one in between.
  */
 import * as Dns from "node:dns"
 import * as Http from "node:http"
@@ -19,9 +20,9 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
-  /** Where there is room for answers. */
+  /** The memory for answers. */
   readonly intake: Intake
-  /** The request is given up when this ends. */
+  /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
 }
 
@@ -30,10 +31,7 @@ export interface PostAnswer {
   readonly text: string
 }
 
-/**
- * There is no answer. `reached` says that the endpoint may have begun with the request; `refused` that the engine does not
- * call this address.
- */
+/** There is no answer. `reached`: the endpoint may have begun the request. `refused`: the engine does not call this address. */
 export class PostError extends Data.TaggedError("PostError")<{
   readonly reason: "unreachable" | "reached" | "refused"
   readonly message: string
@@ -45,7 +43,7 @@ class NotPublic extends Error {}
 const lookupPublic: LookupFunction = (hostname, options, callback) => {
   Dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
     if (error !== null) return callback(error, "", 4)
-    // one bad address among good ones is reason enough
+    // one bad address among good ones is enough to refuse
     const bad = addresses.find(({ address }) => !isPublicAddress(address))
     const [first] = addresses
     if (bad !== undefined || first === undefined)
@@ -55,15 +53,16 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
   })
 }
 
-/** How long the other side is waited for when a request is given up, milliseconds. */
+/** How long to wait for the other side when a request is aborted, milliseconds. */
 const HANG_UP_MS = 30_000
 
-/** Answers of so many bytes need no room. */
+/** Answers up to this many bytes need no reservation. */
 const SMALL = 64 * 1024
 
 /**
- * Sends it, and has the answer worked on by `use`, during which it keeps its room. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the
- * connection too: then it knows. Interrupting it closes the connection and waits for nobody.
+ * Sends the request, and passes the answer to `use`, during which it keeps its memory. A request that is aborted, by timeout or
+ * on request, ends when the other side has closed the connection too: then that side knows. Interrupting this effect closes the
+ * connection without waiting.
  */
 export const post = <A, E>(
   it: Post,
@@ -95,7 +94,10 @@ export const post = <A, E>(
     )
   })
 
-/** `whyGivenUp` says why, once it is given up; `onHangUp` is told how; `onArrival` gets what has to be ended. */
+/**
+ * `whyGivenUp` gives the reason, once the request is aborted; `onHangUp` gets the function that aborts it; `onArrival` gets what
+ * has to be ended.
+ */
 const send = (
   it: Post,
   whyGivenUp: () => string | undefined,
@@ -117,7 +119,7 @@ const send = (
     let connected = false
     request = (url.protocol === "https:" ? Https : Http).request(url, {
       method: "POST",
-      // a connection of its own: on one that is kept, nobody could tell whether a request had been read
+      // a separate connection: on a kept one, it would be unknown whether a request was read
       agent: false,
       headers: {
         ...it.headers,
@@ -130,7 +132,7 @@ const send = (
       socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
     })
     onHangUp(() => {
-      // what is behind a connection that is closed on one side only is aborted, and closes the other side
+      // a half-closed connection makes the other side abort its work, and close too
       if (connected) request?.socket?.end()
       else request?.destroy()
     })
@@ -149,7 +151,10 @@ const send = (
           pause: () => response.pause(),
           resume: () => response.resume(),
           refuse: () =>
-            fail("reached", "the engine has no room for its answer, beside those of others that are large")
+            fail(
+              "reached",
+              "the engine has no memory left for its answer: it reads too many large answers at once"
+            )
         })
         onArrival(begun)
         return begun
@@ -177,7 +182,7 @@ const send = (
     return Effect.sync(() => request?.destroy())
   })
 
-/** Why the engine does not call `host` at an address, and how it is allowed to. */
+/** Why the engine does not call `host` at an address, and how to allow it. */
 export const notAllowed = (host: string, address: string): string =>
   `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
   "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"

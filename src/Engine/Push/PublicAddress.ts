@@ -1,11 +1,11 @@
-/** Which addresses everybody on the internet reaches: the engine calls no others unless it is told to. */
+/** Public internet addresses: the engine calls no others unless it is configured to. */
 import { BlockList, isIP } from "node:net"
 
 /**
- * Networks that are not public, and who says so. The registries are those of IANA: "IPv4 Special-Purpose Address Space" and
- * "IPv6 Special-Purpose Address Space" (RFC 6890), "IPv4 Multicast Address Space", "Internet Protocol Version 6 Address Space".
- * Of the special-purpose ones all are here but those which are reachable from everywhere and are somebody's servers
- * (192.31.196.0/24, 192.52.193.0/24, 192.175.48.0/24, 2620:4f:8000::/48). Parts of a network have no row of their own.
+ * Networks that are not public, with their sources: the IANA registries "IPv4 Special-Purpose Address Space" and "IPv6
+ * Special-Purpose Address Space" (RFC 6890), "IPv4 Multicast Address Space", "Internet Protocol Version 6 Address Space". All
+ * special-purpose networks are here, except those that are globally reachable and have ordinary servers (192.31.196.0/24,
+ * 192.52.193.0/24, 192.175.48.0/24, 2620:4f:8000::/48). Parts of a listed network have no separate row.
  */
 const notPublic: ReadonlyArray<readonly [network: string, prefix: number, source: string]> = [
   ["0.0.0.0", 8, "this network, RFC 791"],
@@ -45,9 +45,9 @@ for (const [network, prefix] of notPublic) {
   lists[version].addSubnet(network, prefix, version)
 }
 
-/** Whether the address (not a name) is one that everybody on the internet reaches. */
+/** Whether the address (not a name) is a public internet address. */
 export const isPublicAddress = (address: string): boolean => {
-  // those with a zone are of a link, and lists know none
+  // an address with a zone is link-local, and lists do not know zones
   const version = address.includes("%") ? 0 : isIP(address)
   return (
     version !== 0 && (version === 6 ? !lists.ipv6.check(address, "ipv6") : !lists.ipv4.check(address, "ipv4"))

@@ -1,4 +1,4 @@
-/** Handlers elsewhere that are called for the turns of their functions: the endpoints, registered by their URLs. */
+/** Push: remote handlers that are called for the turns of their functions. Their endpoints are registered by URL. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,22 +18,24 @@ import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./Settings.ts"
 
-/** Push endpoints: registered by their URL, they are called until they are removed. */
+/** Push endpoints: registered by URL, they are called until they are removed. */
 export interface PushService {
   /**
-   * Asks the handler at the URL for its functions and registers them. Fails with `ValidationError` when the URL or a
-   * function is not acceptable, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   * Requests the functions of the handler at the URL and registers them. Fails with `ValidationError` when the URL or a function
+   * is invalid, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
    */
   readonly register: (
     environment: string,
     url: string,
-    /** Throws an `IronflowError` for functions that are not to be registered. */
+    /** Throws an `IronflowError` for functions that may not be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
   ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
-  /** Calls the endpoint no more; says whether it was there. */
+  /** Stops calling the endpoint. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
-  /** What the handler of a live turn reports and asks. The job id is the right to do so, in the environment if one is given. */
+  /**
+   * Handles the reports and requests of a live turn's handler. The job id is the permission, in the environment if one is given.
+   */
   readonly update: (
     jobId: string,
     update: TurnUpdate,
@@ -43,7 +45,7 @@ export interface PushService {
 
 export class Push extends Context.Service<Push, PushService>()("@ironflow/node/Engine/Push") {}
 
-/** Calls the endpoints that functions are registered for, and follows what is registered. */
+/** Calls the endpoints of registered functions, and follows registrations. */
 export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns | Workers | LiveWorkers> =
   Layer.effect(
     Push,

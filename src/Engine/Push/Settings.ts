@@ -6,9 +6,8 @@ import { ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { show } from "../../Show.ts"
 
-/** How the engine calls push endpoints. */
 export interface PushSettings {
-  /** What requests are signed with; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
+  /** The key that signs requests; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
   readonly signingKey: Redacted.Redacted<string> | undefined
   /** Whether endpoints may have addresses that are not public: loopback, private networks, link-local. */
   readonly allowPrivateNetworks: boolean
@@ -16,7 +15,7 @@ export interface PushSettings {
   readonly timeoutMs: number
   /** The largest answer of an endpoint, bytes. */
   readonly maxResponseBytes: number
-  /** Turns in flight at one endpoint. */
+  /** Most active turns at one endpoint. */
   readonly maxConcurrent: number
 }
 
@@ -32,7 +31,7 @@ export const PushSettings = Context.Reference<PushSettings>("@ironflow/node/Push
   defaultValue: () => makeSettings()
 })
 
-/** The settings with what is given. */
+/** The settings, with defaults. */
 export const makeSettings = (
   given: Partial<PushSettings> = {},
   variables: Variables = readEnvironmentVariable

@@ -1,9 +1,9 @@
 /**
- * The turns that are at a push endpoint, one request each: what is sent, what becomes of a turn by the answer to it, and what
- * its handler is told meanwhile.
+ * The active turns at a push endpoint, one request each: what is sent, how the answer ends the turn, and what the handler is told
+ * meanwhile.
  *
- * A turn whose request never arrived goes back unharmed. One that was lost after it may have begun counts as a loss of
- * its run, as that of any worker; neither consumes an attempt.
+ * A turn whose request never arrived is given back without a loss. A turn that was lost after it may have begun counts as a loss
+ * of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -32,9 +32,9 @@ import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, untoldToHandlers } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** How long a lease holds without the engine's own watch; it only runs out when the engine is gone. */
+/** How long a lease lasts without the engine's renewal, milliseconds; it expires only when the engine is gone. */
 export const LEASE_MS = 30_000
-/** How often the leases of turns in flight are extended. */
+/** How often the leases of active turns are extended, milliseconds. */
 const TICK_MS = LEASE_MS / 3
 
 export interface TurnRequestsOptions extends EndpointTarget {
@@ -49,26 +49,26 @@ export interface TurnRequestsOptions extends EndpointTarget {
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
 }
 
-/** The endpoint that they are at. */
+/** The endpoint of the turns. */
 export interface AtEndpoint {
   readonly availability: Availability
   /** Absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
-  /** Whether it takes nothing any more. */
+  /** Whether it accepts no more runs. */
   readonly hasLeft: () => boolean
-  /** A turn is over. */
+  /** Run when a turn is over. */
   readonly onOver: Effect.Effect<void>
 }
 
 interface TurnInFlight {
   readonly job: Job
   fiber: Fiber.Fiber<void> | undefined
-  /** Done when the request is to be given up. */
+  /** Completed when the request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
   isGivenUp: boolean
   readonly told: ToldRunning
   notices: Array<Notice>
-  /** Somebody waits for a notice. */
+  /** Completed with the next notice, for a waiting request. */
   waiting: Deferred.Deferred<void> | undefined
 }
 
@@ -119,24 +119,24 @@ export class TurnRequests {
     )
   }
 
-  /** Breaks off all of them. */
+  /** Aborts all turns. */
   breakOff(): void {
     for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
   }
 
-  /** The engine has something to say of a turn. */
+  /** Takes a notice of the engine for a turn. */
   hear(notice: Notice): void {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     turn.notices.push(notice)
     wake(turn)
     if (!endsLease(notice)) return
-    // whoever runs it sees its request broken off; one that asks for notices learns why
+    // the handler sees its request aborted; one that asks for notices learns the reason
     turn.isGivenUp = true
     Deferred.doneUnsafe(turn.hangUp, Exit.void)
   }
 
-  /** The handler of a turn says which steps run. */
+  /** Takes the handler's report of the steps that run in a turn. */
   hearRunning(jobId: string, steps: ReadonlyArray<RunningStep> | undefined): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
@@ -144,13 +144,13 @@ export class TurnRequests {
     turn.told.hear([{ jobId, runId, steps: steps ?? [] }], this.#options.clock.currentTimeMillisUnsafe())
   }
 
-  /** The steps that run, as handlers have said last. */
+  /** The running steps, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
     return [...this.#turns.values()].flatMap(({ told }) => told.now(now))
   }
 
-  /** Notices for a turn in flight; waits for one at most `waitMs` when there is none. */
+  /** Notices for an active turn; waits at most `waitMs` for one when there is none. */
   notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
     return Effect.suspend(() => {
       const turn = this.#turns.get(jobId)
@@ -170,7 +170,7 @@ export class TurnRequests {
     return Effect.andThen(
       Effect.sleep(TICK_MS),
       Effect.suspend(() => {
-        // how long its lease still holds is how long the handler is waited for
+        // the rest of its lease is the time that the handler has
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
           onSuccess: (gone) => (gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void),
@@ -200,7 +200,7 @@ export class TurnRequests {
     })
   }
 
-  /** `turns` says whether as a whole turn, or as a segment for a handler of another package. */
+  /** `turns`: as a whole turn; otherwise as a segment for a handler of another package. */
   #send(turn: TurnInFlight, turns: boolean): Effect.Effect<void> {
     const { clock, settings } = this.#options
     const { job } = turn
@@ -208,7 +208,7 @@ export class TurnRequests {
       const nowMs = clock.currentTimeMillisUnsafe()
       const refused = turns ? undefined : unusable(job, () => false, untoldToHandlers)
       if (refused !== undefined) {
-        // one of ours that is not well can go on with it later
+        // an unhealthy endpoint of this package can go on with it later
         return this.#endpoint.availability.isInDoubt
           ? this.#putOff(job, NOT_KNOWN)
           : this.#report(job, { ops: [refused] })
@@ -230,12 +230,12 @@ export class TurnRequests {
     })
   }
 
-  /** The turn that was given up is with nobody. */
+  /** No handler has the aborted turn any more. */
   #giveBack({ job }: TurnInFlight): Effect.Effect<void> {
     return this.#endpoint.hasLeft() ? this.#report(job, { ops: [{ _tag: "Release" }] }) : this.#dropped(job)
   }
 
-  /** The turn goes back unharmed, and comes again when the endpoint can be reached. */
+  /** Gives the turn back without a loss; it is dispatched again when the endpoint can be reached. */
   #putOff(job: Job, problem: string): Effect.Effect<void> {
     return Effect.andThen(
       this.#endpoint.availability.unavailable(problem),
@@ -243,7 +243,7 @@ export class TurnRequests {
     )
   }
 
-  /** The handler is not at the turn any more that was taken back. */
+  /** The handler has dropped the turn that was taken back. */
   #dropped({ jobId, runId }: Job): Effect.Effect<void> {
     return Effect.suspend(() =>
       Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
@@ -279,7 +279,7 @@ export class TurnRequests {
             this.#lost(job, "its answer could not be read")
           )
         }
-        // the run would come to the same answer again
+        // the run would get the same answer again
         return error.code === "LIMIT_EXCEEDED"
           ? this.#report(job, { ops: failTooLarge(error as ValidationError) })
           : this.#lost(job, `its answer is not acceptable: ${error.message}`)
@@ -287,7 +287,7 @@ export class TurnRequests {
       const last = report.ops.at(-1)
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
-      // the end of the turn was reported by a request of its own, or else it has none
+      // the end of the turn was reported by a separate request, or it has none
       return Effect.andThen(reported, this.#lost(job, "it answered before the turn had come to an end"))
     })
   }
@@ -299,7 +299,10 @@ export class TurnRequests {
     return { turns, attempts: retry === undefined ? undefined : { attempt, retry } }
   }
 
-  /** Stores what a turn has come to, however often it takes. What is refused was somebody else's, or is over. */
+  /**
+   * Stores the report of a turn, retrying until it succeeds. A refused report belongs to another worker's turn, or to one that is
+   * over.
+   */
   #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const session = this.#endpoint.session()
@@ -331,8 +334,8 @@ export class TurnRequests {
 }
 
 const NOT_KNOWN =
-  "it does not say what it is, and only a handler of this package can go on with a run that waits for it. " +
-  "One of another package answers `describe` with 400, or a turn of another run"
+  "it did not say whether it is a handler of this package, and only such a handler can continue the run that waits for it. " +
+  "A handler of another package has to answer `describe` with 400, or a turn of another run"
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

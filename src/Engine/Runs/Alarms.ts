@@ -1,4 +1,4 @@
-/** What is wrong for longer than a moment, noted once: runs that are stuck, functions that are failing. */
+/** Detects problems that last longer than a moment and reports each one once: stuck runs and failing functions. */
 import { registryOf } from "../Functions/Registry.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import * as Effect from "effect/Effect"
@@ -21,13 +21,12 @@ export const hasListeners = acrossEnvironments(
   () => "look whether functions listen to system events"
 )
 
-/** A function in an environment. */
 export interface FunctionOf {
   readonly environment: string
   readonly functionId: string
 }
 
-/** When a function is failing. */
+/** When a function counts as failing. */
 export interface FailingIf {
   readonly minutes: number
   readonly runs: number
@@ -35,8 +34,8 @@ export interface FailingIf {
 }
 
 /**
- * Calls hooks and starts the functions that listen for each function that is failing now and is not among those that were. Returns
- * those that are, and whether some have failed at all.
+ * Calls hooks and starts the listening functions for each function that is failing now and was not before. Returns the functions
+ * that are failing, and whether any runs have failed at all.
  */
 export const noteFailing = acrossEnvironments(
   "noteFailing",
@@ -68,7 +67,7 @@ export const noteFailing = acrossEnvironments(
   () => "note which functions are failing"
 )
 
-/** Runs that are told of at a time. */
+/** Most runs that one report covers. */
 const MOST_STUCK = 100
 
 const ABANDONED = statement(
@@ -87,7 +86,6 @@ const LEASED = statement(
   { scans: "as above" }
 )
 
-/** A run by its keys. */
 interface RunKeys {
   readonly key: number
   readonly id: string
@@ -112,7 +110,7 @@ const readHeld = acrossEnvironments(
   () => "find stuck runs"
 )
 
-/** The runs that nothing will ever move, 100 at most. */
+/** The runs that can never move again, 100 at most. */
 export const findStuck = (
   store: StoreService,
   holders: Holders
@@ -126,7 +124,7 @@ export const findStuck = (
     ].slice(0, MOST_STUCK)
   )
 
-/** Calls hooks and starts the functions that listen for runs that are stuck. */
+/** Calls hooks and starts the listening functions for stuck runs. */
 export const noteStuck = acrossEnvironments(
   "noteStuck",
   function* (tx: Transaction, runs: ReadonlyArray<RunKeys>): Program<void> {

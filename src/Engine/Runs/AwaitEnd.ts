@@ -1,4 +1,4 @@
-/** Waiting for a run to end. */
+/** Waits for a run to end. */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,7 @@ import * as RunInspection from "./RunInspection.ts"
 import * as RunRows from "./RunRows.ts"
 import { showMs } from "../../Show.ts"
 
-/** Calls its listener when nobody should wait any longer. Returns what forgets that. */
+/** Calls its listener when the wait is to be given up. Returns a function that removes the listener. */
 export type GiveUp = (listener: () => void) => () => void
 
 const never: GiveUp = () => () => undefined
@@ -26,11 +26,11 @@ export interface Waiting {
   readonly store: StoreService
   readonly workers: LiveWorkersService
   readonly after: After
-  /** Says the id of each run that has ended, with all of it when it need not be read. */
+  /** Signals the id of each run that has ended, with the full ending when the run need not be read again. */
   readonly endings: Signals<RunEnding | undefined>
 }
 
-/** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+/** The run once it has ended; `undefined` when `giveUp` called its listener first. */
 export const awaitEnd = (
   { endings, store }: Waiting,
   environment: string,
@@ -46,7 +46,7 @@ export const awaitEnd = (
     })
     const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
       const woken = Deferred.makeUnsafe<RunEnding | undefined>()
-      // many may wait for the same, or for equally long
+      // many callers may wait for the same run, or for the same length of time
       wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
       // listen first, then look: the run may end in between
       const forget = endings.listen([runId], (ending) => wake(ending))
@@ -59,7 +59,7 @@ export const awaitEnd = (
             return isLate
               ? Effect.undefined
               : Effect.flatMap(store.read(RunRows.getRun(environment, runId)), (run) =>
-                  // it may have been brought back at that very moment
+                  // it may have been resumed at that very moment
                   isTerminal(run.status) ? Effect.succeed(run) : look
                 )
           })
@@ -70,7 +70,7 @@ export const awaitEnd = (
     return Effect.ensuring(look, Effect.sync(stay))
   })
 
-/** The run once it has ended. Fails with `TimeoutError`, which says what it is about then. */
+/** The run once it has ended. Fails with `TimeoutError`, which says what was waited for. */
 export const waitForRun = (
   waiting: Waiting,
   environment: string,
@@ -88,7 +88,7 @@ export const waitForRun = (
       run === undefined ? stillRunning(waiting, environment, runId, timeoutMs ?? 0) : Effect.succeed(run)
   )
 
-/** What there is to explain of a run, with what its worker says of it. */
+/** The situation of a run as `explain` needs it, with what its worker reports. */
 export const readSituation = ({ store, workers }: Waiting, environment: string, runId: string) =>
   Effect.suspend(() =>
     store.read(RunInspection.getSituation(environment, runId, workers.running(environment, runId)))

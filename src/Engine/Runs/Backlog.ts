@@ -1,4 +1,4 @@
-/** How many unfinished runs there are, and what they wait for. They are counted slice by slice, each in its turn of the event loop. */
+/** Counts unfinished runs and what they wait for. Counts in slices, each in a turn of the event loop. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -9,12 +9,12 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { Status } from "./StatusRows.ts"
 import { WaitKind, waitKinds } from "./WaitKinds.ts"
 
-/** Runs of a function that could be claimed. */
+/** Runs of a function that can be claimed. */
 interface ReadyRuns {
   readonly environment: string
   readonly functionId: string
   readonly count: number
-  /** Since when the oldest of them could be, epoch milliseconds. */
+  /** When the oldest of them became ready, epoch milliseconds. */
   readonly oldestAt: number
 }
 
@@ -30,7 +30,7 @@ interface Slice extends Backlog {
   readonly next?: number
 }
 
-/** Runs that are looked at in one slice: some milliseconds. */
+/** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 5000
 
 const END_OF_SLICE = statement(
@@ -83,7 +83,7 @@ const readSlice = acrossEnvironments(
 
 const readyOf = (tx: Transaction, row: Row): ReadonlyArray<ReadyRuns> => {
   const fn = registryOf(tx).byKey(Number(row.function))
-  // new runs of a function that is paused wait for somebody, and for no worker
+  // new runs of a paused function wait for the function to be resumed, not for a worker
   const [count, oldest] = fn?.paused === undefined ? [row.n, row.oldest] : [row.begun, row.oldest_begun]
   return fn === undefined || Number(count) === 0
     ? []

@@ -1,4 +1,4 @@
-/** Runs are cancelled here, with the children that they wait for. */
+/** Cancels runs, and the children that they wait for. */
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { type Program, statement, write, get, among, apart } from "../Store/Program.ts"
 import { environmentOfKey } from "./RunEnvironment.ts"
@@ -7,8 +7,8 @@ import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { endRun } from "./EndRun.ts"
 
 /**
- * Cancels an unfinished run and the children that it waits for, and tells their live turns. Of very many children those for
- * which there is no room in the transaction are cancelled in later ones, by {@link goOnCancelling}.
+ * Cancels an unfinished run and the children that it waits for, and tells their live turns. Children for which this transaction
+ * has no room are cancelled in later ones, by {@link goOnCancelling}.
  */
 export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
   yield* cancelAlone(tx, row, reason)
@@ -20,7 +20,7 @@ const CANCEL_AWAITED = statement(
   "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
 )
 
-/** Takes out the waits of a run for its children, and with `reason` cancels those that have not ended. */
+/** Removes the waits of a run for its children. With `reason`, also cancels the children that have not ended. */
 export function* cancelAwaited(
   tx: Transaction,
   environment: number,
@@ -38,12 +38,14 @@ const NOTE_CHILDREN = statement(
      SELECT child, ? FROM waits WHERE run = ? AND +child IS NOT NULL AND +fired IS NULL ON CONFLICT DO NOTHING`
 )
 
-/** Notes the children that a run waits for, so that they are cancelled: they may be many, and have children in turn. */
+/**
+ * Notes the children that a run waits for, so that they are cancelled later: there may be many, and they may have children too.
+ */
 function* noteChildren(run: number, reason: string): Program<void> {
   yield* write(NOTE_CHILDREN, reason, run)
 }
 
-/** Runs that are noted, of all environments, among which one's own are looked for. */
+/** Noted runs, of all environments, that one look reads to find those of one environment. */
 const LOOKS = 512
 
 const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
@@ -58,12 +60,12 @@ const NEXT_CANCELLED = statement(
 
 const FORGET_CANCELLED = statement("CancelRun.forgetCancelled", "DELETE FROM cancellations WHERE run = ?")
 
-/** Cancels runs of an environment that are noted for it, as far as there is room; returns how many were looked at. */
+/** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
 export function* goOnCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0
-  // children come behind their parents: none is noted before the one that is cancelled
+  // children are noted after their parents: no key is below that of the run being cancelled
   let last = 0
-  // there may be no room at all beside others, time and again
+  // always handle one run: the transaction may be full each time
   while (runs === 0 || !tx.room.isFull) {
     const [next] = yield* among(tx, "run", [NOTED_KEYS, last], NEXT_CANCELLED, last, environment)
     if (next === undefined) return runs
@@ -82,7 +84,7 @@ const HAS_CANCELLED = statement(
   "SELECT 1 FROM cancellations WHERE run > 0 @sound(run, run) LIMIT 1"
 )
 
-/** Whether any run is still noted to be cancelled. */
+/** Whether any noted run is still to be cancelled. */
 export function* hasCancelled(): Program<boolean> {
   return (yield* get(HAS_CANCELLED)) !== undefined
 }
@@ -104,7 +106,7 @@ const CANCEL_CHILD = statement(
      FROM runs WHERE key = ? AND environment = ? AND ended_at IS NULL`
 )
 
-/** One that is rolling back goes on with that. */
+/** A child that is rolling back continues its rollback. */
 function* cancelChild(tx: Transaction, environment: number, key: number, reason: string): Program<void> {
   const row = yield* get(CANCEL_CHILD, key, environment)
   if (row !== undefined && !isCompensating(row)) yield* cancelAlone(tx, row, reason)

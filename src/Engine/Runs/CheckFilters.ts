@@ -1,4 +1,4 @@
-/** What runs are looked for, checked. */
+/** Checks the filters of a run list. */
 import { compileExpression, whereRoots } from "../../Expression.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -16,7 +16,7 @@ import { checkFilterNames, checkMoment, type RunFilters, timeFilters } from "../
 import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
-/** What was asked for, checked. Times are epoch milliseconds; lists are in order. */
+/** The checked filters. Times are epoch milliseconds; lists are sorted. */
 export interface CheckedFilters {
   readonly functionIds?: ReadonlyArray<string>
   readonly statuses?: ReadonlyArray<RunStatus>
@@ -32,7 +32,7 @@ export interface CheckedFilters {
   readonly where?: string
 }
 
-/** Whether it is more than one function and one status, of which there has always been a list. */
+/** Whether the filters go beyond one function and one status, which the plain list handles. */
 export const isSearch = (filters: CheckedFilters): boolean =>
   Object.entries(filters).some(
     ([name, value]) =>
@@ -40,7 +40,7 @@ export const isSearch = (filters: CheckedFilters): boolean =>
       ((name !== "functionIds" && name !== "statuses") || (value as ReadonlyArray<string>).length > 1)
   )
 
-/** Checks them, member by member. Throws `ValidationError` or `LimitExceededError` that names the one that is wrong. */
+/** Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the wrong one. */
 export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unknown }): CheckedFilters => {
   checkFilterNames(filters)
   const functionIds = listOf("functionId", filters.functionId)?.map((id) => checkName("function id", id))
@@ -74,7 +74,7 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
     ...moments,
     ...texts,
     ...(attributes === undefined ? {} : { attributes }),
-    // it has been compiled
+    // checked above: it compiles
     ...(where === undefined ? {} : { where: where as string })
   }
 }
@@ -86,7 +86,7 @@ const listOf = (name: string, value: unknown): ReadonlyArray<unknown> | undefine
   if (!Array.isArray(value)) return [value]
   if (value.length > 0) return value
   throw new ValidationError(
-    `listRuns: \`${name}\` is an empty list, which no run fits: leave it out, or name one`
+    `listRuns: \`${name}\` is an empty list, which matches no run: leave it out, or name one`
   )
 }
 
@@ -100,7 +100,7 @@ const textOf = (name: string, value: unknown, most: number): { readonly [name: s
   return { [name]: value }
 }
 
-/** No event has one where it is looked for, and not every database takes one. */
+/** Rejects NUL: no stored event has it in these columns, and not every database accepts it. */
 const checkNul = (what: string, text: string): void => {
   if (text.includes("\0"))
     throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)
@@ -121,7 +121,7 @@ const attributesOf = (value: unknown): { readonly [path: string]: string } | und
           throw new ValidationError(`listRuns: ${show(path)} in \`attributes\` is not a dotted path`)
         if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") {
           throw new ValidationError(
-            `listRuns: the value of "${path}" in \`attributes\` must be a text, a number or a boolean, got ${show(value)}`
+            `listRuns: the value of "${path}" in \`attributes\` must be a string, a number or a boolean, got ${show(value)}`
           )
         }
         checkLength(`listRuns: the value of "${path}" in \`attributes\``, String(value), searchValueLength)

@@ -1,4 +1,4 @@
-/** Reads all that the engine may need of a run, to find out whether it can be. */
+/** Reads everything the engine may need of a run, to find out whether it is readable. */
 import { StoreError } from "../../Errors.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
 import { decodeStored } from "../Store/StoredJson.ts"
@@ -14,7 +14,7 @@ const EVENT = statement("DamagedRun.event", "SELECT * FROM events WHERE position
 
 const WAITS = statement("DamagedRun.waits", "SELECT * FROM waits WHERE run = ?")
 
-/** Throws when something of it cannot be read. */
+/** Throws when any part of the run cannot be read. */
 export function* lookAtRun(tx: Transaction, key: number): Program<void> {
   const row = yield* get(RUN, key)
   if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })

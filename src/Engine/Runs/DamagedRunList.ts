@@ -1,6 +1,6 @@
 /**
- * Pages of runs where the database is damaged: those that cannot be read are named and not left out. Reads all in one go, which
- * takes longer than `RunList.ts` and is done only when that has met damage.
+ * Pages of runs from a damaged database: runs that cannot be read are named, not left out. Reads everything at once, which is
+ * slower than `RunList.ts`, so it is used only after that has met damage.
  */
 import { all, get, inEnvironment, statement, type Program, variant } from "../Store/Program.ts"
 import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"
@@ -11,11 +11,11 @@ import type { RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
-  /** The number of the run before which to go on. */
+  /** Key of the run before which to go on. */
   readonly next?: number
 }
 
-/** Not within a transaction, which the first damaged page would spoil. */
+/** Not within a transaction: the first damaged page would spoil it. */
 export const listRunsAround = inEnvironment(
   "listRunsAround",
   function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {
@@ -54,7 +54,7 @@ interface Search extends RunFilter {
   readonly limit: number
 }
 
-/** A run, or why it cannot be read. */
+/** A run, or the reason why it cannot be read. */
 type FoundRun =
   | { readonly key: number; readonly row: Row }
   | { readonly key: number; readonly row?: undefined; readonly error: unknown }
@@ -66,8 +66,8 @@ const FIND_RUNS_AROUND = statement(
 )
 
 /**
- * Reads around what is damaged: what a query cannot read is halved until the damaged runs are alone. Whose they are
- * and what they match is not known; they are part of every list.
+ * Reads around damage: halves the range that a query cannot read until each damaged run is alone. The environment and the status
+ * of a damaged run are unknown, so it is part of every list.
  */
 function* findRunsAround({
   before,
@@ -75,7 +75,7 @@ function* findRunsAround({
   values,
   where
 }: Search): Program<{ readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number }> {
-  // the index of ids has all the keys
+  // the index of ids has all keys
   const keys = (yield* all(FIND_RUNS_AROUND)).map(({ key }) => Number(key))
   const rows: Array<FoundRun> = []
   let totalCount = 0

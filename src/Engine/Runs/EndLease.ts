@@ -1,4 +1,4 @@
-/** The lease of a run ends here, whatever the reason: what fired enters the journal, and what was asked for meanwhile begins. */
+/** Ends the lease of a run, whatever the reason: fired waits enter the journal, and a requested pause begins. */
 import { moves, mustMove } from "./StatusRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { TurnEnding } from "./Transitions.ts"
@@ -10,13 +10,13 @@ import { settleFiredWaits, makeReady } from "./Waits.ts"
 import { markRoom } from "../Functions/ReadyFunctions.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-// every ending of a turn does the same to the status
+// every ending of a turn changes the status in the same way
 const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_until = NULL, updated_at = ?
    WHERE key = ? AND ${moves.suspended.where} RETURNING function, pause`
 
 /**
- * Takes a run back from its worker: what fired enters the journal, and the run waits. A run that was compensating goes on
- * compensating, and `pause` begins, or one that was asked for.
+ * Takes a run back from its worker: fired waits enter the journal, and the run waits. A run that was compensating stays so.
+ * `pause` begins, or else the pause that was requested.
  */
 export function* endLease(tx: Transaction, run: number, ending: TurnEnding, pause?: Pause): Program<void> {
   forgetLease(tx, run)
@@ -36,10 +36,10 @@ const END_REVOKED_LEASE = statement(
   "UPDATE runs SET lease = NULL, lease_until = NULL WHERE key = ? RETURNING function"
 )
 
-/** The worker whose lease of the run was revoked is done with it, or its time is over. */
+/** The worker whose lease was revoked is done with the run, or the term of the lease is over. */
 export function* endRevokedLease(tx: Transaction, run: number): Program<void> {
   const row = yield* get(END_REVOKED_LEASE, run)
   markRoom(tx, Number(row?.function))
-  // unless it has ended, or is paused
+  // unless the run has ended or is paused
   yield* makeReady(tx, run)
 }

@@ -1,4 +1,4 @@
-/** A run ends here: the run that waits for it is told, and what handles its failure starts. */
+/** Ends a run: tells the parent run that waits for it, and starts the functions that handle its failure. */
 import type { Happening } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
@@ -39,7 +39,8 @@ export type Ending =
 const END_RUN = statement("EndRun.endRun", "DELETE FROM waits WHERE run = ?")
 
 /**
- * Ends a run: frees its lease, drops its waits, tells the run that waits for it, and starts what handles its failure.
+ * Ends a run: releases its lease, drops its waits, tells the parent run that waits for it, and starts the functions that handle
+ * its failure.
  */
 export function* endRun(
   tx: Transaction,
@@ -99,7 +100,7 @@ export function* endRun(
   yield* startAfterFailure(tx, run, ending.error, now)
 }
 
-/** Characters of the message that hooks are told: all of it is with the run. */
+/** Most characters of the error message that hooks get. The run keeps the full message. */
 const MOST_MESSAGE = 2000
 
 const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
@@ -145,7 +146,7 @@ function* tellParent(
   const waiting = yield* get(TELL_PARENT, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
-  // it cannot be told, which must not keep the child from ending
+  // a damaged parent cannot be told, which must not keep the child from ending
   if (tx.damage.why("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =

@@ -1,4 +1,4 @@
-/** Why a run is where it is: the one reason that counts now, from what the database and the live workers say. */
+/** Explains why a run is where it is: gives the one reason that counts now, from the database and the live workers. */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
@@ -13,18 +13,18 @@ import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
 export interface LiveWorker extends Holder {
   readonly id: string
   readonly functionIds: ReadonlySet<string>
-  /** What the code of each of its functions is called, by the id of the function. */
+  /** The code version of each of its functions, by function id. */
   readonly codeVersions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly maxConcurrentJobs: number
   readonly activeJobs: number
-  /** Why nothing is handed to it now, of one that cannot be reached. */
+  /** Why nothing is dispatched to this worker now, when it cannot be reached. */
   readonly problem?: string
-  /** How long its leases hold without a sign of life, milliseconds; absent in this process. */
+  /** How long its leases last without a heartbeat, milliseconds; absent for a worker in this process. */
   readonly leaseMs?: number
 }
 
-/** Every one has a section of its own in the docs. */
+/** Each code has its own section in the docs. */
 type Reason = Omit<Explanation, "runId" | "status" | "code"> & { readonly code: ReasonCode }
 
 /** `now` is in epoch milliseconds; `workers` are those of the run's environment. */
@@ -38,7 +38,7 @@ export const explain = (
   ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
 
-/** What else depends on the end of the run: fires of the schedule that has started it. */
+/** Adds what else depends on the end of the run: fires of the schedule that started it. */
 const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
@@ -88,7 +88,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
           `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
           (lease?.until === undefined
             ? ""
-            : `. Worker ${lease.workerId} may still be at it until it says that it has dropped it, or until ${iso(lease.until)}`),
+            : `. Worker ${lease.workerId} may still be running it, until it confirms that it has dropped it or until ${iso(lease.until)}`),
         details: { endedAt: run.endedAt, reason: run.error?.message }
       }
     case "paused":
@@ -102,8 +102,8 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     return {
       code: "DAMAGED",
       message:
-        `It is left alone, since it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
-        "a step that is patched, a resumed or a cancelled run is tried again.",
+        `The engine does not run it, because it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
+        "patching a step, resuming or cancelling the run makes the engine try it again.",
       details: { damage: situation.damage }
     }
   }
@@ -113,10 +113,10 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** An engine is seen at least every few seconds. */
+/** A live engine is seen at least this often, milliseconds. */
 const SILENT_MS = 5000
 
-/** Whether the engine of a worker may be gone, and what becomes of the run then. */
+/** Says when the engine of a worker may be gone, and what becomes of the run then. */
 const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, now: number): string =>
   now - seenAt < SILENT_MS
     ? ""
@@ -125,7 +125,7 @@ const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, now: number)
         ? "the run goes on with another worker in a few seconds, from its last finished step."
         : "the worker comes to another engine and goes on, or the run goes on with another worker when the lease is over.")
 
-/** A run that a worker holds: since when, when something was last heard, and whether it can still move. */
+/** A leased run: since when, when it last reported, and whether it can still move. */
 const leasedReason = (
   { engine, lastStepAt, pause, run, running = [] }: RunSituation,
   lease: Lease,
@@ -139,8 +139,8 @@ const leasedReason = (
     return {
       code: "WORKER_STOPPING",
       message:
-        `Worker ${lease.workerId} was told to drop it, and may still be at it until it says that it has dropped it: ` +
-        `it is handed out then, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker is over.`,
+        `Worker ${lease.workerId} was told to drop it, and may still be running it. It is handed out when that worker confirms that it ` +
+        `has dropped it, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker ends.`,
       details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
     }
   }
@@ -178,7 +178,7 @@ const leasedReason = (
   }
 }
 
-/** A step whose code runs now: what, since when, and how far it says that it has come. */
+/** A step whose code runs now: its name, how long it has run, and its reported progress. */
 const factsOf = (runId: string, { attempt, forMs, name, progress, stepKey }: RunningStep, now: number) => ({
   stepId: `${runId}:${stepKey}`,
   name,
@@ -208,7 +208,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   )
 }
 
-/** What holds back a run that could start now. */
+/** Why a run that could start now has not started. */
 const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
   const { run, registration, concurrencyKey, functionPaused, held, holders, actorWorkerId } = situation
   const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
@@ -236,7 +236,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "NO_WORKER_OF_VERSION",
       message:
-        `It began with version "${pin.version}" of function "${run.functionId}" and is pinned to that, and no live worker has it` +
+        `It is pinned to version "${pin.version}" of function "${run.functionId}", with which it began, and no live worker has that version` +
         (live.length === 0
           ? ""
           : ` (${live
@@ -258,7 +258,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   }
   const fitting =
     registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
-  // one that none has begun is for any where no worker has the latest version
+  // where no worker has the latest version, a run that has not begun may take any version
   const ofVersion = pin === undefined ? fitting : fitting.filter(isOfVersion)
   const labelled = ofVersion.length === 0 && pin?.hasBegun !== true ? fitting : ofVersion
   if (labelled.length === 0) {
@@ -326,15 +326,15 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "READY",
       message:
-        `Its worker was lost ${losses} times without a step being completed in between: it is tried apart from other such ` +
-        "runs, as soon as a worker has few enough of them.",
+        `Its worker was lost ${losses} times without a step being completed in between. Such runs are tried one apart from another: this one runs ` +
+        "as soon as a worker has few enough of them.",
       details: { losses, ...since }
     }
   }
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }
 }
 
-/** What a suspended run waits for: of several things the one that is due first. */
+/** What a suspended run waits for: the wait that is due first. */
 const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
@@ -397,7 +397,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   }
 }
 
-/** The step that failed, if it was one, the name of what was thrown, and all of it. */
+/** The failed step, if a step failed, with the name of the error and its message. */
 const failureOf = (error: ToldError) => {
   const step = stepOf(error)
   return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
@@ -405,5 +405,5 @@ const failureOf = (error: ToldError) => {
 
 const iso = (at: number): string => new Date(at).toISOString()
 
-/** Text that somebody wrote, as a sentence among others. */
+/** A user's string as a sentence. */
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

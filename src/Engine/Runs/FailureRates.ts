@@ -1,6 +1,6 @@
 /**
- * How many runs of each function have ended in the last minutes, and how many of those have failed. It is counted in memory, while
- * somebody wants to know of functions that are failing.
+ * How many runs of each function ended in the last minutes, and how many of them failed. Counted in memory, only while failing
+ * functions are watched.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import { remembered } from "../Store/Memory.ts"
@@ -13,13 +13,13 @@ interface Minute {
   failed: number
 }
 
-/** Functions that are counted; those that did nothing for longest are forgotten for others. */
+/** Most functions that are counted; the one without activity for longest is dropped first. */
 const MOST_FUNCTIONS = 1000
 
 class Rates {
-  /** `undefined` while nobody wants to know. */
+  /** Minutes to count back; `undefined` while nobody watches. */
   minutes: number | undefined
-  /** What this transaction has done. */
+  /** What the current transaction has done. */
   readonly pending: Array<readonly [fn: number, hasFailed: boolean]> = []
   readonly functions = new Map<number, Array<Minute>>()
 
@@ -27,11 +27,11 @@ class Rates {
     const at = now - (now % 60_000)
     for (const [fn, hasFailed] of this.pending) {
       const minutes = this.functions.get(fn) ?? []
-      // moves to the end
+      // moves it to the end
       this.functions.delete(fn)
       this.functions.set(fn, minutes)
       let last = minutes.at(-1)
-      // a clock that was set back goes on in the minute that was there
+      // when the clock was set back, count in the newest minute
       if (last === undefined || last.at < at) minutes.push((last = { at, completed: 0, failed: 0 }))
       if (hasFailed) last.failed++
       else last.completed++
@@ -59,7 +59,7 @@ export const markEnded = (tx: Transaction, fn: number, hasFailed: boolean): void
   if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
 }
 
-/** Counts from now on, so many minutes back. */
+/** Starts to count, this many minutes back. */
 export const watchRates = acrossEnvironments(
   "watchRates",
   function* (tx: Transaction, minutes: number): Program<void> {
@@ -68,7 +68,7 @@ export const watchRates = acrossEnvironments(
   () => "count the runs that fail"
 )
 
-/** Of a function the runs that have ended in the last minutes. */
+/** The runs of a function that ended in the last minutes. */
 export interface FailureRate {
   readonly environment: string
   readonly functionId: string
@@ -76,7 +76,7 @@ export interface FailureRate {
   readonly failed: number
 }
 
-/** The rates of functions of which a run has failed in these minutes. */
+/** The rates of the functions that had a failed run in these minutes. */
 export function* readRates(tx: Transaction): Program<ReadonlyArray<FailureRate>> {
   const rates = ratesOf(tx)
   const since = tx.now() - (rates.minutes ?? 0) * 60_000

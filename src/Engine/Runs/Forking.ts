@@ -1,4 +1,4 @@
-/** A new run from what another one has recorded, and a run that goes on with another version of its function. */
+/** Forks a run from the recorded steps of another one, and moves a run to another version of its function. */
 import type { Run } from "../../Client/Client.ts"
 import {
   FunctionNotFoundError,
@@ -39,7 +39,7 @@ interface Fork {
   readonly data?: JsonText
 }
 
-/** What runs a compensation has no part in a fork: its handler registers the compensations of copied steps again. */
+/** Steps that run a compensation are not copied: the handler of the fork registers the compensations of copied steps again. */
 const COPY_STEPS = statement(
   "Forking.copySteps",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
@@ -62,8 +62,8 @@ const ADD_STEP = statement(
 )
 
 /**
- * Creates a run with the steps that another one has recorded before one of them. What a rollback has undone is not copied: it runs
- * again.
+ * Creates a run with the steps that another run recorded before a given step. Steps that a rollback has undone are not copied:
+ * they run again.
  */
 export const forkRun = inEnvironment(
   "forkRun",
@@ -116,7 +116,7 @@ export const forkRun = inEnvironment(
   (_, runId) => `fork run ${runId}`
 )
 
-/** What a new run of the same function is given, so that it has what the run was started with; or other `data`, as JSON. */
+/** The input of a new run of the same function: what the other run was started with, or `data` as JSON. */
 export function* givenTo(
   tx: Transaction,
   row: Row,
@@ -142,7 +142,7 @@ export function* givenTo(
 
 const textOrNone = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 
-/** A step of the other run whose result is given. */
+/** A step of the other run whose result is replaced. */
 interface Found {
   readonly stepKey: string
   readonly name: string
@@ -189,7 +189,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
 
 const MOVE = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
 
-/** An unfinished run that is pinned goes on with the latest version of its function, or with another one; says with which. */
+/** Moves an unfinished pinned run to the latest version of its function, or to the given one. Returns that version. */
 export const moveRun = inEnvironment(
   "moveRun",
   function* (

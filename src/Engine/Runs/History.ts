@@ -1,4 +1,4 @@
-/** Histories of runs: read by the engine that has the database open, and beside it without taking its lock. */
+/** Run histories: read by the engine that has the database open, or from the file without taking its lock. */
 import {
   all,
   forEach,
@@ -60,7 +60,7 @@ export interface HistoryQuery {
   /** Path of the database file. */
   readonly filename: string
   readonly environment: string
-  /** One run, whatever its status; without it all that have not ended. */
+  /** One run, whatever its status; absent for all runs that have not ended. */
   readonly runId?: string | undefined
 }
 
@@ -80,8 +80,8 @@ function* readOpenHistories(
 }
 
 /**
- * Histories from a database file, which is only read: an engine may have it open. Throws `StoreError` when it cannot be
- * read, `RunNotFoundError` when the run is not there.
+ * Reads histories from a database file. Opens it read-only: an engine may have it open. Throws `StoreError` when the file cannot
+ * be read, `RunNotFoundError` when it does not have the run.
  */
 export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
   if (!existsSync(filename)) {

@@ -1,6 +1,6 @@
 /**
- * Calls of hooks on their way. A call is stored in the transaction in which it happened, and stays until the hook has taken it, or
- * all attempts are used up. Which hooks there are is remembered here: neither URLs nor secrets are in the database.
+ * Pending calls of hooks. A call is stored in the transaction that caused it, and stays until the hook has accepted it or its
+ * attempts are used up. The hooks themselves are kept in memory: neither URLs nor secrets are in the database.
  */
 import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
 import type { JsonText } from "../../Json.ts"
@@ -9,19 +9,19 @@ import { remembered } from "../Store/Memory.ts"
 import { acrossEnvironments, all, get, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Calls that are kept at most. Of more nobody is told. */
+/** Most calls that are kept. Further calls are dropped. */
 export const MOST_CALLS = 10_000
 
-/** What decides whether a hook is called: no more of it is known here. */
+/** What decides whether a hook is called. The rest of the hook is not known here. */
 export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
   readonly on: ReadonlyArray<HookEvent>
 }
 
 interface HookMemory {
   hooks: ReadonlyArray<Listening>
-  /** How many calls there is room for, as far as that is known. */
+  /** How many more calls fit, as far as is known. */
   room: number
-  /** For how many there was none since somebody asked, those of transactions that were rolled back too. */
+  /** How many calls were dropped since this was last taken, including those of transactions that were rolled back. */
   dropped: number
 }
 
@@ -31,7 +31,7 @@ const COUNT = statement("HookCalls.count", "SELECT count(*) AS calls FROM hook_c
   scans: "calls on their way: 10,000 at most"
 })
 
-/** Has these hooks called from now on. */
+/** Replaces the hooks that are called from now on. */
 export const setHooks = acrossEnvironments(
   "setHooks",
   function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
@@ -47,7 +47,7 @@ const INSERT = statement(
   "INSERT INTO hook_calls (id, hook, body, due_at) VALUES (?, ?, ?, ?)"
 )
 
-/** Stores the calls of hooks for what has happened. */
+/** Stores the hook calls for an event. */
 export function* callHooks(
   tx: Transaction,
   type: HookEvent,
@@ -76,11 +76,11 @@ export function* callHooks(
 export interface DueCall {
   readonly id: string
   readonly body: JsonText
-  /** Attempts that have failed. */
+  /** Failed attempts. */
   readonly attempts: number
 }
 
-/** The calls of a hook that are due, and when the next one is, epoch milliseconds. */
+/** The due calls of a hook, and when the next one is due, epoch milliseconds. */
 export interface DueCalls {
   readonly calls: ReadonlyArray<DueCall>
   readonly nextAt: number | undefined
@@ -96,7 +96,7 @@ const NEXT = statement(
   "SELECT due_at FROM hook_calls WHERE hook = ? ORDER BY due_at LIMIT 1"
 )
 
-/** What is due of a hook, oldest first, `limit` at most. */
+/** The due calls of a hook, oldest first, `limit` at most. */
 export const dueCalls = acrossEnvironments(
   "dueCalls",
   function* (tx: Transaction, hook: string, limit: number): Program<DueCalls> {
@@ -117,13 +117,13 @@ export const dueCalls = acrossEnvironments(
 const DELETE = statement("HookCalls.delete", "DELETE FROM hook_calls WHERE id = ?")
 const AGAIN = statement("HookCalls.again", "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?")
 
-/** What has come of a call: nothing is to be done any more, or it is due again. */
+/** The result of a call: it is done, or due again. */
 export interface CallResult {
   readonly id: string
   readonly again?: { readonly attempts: number; readonly dueAt: number }
 }
 
-/** Notes what has come of calls. */
+/** Stores the results of calls. */
 export const settleCalls = acrossEnvironments(
   "settleCalls",
   function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {
@@ -144,7 +144,7 @@ const ABOUT = statement("HookCalls.about", "SELECT id FROM hook_calls WHERE body
   scans: "calls on their way: 10,000 at most"
 })
 
-/** Drops calls that tell of a run, whose data was erased. */
+/** Drops the calls about a run whose data was erased. */
 export function* dropCalls(tx: Transaction, runId: string): Program<void> {
   const memory = hooksOf(tx)
   for (const { id } of yield* all(ABOUT, `%"${runId}"%`)) {
@@ -157,7 +157,7 @@ const LEFT = statement("HookCalls.left", "SELECT hook, count(*) AS calls FROM ho
   scans: "calls on their way: 10,000 at most"
 })
 
-/** How many calls are on their way, by the keys of their hooks. */
+/** How many calls are pending, by hook key. */
 export const countCalls = acrossEnvironments(
   "countCalls",
   function* (_tx: Transaction): Program<ReadonlyArray<{ readonly hook: string; readonly calls: number }>> {
@@ -168,7 +168,7 @@ export const countCalls = acrossEnvironments(
 
 const FORGET = statement("HookCalls.forget", "DELETE FROM hook_calls WHERE hook = ?")
 
-/** Deletes the calls of a hook that there is not any more. */
+/** Deletes the calls of a hook that no longer exists. */
 export const forgetHook = acrossEnvironments(
   "forgetHook",
   function* (tx: Transaction, hook: string, calls: number): Program<void> {
@@ -178,7 +178,7 @@ export const forgetHook = acrossEnvironments(
   () => "forget a hook"
 )
 
-/** For how many calls there was no room since this was asked last. */
+/** How many calls were dropped since the last time this was called. */
 export const takeDropped = acrossEnvironments(
   "takeDropped",
   function* (tx: Transaction): Program<number> {

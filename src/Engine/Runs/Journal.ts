@@ -1,4 +1,4 @@
-/** The journal of a run: how steps enter it, and how it is read for a turn. */
+/** The journal of a run: how steps enter it, and how a turn reads it. */
 import { isToldOfSteps } from "./Telling.ts"
 import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -69,14 +69,14 @@ export function* insertStep(
     asMoment(startedAt),
     asMoment(endedAt)
   ]
-  // whether it is new, and no report that came twice, matters to these alone
+  // only these need to know whether the step is new, rather than a repeated report
   if (suspectsOf(tx).isEmpty && !isToldOfSteps(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clear(tx, run.key)
   yield* tellStepEnded(tx, run.key, step.stepKey)
 }
 
-/** Journals a step that the engine itself has just carried out. */
+/** Journals a step that the engine has just carried out itself. */
 export function* recordNow(
   tx: Transaction,
   run: LeasedRun,
@@ -97,7 +97,7 @@ const KNOWN_STEP = statement(
      UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
 )
 
-/** A step that is in the journal or open already (an earlier turn or a report that comes twice), and its outcome, if any. */
+/** A step that is already in the journal or open (from an earlier turn or a repeated report), with its outcome, if any. */
 export function* knownStep(
   tx: Transaction,
   run: LeasedRun,

@@ -1,27 +1,27 @@
-/** Leased runs, so that a report need not ask for its run. */
+/** Remembers leased runs, so that a report need not read its run. */
 import type { RunStatus } from "../../RunStatus.ts"
 import { PassingMap, PassingSet } from "../../Passing.ts"
 import { remembered } from "../Store/Memory.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { Taken } from "../Store/RunEnding.ts"
 
-/** A run with a live turn: what a report about it needs. */
+/** A run with a live turn: what its reports need. */
 export interface LeasedRun {
   readonly key: number
   readonly id: string
   readonly environment: number
   readonly function: number
-  /** `undefined` when what is stored is none. */
+  /** `undefined` when the stored status is invalid. */
   readonly status: RunStatus | undefined
   readonly event: number
   readonly parent: number | null
   /** Who holds the lease. */
   readonly worker?: string
-  /** When it was given, epoch milliseconds; absent when it was not read. */
+  /** When the lease was given, epoch milliseconds; absent when it was not read. */
   readonly since?: number
   /** Epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** Of a first turn, unless its event is large: what its run shows when it ends. */
+  /** What the ended run will show. Only for a first turn, and only unless its event is large. */
   readonly taken?: Taken
   /** Whether it may have rows in `waits`. */
   mayHaveWaits: boolean
@@ -32,16 +32,16 @@ interface Lease {
   readonly run: LeasedRun
 }
 
-/** One that is missing is read; one that is here has exactly this lease, and no pause that was asked for. */
+/** A missing lease is read from the database; a remembered one is exact, and has no requested pause. */
 interface LeaseMemory {
   readonly byRun: PassingMap<number, Lease>
   readonly byJob: PassingMap<string, LeasedRun>
   readonly byId: PassingMap<string, LeasedRun>
-  /** Those of this transaction: they count once they are durable. */
+  /** Leases of the current transaction: they count once it is durable. */
   readonly fresh: PassingMap<number, Lease>
-  /** The runs that this engine has leased, those that it had to forget too: no other engine remembers their leases. */
+  /** The runs that this engine has leased, including those that it has forgotten: no other engine remembers their leases. */
   readonly mine: PassingSet<number>
-  /** Those of them whose lease has ended in this transaction. */
+  /** Those whose lease has ended in the current transaction. */
   readonly ended: PassingSet<number>
 }
 
@@ -49,7 +49,7 @@ interface LeaseMemory {
 const MOST_MINE = 20_000
 
 const leasesOf = remembered<LeaseMemory>({
-  // one that is forgotten is read, and one that ends is told to those who wait for it
+  // a forgotten lease is read again, and the end of a lease is told to those who wait for it
   isShared: "unmoved",
   make: () => ({
     byRun: new PassingMap(),
@@ -65,7 +65,7 @@ const leasesOf = remembered<LeaseMemory>({
   },
   moved: ({ byId, byJob, byRun, mine }, { leases }) => {
     if (!leases) return
-    // those that others have ended are still among them
+    // leases that other engines have ended are still in this set
     if (mine.size > MOST_MINE) mine.clear()
     byRun.clear()
     byJob.clear()
@@ -81,7 +81,7 @@ const leasesOf = remembered<LeaseMemory>({
   }
 })
 
-/** A run was leased: remembered once that is durable. */
+/** Remembers the lease of a run, once the transaction is durable. */
 export const rememberLease = (tx: Transaction, jobId: string, run: LeasedRun): void => {
   leasesOf(tx).fresh.set(run.key, { jobId, run })
 }
@@ -90,16 +90,16 @@ export const rememberLease = (tx: Transaction, jobId: string, run: LeasedRun): v
 export const leasedTo = (tx: Transaction, jobId: string): LeasedRun | undefined =>
   leasesOf(tx).byJob.get(jobId)
 
-/** Whether a run is remembered to have a lease, and so is there and has not ended. */
+/** Whether a run is remembered as leased: then it exists and has not ended. */
 export const isLeased = (tx: Transaction, environment: number, runId: string): boolean =>
   leasesOf(tx).byId.get(runId)?.environment === environment
 
-/** The lease of a run ends, or something about the run changes: forgotten at once, which a rollback does not harm. */
+/** Forgets the lease of a run when it ends or the run changes. Takes effect at once; a rollback does no harm. */
 export const forgetLease = (tx: Transaction, run: number): void => {
   const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
   const isFresh = fresh.delete(run)
   if (mine.delete(run) || isFresh) ended.add(run)
-  // another engine has given it, or it has none
+  // another engine gave the lease, or there is none
   else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)
   if (lease === undefined) return

@@ -1,4 +1,4 @@
-/** The workers that are connected, as runs know them: who may have which. */
+/** The connected workers, as runs need them: which worker may take which run. */
 import * as Context from "effect/Context"
 import type { LiveWorker } from "./Explain.ts"
 import type { RunningAt } from "./RunningNow.ts"
@@ -7,9 +7,9 @@ import type { Holders } from "./Stuck.ts"
 export interface LiveWorkersService {
   /** Those of one environment. */
   readonly workers: (environment: string) => ReadonlyArray<LiveWorker>
-  /** The steps of a run whose code runs now, as the workers of its environment say. */
+  /** The steps of a run whose code runs now, as reported by the workers of its environment. */
   readonly running: (environment: string, runId: string) => ReadonlyArray<RunningAt>
-  /** What is known of one of them. */
+  /** What is known of a worker. */
   readonly holder: Holders
 }
 

@@ -1,6 +1,6 @@
 /**
- * Runs that came into being in this transaction and have no row yet. A worker with room takes a run in the transaction that has
- * stored its event: then its row is written once, with the lease. What nobody takes is written as it is, before the commit.
+ * Runs that this transaction created and that have no row yet. A worker with room claims a run in the transaction that stores its
+ * event: then its row is written once, with the lease. Runs that no worker claims are written as they are, before the commit.
  */
 import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
@@ -46,12 +46,12 @@ function* writeAll(tx: Transaction, runs: PassingMap<number, Array<NewRun>>): Pr
   runs.clear()
 }
 
-/** Leaves the row of a run to whoever takes it in this transaction; says whether that is possible. */
+/** Holds back the row of a run for the worker that claims it in this transaction. Returns whether that is possible. */
 export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
   const { actorKey, concurrency, recording, searchBy } = fn.registration
-  // nobody takes the run yet, or it is to be pinned
+  // no worker may claim the run yet, or it is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
-  // who may take the run is asked of the rows of others, and what is recorded of it, or found by, asks for its own
+  // these need the row: claiming checks the rows of other runs, and recordings and search attributes refer to it
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
   if (!markNew(tx, fn.key)) return false
@@ -62,10 +62,10 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
   return true
 }
 
-/** Writes those that have no row yet. */
+/** Writes the runs that have no row yet. */
 export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
-/** The runs of a function that have no row yet, when nothing else of it is ready. */
+/** The runs of a function that have no row yet, when no other run of it is ready. */
 export const heldBack = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
   return isNew(tx, functionKey) ? runs : undefined

@@ -1,11 +1,11 @@
 /**
- * Which workers are connected to which engine, where several use the database. Leases of workers in the process of an engine have no
- * end of their own: they hold as long as their engine is there.
+ * Which worker is connected to which engine, when several engines share the database. The lease of a worker in the process of an
+ * engine has no expiry: it lasts as long as its engine lives.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Whether the worker that a column names is connected to an engine that is there; never so where there is one engine. */
+/** SQL: whether the worker in a column is connected to a live engine; always false with a single engine. */
 export const livesElsewhere = (column: string): string =>
   `EXISTS (SELECT 1 FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
@@ -16,7 +16,7 @@ const NODE_OF = variant(
     WHERE node_workers.worker = ? AND nodes.id <> ? AND nodes.steady_since IS NOT NULL`
 )
 
-/** Whether a worker is connected to another engine that is there. */
+/** Whether a worker is connected to another live engine. */
 export function* isAtOther(tx: Transaction, workerId: string): Program<boolean> {
   return tx.node !== undefined && (yield* get(NODE_OF, workerId, tx.node)) !== undefined
 }
@@ -27,27 +27,30 @@ const WHO = variant(
     WHERE node_workers.worker = ? AND nodes.steady_since IS NOT NULL`
 )
 
-/** Who a worker is at the engine that it is connected to. */
+/** A worker as the engine knows it that it is connected to. */
 export interface WorkerHere {
   readonly workerId: string
   readonly environment: string
-  /** Of one connection: nobody else has or had it. */
+  /** Unique for each connection. */
   readonly session: string
-  /** The process that it is; absent for one that does not say so. */
+  /** The worker process; absent for a worker that does not name it. */
   readonly instance?: string
-  /** Which registration of the instance it is; absent for workers that do not count them. */
+  /** The number of this registration of the instance; absent for workers that do not count them. */
   readonly number?: number
-  /** JSON: what engines show of it. */
+  /** JSON: what engines show of the worker. */
   readonly info: string
 }
 
-/** What becomes of a worker that comes. */
+/** The result of connecting a worker. */
 export type Coming =
-  /** It may have moved from another engine: `batch` is the number of its last reports, and `acks`, JSON, how they were answered. */
+  /**
+   * It may have moved from another engine: `batch` is the number of its last batch of reports, and `acks` is the JSON of the
+   * answers to it.
+   */
   | { readonly _tag: "Came"; readonly hasMoved: boolean; readonly batch?: number; readonly acks?: string }
-  /** One with its id is connected to another engine. */
+  /** A worker with this id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
-  /** It has registered since, with another engine. */
+  /** It has registered with another engine since. */
   | { readonly _tag: "Stale"; readonly number: number }
 
 const COME = variant(
@@ -59,11 +62,11 @@ const COME = variant(
       batch = excluded.batch, acks = excluded.acks`
 )
 
-/** Whether a row is about another process than the one that comes, at another engine. */
+/** Whether a row belongs to another process than the connecting one, at another engine. */
 const isAnother = (tx: Transaction, row: Row, instance: string | undefined): boolean =>
   row.node !== tx.node && (instance === undefined || row.instance !== instance)
 
-/** A worker connects to this engine: one that was connected to another one is not connected to that any more. */
+/** Connects a worker to this engine, and disconnects it from any other. */
 export const workerCame = acrossEnvironments(
   "workerCame",
   function* (
@@ -102,7 +105,7 @@ export const workerCame = acrossEnvironments(
   ({ workerId }) => `connect worker ${workerId}`
 )
 
-/** Where a worker is connected, unless it is this process or this engine: to whoever waits until it may come. */
+/** The engine that holds this worker id, unless it is this engine or the same process: for a worker that waits to connect. */
 export const whereElsewhere = acrossEnvironments(
   "whereElsewhere",
   function* (tx: Transaction, workerId: string, instance: string | undefined): Program<string | undefined> {
@@ -121,7 +124,7 @@ const ENGINE_OF = variant(
 /** Another engine on the database, as far as it is known. */
 export interface OtherEngine {
   readonly name: string
-  /** When others have seen it last, epoch milliseconds. */
+  /** When other engines last saw it, epoch milliseconds. */
   readonly seenAt: number
 }
 
@@ -136,12 +139,15 @@ const LEAVE = variant(
   "DELETE FROM node_workers WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** A session of a worker with this engine is over: says whether it was still its own, and it has not come to another engine. */
+/**
+ * Ends a session of a worker with this engine. Returns whether the session was still current, so that the worker has not moved to
+ * another engine.
+ */
 export function* sessionOver(tx: Transaction, workerId: string, session: string): Program<boolean> {
   return tx.node === undefined || (yield* affected(LEAVE, workerId, tx.node, session)) > 0
 }
 
-/** The same, of one that leaves its leases as they are. */
+/** Ends the session of a worker that leaves its leases as they are. */
 export const workerLeft = acrossEnvironments(
   "workerLeft",
   function* (tx: Transaction, workerId: string, session: string): Program<void> {
@@ -155,7 +161,7 @@ const CHANGE = variant(
   "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Something else is to be shown of a worker: JSON, as {@link WorkerHere} says it. */
+/** Stores what is now shown of a worker: JSON, as in {@link WorkerHere}. */
 export const workerChanged = acrossEnvironments(
   "workerChanged",
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
@@ -169,17 +175,17 @@ const NOTE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Characters of answers that are kept for another engine: one that is larger is found out there. */
+/** Most characters of answers that are kept for another engine. Larger answers are worked out there again. */
 const MOST_ACKS = 64 * 1024
 
-/** Reports that a session has numbered. */
+/** A numbered batch of reports of a session. */
 export interface Batch {
   readonly workerId: string
   readonly session: string
   readonly number: number
 }
 
-/** The reports of a batch are stored, and answered like this: if they come again, to another engine, it knows. */
+/** Stores the answers to a batch: when it arrives again at another engine, that engine can repeat them. */
 export function* noteBatch(
   tx: Transaction,
   { number, session, workerId }: Batch,
@@ -206,11 +212,11 @@ export interface NodeWorker {
   readonly isHere: boolean
   /** JSON, as {@link WorkerHere} says it. */
   readonly info: string
-  /** Runs that it holds. */
+  /** How many runs it holds. */
   readonly jobs: number
 }
 
-/** Those of all engines that are there. */
+/** The workers of all live engines. */
 export const readWorkers = acrossEnvironments(
   "readWorkers",
   function* (tx: Transaction): Program<ReadonlyArray<NodeWorker>> {

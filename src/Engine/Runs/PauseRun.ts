@@ -1,4 +1,4 @@
-/** A run is paused here. */
+/** Pauses a run. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { statusIn, moves, mustMove } from "./StatusRows.ts"
 import { parseStored } from "../Store/StoredJson.ts"
@@ -8,7 +8,7 @@ import { callHooks } from "./HookCalls.ts"
 import { startAfterPause } from "./SystemRuns.ts"
 import { aboutRun, tellOfRun } from "./Telling.ts"
 
-/** Why a run is paused, and what it goes back to. */
+/** Why a run is paused, and the status that it returns to. */
 export interface Pause {
   readonly code: string
   readonly message: string
@@ -16,7 +16,7 @@ export interface Pause {
   readonly wasCompensating?: boolean
 }
 
-/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled half way. */
+/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled halfway. */
 export const isCompensating = (row: Row): boolean =>
   statusIn(row) === "compensating" ||
   // a paused run has its reason, written by `pauseRow`

@@ -1,6 +1,6 @@
 /**
- * The audit record of functions that ask for one (`recording: true`): everything that happened to their runs, in order. It
- * outlives the runs, for as long as the function's `recordingRetention` says.
+ * The audit record of functions with `recording: true`: every activity of their runs, in order. It outlives the runs, for the
+ * function's `recordingRetention`.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {
@@ -25,7 +25,7 @@ import { parseStored, storedPlain } from "../Store/StoredJson.ts"
 
 const day = 24 * 60 * 60 * 1000
 
-/** The words of `recordingRetention`, in milliseconds; 30 days when a function says nothing. */
+/** The values of `recordingRetention`, in milliseconds. The default is 30 days. */
 const retentionMs: { readonly [word: string]: number | undefined } = {
   "7d": 7 * day,
   "30d": 30 * day,
@@ -40,7 +40,7 @@ const RECORD_2 = statement(
   "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
 )
 
-/** Records the activity if the function of its run wants that. */
+/** Records the activity if the function of the run has `recording: true`. */
 export function* record(tx: Transaction, activity: RunActivity): Program<void> {
   const run = yield* get(RECORD, activity.runId)
   const registration = registryOf(tx).byKey(Number(run?.function))?.registration
@@ -58,7 +58,7 @@ export function* record(tx: Transaction, activity: RunActivity): Program<void> {
   )
 }
 
-/** In place of an event that may have gone to very many runs. */
+/** Recorded in place of an event that very many runs may have received. */
 const RECEIVED: Outcome = { _tag: "Success", value: undefined }
 
 const isReceived = (
@@ -72,12 +72,12 @@ const READ_RECORDING = statement(
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
-/** A page ends with the event with which it has so many characters. */
+/** A page ends with the event that brings it to this many characters. */
 const PAGE_LENGTH = 1024 * 1024
-/** Events on a page at most. */
+/** Most events on a page. */
 const PAGE_EVENTS = 1000
 
-/** What was recorded of a run after the event `after`, oldest first; empty for a run that is not recorded. */
+/** The recorded events of a run after the event `after`, oldest first; empty for a run that is not recorded. */
 export const readRecording = inEnvironment(
   "readRecording",
   function* (
@@ -104,7 +104,7 @@ export const readRecording = inEnvironment(
       // written by `record`
       const activity = parseStored(text) as RunActivity
       if (isReceived(activity)) {
-        // a record may outlive the run, and what it has received
+        // the record may outlive the run and the event that it received
         const value = yield* eventTextIfKept(tx, activity.received)
         events.push(auditEvent(at, { ...activity, outcome: { _tag: "Success", value } }))
         length += value?.length ?? 0
@@ -113,7 +113,7 @@ export const readRecording = inEnvironment(
       length += text.length
       if (length >= PAGE_LENGTH) break
     }
-    // the record may outlive the run, but a run that never was is an error
+    // the record may outlive the run, but a run that never existed is an error
     if (events.length === 0 && (key === undefined || !(yield* exists(key, runId))) && after === 0)
       return yield* refuse(new RunNotFoundError(runId))
     return {
@@ -136,7 +136,7 @@ const DELETE_EXPIRED_RECORDINGS = statement(
      (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
 )
 
-/** Deletes records whose time has passed, at most `limit` of them; returns how many. */
+/** Deletes at most `limit` expired records. Returns how many. */
 export const deleteExpiredRecordings = acrossEnvironments(
   "deleteExpiredRecordings",
   function* (tx: Transaction, limit: number): Program<number> {

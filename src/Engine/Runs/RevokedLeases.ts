@@ -1,38 +1,38 @@
 /**
- * Leases that were taken from workers that may still be at the turn: of runs that were cancelled, patched, or resumed from an
- * earlier step.
+ * Leases that were revoked while their workers may still work on the turn: of runs that were cancelled, patched, or resumed from
+ * an earlier step.
  *
- * Such a lease goes on as a revoked one. Its worker can do nothing with it any more, and nobody else gets the run, nor its room
- * under a concurrency limit, before the worker is known to be done with it: it says so, it has left, its process has ended, or the
- * term of the lease is over. It is in the row of the run, so this holds over restarts of the engine.
+ * The lease is kept as a revoked one. Its worker can no longer do anything with it. No other worker gets the run, nor its room
+ * under a concurrency limit, before this worker is known to be done: it says so, it has disconnected, its process has ended, or
+ * the term of the lease is over. The revoked lease is in the row of the run, so it survives restarts of the engine.
  *
- * A worker in the process of the engine has been told before the next run is handed out: its leases are revoked by ending them. One
- * in the process of another engine hears of it by way of that one, and has a term for that.
+ * A worker in the process of the engine hears of it before the next run is dispatched: its leases are revoked by ending them. A
+ * worker in the process of another engine hears of it from that engine, within a fixed term.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
 import { isAtOther } from "./NodeWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Before the job id of a lease that is revoked; no job id begins with it. */
+/** Prefix of the job id of a revoked lease; no job id begins with it. */
 const MARK = "~"
 
-/** What the lease of a job becomes when it is revoked. */
+/** The revoked form of a job's lease. */
 export const revoked = (jobId: string): string => `${MARK}${jobId}`
 
-/** Whether the lease in a row of `runs` is a revoked one. */
+/** Whether a row of `runs` has a revoked lease. */
 export const isRevoked = ({ lease }: Row): boolean => lease != null && String(lease).startsWith(MARK)
 
 /** The job of the lease in a row of `runs`, revoked or not. */
 export const jobOf = (row: Row): string =>
   isRevoked(row) ? String(row.lease).slice(MARK.length) : String(row.lease)
 
-/** The job that holds a run; `undefined` when none does. */
+/** The job that holds a run with a live lease; `undefined` when there is none. */
 export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * When a run whose lease is taken away may be handed out again if nothing is heard of its worker, epoch milliseconds: when the term
- * is over for which the worker may go on. `undefined` when it may be at once.
+ * When the run may be dispatched again if nothing is heard of its worker, epoch milliseconds: the end of the term in which that
+ * worker may still work. `undefined` when it may be at once.
  */
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
@@ -45,7 +45,7 @@ const KEEP_REVOKED = statement(
 /** How long a worker in the process of another engine may take to hear that its lease was revoked, milliseconds. */
 const HEARS_WITHIN_MS = 15_000
 
-/** Keeps what was the lease of a run, as `row` has it, as a revoked one. The run itself has none any more. */
+/** Keeps the lease in `row` as a revoked one. The run itself has no lease any more. */
 export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const isElsewhere =
     row.lease != null &&

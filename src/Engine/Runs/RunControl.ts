@@ -1,4 +1,4 @@
-/** Controlling runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+/** Controls runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
 import { registryOf } from "../Functions/Registry.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
@@ -48,13 +48,13 @@ const RESUMES = { resumed: resume("resumed"), rollbackResumed: resume("rollbackR
 const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
      compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
 
-/** Whether this can happen to the run as it is. */
+/** Whether the current status of the run allows this. */
 const may = (row: Row, happening: Happening): boolean => {
   const status = statusIn(row)
   return status !== undefined && nextStatus(status, happening) !== undefined
 }
 
-/** A program on a run: what is damaged of the run is tried again after it, since somebody has seen to it. */
+/** A program on a run. After it, a run that was set aside as damaged is tried again, since an operator has looked at it. */
 const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
   run: (tx: Transaction, environment: string, runId: string, ...rest: Rest) => Program<A, E>,
@@ -107,7 +107,7 @@ const PAUSED_WHY = statement(
   "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?"
 )
 
-/** Pauses a run; one that somebody has paused already goes on to be so for the reason that is given now. */
+/** Pauses a run. If a client has already paused it, only the reason is replaced. */
 export const pauseRun = controlling(
   "pauseRun",
   function* (
@@ -120,7 +120,7 @@ export const pauseRun = controlling(
     if (row.ended_at !== null) return yield* refuse(ended(row, "paused"))
     if (row.pause === null) {
       const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
-      // a live turn keeps its lease until it has ended, so that the results of the steps that run are kept
+      // a live turn keeps its lease until it ends, so that the results of its running steps are kept
       const jobId = holdingJob(row)
       if (jobId !== undefined) {
         forgetLease(tx, Number(row.key))
@@ -133,7 +133,7 @@ export const pauseRun = controlling(
       } else yield* pauseRow(tx, Number(row.key), pause)
     } else if (reason !== "") {
       const before = parseStored(String(row.pause)) as Pause
-      // why the engine has paused it says what is to be mended, and stays
+      // the reason of a pause by the engine says what is to be repaired, so it stays
       if (before.code === "PAUSED" && before.message !== reason)
         yield* write(PAUSED_WHY, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
     }
@@ -164,7 +164,7 @@ export const resumeRun = controlling(
     const jobId = holdingJob(row)
     if (jobId !== undefined && row.pause !== null) {
       if (fromStep === undefined) {
-        // a turn that has gone too far to hear of it ends, and another one goes on
+        // a turn that is too far to notice this ends, and another turn goes on
         yield* mustMove(
           key,
           "pauseWithdrawn",
@@ -173,7 +173,7 @@ export const resumeRun = controlling(
         tx.notify(String(row.worker), { _tag: "Resumed", jobId })
         return yield* reread(tx, environment, runId)
       }
-      // the live turn has gone past the step: it is called back, and with that the pause begins
+      // the live turn has gone past the step: its lease is revoked, and then the pause begins
       yield* findStep(row, fromStep)
       yield* callBack(tx, row, jobId, "the run goes on from an earlier step")
       return yield* resumeRun.in(tx, environment, runId, fromStep)
@@ -243,7 +243,7 @@ export const retryRun = controlling(
       "retried",
       yield* affected(variant("RunControl.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
     )
-    // it may have ended in this very transaction, and goes on
+    // it may have ended in this transaction, and goes on now
     tx.changes.endings.delete(runId)
     tellOfRun(tx, () => ({
       _tag: "RunRetried",
@@ -305,7 +305,7 @@ export const patchStep = inEnvironment(
       return yield* refuse(new StepNotFoundError(runId, stepId))
 
     const jobId = holdingJob(row)
-    // the live turn has seen, or is about to see, another result
+    // the live turn has seen, or is about to see, the old result
     if (jobId !== undefined) yield* callBack(tx, row, jobId, "a step was patched")
     const now = tx.now()
     if (finished !== undefined) {
@@ -338,14 +338,14 @@ export const patchStep = inEnvironment(
   (_, stepId) => `patch step ${stepId}`
 )
 
-/** Revokes the lease of a live turn, and tells it. */
+/** Revokes the lease of a live turn, and tells its worker. */
 function* callBack(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
   yield* endLease(tx, Number(row.key), "calledBack")
   yield* keepRevoked(tx, row)
 }
 
-/** What an activity says of every run. */
+/** The members that every activity of a run has. */
 const about = (tx: Transaction, row: Row) => ({
   runId: String(row.id),
   functionId: registryOf(tx).byKey(Number(row.function))?.registration.id ?? String(row.function),
@@ -359,7 +359,10 @@ function* reread(tx: Transaction, environment: string, runId: string): Program<R
 const ended = (row: Row, verb: string): InvalidStateError =>
   new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
 
-/** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
+/**
+ * The position in the journal of a step, given by name, step id, or step id without the run id. An open step is after the whole
+ * journal.
+ */
 export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
@@ -382,7 +385,7 @@ export function* findStep(run: Row, wanted: string): Program<number, StepNotFoun
   return Number.MAX_SAFE_INTEGER
 }
 
-/** Takes journal entries out and keeps what they were. `condition` has one parameter, `value`. */
+/** Removes journal entries and keeps a copy of them. `condition` has one parameter, `value`. */
 function* supersede(
   tx: Transaction,
   run: number,
@@ -426,8 +429,8 @@ const BEGIN_ANEW = statement(
 )
 
 /**
- * Takes out the journal from `seq` on. What is open comes after all that is in the journal, so it begins anew too: waits and
- * delays before a next attempt with their whole time, invocations with a new child.
+ * Removes the journal from `seq` on. Open steps come after the whole journal, so they start again too: sleeps and retry delays
+ * with their full time, invocations with a new child.
  */
 function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)
@@ -461,12 +464,12 @@ export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
     )
     if (!undone.includes(true)) return []
     const steps = (yield* all(UNDONE_STEPS_2, row.key!, name)).map((step) => String(step.step_key))
-    // a compensation is registered when its step is done: of as many steps each has its own, in the same order
+    // a compensation is registered when its step is done: if the numbers are equal, they match in order
     return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
   })).flat()
 }
 
-/** After a rollback the steps that were rolled back have to run again, and so may every compensation, failed or not. */
+/** After a rollback, the undone steps run again, and so may every compensation, failed or not. */
 function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<string>): Program<void> {
   yield* supersede(tx, run, "kind = ?", "compensate", "rolled back")
   for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
@@ -477,7 +480,7 @@ const SUPERSEDE_FAILURE = statement(
   "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
 )
 
-/** Takes out the failures that ended the run: those that its error tells of. The handler had caught the others. */
+/** Removes the failures that ended the run, which its error refers to. The handler has caught all others. */
 function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   if (row.error === null) return
   const run = Number(row.key)
@@ -490,10 +493,10 @@ function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   }
 }
 
-/** What an error says of where it came from. */
+/** The origin of an error. */
 type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
 
-/** A stored error and its causes, up to the one that names a step: what is behind that is the step's own affair. */
+/** A stored error and its causes, up to the first that names a step: causes beyond it are internal to the step. */
 const tellings = (json: unknown): ReadonlyArray<Telling> => {
   const told: Array<Telling> = []
   // written by this store: a serialised error
@@ -508,7 +511,7 @@ const tellings = (json: unknown): ReadonlyArray<Telling> => {
   return told
 }
 
-/** Whether a telling is of the failed step; the verdict of a parallel call names the step that failed in a branch. */
+/** Whether an error is of the failed step. The verdict of a parallel call names the step that failed in a branch. */
 const tellsOf = (telling: Telling, stepId: string, stored: ReadonlyArray<Telling>): boolean =>
   telling.stepId === undefined
     ? stored[0]?.name === telling.name && stored[0].message === telling.message

@@ -1,4 +1,4 @@
-/** How many runs fit filters, by what they have in common: slice after slice, between which others go on, for at most so long. */
+/** Counts the runs that match filters, in groups. Counts slice by slice, with other work in between, within a time limit. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -25,14 +25,14 @@ import {
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
-/** How long is looked when nobody says, milliseconds, and how many groups are told. */
+/** The default time limit, milliseconds, and the default number of groups. */
 const TIME_MS = 200
 const GROUPS = 20
 const TIMES = 1000
-/** Runs of the first slice, and how long others may take, milliseconds: rows that are far apart take long to read. */
+/** Runs of the first slice, and how long later slices may take, milliseconds: rows that are far apart are slow to read. */
 const FIRST = 1000
 const SLICE_MS = 20
-/** Groups that are held at most: when there are more, it looks no further. */
+/** Most groups that are held: beyond that, counting stops. */
 const MOST_GROUPS = 50_000
 
 export interface CountQuery {
@@ -44,7 +44,7 @@ export interface CountQuery {
   readonly timeLimit?: number | undefined
 }
 
-/** Counts the runs that fit. `visible` is there for whoever may not have all of them, or not all that they were given. */
+/** Counts the matching runs. `visible` is for callers who may not see all of them, or not all of their input. */
 export const countFor = (
   store: StoreService,
   { by, durations = false, environment, filters, limit, timeLimit = TIME_MS }: CountQuery,
@@ -72,7 +72,7 @@ export const countFor = (
     const isMatch = matcherOf(query.filters, visible)
     const tellsOfEvent = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // where some functions name the path, runs of others are not found by it either
+    // where only some functions name the path, the runs of the others are not in its index either
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const named = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = named !== undefined || !by.startsWith("event.")
@@ -118,7 +118,7 @@ export const countFor = (
     }
   })
 
-/** A run by itself, as a sum. */
+/** A single run, as a sum. */
 const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
@@ -138,7 +138,7 @@ const sumOf = (
   }
 }
 
-/** To three digits, as the database does it. */
+/** Rounds to three digits, as the database does. */
 const rounded = (ms: number): number => {
   let size = 1
   while (size < 100_000 && ms >= size * 1000) size *= 10
@@ -196,7 +196,7 @@ const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefine
   const inOrder = [...took].sort(([a], [b]) => a - b)
   const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
   if (count === 0) return undefined
-  /** The shortest that so large a part of them does not exceed. */
+  /** The smallest duration that this part of the runs does not exceed. */
   const quantile = (part: number): number => {
     let left = Math.ceil(count * part)
     for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)

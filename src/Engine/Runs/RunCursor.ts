@@ -1,29 +1,29 @@
-/** Where a list of runs goes on: a text that is of one query, and says nothing to anybody else. */
+/** Cursors of run lists: opaque strings, each valid for one query only. */
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 
 /**
- * A place in a list of runs, by the time they were created and then by their number: `key`. Some lists go by the events that started
- * the runs: `event` is the position in the log.
+ * A place in a list of runs, which is ordered by creation and then by `key`. Some lists are ordered by the events that started
+ * the runs: there `event` is the position in the log.
  */
 export interface ListPlace {
   readonly event: number
   readonly key: number
   /** How many runs are on the pages before it. */
   readonly listed: number
-  /** By what the runs are found. */
+  /** The way by which the runs are found. */
   readonly by: string
 }
 
-/** What a cursor belongs to. Both are plain data, whose members are always in the same order. */
+/** The query that a cursor belongs to. Queries are plain data with members in a fixed order. */
 const digestOf = (query: object): string =>
   createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
 
 export const writeCursor = (query: object, { by, event, key, listed }: ListPlace): string =>
   Buffer.from(JSON.stringify([digestOf(query), key, event, listed, by])).toString("base64url")
 
-/** Fails with `ValidationError` when the cursor is none, or that of another query. */
+/** Fails with `ValidationError` when the cursor is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
   const read = parse(cursor)
   const said = `Cursor "${cursor}"`
@@ -47,7 +47,7 @@ const parse = (cursor: string): readonly [string, number, number, number, string
   try {
     read = JSON.parse(Buffer.from(cursor, "base64url").toString())
   } catch {
-    // it is none
+    // it is not JSON
     return undefined
   }
   if (!Array.isArray(read) || read.length !== 5) return undefined

@@ -1,6 +1,6 @@
 /**
- * The environment of the run with a key, for a query over rows that know the run alone. A row whose run is gone is found in the first
- * of all environments, so that somebody comes across it.
+ * SQL: the environment of the run with a key, for rows that refer only to the run. A row whose run is gone counts as part of the
+ * first environment, so that it is found.
  */
 export const environmentOfKey = (key: string): string =>
   `coalesce((SELECT environment FROM runs WHERE runs.key = ${key}), (SELECT min(key) FROM environments))`

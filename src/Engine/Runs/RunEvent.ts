@@ -1,4 +1,4 @@
-/** The event that a run sees: the one of the log that has started it, or, if it was invoked, one of its own. */
+/** The event that a run sees: the event in the log that started it, or an event made up for an invoked run. */
 import type { Row } from "../Store/Transaction.ts"
 import type { JobEvent } from "../../Protocol/Worker.ts"
 
@@ -8,22 +8,22 @@ import { InvalidStateError, StoreError } from "../../Errors.ts"
 import { statement, type Program, type Value, get } from "../Store/Program.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 
-/** The data of the event `e` that has started the run `r`, which a fork may have in another form. */
+/** SQL: the data of the event `e` that started the run `r`; a fork may have its own. */
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
-/** When what the run in a row was given was erased, epoch milliseconds; `e_erased_at` is that of its event. */
+/** When the input of the run in a row was erased, epoch milliseconds; `e_erased_at` is that of its event. */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)
   return at == null ? undefined : Number(at)
 }
 
-/** Why a run that was erased does not go on: what it would have to go on with is gone. */
+/** The refusal for an erased run: the data that it needs to go on is gone. */
 export const wasErased = (runId: string, at: number, verb: string): InvalidStateError =>
   new InvalidStateError(
     `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
   )
 
-/** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
+/** Throws a `StoreError` when the event is missing: a handler never gets an invented event. */
 export const jobEvent = (row: Row): JobEvent => {
   checkEvent(row)
   return row.input === null
@@ -49,24 +49,24 @@ export const jobEvent = (row: Row): JobEvent => {
       }
 }
 
-/** The name and source of an event that is not in the log: that of a run which a system event has started, or which was invoked. */
+/** The name and source of an event that is not in the log, for a run that was started by a system event or invoked. */
 const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
   systemEvent == null
     ? { name: "ironflow.invoke", source: "invoke" }
     : { name: String(systemEvent), source: "system" }
 
-/** The id of the event that an invoked run sees; there is none in the log. */
+/** The id of the event that an invoked run sees. It is not in the log. */
 export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
 
-/** Throws a `StoreError` when {@link problemWithEvent} finds something. */
+/** Throws a `StoreError` when {@link problemWithEvent} finds a problem. */
 export const checkEvent = (row: Row): void => {
   const problem = problemWithEvent(row)
   if (problem !== undefined) throw new StoreError(problem, { code: "STORE_CORRUPT" })
 }
 
 /**
- * What is wrong when the event of a row with `e_id` and `e_data` is not in the log. No event is deleted while a run of it is kept, and an invoked
- * run has its input instead.
+ * The problem when the event of a row with `e_id` and `e_data` is not in the log. Events are not deleted while one of their runs
+ * is kept; an invoked run has its input instead.
  */
 export const problemWithEvent = (row: Row): string | undefined =>
   row.input === null && (row.e_id === null || row.e_data === null)
@@ -88,7 +88,7 @@ export function* triggerView(run: number): Program<EventView> {
     : invocationView(String(row.run_id), String(row.input), Number(row.created_at), row.system_event)
 }
 
-/** The event that an invoked run sees, or one that a system event has started: there is none in the log, its data is the input. */
+/** The event of a run that was invoked or started by a system event. It is not in the log; its data is the run's input. */
 export const invocationView = (
   runId: string,
   input: string,

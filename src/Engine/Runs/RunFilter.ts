@@ -1,23 +1,23 @@
-/** Which runs a list is about that says how many there are. */
+/** The filter of the run list that has counts. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { RunsBefore } from "./RunRecords.ts"
 import { listOf, Status } from "./StatusRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Which runs are asked for. */
+/** The filter of a run list. */
 export interface RunFilter {
   readonly where: string
   readonly values: ReadonlyArray<number>
-  /** What of it an index may help with; its values come after the others. */
+  /** The part for which an index may help; its values come after the others. */
   readonly among: string
   readonly amongValues: ReadonlyArray<number>
-  /** What the order and the bounds go by. */
+  /** The expression for order and bounds. */
   readonly key: "r.key" | "+r.key"
   /** The function that is asked for. */
   readonly fn?: number
 }
 
-/** `undefined` when there can be none. */
+/** `undefined` when no run can match. */
 export const filterOf = (
   tx: Transaction,
   { environment: name, functionId, status }: RunsBefore
@@ -25,10 +25,10 @@ export const filterOf = (
   const environment = tx.findEnvironment(name)
   const fn = functionId === undefined ? undefined : registryOf(tx).get(name, functionId)
   if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
-  // the `+` keeps to the order of the runs: their number is what a slice is cut by
+  // the `+` keeps the index on the run key, by which slices are cut
   const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
   const values = [fn?.key ?? environment]
-  // the partial indexes hold few rows: completed runs are found by going back through all
+  // the partial indexes hold few rows: completed runs are found by scanning all runs backwards
   let among = ""
   if (status !== undefined) {
     const number = Status[status]

@@ -1,15 +1,15 @@
-/** What runs that are counted have in common, as it is told. */
+/** Groups of counted runs, and how they are named. */
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** How long the times are by which runs are counted, milliseconds; `undefined` for what is no time. */
+/** The length of a time bucket for grouping, milliseconds; `undefined` when `by` is not a time. */
 export const sizeOf = (by: string): number | undefined => sizes[by]
 
-/** What differs between errors of one kind: words with digits in them, but for the status of an HTTP answer. */
+/** The parts that differ between errors of one kind: words with digits, except HTTP statuses 4xx and 5xx. */
 const VARIABLE = /(?<![\w-])(?![45]\d\d(?![\w-]))[\w-]*\d[\w-]*/g
 const GROUP_LENGTH = 200
 
-/** The errors that are told apart by their messages only in numbers and ids are one. */
+/** The group of an error message. Messages that differ only in numbers and ids are in one group. */
 export const errorGroup = (message: string): string | undefined => {
   const group = message
     .slice(0, 2 * GROUP_LENGTH)
@@ -19,14 +19,14 @@ export const errorGroup = (message: string): string | undefined => {
   return group === "" ? undefined : group.slice(0, GROUP_LENGTH)
 }
 
-/** The message in the beginning of a stored error. */
+/** The message at the beginning of a stored error. */
 export const messageIn = (stored: string): string => {
   const [, text] = /"message":"((?:[^"\\]|\\.)*)/.exec(stored) ?? []
   if (text === undefined) return stored
   try {
     return String(JSON.parse(`"${text}"`))
   } catch {
-    // it ends in the middle of a character
+    // it is cut in the middle of a character
     return text
   }
 }

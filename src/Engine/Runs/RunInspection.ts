@@ -1,4 +1,4 @@
-/** Reading runs: their steps, and the situation of one. */
+/** Reads runs: their steps and their situation. */
 import { nextTurn } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import { isObject } from "../../Json.ts"
@@ -25,7 +25,7 @@ import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
 import { parseStored, storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** Bytes of results that are read at once, besides the last one. */
+/** Bytes of results that are read at once, not counting the last one. */
 const SLICE_BYTES = 1024 * 1024
 
 const GET_RUN_STEPS = statement(
@@ -45,7 +45,7 @@ const GET_RUN_STEPS_3 = statement(
   "SELECT * FROM steps WHERE run = ? AND step_key = ?"
 )
 
-/** In the order of their keys the last run that a step has invoked wins, when it was run again. */
+/** Ordered by key, so that the last run wins when a step was run again and invoked another one. */
 const CHILDREN = statement(
   "RunInspection.children",
   "SELECT id, parent_step FROM runs WHERE parent = ? AND parent IS NOT NULL ORDER BY key LIMIT 10000"
@@ -54,11 +54,14 @@ const CHILDREN = statement(
 interface StepsQuery {
   readonly from: number
   readonly limit: number
-  /** What workers say of the run. */
+  /** What workers report of the run. */
   readonly told?: ReadonlyArray<RunningAt>
 }
 
-/** Steps of a run from a place on, finished ones first, those that run last: `limit` of them, -1 for all, or fewer when they are long. */
+/**
+ * Steps of a run from a place on: finished ones first, then those that run. At most `limit` of them, or fewer when they are long;
+ * -1 for all.
+ */
 export const readRunSteps = inEnvironment(
   "readRunSteps",
   function* (
@@ -71,7 +74,7 @@ export const readRunSteps = inEnvironment(
     const finished = yield* all(GET_RUN_STEPS, row.key!)
     const open = yield* all(GET_RUN_STEPS_2, row.key!)
     const running = new Map((yield* runningNow(row, told)).map((step) => [step.stepKey, step]))
-    // those that are tried again have a place among the open ones
+    // steps that are retried already have a place among the open ones
     const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
     const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
     const children = new Map(
@@ -124,7 +127,7 @@ function* finishedStep(tx: Transaction, runId: string, row: Row): Program<RunSte
 const childOf = (id: string | undefined): Pick<RunStep, "childRunId"> =>
   id === undefined ? {} : { childRunId: id }
 
-/** A run that nobody waits for is not a child in the database: the step has its id. */
+/** A child that no step waits for has no parent in the database: the output of the step has its id. */
 const startedChild = ({ kind, output }: RunStep): string | undefined =>
   kind === "invokeAsync" && isObject(output) && typeof output.runId === "string" ? output.runId : undefined
 
@@ -211,7 +214,7 @@ export const getSituation = inEnvironment(
       ...(damage === undefined ? {} : { damage }),
       held,
       holders,
-      // what else there is of a damaged run may be what cannot be read
+      // the other rows of a damaged run may be the unreadable ones
       waits:
         damage !== undefined
           ? []
@@ -248,7 +251,7 @@ const pinOf = (row: Row, fn: RegisteredFunction | undefined): Pick<RunSituation,
 
 const LAST_STEP = statement("RunInspection.lastStep", "SELECT max(ended_at) AS at FROM steps WHERE run = ?")
 
-/** When a step of the run was reported last. */
+/** When a step of the run was last reported. */
 function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
   const row = yield* get(LAST_STEP, key!)
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }

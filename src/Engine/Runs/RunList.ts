@@ -1,7 +1,7 @@
 /**
- * Pages of runs, newest first, and how many runs there are of a kind, as far as that is counted: no index knows of statuses, because
- * every turn of every run would have to keep it, and to count a million rows takes some tenths of a second. So the newest
- * {@link SLICE} of those that may fit are counted, and the page is looked for in slices, between which others go on.
+ * Pages of runs, newest first, with a count. No index has the status, because every turn of every run would have to maintain it,
+ * and to count a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The page is
+ * searched in slices, with other work in between.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -19,18 +19,18 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Runs that are looked at in one slice, some milliseconds, and of which it is counted how many fit. */
+/** Runs that one slice looks at (a few milliseconds), and of which the matching ones are counted. */
 const SLICE = 5000
-/** Characters of data that are read in one slice, and that are on one page, unless one run alone has more. */
+/** Most characters of data read in one slice, and on one page, unless a single run has more. */
 const SLICE_LENGTH = 1024 * 1024
 const PAGE_LENGTH = 16 * 1024 * 1024
 
-/** What takes more than one slice is done for one caller at a time, in all engines of the process. */
+/** Lists that take more than one slice run one at a time, in all engines of the process. */
 const long = Semaphore.makeUnsafe(1)
 
 /**
- * Lists runs. The database is looked at each time as it is then. The count is of all that fit where no more than {@link SLICE} may,
- * and of the newest of them where more may: then it is said that it is not exact.
+ * Lists runs. Each slice sees the current state of the database. The count is exact when there are at most {@link SLICE}
+ * candidates; otherwise it counts only the newest of them, and says so.
  */
 export const listRuns = (
   store: StoreService,
@@ -42,14 +42,14 @@ export const listRuns = (
         listPage(store, { ...asked, before: key }, listed)
       )
 
-/** What a cursor belongs to: all but the place, and how many runs are wanted. */
+/** The query that a cursor belongs to: without the place and the limit. */
 const digestible = ({ environment, functionId, status }: RunsBefore) => ({ environment, functionId, status })
 
-/** The cursor to go on with before a run. */
+/** The cursor that goes on before a run. */
 const cursorBefore = (query: RunsBefore, key: number, listed: number): string =>
   writeCursor(digestible(query), { by: "", event: 0, key, listed })
 
-/** `before` is how many runs are on the pages before. */
+/** `before` is how many runs are on the earlier pages. */
 const listPage = (
   store: StoreService,
   query: RunsBefore,
@@ -74,7 +74,7 @@ const listPage = (
         )
       }
       const listed = before + runs.length
-      // where not all were counted there are those of the pages at least, and one more where another page follows
+      // without a full count, the total is at least the runs on the pages, and one more when another page follows
       const isExact = place?.isExact !== false
       return {
         runs,
@@ -93,16 +93,16 @@ const listPage = (
       }))
   )
 
-/** How far a list has come, on its way from the newest run to the oldest. */
+/** How far a list has come, from the newest run to the oldest. */
 interface Place {
   readonly total: number
-  /** Everything from here on was looked at: the newest of it was counted. */
+  /** The lower end of what was looked at; the newest slice of that was counted. */
   readonly looked: number
   /** Whether the newest slice was counted. */
   readonly isCounted: boolean
-  /** Whether that was all there is. */
+  /** Whether that slice was everything. */
   readonly isExact: boolean
-  /** Everything from here on is on the page, or on one before it. */
+  /** Everything from here on is on this page or an earlier one. */
   readonly paged: number
   readonly isFull: boolean
   readonly lastKey: number
@@ -144,7 +144,7 @@ const OF_FUNCTION = statement(
   { scans: "what it has found itself, a slice at most" }
 )
 
-/** The filter, with the index of functions where that leads past few others. */
+/** The filter, with the function's index when the function has fewer runs than a slice. */
 function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
   const filter = filterOf(tx, query)
   if (filter?.fn === undefined || filter.among !== "") return filter
@@ -153,12 +153,12 @@ function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | unde
     ...filter,
     among: "AND r.function = ?",
     amongValues: [filter.fn],
-    // not by their number: the few of the function are put in order instead
+    // not by the run key: the few runs of the function are sorted instead
     key: "+r.key"
   }
 }
 
-/** A part of the way from the newest run to the oldest. */
+/** Part of the way from the newest run to the oldest. */
 class Walk {
   readonly #tx: Transaction
   readonly #limit: number
@@ -203,10 +203,10 @@ class Walk {
     this.#page = `${RUNS_WITH_EVENTS} ${between} ORDER BY ${key} DESC LIMIT ?`
   }
 
-  /** Does a slice. */
+  /** Processes one slice. */
   *go(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
-    // a page that goes on far back begins there
+    // a cursor far back starts from there
     else if (this.#paged <= this.#looked) yield* this.#lookOn(Math.min(this.#looked, this.#paged))
     yield* this.#fill()
     return {
@@ -240,7 +240,7 @@ class Walk {
     this.#isExact = this.#looked === 0
   }
 
-  /** Takes what fits from where the page ends to where is counted. */
+  /** Adds the matching runs from the end of the page to the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
@@ -265,13 +265,16 @@ class Walk {
         this.#paged = this.#lastKey = Number(row.key)
       }
       if (found.length < rows) this.#paged = this.#looked
-      // as many as there is room for when they are like those before
+      // as many rows as fit when they are as long as those before
       rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
     }
   }
 }
 
-/** Thousands of rows are on a page, and to make a list of what is in each takes as long as to read it. */
+/**
+ * Characters of the strings in a row. A page has thousands of rows, and a list of each row's values would take as long as reading
+ * it.
+ */
 const lengthOf = (row: Row): number => {
   let length = 0
   for (const name in row) {

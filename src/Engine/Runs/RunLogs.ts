@@ -1,4 +1,4 @@
-/** What the code of a run has logged: kept as it comes with the reports of its turns, the newest lines of it, and deleted with the run. */
+/** The log lines of a run. They arrive with the reports of its turns. The newest are kept, and deleted with the run. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { RunLogLine } from "../../Protocol/Runs.ts"
@@ -23,13 +23,13 @@ import { parseStored } from "../Store/StoredJson.ts"
 import { asMoment, type Transaction } from "../Store/Transaction.ts"
 import { findRun } from "./RunRows.ts"
 
-/** What is kept of the lines of one run: so many, and so many characters of all of them. */
+/** Limits of the kept lines of one run: their number, and their total characters. */
 export interface KeptLogs {
   readonly lines: number
   readonly length: number
 }
 
-/** 1,000 lines and 256 KiB of each run by default; 0 lines keep none. */
+/** By default 1,000 lines and 256 KiB for each run; 0 lines keeps none. */
 export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLogRetention", {
   defaultValue: () => ({ lines: linesOfRun, length: linesLength })
 })
@@ -39,7 +39,7 @@ const limitsOf = remembered<{ current: KeptLogs }>({
   make: () => ({ current: { lines: linesOfRun, length: linesLength } })
 })
 
-/** Says how much is kept from now on. */
+/** Sets how much is kept from now on. */
 const limitLogs = acrossEnvironments(
   "limitLogs",
   function* (tx: Transaction, kept: KeptLogs): Program<void> {
@@ -48,7 +48,7 @@ const limitLogs = acrossEnvironments(
   () => "set how much is kept of logs"
 )
 
-/** Has the engine keep what {@link RunLogRetention} says. */
+/** Applies {@link RunLogRetention} to the engine. */
 export const make = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunLogRetention, (kept) => store.read(limitLogs(kept)))
 
@@ -73,7 +73,7 @@ const DELETE_OLD = statement(
   "DELETE FROM run_logs WHERE run = ? AND (first + lines <= ? OR up_to <= ?)"
 )
 
-/** Keeps what a turn has logged; the oldest lines of the run go when there are more than are kept. */
+/** Stores the log lines of a turn. Deletes the oldest lines of the run beyond the limits. */
 export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: TurnLogs): Program<void> {
   const most = limitsOf(tx).current
   if (most.lines === 0 || lines.length === 0) return
@@ -94,7 +94,7 @@ export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: 
   }
 }
 
-/** The last lines that are within the limits. */
+/** The newest lines within the limits. */
 const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<LogLine> => {
   let length = 0
   let from = lines.length
@@ -124,7 +124,7 @@ const readLogs = inEnvironment(
     const most = limitsOf(tx).current
     const rows = yield* all(READ, run.key!, after + 1)
     const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
-    // the rows may have a few more in front
+    // the first rows may have a few lines too many
     const from = Math.max(after + 1, end - most.lines)
     const found: Array<RunLogLine> = []
     for (const row of rows) {
@@ -148,7 +148,7 @@ const lineOf = (number: number, { at, data, ...line }: LogLine): RunLogLine => (
   ...(data === undefined ? {} : { data: decodeJson(data) })
 })
 
-/** A part of the lines, oldest first; the cursor is the number of the line before. */
+/** A page of the lines, oldest first. The cursor is the number of the line before. */
 export const logsPage = (
   store: StoreService,
   environment: string,

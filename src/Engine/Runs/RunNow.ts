@@ -1,4 +1,4 @@
-/** A run that somebody starts, without an event. */
+/** Starts a run on request, without an event. */
 import type { Run } from "../../Client/Client.ts"
 import { FunctionNotFoundError, RunNotFoundError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
@@ -16,7 +16,7 @@ interface Start {
   readonly idempotencyKey?: string
 }
 
-/** Starts a run of the function, or finds the one that the same idempotency key has started; says whether it is new. */
+/** Starts a run of the function, or finds the run that the same idempotency key started. Returns whether it is new. */
 export const startRunNow = inEnvironment(
   "startRunNow",
   function* (
@@ -32,7 +32,7 @@ export const startRunNow = inEnvironment(
     const print = fingerprint([], [{ name: functionId, data: data ?? "null" }])
     if (idempotencyKey !== undefined) {
       const earlier = yield* recall<{ readonly runId: string }>(tx, environment, scope, idempotencyKey, print)
-      // one that was deleted since is started again
+      // a run that was deleted since is started again
       const run =
         earlier === undefined
           ? undefined
@@ -63,7 +63,7 @@ export const startRunNow = inEnvironment(
   (_, functionId) => `start a run of function "${functionId}"`
 )
 
-/** What a handler finds in the event of a fire of its first schedule, if it has one. */
+/** The event data of a fire of the function's first schedule, if it has one. */
 const dataOfFire = ({ triggers }: FunctionRegistration, now: number): JsonText => {
   const schedule = triggers.find(({ cron }) => cron !== undefined)
   return schedule === undefined

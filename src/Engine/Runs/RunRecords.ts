@@ -1,4 +1,4 @@
-/** What is asked of runs, and what comes back. */
+/** Queries about runs, and their results. */
 import type { OtherEngine } from "./NodeWorkers.ts"
 import type { waitKinds } from "./WaitKinds.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -23,9 +23,9 @@ export interface ListRunsQuery {
   readonly cursor?: string
 }
 
-/** The same, of which the cursor was read. */
+/** The same, with the cursor decoded. */
 export interface RunsBefore extends Omit<ListRunsQuery, "cursor"> {
-  /** Only runs before the one of this number. */
+  /** Only runs before the one with this key. */
   readonly before?: number
 }
 
@@ -35,28 +35,28 @@ export interface DeletedRuns {
   readonly after?: number
 }
 
-/** What `explain` needs to know about a run that is in the database. */
+/** What `explain` needs from the database about a run. */
 export interface RunSituation {
   readonly run: Run
   readonly environment: string
   /** The live lease, if any. */
   readonly lease?: Lease
-  /** Where the worker that holds it is connected, when that is another engine on the database. */
+  /** The engine to which the worker of the lease is connected, when it is another one on the database. */
   readonly engine?: OtherEngine
-  /** Steps whose code runs now, as the worker says. */
+  /** Steps whose code runs now, as the worker reports. */
   readonly running?: ReadonlyArray<RunningStep>
-  /** When a step was finished last, by the clock of its worker, epoch milliseconds. */
+  /** When a step last finished, by the clock of its worker, epoch milliseconds. */
   readonly lastStepAt?: number
-  /** What is damaged of the run, for which the engine leaves it alone. */
+  /** The damage because of which the engine leaves the run alone. */
   readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
-  /** How often it was lost since its last step, if it is tried apart from others because of that. */
+  /** How often the run was lost since its last step, if it is kept apart from other runs because of that. */
   readonly losses?: number
   readonly concurrencyKey?: string
   /** How many runs hold a lease under the same concurrency key. */
   readonly held: number
-  /** The ids of some of them. */
+  /** The ids of some of those runs. */
   readonly holders: ReadonlyArray<string>
   readonly waits: ReadonlyArray<{
     readonly stepId: string
@@ -67,7 +67,7 @@ export interface RunSituation {
     readonly event?: string
     readonly match?: string
     readonly matchValue?: string
-    /** Events that it may accept have come, and are being handed to those that wait for them. */
+    /** Events that it may accept are in the log, and are being delivered. */
     readonly isOnItsWay?: true
     readonly childRunId?: string
     readonly failures?: number
@@ -76,18 +76,18 @@ export interface RunSituation {
   readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
   readonly registration?: FunctionRegistration
   readonly functionDeleted?: boolean
-  /** New runs of the function wait. */
+  /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
-  /** The version of the function that it is pinned to, or that it begins with when workers have it; absent where any will do. */
+  /** The function version that the run is pinned to, or starts with when a worker has it; absent when any version will do. */
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
-  /** The schedule whose fires wait for its end, or are left out until then. */
+  /** The schedule whose fires are queued or skipped until the run ends. */
   readonly heldBack?: HeldBack
 }
 
 export interface RecordingPage {
   readonly events: Array<AuditEvent>
-  /** After what to go on; absent at the end. */
+  /** Where to go on; absent at the end. */
   readonly next?: number
 }

@@ -1,4 +1,4 @@
-/** What is not kept for ever: runs that ended long ago, with their steps. The log and entity streams stay. */
+/** Run retention: deletes runs that ended long ago, with their steps. The log and entity streams stay. */
 import {
   all,
   among,
@@ -15,20 +15,20 @@ import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Runs that are looked at in one query. */
+/** Runs that one query looks at. */
 const PAGE = 500
 
 const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
-/** Runs that are looked at in one transaction: others want to write too. */
+/** Runs that one transaction looks at, so that other writers get their turn. */
 const MOST_LOOKED_AT = 5000
 
 const DELETE_ENDED_RUNS = statement("RunRetention.deleteEndedRuns", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes runs that ended more than `keepMs` ago, or as long ago as their function says, at most `limit` of them, oldest first. A run whose
- * parent is unfinished stays, and so does the newest run, so that its number is not given again. Begins after the run
- * numbered `after`, and says where to go on, if it has not come to the end.
+ * Deletes runs that ended more than `keepMs` ago, or before their function's own limit: at most `limit` of them, oldest first. A
+ * run whose parent is unfinished stays. So does the newest run, so that its key is not given again. Begins after the run with key
+ * `after`; returns where to go on, unless it has reached the end.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",
@@ -40,18 +40,18 @@ export const deleteEndedRuns = acrossEnvironments(
   ): Program<DeletedRuns> {
     const now = tx.settledNow()
     const endedBefore = now - shortestKept(tx, keepMs)
-    // nothing is deleted
+    // keeps all runs
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(DELETE_ENDED_RUNS))?.key ?? 0)
     let deleted = 0
     let last = after
     for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
-      // runs are numbered as they are created and end after that: the oldest are in front, and the first young one ends it
+      // keys grow with creation, and a run ends after it was created: stop at the first run that is too young
       const rows = yield* page(tx, last)
       for (const row of rows) {
         if (deleted === limit) return { deleted, after: last }
         const key = Number(row.key)
-        // one that was created under a clock that was ahead says nothing about those after it
+        // a run created under a clock that was ahead says nothing about the runs after it
         const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
         if (isYoung || key === newest) return { deleted }
         last = key
@@ -88,7 +88,7 @@ const DELETE_LOGS = statement("RunRetention.deleteLogs", "DELETE FROM run_logs W
 
 const DELETE_RUN = statement("RunRetention.deleteRun", "DELETE FROM runs WHERE key = ?")
 
-/** Takes a run away, with its steps, its logs and what it is found by. */
+/** Deletes a run, with its steps, logs and search attributes. */
 export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_STEPS, key)
   yield* write(DELETE_SUPERSEDED, key)
@@ -108,7 +108,7 @@ const KEYS_AFTER = statement(
   { scans: "for a table that is damaged: the index of ids is read in its place" }
 )
 
-/** The runs after `last`, in order; around those that are damaged they are read one by one. */
+/** The runs after `last`, in order. Where some are damaged, they are read one by one. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
     return yield* among(tx, "run", [KEYS_AFTER, last], OLD_AFTER, last)
@@ -125,7 +125,7 @@ const HAS_OPEN_PARENT = statement(
   "SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL"
 )
 
-/** Whether the run in a row of `runs` was invoked by one that goes on. */
+/** Whether the run in a row of `runs` was invoked by a run that has not ended. */
 export function* hasOpenParent(run: Row): Program<boolean> {
   return run.parent !== null && (yield* get(HAS_OPEN_PARENT, run.parent!)) !== undefined
 }

@@ -1,4 +1,4 @@
-/** Rows of runs: how they come to be, how they end, and how they are read. */
+/** Rows of runs: how they are created, ended and read. */
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { tellOfRun } from "./Telling.ts"
 import {
@@ -59,15 +59,17 @@ export function* createRun(
     /** Data of an invoked run. */
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
-    /** The id of the step that has invoked it and waits for nothing: neither ends with the other, and its run may be gone first. */
+    /**
+     * The id of the step that invoked it without waiting: neither run ends with the other, and the parent may be deleted first.
+     */
     readonly invokedBy?: string
     /** The `traceparent` that an invoked run is part of. */
     readonly trace?: string | undefined
     /** The run that it is a fork of, and the step up to which its steps are copied. */
     readonly forkedFrom?: ForkedFrom
-    /** Of a fork: data in place of that of the event. */
+    /** Of a fork: data that replaces that of the event. */
     readonly forkData?: JsonText
-    /** The name of the system event that starts it, with that event's data. */
+    /** The name of the system event that starts it; `data` is the data of that event. */
     readonly systemEvent?: string
   }
 ): Program<{ readonly id: string; readonly key: number }> {
@@ -97,7 +99,7 @@ export function* createRun(
   if (registration.searchBy !== undefined)
     yield* putAttributes(input.fn.key, key, registration.searchBy, input.view)
   hasStarted(tx, input, id, now)
-  // of a function that is paused it is handed out when that is over
+  // a run of a paused function is dispatched when the pause is over
   if (input.fn.paused === undefined) markReady(tx, input.fn.key)
   return { id, key }
 }
@@ -124,7 +126,7 @@ const hasStarted = (
   }))
 }
 
-/** Creates a run for an event of the log, which a worker may take before it has a row; returns its id. */
+/** Creates a run for an event in the log. A worker may claim it before it has a row. Returns its id. */
 export function* startRun(
   tx: Transaction,
   input: {
@@ -146,7 +148,7 @@ export function* startRun(
   return id
 }
 
-/** What a run was started by. */
+/** What started a run. */
 export interface StartedBy {
   readonly name: string
   readonly entity?: EventEntity
@@ -154,12 +156,12 @@ export interface StartedBy {
 
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
-/** What {@link readRun} needs of runs, each with the id and the data of its triggering event: every column of a row costs time. */
+/** The columns that {@link readRun} needs, with the id and the data of the triggering event: every further column costs time. */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
   e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
-/** The same with all that is stored of a run. */
+/** The same with every column of the run. */
 export const WHOLE_RUNS = `SELECT r.*, coalesce(r.trace, e.trace) AS e_trace, e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 const ONE = "WHERE r.id = ? AND r.environment = ?"
@@ -191,8 +193,7 @@ const STARTED_BY = statement(
 )
 
 /**
- * What is known of the event that has started a run besides its data, also of a system event; `undefined` for one that was invoked, or is
- * not there.
+ * The event that started a run, without its data, or the system event; `undefined` for a run that was invoked or does not exist.
  */
 export const startedBy = inEnvironment(
   "getStartedBy",
@@ -220,7 +221,7 @@ const iso = (value: unknown): string | undefined =>
 
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
-  // written by this engine: it is a serialised error
+  // written by this engine: it is a serialized error
   runErrorOf(parseStored(String(json)) as SerializedError)
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
@@ -231,11 +232,11 @@ export function* readRun(tx: Transaction, row: Row): Program<Run> {
 
 const RUN_OF = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
 
-/** The same, also of a run whose event is missing. */
+/** The same, also for a run whose event is missing. */
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
   const fn = registryOf(tx).byKey(Number(row.function))
   const input = decodeStored(text(row.input ?? row.e_data))
-  // member by member: lists of them take long, and an optional member that is absent is left out
+  // member by member: lists of runs take long, and absent optional members are left out
   const run: Writable<Omit<Run, "createdAt" | "updatedAt">> = {
     id: String(row.id),
     functionId: fn?.registration.id ?? String(row.function),
@@ -265,12 +266,12 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
 
 const runOfStep = (stepId: string): string => stepId.slice(0, stepId.indexOf(":"))
 
-/** Of a `traceparent`, which was checked before it was stored. */
+/** The trace id in a `traceparent`, which was checked before it was stored. */
 const traceIdIn = (trace: string): string => trace.slice(3, 35)
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** An actor is stored as JSON; a string reads better without its quotes. */
+/** An actor is stored as JSON; a string is shown without its quotes. */
 const actorText = (json: string): string => {
   const value: unknown = parseStored(json)
   return typeof value === "string" ? value : json
@@ -280,14 +281,14 @@ const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key =
   scans: "for a run whose row is damaged: the index of ids is read in its place"
 })
 
-/** The id of a run whose row may be out of reach: it is in an index too. */
+/** The id of a run whose row may be unreadable: an index has it too. */
 export function* runIdOf(key: number): Program<string | undefined> {
   try {
-    // without the `+` the row would be read and not the index
+    // without the `+`, the row would be read and not the index
     const row = yield* get(RUN_ID_OF, key)
     return row === undefined ? undefined : String(row.id)
   } catch {
-    // a name for the log: the index is damaged too
+    // shown in the log instead: the index is damaged too
     return undefined
   }
 }
@@ -301,10 +302,10 @@ export const getRun = inEnvironment(
   (_, runId) => `read run ${runId}`
 )
 
-/** A run as a commit has told its end: it is shown as if it had been read. */
+/** A run whose end a commit has announced, shown as if it had been read. */
 export const showEnding = inEnvironment(
   "showEnding",
-  // a program, since functions are remembered where programs run
+  // a program, since only programs can look functions up
   function* (tx: Transaction, _environment: string, ending: RunEnding): Program<Run> {
     const fn = registryOf(tx).byKey(ending.function)
     const endedAt = iso(ending.endedAt)!
@@ -329,7 +330,7 @@ export const showEnding = inEnvironment(
   (_, { id }) => `read run ${id}`
 )
 
-/** The run if it has ended: cheaper than reading it to find that it has not. */
+/** The run if it has ended: cheaper than reading it to find out. */
 export const getEndedRun = inEnvironment(
   "getEndedRun",
   function* (tx: Transaction, environment: string, runId: string) {
@@ -340,7 +341,7 @@ export const getEndedRun = inEnvironment(
 
 const ENVIRONMENT_OF_RUN = statement("RunRows.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
 
-/** The environment of a run, whichever it is; `undefined` when there is no such run. */
+/** The environment of a run; `undefined` when there is no such run. */
 export const environmentOfRun = acrossEnvironments(
   "environmentOfRun",
   function* (tx: Transaction, runId: string) {

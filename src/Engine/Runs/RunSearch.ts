@@ -1,4 +1,4 @@
-/** Lists of runs that fit filters: slice after slice, between which others go on, for at most so long a page. */
+/** Lists of runs that match filters. Searched slice by slice, with other work in between, within a time limit for each page. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
@@ -12,15 +12,15 @@ import type { CheckedFilters } from "./CheckFilters.ts"
 import { readCursor, writeCursor } from "./RunCursor.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "./RunSearchRows.ts"
 
-/** How long a page is looked for, milliseconds. */
+/** Time limit of a page, milliseconds. */
 const PAGE_MS = 200
-/** Characters of data on one page, unless one run alone has more. */
+/** Most characters of data on one page, unless a single run has more. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
-/** What may be known to whoever asks. */
+/** What the caller may see. */
 export interface Visible {
   readonly run: (runId: string) => boolean
-  /** What the run was given, and which event has started it. */
+  /** Whether the caller may see the input of a run, and the event that started it. */
   readonly input: (found: FoundRun) => boolean
 }
 
@@ -31,7 +31,7 @@ export interface SearchQuery {
   readonly cursor?: string
 }
 
-/** Lists the runs that fit. */
+/** Lists the matching runs. */
 export const searchFor = (
   store: StoreService,
   { cursor, environment, filters, limit }: SearchQuery,
@@ -68,7 +68,8 @@ export const searchFor = (
       })
 
     while (true) {
-      // an expression may fit few: as many as there is time for; otherwise one more says whether there is another page
+      // with `where` few runs may match, so look at as many as time allows; otherwise one more run shows whether another page
+      // follows
       const most = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
@@ -96,7 +97,7 @@ export const searchFor = (
     }
   })
 
-/** Whether a run that was found fits what cannot be asked of the database: what the caller may know, and `where`. */
+/** Whether a found run passes the checks that the database cannot do: what the caller may see, and `where`. */
 export const matcherOf = (
   filters: CheckedFilters,
   visible: Visible | undefined
@@ -106,7 +107,7 @@ export const matcherOf = (
   return (found) => isSeen(found) && (where === undefined || fits(where, found))
 }
 
-/** Filters that say something of an event would tell of events that the caller may not have. */
+/** Filters on the event would reveal events that the caller may not see, so they hide such runs. */
 const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found: FoundRun) => boolean) => {
   if (visible === undefined) return () => true
   const { attributes, entityId, eventName, idempotencyKey, where } = filters

@@ -1,10 +1,10 @@
 /**
- * How runs are found that fit filters: along one way that leads past few others (the values of an attribute, the failed runs, the runs
- * of a function, the events of a name), in slices, each of which looks at so many runs at most.
+ * Finds the runs that match filters. The search follows one way that skips most other runs (the values of an attribute, the
+ * failed runs, the runs of a function, the events of a name). It works in slices with a limited number of runs.
  *
- * Every way goes from the newest to the oldest: most by the number of the run, which grows with the time it was created; those of
- * functions and events by the position of the event in the log and then by that number. A way has lanes, one for each function or
- * status, of which each slice takes what is newest.
+ * Every way goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation; those of
+ * functions and events are ordered by the event's log position and then by the run key. A way has lanes, one for each function or
+ * status, and each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -19,35 +19,35 @@ import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import { isBefore, lengthOf, type Spot, spotOf, startedBy } from "./RunSpots.ts"
 import { COUNTED, FIRST_MOMENT, wayOf, waysOf } from "./RunWays.ts"
 
-/** Runs that are looked at in one slice: some milliseconds. */
+/** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 10_000
-/** Runs that a slice gives at most, and characters of data in them, unless one has more. */
+/** Most runs that a slice returns, and most characters of data in them, unless a single run has more. */
 const MOST = 256
 const SLICE_LENGTH = 1024 * 1024
-/** As many as there can be of anything. */
+/** A limit that is never reached. */
 const ALL = Number.MAX_SAFE_INTEGER
 
-/** How far a search has come: all before this, from the newest on, was looked at. */
+/** How far a search has come: it has looked at everything from the newest run to here. */
 export interface SearchPlace {
-  /** The way, and for attributes the path. */
+  /** The way; for attributes with the path. */
   readonly by: string
   readonly event: number
   readonly key: number
-  /** It need go no further than here. */
+  /** The place at which the search may stop. */
   readonly lastEvent: number
   readonly lastKey: number
 }
 
-/** A run that fits, with what its event is besides its data. */
+/** A matching run, with its event except the data. */
 export interface FoundRun {
   readonly run: Run
   readonly event: number
   readonly key: number
-  /** Characters of its data. */
+  /** Characters of the data. */
   readonly length: number
-  /** The name of the system event that has started it. */
+  /** The name of the system event that started it. */
   readonly systemEvent?: string
-  /** What started it; absent where that was another run, or a system event. */
+  /** The event that started it; absent where another run or a system event did. */
   readonly startedBy?: {
     readonly id: string
     readonly name: string
@@ -63,9 +63,9 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** When the runs were created to which it has come, epoch milliseconds. */
+  /** Creation time of the runs that the search has reached, epoch milliseconds. */
   readonly lookedBackTo: number
-  /** Runs from before are not found by one of the attributes yet, epoch milliseconds. */
+  /** Runs created before this time are not yet indexed by one of the attributes, epoch milliseconds. */
   readonly filledBackTo?: number
 }
 
@@ -75,8 +75,8 @@ export interface RunSearch {
 }
 
 /**
- * Looks at a slice of runs. `place` is where the slice before has ended, or of a page that goes on the place in its cursor; `most`
- * is how many runs are wanted. Refuses attributes that no function has.
+ * Looks at one slice of runs. `place` is where the slice before ended, or the place in the cursor of a page. `most` is how many
+ * runs are wanted. Refuses attributes that no function has.
  */
 export const searchRuns = inEnvironment(
   "searchRuns",
@@ -104,13 +104,13 @@ export const searchRuns = inEnvironment(
   () => "list runs"
 )
 
-/** What runs are counted by, and whether it is measured how long they took. */
+/** What runs are grouped by, and whether their durations are measured. */
 export interface Counted {
   readonly by: string
   readonly durations: boolean
 }
 
-/** So many runs that are alike. */
+/** The runs of one group. */
 export interface Sum {
   readonly value: string | undefined
   readonly status: RunStatus
@@ -125,10 +125,10 @@ interface SumsSlice {
   readonly isLast: boolean
 }
 
-/** The functions, of those that are looked for, whose runs are found by a path. */
+/** The functions, among those that the filters allow, whose runs are indexed by a path. */
 export const functionsFoundBy = inEnvironment(
   "functionsFoundBy",
-  // a program, since functions are remembered where programs run
+  // a program, since only programs can look functions up
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
@@ -139,9 +139,7 @@ export const functionsFoundBy = inEnvironment(
   () => "count runs"
 )
 
-/**
- * Counts a slice of runs, of which it looks at so many at most. Refuses attributes that no function has.
- */
+/** Counts one slice of runs, looking at `most` runs at most. Refuses attributes that no function has. */
 export const countRuns = inEnvironment(
   "countRuns",
   function* (
@@ -193,10 +191,10 @@ function* createdAt({ event, key }: Spot): Program<number> {
   return Number(row?.at ?? 0)
 }
 
-/** Clocks are put right by little all the time: a run may have a time that is before that of an earlier one, by milliseconds. */
+/** Clocks are adjusted by small amounts all the time: a run may be stamped earlier than the run before it, by milliseconds. */
 const CLOCK_SLACK_MS = 60_000
 
-/** The number of the first run that was created then or later. Runs are numbered as they are created. */
+/** The key of the first run created at this time or later. Keys grow with creation. */
 function* keyAt(at: number): Program<number> {
   let from = 1
   let to = Number((yield* get(NEWEST))?.key ?? 0) + 1
@@ -231,7 +229,7 @@ class Search {
   readonly #tx: Transaction
   readonly #environment: number
   readonly #filters: CheckedFilters
-  /** The functions whose runs fit, by key. */
+  /** The functions whose runs may match, by key. */
   readonly #functions: ReadonlyArray<{ readonly key: number; readonly paths: ReadonlyArray<string> }>
   readonly #fits: ReadonlyArray<Value>
 
@@ -266,18 +264,18 @@ class Search {
     return JSON.stringify(this.#functions.map(({ key }) => key))
   }
 
-  /** Why there can be no run with the attributes that are asked for. */
+  /** The error for attributes that no run can have. */
   unknownAttribute(call = "listRuns"): ValidationError | undefined {
     const known = new Set(this.#functions.flatMap(({ paths }) => paths))
     const unknown = Object.keys(this.#filters.attributes ?? {}).find((path) => !known.has(path))
     if (unknown === undefined) return undefined
     return new ValidationError(
-      `${call}: runs are not found by "${unknown}", which no function ${this.#filters.functionIds === undefined ? "" : "of those that are asked for "}names in ` +
+      `${call}: runs cannot be found by "${unknown}": no function ${this.#filters.functionIds === undefined ? "" : "of `functionId` "}names it in ` +
         `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` looks at any of the data, and takes longer`
     )
   }
 
-  /** The runs before which one of the attributes is not filled in. */
+  /** The time before which one of the attributes is not filled in. */
   *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
@@ -290,10 +288,10 @@ class Search {
     return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
   }
 
-  /** Where it begins, and on which way: that of which there are fewest, unless the way is known. */
+  /** Where the search begins, and on which way: the shortest, unless the way is known. */
   *begin(known: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
-    // what has ended then was created before
+    // a run that ended before a time was created before it
     const to = Math.min(createdTo ?? ALL, endedTo ?? ALL)
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
@@ -334,7 +332,7 @@ class Search {
             : ["unfinished"]),
       ...(functionIds === undefined ? [] : ["function"]),
       ...(eventName === undefined ? [] : ["eventName"]),
-      // of a text nobody knows how often it is there: its index has all that is needed to look
+      // how often a substring occurs is unknown: its index has all the data that the check needs
       ...(error === undefined ? [] : ["error"])
     ]
     let best = "all"
@@ -346,7 +344,7 @@ class Search {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
-      // of those that are long the first
+      // of several long ways, take the first
       if (most < fewest && (best === "all" || most < COUNTED)) [best, fewest] = [by, most]
     }
     return best
@@ -378,7 +376,7 @@ class Search {
     }
   }
 
-  /** What is newest of all lanes before a place. */
+  /** The newest matching runs of all lanes before a place. */
   *slice(
     place: SearchPlace,
     most: number
@@ -407,7 +405,7 @@ class Search {
       if (found.length === most || length > SLICE_LENGTH)
         return { found, isLast: false, reached: found.at(-1)! }
       const row = yield* get(SHOW, key)
-      // the statement before has found it, in the same transaction
+      // found by the statement before, in the same transaction
       if (row === undefined) continue
       const own = lengthOf(row)
       length += own
@@ -416,7 +414,7 @@ class Search {
     return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
   }
 
-  /** Counts what is newest of all lanes before a place. */
+  /** Counts the newest matching runs of all lanes before a place. */
   *sums(place: SearchPlace, { by, durations }: Counted, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
     const way = waysOf(place.by)
@@ -464,7 +462,7 @@ class Search {
     return sizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
   }
 
-  /** The functions whose runs are found by a path. */
+  /** The functions whose runs are indexed by a path. */
   foundBy(path: string): ReadonlyArray<string> {
     return this.#functions.flatMap(({ key, paths }) =>
       paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []

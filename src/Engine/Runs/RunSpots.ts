@@ -1,4 +1,4 @@
-/** Places among runs that are searched, and what is read of a run beside itself. */
+/** Places in a search of runs, and what is read beside the run. */
 import { entityOfRow } from "../Log/EventViews.ts"
 import type { Row } from "../Store/Transaction.ts"
 import { jobEvent } from "./RunEvent.ts"
@@ -12,7 +12,7 @@ export interface Spot {
 
 export const spotOf = (row: Row): Spot => ({ event: Number(row.event), key: Number(row.key) })
 
-/** Whether one is older than the other. */
+/** Whether `one` is older than `other`. */
 export const isBefore = (one: Spot, other: Spot): boolean =>
   one.event < other.event || (one.event === other.event && one.key < other.key)
 

@@ -1,7 +1,7 @@
 /**
- * What is counted of runs since the engine was started: how often what happened, by function, how long things took, and the same by
- * minutes of the last day. It is counted as it is done, in memory, so that nothing has to be looked for later; what was rolled
- * back is not counted.
+ * Statistics of runs since the engine started: how often things happened, by function; how long they took; and the same by minute
+ * for the last day. Counted in memory as things happen, so that nothing has to be queried later. What was rolled back is not
+ * counted.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
@@ -16,12 +16,12 @@ type Counted = (typeof counted)[number]
 /** What is measured. */
 type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
-/** Functions that have counts of their own; those of all others are counted together. */
+/** Most functions that are counted separately; all others are counted together. */
 export const FUNCTIONS = 200
 /** Minutes that are remembered. */
 const MINUTES = 24 * 60
 
-/** Stands for the functions that have no counts of their own. */
+/** Stands for all functions that are not counted separately. */
 const OTHERS = -1
 
 /** One minute in which something happened. */
@@ -36,7 +36,7 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
 }
 
 interface FunctionStats extends Readonly<Record<Counted, number>> {
-  /** Absent for those that are counted together. */
+  /** Absent for the functions that are counted together. */
   readonly of?: { readonly environment: string; readonly functionId: string }
 }
 
@@ -59,7 +59,10 @@ const noCounts = (): Counts => ({
 })
 
 class Stats {
-  /** What this transaction has done: what, of which function, in how many milliseconds. One flat list, since every run adds to it. */
+  /**
+   * What the current transaction has done: what, of which function, in how many milliseconds. A flat list, since every run adds
+   * to it.
+   */
   readonly pending: Array<Counted | Measured | number> = []
   readonly functions = new Map<number, Counts>()
   readonly durations: Record<Measured, Histogram> = {
@@ -116,7 +119,7 @@ class Stats {
   #minuteOf(now: number): Mutable<MinuteStats> {
     const at = now - (now % 60_000)
     const last = this.minutes.at(-1)
-    // a clock that was set back goes on in the minute that was there
+    // when the clock was set back, count in the newest minute
     if (last !== undefined && last.at >= at) return last
     if (this.minutes.length >= 2 * MINUTES) this.minutes = this.minutes.slice(-MINUTES)
     const minute = { at, ...noCounts(), turns: 0, steps: 0, longestWaitMs: 0, longestRunMs: 0 }
@@ -126,19 +129,19 @@ class Stats {
 }
 
 const statsOf = remembered<Stats>({
-  // what is committed is for readers too
+  // readers see it once it is committed
   isShared: true,
   make: () => new Stats(),
   begin: ({ pending }) => void (pending.length = 0),
   committed: (stats, tx) => stats.committed(tx.now())
 })
 
-/** Something has happened to a run of the function with this key; how long it took in milliseconds, where it is measured. */
+/** Counts something that happened to a run of the function with this key; `ms` is how long it took, where that is measured. */
 export const mark = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
   statsOf(tx).pending.push(what, fn, ms)
 }
 
-/** What was counted so far. */
+/** The counts so far. */
 export const readRunStats = acrossEnvironments(
   "readRunStats",
   function* (tx: Transaction): Program<RunStats> {
@@ -147,7 +150,7 @@ export const readRunStats = acrossEnvironments(
     const nameOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
       of: { environment, functionId: id }
     })
-    // those of which nothing was counted yet: what begins with 1 has not increased for whoever watches a series
+    // functions without counts start at 0: a series whose first value is 1 shows no increase
     const idle = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
@@ -172,7 +175,7 @@ export const readRunStats = acrossEnvironments(
   () => "read what was counted"
 )
 
-/** The minutes of the last day in which something happened, oldest first. */
+/** The minutes of the last day in which anything happened, oldest first. */
 export const readMinutes = acrossEnvironments(
   "readMinutes",
   function* (tx: Transaction): Program<ReadonlyArray<MinuteStats>> {
@@ -186,7 +189,7 @@ export const readMinutes = acrossEnvironments(
   () => "read what was counted by minutes"
 )
 
-/** A program that asks the database for nothing. */
+/** A program that does not query the database. */
 function* now<A>(value: A): Program<A> {
   return value
 }

@@ -1,4 +1,4 @@
-/** Deletes runs that ended long ago, and records of runs that have expired. */
+/** Deletes runs that ended long ago, and expired recordings. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,18 +9,20 @@ import { BATCH, everyHour, untilEnd, untilNone } from "../Sweep.ts"
 import { deleteExpiredRecordings } from "./Recording.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
-/** How long a run is kept after it has ended, unless its function says so: 30 days by default; `Duration.infinity` keeps all. */
+/**
+ * How long a run is kept after it ends, unless its function says otherwise: 30 days by default; `Duration.infinity` keeps all.
+ */
 export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node/RunRetention", {
   defaultValue: () => Duration.days(30)
 })
 
-/** Deletes the runs that are too old by now. Where the engine keeps all, functions may not. */
+/** Deletes the runs that are too old now. Runs even where the engine keeps all: functions may have their own limit. */
 export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {
     const keepMs = Duration.toMillis(retention)
     return untilEnd((after: number | undefined) => store.write(deleteEndedRuns(keepMs, BATCH, after)))
   })
 
-/** Deletes them until the scope ends. */
+/** Deletes old runs periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(Effect.andThen(untilNone(store.write(deleteExpiredRecordings(BATCH))), deleteOldRuns(store)))

@@ -1,7 +1,7 @@
-/** The ways on which runs are found that fit filters, and their statements: see `RunSearchRows.ts`. */
+/** The ways by which runs are found, and their statements: see `RunSearchRows.ts`. */
 import { statement, type Statement } from "../Store/Program.ts"
 
-/** What is looked for in an error, as the index has it: the text is that of the migration. */
+/** The searched part of an error, as in the index: the expression must equal that of the migration. */
 const errorText =
   "CASE WHEN json_valid(r.error) THEN substr(lower(concat_ws(' ', r.error ->> '$.code', r.error ->> '$.name', r.error ->> '$.cause.code', " +
   "r.error ->> '$.cause.name', r.error ->> '$.message', r.error ->> '$.cause.message')), 1, 600) END"
@@ -9,11 +9,11 @@ const errorText =
 const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
-/** For a run that has not ended: before all dates, and after what stands for no filter. */
+/** The end of a run that has not ended: before all dates, and after the value of an absent filter. */
 const NOT_ENDED = -9_000_000_000_000_000
 export const FIRST_MOMENT = -8_640_000_000_000_000
 
-/** Whether a run fits all filters, each of which has a value that every run fits. */
+/** SQL: whether a run matches all filters. An absent filter has a value that every run matches. */
 const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (SELECT value FROM json_each(?))
   AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
   AND (? = '' OR (r.status = 6 AND ${ERROR_HAS}))
@@ -22,7 +22,9 @@ const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (S
   AND (? = '{}' OR NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM run_attributes x
     WHERE x.function = r.function AND x.path = json_each.key AND x.value = json_each.value AND x.run = r.key)))`
 
-/** The same on Postgres, which is told the types of values, and has no table of events or attributes read as a whole for it. */
+/**
+ * The same on Postgres, which needs typed values, and a form that does not make it read the whole table of events or attributes.
+ */
 const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.status = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
@@ -34,8 +36,8 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
     WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
 
 /**
- * What runs are counted by, whether they were tried again, and how long they took, to three digits. Of an error the beginning of what is
- * stored, which has the message.
+ * SQL: what runs are grouped by, whether they were retried, and how long they took, to three digits. An error is grouped by the
+ * beginning of the stored string, which has the message.
  */
 const ERROR_LENGTH = 600
 const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin
@@ -52,7 +54,7 @@ const MEASURED = `CASE WHEN r.attempt > 1 THEN 1 ELSE 0 END AS retried,
     .join(" ")} ELSE ${TOOK} / 100000 * 100000 END AS took`
 const COUNTS = `${GROUP}, r.status, ${MEASURED}, count(*) AS n`
 
-/** A text that has {@link FITS} in it, and the same on Postgres, which plans by itself which index it uses. */
+/** A statement that contains {@link FITS}, with its form for Postgres, which chooses its indexes itself. */
 const finds = (name: string, text: string, options: Pick<Statement, "scans"> = {}): Statement =>
   statement(name, text, {
     ...options,
@@ -66,27 +68,27 @@ const forPostgres = (text: string): string =>
     .replaceAll(/ INDEXED BY \w+/g, "")
     .replaceAll(" CROSS JOIN ", " JOIN ")
     .replaceAll("+x.", "x.")
-    // earlier versions want a name for it
+    // earlier versions of Postgres need a name for it
     .replaceAll(/ LIMIT \d+\)$/g, "$& AS entries")
     .replaceAll(
       "r.function IN (SELECT value FROM json_each(?)) AND r.event",
       "r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?))) AND r.event"
     )
 
-/** A lane of a way: where a slice of so many ends, and the runs in the slice that fit. */
+/** A lane of a way: where a slice of a given size ends, and the matching runs in the slice. */
 interface Way {
   readonly name: string
   readonly end: Statement
   readonly find: Statement
-  /** The same runs, counted by what they have in common. */
+  /** The same runs, counted by group. */
   readonly sum: Statement
-  /** Whether it goes by the positions of events. */
+  /** Whether it is ordered by the positions of events. */
   readonly isByEvent: boolean
-  /** How many there are, up to a limit: none for a way that is taken only when there is no other. */
+  /** How many runs there are, up to a limit; absent for a way that is taken only when there is no other. */
   readonly count?: Statement
 }
 
-/** Up to so many are counted to find the shortest way. */
+/** Limit of the count that finds the shortest way. */
 export const COUNTED = 5000
 
 const byKey = (name: string, from: string, lane: string, run = "r.key"): Way => ({
@@ -202,7 +204,7 @@ const isWayName = (name: string): name is WayName => name in ways
 
 export const waysOf = (by: string): Way => ways[wayOf(by)]
 
-/** The name of the way: that of an attribute has the path behind it. */
+/** The name of the way: for attributes without the path. */
 export const wayOf = (by: string): WayName => {
   const [name = ""] = by.split(" ")
   return isWayName(name) ? name : "all"

@@ -1,13 +1,13 @@
 /**
- * The steps of a run whose code runs now. The database does not know them: a step is stored when it has ended, which spares a
- * commit for each. The worker at the run tells of them (`Protocol/RunningSteps.ts`), and what it has said last is held against
- * what is stored, since a step may have ended after it.
+ * The steps of a run whose code runs now. They are not in the database: a step is stored when it ends, which saves a commit for
+ * each. The worker reports them (`Protocol/RunningSteps.ts`). Its last report is compared with what is stored, since a step may
+ * have ended after it.
  */
 import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { get, type Program, statement } from "../Store/Program.ts"
 import type { Row } from "../Store/Transaction.ts"
 
-/** What a worker says of one of its turns. */
+/** What a worker reports of one of its turns. */
 export interface RunningAt extends RunningTurn {
   readonly workerId: string
 }
@@ -18,7 +18,7 @@ const FINISHED = statement(
 )
 const FAILED = statement("RunningNow.failed", "SELECT failures FROM waits WHERE run = ? AND step_key = ?")
 
-/** Those that run in the turn that holds the lease in this row of `runs`. */
+/** The steps that run in the turn that holds the lease in this row of `runs`. */
 export function* runningNow(row: Row, told: ReadonlyArray<RunningAt>): Program<ReadonlyArray<RunningStep>> {
   const turn = row.lease === null ? undefined : told.find(({ jobId }) => jobId === row.lease)
   const running: Array<RunningStep> = []

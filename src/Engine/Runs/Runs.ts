@@ -1,4 +1,4 @@
-/** Runs against the engine in the same process: looking at them, waiting for them and steering them. */
+/** The client's run methods in the engine's process: read runs, wait for them and control them. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -43,7 +43,7 @@ import * as Steering from "./RunControl.ts"
 import { findStuck } from "./Alarms.ts"
 import { countStuckRuns } from "./Stuck.ts"
 
-/** The client's methods that are about runs. */
+/** The client's methods about runs. */
 type RunsOfEnvironment = Pick<
   Raw<ClientApi<EffectKind>, EngineError>,
   | "getRun"
@@ -64,52 +64,54 @@ type RunsOfEnvironment = Pick<
 export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
-  /** The runs that fit, without those that the caller may not know of. */
+  /** The matching runs, without those that the caller may not see. */
   readonly list: (
     environment: string,
     options?: ListRunsOptions,
     visible?: Visible
   ) => Effect.Effect<ListRunsResult, EngineError>
-  /** The runs that fit, counted; `visible` is there for a caller who may not have all of them. */
+  /** Counts the matching runs; `visible` is for a caller who may not see all of them. */
   readonly count: (
     environment: string,
     options: CountRunsOptions,
     visible?: Visible
   ) => Effect.Effect<RunCounts, EngineError>
-  /** A part of the steps of a run. */
+  /** A page of the steps of a run. */
   readonly stepsPage: (
     environment: string,
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunStep>, EngineError>
-  /** A part of the record of a run. */
+  /** A page of the audit record of a run. */
   readonly auditPage: (
     environment: string,
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<AuditEvent>, EngineError>
-  /** A part of what the code of a run has logged. */
+  /** A page of the log lines of a run. */
   readonly logsPage: (
     environment: string,
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunLogLine>, EngineError>
-  /** A run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+  /** A run once it has ended; `undefined` when `giveUp` called its listener first. */
   readonly awaitEnd: (
     environment: string,
     runId: string,
     giveUp: GiveUp
   ) => Effect.Effect<Run | undefined, EngineError>
-  /** The name and the entity of the event that has started a run; `undefined` for one that was invoked. */
+  /** The name and the entity of the event that started a run; `undefined` for a run that was invoked. */
   readonly startedBy: (
     environment: string,
     runId: string
   ) => Effect.Effect<RunRows.StartedBy | undefined, StoreError>
-  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  /** The environment of a run; `undefined` when there is no such run. */
   readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
-  /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
+  /** Calls `listener` with the activity of runs, as it is committed. Returns a function that stops it. */
   readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
-  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run. */
+  /**
+   * Counts the unfinished runs that can never move again: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run.
+   */
   readonly countStuck: Effect.Effect<number, StoreError>
   /** Those runs, 100 at most. */
   readonly findStuck: ReturnType<typeof findStuck>
@@ -282,7 +284,7 @@ const make = (waiting: Waiting): RunsService => {
   }
 }
 
-/** An operation on the run, from a step on if one is given. */
+/** An operation on a run, from a step on if one is given. */
 const onRun = <A, E>(
   runId: string,
   operation: Effect.Effect<A, E>,

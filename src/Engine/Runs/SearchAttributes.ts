@@ -1,6 +1,6 @@
 /**
- * What runs are found by: the values at the paths that their function names in `searchBy`. A run gets them in the transaction that
- * creates it; those from before the function named the path get them in slices, from the newest to the oldest (`SearchFill.ts`).
+ * Search attributes of runs: the values at the paths in their function's `searchBy`. A run gets them in the transaction that
+ * creates it. Runs that are older than the path get them in slices, from the newest to the oldest (`SearchFill.ts`).
  */
 import { readPath } from "../../Path.ts"
 import { searchValueLength } from "../../Limits.ts"
@@ -10,7 +10,10 @@ import { acrossEnvironments, all, get, type Program, statement, write } from "..
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
-/** A value as it is found: texts, numbers and booleans, which are found by their text. Not every database holds a NUL. */
+/**
+ * A value as it is indexed: strings, numbers and booleans, by their string form. A value with a NUL is left out, since not every
+ * database holds one.
+ */
 export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
   if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") return undefined
@@ -23,7 +26,7 @@ const PUT = statement(
   "INSERT INTO run_attributes (function, path, value, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
-/** Stores what a run is found by. */
+/** Stores the search attributes of a run. */
 export function* putAttributes(
   fn: number,
   run: number,
@@ -62,7 +65,7 @@ const FORGOTTEN = statement(
   "SearchAttributes.forgotten",
   "DELETE FROM search_paths WHERE function = ? AND path = ?"
 )
-/** Where a slice of runs of any function ends: those of a rare one are far apart. */
+/** Where a slice of runs of any function ends: the runs of a rare function are far apart. */
 const FAR = statement(
   "SearchAttributes.far",
   "SELECT key FROM runs WHERE key < ? ORDER BY key DESC LIMIT 1 OFFSET 5000"
@@ -73,7 +76,7 @@ const WITHIN = statement(
      LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
 )
 
-/** The next slice of work: a path to fill, or one that nobody names any more. */
+/** The next slice of work: a path to fill, or a path that no function names any more. */
 function* nextPath(
   tx: Transaction
 ): Program<
@@ -84,7 +87,7 @@ function* nextPath(
     const fn = Number(row.function)
     const path = String(row.path)
     const registration = registryOf(tx).byKey(fn)?.registration
-    // one that is damaged will be known when a worker registers it again
+    // a damaged one is known again when a worker registers it
     if (registration === undefined) continue
     const isNamed = registration.searchBy?.includes(path) === true
     if (row.below === 0 && isNamed) continue
@@ -93,7 +96,7 @@ function* nextPath(
   return undefined
 }
 
-/** Whether {@link fillAttributes} has something to do. */
+/** Whether {@link fillAttributes} has work to do. */
 export const isFillingNeeded = acrossEnvironments(
   "isFillingNeeded",
   function* (tx: Transaction): Program<boolean> {
@@ -102,7 +105,10 @@ export const isFillingNeeded = acrossEnvironments(
   () => "look whether what runs are found by is filled in"
 )
 
-/** Fills in a slice of what is missing, or forgets one of what nobody names any more. Says whether there may be more to do. */
+/**
+ * Fills in one slice of missing attributes, or deletes a slice of a path that no function names any more. Returns whether there
+ * may be more to do.
+ */
 export const fillAttributes = acrossEnvironments(
   "fillAttributes",
   function* (tx: Transaction): Program<boolean> {
@@ -110,7 +116,7 @@ export const fillAttributes = acrossEnvironments(
     if (next === undefined) return false
     const { below, fn, isNamed, path } = next
     if (!isNamed) {
-      // named again in the middle of this, it is filled from the beginning
+      // if the path is named again meanwhile, it is filled from the beginning
       yield* write(PLACE, null, fn, path)
       if ((yield* get(LEFT, fn, path)) === undefined) yield* write(FORGOTTEN, fn, path)
       else yield* write(FORGET, fn, path, fn, path)
@@ -123,7 +129,7 @@ export const fillAttributes = acrossEnvironments(
   () => "fill in what runs are found by"
 )
 
-/** Returns below which runs are missing then: 0 for none. */
+/** Fills a slice. Returns the key below which runs still lack the attribute: 0 for none. */
 function* fillBelow(fn: number, path: string, from: number): Program<number> {
   const end = Number((yield* get(FAR, from))?.key ?? 0)
   let place = from

@@ -1,15 +1,15 @@
-/** Fills in what runs from before are found by, in small transactions with pauses between them. */
+/** Fills in the search attributes of older runs, in small transactions with pauses between them. */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
 
-/** How long others have the store between two transactions, and how long after an error it is tried again, milliseconds. */
+/** The pause between two transactions, and the delay before another try after an error, milliseconds. */
 const PAUSE_MS = 10
 const AGAIN_MS = 60_000
 
-/** Does it at the start and after each registration, until the scope ends. */
+/** Runs at the start and after each registration, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const changed = yield* Queue.sliding<void>(1)
@@ -17,7 +17,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
       if (functions.length > 0) Queue.offerUnsafe(changed, undefined)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
-    // most databases have nothing to fill in, and a transaction that writes is dear
+    // most databases have nothing to fill in, and a write transaction is expensive
     const fillSome = Effect.flatMap(store.read(isFillingNeeded()), (isNeeded) =>
       isNeeded ? store.write(fillAttributes()) : Effect.succeed(false)
     )
@@ -32,7 +32,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
       onFailure: (error) =>
         Effect.andThen(
           Effect.logWarning(
-            "What earlier runs are found by could not be filled in; trying again in a minute",
+            "The search attributes of earlier runs could not be filled in; trying again in a minute",
             error
           ),
           Effect.andThen(

@@ -1,6 +1,6 @@
 /**
- * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built here once, from
- * the table of transitions: a statement names the statuses that it may find, and one that finds another changes nothing.
+ * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built once, from the
+ * table of transitions. A statement names the statuses from which it may move; with any other status it changes nothing.
  */
 import { get, statement, type Program } from "../Store/Program.ts"
 import { StoreError } from "../../Errors.ts"
@@ -28,7 +28,7 @@ const byNumber: ReadonlyArray<RunStatus | undefined> = runStatuses.reduce<Array<
   []
 )
 
-/** The status in a row of `runs`; `undefined` when what is stored is none. */
+/** The status in a row of `runs`; `undefined` when the stored number is invalid. */
 export const statusIn = (row: Row | undefined): RunStatus | undefined =>
   row === undefined ? undefined : byNumber[Number(row.status)]
 
@@ -40,7 +40,7 @@ export const listOf = (statuses: ReadonlyArray<RunStatus>): string =>
 interface Move {
   /** The assignment. */
   readonly set: string
-  /** The condition that the status is one in which this can happen. */
+  /** The condition that the current status allows it. */
   readonly where: string
 }
 
@@ -58,7 +58,7 @@ const move = (happening: Happening): Move => {
   }
 }
 
-/** What a statement must say that tells of each happening. */
+/** The parts of the statement for each transition. */
 export const moves = Object.fromEntries(
   // the keys are those of the table
   (Object.keys(transitions) as ReadonlyArray<Happening>).map((happening) => [happening, move(happening)])
@@ -67,7 +67,7 @@ export const moves = Object.fromEntries(
 const MUST_MOVE = statement("StatusRows.mustMove", "SELECT id, status FROM runs WHERE key = ?")
 
 /**
- * Throws when such a statement has changed no row: the run is not in the status that the code took it to be in. `changed` is the
+ * Throws when such a statement has changed no row: the run does not have the status that the code expected. `changed` is the
  * number of rows, or the row of a `RETURNING`.
  */
 export function* mustMove(
@@ -81,7 +81,7 @@ export function* mustMove(
   throw new StoreError(
     `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +
       "Either this is a fault of the engine, or something else writes to its database",
-    // what is stored there, this engine has never written
+    // this engine has never written the stored status
     row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
   )
 }

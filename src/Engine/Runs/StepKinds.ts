@@ -1,14 +1,14 @@
-/** How kinds of steps are stored: as they are, with a mark when somebody has patched the step. */
+/** How kinds of steps are stored: as they are, with a prefix when the step was patched. */
 import type { StepKind } from "../../StepKind.ts"
 
-/** A patched step is what somebody says it is: it answers a call of any kind. */
+/** A patched step has a value that a person chose: it answers a call of any kind. */
 const PATCHED = "patched:"
 
-/** A kind as it is stored once the step is patched. Rollbacks and verdicts on branches are found by their kinds, which stay. */
+/** The stored kind of a patched step. Rollbacks and branch verdicts are found by their kinds, so those stay. */
 export const patchedKind = (stored: string): string =>
   stored === "compensate" || stored === "parallel" || stored.startsWith(PATCHED) ? stored : PATCHED + stored
 
-/** Reads a stored kind; `anyKind` as in `JournalEntry`. */
+/** Reads a stored kind; for `anyKind` see `JournalEntry`. */
 export const readKind = (stored: unknown): { readonly kind: StepKind; readonly anyKind?: true } => {
   const text = String(stored)
   // written by this store from a `StepKind`

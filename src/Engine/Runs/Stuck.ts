@@ -1,9 +1,9 @@
 /**
- * Which unfinished runs nothing will ever move (guarantee G2): what the gauge `ironflow_runs_stuck` counts, and what `explain`
- * says of a run that is leased.
+ * Finds unfinished runs that can never move again (guarantee G2): the gauge `ironflow_runs_stuck` counts them, and `explain` uses
+ * it for leased runs.
  *
- * A lease that is renewed proves that its worker lives, and not that the turn does. A step may take hours, so how long nothing
- * was reported says nothing; but a turn has a limit, the `timeout` of its function, and its worker ends it then.
+ * A renewed lease proves that its worker lives, not that the turn moves. A step may take hours, so a long silence proves nothing.
+ * But a turn has a limit, the `timeout` of its function, and its worker ends the turn then.
  */
 import { nextTurn } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
@@ -18,31 +18,34 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** What an engine knows of a worker that is connected to it. */
 export interface Holder {
-  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no such limits. */
+  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no limits. */
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
-/** The worker with this id, if it is connected. */
+/** The connected worker with this id. */
 export type Holders = (workerId: string) => Holder | undefined
 
-/** Who may run a turn. Times in epoch milliseconds. */
+/** The holder of a turn. Times are epoch milliseconds. */
 export interface Lease {
   readonly workerId: string
   readonly functionId: string
   /** It has been held at least since then. */
   readonly since: number
-  /** `undefined` for a worker in the process of the engine: it ends with the worker. */
+  /** `undefined` for a worker in the process of the engine: the lease ends with the worker. */
   readonly until: number | undefined
-  /** Rollbacks have no limit. */
+  /** Whether the turn is a rollback, which has no time limit. */
   readonly isRollback: boolean
-  /** It was taken from the worker, which may still be at the turn: see `RevokedLeases.ts`. */
+  /** The lease was revoked, and the worker may still work on the turn: see `RevokedLeases.ts`. */
   readonly isRevoked?: true
 }
 
-/** What ending a turn or a lease may take: steps that are aborted, reports on their way, a timer that is late. Milliseconds. */
+/** Extra time for the end of a turn or lease, milliseconds: steps that are aborted, reports in flight, a late timer. */
 const GRACE_MS = 60_000
 
-/** Why a run with this lease does not move, as the end of a sentence; `undefined` when it may. Without `holders` only the lease is judged. */
+/**
+ * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `holders` only the
+ * lease is judged.
+ */
 export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number): string | undefined => {
   const { functionId, isRollback, since, until, workerId } = lease
   const latest = now - GRACE_MS
@@ -50,7 +53,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
     return `the lease ended at ${iso(until)}, and nothing has taken the run back`
   if (holders === undefined || lease.isRevoked === true) return undefined
   const holder = holders(workerId)
-  // a lease that has an end runs out by itself
+  // a lease with an expiry runs out by itself
   if (holder === undefined)
     return until === undefined && since <= latest ? "that worker is not there any more" : undefined
   const limit = isRollback ? undefined : holder.turnLimits?.get(functionId)
@@ -59,7 +62,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
     : undefined
 }
 
-/** Runs that are looked at in one slice: some milliseconds. */
+/** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 5000
 
 const COUNT_STUCK_RUNS = statement(
@@ -80,11 +83,11 @@ const COUNT_STUCK_RUNS_3 = statement(
        WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`
 )
 
-/** What is unfinished, of the runs in one slice from a key on, each as it was when its slice was read. */
+/** The unfinished runs in one slice from a key on, as they were when the slice was read. */
 interface Slice {
-  /** How many nothing will ever move, of those that nobody has. */
+  /** How many runs without a lease can never move again. */
   readonly abandoned: number
-  /** Of those that somebody has. */
+  /** The leases of the runs that have one. */
   readonly leases: ReadonlyArray<Lease>
   /** When it was read, epoch milliseconds. */
   readonly at: number
@@ -108,11 +111,11 @@ const readUnfinished = acrossEnvironments(
   () => "count stuck runs"
 )
 
-/** The lease in a row of `runs` that has one. */
+/** The lease in a row of `runs`, which must have one. */
 export const readLease = (tx: Transaction, row: Row): Lease => ({
   workerId: String(row.worker),
   functionId: functionIdOf(tx, Number(row.function)),
-  // written with the lease; what writes it again while the lease is held makes it only younger
+  // written with the lease; later writes while the lease is held only make it younger
   since: Number(row.updated_at),
   until: row.lease_until === null ? undefined : Number(row.lease_until),
   isRollback: statusIn(row) === "compensating",
@@ -122,8 +125,8 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
 const iso = (at: number): string => new Date(at).toISOString()
 
 /**
- * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
- * every unfinished run: for checks, not for hot paths.
+ * Counts runs that are neither leased, due, paused nor waiting for something that exists; always 0 (guarantee G2). Reads every
+ * unfinished run: for checks, not for hot paths.
  */
 export const countStuckRuns = (store: StoreService, holders?: Holders): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {

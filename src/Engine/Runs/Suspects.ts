@@ -1,36 +1,36 @@
 /**
- * Suspects: runs that were lost again and again with their workers, one of which may be what kills these.
+ * Suspects: runs that were lost repeatedly with their workers. One of them may be what kills the workers.
  *
- * Runs that were together when a worker died have all lost it, and it cannot be seen which of them is to blame. So they are
- * tried apart: the more often a run was lost, the fewer other suspects a worker may hold beside it, in the end none. An
- * innocent run gets past the step that was lost, and is no suspect any more; the one to blame is left alone, and only a run
- * that was alone when it was lost for the last time is paused. Runs that are no suspects are handed out as ever.
+ * When a worker dies, all of its runs are lost, and nothing shows which one is to blame. So suspects are tried apart: the more
+ * often a run was lost, the fewer other suspects its worker may hold, in the end none. An innocent run gets past the step at
+ * which it was lost, and is no longer a suspect. The run to blame ends up alone, and only a run that was alone when it was lost
+ * for the last time is paused. Runs that are not suspects are dispatched as usual.
  */
 import { remembered } from "../Store/Memory.ts"
 import { statement, type Program, write, get } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Losses without a new journal entry that make a run a suspect: after the first one it may have been anything. */
+/** Losses without a new journal entry that make a run a suspect: a first loss may have any cause. */
 export const SUSPECT_FROM = 2
 
-/** How long a suspect that runs keeps others away: one with a long step must not do so for as long as that takes. */
+/** How long a running suspect keeps others away: a long step must not do so for its whole length. */
 const TRIAL_MS = 60_000
 
 interface Held {
   readonly workerId: string
   readonly losses: number
-  /** Since when, epoch milliseconds. */
+  /** When the suspect was claimed, epoch milliseconds. */
   readonly since: number
 }
 
-/** How many suspects a worker with `capacity` may hold when one of them has so many losses: a quarter after each. */
+/** How many suspects a worker with `capacity` may hold when one of them has this many losses: a quarter after each loss. */
 const mostTogether = (losses: number, capacity: number): number =>
   Math.max(1, Math.floor(Math.max(32, capacity) / 4 ** (losses - 1)))
 
-/** The suspects that hold a lease now, by the keys of the runs. In memory only: what is missing is tried less apart. */
+/** The suspects that hold a lease now, by run key. In memory only: a missing one is just kept apart less. */
 class Suspects {
   readonly #held = new Map<number, Held>()
-  /** Those of the transaction that runs. */
+  /** The suspects of the current transaction. */
   readonly #new = new Map<number, Held>()
 
   get isEmpty(): boolean {
@@ -46,18 +46,18 @@ class Suspects {
     this.#new.clear()
   }
 
-  /** A worker holds this suspect. Returns when others may join it, whatever comes of it. */
+  /** Notes that a worker holds this suspect. Returns when others may join it, whatever happens to it. */
   hold(run: number, workerId: string, losses: number, now: number): number {
     this.#new.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
     return now + TRIAL_MS
   }
 
-  /** The run is no suspect any more, or nobody holds it; says whether it was one. A rollback does no harm. */
+  /** Removes a run that is no longer a suspect, or not held. Returns whether it was there. A rollback does no harm. */
   release(run: number): boolean {
     return this.#new.delete(run) || this.#held.delete(run)
   }
 
-  /** Whether the worker may hold one with so many losses beside those that it has. */
+  /** Whether the worker may hold a suspect with this many losses beside those that it holds. */
   hasRoom(workerId: string, capacity: number, losses: number, now: number): boolean {
     let most = mostTogether(losses, capacity)
     let beside = 0
@@ -69,26 +69,26 @@ class Suspects {
     return beside < most
   }
 
-  /** Whether the run was handed out so long ago that others may be beside it. */
+  /** Whether the run was claimed so long ago that others may join it. */
   isPastTrial(run: number, now: number): boolean {
     const held = this.#held.get(run)
     return held !== undefined && isOver(held, now)
   }
 
-  /** Whether others may join one of them that kept them away at first. */
+  /** Whether any suspect is past the time in which it keeps others away. */
   hasOver(now: number): boolean {
     for (const held of this.#all()) if (isOver(held, now)) return true
     return false
   }
 
-  /** When others may join the next one of them, epoch milliseconds. */
+  /** When the next suspect stops keeping others away, epoch milliseconds. */
   nextOverAt(now: number): number {
     let next = Number.POSITIVE_INFINITY
     for (const held of this.#all()) if (!isOver(held, now)) next = Math.min(next, held.since + TRIAL_MS)
     return next
   }
 
-  /** Those that others may join, and who holds them. */
+  /** The suspects that others may join, and their workers. */
   over(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
     return [...this.#held].flatMap(([run, held]) =>
       isOver(held, now) ? [[run, held.workerId] as const] : []
@@ -111,7 +111,7 @@ export const suspectsOf = remembered<Suspects>({
 
 const HOLDER = statement("Suspects.holder", "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL")
 
-/** Another engine may have ended the lease of a suspect whose worker went over to it: forgets those. */
+/** Forgets suspects whose lease another engine may have ended after their worker moved there. */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
@@ -122,11 +122,11 @@ export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
 
 const SUSPICION = statement("Suspects.suspicion", "UPDATE runs SET losses = 0 WHERE key = ?")
 
-/** How often a suspect was lost; 0 for a run that is none. */
+/** How often a suspect was lost; 0 for a run that is not a suspect. */
 export function* suspicion(row: Row): Program<number> {
   const losses = Number(row.losses)
   if (losses < SUSPECT_FROM) return 0
-  // while it was in no turn, a wait may have brought it further
+  // outside of a turn, a wait may have advanced the run
   if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
   yield* write(SUSPICION, row.key!)
   return 0

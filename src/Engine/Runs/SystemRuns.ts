@@ -1,9 +1,10 @@
 /**
- * Runs that system events start: the handler of a function's failures, and functions with a trigger such as `system.run.*.failed`. They
- * come to be in the transaction in which it happened, like runs for events of the log; the event itself is nowhere but with them.
+ * Runs that are started by system events: failure handlers, and functions with a trigger such as `system.run.*.failed`. They are
+ * created in the transaction of the event, like runs for events in the log. The system event itself is stored only with these
+ * runs.
  *
- * A run that a system event has started, and one that such a run has invoked, starts none by what happens to it: otherwise a handler
- * that fails would be told of that, and fail again.
+ * Events of a run that was started by a system event, or invoked by such a run, start nothing: otherwise a failing handler would
+ * be started for its own failure, and fail again.
  */
 import type { FailedRun, FailedRunStep } from "../../OnFailure.ts"
 import type { SerializedError } from "../../Errors.ts"
@@ -20,7 +21,7 @@ import { createRun, runError } from "./RunRows.ts"
 import { readKind } from "./StepKinds.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** What is told of runs by the system events that start functions. */
+/** What the system events that start functions say of a run. */
 export interface RunOfEvent {
   readonly key: number
   readonly id: string
@@ -28,9 +29,9 @@ export interface RunOfEvent {
   readonly function: number
 }
 
-/** Characters of the data of an event, and of all outputs. */
+/** Most characters of the data of an event, and of all outputs in it. */
 const MOST_DATA = 256 * 1024
-/** Characters of one output. */
+/** Most characters of one output. */
 const MOST_OUTPUT = 16 * 1024
 const MOST_STEPS = 200
 
@@ -42,7 +43,7 @@ const FAILED_RUN = statement(
      FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?`
 )
 
-/** A run has failed for good: what handles that starts now, and so does every function that listens. */
+/** Starts the failure handler of a run that has failed for good, and every function that listens for that. */
 export function* startAfterFailure(
   tx: Transaction,
   run: RunOfEvent,
@@ -69,7 +70,7 @@ export function* startAfterFailure(
   if (listens) yield* startListeners(tx, run.environment, name, { ...told, failedAt }, traced)
 }
 
-/** A run was paused: functions that listen start now. */
+/** Starts the functions that listen for a run being paused. */
 export function* startAfterPause(
   tx: Transaction,
   run: RunOfEvent,
@@ -79,7 +80,7 @@ export function* startAfterPause(
   yield* startFor(tx, run, "paused", { reason })
 }
 
-/** Starts the functions that listen to what has happened to a run; none for a run that a system event has started. */
+/** Starts the functions that listen for what happened to a run; none for a run that a system event started. */
 export function* startFor(
   tx: Transaction,
   run: RunOfEvent,
@@ -139,10 +140,10 @@ const systemName = (runId: string, what: string): string => `system.run.${runId}
 
 const CAUSE = statement("SystemRuns.cause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
-/** Invocations within each other that are looked through. */
+/** Most nested invocations that are followed. */
 const MOST_DEEP = 100
 
-/** Whether a system event has started the run, or one of those that have invoked it. */
+/** Whether a system event started the run, or a run further up in its chain of invocations. */
 function* isOfSystem(run: number): Program<boolean> {
   let key: number | null = run
   for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {
@@ -154,7 +155,7 @@ function* isOfSystem(run: number): Program<boolean> {
   return key !== null
 }
 
-/** What everybody is told of a run who may read runs: nothing of what it was given and has returned. */
+/** What everyone who may read runs is told of a run: neither its input nor its output. */
 const toldOf = (
   row: Row,
   functionId: string
@@ -196,7 +197,7 @@ const STEPS = statement(
 
 const COUNT = statement("SystemRuns.count", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
-/** The last steps of a run, in their order, as far as they are small and can be read. */
+/** The last steps of a run, in order, as far as they are small and readable. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
   let room = MOST_DATA
@@ -226,10 +227,10 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
   return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
 }
 
-/** The stored output of a finished step; `null` where there is no room for it. */
+/** The stored output of a finished step; `null` when it does not fit. */
 function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
   const most = Math.min(MOST_OUTPUT, room)
-  // what has arrived is in the log: it is not looked for when there is no room at all
+  // a received event is in the log: it is not read when there is no room at all
   if (Number(row.size ?? 0) > most || most <= 0) return null
   const outcome = yield* outcomeIn(tx, row, row.event)
   const value = outcome._tag === "Success" ? outcome.value : undefined

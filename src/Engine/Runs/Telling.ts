@@ -1,16 +1,16 @@
-/** What happens in runs, for those who look on and for the audit record; nothing is put together while nobody does. */
+/** Tells observers and the audit record what happens in runs. Nothing is built while there are none. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/Activity.ts"
 import { record } from "./Recording.ts"
 
-/** Whether anything is to be told of steps. */
+/** Whether anybody is told of steps. */
 export const isToldOfSteps = (tx: Transaction): boolean => tx.interest.steps || registryOf(tx).hasRecorded
 
-/** Whether anything is to be told of runs as a whole. */
+/** Whether anybody is told of runs as a whole. */
 export const isToldOfRuns = (tx: Transaction): boolean => tx.interest.runs || isToldOfSteps(tx)
 
-/** Something happened in a run. */
+/** Tells of something that happened in a run. */
 export const tell = (tx: Transaction, activity: () => RunActivity): void => {
   if (!isToldOfSteps(tx)) return
   const told = activity()
@@ -18,7 +18,7 @@ export const tell = (tx: Transaction, activity: () => RunActivity): void => {
   if (registryOf(tx).hasRecorded) tx.later(record(tx, told))
 }
 
-/** Something happened to a run as a whole. */
+/** Tells of something that happened to a run as a whole. */
 export const tellOfRun = (tx: Transaction, activity: () => RunActivity): void => {
   if (!tx.interest.runs || tx.interest.steps) return tell(tx, activity)
   const told = activity()
@@ -26,7 +26,7 @@ export const tellOfRun = (tx: Transaction, activity: () => RunActivity): void =>
   if (registryOf(tx).hasRecorded) tx.later(record(tx, told))
 }
 
-/** What is told of a run, by the keys that stand for its function and environment. */
+/** What is told of a run, by its keys of function and environment. */
 export const aboutRun = (
   tx: Transaction,
   run: {

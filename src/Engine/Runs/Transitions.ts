@@ -1,69 +1,69 @@
 /**
- * What a run's status becomes when something happens to it, as one table: the statements that write a status are built from it
- * (`StatusRows.ts`), and so are the refusals.
+ * The table of status transitions of a run. The statements that write a status are built from it (`StatusRows.ts`), and so are
+ * the refusals.
  *
  * A run holds a lease while it is `running`, and may hold one while it is `compensating`; in no other status. So a pause of a run
- * with a live turn is only asked for, and begins when the turn has ended; and a step is patched, or a run resumed from an
- * earlier step, by calling the live turn back first.
+ * with a live turn is only requested, and begins when the turn has ended. To patch a step, or resume a run from an earlier step,
+ * the lease of the live turn is revoked first.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 
-/** The status in which a run comes into being. */
+/** The status of a new run. */
 export const initialStatus = "pending" satisfies RunStatus
 
-/** The status after each status in which it may happen. */
+/** The next status, for each status from which the transition is allowed. */
 type Row = { readonly [S in RunStatus]?: RunStatus }
 
-/** Whatever ends a turn but not the run: a run that is rolling back goes on with that in the next turn. */
+/** Transitions that end a turn but not the run: a run that is rolling back continues its rollback in the next turn. */
 const endsTurn = { running: "waiting", compensating: "compensating" } as const satisfies Row
 
 export const transitions = {
-  /** A worker was given the lease. */
+  /** A worker has claimed the run. */
   claimed: { pending: "running", waiting: "running", compensating: "compensating" },
-  /** Its journal was found to be too large for a turn when it was to be handed out. */
+  /** At dispatch its journal was found to be too large for a turn. */
   outgrown: { pending: "failed", waiting: "failed", compensating: "failed" },
 
   /** The handler returned. */
   completed: { running: "completed" },
-  /** It failed for good, and its compensations, if it has any, have run. */
+  /** It failed for good, and its compensations, if any, have run. */
   failed: { running: "failed", compensating: "failed" },
-  /** It failed for good, and its compensations are next. The report of it may come twice. */
+  /** It failed for good, and its compensations are next. The report of this may arrive twice. */
   compensationBegan: { running: "compensating", compensating: "compensating" },
 
-  /** The turn ended with nothing left to do but wait. */
+  /** The turn ended and the run waits. */
   suspended: endsTurn,
-  /** Something outside steps failed, and there are attempts left. */
+  /** Something outside of steps failed, and there are attempts left. */
   attemptFailed: endsTurn,
-  /** The turn cannot go on before somebody has looked at it. A pause follows. */
+  /** The turn cannot go on until a person has looked at it. A pause follows. */
   stopped: endsTurn,
-  /** The worker gave it back unharmed. */
+  /** The worker gave it back without a failure. */
   released: endsTurn,
-  /** The worker is gone, or has let the lease run out. */
+  /** The worker is gone, or let the lease expire. */
   leaseLost: endsTurn,
-  /** The lease was taken from a live worker, since the run is to go on from somewhere else. */
+  /** The lease of a live turn was revoked, because the run is to go on from another step. */
   calledBack: endsTurn,
 
-  /** A pause begins: nobody holds the run. */
+  /** A pause begins: no worker holds the run. */
   paused: { pending: "paused", waiting: "paused", compensating: "paused" },
-  /** A pause was asked for while a worker holds the run. */
+  /** A pause was requested while a worker holds the run. */
   pauseAsked: { running: "running", compensating: "compensating" },
-  /** That was taken back before the turn had ended. */
+  /** The requested pause was withdrawn before the turn ended. */
   pauseWithdrawn: { running: "running", compensating: "compensating" },
   /** A pause ends. */
   resumed: { paused: "waiting" },
-  /** A pause ends that began while the run was rolling back. */
+  /** The end of a pause that began while the run was rolling back. */
   rollbackResumed: { paused: "compensating" },
 
-  /** Somebody cancelled it, or the run that waits for it. A rollback is not left half done. */
+  /** A client cancelled it, or the run that waits for it was cancelled. A rollback is not left half done. */
   cancelled: { pending: "cancelled", running: "cancelled", waiting: "cancelled", paused: "cancelled" },
-  /** Somebody has it tried again. */
+  /** A client has the run retried. */
   retried: { failed: "waiting", cancelled: "waiting" }
 } as const satisfies { readonly [happening: string]: Row }
 
 /** What can happen to a run. */
 export type Happening = keyof typeof transitions
 
-/** What ends a turn but not the run. */
+/** Transitions that end a turn but not the run. */
 export type TurnEnding = {
   [H in Happening]: (typeof transitions)[H] extends typeof endsTurn
     ? typeof endsTurn extends (typeof transitions)[H]
@@ -72,11 +72,11 @@ export type TurnEnding = {
     : never
 }[Happening]
 
-/** The status that comes next; `undefined` when this cannot happen to a run in that status. */
+/** The next status; `undefined` when the transition is not allowed from this status. */
 export const nextStatus = (status: RunStatus, happening: Happening): RunStatus | undefined =>
   (transitions[happening] as Row)[status]
 
-/** The statuses in which it can happen. */
+/** The statuses from which the transition is allowed. */
 export const statusesBefore = (happening: Happening): ReadonlyArray<RunStatus> =>
   // the keys of a row are statuses
   Object.keys(transitions[happening]) as ReadonlyArray<RunStatus>
@@ -102,6 +102,6 @@ const verbs: { readonly [H in Happening]: string } = {
   retried: "be retried"
 }
 
-/** Says of a refused transition what was tried: "Run run_1 is completed and cannot be paused". */
+/** Says which transition was refused: "Run run_1 is completed and cannot be paused". */
 export const refusal = (runId: string, status: RunStatus | undefined, happening: Happening): string =>
   `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[happening]}`

@@ -1,9 +1,12 @@
 /** How waits are stored. */
 
-/** How the kinds of waits are stored; the order is part of the database. `runRetry` waits for a whole run. */
+/**
+ * How the kinds of waits are stored; the numbers are part of the database. `runRetry` waits for the next attempt of the whole
+ * run.
+ */
 export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
 
-/** What the kinds are called. */
+/** The names of the kinds. */
 export const waitKinds = ["sleep", "event", "child", "retry", "run-retry"] as const
 
 /** The step key of the wait that stands for the run itself. */

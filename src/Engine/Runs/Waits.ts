@@ -1,8 +1,8 @@
 /**
- * Open steps: what happens when a wait is over.
+ * Open steps: what happens when a wait ends.
  *
- * The outcome is stored beside the wait first. A run with a live turn is told, and the worker decides where the entry
- * stands in the journal (`Settle`); without a live turn the entry enters the journal at once and the run becomes ready.
+ * The outcome is first stored beside the wait. A run with a live turn is told, and the worker decides where the entry goes in the
+ * journal (`Settle`). Without a live turn, the entry enters the journal at once and the run becomes ready.
  */
 import { suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -27,11 +27,14 @@ export const readOutcome = (row: { readonly failed?: unknown; readonly value?: u
       }
     : { _tag: "Failure", error: parseStored(String(row.value)) }
 
-/** The outcome as its two columns. */
+/** The two columns of an outcome. */
 export const outcomeColumns = (outcome: Outcome): readonly [failed: number, value: string | null] =>
   outcome._tag === "Success" ? [0, outcome.value ?? null] : [1, JSON.stringify(outcome.error)]
 
-/** The outcome in a row of `waits` or `steps`. Of an event that a wait received only the position is stored, not its text. */
+/**
+ * The outcome in a row of `waits` or `steps`. For a wait that received an event, only the event's position is stored, not its
+ * data.
+ */
 export function* outcomeIn(
   tx: Transaction,
   row: { readonly failed?: Value; readonly value?: Value },
@@ -42,7 +45,7 @@ export function* outcomeIn(
     : readOutcome(row)
 }
 
-// rows from before have the text
+// older rows have the data itself
 const isReceived = (
   row: { readonly failed?: Value; readonly value?: Value },
   position: Value | undefined
@@ -56,8 +59,8 @@ const FIRE_WAIT = statement(
 const FIRE_WAIT_2 = statement("Waits.fireWait.2", "SELECT lease, worker FROM runs WHERE key = ?")
 
 /**
- * Ends a wait. `outcome` is absent for a step between two attempts: the next one may start. Does nothing when the wait is
- * over already.
+ * Ends a wait. `outcome` is absent for a step between two attempts: the next attempt may start. Does nothing when the wait has
+ * ended already.
  */
 export function* fireWait(
   tx: Transaction,
@@ -82,7 +85,7 @@ export interface AcceptedEvent {
   readonly text: () => JsonText
 }
 
-/** Ends a wait with the event that it has waited for. Does nothing when the wait is over already. */
+/** Ends a wait with the event that it waited for. Does nothing when the wait has ended already. */
 export function* deliverEvent(
   tx: Transaction,
   run: number,
@@ -93,7 +96,7 @@ export function* deliverEvent(
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined && !isToldOfSteps(tx)) return yield* goOnWithout(tx, run, stepKey)
-  // all that are told of it share one text
+  // all who are told of it share one string
   const value = rememberText(tx, position, text)
   tx.room.hand(value.length)
   if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
@@ -105,7 +108,7 @@ interface TurnHolder {
   readonly workerId: string
 }
 
-/** Who is at a turn of the run. */
+/** The holder of a run's live turn. */
 function* holderOf(run: number): Program<TurnHolder | undefined> {
   const row = yield* get(FIRE_WAIT_2, run)
   const jobId = row === undefined ? undefined : holdingJob(row)
@@ -145,7 +148,7 @@ const SETTLE_WAIT_2 = statement(
 /** Moves a fired wait into the journal; a step between two attempts stays open. */
 export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
-  // whether it was there matters to these alone
+  // only these need to know whether the wait was there
   const isAsked = !suspectsOf(tx).isEmpty || isToldOfSteps(tx)
   const settled = isAsked ? yield* affected(SETTLE_WAIT, ...values) : yield* write(SETTLE_WAIT, ...values)
   yield* write(SETTLE_WAIT_2, run, stepKey)
@@ -156,7 +159,7 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
 
 const CLEAR = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
 
-/** A run has come further: if it was a suspect, it is none any more, and its worker may have others. */
+/** The run has advanced: it is no longer a suspect, and its worker may take others. */
 export function* clear(tx: Transaction, run: number): Program<void> {
   if (!suspectsOf(tx).release(run)) return
   yield* write(CLEAR, run)
@@ -209,9 +212,7 @@ const MAKE_READY = statement(
 
 const MAKE_READY_2 = statement("Waits.makeReady.2", "SELECT function FROM runs WHERE key = ?")
 
-/**
- * Lets a suspended run be claimed, unless the run itself waits for its next attempt, is paused or has ended.
- */
+/** Lets a suspended run be claimed, unless the run itself waits for its next attempt, is paused or has ended. */
 export function* makeReady(tx: Transaction, run: number): Program<void> {
   const now = tx.now()
   const changed = yield* affected(MAKE_READY, now, now, run, run)

@@ -1,4 +1,4 @@
-/** What happens in the database when the clock was set: what holds for a length of time keeps that length. */
+/** Adjusts the database when the clock was set: durations keep their length. */
 import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 import { WINDOW_MS } from "../Log/Idempotency.ts"
@@ -19,9 +19,9 @@ const MOVE_WITH_CLOCK_2 = statement(
 )
 
 /**
- * The clock was set by `ms` while the engine ran. Leases move with it in both directions. When it was set back, so do the
- * timeouts of waits, delays between attempts, and sleeps for a length of time; when it was set forward these come due by the clock,
- * since that is also what it looks like when a machine was asleep.
+ * The clock was set by `ms` while the engine ran. Leases move with it in both directions. If it was set back, so do the timeouts
+ * of waits, the delays between attempts, and sleeps for a duration. If it was set forward, those come due by the clock, since a
+ * machine that was asleep looks the same.
  */
 export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   const { damage } = tx
@@ -44,8 +44,8 @@ const SET_BACK_BETWEEN_STARTS = statement(
 )
 
 /**
- * The clock shows less than when it was last stored, by `ms`: the engine was not running when it was set. Global: the clock is that of
- * all environments.
+ * The clock is behind the stored time by `ms`: it was set while the engine was not running. Across environments: all share the
+ * clock.
  */
 export const setBackBetweenStarts = acrossEnvironments(
   "setBackBetweenStarts",
@@ -87,7 +87,7 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   // a sleep until a point in time has no timeout_ms: it is due at that time
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SET_BACK_2, now + WINDOW_MS, now + WINDOW_MS)
-  // within a day a schedule keeps its time, so that it does not fire twice for one; beyond that it would stand still
+  // within a day a schedule keeps its time, so that it does not fire twice for one time; beyond that it would stand still
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(SET_BACK_3)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
@@ -96,7 +96,7 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   }
 }
 
-/** The longest lease that there was before their lengths were stored, milliseconds. */
+/** The longest lease from before lease lengths were stored, milliseconds. */
 const LONGEST_LEASE_MS = 90_000
 
 const SHORTEN_LEASES = statement(
@@ -106,7 +106,9 @@ const SHORTEN_LEASES = statement(
   { scans: "the runs that are leased, once at the start" }
 )
 
-/** A lease that was given before this start ends no later than one that is given now. Global: it is done once, at the start. */
+/**
+ * Shortens leases from before this start to the length of one that is given now. Across environments: done once, at the start.
+ */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",
   function* (tx: Transaction): Program<void> {

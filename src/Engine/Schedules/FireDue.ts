@@ -1,4 +1,4 @@
-/** What is due: sleeps, retries, timeouts of waits, expired leases, expired keys. */
+/** Due work: sleeps, retries, timeouts of waits, expired leases, expired keys. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { mark } from "../Runs/RunStats.ts"
@@ -32,27 +32,27 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF, WaitKind } from "../Runs/WaitKinds.ts"
 import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/Waits.ts"
 
-/** Timers and leases that are looked at in one go, of all environments together. */
+/** Timers and leases in one batch, of all environments together. */
 const BATCH = 512
 
-/** What falls due; each is a command of its own, so that what is wrong with one does not hold up the others. */
+/** The kinds of due work; each is a separate command, so that an error in one does not hold up the others. */
 const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type Upkeep = (typeof upkeep)[number]
 
-/** How often it was asked which environments have something due. */
+/** Counts the queries for environments with due work. */
 const timesAsked = remembered<{ count: number }>({ make: () => ({ count: 0 }) })
 
 /**
- * The environments in which something of one kind is due: those of the first so many, wherever they are. Global: whoever fires does
- * not know where something is due, and is going to name each environment.
+ * The environments of the first due items of one kind. Across environments: the caller does not know where something is due, and
+ * then names each one.
  */
 const whereDue = acrossEnvironments(
   "whereDue",
   function* (tx: Transaction, what: Upkeep): Program<ReadonlyArray<string>> {
     const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
-    // another one comes first each time: what the first leaves of the room of a transaction may be nothing
+    // another environment comes first each time: the first may use up the room of a transaction
     const first = timesAsked(tx).count++ % Math.max(1, names.length)
     return [...names.slice(first), ...names.slice(0, first)]
   },
@@ -76,7 +76,7 @@ const placesOf = (tx: Transaction, what: Upkeep): Program<ReadonlyArray<Row>> =>
   }
 }
 
-/** Fires what is due of one kind in one environment; returns how many. */
+/** Fires the due items of one kind in one environment. Returns how many. */
 const fireKind = inEnvironment(
   "fireDue",
   function* (tx: Transaction, environment: string, what: Upkeep): Program<number> {
@@ -136,11 +136,14 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
   return fired
 }
 
-/** When something is due next, epoch milliseconds. What is left alone would be due for ever. Global: there is one timer for all. */
+/**
+ * When something is due next, epoch milliseconds. Leaves out damaged items, which would be due for ever. Across environments: one
+ * timer serves all.
+ */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
   function* (tx: Transaction): Program<number> {
-    // others may join a suspect whose time alone is over
+    // others may join a suspect after its trial time
     yield* forgetSuspectsElsewhere(tx)
     if (suspectsOf(tx).hasOver(tx.now())) tx.changes.ready = true
     if ((yield* hasMore()) || (yield* hasCancelled())) return tx.now()
@@ -204,7 +207,7 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
   }
 }
 
-/** The event that a wait accepts and that was stored before its time was over, if it is one that is still being handed on. */
+/** An event that a wait accepts and that was stored before its timeout, if it is still being delivered. */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestOnItsWay(Number(wait.environment), String(wait.event))
   if (oldest === undefined) return undefined
@@ -223,13 +226,13 @@ const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeE
 interface Fired {
   /** How many timers and leases were due. */
   readonly count: number
-  /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
+  /** When the next one is due, epoch milliseconds; `Infinity` when none is. */
   readonly nextDueAt: number
-  /** Why not all that was due could be fired. */
+  /** The error, when not everything due could be fired. */
   readonly failed?: StoreError
 }
 
-/** One that is damaged is only found and left alone where it can be written. */
+/** Damaged items can be found and left alone only in a write transaction. */
 const placesWhereDue = (
   store: StoreService,
   what: Upkeep
@@ -240,9 +243,9 @@ const placesWhereDue = (
   )
 
 /**
- * Fires what is due, wherever it is: waits, retries, expired leases, schedules, expired keys. It is one call, since there is one timer
- * for all environments; how many of them fire is bounded by the batch in which they are looked for, and each fires by a program of its
- * own. What the batch did not hold is due still, and has its turn next.
+ * Fires everything due, in all environments: waits, retries, expired leases, schedules, expired keys. It is one call, since one
+ * timer serves all environments. The batch limits how many environments are looked up, and each fires in its own program. What
+ * did not fit into the batch is still due, and comes next.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {

@@ -1,12 +1,11 @@
 /**
- * Cron triggers: when each is due next, and what a fire is.
+ * Cron triggers: when each is due next, and what a fire does.
  *
- * A fire is an event with source `cron` in the log. It starts the function whose trigger it is, and every function with an
- * event trigger for its name. Of the fires that fell due while the engine was down the last one is made up for.
+ * A fire appends an event with source `cron` to the log. It starts the function that has the trigger, and every function with an
+ * event trigger for its name. Of the fires that fell due while the engine was down, only the last one is made up for.
  *
- * A schedule knows the run that it started last. With an `overlap` other than `"allow"` a fire that falls due before that run has ended
- * is left out, or waits for its end: then its event comes into the log when the run has ended. While the function is paused its fires
- * are left out.
+ * A schedule knows the last run that it started. With an `overlap` other than `"allow"`, a fire that falls due before that run
+ * has ended is skipped, or waits for its end and appends its event then. While the function is paused, its fires are skipped.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import { affected, among, apart, statement, type Program, variant } from "../Store/Program.ts"
@@ -15,11 +14,11 @@ import { appendEvent } from "../Events/Append.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { readQueue } from "../Functions/FunctionSchedules.ts"
 
-/** What the next fire of a schedule has to wait for, if it has: its last run, which has not ended. */
+/** SQL: whether the next fire of a schedule has to wait for its last run, which has not ended. */
 const HELD_BACK =
   "(overlap IS NOT NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = schedules.run AND runs.ended_at IS NULL))"
 
-/** The most fires of one schedule that wait for the end of a run. */
+/** Most fires of one schedule that wait for the end of a run. */
 const LONGEST_QUEUE = 1000
 
 const FIRE_SCHEDULES = statement(
@@ -34,7 +33,7 @@ const FIRE_SCHEDULES_2 = statement(
   { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
 )
 
-/** Those that have waited, and need not wait any more. */
+/** SQL: schedules with waiting fires that need not wait any more. */
 const FREED = `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK} @sound(schedule, function) LIMIT ?`
 
 const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ? @sound(schedule, function) ORDER BY next_at LIMIT ?`
@@ -63,7 +62,7 @@ const ENVIRONMENTS_OF_DUE = statement(
   { scans: "a batch of what is due" }
 )
 
-/** The environments of the first `limit` schedules that are due, and of so many that have waited and need not wait any more. */
+/** The environments of the first `limit` due schedules, and of as many whose fires need not wait any more. */
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return [
@@ -73,8 +72,8 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
 }
 
 /**
- * Fires what is due in an environment, those of it that are among the first `limit` anywhere, after what has waited and need not
- * wait any more; returns how many there were.
+ * Fires the due schedules of an environment among the first `limit` of all, after waiting fires that need not wait any more.
+ * Returns how many there were.
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -106,12 +105,12 @@ function* fallDue(tx: Transaction, row: Row): Program<void> {
   const dueAt = Number(row.next_at)
   const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
   yield* update(row, "next_at = ?", nextFire(schedule, now))
-  // what has not been done while it was paused is not made up for
+  // fires during a pause are not made up for
   if (registryOf(tx).byKey(Number(row.function))?.paused !== undefined) {
     yield* update(row, "skipped = skipped + 1")
     return
   }
-  // none passes those that have waited
+  // no fire overtakes the waiting ones
   if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
   else yield* holdBack(tx, row, scheduledAt)
 }
@@ -131,7 +130,7 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
   )
 }
 
-/** Fires what has waited, oldest first, up to what has to wait for the run of one of them. */
+/** Fires the waiting ones, oldest first: all of them, or only one when the next has to wait for its run. */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)
   const count = row.overlap === null ? queue.length : 1
@@ -161,6 +160,6 @@ function* fire(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
   for (const warning of warnings) {
     tx.changes.warnings.push(`Event "${row.event}" ${eventId}: ${warning}`)
   }
-  // the function whose trigger it is comes first
+  // the function that has the trigger comes first
   yield* update(row, "run = ?, skipped = 0", runIds[0] ?? null)
 }

@@ -1,4 +1,4 @@
-/** One timer for the whole engine, armed for the next thing that is due; an idle engine asks the database nothing. */
+/** A single timer for the whole engine, armed for the next due item; an idle engine does not query the database. */
 import * as Layer from "effect/Layer"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,24 +10,24 @@ import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as FireDue from "./FireDue.ts"
 
 export interface Timers {
-  /** Something is due at `at` (epoch milliseconds): fire it then. */
+  /** Arms the timer: something is due at `at`, epoch milliseconds. */
   readonly arm: (at: number) => void
-  /** Something may be due at any time: fires what is due now, and looks what is next. */
+  /** Something may be due at any time: fires what is due now, and finds the next due time. */
   readonly look: () => void
   /** Fires what is due already, and then everything when it is due. */
   readonly start: () => void
 }
 
-/** How often it is looked whether the clock was set, milliseconds. */
+/** How often to check whether the clock was set, milliseconds. */
 const WATCH_MS = 10_000
 
 const LEAST_JUMP_MS = 1000
 
-/** What the clock shows beside the time that only goes on. */
+/** Wall clock minus monotonic clock, milliseconds. */
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Fires what is due, from the beginning: whoever is to hear of that listens already. */
+/** Fires due work from the start: the listeners are already there. */
 export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
@@ -90,7 +90,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
         : Effect.andThen(
             outage.failed(error),
             Effect.sync(() => {
-              // another engine has the database: it fires them
+              // another engine has the database, and fires them
               if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
             })
           )
@@ -103,7 +103,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // not by the clock, which it watches; nothing that sleeps by it sees that it was set
+    // not by the Effect clock, which it watches: nothing that sleeps by that notices the change
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)

@@ -1,4 +1,4 @@
-/** Secrets as the database keeps them: sealed. What is inside is known to `Secrets.ts` only. */
+/** Rows of secrets, sealed. Only `Secrets.ts` knows the content. */
 import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { affected, all, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
 import { ALL, type ListPage } from "../Pages.ts"
@@ -38,7 +38,7 @@ export const putSecret = inEnvironment(
   (_, name) => `store secret "${name}"`
 )
 
-/** Says whether there was one. */
+/** Returns whether it existed. */
 export const deleteSecret = inEnvironment(
   "deleteSecret",
   function* (tx: Transaction, environment: string, name: string) {
@@ -67,7 +67,7 @@ export const findSecret = inEnvironment(
   (_, name) => `read secret "${name}"`
 )
 
-/** Those of `names` that are stored, sealed. */
+/** The sealed secrets among `names`. */
 export const readSecrets = inEnvironment(
   "readSecrets",
   function* (tx: Transaction, environment: string, names: ReadonlyArray<string>) {

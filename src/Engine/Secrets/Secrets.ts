@@ -1,6 +1,6 @@
 /**
- * Secrets: sealed in the database with AES-256-GCM under the master key, opened only on the way to a handler that asked
- * for them. A sealed value is bound to its environment and name, so that rows cannot be exchanged.
+ * Secrets: sealed in the database with AES-256-GCM under the master key, opened only for a handler that asked for them. A sealed
+ * value is bound to its environment and name, so that rows cannot be exchanged.
  */
 import * as Layer from "effect/Layer"
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
@@ -19,7 +19,7 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import { validated } from "../../Checked.ts"
 import { providedOr } from "../../Variables.ts"
 
-/** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
+/** The master key: 32 bytes as a base64 or hex string. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/MasterKey",
   {
@@ -32,7 +32,7 @@ const masterKeyIn = (variables: Variables): Redacted.Redacted<string> | undefine
   return text === undefined ? undefined : Redacted.make(text)
 }
 
-/** Managing the secrets of one environment. Values go in and never come out here. */
+/** Management of the secrets of one environment. Values can be set but not read. */
 export interface SecretsOfEnvironment {
   /** Stores a secret or replaces its value. */
   readonly set: (
@@ -42,11 +42,11 @@ export interface SecretsOfEnvironment {
   readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
   readonly listPage: (page: PageQuery) => Effect.Effect<Page<SecretInfo>, StoreError>
   readonly find: (name: string) => Effect.Effect<SecretInfo | undefined, StoreError>
-  /** Says whether there was one. */
+  /** Returns whether it existed. */
   readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
 }
 
-/** Characters of a secret's name; what an environment variable may be called. */
+/** The allowed names of secrets: those of environment variables, with `.` and `-`. */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/
 
 export class SecretsService {
@@ -69,7 +69,7 @@ export class SecretsService {
     return this.#key !== undefined
   }
 
-  /** Managing the secrets of one environment. */
+  /** Management of the secrets of one environment. */
   in(environment: string): SecretsOfEnvironment {
     const changed = (name: string, action: "created" | "updated" | "deleted"): void =>
       this.#system.announce(
@@ -107,8 +107,8 @@ export class SecretsService {
   }
 
   /**
-   * The values of `names`; those that are not stored are absent. Fails with code `MASTER_KEY_MISSING` or
-   * `MASTER_KEY_WRONG` when a stored one cannot be opened.
+   * The values of `names`; missing ones are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when a stored
+   * one cannot be decrypted.
    */
   open(
     environment: string,
@@ -139,7 +139,7 @@ export class SecretsService {
 
 export class Secrets extends Context.Service<Secrets, SecretsService>()("@ironflow/node/Engine/Secrets") {}
 
-/** With the {@link MasterKey}. Fails when that is not one. */
+/** Uses the {@link MasterKey}. Fails when it is invalid. */
 export const layer: Layer.Layer<Secrets, ValidationError, Store | SystemEvents> = Layer.effect(
   Secrets,
   Effect.gen(function* () {
@@ -171,10 +171,10 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
       `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
     )
   }
-  // a message of its own: the value is nobody's to see
+  // a separate message: the value must not be shown
   if (Limits.hasHalfCharacter(value)) {
     return new ValidationError(
-      `The value of secret "${name}" must not contain half a character (a surrogate without the other one)`
+      `The value of secret "${name}" must not contain a lone surrogate (half a character)`
     )
   }
   return undefined
@@ -212,7 +212,7 @@ const unseal = (key: Buffer, text: string, boundTo: string): string | undefined 
       .setAuthTag(Buffer.from(tag, "base64"))
     return Buffer.concat([decipher.update(Buffer.from(sealed, "base64")), decipher.final()]).toString("utf8")
   } catch {
-    // the tag does not fit: another key sealed it, or the row was changed; the caller says so
+    // the authentication tag does not match: another key sealed it, or the row was changed; the caller reports it
     return undefined
   }
 }

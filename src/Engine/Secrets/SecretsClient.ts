@@ -24,7 +24,7 @@ export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>,
   }
 }
 
-/** What was left out would be looked for by another name. */
+/** Checks that a name was given: without one, another name would be looked for. */
 const named = (name: unknown): Effect.Effect<void, EngineError> =>
   typeof name === "string" && name.trim() !== ""
     ? Effect.void

@@ -1,4 +1,4 @@
-/** What happens to runs, told to those who look on as it is committed. Times are epoch milliseconds. */
+/** Activity of runs, told to observers as it is committed. Times are epoch milliseconds. */
 import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
@@ -8,10 +8,10 @@ interface OfRun {
   readonly environment: string
 }
 
-/** What a run is a fork of. */
+/** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The step, as it was named, up to which its steps are copied; absent where none are. */
+  /** The step, as the caller named it, up to which steps are copied; absent when none are. */
   readonly step?: string
 }
 
@@ -21,19 +21,19 @@ export type RunActivity =
       readonly at: number
       readonly forkedFrom?: ForkedFrom
     })
-  /** A step finished, or its failures are used up. */
+  /** A step finished, or used up its attempts. */
   | (OfRun & {
       readonly _tag: "StepEnded"
       readonly name: string
       readonly kind: string
       readonly outcome: Outcome
-      /** The log has the text of the outcome: the event at this position, for which a wait has waited. */
+      /** The outcome's data is in the log: the position of the event that the step waited for. */
       readonly received?: number
       readonly attempt: number
       readonly startedAt: number
       readonly endedAt: number
     })
-  /** An execution of a step failed and the next one is due at `dueAt`. */
+  /** An attempt of a step failed; the next one is due at `dueAt`. */
   | (OfRun & {
       readonly _tag: "StepFailed"
       readonly name: string
@@ -41,7 +41,7 @@ export type RunActivity =
       readonly error: SerializedError
       readonly dueAt: number
     })
-  /** Something outside of steps failed, and the run starts again from the top at `dueAt`. */
+  /** Something outside of steps failed; the run starts again from the top at `dueAt`. */
   | (OfRun & {
       readonly _tag: "RunFailed"
       readonly error: SerializedError
@@ -51,7 +51,7 @@ export type RunActivity =
   | (OfRun & { readonly _tag: "RunResumed"; readonly fromStep?: string })
   /** A run that had failed or been cancelled goes on. */
   | (OfRun & { readonly _tag: "RunRetried"; readonly fromStep?: string })
-  /** Somebody gave a step another output. */
+  /** A client replaced the output of a step. */
   | (OfRun & {
       readonly _tag: "StepPatched"
       readonly name: string
@@ -66,7 +66,7 @@ export type RunActivity =
       readonly endedAt: number
     })
 
-/** A worker has a run for the first time. It is told to those who look at everything, and is no part of a run's history. */
+/** A worker has claimed a run for the first time. Told to observers of all activity; not part of the run's history. */
 interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
   readonly at: number
@@ -74,19 +74,19 @@ interface RunTaken extends OfRun {
 
 export type Seen = RunActivity | RunTaken
 
-/** What went wrong in a run, and what was done to one: it is always told, for logs and metrics. What goes well is not in it. */
+/** Failures of a run, and the measures taken. Always told, for logs and metrics. Successes are not in it. */
 export type Trouble = OfRun & { readonly worker?: string } & (
     | {
-        /** An execution of a step failed; without `dueAt` there is no other one. */
+        /** An attempt of a step failed; without `dueAt` it was the last one. */
         readonly _tag: "AttemptFailed"
         readonly step: string
         readonly attempt: number
         readonly error: SerializedError
         readonly dueAt?: number
       }
-    /** Something outside of steps failed, and the run starts again from the top at `dueAt`. */
+    /** Something outside of steps failed; the run starts again from the top at `dueAt`. */
     | { readonly _tag: "TurnFailed"; readonly error: SerializedError; readonly dueAt: number }
-    /** `losses`: how often its workers were lost without a step being completed in between. */
+    /** `losses`: how often its workers were lost since the last completed step. */
     | { readonly _tag: "LeaseLost"; readonly why: string; readonly losses: number }
     | { readonly _tag: "RunPaused"; readonly code: string; readonly message: string }
     | { readonly _tag: "RunFailed"; readonly error: SerializedError }

@@ -1,8 +1,8 @@
 /**
- * A backup: a file with all that a database had at one moment, whatever is written to it meanwhile.
+ * A backup: a file with everything that a database had at one moment, whatever is written to it meanwhile.
  *
- * A connection of its own holds a view of the database as long as the copying takes, and a thread of its own copies it in small
- * steps: those who write wait for nothing. The write-ahead log cannot begin anew in that time, and grows by what is written.
+ * A separate connection holds a snapshot of the database while a separate thread copies it in small steps: writers do not wait.
+ * The write-ahead log cannot be reset in that time, so it grows.
  */
 import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -16,30 +16,30 @@ import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 
 /** What is in a backup. */
 export interface BackupInfo {
-  /** The file that has it. */
+  /** The backup file. */
   readonly filename: string
   /** Size of the file. */
   readonly bytes: number
-  /** Of the moment whose state it is, in ISO; absent when a file was copied by other means. */
+  /** The moment of the copied state, as an ISO string; absent when the file was copied by other means. */
   readonly madeAt?: string
-  /** Of its tables: an engine that knows this version, or a later one, can use it. */
+  /** The version of its tables: an engine that knows this version, or a later one, can use it. */
   readonly version: number
 }
 
-/** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
+/** Pages of 4 KiB in one step. A writer on the same connection waits for one step. */
 const STEP_PAGES = 256
 
-/** When the backup in this database was made, if it is one. */
+/** When the backup in this database was made, if it is a backup. */
 export const madeAtOf = (db: DatabaseSync): string | undefined => markOf(db)?.madeAt
 
-/** Makes the database in a copy that of an engine: it is no backup any more. */
+/** Turns a copy into an engine's database: removes the mark of a backup. */
 export const removeMark = (db: DatabaseSync): void => {
   db.prepare("DELETE FROM meta WHERE name = ?").run(MARK)
 }
 
 /**
- * Copies what is in `source` to a new file, which only the user of the process may read. Fails with `ValidationError` when there is
- * such a file, or no source, and with `StoreError` when it cannot be written: then nothing is left of it.
+ * Copies `source` to a new file that only the user of the process may read. Fails with `ValidationError` when the file exists
+ * already or the source does not, and with `StoreError` when it cannot be written: then the partial file is removed.
  */
 export const backUp = (
   source: string | DatabaseSync,
@@ -48,8 +48,8 @@ export const backUp = (
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNew(filename, copying(source, now))
 
 /**
- * Does the same with a database file, and then reads all of the copy, as restoring it does: fails with `StoreError` and leaves nothing
- * when something in it is damaged. While it reads, nothing else goes on in the process.
+ * Copies a database file, and then checks the whole copy, as restoring it does. Fails with `StoreError`, and removes the copy,
+ * when anything in it is damaged. The check blocks the process.
  */
 export const backUpChecked = (
   source: string,
@@ -83,7 +83,7 @@ const copying =
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
-      // the view that is copied: without it every commit in between would have the copying begin anew
+      // the copied snapshot: without it, every commit in between would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, { rate: STEP_PAGES, progress: () => signal.throwIfAborted() })
       const sha256 = placeholder()
@@ -95,8 +95,8 @@ const copying =
   }
 
 /**
- * A backup that comes from `source`, which is elsewhere: `fill` writes it to a file that is there, whose name it is given. Fails as
- * {@link backUpChecked} does.
+ * A backup from a remote `source`: `fill` writes it to an existing file, whose name it is given. Fails as {@link backUpChecked}
+ * does.
  */
 export const takeBackup = <E>(
   filename: string,
@@ -131,7 +131,7 @@ const intoNew = <E = never>(
       )
     )
     void made.then(resume)
-    // whoever gives it up finds nothing left of it
+    // on interruption, the partial file is removed too
     return Effect.promise(async () => {
       given.abort()
       await made
@@ -177,7 +177,7 @@ const look = (partial: string, filename: string): BackupInfo => {
   }
 }
 
-/** Opens a database of an engine, which may be at work on it. */
+/** Opens an engine's database to read. The engine may be using it. */
 const openToRead = (filename: string): DatabaseSync => {
   refuseFolder(filename)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
@@ -191,7 +191,7 @@ const openToRead = (filename: string): DatabaseSync => {
   }
 }
 
-/** What is copied has an owner, who has the other file, and a write-ahead log, of which nothing is left over here. */
+/** Removes the mark of the owner, who has the original, and the write-ahead log, whose content is in the copy. */
 const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)
   try {

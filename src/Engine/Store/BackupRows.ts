@@ -1,4 +1,4 @@
-/** The last backup that the engine has made, as the database remembers it. */
+/** The last backup that the engine made, as stored in the database. */
 import { safeJsonParse } from "../../Json.ts"
 import { acrossEnvironments, get, type Program, statement, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -6,7 +6,7 @@ import type { Transaction } from "./Transaction.ts"
 const LAST_BACKUP = "last_backup"
 
 export interface LastBackup {
-  /** Of the moment whose state it is, epoch milliseconds. */
+  /** The moment of the copied state, epoch milliseconds. */
   readonly at: number
   readonly bytes: number
 }
@@ -18,7 +18,7 @@ const NOTE = statement(
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
-/** Nothing is known of copies that others make. */
+/** The last backup by the engine. Copies made by other means are unknown. */
 export function* readLastBackup(): Program<LastBackup | undefined> {
   const stored = (yield* get(READ, LAST_BACKUP))?.value
   // written by `noteBackup`

@@ -1,4 +1,4 @@
-/** What a commit means for others: it is told once per commit to those who listen. */
+/** What a commit means for others. Told to the listeners once per commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { Seen, Trouble } from "./Activity.ts"
 import type { RunEnding } from "./RunEnding.ts"
@@ -10,7 +10,7 @@ import type { ProjectionStatus } from "../../Protocol/Projections.ts"
 import type { ProjectionState } from "../Projections/ProjectionRecords.ts"
 import type { KeyRecord, OrgRecord, RoleRecord, PolicyRecord } from "../Access/AccessRecords.ts"
 
-/** How often something happened, for metrics. */
+/** How often things happened, for metrics. */
 export interface Counts {
   /** Events stored. */
   events: number
@@ -20,8 +20,8 @@ export interface Counts {
   failed: number
   cancelled: number
   /**
-   * Refused, because whoever wrote does not hold what it wrote about (guarantee G4): reports of turns, renewals of leases,
-   * saves of projections, acks of messages.
+   * Refused because the caller does not hold what it wrote about (guarantee G4): reports of turns, lease renewals, saves of
+   * projections, acks of messages.
    */
   staleReports: number
   staleRenewals: number
@@ -41,14 +41,14 @@ export const noCounts = (): Counts => ({
   staleAcks: 0
 })
 
-/** Adds up `more` in `counts`. */
+/** Adds `more` to `counts`. */
 export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
   for (const name of countNames) counts[name] += more[name]
 }
 
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
-/** What listeners may have to look at again, because it has changed elsewhere and is not told. */
+/** What listeners may have to read again, because another engine has changed it and does not tell the details. */
 export const subjects = [
   /** Runs have ended. */
   "ends",
@@ -56,7 +56,7 @@ export const subjects = [
   "ready",
   /** Something is due. */
   "due",
-  /** Turns in flight have something to hear. */
+  /** Live turns have notices. */
   "turns",
   "log",
   "kv",
@@ -67,96 +67,101 @@ export const subjects = [
   "access",
   /** Workers have come or gone. */
   "workers",
-  /** What was announced. */
+  /** Something was announced. */
   "announced"
 ] as const
 
 export type Subject = (typeof subjects)[number]
 
-/** Something that is announced, and not stored: see `SystemEvents.ts`, which says what is in it. */
+/** Something that is announced and not stored; for the content see `SystemEvents.ts`. */
 export interface Announced {
   readonly id: string
   readonly environment: string
   readonly topic: string
   readonly data: JsonText
   readonly access?: EventAccess
-  /** It says what something is now: what it was before is of no interest any more. */
+  /** Replaces all earlier announcements about the same subject. */
   readonly isNewest?: true
 }
 
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
-  /** The name of an event whose data is told: not to those to whom a policy denies it. */
+  /** The name of the event whose data is in it: not told to callers whose policies deny that event. */
   readonly event?: string
 }
 
 /**
- * What a commit changed that somebody may be waiting for. What other engines on the same database have committed is told in the same
- * way, as far as they tell it: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and `functions` are
- * told, counted and logged where it was done, and what has to be read is named by `look`.
+ * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
+ * as far as those engines tell them: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and
+ * `functions` are told only where the commit was made, and `look` names what has to be read.
  */
 export interface Changes {
-  /** Another engine has committed it. Such news come after commits of this engine that were made later, too. */
+  /** Another engine has committed it. Such news may arrive after later commits of this engine. */
   readonly elsewhere: boolean
-  /** What has changed elsewhere and is not told: whoever waits for it looks again. */
+  /** What has changed elsewhere without details: those who wait for it read again. */
   readonly look: ReadonlySet<Subject>
-  /** Whether all that was committed before it has been told, by others too. */
+  /** Whether all earlier commits have been told, including those of other engines. */
   readonly inOrder: boolean
   /** What other engines have announced, in order. */
   readonly announced: ReadonlyArray<Announced>
   readonly counts: Readonly<Counts>
-  /** Messages for turns in flight. */
+  /** Notices for live turns. */
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
-  /** How those of them have ended that need not be read, by id: what `RunRows.showEnding` shows. */
+  /** Endings, by run id, of those that need not be read: see `RunRows.showEnding`. */
   readonly endings: ReadonlyMap<string, RunEnding>
-  /** What happened to runs; empty while nobody observes. */
+  /** Activity of runs; empty while there are no observers. */
   readonly activity: ReadonlyArray<Seen>
-  /** What went wrong in runs. */
+  /** Failures of runs. */
   readonly troubles: ReadonlyArray<Trouble>
-  /** What happened to keys, in the order of their revisions. */
+  /** Changes of keys, ordered by revision. */
   readonly kv: ReadonlyArray<KvChange>
-  /** Buckets with keys that were changed elsewhere. */
+  /** Buckets with keys that other engines changed. */
   readonly kvElsewhere: ReadonlyArray<number>
   /** Buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
-  /** What a person should hear of and no caller is told: trigger expressions that failed for an event of a `step.tx`. */
+  /** Warnings for the log that no caller gets: trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
-  /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
+  /** The projections that were saved, claimed, released or controlled, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
   /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
   readonly groups: ReadonlyArray<number>
-  /** Groups to which members gave something back: those who listen here have it already, and others are told by `groups`. */
+  /**
+   * Groups to which members returned messages. The listeners of this engine know it already; other engines are told by `groups`.
+   */
   readonly givenBack: ReadonlyArray<number>
-  /** What was saved of managed projections; empty while nobody observes states. */
+  /** Saves of managed projections; empty while nobody observes states. */
   readonly states: ReadonlyArray<ProjectionChange>
   /** Configurations that were written or deleted. */
   readonly configs: ReadonlyArray<ConfigChange>
-  /** What changed of keys, organizations, roles and policies, in order. */
+  /** Changes of keys, organizations, roles and policies, in order. */
   readonly access: ReadonlyArray<AccessChange>
-  /** What the access log has got, in order. */
+  /** New entries of the access log, in order. */
   readonly accessLog: ReadonlyArray<AccessNote>
   /** Functions that were registered or deleted, in order. */
   readonly functions: ReadonlyArray<FunctionChange>
-  /** Environments that came into being. */
+  /** Environments that were created. */
   readonly environments: ReadonlyArray<string>
-  /** A run can be claimed that could not before. */
+  /** Whether a run became ready. */
   readonly ready: boolean
-  /** Whether any run may be claimed after this commit, whatever was in it: a hint, wrong only in saying yes. */
+  /**
+   * Whether any run may be claimable after this commit, whatever was in it: a hint, which may be true without reason, and never
+   * false without one.
+   */
   readonly mayHaveReady: boolean
-  /** Position of the newest row of the log that was stored; 0 when none was. */
+  /** Position of the newest stored row of the log; 0 when none was stored. */
   readonly logEnd: number
-  /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
+  /** The earliest new due time, epoch milliseconds; `Infinity` when there is none. */
   readonly dueAt: number
 }
 
-/** Who did what to a key, an organization, a role or a policy; never with a key in it. */
+/** Who did what to a key, an organization, a role or a policy. It never has the key itself. */
 export interface AccessNote {
   readonly by: string
   readonly action: string
-  /** The id of what it was done to. */
+  /** The id of the changed thing. */
   readonly subject: string
   readonly name?: string
 }
@@ -165,17 +170,17 @@ export interface AccessNote {
 export interface FunctionChange {
   readonly environment: string
   readonly registration: FunctionRegistration
-  /** It is kept for the sake of its runs: nothing starts it, and nobody lists it. */
+  /** The function is kept only for its runs: nothing starts it, and no list shows it. */
   readonly deleted?: boolean
-  /** New runs of it wait. */
+  /** Set while the function is paused, so that its new runs wait. */
   readonly paused?: StoredPause
-  /** Runs of it may be pinned to the version that they began with, or have been. */
+  /** Its runs may be pinned, or have been, to the version with which they began. */
   readonly pins?: boolean
-  /** It was not registered like this before. */
+  /** Set when this registration differs from the one before. */
   readonly changed?: "new" | "changed"
 }
 
-/** Since when a function is paused, in epoch milliseconds, and by whom. */
+/** Since when a function is paused, epoch milliseconds, and who paused it. */
 export interface StoredPause {
   readonly at: number
   readonly by: string
@@ -193,33 +198,33 @@ export interface ConfigChange {
   readonly updatedAt: number
 }
 
-/** What happened to a key. */
+/** A change of a key. */
 export interface KvChange {
   readonly key: string
   readonly revision: number
   readonly operation: KvOperation
-  /** Without bytes unless the operation is `put`. */
+  /** Empty unless the operation is `put`. */
   readonly value: StoredValue
   /** Epoch milliseconds. */
   readonly createdAt: number
-  /** The bucket's number, which one made anew does not share. */
+  /** The bucket's number: a bucket that is created again has another one. */
   readonly bucket: number
 }
 
-/** What a save has changed of what is shown of a managed projection. */
+/** What a save changed in the visible state of a managed projection. */
 export interface ProjectionChange {
   readonly environment: string
   readonly name: string
   readonly status: ProjectionStatus
   readonly errorMessage?: string
-  /** Where to go on after this change; see `ProjectionStore.readChanges`. */
+  /** The cursor after this change; see `ProjectionStore.readChanges`. */
   readonly cursor: string
   readonly states: ReadonlyArray<ProjectionState & { readonly eventName?: string }>
-  /** A rebuild is done: every state may be another one, whether it is in `states` or not. */
+  /** A rebuild has ended: any state may have changed, whether it is in `states` or not. */
   readonly rebuilt: boolean
 }
 
-/** What a commit changed in it: a record as it is now, or the id of one that is gone. */
+/** A change to access: a record as it is now, or the id of a deleted one. */
 export type AccessChange =
   | { readonly _tag: "Key"; readonly key: KeyRecord }
   | { readonly _tag: "KeyDeleted"; readonly id: string }

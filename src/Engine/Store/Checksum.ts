@@ -1,6 +1,6 @@
 /**
- * The checksum of a backup, which stands in the backup itself: it is that of the file with zeros in its place. Damage that leaves sound
- * JSON and sound pages nobody would see otherwise.
+ * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. It finds damage that leaves
+ * valid JSON and valid pages.
  */
 import { createHash, randomBytes } from "node:crypto"
 import { createReadStream } from "node:fs"
@@ -10,17 +10,17 @@ import { safeJsonParse } from "../../Json.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { isDamage } from "./SqliteErrors.ts"
 
-/** Digits of a checksum. */
+/** Hex digits of a checksum. */
 const LENGTH = 64
 const ZEROS = Buffer.from("0".repeat(LENGTH))
 
 export const MARK = "backup"
 
-/** What a backup says of itself. */
+/** The mark of a backup. */
 export interface Mark {
   /** ISO string. */
   readonly madeAt: string
-  /** SHA-256 in hex; absent in those of earlier versions. */
+  /** SHA-256 in hex; absent in backups by earlier versions. */
   readonly sha256?: string
 }
 
@@ -29,10 +29,10 @@ export const markOf = (db: DatabaseSync): Mark | undefined => {
   return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
 }
 
-/** A place for a checksum, which stands nowhere else. */
+/** A random placeholder for the checksum, which occurs nowhere else in the file. */
 export const placeholder = (): string => randomBytes(LENGTH / 2).toString("hex")
 
-/** The checksum of a file with zeros wherever `text` stands, and where that is. */
+/** The checksum of a file, with zeros wherever `text` occurs, and the places where it occurs. */
 const digest = async (
   filename: string,
   text: string
@@ -56,14 +56,14 @@ const digest = async (
       held = held.subarray(LENGTH)
       at += LENGTH
     }
-    // its beginning may stand at the end of this piece
+    // a part of it may be at the end of this chunk
     take(Math.max(0, held.length - LENGTH + 1))
   }
   take(held.length)
   return { sha256: hash.digest("hex"), places }
 }
 
-/** Writes the checksum of a file where its placeholder stands. */
+/** Replaces the placeholder in a file with the file's checksum. */
 export const sign = async (filename: string, place: string): Promise<void> => {
   const { places, sha256 } = await digest(filename, place)
   if (places.length === 0) throw new StoreError("The backup has no place for its checksum")
@@ -75,14 +75,17 @@ export const sign = async (filename: string, place: string): Promise<void> => {
   }
 }
 
-/** Throws a `StoreError` when the file is not what was written; `shown` is what it is called. One without a checksum is let through. */
+/**
+ * Throws a `StoreError` when the checksum of a file does not match; `shown` is the file's name in messages. A file without a
+ * checksum passes.
+ */
 export const checkSum = async (filename: string, shown: string): Promise<void> => {
   const expected = expectedOf(filename)
   if (expected === undefined) return
   const { sha256 } = await digest(filename, expected)
   if (sha256 === expected) return
   throw new StoreError(
-    `"${shown}" is not what was written: it was changed since, or is damaged, and its checksum does not fit. Take another backup`,
+    `"${shown}" does not match its checksum: it was changed after it was written, or is damaged. Take another backup`,
     { code: "STORE_CORRUPT" }
   )
 }
@@ -94,7 +97,7 @@ const expectedOf = (filename: string): string | undefined => {
     const sha256 = markOf(db)?.sha256
     return typeof sha256 === "string" && sha256.length === LENGTH ? sha256 : undefined
   } catch (error) {
-    // what is wrong with it is said by whoever looks at all of it
+    // the check of the whole file reports what is wrong with it
     if (isDamage(error) || (error instanceof Error && "errcode" in error)) return undefined
     throw error
   } finally {

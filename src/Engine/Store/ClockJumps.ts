@@ -1,27 +1,27 @@
 /**
- * A clock that is set while the engine runs, or between two starts. What is stored are points in time by the clock; this
- * says when the clock was set, and by how much, so that what holds for a length of time can be moved with it.
+ * Detects that the clock was set, while the engine runs or between two starts, and by how much. Stored times are points in time;
+ * those that stand for a duration can then be moved with the clock.
  */
 
-/** Less is how clocks are kept right all the time, milliseconds. */
+/** Smaller jumps are normal clock adjustment, milliseconds. */
 const LEAST_MS = 1000
 
-/** Longer than an engine usually stands still, milliseconds: whether the time has passed or the clock was set cannot be told. */
+/** Longer than an engine usually stands still, milliseconds: beyond this, a jump of the clock and a long pause look the same. */
 const GAP_MS = 60 * 60 * 1000
 
-/** For how long nothing is deleted on the strength of a clock that went forward, milliseconds. */
+/** How long deletions ignore a forward jump of the clock, milliseconds. */
 const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000
 
-/** How often the time is stored while there is something to write, milliseconds. */
+/** How often the time is stored while there are writes, milliseconds. */
 export const STORE_CLOCK_MS = 10_000
 
 export class ClockJumps {
-  /** What the clock shows beside the time that only goes on. */
+  /** Wall clock minus monotonic clock. */
   #offset: number
   #jumpedAt: number
   #aheadMs: number
 
-  /** `last` is what was stored of the clock, if anything was: what it showed, and how much of that was not trusted. */
+  /** `last` is the stored clock, if any: the time it showed, and how much of that was not trusted. */
   constructor(
     wall: number,
     monotonic: number,
@@ -33,7 +33,7 @@ export class ClockJumps {
     this.#aheadMs = Math.max(0, (last?.aheadMs ?? 0) + (gap > GAP_MS || gap < 0 ? gap : 0))
   }
 
-  /** By how much the clock was set since the last look, milliseconds; 0 when it was not. */
+  /** How far the clock was set since the last look, milliseconds; 0 when it was not. */
   look(wall: number, monotonic: number): number {
     const jump = wall - monotonic - this.#offset
     if (Math.abs(jump) < LEAST_MS) return 0
@@ -44,8 +44,8 @@ export class ClockJumps {
   }
 
   /**
-   * How far the clock has gone forward lately, which may be undone: what is deleted because it is old is deleted by the
-   * time before that, until the clock has stood for a day.
+   * How far the clock has jumped forward lately, milliseconds. The jump may be undone, so deletions by age use the time without
+   * it until a day has passed.
    */
   aheadMs(monotonic: number): number {
     if (this.#aheadMs > 0 && monotonic - this.#jumpedAt >= SETTLED_AFTER_MS) this.#aheadMs = 0
@@ -53,7 +53,7 @@ export class ClockJumps {
   }
 }
 
-/** What is said of it. */
+/** The log message for a clock jump. */
 export const clockWasSet = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`
   return ms < 0

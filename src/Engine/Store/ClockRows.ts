@@ -1,4 +1,4 @@
-/** What the clock showed, as the database remembers it. */
+/** The clock, as last stored in the database. */
 import { statement, type Program, get, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
@@ -6,7 +6,7 @@ const CLOCK = "clock"
 
 const READ_CLOCK = statement("ClockRows.readClock", "SELECT value FROM meta WHERE name = ?")
 
-/** What the clock showed when it was last stored. */
+/** The time that the clock showed when it was last stored. */
 export function* readClock(): Program<{ readonly at: number; readonly aheadMs: number } | undefined> {
   const stored = (yield* get(READ_CLOCK, CLOCK))?.value
   if (stored === undefined) return undefined

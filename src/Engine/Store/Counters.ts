@@ -1,4 +1,4 @@
-/** How often what happened since the engine was started, over all environments. */
+/** Counts since the engine started, over all environments. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -6,9 +6,9 @@ import { addCounts, type Counts, noCounts } from "./Changes.ts"
 import { Store } from "./Store.ts"
 
 export interface CountersService {
-  /** Counts what was refused before it came to the store. */
+  /** Counts something that was refused before it reached the store. */
   readonly count: (what: keyof Counts) => void
-  /** `commits` are transactions that changed something. */
+  /** `commits` are the transactions that changed something. */
   readonly read: () => Readonly<Counts> & { readonly commits: number }
 }
 

@@ -1,26 +1,26 @@
 /**
- * What of the database cannot be read, and is left alone for that, so that it harms nothing else.
+ * Damaged parts of the database, which the engine leaves alone so that they harm nothing else.
  *
- * Whoever asks for a damaged row gets an error. What the engine does by itself goes over many rows at once (claims, timers,
- * leases, old runs): it passes over the runs that are noted here. Notes are kept in memory: at the next start they are
- * found again, or what was damaged has been restored.
+ * A caller who asks for a damaged row gets an error. The engine's own work covers many rows at once (claims, timers, leases, old
+ * runs): it skips the runs that are noted here. Notes are kept in memory. After a restart, damage is found again, unless it was
+ * repaired.
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { Statement, Value } from "./Program.ts"
 
-/** What is left alone: a whole run, the schedules of a function, a stored key, an event that is being handed on. */
+/** What can be left alone: a whole run, the schedules of a function, a stored key, or an event that is being delivered. */
 export type DamagedKind = "run" | "schedule" | "key" | "event"
 
 /**
- * Where an error in the middle of many rows comes from: one of them that is known, or one of those that a statement lists,
- * which reads an index alone and gives each as `key`.
+ * Where an error in work over many rows comes from: a known row, or one of the rows that a statement lists. That statement reads
+ * only an index, and returns each row's key as `key`.
  */
 export interface Culprit {
   readonly error: unknown
   readonly kind: DamagedKind
   readonly keys:
     { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
-  /** It is known that it is one of these. */
+  /** One of these is known to be the cause. */
   readonly isCertain?: boolean
 }
 
@@ -33,37 +33,37 @@ export class Damage {
     event: new Map()
   }
   #hasTables = false
-  /** Whether anything was found damaged since the start: whether it still is, only a look at the whole file can say. */
+  /** Whether damage was found since the start. Only a check of the whole file can tell whether it is still there. */
   wasFound = false
-  /** What is to be said in the log. */
+  /** Messages for the log. */
   readonly news: Array<string> = []
 
   constructor(db: DatabaseSync) {
     this.#db = db
   }
 
-  /** How many are left alone. */
+  /** How many rows are left alone. */
   get count(): number {
     return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
-  /** Something else cannot be read. */
+  /** Notes that something else cannot be read. */
   unreadable(what: string, error: unknown): void {
     this.wasFound = true
     this.news.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   }
 
-  /** Why this one is left alone, if it is. */
+  /** Why this row is left alone, if it is. */
   why(kind: DamagedKind, key: number): string | undefined {
     return this.#notes[kind].get(key)
   }
 
-  /** The condition that leaves damaged ones out of a query: `column` has their keys. */
+  /** SQL condition that leaves damaged rows out of a query; `column` has their keys. */
   except(kind: DamagedKind, column: string): string {
     return this.#notes[kind].size === 0 ? "" : ` AND ${column} NOT IN (SELECT key FROM temp.damaged_${kind})`
   }
 
-  /** Leaves one alone from now on; says whether it was not before. Not within a transaction. */
+  /** Leaves a row alone from now on. Returns whether that is new. Not within a transaction. */
   note(kind: DamagedKind, key: number, why: string): boolean {
     if (this.#notes[kind].has(key)) return false
     this.wasFound = true
@@ -72,7 +72,7 @@ export class Damage {
     return true
   }
 
-  /** Has statements leave one out. */
+  /** Makes statements leave a row out. */
   protected tabulate(kind: DamagedKind, key: number): void {
     if (!this.#hasTables) {
       for (const each of Object.keys(this.#notes)) {
@@ -87,7 +87,7 @@ export class Damage {
     this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
   }
 
-  /** Somebody has put it right, or believes so. */
+  /** Stops leaving a row alone: an operator has, or may have, repaired it. */
   forgive(kind: DamagedKind, key: number): void {
     if (this.#notes[kind].delete(key)) this.untabulate(kind, key)
   }

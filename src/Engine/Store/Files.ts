@@ -1,15 +1,15 @@
 /**
- * The files of a database: made for the engine's user alone, because they hold everything, and opened only when they are that
- * user's. Whoever owns a file reads it, whatever its mode says.
+ * The files of a database. They are created for the engine's user alone, because they hold everything, and opened only when that
+ * user owns them: an owner can read a file whatever its mode.
  */
 import { chmodSync, closeSync, openSync, statSync } from "node:fs"
 import path from "node:path"
 import { StoreError } from "../../Errors.ts"
 
-/** Read and written by their owner only. */
+/** Only the owner may read and write. */
 export const DEFAULT_MODE = 0o600
 
-/** Makes the file, unless it is there, with just that mode; what SQLite puts beside it gets the same. */
+/** Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it adds beside it. */
 export const makeFile = (filename: string, mode: number): void => {
   let file: number
   try {
@@ -19,11 +19,11 @@ export const makeFile = (filename: string, mode: number): void => {
     throw error
   }
   closeSync(file)
-  // whatever the process takes from the mode of what it makes
+  // whatever the umask is
   chmodSync(filename, mode)
 }
 
-/** Throws a `StoreError` for the name of a folder, which is what it is when only a place was thought of. */
+/** Throws a `StoreError` for the name of a folder: the caller gave a folder instead of a file. */
 export const refuseFolder = (filename: string): void => {
   if (statSync(filename, { throwIfNoEntry: false })?.isDirectory() !== true) return
   throw new StoreError(
@@ -33,8 +33,8 @@ export const refuseFolder = (filename: string): void => {
 }
 
 /**
- * What is wrong with the files of a database that are there: a warning for each that more may use than `mode` says. Throws a
- * `StoreError` for one of another user.
+ * Checks the existing files of a database. Returns a warning for each file that more users may access than `mode` says. Throws a
+ * `StoreError` for a file of another user.
  */
 export const checkFiles = (filename: string, mode: number): ReadonlyArray<string> =>
   [filename, `${filename}-wal`, `${filename}.lock`].flatMap((file) => {

@@ -1,9 +1,9 @@
 /**
- * One writer for all: commands that arrive together share a transaction, and every caller wakes after the commit.
+ * A single writer: commands that arrive together share a transaction, and every caller wakes after the commit.
  *
- * A transaction costs one flush to disk however many commands are in it; that is where the throughput comes from. A
- * command that throws rolls the whole group back, and the group is replayed one command a transaction, so that the
- * fault stays with the command that has it. Commands therefore change nothing but the database and what `begin` resets.
+ * A transaction costs one flush to disk, however many commands are in it; that gives the throughput. A command that throws rolls
+ * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So
+ * commands must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -20,31 +20,34 @@ interface Command {
 export interface GroupCommitOptions {
   /** Most commands in one transaction. */
   readonly max: number
-  /** Whether what was done since `begin` is enough for one transaction: other commands have the next one. */
+  /** Whether the transaction has done enough since `begin`: the remaining commands get the next one. */
   readonly isFull?: () => boolean
-  /** Called before every group: returns what has to be committed before it, if anything. */
+  /** Called before every group. Returns what has to be committed before it, if anything. */
   readonly first?: () => (() => void) | undefined
-  /** Called with why that could not be committed. */
+  /** Called with the error when that could not be committed. */
   readonly failed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
   /** Called at the start of every transaction, before its commands. */
   readonly begin: () => void
-  /** Called after the commands, unless the transaction is full or one of them failed: commands that it submits are part of it. */
+  /**
+   * Called after the commands, unless the transaction is full or one of them failed. Commands that it submits join the
+   * transaction.
+   */
   readonly joining?: () => void
   /** Called after the commands, before they are committed. */
   readonly committing?: () => void
-  /** Called when a transaction was rolled back. */
+  /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
-  /** Called with why, after that: says whether something was put right, so that the same commands may succeed now. */
+  /** Called with the error after that. Returns whether it repaired something, so that the same commands may succeed now. */
   readonly mend?: (error: unknown) => boolean
-  /** Called with how long a group took, milliseconds, and how many commands were in it. */
+  /** Called with the duration of a group, milliseconds, and its number of commands. */
   readonly took?: (ms: number, commands: number) => void
   /** Called after every commit, before the callers wake. */
   readonly committed: () => void
 }
 
-/** How often a transaction is begun again because something was put right. */
+/** How often a transaction is repeated because something was repaired. */
 const MOST_MENDED = 500
 
 export class GroupCommit {
@@ -54,10 +57,10 @@ export class GroupCommit {
   readonly #begin
   readonly #commit
   #scheduled = false
-  /** How long the last group has taken: the longer, the more turns of the event loop pass before the next one. */
+  /** How long the last group took, milliseconds: the longer, the more turns of the event loop pass before the next one. */
   #tookMs = 0
   #closed: unknown
-  /** Transactions committed and commands in them, since the start. */
+  /** Committed transactions, and commands in them, since the start. */
   commits = 0
   commands = 0
 
@@ -75,14 +78,14 @@ export class GroupCommit {
     this.#schedule()
   }
 
-  /** Commits what is queued, and what has to come before the next group; later commands fail with `reason`. */
+  /** Commits what is queued, and what must precede the next group. Later commands fail with `reason`. */
   close(reason: unknown): void {
     while (this.#queue.length > 0) this.#drain()
     if (this.#closed === undefined) this.#doFirst()
     this.#closed ??= reason
   }
 
-  /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
+  /** Stops writing: queued and later commands fail with `reason`. */
   stop(reason: unknown): void {
     this.#closed ??= reason
   }
@@ -135,7 +138,7 @@ export class GroupCommit {
     }
   }
 
-  /** Leaves commands of the group for the next one when those before them have taken long. */
+  /** Runs the group. Leaves commands for the next transaction when this one has taken long. */
   #transact(group: Array<Command>, mayJoin: boolean): { readonly error: unknown } | undefined {
     let open = false
     try {

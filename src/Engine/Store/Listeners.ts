@@ -1,26 +1,26 @@
-/** Those who listen to the commits of a store. */
+/** The listeners to the commits of a store. */
 import type { StoreError } from "../../Errors.ts"
 import type { Changes } from "./Changes.ts"
 import type { ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
-  /** Says that somebody has failed with what it did: the commit stands, and whoever waits for it wakes. */
+  /** Reports a listener that threw: the commit stands, and its callers wake. */
   readonly #failed: (what: string, error: unknown) => void
-  /** What programs go by: it is kept up with what is listened to. */
+  /** What programs collect: kept up to date with what the listeners want. */
   interest: Interest = { runs: false, steps: false, states: false }
   readonly #commits = new Set<{
     readonly listener: (changes: Changes) => void
     readonly wants: ListenOptions
   }>()
   readonly #ready = new Set<() => void>()
-  /** What other engines want to hear of this one. */
+  /** What other engines want to hear from this one. */
   #elsewhere: Wants = { steps: false, states: false }
-  /** Called when what is listened to has changed. */
+  /** Called when the wants of the listeners have changed. */
   onWants: () => void = () => undefined
   readonly #away = new Set<() => void>()
   readonly #losses = new Set<(error: StoreError) => void>()
-  /** Why nothing is read or written any more. */
+  /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
 
   constructor(failed: (what: string, error: unknown) => void) {
@@ -57,7 +57,7 @@ export class Listeners {
     return () => void this.#losses.delete(listener)
   }
 
-  /** What the listeners of this engine want to hear of other ones. */
+  /** What the listeners of this engine want to hear from other engines. */
   get wants(): Wants {
     const wanted = [...this.#commits].map(({ wants }) => wants)
     return {
@@ -66,7 +66,7 @@ export class Listeners {
     }
   }
 
-  /** What other engines want to hear of this one. */
+  /** What other engines want to hear from this one. */
   set elsewhere(wants: Wants) {
     this.#elsewhere = wants
     this.#ask()
@@ -76,7 +76,7 @@ export class Listeners {
     return this.#elsewhere
   }
 
-  /** Whether a worker hears of its turns from somebody who listens. */
+  /** Whether a listener of this engine tells the worker about its turns. */
   isHere(workerId: string): boolean {
     for (const { wants } of this.#commits) if (wants.isHere?.(workerId) === true) return true
     return false
@@ -86,7 +86,7 @@ export class Listeners {
     return this.#lost
   }
 
-  /** Tells of a commit: those who look on hear of it before somebody acts on it. */
+  /** Tells the listeners of a commit, observers first. */
   committed(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
       if (wants.activity !== undefined) this.#careful("look at a commit", () => listener(changes))
@@ -96,17 +96,17 @@ export class Listeners {
     }
   }
 
-  /** Tells within a transaction that runs have become ready. */
+  /** Tells, within a transaction, that runs have become ready. */
   ready(): void {
     for (const listener of this.#ready) this.#careful("hand out what is ready", listener)
   }
 
-  /** Tells that others may have what this engine held. */
+  /** Tells that other engines may have taken over what this one held. */
   away(): void {
     for (const listener of this.#away) this.#careful("give up what others may have", listener)
   }
 
-  /** Tells that the database is another engine's; says whether that was not known. */
+  /** Tells that another engine owns the database now. Returns whether that is new. */
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error

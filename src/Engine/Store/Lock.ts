@@ -1,6 +1,6 @@
 /**
- * One engine a database file. The lock is a tiny SQLite database beside it on which the holder keeps a transaction open:
- * the operating system lets go of it when the process ends, however it ends, and others can still read who holds it.
+ * One engine per database file. The lock is a tiny SQLite database beside it, on which the holder keeps a transaction open. The
+ * operating system releases it when the process ends, however it ends, and others can still read who holds it.
  */
 import { existsSync, realpathSync } from "node:fs"
 import { hostname } from "node:os"
@@ -8,13 +8,16 @@ import { StoreError } from "../../Errors.ts"
 import { makeFile } from "./Files.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
-/** Takes the lock of `filename`, a file with the mode when it has to be made, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
+/**
+ * Takes the lock of `filename`, creating the lock file with the mode if needed. Throws a `StoreError` with code `STORE_LOCKED`
+ * that names the holder.
+ */
 export const acquireLock = (
   filename: string,
   mode: number,
   startedAt: number
 ): { readonly release: () => void } => {
-  // the lock belongs to the file, whatever link it is opened by
+  // the lock belongs to the file itself, not to the link that it is opened by
   const file = `${existsSync(filename) ? realpathSync(filename) : filename}.lock`
   makeFile(file, mode)
   const db = new DatabaseSync(file)
@@ -38,7 +41,7 @@ export const acquireLock = (
   }
 }
 
-/** Who holds the lock of a file, as a text that goes on from "another engine"; `undefined` when nobody does. */
+/** Who holds the lock of a file, as the rest of a sentence after "another engine"; `undefined` when nobody does. */
 export const isHeld = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined
   const db = new DatabaseSync(`${path}.lock`)
@@ -53,7 +56,7 @@ export const isHeld = (path: string): string | undefined => {
   }
 }
 
-/** Whether an error says that somebody else holds the database: SQLITE_BUSY or SQLITE_LOCKED. */
+/** Whether an error says that another process holds the database: SQLITE_BUSY or SQLITE_LOCKED. */
 const isBusy = (cause: unknown): boolean =>
   cause instanceof Error && "errcode" in cause && (cause.errcode === 5 || cause.errcode === 6)
 
@@ -63,7 +66,7 @@ const readHolder = (db: DatabaseSync): string => {
     if (row === undefined) return ""
     return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
   } catch {
-    // who holds it is a courtesy: the holder may be writing its name this very moment
+    // the name is a courtesy: the holder may be writing it right now
     return ""
   }
 }

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import type { StoreService } from "./Store.ts"
 
-/** Fails, with why, when another engine is found to have taken the database over. */
+/** Fails, with the reason, when another engine is found to have taken the database over. */
 export const failWhenLost = (store: StoreService): Effect.Effect<never, StoreError> =>
   Effect.callback((resume) => {
     const stop = store.onLost((error) => resume(Effect.fail(error)))

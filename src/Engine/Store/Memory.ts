@@ -1,56 +1,54 @@
 /**
- * What a noun remembers while a database is open: registered functions, buckets, leases. It lives with whoever runs the programs, and
- * follows the transactions.
+ * What each part of the engine remembers while a database is open: registered functions, buckets, leases. It lives in the process
+ * that runs the programs, and follows the transactions.
  */
 import type { Program } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
-/** What other engines on the same database have done since the last transaction of this one. */
+/** What other engines on the same database have done since this engine's last transaction. */
 export interface Others {
-  /** Keys of the functions that have runs that are ready. */
+  /** Keys of the functions with ready runs. */
   readonly ready: ReadonlyArray<number>
   /** Whether functions were registered or deleted. */
   readonly functions: boolean
-  /** Whether they have changed leases that they had not given. */
+  /** Whether they have changed leases that they did not give. */
   readonly leases: boolean
 }
 
 export interface Memory<A> {
-  /** Made when it is first asked for. */
+  /** Called when the memory is first used. */
   readonly make: (tx: Transaction) => A
-  /** A transaction begins: what one that was rolled back has left is gone. */
+  /** Called when a transaction begins: discards what a rolled back one has left. */
   readonly begin?: (memory: A) => void
-  /** Others have written since the last transaction of this engine: what they may have changed is forgotten. */
+  /** Called when other engines have written since this engine's last transaction: forgets what they may have changed. */
   readonly moved?: (memory: A, others: Others) => void
   /** Writes what the transaction has changed, before it commits. */
   readonly save?: (memory: A) => Program<void>
-  /**
-   * Writes what it holds back, if it holds something back: before a program that may look for it, and before the commit.
-   */
+  /** Writes what the memory holds back, if anything: called before a program that may query it, and before the commit. */
   readonly write?: (memory: A, tx: Transaction) => Program<void> | undefined
   readonly committed?: (memory: A, tx: Transaction) => void
   /**
-   * Those who read beside a transaction see the same: it changes with a commit only. Others remember nothing that they read. `"unmoved"`:
-   * they see it unless it is known that others have written since.
+   * Whether concurrent readers share this memory: it changes only with a commit. Without it, a reader starts with an empty
+   * memory. `"unmoved"`: shared unless others are known to have written since.
    */
   readonly isShared?: boolean | "unmoved"
   readonly rolledBack?: (memory: A) => void
 }
 
 const all: Array<Memory<unknown>> = []
-/** Places of those that may hold something back. */
+/** Indexes of the memories that may hold something back. */
 const holding: Array<number> = []
 
-/** Defines a memory: what is returned finds that of a database. */
+/** Defines a memory. The result returns the memory of a database. */
 export const remembered = <A>(memory: Memory<A>): ((tx: Transaction) => A) => {
   const index = all.length
-  // each is given what it has made itself
+  // each memory only gets what its own `make` returned
   all.push(memory as Memory<unknown>)
   if (memory.write !== undefined) holding.push(index)
   return (tx) => (tx.memories[index] ??= memory.make(tx)) as A
 }
 
-/** Gives `to` what of `from` may be seen by those who read beside it. */
+/** Gives `to` the memories of `from` that concurrent readers may see. */
 export const shareMemories = (from: Transaction, to: Transaction, isUnmoved: boolean): void => {
   for (const [index, memory] of all.entries()) {
     if (memory.isShared === true || (memory.isShared === "unmoved" && isUnmoved))
@@ -58,7 +56,7 @@ export const shareMemories = (from: Transaction, to: Transaction, isUnmoved: boo
   }
 }
 
-/** Calls `use` with each memory that was made, in the order of their definitions. */
+/** Calls `use` with each existing memory, in the order of definition. */
 export const eachMemory = (
   memories: ReadonlyArray<unknown>,
   use: (memory: Memory<unknown>, made: unknown) => void
@@ -66,7 +64,7 @@ export const eachMemory = (
   for (const [index, made] of memories.entries()) if (made !== undefined) use(all[index]!, made)
 }
 
-/** What memories hold back and have to write now. */
+/** Programs that write what memories hold back. */
 export const writesOf = function* (tx: Transaction): Iterable<Program<void>> {
   for (const index of holding) {
     const made = tx.memories[index]

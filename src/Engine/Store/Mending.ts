@@ -1,4 +1,4 @@
-/** Finds out which of many rows an error comes from, so that the work on the others goes on without it. */
+/** Finds out which of many rows an error comes from, so that the work goes on without that row. */
 
 import type { Culprit, DamagedKind } from "./Damage.ts"
 import { all, type Program } from "./Program.ts"
@@ -6,10 +6,10 @@ import { isUnavailable } from "./SqliteErrors.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { Upkeep } from "./Upkeep.ts"
 
-/** Rows that are looked at before the work is tried again without those that are damaged. */
+/** Rows that are checked before the work is tried again without the damaged ones. */
 const CHUNK = 1000
 
-/** What was found, for the log. */
+/** A row that was found damaged, for the log. */
 export interface Found {
   readonly kind: DamagedKind
   readonly key: number
@@ -17,15 +17,15 @@ export interface Found {
   readonly why: string
 }
 
-/** What the errors of a database mean. */
+/** How to interpret the errors of a database. */
 export interface ErrorsOf {
   readonly isDamage: (error: unknown) => boolean
   readonly isUnavailable: (error: unknown) => boolean
 }
 
 /**
- * Notes what an error comes from; says what was found. Nothing is when the disk is full or the database is out of reach, or when
- * it is nobody's in particular. Not within a transaction.
+ * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, or
+ * when no single row is the cause. Not within a transaction.
  */
 export function* mend(
   tx: Transaction,
@@ -42,7 +42,7 @@ export function* mend(
   try {
     keys = yield* keysOf(culprit)
   } catch {
-    // the index that would say which rows there are is damaged itself: `error` goes to whoever did the work
+    // the index that would list the rows is damaged itself: the caller gets `error`
     return []
   }
   const found: Array<Found> = []
@@ -57,7 +57,7 @@ export function* mend(
   return found
 }
 
-/** What the log says of it. */
+/** The log message for a row that is left alone. */
 export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
   kind === "run"
     ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
@@ -69,7 +69,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
   return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 }
 
-/** Why the work on something fails that can be read. */
+/** Why the work on a readable row fails. */
 const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
     ? `it cannot be written, since what is stored beside it is damaged (${messageOf(error)})`
@@ -92,10 +92,10 @@ function* problemOf(
   }
 }
 
-/** How much of each table is looked at, at the start. */
+/** How many rows of each table are checked at the start. */
 const NEWEST = 20
 
-/** Where the last stop would have left something half written, if the disk did not keep its word. */
+/** Reads the newest rows: a crash would have left half-written ones there, if the disk did not keep its promises. */
 export const lookAtNewest = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],

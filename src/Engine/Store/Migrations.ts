@@ -1,8 +1,8 @@
 /**
  * The tables on SQLite, as ordered, forward-only migrations. `PRAGMA user_version` says how many have run.
  *
- * Integer keys stand for environments, functions and runs inside the database, so that indexes stay small; ids are what
- * users see. Times are epoch milliseconds. Payloads are the JSON text that came in.
+ * Integer keys stand for environments, functions and runs inside the database, so that indexes stay small; users see ids. Times
+ * are epoch milliseconds. Payloads are JSON strings as received.
  */
 export const migrations: ReadonlyArray<string> = [
   `

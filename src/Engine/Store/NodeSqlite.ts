@@ -1,4 +1,7 @@
-/** SQLite as Node.js has it, or the word that this one is too old: an import of `node:sqlite` would only say that there is none. */
+/**
+ * SQLite as built into Node.js, or an error that this Node.js is too old: an import of `node:sqlite` would only say that there is
+ * no such module.
+ */
 import type * as Sqlite from "node:sqlite"
 import { NodeVersionError } from "../../Errors.ts"
 import { nodeProblem } from "../../NodeVersion.ts"
@@ -13,6 +16,6 @@ const sqlite = load()
 
 export type DatabaseSync = Sqlite.DatabaseSync
 export const DatabaseSync: typeof Sqlite.DatabaseSync = sqlite.DatabaseSync
-/** Copies a database, page by page in a thread of its own, whose steps are as large as `rate` says. */
+/** Copies a database page by page, in a separate thread; `rate` is the number of pages in one step. */
 export const copyDatabase: typeof Sqlite.backup = (source, path, options) =>
   sqlite.backup(source, path, options)

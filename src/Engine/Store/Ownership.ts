@@ -1,7 +1,7 @@
 /**
- * Whose a database file is. The lock beside the file keeps others out, as long as all come by the same name and leave the
- * lock alone; the owner's name in the database itself catches the rest. It is compared in every transaction, and whoever
- * finds another one there writes nothing any more. It also shows at the next start that the last stop was not a clean one.
+ * Who owns a database file. The lock beside the file keeps others out, as long as all use the same name and nobody deletes the
+ * lock. A mark of the owner in the database itself catches the rest: every transaction compares it, and an engine that finds
+ * another mark stops writing. At the next start, the mark also shows that the last stop was not clean.
  */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import type { StatementSync } from "node:sqlite"
@@ -13,18 +13,18 @@ import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
 
-/** What the owner leaves in the database while it has it open. */
+/** The mark that the owner leaves in the database while it has it open. */
 interface Mark {
   readonly nonce: string
-  /** The name by which it has the file open, which its write-ahead log is called after. */
+  /** The name by which the owner opened the file; its write-ahead log is named after it. */
   readonly path: string
   readonly inode: string
 }
 
-/** What is to be said of a last stop that was not a clean one. */
+/** The message about a last stop that was not clean. */
 export interface LastStop {
   readonly message: string
-  /** Something that was acknowledged may not be there. */
+  /** Acknowledged writes may be missing. */
   readonly mayLack: boolean
 }
 
@@ -36,8 +36,8 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * What the owner has left in the file. It is read without locks and without a log: the log of another name is not to be
- * seen, and a process that has the file open under that name gets no second one for it.
+ * The mark in the file. Read without locks and without the log: the log of another name must not be opened, and a process that
+ * has the file open under that name must not get a second one.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined
@@ -50,7 +50,7 @@ const readMark = (path: string): Mark | undefined => {
     // written by `Ownership`
     return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
   } catch {
-    // it is new, of somebody else or damaged, which opening it says better: nothing is known of a last owner
+    // the file is new, foreign or damaged, which opening it reports better: no last owner is known
     return undefined
   } finally {
     db?.close()
@@ -58,8 +58,8 @@ const readMark = (path: string): Mark | undefined => {
 }
 
 /**
- * Before the file is opened, which makes a log. Throws a `StoreError` when it is open under another name, or when its log is
- * left under another name. Returns what should be known about the last stop.
+ * Checks the file before it is opened, which would create a log. Throws a `StoreError` when it is open under another name, or
+ * when its log is left under another name. Returns what is to be reported about the last stop.
  */
 export const checkLastOwner = (filename: string): LastStop | undefined => {
   const path = existsSync(filename) ? realpathSync(filename) : filename
@@ -82,7 +82,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
           mayLack: true,
           message:
             `Database "${filename}" was not closed the last time, and its log "${before.path}-wal" is gone: what was committed last may be ` +
-            "missing. Whoever moves or restores the file has to take its log with it"
+            "missing. Always move or restore the file together with its log"
         }
   }
   const holder = isHeld(mark.path)
@@ -106,11 +106,11 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   }
 }
 
-/** Whether an engine has the database open, or had not closed it when it was copied. */
+/** Whether an engine has the database open, or had it open when it was copied. */
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 
-/** How often it is looked whether the file is still where it was, milliseconds. */
+/** How often to check that the file is still in its place, milliseconds. */
 const LOOK_MS = 1000
 
 export class Ownership {
@@ -136,16 +136,16 @@ export class Ownership {
     this.#monotonicMs = monotonicMs
     this.#lookedAt = monotonicMs()
     db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER, this.#mark)
-    // an engine that comes by another name finds the mark in the file, and not in a log that it does not see
+    // an engine that comes by another name finds the mark in the file, since it does not see the log
     db.exec("PRAGMA wal_checkpoint(PASSIVE)")
   }
 
-  /** Throws a `StoreError` within a transaction that must not go on: `STORE_LOCKED` when the database is another engine's. */
+  /** Throws a `StoreError` when a transaction must not go on: `STORE_LOCKED` when another engine owns the database. */
   check(): void {
     if (this.#read.get()?.value !== this.#mark) {
       throw new StoreError(
         `Database "${this.#filename}" was taken over by another engine: this one stops and has written nothing since. One engine at a time ` +
-          `may open a SQLite file, and the file "${this.#path}.lock" beside it, which sees to that, must not be deleted`,
+          `may open a SQLite file, and the file "${this.#path}.lock" beside it, which enforces this, must not be deleted`,
         { code: "STORE_LOCKED" }
       )
     }
@@ -161,7 +161,7 @@ export class Ownership {
     this.#lookedAt = now
   }
 
-  /** Leaves the database as one that was closed. */
+  /** Removes the mark, for a clean stop. */
   release(): void {
     this.#remove.run(this.#mark)
   }

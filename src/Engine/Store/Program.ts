@@ -1,10 +1,9 @@
 /**
- * Programs: all that the engine reads and writes, told once for every database.
+ * Programs: everything that the engine reads and writes, written once for every database.
  *
- * A program is a generator. It yields statements, gets back what they found, and returns a value. It may {@link refuse}, which it
- * does before it has written anything, so that refusing one costs the others of its transaction nothing. It takes plain data and
- * has a name, so that whoever runs it may be elsewhere: a driver runs it at once on an open connection, within a transaction on
- * a pooled one, or in a thread of its own.
+ * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse}, before it
+ * has written anything, so that a refusal costs the other programs of its transaction nothing. It takes plain data and has a
+ * name, so that it can run elsewhere: at once on an open connection, within a transaction on a pooled one, or in another thread.
  */
 import type { IronflowError } from "../../Errors.ts"
 import type { DamagedKind } from "./Damage.ts"
@@ -16,25 +15,25 @@ export type Value = null | number | bigint | string | Uint8Array
 export type Row = Record<string, Value>
 
 /**
- * A statement with a name of its own. `@sound(kind, column)` in its text stands for the condition that leaves out what is
- * known to be damaged, `kind` being that of {@link Damage}: it is empty as long as nothing is.
+ * A named statement. `@sound(kind, column)` in its text stands for the condition that leaves out damaged rows, with `kind` as in
+ * {@link Damage}. It is empty as long as nothing is damaged.
  */
 export interface Statement {
   readonly name: string
   readonly text: string
   /** Whether its text has an `@sound`. */
   readonly isSound: boolean
-  /** Why it may read a table that grows from one end to the other. */
+  /** Why it may scan a table that grows. */
   readonly scans?: string
-  /** What it is on Postgres, where that is not `text`: see `Postgres/Dialect.ts`. */
+  /** Its text on Postgres, where that is not `text`: see `Postgres/Dialect.ts`. */
   readonly postgres?: string
 }
 
 const statements = new Map<string, Statement>()
 
 /**
- * Makes a statement. `name` is its own in the whole engine; `scans` says why it may read all of a table that grows, and `postgres`
- * is its text on Postgres where no text does on both.
+ * Makes a statement. `name` must be unique in the engine. `scans` says why it may scan a table that grows. `postgres` is the text
+ * for Postgres, where no common text works.
  */
 export const statement = (
   name: string,
@@ -48,8 +47,8 @@ export const statement = (
 }
 
 /**
- * A statement whose text is put together, out of few parts so that there are few of them: the same one for the same text.
- * `name` is that of all of them.
+ * A statement whose text is composed at run time, in few variants: the same text gives the same statement. All variants share
+ * `name`.
  */
 export const variant = (name: string, text: string): Statement => {
   const known = variants.get(text)
@@ -61,24 +60,23 @@ export const variant = (name: string, text: string): Statement => {
 
 const variants = new Map<string, Statement>()
 
-/** Every statement there is, of the modules that were loaded. */
+/** All statements of the loaded modules. */
 export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
- * What a program asks of the database that it runs on: `get` the first row, `all` rows; `write` without an answer, so that it
- * may be put off and done together with others; `affected` to write and count the rows; `believed` the same where one row is
- * certain; `insert` a row and give its key; `visit` rows one by one.
+ * A question of a program to its database: `get` reads the first row, `all` reads rows; `write` has no answer, so it may be
+ * deferred and merged; `affected` writes and counts the rows; `believed` does the same where one row is certain; `insert` inserts
+ * a row and returns its key; `visit` passes rows one by one.
  *
- * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as each of the
- * generators that are open.
+ * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as every open generator.
  */
 export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
   readonly kind: "get" | "all" | "write" | "affected" | "believed" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
-  /** For `visit`: is given a row as its columns; `false` when it wants no more. */
+  /** For `visit`: gets each row as its columns; returns `false` to stop. */
   readonly visitor: ((row: ReadonlyArray<Value>) => boolean | void) | undefined
-  // It is its own result: every run asks some ten times.
+  // It is its own iterator result: every run asks about ten questions.
   done = false
   value: unknown = undefined
   wasAsked = false
@@ -99,7 +97,7 @@ export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
     return this
   }
 
-  /** What was asked has failed: it is thrown where it was asked. */
+  /** Throws the error of the statement in the program. */
   throw(error: unknown): never {
     throw error
   }
@@ -119,10 +117,10 @@ export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
   }
 }
 
-/** The driver that answers at once what is asked now, if it is one. */
+/** The driver that answers the current question at once, if it can. */
 let answerAtOnce: ((ask: Ask) => unknown) | undefined
 
-/** Runs a program whose driver has every answer at once. */
+/** Runs a program with a driver that answers everything at once. */
 export const runAtOnce = <A>(program: Program<A, unknown>, answer: (ask: Ask) => unknown): A => {
   const before = answerAtOnce
   answerAtOnce = answer
@@ -135,7 +133,7 @@ export const runAtOnce = <A>(program: Program<A, unknown>, answer: (ask: Ask) =>
   }
 }
 
-/** What runs: it gives statements, is given what they found, and ends with a value, or refuses with an `E`. */
+/** A running program: it yields statements, gets their results, and ends with a value or a refusal `E`. */
 export type Program<A, E = never> = Iterable<Ask | Refuse<E>, A, unknown>
 
 /** The end of a program that refuses. */
@@ -155,7 +153,7 @@ class Refuse<E> implements Iterator<Refuse<E>, never, unknown> {
   }
 }
 
-/** How a refusal comes to whoever runs the program. */
+/** A refusal, as the runner of a program gets it. */
 export class Refused<E = unknown> {
   readonly error: E
 
@@ -164,18 +162,20 @@ export class Refused<E = unknown> {
   }
 }
 
-/** Ends a program with an error for its caller: `return yield* refuse(error)`. Nothing may have been written by then. */
+/**
+ * Ends a program with an error for its caller: `return yield* refuse(error)`. The program must not have written anything before.
+ */
 export const refuse = <E extends IronflowError>(error: E): Program<never, E> => new Refuse(error)
 
-/** What a program yields; each thing that it may refuse with is one of them. */
+/** What a program yields: questions, and each of its possible refusals. */
 type Step = Ask | Refuse<unknown>
 
 type RefusedWith<Y> = Y extends Refuse<infer E> ? E : never
 
-/** A program that goes on when another refuses, and has its error as a value. */
+/** Runs a program, and returns its refusal as a value. */
 export function* attempt<A, Y extends Step>(program: Iterable<Y, A, unknown>): Program<A | RefusedWith<Y>> {
   try {
-    // what it refuses with is caught here
+    // the refusal is caught here
     return yield* program as Program<A>
   } catch (error) {
     if (error instanceof Refused) return error.error as RefusedWith<Y>
@@ -191,28 +191,28 @@ export const get = (statement: Statement, ...values: ReadonlyArray<Value>): Prog
 export const all = (statement: Statement, ...values: ReadonlyArray<Value>): Program<ReadonlyArray<Row>> =>
   new Ask("all", statement, values)
 
-/** Runs a statement whose count nobody asks for. It is done before the next one that could see it, or the commit. */
+/** Runs a statement without a result. It runs before the next statement that could see its effect, or before the commit. */
 export const write = (statement: Statement, ...values: ReadonlyArray<Value>): Program<void> =>
   new Ask("write", statement, values)
 
-/** Runs a statement, and says how many rows it has changed. */
+/** Runs a statement. Returns how many rows it changed. */
 export const affected = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Ask("affected", statement, values)
 
 /**
- * As {@link affected}, where the row that it changes is there for all that the program knows: that another number comes back is a
- * fault. A driver may answer 1 before it has asked, and does the transaction again, without believing anything, when that was wrong.
+ * As {@link affected}, for a row that must exist as far as the program knows: any other count than 1 is a fault. A driver may
+ * answer 1 before it has asked. When that was wrong, it repeats the transaction and waits for each answer.
  */
 export const believed = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Ask("believed", statement, values)
 
-/** Inserts a row and gives its integer key. */
+/** Inserts a row. Returns its integer key. */
 export const insert = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Ask("insert", statement, values)
 
 /**
- * Looks at rows one after the other, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an
- * object for each takes twice as long.
+ * Visits rows one by one, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an object for
+ * each row takes twice as long.
  */
 export const visit = (
   statement: Statement,
@@ -220,7 +220,7 @@ export const visit = (
   visitor: (row: ReadonlyArray<Value>) => boolean | void
 ): Program<void> => new Ask("visit", statement, values, visitor)
 
-/** Runs a program for each of a list, in its order, and gives what they returned. */
+/** Runs a program for each item of a list, in order. Returns the results. */
 export function* forEach<A, B, Y extends Step>(
   list: Iterable<A>,
   run: (item: A, index: number) => Iterable<Y, B, unknown>
@@ -232,8 +232,8 @@ export function* forEach<A, B, Y extends Step>(
 }
 
 /**
- * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
- * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
+ * Runs the work on one of many rows: an error is blamed on that row, and the transaction is repeated without it. A damaged page
+ * spoils the transaction that reads it, so that repair is possible only after the rollback.
  */
 export function* apart<A, Y extends Step>(
   tx: Transaction,
@@ -250,7 +250,10 @@ export function* apart<A, Y extends Step>(
   }
 }
 
-/** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
+/**
+ * Reads a list of many rows: an error is blamed on those among `keys` that are damaged. `keys` is a query that reads only an
+ * index.
+ */
 export function* among(
   tx: Transaction,
   kind: DamagedKind,
@@ -270,28 +273,28 @@ export function* among(
 export interface Call<A, E = never> {
   readonly name: string
   readonly args: ReadonlyArray<unknown>
-  /** The environment that it works in; absent for one that works across all of them. */
+  /** The environment that it works in; absent for a program across all environments. */
   readonly environment?: string
-  /** What memories hold back may stay so while it runs: it does not look for it, or writes it itself. */
+  /** Memories may keep holding back their writes while it runs: it does not query them, or writes them itself. */
   readonly leavesHeld: boolean
-  /** What is to be done, for the message of an error: `store secret "API_KEY"`. */
+  /** The intended action, for error messages: `store secret "API_KEY"`. */
   readonly what: () => string
   readonly run: (tx: Transaction) => Program<A, E>
 }
 
-/** A program that has a name: makes a call of its arguments. */
+/** A named program: makes a call from its arguments. */
 export interface Named<Args extends ReadonlyArray<unknown>, A, E> {
   (...args: Args): Call<A, E>
-  /** The program as a part of another. */
+  /** The program as part of another one. */
   readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
 }
 
-/** The first of the arguments of a program that works in one environment. */
+/** The first argument of a program that works in one environment. */
 type Placed = string | { readonly environment: string }
 
 /**
- * Where a type has something that only the same thread can have: a function, or an instance of a class. It is followed some
- * levels deep, which ends at types that contain themselves.
+ * Finds where a type has something that cannot leave its thread: a function, or a class instance. The depth is limited, for types
+ * that contain themselves.
  */
 type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
   Uint8Array | IronflowError | string | number | bigint | boolean | null | undefined | void
@@ -308,22 +311,22 @@ type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
             ? { [K in keyof A]-?: [Leak<A[K], [...Depth, 0]>] extends [never] ? never : K }[keyof A]
             : never
 
-/** The name of a program that takes and gives plain data; of another one it says where it does not. */
+/** The name type of a program with plain arguments and results. For other programs it says which part is not plain. */
 export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
   ? string
   : { readonly "takes or gives what no other thread can have": Leak<Args> | Leak<A> }
 
 const programs = new Map<string, unknown>()
 
-/** The program of a name, of the modules that were loaded: for a driver that is told of a call by name and arguments. */
+/** The program with a name, among the loaded modules: for a driver that gets calls as name and arguments. */
 export const findProgram = (
   name: string
 ): ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined =>
-  // the arguments are those of a call that was made of this program
+  // the arguments come from a call of this program
   programs.get(name) as ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined
 
 export interface ProgramOptions {
-  /** {@link Call.leavesHeld}: false unless given. */
+  /** {@link Call.leavesHeld}: `false` by default. */
   readonly leavesHeld?: boolean
 }
 
@@ -335,7 +338,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   { leavesHeld = false }: ProgramOptions = {}
 ): Named<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
-  // what it yields is what its refusals are told apart by
+  // its refusals are told apart by what it yields
   const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
   const call = (...args: Args): Call<A, RefusedWith<Y>> => {
     const environment = environmentOf(args)
@@ -353,7 +356,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
 }
 
 /**
- * Defines a program that works in one environment, which the first of its arguments is or has. `name` is its own in the whole
+ * Defines a program that works in one environment: its first argument is the environment or has it. `name` must be unique in the
  * engine; `what` says what it was to do, for messages.
  */
 export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<unknown>], A, Y extends Step>(

@@ -1,4 +1,4 @@
-/** A file that appears under its name when it is whole, and not before: also when the machine stops in between. */
+/** Writes a file that appears under its name only when it is complete, also when the machine stops in between. */
 import { existsSync, linkSync, readdirSync, renameSync, rmSync, unlinkSync } from "node:fs"
 import { open } from "node:fs/promises"
 import path from "node:path"
@@ -6,25 +6,25 @@ import { ValidationError } from "../../Errors.ts"
 
 let partials = 0
 
-/** A name beside `filename` for what is not whole yet, which nobody else has. */
+/** A unique name beside `filename` for the incomplete file. */
 export const partialName = (filename: string): string => `${filename}.${process.pid}-${++partials}.partial`
 
 const partialNames = /^(.*)\.(\d+)-\d+\.partial(-journal|-wal|-shm)?$/
 
-/** Whether a process of this machine has the id. */
+/** Whether a process with the id runs on this machine. */
 const isAlive = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // it is there, and is somebody else's
+    // it runs, under another user
     return error instanceof Error && "code" in error && error.code === "EPERM"
   }
 }
 
 /**
- * What processes that are gone have left in a folder, of `names`: all of it, or what was to become the file `of`. That of a process
- * whose id another one has by now is taken for its own, and left.
+ * The partial files of dead processes in a folder, among `names`: all of them, or those of the file `of`. When another process
+ * has taken over the id, its file is kept.
  */
 export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: string): ReadonlyArray<string> =>
   names.flatMap((name) => {
@@ -33,7 +33,7 @@ export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: str
     return isAlive(Number(pid)) ? [] : [path.join(folder, name)]
   })
 
-/** Removes what is left of earlier attempts to make the file, by processes that were killed. */
+/** Removes the partial files of earlier attempts whose processes were killed. */
 export const removeLeftovers = (filename: string): void => {
   const folder = path.dirname(path.resolve(filename))
   if (!existsSync(folder)) return
@@ -41,18 +41,18 @@ export const removeLeftovers = (filename: string): void => {
     rmSync(file, { force: true })
 }
 
-/** Removes what SQLite may have left beside a file. */
+/** Removes the log files that SQLite may have left beside a file. */
 export const removeLogs = (filename: string): void => {
   for (const suffix of ["-journal", "-wal", "-shm"]) rmSync(filename + suffix, { force: true })
 }
 
-/** Removes a file that is not wanted, if it is there. */
+/** Removes a partial file, if it exists. */
 export const removePartial = (partial: string): void => {
   rmSync(partial, { force: true })
   removeLogs(partial)
 }
 
-/** Has the system write to the disk what it holds of a file, or of a folder. */
+/** Flushes a file or a folder to disk. */
 const syncFile = async (filename: string): Promise<void> => {
   const file = await open(filename, "r")
   try {
@@ -62,7 +62,7 @@ const syncFile = async (filename: string): Promise<void> => {
   }
 }
 
-/** Throws a `ValidationError` when there is a file of this name. */
+/** Throws a `ValidationError` when the file exists. */
 export const refuseExisting = (filename: string): void => {
   if (!existsSync(filename)) return
   throw new ValidationError(
@@ -70,11 +70,11 @@ export const refuseExisting = (filename: string): void => {
   )
 }
 
-/** Gives a whole file its name, unless there is one of that name: then it throws a `ValidationError`. */
+/** Gives a complete file its name. Throws a `ValidationError` when that name is taken. */
 export const putNew = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   try {
-    // a link, unlike a new name, replaces nothing that has come in the meantime
+    // a link, unlike a rename, does not replace a file that has appeared meanwhile
     linkSync(partial, filename)
     unlinkSync(partial)
   } catch (error) {
@@ -85,10 +85,10 @@ export const putNew = async (partial: string, filename: string): Promise<void> =
   await syncFile(path.dirname(filename))
 }
 
-/** What file systems say that have no links. */
+/** The error codes of file systems without links. */
 const noLinks: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
 
-/** Gives a whole file its name, in place of the one that has it. */
+/** Gives a complete file its name, replacing the file that has it. */
 export const putInPlace = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   renameSync(partial, filename)

@@ -1,4 +1,4 @@
-/** What is remembered of the database, and is read again when it has changed elsewhere. */
+/** Keeps a copy of something in the database, and reads it again when another engine has changed it. */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
@@ -6,13 +6,13 @@ import type { StoreError } from "../../Errors.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 export interface ReadAgain {
-  /** It has changed elsewhere. */
+  /** Another engine has changed it. */
   readonly look: () => void
-  /** It was changed here: what is being read may be older. */
+  /** This engine has changed it: a read in progress may be outdated. */
   readonly changed: () => void
 }
 
-/** Reads until it succeeds, one at a time, until the scope ends. `what` is what is read: "who may do what". */
+/** Reads until it succeeds, one read at a time, until the scope ends. `what` names what is read: "who may do what". */
 export const make = <A>(
   what: string,
   read: Effect.Effect<A, StoreError>,

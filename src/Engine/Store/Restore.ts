@@ -1,4 +1,4 @@
-/** A backup becomes the database of an engine, which goes on from there. */
+/** Turns a backup into the database of an engine, which goes on from there. */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import { chmod, copyFile } from "node:fs/promises"
 import * as Clock from "effect/Clock"
@@ -17,27 +17,27 @@ import { checkAll, checkOurs, isForeign, versionOf } from "./SqliteFile.ts"
 
 /** Options of `restoreBackup`. */
 export interface RestoreOptions {
-  /** The file of the backup, which stays as it is. */
+  /** The backup file, which is not changed. */
   readonly backup: string
-  /** The database file that it becomes. */
+  /** The database file to create. */
   readonly filename: string
-  /** Whether it may replace a database that is there; `false` by default. */
+  /** Whether it may replace an existing database; `false` by default. */
   readonly replace?: boolean
 }
 
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, whole or not at all, after reading all of it. An engine that is started on it goes on with
- * the runs that were in flight.
+ * Makes a backup the database at `filename`, completely or not at all, after checking all of it. An engine that is started on it
+ * goes on with the unfinished runs.
  *
- * Fails with `ValidationError` for a file that is no backup, and where there is a database that may not be replaced; with `StoreError`:
- * `STORE_LOCKED` when an engine has it open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when it is of a newer
- * version, or cannot be read or written.
+ * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
+ * `StoreError`: `STORE_LOCKED` when an engine has it open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when
+ * it is of a newer version, or cannot be read or written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    // what has begun is finished: half of it would be neither the old nor the new
+    // not interruptible: a partial result would be neither the old database nor the new one
     Effect.uninterruptible(
       Effect.tryPromise({
         try: () => putBack(options, now),
@@ -57,16 +57,16 @@ const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo
     throw new ValidationError("The filename of the database must not be empty or blank")
   refuseFolder(filename)
   checkFiles(filename, DEFAULT_MODE)
-  // the links to a database go on to mean it
+  // links to the database keep pointing to it
   const target = existsSync(filename) ? realpathSync(filename) : filename
   const isThere = existsSync(target)
   if (isThere && realpathSync(backup) === target) {
     throw new ValidationError(`"${backup}" is the database itself: a backup is restored to another file`)
   }
-  // one that is there is looked at; none is made for what is refused
+  // only an existing lock is checked; none is created for a refused restore
   if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
   if (isThere) {
-    // one that is open under another name
+    // it may be open under another name
     checkInUse(target)
     if (!replace) {
       throw new ValidationError(
@@ -84,7 +84,7 @@ const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo
     try {
       if (!isThere) await putNew(partial, target)
       else {
-        // an engine may have come in the meantime
+        // an engine may have opened it meanwhile
         checkInUse(target)
         closeLog(target)
         await putInPlace(partial, target)
@@ -118,12 +118,12 @@ const checkInUse = (target: string): void => {
   try {
     checkLastOwner(target)
   } catch (error) {
-    // what else it says is about opening the old one, which is not wanted any more
+    // other errors are about opening the old database, which is to be replaced anyway
     if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
   }
 }
 
-/** Looks at the copy, and makes it a database that was closed. */
+/** Checks the copy, and turns it into a closed database. */
 const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
   const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
@@ -139,7 +139,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
       )
     }
     checkAll(db, backup)
-    // before anything of it is changed
+    // before the copy is changed
     await checkSum(partial, backup)
     const madeAt = madeAtOf(db)
     removeMark(db)
@@ -156,8 +156,8 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
 }
 
 /**
- * Brings what is left in the log of the old database into it, and removes the log: SQLite would take it for that of the new one, of
- * which it would make something that neither was.
+ * Merges the rest of the old database's log into it, and removes the log: otherwise SQLite would apply it to the new database,
+ * and damage it.
  */
 const closeLog = (target: string): void => {
   try {

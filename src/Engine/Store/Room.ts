@@ -1,10 +1,10 @@
-/** What is left of one transaction for work that may go on in the next one, so that others have their turn in between. */
+/** The budget of one transaction for work that may continue in the next one, so that others get their turn. */
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 
-/** Rows that are looked at and changed in one transaction: about 10 ms. */
+/** Rows that one transaction looks at and changes: about 10 ms. */
 export const MOST_ROWS = 300
 
-/** Bytes that are handed to live turns, or told to those who look on. */
+/** Bytes that one transaction passes to live turns or observers. */
 const MOST_BYTES = 8 * 1024 * 1024
 
 export class Room {
@@ -18,13 +18,13 @@ export class Room {
     this.#stepsBefore = stepsTaken()
   }
 
-  /** A row was looked at; `bytes` of it went to somebody. */
+  /** A row was looked at, and `bytes` of it were passed on. */
   take(bytes = 0): void {
     this.#rows++
     this.#bytes += bytes
   }
 
-  /** Bytes went to somebody. */
+  /** Bytes were passed on. */
   hand(bytes: number): void {
     this.#bytes += bytes
   }
@@ -38,7 +38,7 @@ export class Room {
     return this.rows === 0
   }
 
-  /** Whether an expression would get all that it may spend: one that gets less may miss what it waits for. */
+  /** Whether an expression would get its full budget: with less, it might miss a match. */
   get mayEvaluate(): boolean {
     return stepsTaken() - this.#stepsBefore <= MAX_STEPS
   }

@@ -1,7 +1,7 @@
-/** A run that has ended in its first turn, whole: whoever waits for it need not read it. */
+/** The full ending of a run that ended in its first turn, so that nobody has to read it. */
 import type { RunStatus } from "../../RunStatus.ts"
 
-/** What does not change of a run in its first turn. */
+/** The parts of a run that do not change in its first turn. */
 export interface Taken {
   readonly eventId: string
   /** The data of the event, as it is stored. */
@@ -13,7 +13,7 @@ export interface Taken {
   readonly startedAt: number
 }
 
-/** Times are epoch milliseconds, texts are as they are stored. */
+/** Times are epoch milliseconds; strings are as stored. */
 export interface RunEnding extends Taken {
   readonly id: string
   /** The key of its function. */
@@ -25,5 +25,5 @@ export interface RunEnding extends Taken {
   readonly endedAt: number
 }
 
-/** Characters of data, or of an output, that are kept so that nobody need read them. */
+/** Most characters of data or output that are kept for this. */
 export const MOST_KEPT = 4096

@@ -1,10 +1,10 @@
 /**
- * Looks for damage that SQLite reads without an error: JSON that is none, and rows that belong to nothing. For
- * `ironflow serve --check`, which reads the whole file; damage that leaves sound JSON nobody can see.
+ * Finds damage that SQLite reads without an error: invalid JSON, and rows whose parent is missing. For `ironflow serve --check`,
+ * which reads the whole file. Damage that leaves valid JSON cannot be found.
  */
 import type { DatabaseSync } from "node:sqlite"
 
-/** What is JSON where it is there at all, by table, and what names a row. */
+/** The JSON columns of each table, and the column that names a row. */
 const texts: ReadonlyArray<{
   readonly table: string
   readonly row: string
@@ -40,7 +40,7 @@ const texts: ReadonlyArray<{
   }
 ]
 
-/** What has to be there for what else. */
+/** Which rows must exist for which others. */
 const belongings: ReadonlyArray<{
   readonly table: string
   readonly row: string
@@ -74,7 +74,7 @@ const belongings: ReadonlyArray<{
   }
 ]
 
-/** At most `limit` sentences, each about one row. A database of an earlier version may lack some of the tables. */
+/** At most `limit` sentences, each about one row. Tables that an earlier version lacks are skipped. */
 export const findUnsound = (db: DatabaseSync, limit: number): ReadonlyArray<string> => {
   const problems: Array<string> = []
   const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")

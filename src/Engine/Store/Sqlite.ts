@@ -1,8 +1,8 @@
 /**
  * The store on SQLite, through Node's built-in module: nothing to install, one file, one process at a time.
  *
- * Writes go through one group commit with `synchronous=FULL`: what was acknowledged survives the loss of power. Reads run
- * on the same connection between commits, so they see all that was acknowledged and nothing that was not.
+ * Writes go through one group commit with `synchronous=FULL`: acknowledged writes survive a power loss. Reads run on the same
+ * connection between commits, so they see all acknowledged writes and no others.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ import { Store, type StoreService } from "./Store.ts"
 
 /** Most commands in one transaction. */
 const GROUP = 512
-/** Runs that are started in one transaction; no command is cut. */
+/** Runs that are started in one transaction; a single command is never split. */
 const GROUP_RUNS = 1000
 
 /**
@@ -70,7 +70,7 @@ export const make = (
       return false
     }
 
-    /** Why nothing can be written at the moment. */
+    /** Why writes fail at the moment. */
     let outage: { readonly error: StoreError; readonly changes: unknown } | undefined
     const commitTimes = new Histogram()
     let programs = 0
@@ -83,7 +83,7 @@ export const make = (
           db,
           now,
           random: () => random.nextDoubleUnsafe(),
-          // ids of events are ordered as they are in the log, also when the clock was set back in between
+          // event ids are ordered as in the log, also when the clock was set back
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
         })
         listeners.interest = tx.interest
@@ -139,7 +139,7 @@ export const make = (
             return found.length > 0
           },
           committed: () => {
-            // one that changes nothing needs no room on the disk
+            // a transaction without changes needs no disk space
             if (outage !== undefined && changesSoFar() !== outage.changes) outage = undefined
             listeners.committed(tx.committed())
           },
@@ -168,7 +168,7 @@ export const make = (
             catch: (cause) => storeError("Cannot write to the database", cause)
           }),
           (error) =>
-            // what was acknowledged is there; the next start says that this was not a clean stop
+            // acknowledged writes are durable; the next start reports that this stop was not clean
             Effect.logWarning(
               `Database "${options.filename}" could not be marked as closed: ${error.message}`
             )
@@ -185,7 +185,7 @@ export const make = (
         )
       })
     const failedRead = (what: string | (() => string), cause: unknown): StoreError => {
-      // a damaged page spoils the view for others who read in this turn
+      // a damaged page spoils the snapshot for other reads of this turn
       snapshot.giveUp()
       if (isDamage(cause)) tx.damage.wasFound = true
       return cannot(what, cause)
@@ -199,7 +199,7 @@ export const make = (
         },
         catch: (cause) => failedRead(what, cause)
       })
-    /** Reads statement by statement, so that one that fails does not spoil the others. */
+    /** Reads statement by statement, so that a failed one does not spoil the others. */
     const readApart = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.try({
         try: () => {
@@ -208,12 +208,12 @@ export const make = (
         },
         catch: (cause) => failedRead(what, cause)
       })
-    /** What a program refuses with is a value here, so that refusing one does not roll back the group that it is in. */
+    /** Returns a refusal as a value, so that it does not roll back the group. */
     const perform = <A, E>(call: Call<A, E>): A | Refused<E> => {
       try {
         return tx.perform(call.run(tx))
       } catch (error) {
-        // a program refuses with what its type names
+        // a program refuses only with errors that its type names
         if (error instanceof Refused) return error as Refused<E>
         throw error
       }
@@ -240,7 +240,7 @@ export const make = (
       tryAgain: Effect.suspend(() => {
         if (outage === undefined || monotonicMs() - triedAt < RETRY_MS) return Effect.void
         triedAt = monotonicMs()
-        // whether it works is what `health` says
+        // `health` says whether it works
         return Effect.ignore(write("store the time", () => tx.perform(storeClock(tx))))
       }),
       ...(isFile ? { filename: options.filename } : {}),
@@ -250,10 +250,13 @@ export const make = (
         Effect.suspend(() =>
           listeners.lost === undefined
             ? Effect.tap(backUp(isFile ? options.filename : db, filename, now()), ({ bytes, madeAt }) =>
-                // the backup is whole, whether or not this can be noted
+                // the backup is complete, whether or not this can be stored
                 Effect.catch(
                   service.write(noteBackup({ at: madeAt === undefined ? now() : Date.parse(madeAt), bytes })),
-                  (error) => Effect.logWarning(`The backup is made, and could not be noted: ${error.message}`)
+                  (error) =>
+                    Effect.logWarning(
+                      `The backup is complete, but its time and size could not be stored: ${error.message}`
+                    )
                 )
               )
             : Effect.fail(listeners.lost)
@@ -262,7 +265,7 @@ export const make = (
         ? {}
         : {
             checkOwner: Effect.tapError(
-              // the view of those who read in this turn may be older
+              // the snapshot of this turn's reads may be older
               readApart("look whose the database is", () => {
                 if (listeners.lost !== undefined) throw listeners.lost
                 ownership.check()
@@ -309,6 +312,6 @@ export const layer = (options: SqliteOptions, upkeep: Upkeep): Layer.Layer<Store
 
 const sqliteKeys = { filename: true, fileMode: true, check: true } satisfies Keys<SqliteOptions>
 
-/** The message is put together when something fails, and not before. */
+/** The message is built only when something fails. */
 const cannot = (what: string | (() => string), cause: unknown): StoreError =>
   storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)

@@ -1,30 +1,30 @@
-/** Errors of SQLite as ours. */
+/** Translates errors of SQLite into ours. */
 import { StoreError } from "../../Errors.ts"
 import { NOT_JSON } from "./StoredJson.ts"
 
-/** SQLite's result codes that say what is wrong with the file. */
+/** SQLite's result codes for problems with the file. */
 const CORRUPT = new Set([11, 26])
 const UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14, 23])
 
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
 
-/** Whether the file itself is out of reach: what was asked for does not matter. */
+/** Whether the file itself is out of reach, whatever the request was. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
     : UNAVAILABLE.has(resultCode(cause) ?? -1) ||
-      // an error with a system call is Node's, of a file that cannot be made or looked at
+      // an error with a system call is Node's, about a file that cannot be created or read
       (cause instanceof Error && "syscall" in cause)
 
-/** Whether something in the file is not what was written there. */
+/** Whether the file has content that was not written there. */
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError ? cause.code === "STORE_CORRUPT" : CORRUPT.has(resultCode(cause) ?? -1)
 
 export const storeError = (what: string, cause: unknown): StoreError => {
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (cause instanceof StoreError) {
-    // what cannot be parsed does not say what it is of
+    // a parse error does not say where the JSON came from
     return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
       ? new StoreError(`${what}: ${reason}`, { code: cause.code, cause })
       : cause

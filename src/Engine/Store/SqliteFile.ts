@@ -1,4 +1,4 @@
-/** The file of a SQLite database: opened by one process at a time, checked, and brought up to date. */
+/** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
 import { StoreError } from "../../Errors.ts"
 import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
@@ -8,11 +8,14 @@ import { checkLastOwner, type LastStop } from "./Ownership.ts"
 import { findUnsound } from "./Soundness.ts"
 import { isDamage, storeError } from "./SqliteErrors.ts"
 
-/** Which file, and how it is opened. */
+/** Which file to open, and how. */
 export interface SqliteOptions {
-  /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
+  /**
+   * Path of the database file, which is created when it does not exist; `":memory:"` for a database that is gone with the
+   * process.
+   */
   readonly filename: string
-  /** The mode of the file when it is made, and of those beside it: 0600 by default. Files that are there keep theirs. */
+  /** The mode for new database files; 0600 by default. Existing files keep theirs. */
   readonly fileMode?: number
   /** Reads the whole file first, and fails with `STORE_CORRUPT` when something in it is damaged. */
   readonly check?: boolean
@@ -20,21 +23,21 @@ export interface SqliteOptions {
 
 export interface Opened {
   readonly db: DatabaseSync
-  /** False for a database in memory. */
+  /** `false` for a database in memory. */
   readonly isFile: boolean
-  /** What should be known about the last stop. */
+  /** What is to be reported about the last stop. */
   readonly lastStop: LastStop | undefined
-  /** What should be known about the files. */
+  /** What is to be reported about the files. */
   readonly warnings: ReadonlyArray<string>
   readonly release: () => void
 }
 
-/** Opens the file, and makes sure that it is ours and nobody else's. */
+/** Opens the file, and ensures that it is ours and in no other use. */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,
   now: number
 ): Opened => {
-  // SQLite takes an empty name for a database that is gone with the process
+  // SQLite takes an empty name for a temporary database
   if (filename.trim() === "") {
     throw new StoreError("The filename of the database must not be empty or blank", {
       code: "STORE_UNAVAILABLE"
@@ -49,7 +52,7 @@ export const open = (
     const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
     if (isFile) makeFile(filename, fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
-    // before anything is changed: it may be somebody else's
+    // before anything is changed: it may belong to another program
     checkOurs(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
@@ -79,7 +82,7 @@ const APPLICATION_ID = 0x49726f6e
 const pragma = (db: DatabaseSync, name: string): number =>
   Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
 
-/** Which version its tables have; 0 where there are none. */
+/** The version of its tables; 0 where there are none. */
 export const versionOf = (db: DatabaseSync): number => pragma(db, "user_version")
 
 /** Whether it is a database of another program. */
@@ -87,7 +90,7 @@ export const isForeign = (db: DatabaseSync): boolean =>
   pragma(db, "application_id") !== APPLICATION_ID &&
   db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
 
-/** Throws a `StoreError` for a database of something else, and for one of a newer version. */
+/** Throws a `StoreError` for a database of another program, and for one of a newer version. */
 export const checkOurs = (db: DatabaseSync, filename: string): void => {
   if (isForeign(db)) {
     throw new StoreError(
@@ -104,13 +107,13 @@ export const checkOurs = (db: DatabaseSync, filename: string): void => {
   }
 }
 
-/** Problems that are told of. */
+/** Most problems in the message. */
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT =
   "Restore it from a backup; without the check the engine starts, and leaves alone what is damaged"
 
-/** Reads the whole file, and throws a `StoreError` that says what is damaged, and what to do. */
+/** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {
   const problems: Array<string> = []
   try {
@@ -120,7 +123,7 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
     if (problems.length === 1 && problems[0] === "ok")
       problems.splice(0, 1, ...findUnsound(db, MOST_PROBLEMS))
   } catch (error) {
-    // it may be too badly damaged to be checked to the end
+    // it may be too damaged to be checked to the end
     if (!isDamage(error)) throw error
     problems.push(storeError("it cannot be read to the end", error).message)
   }
@@ -134,7 +137,7 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
   )
 }
 
-/** Brings the tables up to what this version knows. */
+/** Migrates the tables to this version. */
 export const migrate = (db: DatabaseSync): void => {
   const done = versionOf(db)
   db.exec("BEGIN IMMEDIATE")
@@ -147,7 +150,7 @@ export const migrate = (db: DatabaseSync): void => {
   }
 }
 
-/** The last id of those that new ids are compared with: of the log, and of jobs that are held. */
+/** The last id, with which new ids are compared: of the log, and of held jobs. */
 export const lastId = (db: DatabaseSync): string | undefined => {
   try {
     const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
@@ -158,7 +161,7 @@ export const lastId = (db: DatabaseSync): string | undefined => {
     return last
   } catch (error) {
     if (!isDamage(error)) throw error
-    // the end of the log is damaged, which `lookAtNewest` says: new ids go by the clock alone
+    // the end of the log is damaged, which `lookAtNewest` reports: new ids go by the clock alone
     return undefined
   }
 }

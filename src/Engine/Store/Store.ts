@@ -1,10 +1,9 @@
 /**
- * Where the engine keeps everything. It runs programs, each one atomic change or one read, and knows nothing of what they are
- * about.
+ * The engine's storage. It runs programs, each an atomic change or a read, and knows nothing of their content.
  *
- * One that changes something is answered after its change is durable. Changes that arrive together share a
- * commit. What a commit means for the rest of the engine (a wait of a live turn fired, a run became ready, a run
- * ended, something is due) is told once per commit to the listeners of `onCommit`, before the callers wake.
+ * A change is answered once it is durable. Changes that arrive together share a commit. The effects of a commit on the rest of
+ * the engine (a wait of a live turn fired, a run became ready, a run ended, something is due) are told once per commit to the
+ * listeners of `onCommit`, before the callers wake.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -17,93 +16,93 @@ import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
 import type { Announced, Changes, Subject } from "./Changes.ts"
 
-/** What runs programs on a database. */
+/** Runs programs on a database. */
 export interface StoreService {
-  /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
+  /** Runs a program that writes, and answers after the commit. Fails with the program's refusals. */
   readonly write: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
   /** Runs a program that only reads. */
   readonly read: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** As `read`, on what is there statement by statement: a damaged page that one of them meets does not spoil the others. */
+  /** As `read`, but each statement sees the current data: a damaged page that one statement meets does not spoil the others. */
   readonly readApart: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** Calls `listener` after every commit; returns the way to stop that. */
+  /** Calls `listener` after every commit. Returns a function that stops it. */
   readonly onCommit: (listener: (changes: Changes) => void, options?: ListenOptions) => () => void
   /**
-   * Calls `listener` within every commit that makes runs ready, before it is written: what the listener writes is part of that
-   * commit. What is left ready after it is told to those who listen to commits. Returns the way to stop that.
+   * Calls `listener` within every commit that makes runs ready, before it is written: writes of the listener are part of that
+   * commit. Runs that are still ready after it are told to the listeners of commits. Returns a function that stops it.
    */
   readonly onReady: (listener: () => void) => () => void
   /**
-   * Calls `listener` once, with why, when another engine is found to have taken the database over: nothing is written from then on.
-   * Returns the way to stop that.
+   * Calls `listener` once, with the reason, when another engine is found to have taken the database over: nothing is written from
+   * then on. Returns a function that stops it.
    */
   readonly onLost: (listener: (error: StoreError) => void) => () => void
-  /** Looks whether that has happened, without writing. Absent where it cannot happen. */
+  /** Checks whether that has happened, without writing. Absent where it cannot happen. */
   readonly checkOwner?: Effect.Effect<void, StoreError>
-  /** Tries to write something, if that has failed the last time: `health` knows then. Absent where writing is what tells. */
+  /** Tries to write something, if the last write failed, to update `health`. Absent where it is not needed. */
   readonly tryAgain?: Effect.Effect<void>
   /**
-   * Calls `listener` when this engine was out of touch with the database for so long that others take back what it held, or have done
-   * so: its turns, and what it was to deliver. Returns the way to stop that. Absent where there are no others.
+   * Calls `listener` when this engine had no contact with the database for so long that others take over what it held, or have
+   * done so: its turns, and its deliveries. Returns a function that stops it. Absent where there are no other engines.
    */
   readonly onAway?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this one so recently that what its turns begin now is theirs alone. Absent where there are no
-   * others.
+   * Whether other engines have seen this one recently enough that no other engine takes over what its turns start now. Absent
+   * where there are no other engines.
    */
   readonly touch?: Touch
-  /** The clock that all engines on the database go by, where there may be several: their own may be apart. */
+  /** The common clock of all engines on the database, where there may be several: their own clocks may differ. */
   readonly clock?: Clock.Clock
-  /** The number of this engine among those that use the database at the same time. Absent where it is the only one. */
+  /** The number of this engine among those that share the database. Absent where it is the only one. */
   readonly node?: number
   /**
-   * Tells other engines on the same database of something that is not stored, if they want to hear of it: `make` says what it is.
-   * Absent where there are none.
+   * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds it.
+   * Absent where there are no other engines.
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
-  /** Has other engines look at something again. Absent where there are none. */
+  /** Makes other engines look at something again. Absent where there are no other engines. */
   readonly callOthers?: (subject: Subject) => void
-  /** The file of the database, where it is one. */
+  /** The file of the database, where it is a file. */
   readonly filename?: string
-  /** Writes all that is there now to a new file. Absent where the database has tools of its own for that. */
+  /** Writes a backup to a new file. Absent where the database has its own backup tools. */
   readonly backup?: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
-  /** Has what is deleted overwritten from now on, or no more. Absent as `wipe` is. */
+  /** Turns overwriting of deleted data on or off. Absent where `wipe` is. */
   readonly overwrite?: (isOn: boolean) => void
   /**
-   * Overwrites what was deleted in the files of the database, as far as that does not keep others waiting for long, unless `isLong` lets it;
-   * returns what may still have it. Absent where the files are those of a server.
+   * Overwrites deleted data in the files of the database. It does not block others for long, unless `isLong` allows it. Returns
+   * what may still have the data. Absent where the files belong to a server.
    */
   readonly wipe?: (isLong: boolean) => Effect.Effect<string, StoreError>
-  /** What was committed since the start: absent where nobody counts it. */
+  /** Commits since the start; absent where they are not counted. */
   readonly commits?: () => CommitFigures
-  /** Whether the database can be read and written, and nothing in it was found damaged since the start. */
+  /** Whether the database can be read and written, and no damage was found since the start. */
   readonly health: () => StoreHealth
 }
 
-/** Groups of programs that were committed together, and how long that took. */
+/** Groups of programs that were committed together, and their durations. */
 export interface CommitFigures {
   /** Programs in all of them. */
   readonly programs: number
   readonly durations: HistogramData
 }
 
-/** What a listener wants to be told of that is told only while somebody does. */
+/** What a listener wants to hear, of the things that are told only on request. */
 export interface ListenOptions {
   /**
-   * What happens to runs: to each as a whole, or to its steps too, which are told to everybody as long as somebody wants them. Who
-   * asks for this looks on, and hears of a commit before those who act on it.
+   * Activity of runs: of whole runs, or of their steps too. Steps are told to all such listeners as long as one wants them. A
+   * listener with this is an observer, and hears of a commit before the others.
    */
   readonly activity?: "runs" | "steps"
-  /** What is saved of projections. */
+  /** Saves of projections. */
   readonly states?: boolean
-  /** Says which workers hear of their turns from this listener: of those that nobody names other engines are told. */
+  /** Whether this listener tells a worker about its turns: for other workers, other engines are told. */
   readonly isHere?: (workerId: string) => boolean
 }
 
-/** What is told while somebody wants to hear of it. */
+/** What is told while there are listeners for it. */
 export interface Wants {
-  /** What happens to steps, and all else that is announced. */
+  /** Activity of steps, and all other announcements. */
   readonly steps: boolean
-  /** What projections save. */
+  /** Saves of projections. */
   readonly states: boolean
 }
 
@@ -112,7 +111,7 @@ export type StoreHealth =
   | {
       readonly status: "degraded" | "down"
       readonly message: string
-      /** Nothing can be written at the moment, or ever. */
+      /** Nothing can be written, for now or for good. */
       readonly cannotWrite?: true
     }
 

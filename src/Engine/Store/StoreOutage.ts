@@ -1,8 +1,8 @@
-/** What the engine says when its own work on the store fails: once when that begins, and once when it is over. */
+/** Logs failures of the engine's own work on the store: once when they begin, and once when they are over. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 
-/** How long after a failure the work is tried again, milliseconds. */
+/** Delay before the work is tried again, milliseconds. */
 export const RETRY_MS = 1000
 
 export class StoreOutage {
@@ -25,7 +25,7 @@ export class StoreOutage {
     this.#isOn = true
     if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
     const text = `${this.#failing}: ${error.message}. Trying again every second`
-    // a full disk explains itself, a bug does not
+    // a full disk needs no stack trace, a bug does
     return error.retryable ? Effect.logError(text) : Effect.logError(text, error)
   }
 

@@ -1,6 +1,6 @@
 /**
- * What a command of the SQLite store works with: the database, the time, ids, the order of things, and the list of what
- * the commit will mean for others.
+ * What a command of the SQLite store works with: the database, the time, ids, sequence numbers, and the changes that the commit
+ * will tell.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
@@ -25,22 +25,22 @@ import { eachMemory, writesOf } from "./Memory.ts"
 
 export type { Row } from "./Program.ts"
 
-/** The numbers that order journal entries come from blocks; `meta` remembers where the next block starts. */
+/** Sequence numbers of journal entries come from blocks; `meta` stores where the next block starts. */
 const SEQ_BLOCK = 1_000_000_000
 const SEQ_RESERVE = 100_000_000
 
-/** The last moment that a `Date` can be, epoch milliseconds. */
+/** The last time that a `Date` can hold, epoch milliseconds. */
 const LAST_MOMENT = 8_640_000_000_000_000
 
-/** A point in time as it is stored: what lies beyond all dates is as late, or as early, as a date can be. */
+/** A time as it is stored: limited to the range of a `Date`. */
 export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math.min(epochMs, LAST_MOMENT))
 
 const NO_BYTES = new Uint8Array(0)
 
 /**
- * What is written of `values`. SQLite takes integers that JavaScript does not read back: such a row would make every
- * command fail that comes across it, so the command that would write it fails instead. And Node.js up to 22.20 stores NULL
- * for an empty array of bytes that has no memory of its own, which is what texts and messages to threads are read to.
+ * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back: such a row would fail every
+ * command that reads it, so the command that would write it fails instead. Node.js up to 22.20 stores NULL for an empty byte
+ * array without its own buffer, as decoders and messages between threads produce.
  */
 const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
   let isEmptyThere = false
@@ -90,13 +90,13 @@ class PendingChanges implements Changes {
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** What those who listen to commits want to be told, beside what everybody is. */
+/** What the listeners to commits want beside the basics. */
 export interface Interest {
-  /** What happens to runs as a whole. */
+  /** Activity of whole runs. */
   runs: boolean
-  /** What happens to runs, steps included. */
+  /** Activity of runs, steps included. */
   steps: boolean
-  /** The states of projections that are saved. */
+  /** Saved states of projections. */
   states: boolean
 }
 
@@ -104,22 +104,22 @@ export class Transaction {
   readonly db: DatabaseSync
   readonly ids: IdGenerator
   readonly now: () => number
-  /** A number from 0 up to 1, by chance. */
+  /** A random number from 0 up to, not including, 1. */
   readonly random: () => number
-  /** The time that deletions go by: the clock's, without what it went forward lately. */
+  /** The time for deletions: the clock without its recent forward jumps. */
   settledNow: () => number
-  /** For work that need not be done in one transaction. */
+  /** The budget for work that need not be done in one transaction. */
   readonly room = new Room()
   readonly damage: Damage
-  /** What the last error in the middle of many rows comes from. */
+  /** The cause of the last error in work over many rows. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
-  /** The number of this engine among those that share the database; absent where it is alone by nature. */
+  /** The number of this engine among those that share the database; absent where it cannot be shared. */
   readonly node: number | undefined = undefined
   /** Whether this transaction has changed a lease that another engine may remember. */
   touchedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
-  /** What nouns remember, in the order of their definitions: see `Memory.ts`. */
+  /** What parts of the engine remember, in order of definition: see `Memory.ts`. */
   readonly memories: Array<unknown> = []
   readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
@@ -154,7 +154,7 @@ export class Transaction {
     this.#seqEnd = this.#seq = Number(this.get("SELECT value FROM meta WHERE name = 'seq'")?.value ?? 0)
   }
 
-  /** Starts a transaction: forgets what a rolled back one has gathered. */
+  /** Starts a transaction: discards what a rolled back one has gathered. */
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
@@ -164,7 +164,7 @@ export class Transaction {
     this.reserve()
   }
 
-  /** Makes sure that numbers last for a transaction. */
+  /** Ensures that the sequence numbers last for a transaction. */
   protected reserve(): void {
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -183,7 +183,7 @@ export class Transaction {
     for (const program of writesOf(this)) this.perform(program)
   }
 
-  /** What a transaction writes once for all its commands, before it commits. */
+  /** Writes what a transaction writes once for all its commands, before it commits. */
   committing(): void {
     this.writeHeld()
     eachMemory(this.memories, (memory, made) => {
@@ -191,12 +191,12 @@ export class Transaction {
     })
   }
 
-  /** The database is as it was before the transaction, and so is what is remembered of it. */
+  /** Resets what is remembered after a rollback. */
   rolledBack(): void {
     eachMemory(this.memories, (memory, made) => memory.rolledBack?.(made))
   }
 
-  /** Ends a transaction that was committed. */
+  /** Ends a committed transaction. Returns its changes. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
     eachMemory(this.memories, (memory, made) => memory.committed?.(made, this))
@@ -213,7 +213,7 @@ export class Transaction {
     return runAtOnce(program, this.#answer)
   }
 
-  /** Runs a program within this transaction, whose result nobody waits for: at once, or after the program that asks for it. */
+  /** Runs a program within this transaction, without a result: at once, or after the program that requests it. */
   later(program: Program<void>): void {
     this.perform(program)
   }
@@ -249,7 +249,7 @@ export class Transaction {
     return statement.isSound ? this.#sound(statement) : statement.text
   }
 
-  /** The text of a statement without what is damaged. */
+  /** The text of a statement that leaves damaged rows out. */
   #sound({ text }: Statement): string {
     return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
       this.damage.except(kind, column)
@@ -261,8 +261,8 @@ export class Transaction {
   }
 
   /**
-   * Visits rows as arrays of columns, one after the other. For pages of thousands of rows: an object for each takes twice as
-   * long. `visit` must not run the same statement; when it returns `false` no more are visited.
+   * Visits rows one by one, as arrays of columns. For pages of thousands of rows: an object for each row takes twice as long.
+   * `visit` must not run the same statement; it returns `false` to stop.
    */
   each(
     sql: string,
@@ -275,12 +275,12 @@ export class Transaction {
       statement.setReturnArrays(true)
       this.#arrayStatements.set(sql, statement)
     }
-    // the declared type does not know of `setReturnArrays`
+    // the declared type does not know `setReturnArrays`
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
   }
 
-  /** Says where an error comes from; the innermost knows best. */
+  /** Notes where an error comes from; the innermost caller knows best. */
   blame(culprit: Culprit): void {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
@@ -299,7 +299,7 @@ export class Transaction {
     return Number(this.#statement(sql).run(...storable(values)).lastInsertRowid)
   }
 
-  /** The key of an environment, which comes into being when it is first named. */
+  /** The key of an environment, which is created when it is first named. */
   environment(name: string): number {
     const known = this.#environments.get(name)
     if (known !== undefined) return known
@@ -311,7 +311,7 @@ export class Transaction {
     return key
   }
 
-  /** The key of an environment if it exists. */
+  /** The key of an environment; `undefined` when it does not exist. */
   findEnvironment(name: string): number | undefined {
     return this.#environments.get(name)
   }
@@ -327,12 +327,12 @@ export class Transaction {
     )
   }
 
-  /** Tells a live turn something. */
+  /** Sends a notice to a live turn. */
   notify(workerId: string, notice: Notice): void {
     this.changes.notices.push({ workerId, notice })
   }
 
-  /** Something is due at `at`. */
+  /** Notes that something is due at `at`. */
   markDue(at: number): void {
     if (at < this.changes.dueAt) this.changes.dueAt = at
   }

@@ -1,7 +1,7 @@
 /**
- * Files without what was deleted. A database that deletes leaves what it was in free parts of its pages and in the write-ahead log, until
- * something else is written there. While something is erased, freed parts are overwritten with zeros; what was freed earlier, or copied within
- * the file when pages were split, goes when the file is written anew.
+ * Removes deleted data from the files. A database leaves deleted data in free parts of its pages and in the write-ahead log,
+ * until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was freed earlier, or
+ * copied when pages were split, goes when the file is rewritten.
  */
 import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -10,9 +10,9 @@ import type { DatabaseSync } from "./NodeSqlite.ts"
 import type { Snapshot } from "./Snapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
-/** A file of this size is written anew within a second or two, in which nothing else goes on. */
+/** A file up to this size is rewritten within a second or two, which blocks everything else. */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often and how long apart, milliseconds, the log is tried to be cut while somebody reads an older state. */
+/** How often to try to truncate the log while somebody reads an older state, and the delay between tries, milliseconds. */
 const TRIES = 60
 const AGAIN_MS = 1000
 
@@ -31,7 +31,7 @@ export class Wipe {
     this.#snapshot = snapshot
   }
 
-  /** Has what is deleted overwritten from now on, or no more; it ends when all have ended it that have begun it. */
+  /** Turns overwriting of deleted data on or off; it ends when every caller that has turned it on has turned it off. */
   overwrite(isOn: boolean): void {
     this.#wanted += isOn ? 1 : -1
     this.#db.exec(`PRAGMA secure_delete = ${this.#wanted > 0 ? "ON" : "OFF"}`)
@@ -68,7 +68,7 @@ export class Wipe {
         return run()
       },
       catch: (cause) =>
-        storeError("The data is erased, and the file of the database cannot be written anew", cause)
+        storeError("The data is erased, but the file of the database could not be written anew", cause)
     })
   }
 
@@ -82,7 +82,7 @@ export class Wipe {
     }
   }
 
-  /** Moves all of the write-ahead log into the file, unless somebody reads an older state. */
+  /** Moves the whole write-ahead log into the file, unless somebody reads an older state. */
   #cut(): boolean {
     this.#db.exec("PRAGMA busy_timeout = 0")
     try {

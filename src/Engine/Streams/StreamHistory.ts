@@ -1,4 +1,4 @@
-/** The history of an entity with what each of its events has started: runs, and their steps. */
+/** The history of an entity, with the runs that each of its events started, and their steps. */
 import type { StreamNotFoundError } from "../../Errors.ts"
 import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -14,10 +14,10 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** Runs and steps after which a page ends, whatever its limit says. */
+/** A page ends after this many runs and steps, whatever its limit. */
 const MOST_ROWS = 10_000
 
-/** A page of the history; `nextVersion` is the version that the next page begins with. Throws `StreamNotFoundError`. */
+/** A page of the history; `nextVersion` is the first version of the next page. Throws `StreamNotFoundError`. */
 export const readStreamHistory = inEnvironment(
   "readStreamHistory",
   function* (tx: Transaction, query: ReadStreamQuery): Program<StreamHistoryPage, StreamNotFoundError> {
@@ -45,7 +45,7 @@ const RUNS_OF = statement(
        WHERE r.key >= ? AND r.key < ? AND r.event = ? AND r.input IS NULL ORDER BY r.key`
 )
 
-/** The runs that the event at a position of the log has started. */
+/** The runs that the event at a position of the log started. */
 function* runsOf(position: number): Program<Array<StartedRun>> {
   return yield* forEach(
     yield* all(RUNS_OF, yield* firstRunAt(position), yield* firstRunAt(position + 1), position),
@@ -72,8 +72,8 @@ const FIRST_RUN_AT_2 = statement(
 )
 
 /**
- * The lowest key of a run that has begun at the position of the log or after it. Runs are made when their event is stored,
- * invoked ones at the end of the log: their keys and positions grow together, and an index would only cost every run.
+ * The lowest key of a run that began at the position of the log or after it. Runs are created when their event is stored, invoked
+ * ones at the end of the log: keys and positions grow together, and an index would only make every run more expensive.
  */
 function* firstRunAt(position: number): Program<number> {
   let low = 0
@@ -99,7 +99,7 @@ const STEPS_OF_2 = statement(
      WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
-/** Without what they returned, which may be a lot. */
+/** Leaves out the outputs, which may be large. */
 function* stepsOf(run: Row): Program<Array<StartedStep>> {
   const finished = yield* all(STEPS_OF, run.key!)
   const open = yield* all(STEPS_OF_2, run.key!)

@@ -1,10 +1,10 @@
-/** What entity streams take and give. */
+/** Records of entity streams. */
 import type { StoredStreamEvent } from "../../EntityStream.ts"
 import type { JsonText } from "../../Json.ts"
 import type { RunStatus } from "../../RunStatus.ts"
 import type { RunStep } from "../../Client/Client.ts"
 
-/** What an append to a stream has come to. */
+/** The result of an append to a stream. */
 export interface AppendedToStream {
   /** The version of the stream after the append. */
   readonly entityVersion: number
@@ -15,19 +15,19 @@ export interface AppendedToStream {
   readonly duplicate: boolean
   /** The earlier append with the same key had other events. */
   readonly conflicting: boolean
-  /** As of {@link AppendedEvent}. */
+  /** As in {@link AppendedEvent}. */
   readonly warnings: ReadonlyArray<string>
 }
 
 export interface ReadStreamQuery {
   readonly environment: string
   readonly entityId: string
-  /** Inclusive; 0 for the first event, or backwards the last. */
+  /** Inclusive; 0 for the first event, or for the last when reading backwards. */
   readonly fromVersion: number
   /** 0 for all. */
   readonly limit: number
   readonly backward: boolean
-  /** Fails with `LimitExceededError` for more characters of data. */
+  /** Most characters of data; fails with `LimitExceededError` for more. */
   readonly most?: number
 }
 
@@ -59,7 +59,7 @@ export interface StreamRow {
   readonly updatedAt: number
 }
 
-/** A run that an event has started. Times are epoch milliseconds. */
+/** A run that an event started. Times are epoch milliseconds. */
 export interface StartedRun {
   readonly id: string
   readonly functionId: string
@@ -81,7 +81,7 @@ export interface StreamHistoryEntry {
   readonly runs: ReadonlyArray<StartedRun>
 }
 
-/** A page of the history of a stream; `nextVersion` is the one that the next page begins with. */
+/** A page of the history of a stream; `nextVersion` is the first version of the next page. */
 export interface StreamHistoryPage {
   readonly info: StreamRow
   readonly entries: ReadonlyArray<StreamHistoryEntry>

@@ -39,13 +39,13 @@ import type {
 } from "./StreamRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** What is known of a stream before an append. */
+/** The state of a stream before an append. */
 export interface StreamState {
   readonly entityType: string
   readonly version: number
 }
 
-/** Appends events to a stream, or finds what the same idempotency key has appended; returns what refuses it. */
+/** Appends events to a stream, or finds what the same idempotency key appended. Returns the refusal, if any. */
 export const appendToStream = acrossEnvironments(
   "appendToStream",
   function* (
@@ -99,7 +99,7 @@ export function* readState(environment: number, entityId: string): Program<Strea
 
 export type AppendRefusal = VersionConflictError | InvalidStateError
 
-/** Why a stream in this state does not take the append. */
+/** Why the append is refused for a stream in this state. */
 export const refusalOf = (
   state: StreamState | undefined,
   { entityId, entityType, expectedVersion }: StreamAppend
@@ -129,7 +129,7 @@ const STORE_APPEND_2 = statement(
   "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?"
 )
 
-/** Stores an append that the stream takes. */
+/** Stores an accepted append. */
 export function* storeAppend(
   tx: Transaction,
   environmentName: string,
@@ -168,13 +168,11 @@ export function* storeAppend(
   }
 }
 
-/** Events of a stream in the order asked for; nothing for a stream that does not exist. */
-/** Characters of events that are read at once, unless one alone has more, and how many they are. */
+/** Characters of events in one read, unless a single event has more, and the number of events. */
 const SLICE_LENGTH = 1024 * 1024
 const SLICE_EVENTS = 2000
 
-/** Reads a part of what is asked for; `next` is the version to go on with, absent when that is all. */
-/** A part of a stream: `next` is where to go on, absent at the end. */
+/** A part of a stream; `next` is the version to go on with, absent at the end. */
 export const readPart = inEnvironment(
   "readStream",
   function* (
@@ -210,7 +208,7 @@ export const readPart = inEnvironment(
       }
       const isAll = found.length < asked || events.length >= most || next < 1 || next > state.version
       if (isAll) return { events, totalCount: state.version, length }
-      // as many as there is room for when they are like those before
+      // as many events as fit when they are as long as those before
       const room = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
       rows = Math.max(1, Math.min(room, SLICE_EVENTS - events.length))
     }
@@ -260,7 +258,7 @@ const streamRow = (row: Row): StreamRow => ({
   updatedAt: Number(row.updated_at)
 })
 
-/** By entity id. */
+/** Streams by entity id. */
 export const listStreams = inEnvironment(
   "listStreams",
   function* (
@@ -298,7 +296,7 @@ const PUT_SNAPSHOT = statement(
      SET id = excluded.id, state = excluded.state, created_at = excluded.created_at`
 )
 
-/** Keeps the state of an entity at a version; one that is there for the same version is replaced. */
+/** Stores a snapshot of an entity's state at a version, replacing an existing one for the same version. */
 export const putSnapshot = inEnvironment(
   "putSnapshot",
   function* (
@@ -381,7 +379,7 @@ export const readStream = (
       let { length, next } = first
       while (next !== undefined && length <= most) {
         if (pages === 1) return undefined
-        // what is appended meanwhile is not read
+        // events that are appended meanwhile are not read
         const rest: number = query.backward ? 0 : totalCount - next + 1
         const limit = query.limit === 0 ? rest : query.limit - events.length
         const found = yield* onePage(part({ ...query, fromVersion: next, limit }))
@@ -392,7 +390,7 @@ export const readStream = (
       if (length <= most) return { events, totalCount }
       return yield* Effect.fail(
         new LimitExceededError(
-          `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
+          `One read of stream "${query.entityId}" (read it in pages, with \`limit\` and \`fromVersion\`)`,
           length,
           most,
           "characters"

@@ -1,4 +1,4 @@
-/** Entity streams against the engine in the same process: checked input, then one operation of the store. */
+/** Entity streams in the engine's process: checks the input, then runs one operation of the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -36,7 +36,7 @@ import * as StreamRows from "./StreamRows.ts"
 import * as StreamHistory from "./StreamHistory.ts"
 
 interface EngineReadingOptions extends ReadingOptions {
-  /** Reading at once fails with `LimitExceededError` for more characters of data. */
+  /** Most characters of data in one read; fails with `LimitExceededError` for more. */
   readonly most?: number
 }
 
@@ -238,7 +238,7 @@ const toEvent = (row: StreamEventRow): StreamEvent => ({
   version: row.version,
   timestamp: iso(row.timestamp),
   ...(row.source === undefined ? {} : { source: row.source }),
-  // what was stored as metadata is an object
+  // stored metadata is always an object
   ...(row.metadata === undefined ? {} : { metadata: decodeJson(row.metadata) as Record<string, unknown> })
 })
 
@@ -246,7 +246,7 @@ const toInfo = ({ createdAt, entityId, entityType, updatedAt, version }: StreamR
   entityId,
   entityType,
   version,
-  // no event ever leaves a stream
+  // events never leave a stream
   eventCount: version,
   createdAt: iso(createdAt),
   updatedAt: iso(updatedAt)

@@ -1,9 +1,9 @@
 /**
  * System events: what happens to runs, steps, functions, secrets, workers, projections and configurations. They are announced to
- * those who listen, and the last of them are remembered for replay; they are not stored, and an engine that starts remembers none.
+ * the listeners, and the last ones are remembered for replay. They are not stored, so an engine starts with none.
  *
- * {@link SystemEventsService.announce} is the one place where an area of the engine says that something has happened;
- * {@link SystemEventsService.announceNewest} says what something is now, of which nobody needs to know what it was before.
+ * {@link SystemEventsService.announce} is the one place where a part of the engine tells that something has happened. {@link
+ * SystemEventsService.announceNewest} tells the current value of something whose earlier values do not matter.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -17,16 +17,16 @@ import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../Result.ts"
 
 export interface SystemEvent {
-  /** One more with every event of the engine. */
+  /** Increases with every event of the engine. */
   readonly sequence: number
   readonly id: string
   readonly topic: string
-  /** JSON text, put together when somebody reads it. */
+  /** JSON string, built when it is first read. */
   readonly data: string
   readonly length: number
   /** Epoch milliseconds. */
   readonly timestamp: number
-  /** What somebody must be allowed to do who is told, besides subscribing. */
+  /** What a subscriber must be allowed to do to get it, besides subscribing. */
   readonly access?: EventAccess | undefined
 }
 
@@ -37,39 +37,39 @@ export const REMEMBERED = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** Characters of the data of all environments together. */
 export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
-/** Environments of which something is remembered, besides those to which somebody listens. */
+/** Environments with remembered events, not counting those with listeners. */
 const ENVIRONMENTS = 10_000
 
 interface Memory {
   events: Array<SystemEvent>
   length: number
-  /** The sequence of the last event that was forgotten. */
+  /** The sequence of the last forgotten event. */
   forgotten: number
-  /** Of each topic the newest event, in the order of their sequences. */
+  /** The newest event of each topic, ordered by sequence. */
   readonly newest: Map<string, SystemEvent>
   newestLength: number
   newestForgotten: number
   readonly listeners: Set<() => void>
 }
 
-/** Which of several engines on one database this is, and how it tells the others. */
+/** The number of this engine among several on one database, and how it tells the others. */
 export interface AmongEngines {
   readonly node: number
   readonly tell: NonNullable<StoreService["announce"]>
 }
 
 export class SystemEventsService {
-  /** Tells the events of this engine from those of one before it. */
+  /** Distinguishes the events of this engine from those before its start. */
   readonly epoch: string
   readonly #now: () => number
   readonly #among: AmongEngines | undefined
   readonly #memories = new Map<string, Memory>()
-  /** Characters of all that is remembered. */
+  /** Characters of everything remembered. */
   #length = 0
   #sequence = 0
-  /** The newest sequence when an environment was forgotten altogether. */
+  /** The newest sequence when whole environments were last forgotten. */
   #forgotten = 0
-  /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
+  /** The sequence since which newest values are announced; `undefined` while nobody listens to them. */
   #newestSince: number | undefined
 
   constructor(now: () => number, among?: AmongEngines) {
@@ -78,7 +78,7 @@ export class SystemEventsService {
     this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
   }
 
-  /** Whether positions are of use to other engines too: they are the time, then. */
+  /** Whether positions are valid in other engines too: then they are times. */
   get isShared(): boolean {
     return this.#among !== undefined
   }
@@ -94,8 +94,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Says that something has happened. `topic` begins with `system.`; what `data` returns becomes JSON, if anybody reads it.
-   * `length` is about how long that is.
+   * Announces that something has happened. `topic` begins with `system.`. The result of `data` becomes JSON if anybody reads it;
+   * `length` is its approximate length.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
     const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
@@ -103,8 +103,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Says what something is now. Whoever has not been told yet what it was before is not told any more. `data` returns JSON
-   * text. Nothing is announced while nobody listens to such events.
+   * Announces the current value of something, which replaces an earlier one that was not told yet. `data` returns a JSON string.
+   * Does nothing while nobody listens to such events.
    */
   announceNewest(
     environment: string,
@@ -131,7 +131,7 @@ export class SystemEventsService {
     const event = new Remembered(this.epoch, this.#next(), this.#now(), what, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
-    // moves to the end
+    // moves it to the end
     newest.delete(topic)
     newest.set(topic, event)
     forgetNewest(memory, REMEMBERED_LENGTH)
@@ -140,10 +140,10 @@ export class SystemEventsService {
     for (const listener of memory.listeners) listener()
   }
 
-  /** From now on somebody listens to what is announced as the newest, or nobody does. */
+  /** Sets whether anybody listens to newest values. */
   set listensToNewest(listens: boolean) {
     if (listens === (this.#newestSince !== undefined)) return
-    // a sequence of its own: whoever was here before has missed what nobody was told
+    // a new sequence: earlier listeners have missed what was not announced
     this.#newestSince = listens ? this.#next() : undefined
     for (const memory of this.#memories.values()) {
       memory.newest.clear()
@@ -152,7 +152,7 @@ export class SystemEventsService {
     }
   }
 
-  /** What is remembered after a sequence, oldest first. */
+  /** The remembered events after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
     const memory = this.#memories.get(environment)
     if (memory === undefined) return []
@@ -170,7 +170,7 @@ export class SystemEventsService {
     return this.#memories.get(environment)?.forgotten ?? this.#forgotten
   }
 
-  /** The same for what is announced as the newest. */
+  /** The same for newest values. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
@@ -184,7 +184,7 @@ export class SystemEventsService {
     return () => void listeners.delete(listener)
   }
 
-  /** Announces what happened to runs. */
+  /** Announces activity of runs. */
   announceRuns(activity: ReadonlyArray<Seen>): void {
     const now = this.#now()
     for (const one of activity) {
@@ -194,14 +194,14 @@ export class SystemEventsService {
     }
   }
 
-  /** What another engine has announced. */
+  /** Takes an announcement of another engine. */
   hear({ access, data, environment, id, isNewest, topic }: Announced): void {
     const what = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
     if (isNewest === true) this.#rememberNewest(environment, what, data.length)
     else this.#put(environment, this.#now(), what, 256 + data.length)
   }
 
-  /** Something that others have announced was lost: those who listen are told that there is a gap. */
+  /** Announcements of other engines were lost: listeners are told that there is a gap. */
   missed(): void {
     const sequence = (this.#forgotten = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
@@ -234,7 +234,10 @@ export class SystemEventsService {
     return event
   }
 
-  /** Forgets when all environments together have too much: those first that have most, as much as makes it worth the while. */
+  /**
+   * Forgets events when all environments together have too many: first in those that have the most, and enough to make it
+   * worthwhile.
+   */
   #makeRoom(): void {
     if (this.#length <= REMEMBERED_IN_ALL) return
     for (let most = REMEMBERED_LENGTH / 2; this.#length > REMEMBERED_IN_ALL * 0.75; most /= 2) {
@@ -247,7 +250,7 @@ export class SystemEventsService {
     }
   }
 
-  /** Forgets half of the environments, the oldest first, but for those to which somebody listens. */
+  /** Forgets half of the environments, the oldest first, except those with listeners. */
   #forgetEnvironments(): void {
     this.#forgotten = this.#sequence
     for (const [environment, { length, listeners, newestLength }] of this.#memories) {
@@ -281,7 +284,7 @@ export class SystemEvents extends Context.Service<SystemEvents, SystemEventsServ
   "@ironflow/node/Engine/SystemEvents"
 ) {}
 
-/** Hears of what happens to runs; the other areas say themselves what happens in them. */
+/** Announces the activity of runs; the other parts of the engine announce their own events. */
 export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
   SystemEvents,
   Effect.gen(function* () {
@@ -305,7 +308,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
   })
 )
 
-/** Forgets of what has happened all but the last, of the length at most. */
+/** Forgets all events but the last ones, up to the length. */
 const forget = (memory: Memory, most: number): void => {
   let first = Math.max(0, memory.events.length - REMEMBERED)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
@@ -318,7 +321,7 @@ const forget = (memory: Memory, most: number): void => {
   memory.length = length
 }
 
-/** Forgets of what is announced as the newest all but the last, of the length at most. */
+/** Forgets all newest values but the last ones, up to the length. */
 const forgetNewest = (memory: Memory, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
     if (memory.newest.size <= REMEMBERED && memory.newestLength <= most) break
@@ -331,15 +334,15 @@ const forgetNewest = (memory: Memory, most: number): void => {
 type Fields = { readonly [name: string]: unknown }
 
 interface Announcement {
-  /** Of one that another engine has announced. */
+  /** Set when another engine has announced it. */
   readonly id?: string
   readonly topic: string
-  /** Puts together the JSON text. */
+  /** Builds the JSON string. */
   readonly data: () => string
   readonly access?: EventAccess
 }
 
-/** Every run makes some of these and hardly anybody reads them: what can be made of what happened is made when it is read. */
+/** Every run makes some of these and hardly anybody reads them: the event is built when it is read. */
 class Remembered implements SystemEvent {
   readonly sequence: number
   readonly timestamp: number
@@ -392,7 +395,7 @@ class Remembered implements SystemEvent {
   }
 }
 
-/** The name of the event that a step has waited for. */
+/** The name of the event that a step waited for. */
 const eventIn = (one: RunActivity): string | undefined => {
   if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
     return undefined

@@ -1,4 +1,4 @@
-/** Leases are given here: which ready run goes to which worker, and the job that the worker gets. */
+/** Gives leases: which ready run goes to which worker, and the job that the worker gets. */
 import type { Demand, Claim } from "./TurnRecords.ts"
 import {
   inEnvironment,
@@ -40,8 +40,8 @@ import { MOST_KEPT } from "../Store/RunEnding.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
- * Leases ready runs of an environment, that of all `demands`, oldest first within a function. Of several workers with room the one with the code that was
- * registered last is preferred, then the one with more room.
+ * Leases ready runs of an environment, which all `demands` share, oldest first within a function. Among workers with room, the
+ * one with the last registered code is preferred, then the one with more room.
  */
 export const claimRuns = inEnvironment(
   "claimRuns",
@@ -52,7 +52,7 @@ export const claimRuns = inEnvironment(
   ): Program<ReadonlyArray<Claim>> {
     const claims: Array<Claim> = []
     const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
-    // a copy: functions leave the set and come back to it on the way
+    // a copy: functions leave the set and come back to it meanwhile
     for (const key of Array.from(readyOf(tx).hot)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
@@ -63,7 +63,7 @@ export const claimRuns = inEnvironment(
       const able = present.filter(({ credit }) => credit > 0)
       if (able.length === 0) continue
       markCold(tx, key)
-      // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
+      // to the end of the queue: the next claim starts with another function, so that a busy one does not starve the others
       if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).hot.add(key)
       if (takers.every((taker) => taker.credit === 0)) break
     }
@@ -73,7 +73,7 @@ export const claimRuns = inEnvironment(
   { leavesHeld: true }
 )
 
-/** Only what a job needs: every column of a row costs time. */
+/** Only the columns that a job needs: every further column costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
@@ -81,7 +81,10 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
-/** Hands out runs of one function; says whether none is left that could be claimed without being made ready again. */
+/**
+ * Dispatches runs of one function. Returns whether no claimable run is left, so that the function can wait until another run
+ * becomes ready.
+ */
 function* claimFunction(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -93,7 +96,7 @@ function* claimFunction(
   const runs = heldBack(tx, fn.key)
   if (runs !== undefined) return yield* claimNew(tx, fn, runs, takers, claims)
   yield* writeNew(tx)
-  // the usual answer, for a fraction of what the question in full costs
+  // usually true, and much cheaper than the full query
   if (yield* noneReady(fn)) return true
   const lanes = fn.pins === true ? lanesOf(fn, takers, present) : [{ takers, present }]
   const none =
@@ -101,11 +104,11 @@ function* claimFunction(
       ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
       : yield* claimLimited(tx, fn, takers, lanes, claims, concurrency.limit)
   if (actorKey === undefined && fn.pins !== true) return none
-  // what is ready may wait for the room of its actor's worker, or of a worker of its version
+  // the remaining ready runs may wait for room at their actor's worker, or at a worker of their version
   return yield* noneReady(fn)
 }
 
-/** Hands out ready runs lane by lane, as {@link claimWhere} does. */
+/** Dispatches ready runs lane by lane, as {@link claimWhere} does. */
 function* claimLanes(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -138,11 +141,11 @@ function* noneReady(fn: RegisteredFunction): Program<boolean> {
   return (yield* get(fn.paused === undefined ? NONE_READY : NONE_BEGUN_READY, fn.key)) === undefined
 }
 
-/** Of a function that is paused only runs that have begun are handed out. */
+/** SQL: of a paused function, only runs that have begun are dispatched. */
 const begunOnly = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "" : "AND r.started_at IS NOT NULL"
 
-/** Hands out runs that came into being in this transaction; says whether none is left. */
+/** Dispatches runs that were created in this transaction. Returns whether none is left. */
 function* claimNew(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -212,7 +215,7 @@ function* claimNew(
   return runs.length === 0
 }
 
-/** What is told of a turn when it is given; `createdAt` of the run whose first one it is. */
+/** Tells of a turn that was dispatched; `createdAt` is that of the run when this is its first turn. */
 const gaveOut = (
   tx: Transaction,
   fn: RegisteredFunction,
@@ -236,13 +239,13 @@ const gaveOut = (
   taker.credit--
 }
 
-/** The keys of runs that are ready. */
+/** SQL: the keys of ready runs. */
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
-/** What was handed out of the ready runs: all, not all, or not those that are tried apart from others which are out. */
+/** How many of the ready runs were claimed: all, not all, or all but suspects that are kept apart from active ones. */
 type Claimed = "all" | "not all" | "some are held back"
 
-/** Hands out ready runs of a lane that satisfy `condition`, at most `limit` of them. */
+/** Dispatches ready runs of a lane that satisfy `condition`, at most `limit` of them. */
 function* claimWhere(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -280,30 +283,33 @@ function* claimWhere(
       heldBack = !isOut || heldBack
     }
     const claimed = claims.length - before
-    // others may stand behind suspects that are tried apart from those that are out
+    // other runs may be behind suspects that are kept apart from active ones
     if (heldBack && !areApart) {
       areApart = true
       continue
     }
-    // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
+    // the rows may all be of actors whose worker had no room for them: other runs come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
     if (areApart) return "some are held back"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
 
-/** As {@link suspicion} has it. */
+/** SQL: the condition of {@link suspicion}, negated. */
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
 const creditOf = (takers: ReadonlyArray<Taker>): number =>
   takers.reduce((sum, taker) => sum + taker.credit, 0)
 
-/** Of a function that is paused nothing is looked for by its key: what has begun is found by an index of its own. */
+/**
+ * SQL: the concurrency key. For a paused function it is an expression that does not use the key's index, because another index
+ * has its runs that have begun.
+ */
 const keyIn = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
 
-/** The first concurrency key after another one, in a function or in what of it has begun. */
+/** SQL: the next concurrency key, in a function or among its runs that have begun. */
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
@@ -315,7 +321,10 @@ const HELD_OF_KEY = statement(
   `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
 )
 
-/** Under a limit every key has its own room: goes from key to key by the index, and takes what there is room for. */
+/**
+ * Dispatches runs of a function with a concurrency limit. Every key has its own limit: goes from key to key by the index, and
+ * takes as many runs as each has room for.
+ */
 function* claimLimited(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -331,7 +340,7 @@ function* claimLimited(
       after === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
         : yield* get(nextKey(fn, "> ?"), fn.key, after)
-    // runs from before the function had a limit have no key, and none applies to them
+    // runs from before the function had a limit have no key, and no limit applies to them
     if (next === undefined) {
       const rest = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
       return rest === "all" && !heldBack
@@ -341,7 +350,7 @@ function* claimLimited(
     const room = limit - Number(held?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
-    // the end of a lease of its own key is not what they wait for
+    // the end of a lease of their own key does not help them
     if (claimed === "some are held back") heldBack = true
   }
   return false
@@ -355,7 +364,7 @@ const claim = (
 const CLAIM = claim("")
 const CLAIM_AND_PIN = claim(", pin = ?")
 
-/** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
+/** Dispatches a run if a worker may have it; returns `false` for a suspect that no worker may have now. */
 function* claimRow(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -394,7 +403,7 @@ function* claimRow(
   const { demand } = taker
   const now = tx.now()
   const jobId = tx.ids.job()
-  // the version that a run begins with is the one that it stays with
+  // a run stays with the version that it begins with
   const pins = lane.pin === NO_PIN && fn.registration.versioning === "pin"
   const changed = yield* believed(
     variant("Claims.claimRow", pins ? CLAIM_AND_PIN : CLAIM),

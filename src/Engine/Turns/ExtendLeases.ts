@@ -1,4 +1,4 @@
-/** Leases that are kept: those that workers extend, and those of an earlier session with which a worker goes on. */
+/** Renews leases: those that workers extend, and those that a worker keeps from an earlier session. */
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 import type { StoreError } from "../../Errors.ts"
@@ -25,8 +25,8 @@ import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
 
 /**
- * Returns the jobs whose lease is gone, and those of runs of another environment. With a `holder`, the leases on which nothing
- * moves any more are left to run out: their runs go to others then.
+ * Extends leases. Returns the jobs whose lease is gone, and those of runs of other environments. With a `holder`, leases on which
+ * nothing moves any more are left to expire, so that other workers get their runs.
  */
 export const extendLeases = inEnvironment(
   "extendLeases",
@@ -45,7 +45,7 @@ export const extendLeases = inEnvironment(
       try {
         if (yield* isGone(tx, within, jobId, until, leaseMs, holder)) gone.push(jobId)
       } catch (error) {
-        // it costs the others their leases otherwise
+        // otherwise it costs the other jobs their leases
         tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
         throw error
       }
@@ -71,7 +71,7 @@ const IS_LEASED = statement(
   { scans: "the runs that are leased, which workers have room for" }
 )
 
-/** Extends a lease, unless nothing moves on it; says whether it is gone. */
+/** Extends a lease, unless nothing moves on it. Returns whether the lease is gone. */
 function* isGone(
   tx: Transaction,
   environment: number,
@@ -80,11 +80,11 @@ function* isGone(
   leaseMs: number,
   holder: Holder | undefined
 ): Program<boolean> {
-  // nobody names a revoked lease but by mistake
+  // a revoked lease is named only by mistake
   if (isRevoked({ lease: jobId })) return true
   if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
   if ((yield* affected(EXTEND, until, leaseMs, jobId, environment)) > 0) return false
-  // one that cannot run out is not gone
+  // a lease without an expiry is not gone
   return (yield* amongLeased(tx, IS_LEASED, jobId, environment)) === undefined
 }
 
@@ -106,11 +106,11 @@ const ADOPT_2 = statement(
 )
 
 /**
- * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * It knows of no other jobs than those which were made after `since`, its first registration: older ones are left alone, because
- * another worker of this id may be at them. Without `since` it is new.
- * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
- * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
+ * Lets a worker go on with those of the turns `jobIds` that it still holds, and takes its other runs back without counting a
+ * loss. The worker knows only of jobs that were created after `since`, its first registration: older jobs are left alone, because
+ * another worker with this id may work on them. Without `since` the worker is new. Repeats the notices for the kept turns, what
+ * has fired and which of them are to be paused, because notices of a dead engine are lost. Unbinds actors of functions that are
+ * not in `functionIds`.
  */
 export const adoptLeases = inEnvironment(
   "adoptLeases",
@@ -171,7 +171,7 @@ const ENVIRONMENT_OF_LEASED = statement(
   { scans: "the runs that are leased, which workers have room for" }
 )
 
-/** Global: whoever asks knows the job alone, and is going to name the environment. */
+/** Across environments: the caller knows only the jobs, and then names each environment. */
 export const environmentsOfJobs = acrossEnvironments(
   "environmentsOfJobs",
   function* (tx: Transaction, jobIds: ReadonlyArray<string>): Program<ReadonlyArray<string | undefined>> {
@@ -184,7 +184,7 @@ export const environmentsOfJobs = acrossEnvironments(
   () => "extend leases"
 )
 
-/** Extends leases for somebody who knows the jobs alone; returns those that are gone. */
+/** Extends leases for a caller who knows only the jobs. Returns the jobs whose lease is gone. */
 export const extendAnywhere = (
   store: StoreService,
   jobIds: ReadonlyArray<string>,

@@ -1,6 +1,6 @@
 /**
- * Which workers may have which runs of a function: those of a function that pins runs are for workers of their version, and runs of one
- * actor for the worker that has the actor.
+ * Which workers may have which runs of a function. Runs of a function that pins runs go to workers of their version, and runs of
+ * an actor go to the worker that is bound to the actor.
  */
 import { codeVersionOf } from "../../Versioning.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
@@ -9,7 +9,7 @@ import { get, type Program, statement, write } from "../Store/Program.ts"
 import type { Row } from "../Store/Transaction.ts"
 import type { Demand } from "./TurnRecords.ts"
 
-/** A worker with room, while runs are being handed out. */
+/** A worker with room, during a claim. */
 export interface Taker {
   readonly demand: Demand
   credit: number
@@ -17,17 +17,17 @@ export interface Taker {
 
 /** Workers that may have the same runs of a function. */
 export interface Lane {
-  /** The version that the runs are pinned to; absent of a function that pins none. */
+  /** The version that the runs are pinned to; absent for a function that pins none. */
   readonly pin?: string
-  /** Those with room. */
+  /** The workers with room. */
   readonly takers: ReadonlyArray<Taker>
-  /** Those that are there, with room or without. */
+  /** The connected workers, with room or without. */
   readonly present: ReadonlyArray<Taker>
 }
 
 /**
- * Of a function that pins runs: each version's runs for the workers that have it. Runs that none has begun are for workers of the latest
- * version, or for any when none of that is there.
+ * The lanes of a function. If it pins runs, the runs of each version go to the workers that have it. Runs that have not begun go
+ * to workers of the latest version, or to any when none of those is connected.
  */
 export const lanesOf = (
   fn: RegisteredFunction,
@@ -53,8 +53,8 @@ export const lanesOf = (
 }
 
 /**
- * Runs of one version, those of the index of pins. Of a function that is paused those that have begun have an index of their own, and so
- * have those of a concurrency key: then it must not be that of the pins.
+ * SQL: the runs of one version, by the index of pins. Of a paused function, the runs that have begun have another index, and so
+ * have those of a concurrency key: then the index of pins must not be used.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined
@@ -63,12 +63,13 @@ export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
       ? "AND r.pin = ? AND r.pin IS NOT NULL AND r.ended_at IS NULL"
       : "AND r.pin = ?"
 
-/** Runs whose actor is bound to a worker without room are left out: they would stand in the way of others. */
+/** SQL: leaves out runs whose actor is bound to a worker without room, because they would block others. */
 const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
 
 /**
- * The same in a lane: only a worker of it that has no room keeps its actors. One of another version, which cannot have the run, does not.
+ * The same in a lane: only a worker of the lane without room keeps its actors. A worker of another version, which cannot have the
+ * run, does not.
  */
 const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
@@ -79,13 +80,13 @@ const withoutRoom = (present: ReadonlyArray<Taker>): string =>
 const withRoom = (takers: ReadonlyArray<Taker>): string =>
   JSON.stringify(takers.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
 
-/** The value of {@link actorCondition}; `undefined` for a function without actors. */
+/** The value for {@link actorCondition}; `undefined` for a function without actors. */
 export const actorsOf = (fn: RegisteredFunction, { pin, present, takers }: Lane): string | undefined => {
   if (fn.registration.actorKey === undefined) return undefined
   return pin === undefined ? withRoom(takers) : withoutRoom(present)
 }
 
-/** Leaves out the runs whose actor has to wait for its worker. */
+/** SQL: leaves out the runs whose actor has to wait for its worker. */
 export const actorCondition = ({ pin }: Lane): string => (pin === undefined ? ACTOR_HAS_ROOM : ACTOR_IS_FREE)
 
 const CHOOSE_TAKER = statement(
@@ -98,7 +99,7 @@ const CHOOSE_TAKER_2 = statement(
   "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?) ON CONFLICT (function, actor) DO UPDATE SET worker = excluded.worker"
 )
 
-/** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
+/** The worker for a run: the one that is bound to its actor while that lives, otherwise the preferred one with room. */
 export function* chooseTaker(
   fn: RegisteredFunction,
   row: Row,
@@ -107,7 +108,7 @@ export function* chooseTaker(
 ): Program<Taker | undefined> {
   if (row.actor === null) return preferred(fn, takers)
   const bound = yield* get(CHOOSE_TAKER, fn.key, row.actor!)
-  // of a function that pins runs it may be a worker of another version, which cannot have it
+  // if the function pins runs, this worker may have another version, so that it cannot have the run
   if (
     bound !== undefined &&
     (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))

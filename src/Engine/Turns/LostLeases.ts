@@ -1,4 +1,4 @@
-/** Leases that end without a report: they run out, their worker leaves or dies, its turn is lost, the engine starts anew. */
+/** Leases that end without a report: they expire, their worker leaves or dies, its turn is lost, or the engine restarts. */
 import { registryOf } from "../Functions/Registry.ts"
 import {
   statement,
@@ -25,14 +25,14 @@ import { mark } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
-/** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
+/** After this many losses without a new journal entry a run is paused, so that a person looks at it (guarantee G5). */
 const LOSSES_UNTIL_PAUSE = 10
 
 const AMONG_LEASED = statement("LostLeases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL", {
   scans: "the runs that are leased, which workers have room for"
 })
 
-/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
+/** The row of a job that a worker in the process may hold: those leases have no index, so all held runs are read. */
 export function* amongLeased(
   tx: Transaction,
   one: Statement,
@@ -46,7 +46,7 @@ const END_REVOKED = statement(
   `SELECT key FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
-/** The workers of these jobs are done with them: the runs that they were taken from may be handed out. */
+/** The workers are done with these revoked jobs: their runs may be dispatched again. */
 export const endRevoked = inEnvironment(
   "endRevoked",
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
@@ -75,8 +75,8 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
 }
 
 /**
- * Takes every run of an environment back from a worker but those of the jobs `left`; `lost` says that the worker died on them. Where
- * several engines use the database, `session` is that of the worker with this one.
+ * Takes every run of an environment back from a worker, except those of the jobs `left`. `lost`: the worker died. Where several
+ * engines use the database, `session` is the worker's session with this one.
  */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
@@ -88,7 +88,7 @@ export const releaseWorker = inEnvironment(
     left: ReadonlySet<string> = new Set(),
     session?: string
   ): Program<number> {
-    // it has come to another engine, with its turns
+    // it has moved to another engine, with its turns
     if (session !== undefined && !(yield* sessionOver(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
@@ -113,7 +113,7 @@ const FREE_ACTORS_2 = statement(
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
-/** Actors of a worker that does not live any more, or that has other functions than before, may go to others. */
+/** Unbinds the actors of a worker that has died, or that has other functions than before. */
 export function* freeActors(
   tx: Transaction,
   environment: string,
@@ -161,8 +161,8 @@ const RECOVER_LEASES_5 = statement(
 const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
 
 /**
- * Takes back the runs whose worker lived in a process that is gone: the one that had the database open before, or one of several. Global:
- * it is done when the database is opened, and when one of several is gone.
+ * Takes back the runs of workers whose process is gone: the one that had the database open before, or one of several. Across
+ * environments: called when the database is opened, and when one of several engines is gone.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
@@ -198,13 +198,13 @@ const ENVIRONMENTS_OF_EXPIRED = statement(
   { scans: "a batch of what has run out" }
 )
 
-/** The environments of the first `limit` leases that have run out. */
+/** The environments of the first `limit` expired leases. */
 export function* environmentsOfExpired(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return yield* among(tx, "run", [EXPIRE_LEASES, now], ENVIRONMENTS_OF_EXPIRED, now, limit)
 }
 
-/** Takes back the runs of an environment whose lease has run out, those of them that are among the first `limit` anywhere. */
+/** Takes back the runs of an environment among the first `limit` expired leases of all. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
   const due = yield* among(tx, "run", [EXPIRE_LEASES, now], EXPIRE_LEASES_2, now, limit, environment)
@@ -232,7 +232,10 @@ const LEASED = statement(
   { scans: "the runs that are leased, which workers have room for" }
 )
 
-/** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
+/**
+ * Takes a run back whose turn was lost while its worker lives. Returns whether the worker held the lease. `why` continues "last:
+ * ".
+ */
 export const loseLease = inEnvironment(
   "loseLease",
   function* (tx: Transaction, environment: string, jobId: string, why: string): Program<boolean> {
@@ -246,7 +249,7 @@ export const loseLease = inEnvironment(
   (_, jobId) => `take back job ${jobId}`
 )
 
-/** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
+/** Delay before a run that lost its worker is dispatched again, milliseconds; 0 the first time. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
 export function* releaseRun(tx: Transaction, run: number): Program<void> {
@@ -254,7 +257,7 @@ export function* releaseRun(tx: Transaction, run: number): Program<void> {
   yield* makeReady(tx, run)
 }
 
-/** Takes runs back that were lost at once. Of those of one worker it cannot be seen which is to blame. */
+/** Takes back runs that were lost together. Which of one worker's runs is to blame cannot be known. */
 function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
   const tried = rows.filter(
@@ -274,7 +277,10 @@ const LOSE_RUN = statement(
 
 const LOSE_RUN_2 = statement("LostLeases.loseRun.2", "UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?")
 
-/** `blamed`: nothing else may have been the reason. `spread`: others were lost with it, and need not come back with it. */
+/**
+ * `blamed`: nothing else can have been the reason. `spread`: other runs were lost with it, so they are dispatched at different
+ * times.
+ */
 function* loseRun(
   tx: Transaction,
   { function: fn, key, worker }: Row,
@@ -299,7 +305,7 @@ function* loseRun(
     why,
     losses
   })
-  // as somebody had asked for
+  // the requested pause has begun
   if (statusIn(row) === "paused") return
   if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
     return yield* pauseRow(tx, run, {

@@ -1,4 +1,4 @@
-/** Waits for events are opened here, or find that they are satisfied already. */
+/** Opens waits for events, or finds that they are satisfied already. */
 import { statement, type Program, get, write } from "../Store/Program.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -34,8 +34,8 @@ const OPEN_EVENT_WAIT_3 = statement(
 )
 
 /**
- * Opens a wait for an event, or finds it satisfied already: it looks back to just after the later of the run's trigger
- * and the last event that the handler has seen of the same wait of the same branch (guarantee G8).
+ * Opens a wait for an event, or finds it satisfied already. It looks back to just after the run's trigger, or to just after the
+ * last event that the handler has seen from the same wait of the same branch, whichever is later (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,
@@ -56,7 +56,7 @@ export function* openEventWait(
   let impossible = false
   if (op.match !== undefined && isPath(op.match)) {
     const value = matchValue(yield* triggerOnce(), op.match)
-    // the trigger has nothing at the path: no event can equal it
+    // the trigger has no value at the path: no event can match
     impossible = value === undefined
     match = { _tag: "Path", path: op.match, value: value ?? "" }
   } else if (op.match !== undefined) {
@@ -108,7 +108,7 @@ export function* openEventWait(
   return outcome
 }
 
-/** What makes a wait impossible to satisfy: a pattern or an expression that is none. */
+/** The error for a wait that cannot be satisfied: its pattern or expression is invalid. */
 const mistakeIn = (op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): ValidationError | undefined => {
   try {
     if (isPattern(op.event)) checkPattern(op.event, "event")

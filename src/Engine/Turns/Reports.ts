@@ -1,4 +1,4 @@
-/** Reports of turns come in here: whether the job of a report holds its run, and what the worker is answered. */
+/** Takes in the reports of turns: checks whether the job of a report holds its run, and answers the worker. */
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import {
   statement,
@@ -28,13 +28,13 @@ import type { StoreError } from "../../Errors.ts"
 
 const MARK_LATE = statement(
   "Reports.markLate",
-  // its id finds it, not that it has not ended
+  // use the index of ids, not that of unfinished runs
   "SELECT key, environment, linger_ms FROM runs WHERE id = ? AND +ended_at IS NULL"
 )
 
 const MARK_LATE_2 = statement("Reports.markLate.2", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
-/** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
+/** Dispatches a run again, with a longer linger, when its turn ended while its handler was still at work. */
 export const markLate = inEnvironment(
   "markLate",
   function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
@@ -47,7 +47,7 @@ export const markLate = inEnvironment(
   (_, runId) => `wake run ${runId}`
 )
 
-/** Applies reports one after the other: a damaged run costs those of the others nothing. */
+/** Applies reports one by one: a damaged run does not affect the others. */
 const applyAll = inEnvironment(
   "applyReports",
   function* (
@@ -74,7 +74,7 @@ function* applyApart(
   environment: string,
   callsBack: boolean
 ): Program<TurnAck> {
-  // remembered here, since it is forgotten as soon as the run ends
+  // kept here, since the memory forgets it as soon as the run ends
   const known = leasedTo(tx, report.jobId)
   try {
     if (tx.damage.count > 0) {
@@ -84,7 +84,7 @@ function* applyApart(
     }
     return yield* applyReport(tx, report, known, environment, callsBack)
   } catch (error) {
-    // otherwise it may be the report that is not acceptable
+    // otherwise the report may be the invalid part
     const isCertain = isDamage(error)
     if (known !== undefined)
       tx.blame({ error, kind: "run", keys: { statement: RUN_BY_KEY, values: [known.key] }, isCertain })
@@ -97,7 +97,7 @@ const RUN_BY_KEY = statement("Reports.runByKey", "SELECT key FROM runs WHERE key
 
 const RUN_BY_ID = statement("Reports.runById", "SELECT key FROM runs WHERE id = ?")
 
-/** What a worker is told whose report cannot be stored: it would send it again for ever otherwise, and others with it. */
+/** The answer to a worker whose report cannot be stored: without one it would repeat the report for ever, and others with it. */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
@@ -109,10 +109,7 @@ const APPLY_REPORT = statement(
   "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?"
 )
 
-/**
- * Applies a report if its job holds the run, and the run is one of the environment. `callsBack`: see
- * {@link applyReports}.
- */
+/** Applies a report if its job holds the run, and the run is of the environment. `callsBack`: see {@link applyReports}. */
 function* applyReport(
   tx: Transaction,
   report: TurnReport,
@@ -135,7 +132,7 @@ function* applyReport(
   if (!isKnown || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
     if (isKnown) mark(tx, "stale", Number(row.function))
-    // whatever it is answered, the turn is over
+    // whatever the answer is, the turn is over
     if (isKnown && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
     return isKnown && statusIn(row) === "cancelled"
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
@@ -159,14 +156,14 @@ function* applyReport(
   const refused = refusedAsImpossible(tx, run, report)
   if (refused !== undefined) return refused
   const outcomes = yield* applyOps(tx, run, report)
-  // with the turn the lease has ended, and with the lease a pause that was asked for has begun
+  // an ended turn has ended the lease, and with it a requested pause has begun
   if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
   return callsBack
     ? yield* callBackPaused(tx, run, row, report)
     : { _tag: "Accepted", outcomes, paused: true }
 }
 
-/** What an op makes of the run, if it makes anything of it. */
+/** The transition that an op causes, if any. */
 const happeningIn = (op: TurnOp): Happening | undefined => {
   switch (op._tag) {
     case "Complete":
@@ -186,7 +183,9 @@ const happeningIn = (op: TurnOp): Happening | undefined => {
   }
 }
 
-/** A worker that reports what cannot happen to its run (that it has completed, while it rolls back) changes nothing. */
+/**
+ * The refusal of a report whose transition the run does not allow, such as a completion while it rolls back. It changes nothing.
+ */
 const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
   let { status } = run
   for (const op of report.ops) {
@@ -218,11 +217,11 @@ function* applyOps(
   return outcomes
 }
 
-/** Whether the environment has this key. */
+/** Whether the key is that of the environment. */
 const isOf = (tx: Transaction, key: number, environment: string): boolean =>
   key === tx.findEnvironment(environment)
 
-/** The worker would go on whatever it is told but a refusal: what it has reported is stored, and it loses the lease. */
+/** The worker goes on after any answer but a refusal: its report is stored, but it loses the lease. */
 function* callBackPaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
   yield* endLease(tx, run.key, "calledBack")
@@ -235,9 +234,9 @@ function* callBackPaused(tx: Transaction, run: LeasedRun, row: Row, report: Turn
 }
 
 /**
- * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
- * run of another environment than `environment`. With `callsBack` a turn whose run is to be paused is not told so: it loses
- * its lease, and the answer is a refusal although the report is stored. For workers that would not understand.
+ * Applies reports of turns, each completely or not at all. A report changes nothing when its job does not hold the lease, or when
+ * its run is of another environment than `environment`. With `callsBack`, a turn whose run is to be paused is not told so: it
+ * loses its lease, and the answer is a refusal although the report is stored. This is for workers that do not understand pauses.
  */
 export const applyReports = (
   store: StoreService,
@@ -247,7 +246,7 @@ export const applyReports = (
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
   const apply = (some: ReadonlyArray<TurnReport>, whole?: Batch) =>
     store.write(applyAll(environment, some, callsBack, whole))
-  // damage that could not be put down to one run costs only those reports that meet it
+  // damage that cannot be blamed on one run affects only the reports that meet it
   const applyAlone = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
       Effect.succeed([refusedForDamage(report, error.message)])
@@ -259,20 +258,20 @@ export const applyReports = (
 
 const ENVIRONMENT_OF_RUN = statement("Reports.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
 
-/** Global: whoever asks knows the runs alone, and is going to name the environment. */
+/** Across environments: the caller knows only the runs, and then names each environment. */
 const environmentsOfRuns = acrossEnvironments(
   "environmentsOfRuns",
   function* (tx: Transaction, runIds: ReadonlyArray<string>): Program<ReadonlyArray<string>> {
     return yield* forEach(runIds, function* (runId): Program<string> {
       const row = yield* get(ENVIRONMENT_OF_RUN, runId)
-      // a report about no run is refused wherever it is looked for
+      // a report about a missing run is refused in every environment
       return row === undefined ? DEFAULT_ENVIRONMENT : tx.environmentName(Number(row.environment))
     })
   },
   () => "store reports"
 )
 
-/** Applies reports of somebody who knows the jobs and their runs alone, not their environments. */
+/** Applies reports for a caller who knows only the jobs and their runs, not their environments. */
 export const applyAnywhere = (
   store: StoreService,
   reports: ReadonlyArray<TurnReport>,

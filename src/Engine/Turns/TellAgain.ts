@@ -1,4 +1,4 @@
-/** What turns in flight have to hear is told again, to workers that may have missed it: notices of other engines may be lost. */
+/** Repeats the notices for live turns, to workers that may have missed them: notices of other engines may be lost. */
 import type { Notice } from "../../Protocol/Worker.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -55,11 +55,11 @@ function* noticesOf(
   return notices
 }
 
-/** What there is to say to a worker of an environment about the turns that it is at. */
+/** The notices for the turns that a worker of an environment holds. */
 export const tellAgain = inEnvironment(
   "tellAgain",
   noticesOf,
-  (_, workerId) => `tell worker ${workerId} again what its turns have to hear`
+  (_, workerId) => `read the pending messages for the turns of worker ${workerId}`
 )
 
 const WORKER_OF = statement(
@@ -67,7 +67,7 @@ const WORKER_OF = statement(
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
 
-/** The same for whoever knows the job alone; `undefined` when nobody holds it. */
+/** The same for a caller who knows only the job; `undefined` when no worker holds it. */
 export const tellJobAgain = inEnvironment(
   "tellJobAgain",
   function* (

@@ -1,4 +1,4 @@
-/** What a `step.tx` writes: all of it in the transaction that stores the step, or nothing. */
+/** The writes of a `step.tx`: all of them in the transaction that stores the step, or none. */
 import { attempt, forEach, type Program } from "../Store/Program.ts"
 import {
   IronflowError,
@@ -15,7 +15,7 @@ import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "../Streams/StreamRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Carries out the writes, or says why one of them is refused; then nothing has changed. */
+/** Makes the writes, or returns why one of them is refused; then nothing has changed. */
 export function* transact(
   tx: Transaction,
   environment: number,
@@ -45,10 +45,10 @@ const refusal = (error: IronflowError): Outcome => ({
   error: serializeError(error, { stack: false })
 })
 
-/** Changes of keys, with what is going to be done in their bucket. */
+/** Changes of keys, with the plan for their bucket. */
 type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
 
-/** Looks into all the buckets before anything is written to one of them. */
+/** Plans the changes of all buckets before any bucket is written. */
 function* planKeys(
   tx: Transaction,
   environment: number,
@@ -120,12 +120,12 @@ function* carryOut(
       return { _tag: write._tag, eventId, position, runIds }
     }
     case "kv":
-      // done, with the others of its bucket
+      // written already, with the others of its bucket
       return { _tag: write._tag, bucket: write.bucket, key: write.key, revision: revisions.get(write) ?? 0 }
   }
 }
 
-/** Goes through the events without writing: each one sees what those before it would have left. */
+/** Checks the events without writing: each one sees what those before it would have left. */
 class Preview {
   readonly #environment: number
   readonly #streams = new Map<string, StreamState | undefined>()
@@ -154,10 +154,10 @@ class Preview {
         return refused
       }
       case "emit":
-        // whatever is in the log, an event can be added
+        // an event can always be added
         return undefined
       case "kv":
-        // no two change one key, so that they are looked at by bucket
+        // each key is changed once, so keys are checked by bucket
         return undefined
     }
   }

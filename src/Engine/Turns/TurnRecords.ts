@@ -1,17 +1,17 @@
-/** What those who hand out turns give and take. */
+/** Records of claiming and extending turns. */
 import type { Job, Notice } from "../../Protocol/Worker.ts"
 
 /** A worker that has room for more runs. */
 export interface Demand {
   readonly workerId: string
   readonly environment: string
-  /** Function id to what its code is called, as the worker registered them. */
+  /** The code version of each registered function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number
-  /** How many runs it takes at most; `credit` unless given. */
+  /** How many runs it takes at most; `credit` by default. */
   readonly capacity?: number
-  /** How long a lease holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
+  /** How long a lease lasts without a heartbeat, milliseconds; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
 }
 
@@ -22,7 +22,7 @@ export interface Claim {
 
 export interface Adoption {
   readonly lost: ReadonlyArray<string>
-  /** Jobs that another worker of its id may be at. */
+  /** Jobs that another worker with this id may work on. */
   readonly left: ReadonlyArray<string>
   readonly notices: ReadonlyArray<Notice>
   /** The ids of its own jobs sort after this. */

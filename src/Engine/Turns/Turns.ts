@@ -1,4 +1,4 @@
-/** Turns as they are reported by those who have no session at hand: the id of a job is the right to do so. */
+/** Reports of turns from callers without a session: the id of a job is the permission. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,7 +10,7 @@ import { Store } from "../Store/Store.ts"
 import * as ExtendLeases from "./ExtendLeases.ts"
 import * as Reports from "./Reports.ts"
 
-/** Is told of reports, of one environment if one is given, and of what they were answered. */
+/** Gets reports, of one environment if one is given, with their answers. */
 type ReportListener = (
   reports: ReadonlyArray<TurnReport>,
   acks: ReadonlyArray<TurnAck>,
@@ -19,17 +19,17 @@ type ReportListener = (
 
 export interface TurnsService {
   /**
-   * Applies reports of turns, in the environment if one is given. `callsBack`: who runs them is not told of a pause, and a turn
-   * that is to be paused is called back instead.
+   * Applies reports of turns, in the environment if one is given. `callsBack`: the worker cannot be told of a pause, so a turn
+   * whose run is to be paused loses its lease instead.
    */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     environment?: string,
     options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Calls `listener` with what was reported here, once it is stored; returns the way to stop that. */
+  /** Calls `listener` with what was reported here, once it is stored. Returns a function that stops it. */
   readonly onReported: (listener: ReportListener) => () => void
-  /** Extends leases, in the environment if one is given; returns the job ids whose lease is gone. */
+  /** Extends leases, in the environment if one is given. Returns the job ids whose lease is gone. */
   readonly extend: (
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
@@ -37,7 +37,7 @@ export interface TurnsService {
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** A step was called after the turn of the run had ended: see `WorkerSession.late`. */
   readonly late: (runId: string, lingerMs: number, environment?: string) => Effect.Effect<void, StoreError>
-  /** Counts what was refused before it came to the store. */
+  /** Counts something that was refused before it reached the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
 }
 

@@ -1,4 +1,4 @@
-/** A worker that is connected, as the engine knows it: what it has, what it is at, and how much room is left. */
+/** A connected worker as the engine knows it: its functions, its active jobs, and its free room. */
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../../Errors.ts"
 import {
@@ -17,11 +17,11 @@ import type { Holder } from "../Runs/Stuck.ts"
 /** A connected worker. */
 export interface Connected {
   readonly registration: WorkerRegistration
-  /** Of this connection: no other one has it, of this engine or another one on its database. */
+  /** Unique to this connection, among all engines on the database. */
   readonly session: string
   /** Called when the worker has connected to another engine. */
   readonly onMoved: ((workerId: string) => void) | undefined
-  /** What the code of each is called, by the id of the function. */
+  /** The code version of each function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
   /** Whether it has a function that pins runs. */
@@ -30,45 +30,45 @@ export interface Connected {
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
-  /** Absent for one that may run whatever it has. */
+  /** Absent for a worker that may run any of its functions. */
   readonly limits: WorkerLimits | undefined
-  /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
+  /** How long it lets one turn of each function take, milliseconds; absent when it has no limits. */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
-  /** Of its registration, see {@link registrationLength}. */
+  /** Characters of its registration, see {@link registrationLength}. */
   readonly length: number
   readonly active: PassingSet<string>
-  /** Jobs of another worker that had its id before, and may be at them. */
+  /** Jobs of an earlier worker with the same id, which may still work on them. */
   left: ReadonlySet<string>
-  /** Whether other engines on the database know where it is. */
+  /** Whether other engines on the database know where it is connected. */
   isTold: boolean
-  /** Whether it has connected to another one. */
+  /** Whether it has connected to another engine. */
   hasMoved: boolean
   credit: number
   reachable: boolean
-  /** Why it cannot be reached. */
+  /** Why the worker cannot be reached. */
   problem: string | undefined
 }
 
 /**
- * How long a job may be on its way before it is looked at again, milliseconds: an engine that stood still may have nothing of what it
- * is about to hand out. What is left of the lease is enough for the next part of the way.
+ * How long a job may be in transit before it is checked again, milliseconds: an engine that stood still may have lost the leases
+ * of the jobs that it is about to dispatch. The rest of the lease is enough for the next leg.
  */
 export const lateMs = (leaseMs: number): number => leaseMs / 3
 
-/** Characters of what a worker has registered. */
+/** Characters of a worker's registration. */
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
 
 export const holderOf = ({ turnLimits }: Connected): Holder => ({ turnLimits })
 
-/** Tells a worker what it understands. */
+/** Passes a notice to a worker, if it understands it. */
 export const tell = (worker: Connected, notice: Notice): void => {
   if (endsLease(notice)) worker.active.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
 }
 
-/** The engine does not hold the leases of a worker any more: it is told of each turn that it is at. */
+/** The engine no longer holds the leases of a worker: tells it so for each of its turns. */
 export const loseTurns = (worker: Connected): void => {
   for (const jobId of worker.active) {
     const reason = "the engine was out of touch with its database for too long"
@@ -89,11 +89,11 @@ export const forgetEnded = (
   }
 }
 
-/** Why a worker was not answered. */
+/** The error of a worker that got no answer because of the store. */
 export const notStored = (error: StoreError): ConnectionError =>
   new ConnectionError(`The engine could not store the report: ${error.message}`, { cause: error })
 
-/** A worker as lists show it. */
+/** A worker as shown in lists. */
 export const infoOf = ({
   active,
   connectedAt,

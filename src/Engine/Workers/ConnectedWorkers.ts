@@ -1,4 +1,4 @@
-/** The workers that are connected, of this process and of others, by id. */
+/** The connected workers, of this process and of others, by id. */
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
@@ -23,14 +23,14 @@ export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
 export class ConnectedWorkers implements LiveWorkersService {
   readonly #functions: Pick<FunctionsService, "find">
   readonly #workers = new Map<string, Connected>()
-  /** Those of other engines on the same database. */
+  /** The workers of other engines on the same database. */
   readonly elsewhere = new ElsewhereWorkers()
 
   constructor(functions: Pick<FunctionsService, "find">) {
     this.#functions = functions
   }
 
-  /** Connects a worker; it takes the place of one with its id. */
+  /** Connects a worker. It replaces a worker with the same id. */
   add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, codeVersionOf(fn)]))
     const worker: Connected = {
@@ -74,12 +74,12 @@ export class ConnectedWorkers implements LiveWorkersService {
     return this.#workers.has(workerId)
   }
 
-  /** All of them, as they were connected. */
+  /** All workers, in order of connection. */
   all(): Iterable<Connected> {
     return this.#workers.values()
   }
 
-  /** What is known of a worker that is connected. */
+  /** What is known of a connected worker. */
   holder(workerId: string): Holder | undefined {
     const worker = this.#workers.get(workerId)
     return worker === undefined ? this.elsewhere.get(workerId) : holderOf(worker)
@@ -111,7 +111,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
-  /** Functions that pin runs, and whose latest version a worker has, another one than that with the id. */
+  /** Functions that pin runs, and whose latest version a worker other than `except` has. */
   withLatest(environment: string, except: string): ReadonlyArray<string> {
     const here = this.#of(environment)
       .filter(({ pins, registration }) => pins && registration.workerId !== except)
@@ -129,7 +129,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     return [...new Set(ids)]
   }
 
-  /** Those of an environment, as lists show them. */
+  /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return [...this.#of(environment).map(infoOf), ...this.elsewhere.list(environment)]
   }
@@ -138,7 +138,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     return [...this.#workers.values()].filter((worker) => worker.registration.environment === environment)
   }
 
-  /** Characters of what all of them have registered. */
+  /** Characters of all registrations. */
   get registeredLength(): number {
     let length = 0
     for (const worker of this.#workers.values()) length += worker.length
@@ -156,14 +156,14 @@ export class ConnectedWorkers implements LiveWorkersService {
     return { workers: this.#workers.size, activeJobs, credit }
   }
 
-  /** Whether the worker may have what runs of the function bring, as it is registered now. */
+  /** Whether the worker may get what runs of the function carry, as it is registered now. */
   mayRun(worker: Connected, functionId: string): boolean {
     const { environment } = worker.registration
     const { limits } = worker
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
-    // with a failed run it gets that run's event
+    // a failure handler also gets the event of the failed run
     const failing = handlesFailuresOf(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }

@@ -1,4 +1,4 @@
-/** What the connection of a worker that speaks turns is made of. */
+/** The parts of the connection of a worker with the turn protocol. */
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ProcessIdentity } from "../../Protocol/Http/Turns.ts"
@@ -6,15 +6,15 @@ import type { Deliveries } from "./Deliveries.ts"
 import type { Line } from "./Line.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
-/** How a worker is reached that does not poll. */
+/** How to reach a worker that does not poll. */
 export interface Push {
-  /** There is something to deliver. */
+  /** Called when there is something to deliver. */
   readonly wake: () => void
-  /** The session is over. */
+  /** Called when the session is over. */
   readonly end: () => void
 }
 
-/** `Connection` is what they are the options of. */
+/** `Connection` is the class that takes these options. */
 export interface WorkerConnectionOptions<Connection> {
   readonly workerId: string
   readonly environment: string
@@ -22,26 +22,26 @@ export interface WorkerConnectionOptions<Connection> {
   readonly session: string
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
-  /** The turns that it said it was at when it registered. */
+  /** The active turns that it named when it registered. */
   readonly jobs: ReadonlyArray<string>
   readonly functionIds: ReadonlySet<string>
-  /** How long its leases hold. */
+  /** How long its leases last, milliseconds. */
   readonly leaseMs: number
   /** Whether it names the jobs whose leases it renews. */
   readonly renews: boolean
-  /** Whether it seals everything that it sends. */
+  /** Whether it seals all messages, that is, adds a checksum: see `Protocol/Seal.ts`. */
   readonly seals: boolean
-  /** Absent where the end of its process cannot be seen. */
+  /** Absent where the end of its process cannot be detected. */
   readonly process: ProcessIdentity | undefined
-  /** A clock that nobody sets back or forward, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** The connection that it registered on. */
+  /** The connection on which it registered. */
   readonly line: Line
   readonly push?: Push
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Ends the session of a worker that has been away for too long. */
+  /** Ends the session of a worker that has been silent for too long. */
   readonly onDead: (worker: Connection) => Effect.Effect<void>
-  /** A batch was refused, because a later one has come before. */
+  /** Called when a batch is refused because a later one has arrived before it. */
   readonly onStale: () => void
 }

@@ -1,12 +1,12 @@
 /**
- * What a session has to deliver to its worker: numbered, encoded once in the way of the port that it goes out by, kept until the
- * worker says that it has it.
+ * What a session has to deliver to its worker: numbered, encoded once in the format of its port, and kept until the worker
+ * confirms it.
  */
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 
-/** The most that one answer delivers; what is left is in the next one. */
+/** Most deliveries, and most characters, in one answer; the rest comes in the next one. */
 const MAX_DELIVERIES = 512
 const MAX_CHARACTERS = 8 * 1024 * 1024
 
@@ -15,7 +15,7 @@ interface Waiting {
   readonly text: string
   /** Absent for a notice. */
   readonly job: Pick<Job, "jobId" | "runId"> | undefined
-  /** When its worker was last known to hold the job, by {@link Deliveries.now}. */
+  /** When the worker was last known to hold the job, by {@link Deliveries.now}. */
   since: number
   sent: boolean
 }
@@ -25,15 +25,15 @@ export class Deliveries {
   #waiting: Array<Waiting> = []
   #seq = 0
   #onMore: () => void = () => undefined
-  /** Jobs that the worker is told to drop, by the numbers of the notices, until it is known to have done so. */
+  /** Jobs that the worker was told to drop, with the numbers of the notices, until it is known to have dropped them. */
   readonly dropping = new Map<string, number>()
 
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   now: () => number = () => 0
-  /** What the worker has said of the steps that run. */
+  /** What the worker reports about running steps. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
-  /** For the engine: what it hands out waits here. */
+  /** Handlers for the engine: what it dispatches waits here. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add({ seq: ++this.#seq, job }, { jobId: job.jobId, runId: job.runId }),
     onNotice: (notice) => this.#tell(notice),
@@ -53,7 +53,7 @@ export class Deliveries {
     return this.#waiting.length === 0
   }
 
-  /** Jobs that wait for longer than that, milliseconds: whether the worker has them still is not sure. */
+  /** Jobs that have waited for longer than `ms` milliseconds: the worker may have lost their leases. */
   late(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
     const before = this.now() - ms
@@ -62,20 +62,20 @@ export class Deliveries {
     )
   }
 
-  /** The worker had these jobs at a time. */
+  /** Notes that the worker held these jobs at a time. */
   held(jobIds: ReadonlyArray<string>, at: number): void {
     for (const one of this.#waiting) {
       if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.since = at
     }
   }
 
-  /** The worker has everything up to this number. */
+  /** The worker has confirmed everything up to this number. */
   received(seen: number): void {
     const next = this.#waiting.findIndex(({ seq }) => seq > seen)
     if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
   }
 
-  /** What comes next, encoded; it stays until it is received. */
+  /** The next deliveries, encoded; they are kept until the worker confirms them. */
   take(): ReadonlyArray<string> {
     const texts: Array<string> = []
     let characters = 0
@@ -88,14 +88,14 @@ export class Deliveries {
     return texts
   }
 
-  /** {@link take} for a stream, which loses nothing as long as it lasts: what was taken is not kept. */
+  /** {@link take} for a stream, which loses nothing while it lasts: what was taken is not kept. */
   takeForGood(): ReadonlyArray<string> {
     const texts = this.take()
     this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
     return texts
   }
 
-  /** Jobs that were never part of an answer. */
+  /** Jobs that were never in an answer. */
   unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }

@@ -1,6 +1,6 @@
 /**
- * Hands ready runs to workers with room. Nothing polls: a claim is made when an event comes in, when a worker has room
- * again, or when a commit says that something is ready; the claim shares the commit of what caused it.
+ * Dispatches ready runs to workers with room. Nothing polls: a claim is made when an event arrives, when a worker has room again,
+ * or when a commit makes something ready. The claim shares the commit of its cause.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,11 +23,13 @@ import { type Connected, lateMs, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
-/** How long a turn of a worker in the process of an engine is safe from others when nothing is heard of the engine, milliseconds. */
+/**
+ * How long other engines leave a turn alone when they hear nothing of the engine in whose process its worker is, milliseconds.
+ */
 const NODE_LEASE_MS = 15_000
 
 export class DispatchService {
-  /** To whom it hands out. */
+  /** The workers that get runs. */
   readonly connected: ConnectedWorkers
   readonly #store: StoreService
   readonly #functions: FunctionsService
@@ -36,7 +38,7 @@ export class DispatchService {
   readonly #monotonicMs: () => number
   readonly #ownerWatch: OwnerWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
-  /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
+  /** Notices that may be about jobs of the claim in progress, and notices about jobs whose secrets are being decrypted. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
@@ -45,7 +47,7 @@ export class DispatchService {
   #isTelling = false
   #tellingAgain = false
   #ended = false
-  /** Whether a run may be ready, as the last commit has left it; it may be before the first one that is heard of. */
+  /** Whether a run may be ready after the last commit. True until the first commit is heard of. */
   #mayHaveReady = true
 
   /** `run` runs an effect that cannot fail, in the background. */
@@ -79,7 +81,7 @@ export class DispatchService {
         this.#store.write(
           Claims.claimRuns(worker.registration.environment, [
             this.#demandOf(worker, n),
-            // those who have no part in it are there all the same
+            // other workers are listed as present, though they get nothing here
             ...[...this.connected.all()]
               .filter((other) => other.pins && other !== worker && isBeside(other, worker))
               .map((other) => this.#demandOf(other, 0))
@@ -103,12 +105,12 @@ export class DispatchService {
     })
   }
 
-  /** Delivers a notice to the worker that holds the lease, if it is connected; not before the job that it is about. */
+  /** Delivers a notice to the connected worker that holds the lease, never before the job itself. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.connected.get(workerId)
     if (worker === undefined) return
     const { jobId } = notice
-    // about a turn of another worker that had its id
+    // about a turn of an earlier worker with the same id
     if (worker.left.has(jobId)) return
     const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
     if (early !== undefined) early.push(notice)
@@ -120,23 +122,26 @@ export class DispatchService {
     }
   }
 
-  /** A worker of this process is done with a turn as soon as it has heard that it is over: another engine may wait for that. */
+  /**
+   * A worker in this process has ended a turn once it hears that the turn is over: tells so, since another engine may wait for
+   * that.
+   */
   #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
 
-  /** Tells workers what a commit means for their turns, and hands out what it has left ready. */
+  /** Tells workers what a commit means for their turns, and dispatches the runs that it left ready. */
   committed({ access, elsewhere, look, mayHaveReady, notices, ready }: Changes): void {
     if (elsewhere) this.#mayHaveReady ||= mayHaveReady
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (look.has("turns")) this.#tellAgain()
-    // who may have a run may be somebody else now
+    // other workers may be allowed to have runs now
     if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
   }
 
-  /** What turns have to hear may have been said elsewhere, and be lost. */
+  /** Reads the notices of all active turns again: those of another engine may be lost. */
   #tellAgain(): void {
     this.#tellingAgain = true
     if (this.#isTelling) return
@@ -165,21 +170,24 @@ export class DispatchService {
       onSuccess: (notices) =>
         Effect.sync(() => {
           if (this.connected.get(workerId) !== worker) return
-          // one that has ended meanwhile has nothing to hear
+          // an ended turn needs no notice
           for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
         }),
       onFailure: (error) => {
         if (error.code === "STORE_LOCKED") return Effect.void
         this.#tellingAgain = true
         return Effect.andThen(
-          Effect.logWarning(`What worker ${workerId} has to hear cannot be read; trying again`, error),
+          Effect.logWarning(
+            `The pending messages for worker ${workerId} cannot be read; trying again`,
+            error
+          ),
           Effect.sleep(RETRY_MS)
         )
       }
     })
   }
 
-  /** Something may be ready: hand it out. */
+  /** Dispatches, since runs may be ready. */
   poke(): void {
     if (this.#ended) return
     if (this.#claiming) {
@@ -202,12 +210,12 @@ export class DispatchService {
             }
           })
         }
-        // what other environments have got goes out; nothing is asked for until it is tried again
+        // what other environments have claimed is dispatched; nothing else is claimed until the next try
         this.#claimed(claims)
         this.#claiming = true
         return Effect.andThen(
           this.#outage.failed(failed),
-          // another engine has the database: it hands them out
+          // another engine has the database and dispatches its runs
           failed.code === "STORE_LOCKED"
             ? Effect.void
             : Effect.andThen(
@@ -222,7 +230,7 @@ export class DispatchService {
     )
   }
 
-  /** Claims for workers, environment by environment, in one commit. */
+  /** Claims runs for workers, environment by environment, in one commit. */
   #claim(demands: ReadonlyArray<Demand>): Effect.Effect<Claimed> {
     const environments = new Set(demands.map(({ environment }) => environment))
     const claims = [...environments].map((name) => {
@@ -240,7 +248,7 @@ export class DispatchService {
     })
   }
 
-  /** There is room: hand out what the last commit may have left ready. */
+  /** There is room: dispatches runs that the last commit may have left ready. */
   pokeIfReady(): void {
     if (this.#mayHaveReady) this.poke()
   }
@@ -251,7 +259,7 @@ export class DispatchService {
       if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
     }
     if (demands.length === 0) return demands
-    // runs that are pinned ask who is there, with room or without
+    // pinned runs depend on all present workers, with room or without
     for (const worker of this.connected.all()) {
       if (worker.pins && worker.credit <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
@@ -284,7 +292,7 @@ export class DispatchService {
       early.delete(job.jobId)
       this.#handOut({ workerId, job, claimedAt, told })
     }
-    // those were about other jobs
+    // these notices were about other jobs
     for (const { notices, workerId } of early.values()) {
       for (const notice of notices) this.notify(workerId, notice)
     }
@@ -293,7 +301,7 @@ export class DispatchService {
   #handOut({ workerId, ...claimed }: HandedOut): void {
     const { job, told } = claimed
     const worker = this.connected.get(workerId)
-    // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
+    // the worker left during the claim: `releaseWorker` may have run before it, so give the run back here
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
@@ -316,12 +324,12 @@ export class DispatchService {
     )
   }
 
-  /** Whether a claim was so long on its way that another engine may have the run by now: this one may have stood still. */
+  /** Whether a claim took so long that another engine may have the run by now: this process may have stood still. */
   #isLate({ leaseMs = NODE_LEASE_MS }: Connected, claimedAt: number): boolean {
     return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
-  /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
+  /** Delivers a job to its worker, unless its run has ended, or is to be paused, since the claim. */
   #deliver(worker: Connected, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#giveBack(job)
@@ -339,12 +347,12 @@ export class DispatchService {
     for (const notice of told) tell(worker, notice)
   }
 
-  /** The engine ends: nothing is handed out any more. */
+  /** The engine stops: nothing is dispatched any more. */
   end(): void {
     this.#ended = true
   }
 
-  /** Another engine has the database, and runs what runs here: every turn is told that its lease is lost. */
+  /** Another engine has the database and its runs: tells every turn that its lease is lost. */
   abandon(error: StoreError): void {
     let turns = 0
     for (const worker of this.connected.all()) {
@@ -359,14 +367,14 @@ export class DispatchService {
     this.#run(Effect.logError(`${what} given out by this engine are aborted: the other engine runs them`))
   }
 
-  /** The worker does not get the job that it had room for. */
+  /** Frees the room that the worker had for a job that it does not get. */
   #keep(worker: Connected, { jobId }: Job): void {
     worker.active.delete(jobId)
     worker.credit++
     this.pokeIfReady()
   }
 
-  /** Nobody is at a job that was taken back before it was delivered. */
+  /** No worker has begun a job that was taken back before delivery. */
   #neverBegan({ environment, jobId }: Job): void {
     this.#endRevoked(environment, jobId)
   }
@@ -385,7 +393,7 @@ export class DispatchService {
         Effect.asVoid(
           Reports.applyReports(this.#store, environment, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
         ),
-        // its lease ends by itself
+        // its lease runs out by itself
         ({ message }) =>
           Effect.logWarning(`Run ${runId} cannot be given back before its lease ends: ${message}`)
       )
@@ -397,8 +405,8 @@ export class DispatchService {
   }
 
   /**
-   * The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused; one that the worker
-   * may not have any more is given back.
+   * Adds to a job the secrets that its function asks for. Pauses a run whose secrets cannot be decrypted; gives back a run that
+   * the worker may no longer have.
    */
   #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
     if (!this.connected.mayRun(worker, job.functionId)) {
@@ -431,20 +439,20 @@ export class DispatchService {
 const isBeside = (one: Connected, other: Connected): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
-/** What is looked at to hand out runs. */
+/** Changes after which runs are dispatched. */
 const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
 
-/** A job on its way to a worker. */
+/** A job in transit to a worker. */
 interface HandedOut {
   readonly workerId: string
   readonly job: Job
-  /** When it was asked for, on a clock that only goes on, milliseconds. */
+  /** When the claim began, by a monotonic clock, milliseconds. */
   readonly claimedAt: number
-  /** Notices that came before the job. */
+  /** Notices that arrived before the job. */
   readonly told: Array<Notice>
 }
 
-/** What was claimed, and why not all could be. */
+/** The claimed runs, and the error when not all could be claimed. */
 interface Claimed {
   readonly claims: ReadonlyArray<Claim>
   readonly failed?: StoreError
@@ -468,7 +476,7 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
         () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       )
       const stops = [
-        // a claim shares the commit of what caused it
+        // a claim shares the commit of its cause
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
         store.onCommit((changes) => dispatch.committed(changes), {

@@ -1,4 +1,4 @@
-/** The workers that are connected to other engines on the same database, as those have said it. */
+/** The workers that are connected to other engines on the same database, as those engines have stored them. */
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
@@ -11,10 +11,10 @@ interface Elsewhere {
   readonly live: LiveWorker
 }
 
-/** Characters of why a worker cannot be reached. */
+/** Most characters of a worker's connection problem. */
 const MOST_PROBLEM = 1000
 
-/** What others are told of a worker. */
+/** What other engines are told of a worker. */
 export const textOf = (worker: Connected): string =>
   JSON.stringify({
     ...infoOf(worker),
@@ -27,7 +27,7 @@ export const textOf = (worker: Connected): string =>
 export class ElsewhereWorkers {
   #workers: ReadonlyMap<string, Elsewhere> = new Map()
 
-  /** These are there now. */
+  /** Replaces the workers. */
   set(workers: ReadonlyArray<NodeWorker>): void {
     this.#workers = new Map(
       workers.flatMap((worker) => {
@@ -37,12 +37,12 @@ export class ElsewhereWorkers {
     )
   }
 
-  /** Those of an environment, as runs know them. */
+  /** The workers of an environment, as runs need them. */
   live(environment: string): ReadonlyArray<LiveWorker> {
     return this.#of(environment).map(({ live }) => live)
   }
 
-  /** The same, as lists show them. */
+  /** The same, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return this.#of(environment).map(({ info }) => info)
   }
@@ -56,7 +56,7 @@ export class ElsewhereWorkers {
   }
 }
 
-/** `undefined` for one of a version that says it in another way. */
+/** `undefined` for a worker stored by a version with another format. */
 const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): Elsewhere | undefined => {
   const said = safeJsonParse(text)
   if (!isObject(said) || !Array.isArray(said.functionIds) || !isObject(said.labels)) return undefined

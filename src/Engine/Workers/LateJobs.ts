@@ -1,4 +1,4 @@
-/** Jobs that were on their way to a worker for so long that they may be another's: they are looked at again before they go out. */
+/** Jobs that were in transit for so long that another worker may have them: their leases are checked before they go out. */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { StoreError } from "../../Errors.ts"
@@ -6,20 +6,20 @@ import { RETRY_MS } from "../Store/StoreOutage.ts"
 import { lateMs } from "./ConnectedWorker.ts"
 import type { Deliveries } from "./Deliveries.ts"
 
-/** How often jobs are looked at again, should each look take so long that they are late again. */
+/** How often jobs are checked again when each check itself takes too long. */
 const MOST_LOOKS = 3
 
 export interface LateJobsOptions {
   readonly workerId: string
   readonly deliveries: Deliveries
-  /** How long the leases of the worker hold. */
+  /** How long the leases of the worker last, milliseconds. */
   readonly leaseMs: number
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** Has the leases of jobs start anew, and tells the worker of those that it does not have any more, behind the jobs. */
+  /** Renews the leases of jobs, and tells the worker, after the jobs, which leases it has lost. */
   readonly extend: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** What waited may go out. */
+  /** Called when waiting jobs may go out. */
   readonly onLooked: () => void
 }
 
@@ -36,17 +36,17 @@ export class LateJobs {
     return deliveries.late(lateMs(leaseMs))
   }
 
-  /** Jobs that are late are the worker's for another term afterwards, or are followed by the news that they are not. */
+  /** After this, late jobs belong to the worker for another term, or are followed by the notice that they do not. */
   readonly look: Effect.Effect<void, StoreError> = Effect.suspend(() => {
     const { deliveries, extend, now } = this.#options
     const late = this.#late
     if (late.length === 0) return Effect.void
     const askedAt = now()
-    // those that are gone are not asked for again
+    // lost jobs are not checked again
     return Effect.map(extend(late), () => deliveries.held(late, askedAt))
   }).pipe(Effect.repeat({ times: MOST_LOOKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
 
-  /** Whether what waits may go out now; if not, it is looked at, and told. */
+  /** Whether waiting jobs may go out now. If not, starts a check, which calls `onLooked`. */
   mayGo(): boolean {
     if (this.#isLooking) return false
     if (this.#late.length === 0) return true

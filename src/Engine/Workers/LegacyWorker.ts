@@ -1,6 +1,6 @@
 /**
- * The engine's side of an existing polling worker: it asks for jobs every second, keeps its leases by heartbeats that
- * name the jobs, and is told of nothing in between.
+ * The engine's side of an existing polling worker. It asks for jobs every second, keeps its leases by heartbeats that name the
+ * jobs, and gets no notices.
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, StoreError } from "../../Errors.ts"
@@ -8,17 +8,17 @@ import type { Job, TurnOp } from "../../Protocol/Worker.ts"
 import type { StepKind } from "../../StepKind.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
-/** How long a lease holds without a heartbeat or an update: three of the usual heartbeats. */
+/** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
-/** How often a poll looks again when all that it got had to be ended at once. */
+/** How often a poll claims again when all the jobs that it got had to be ended at once. */
 const ROUNDS = 5
 
 export interface LegacyWorkerOptions {
   readonly workerId: string
   readonly environment: string
   readonly engine: RemoteSession
-  /** Whether another worker could run the function and speaks turns. */
+  /** Whether another worker has the function and speaks the turn protocol. */
   readonly hasBetter: (functionId: string) => boolean
   readonly now: () => number
   /** Called when the session is over; for a worker with a stream. */
@@ -40,12 +40,12 @@ export class LegacyWorker {
     this.#seenAt = options.now()
   }
 
-  /** The worker has sent something. */
+  /** Notes that the worker has sent something. */
   seen(): void {
     this.#seenAt = this.#options.now()
   }
 
-  /** Whether it has sent nothing for as long as a lease holds. */
+  /** Whether it has sent nothing for the length of a lease. */
   get silent(): boolean {
     return this.#options.now() - this.#seenAt >= LEGACY_LEASE_MS
   }
@@ -55,7 +55,7 @@ export class LegacyWorker {
     return this.#engine.hasMoved()
   }
 
-  /** At most `n` jobs that are ready now and that such a worker can go on with. */
+  /** Claims at most `n` ready jobs with which such a worker can go on. */
   take(n: number): Effect.Effect<ReadonlyArray<Job>, StoreError | ConnectionError> {
     const session = this.#engine
     const options = this.#options
@@ -91,7 +91,7 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session; `lost` says that the worker died. */
+  /** Ends the session; `lost`: the worker died. */
   end(lost: boolean): Effect.Effect<void> {
     this.#options.onEnd?.()
     return Effect.catch(this.#engine.close(lost), (error) =>
@@ -102,17 +102,17 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session in favour of a new one. The leases stay. */
+  /** Ends the session for a new one. The leases stay. */
   replace(): void {
     this.#options.onEnd?.()
     this.#engine.detach()
   }
 }
 
-/** Failures of these kinds cannot be told to workers that know completed steps only. */
+/** Kinds of steps whose failures cannot be told to workers that know only completed steps. */
 const untoldToWorkers: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
-/** Why a run cannot go on where failures of the kinds `untold` cannot be told; it fails with this. */
+/** The error of a run that cannot go on because failures of the kinds `untold` cannot be told. */
 const inexpressible = (job: Job, untold: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {
     if (outcome._tag === "Failure" && untold.has(kind)) return outcome.error
@@ -120,7 +120,10 @@ const inexpressible = (job: Job, untold: ReadonlySet<StepKind>): SerializedError
   return undefined
 }
 
-/** What becomes of a job that such a worker cannot go on with; `untold` are the kinds of steps whose failure it cannot be told. */
+/**
+ * The report for a job with which such a worker cannot go on. `untold` are the kinds of steps whose failures cannot be told to
+ * it.
+ */
 export const unusable = (
   job: Job,
   hasBetter: (functionId: string) => boolean,

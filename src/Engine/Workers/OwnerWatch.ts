@@ -1,11 +1,11 @@
 /**
- * A worker in this process renews nothing. So nothing may be written for as long as a step takes, and nobody would notice that
- * another engine has the database: it is looked for, as long as there are such turns.
+ * Watches for another engine taking the database. Workers in this process do not renew leases, so nothing may be written for as
+ * long as a step takes, and nobody would notice. Active only while such turns exist.
  */
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How often it is looked whose the database is while turns of this process run, milliseconds. */
+/** How often the owner of the database is checked while turns of this process run, milliseconds. */
 export const OWNER_LOOK_MS = 500
 
 export class OwnerWatch {
@@ -14,14 +14,14 @@ export class OwnerWatch {
   readonly #isNeeded: () => boolean
   #looking = false
 
-  /** `isNeeded` says whether turns of this process are out; `run` runs an effect that cannot fail, in the background. */
+  /** `isNeeded` says whether turns of this process are active; `run` runs an effect that cannot fail, in the background. */
   constructor(store: StoreService, run: (effect: Effect.Effect<void>) => void, isNeeded: () => boolean) {
     this.#store = store
     this.#run = run
     this.#isNeeded = isNeeded
   }
 
-  /** Looks from now on, as long as that is needed. */
+  /** Checks from now on, as long as it is needed. */
   begin(): void {
     const { checkOwner } = this.#store
     if (this.#looking || checkOwner === undefined) return
@@ -35,7 +35,7 @@ export class OwnerWatch {
         }
         return Effect.matchEffect(checkOwner, {
           onSuccess: () => look,
-          // one that cannot be read now is looked at again; when another engine has it, all has been done
+          // an unreadable database is checked again; when another engine has it, everything has been done
           onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : look)
         })
       })

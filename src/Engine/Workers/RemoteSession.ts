@@ -1,55 +1,54 @@
-/** How a worker outside this process is connected, and what is said to the engine on its behalf. */
+/** How a worker outside this process is connected, and what the engine is told for it. */
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { Job, TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
 import type * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 
-/** How a worker outside this process is connected. */
 export interface RemoteWorkerOptions {
   readonly transport: string
-  /** How long a lease holds without a sign of life, milliseconds. */
+  /** How long a lease lasts without a heartbeat, milliseconds. */
   readonly leaseMs: number
-  /** Whether it ends its turns itself when their time is up: what speaks turns does, and of others it is not known. */
+  /** Whether it ends its turns itself at their timeout. Workers with the turn protocol do; of others it is unknown. */
   readonly endsTurns?: boolean
-  /** Absent for one that may run whatever it has. */
+  /** Absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
-  /** The process that it is, which keeps its turns when it comes from another engine; absent for one that does not say so. */
+  /** The worker process, which keeps its turns when it moves from another engine; absent for a worker that does not name it. */
   readonly instance?: string
-  /** Which registration of the instance it is. */
+  /** The number of this registration of the instance. */
   readonly number?: number
-  /** Called when it has connected to another engine: nothing is taken from it then. */
+  /** Called when it has connected to another engine: then nothing is accepted from it. */
   readonly onMoved?: (workerId: string) => void
 }
 
-/** A session with a worker outside this process, whose leases hold for a limited time. */
+/** A session with a worker outside this process. Its leases expire. */
 export interface RemoteSession extends WorkerSession {
-  /** Its last reports to the engine that it has come from, and how they were answered. */
+  /** Its last batch of reports at its former engine, and the answers. */
   readonly before?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
   /** Whether it has connected to another engine. */
   readonly hasMoved: () => boolean
-  /** As of every worker; `batch` is the number of the reports, by which they are known if they come again. */
+  /** As for every worker; `batch` is the number of the batch, by which a repeated one is known. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     batch?: number
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
-  /** Whether the worker's credit counts: nothing is handed out while it cannot be reached. It can, at first. */
+  /** Sets whether the worker can be reached, initially true: otherwise its credit does not count and it gets nothing. */
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /**
-   * The leases of these jobs start anew, or all that the worker has, except for turns that it should have ended long since.
-   * Returns those of `jobIds` that it does not have.
+   * Renews the leases of these jobs, or of all that the worker has, except for turns that are long past their timeout. Returns
+   * the ids among `jobIds` that it does not hold.
    */
   readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Keeps turns of an earlier session: see `StoreService.adoptLeases`. */
+  /** Keeps turns of an earlier session: see `adoptLeases` in `Turns/ExtendLeases.ts`. */
   readonly adopt: (
     jobIds: ReadonlyArray<string>,
     since?: string
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
-  /** The worker is done with these jobs, which it was told to drop. */
+  /** The worker has dropped these jobs, as it was told. */
   readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
-  /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
+  /** Ends the session; `lost`: the worker died, which counts as a loss of its runs. */
   readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
   readonly detach: () => void

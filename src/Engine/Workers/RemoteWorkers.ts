@@ -1,4 +1,4 @@
-/** The workers outside this process that come to one port, by id, and how they come and go. */
+/** The workers outside this process that use one port, by id: registers and removes them. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -22,67 +22,67 @@ import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import type { Push } from "./ConnectionOptions.ts"
 import { WorkerConnection } from "./WorkerConnection.ts"
 
-/** A worker that speaks turns, as it announces itself. */
+/** The registration of a worker with the turn protocol. */
 export interface Announcement {
   readonly registration: WorkerRegistration
   readonly instance: string
-  /** Job ids of the turns in flight that it wants to keep. */
+  /** Job ids of the active turns that it wants to keep. */
   readonly jobs: ReadonlyArray<string>
   /** Whether it names the jobs whose leases it renews. */
   readonly renews: boolean
-  /** Whether it seals everything that it sends, and is to get everything sealed. */
+  /** Whether all messages from and to it are sealed. */
   readonly seals: boolean
   readonly process: ProcessIdentity | undefined
-  /** Which registration of the instance it is; absent for workers that do not count them. */
+  /** The number of this registration of the instance; absent for workers that do not count them. */
   readonly number?: number
-  /** What it was told of its own jobs: see `RegisterTurnsRequest`. */
+  /** `since` as in the answer to its first registration: see `RegisterTurnsRequest`. */
   readonly since?: string
-  /** The worker is present while it is open. */
+  /** The worker counts as present while this is open. */
   readonly line: Line
   readonly transport: string
-  /** What is delivered, as it is sent to this worker. */
+  /** Encodes a delivery in the format of this worker. */
   readonly encode: (delivery: Delivery) => string
   /** Absent for a worker that polls. */
   readonly push?: Push
-  /** Absent for one that may run whatever it has. */
+  /** Absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
 }
 
-/** A registration that had its effect. */
+/** The last registration that took effect. */
 interface Registration {
   readonly number: number
   readonly session: string
   readonly lost: ReadonlyArray<string>
 }
 
-/** What stands for the process of a legacy worker, which does not say which one it is: it may come to any engine at any time. */
+/** Instance of all legacy workers, which do not name their process: they may use any engine at any time. */
 const LEGACY = "legacy"
 
-/** Instances whose last registration is remembered: what comes twice comes soon. */
+/** How many last registrations of instances are remembered: a repeated one comes soon. */
 const MAX_REGISTRATIONS = 10_000
 
-/** What a legacy worker with a stream is told. */
+/** The handlers of a legacy worker with a stream. */
 export interface LegacyStreamHandlers extends WorkerHandlers {
   readonly transport: string
   readonly onEnd: () => void
 }
 
-/** An engine that looks this much later than it meant to was stopped itself, and has not read what came meanwhile. */
+/** An engine whose check is this much late was itself stopped, and has not read what arrived meanwhile, milliseconds. */
 const LATE_MS = 1000
 
 export interface RemoteWorkersOptions {
-  /** Registers a worker and its functions; whoever asks ends the session. */
+  /** Registers a worker and its functions; the caller ends the session. */
   readonly connect: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
-  /** Waits, for some time, until no other engine has a worker with the id that is not this instance. */
+  /** Waits, for a limited time, until no other engine has a worker with this id and another instance. */
   readonly awaitFree: (workerId: string, instance: string) => Effect.Effect<void>
-  /** A report was refused before it came to the store. */
+  /** Called when a report is refused before it reaches the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
-  /** How long a worker that speaks turns may be silent before its runs go to others. */
+  /** How long a worker with the turn protocol may be silent before its runs go to others, milliseconds. */
   readonly leaseMs: number
   /** Runs an effect in the background, as long as the port is open. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -92,9 +92,9 @@ export class RemoteWorkers {
   readonly leaseMs: number
   readonly #options: RemoteWorkersOptions
   readonly #workers = new Map<string, WorkerConnection | LegacyWorker>()
-  /** The last registration of an instance that numbers them, of those that have left too. */
+  /** The last registration of each instance that numbers them, also after it has left. */
   readonly #registrations = new Map<string, Registration>()
-  /** Registrations go one by one: a worker that repeats one must find what the first has done. */
+  /** Registrations run one by one: a worker that repeats one must find the result of the first. */
   readonly #registering = Semaphore.makeUnsafe(1)
 
   constructor(options: RemoteWorkersOptions) {
@@ -104,8 +104,8 @@ export class RemoteWorkers {
 
   readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  // What a worker is given for as long as it lives is made outside of `announce` and `enlist`: a function made in there
-  // would hold all that they hold, the worker before this one too, and so every one there ever was.
+  // Closures that a worker keeps for life are created outside of `announce` and `enlist`: one created there would keep their
+  // whole scope, and so the worker before, and in turn every earlier one.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#bury(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
@@ -115,8 +115,8 @@ export class RemoteWorkers {
       this.runsTurns(environment, functionId)
 
   /**
-   * The worker with this session; a worker that is not known registers again. `environment` is that of the call, if its
-   * key decides it: workers of another one are not known there.
+   * The worker with this session; an unknown worker has to register again. `environment` is that of the call, if its key decides
+   * it: workers of other environments are then unknown.
    */
   turnWorker(
     workerId: string,
@@ -140,13 +140,13 @@ export class RemoteWorkers {
     return environment === undefined || worker.environment === environment ? worker : undefined
   }
 
-  /** The environment of a worker that is known; `environment` as above. */
+  /** The environment of a known worker; `environment` as above. */
   environmentOf(workerId: string, environment?: string): string | undefined {
     const found = this.#workers.get(workerId)?.environment
     return environment === undefined || found === environment ? found : undefined
   }
 
-  /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
+  /** Registers a worker with the turn protocol, for the first time or again. Returns the turns that it no longer holds. */
   announce(
     announcement: Announcement
   ): Effect.Effect<
@@ -174,13 +174,13 @@ export class RemoteWorkers {
         const numbered = JSON.stringify([workerId, instance])
         const last = number === undefined ? undefined : this.#registrations.get(numbered)
         if (last !== undefined && number !== undefined && number <= last.number) {
-          // the session of a stream is on that stream
+          // the session of a stream is bound to that stream
           const current = this.#workers.get(workerId)
           const stands = current instanceof WorkerConnection && current.session === last.session
           if (number === last.number && stands && push === undefined)
             return { worker: current, lost: last.lost }
           return yield* new StaleRequestError(
-            `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
+            `Registration ${number} of worker "${workerId}" arrived after registration ${last.number}: it has no effect`,
             { code: "STALE_REGISTRATION" }
           )
         }
@@ -190,7 +190,7 @@ export class RemoteWorkers {
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
-        // its session has ended, whether or not the new one comes to be
+        // its session has ended, whether or not the new one succeeds
         this.#workers.delete(workerId)
         const deliveries = new Deliveries(encode)
         const engine = yield* this.#options.connect(registration, deliveries.handlers, {
@@ -229,7 +229,7 @@ export class RemoteWorkers {
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
           Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
-          // it may be at its turns, and comes again
+          // it may still work on its turns, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
         if (number !== undefined) this.#remember(numbered, { number, session, lost })
@@ -242,7 +242,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Registers a legacy worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
+  /** Registers a legacy worker, for the first time or again: its leases stay. `stream` is for a worker that does not poll. */
   enlist(
     registration: WorkerRegistration,
     stream?: LegacyStreamHandlers,
@@ -267,7 +267,7 @@ export class RemoteWorkers {
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
-        // what is held under its id may be another worker's
+        // the leases under its id may belong to another worker
         if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
@@ -287,7 +287,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a worker that goes; its leases are given back. */
+  /** Ends the session of a worker that leaves; its leases are given back. */
   dismiss(workerId: string, session: string | null, environment?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const worker = this.#workers.get(workerId)
@@ -306,12 +306,12 @@ export class RemoteWorkers {
     return open
   }
 
-  /** Lets every poll go, because the server is going to stop. */
+  /** Answers every open poll, because the server is about to stop. */
   goAway(): void {
     for (const worker of this.#workers.values()) if (worker instanceof WorkerConnection) worker.goAway()
   }
 
-  /** Another engine has the database: nobody is connected here any more, and whoever asks hears so. */
+  /** Another engine has the database: disconnects all workers, which learn it with their next call. */
   abandon(): void {
     for (const worker of this.#workers.values()) {
       if (worker instanceof WorkerConnection) worker.abandon()
@@ -322,12 +322,12 @@ export class RemoteWorkers {
     }
   }
 
-  /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */
+  /** Renews the leases of live workers, and gives up the others, until the scope ends. */
   readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
     const due = this.#nextLook
     return Effect.andThen(
       Effect.sleep(due - this.#now()),
-      // one that was frozen itself listens first: those that it takes for dead may have called
+      // an engine that was frozen itself first listens: workers that it takes for dead may have called
       Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#look))
     )
   }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
@@ -343,7 +343,7 @@ export class RemoteWorkers {
     )
   )
 
-  /** When the first of them may be dead, and soon enough for those that do not renew their leases themselves. */
+  /** When the first worker may be dead, and early enough for those that do not renew their leases themselves. */
   get #nextLook(): number {
     let next = this.#now() + this.leaseMs / 3
     for (const worker of this.#workers.values()) {
@@ -362,27 +362,27 @@ export class RemoteWorkers {
     }
   }
 
-  /** Half a registration is none: a worker that hangs up in the middle finds it done. */
+  /** Runs a registration to its end: when the worker hangs up in the middle, it finds it done. */
   #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
   }
 
   /**
-   * Another instance comes with the id of a worker that seems to be connected. It may be the same worker, started again after its
-   * machine was cut off: the connected one has until it counts as dead to say that it is there.
+   * Handles another instance with the id of a connected worker. It may be the same worker, restarted after its machine was cut
+   * off: the connected one has until its deadline to show that it is alive.
    */
   #letSpeak(workerId: string, instance?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const earlier = this.#workers.get(workerId)
       if (!(earlier instanceof WorkerConnection) || earlier.instance === instance) return Effect.void
       if (!earlier.present || earlier.processEnded) return Effect.void
-      // a timer may be early by a part of a millisecond
+      // a timer may be early by a fraction of a millisecond
       const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
       return Effect.asVoid(Effect.timeoutOption(earlier.awaitWord, leftMs))
     })
   }
 
-  /** Another worker has come with the id of one that is known. */
+  /** Another worker has registered with the id of a known one. */
   #makeWay(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
     const isDead =
       earlier instanceof WorkerConnection
@@ -392,7 +392,7 @@ export class RemoteWorkers {
     if (earlier instanceof WorkerConnection && !earlier.present) {
       return Effect.andThen(
         Effect.logWarning(
-          `Another worker "${earlier.workerId}" has come while the connection of the first one is cut off: the runs of the first one ` +
+          `A second worker "${earlier.workerId}" has connected while the first one is cut off: the runs of the first one ` +
             "go to other workers when its leases are over, since it may still be at them"
         ),
         Effect.sync(() => this.#forget(earlier))
@@ -421,7 +421,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a worker that is dead. Not in the middle of a registration: it may be of one that comes in its place. */
+  /** Ends the session of a dead worker. Not in the middle of a registration, which may be of its replacement. */
   #bury(dead: WorkerConnection): Effect.Effect<void> {
     return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
@@ -446,7 +446,7 @@ export class RemoteWorkers {
     })
   }
 
-  /** Whether a worker that speaks turns has the function. */
+  /** Whether a worker with the turn protocol has the function. */
   runsTurns(environment: string, functionId: string): boolean {
     for (const worker of this.#workers.values()) {
       if (worker instanceof WorkerConnection && worker.environment === environment && worker.runs(functionId))
@@ -456,7 +456,7 @@ export class RemoteWorkers {
   }
 }
 
-/** A worker of one environment does not take the place of one in another. */
+/** A worker must not replace one in another environment. */
 const checkEnvironment = (
   workerId: string,
   earlier: { readonly environment: string } | undefined,
@@ -468,7 +468,7 @@ const checkEnvironment = (
         new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
       )
 
-/** Legacy workers are told of nothing: they see it when an update is refused. */
+/** Legacy workers get no notices: they learn it when an update is refused. */
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

@@ -1,4 +1,4 @@
-/** The reports of a worker that speaks turns, in numbered batches: each has its effect once, however often it comes. */
+/** The reports of a worker with the turn protocol, in numbered batches: each takes effect once, however often it arrives. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -7,11 +7,11 @@ import type { ReportsRequest } from "../../Protocol/Http/Turns.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
-/** The batch that came last, and what it was answered. */
+/** The last batch, and its answer. */
 interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
-  /** Nothing was stored: the same number may be tried again, in the next session too. */
+  /** Nothing was stored: the same number may be tried again, also in the next session. */
   failed: boolean
 }
 
@@ -19,7 +19,7 @@ export interface ReportBatchesOptions {
   readonly workerId: string
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** A batch was refused, because a later one has come before. */
+  /** Called when a batch is refused because a later one has arrived before it. */
   readonly onStale: () => void
 }
 
@@ -27,11 +27,13 @@ export class ReportBatches {
   readonly #options: ReportBatchesOptions
   #last: LastBatch | undefined
 
-  /** `earlier` are those of the session that this one replaces, `before` is the last one that another engine has stored. */
+  /**
+   * `earlier` are the batches of the session that this one replaces; `before` is the last batch that another engine has stored.
+   */
   constructor(options: ReportBatchesOptions, earlier?: ReportBatches, before?: RemoteSession["before"]) {
     this.#options = options
     const last = earlier === undefined ? undefined : earlier.#last
-    // what was sent again to the other engine came later
+    // a batch that was repeated at the other engine is the later one
     if (before === undefined || (last !== undefined && last.number >= before.batch)) this.#last = last
     else {
       const answer = Deferred.makeUnsafe<ReadonlyArray<TurnAck>, ConnectionError>()
@@ -40,7 +42,7 @@ export class ReportBatches {
     }
   }
 
-  /** Applies a batch, or finds the answer that it was given before. */
+  /** Applies a batch, or returns the answer that it got before. */
   take(
     { batch: number, reports }: Pick<ReportsRequest, "batch" | "reports">,
     session: Pick<RemoteSession, "report">
@@ -59,7 +61,7 @@ export class ReportBatches {
     }
     const batch: LastBatch = { number, answer: Deferred.makeUnsafe(), failed: false }
     this.#last = batch
-    // on a fiber of its own: a worker that hangs up has not taken the batch back
+    // in a separate fiber: a worker that hangs up has not withdrawn the batch
     this.#options.fork(
       Effect.matchCauseEffect(session.report(reports, number), {
         onSuccess: (acks) => Effect.asVoid(Deferred.succeed(batch.answer, acks)),

@@ -1,4 +1,4 @@
-/** What workers say to the engine while they are connected: how much room they have, what their turns have come to. */
+/** What connected workers tell the engine: their free room, and the reports of their turns. */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
@@ -16,14 +16,14 @@ export class Sessions {
   readonly #dispatch: DispatchService
   readonly #onProblem: (worker: Connected) => void
 
-  /** `onProblem` is called when a worker cannot be reached for a reason that can be told, and when that is over. */
+  /** `onProblem` is called when a worker cannot be reached for a known reason, and when that is over. */
   constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: Connected) => void) {
     this.#store = store
     this.#dispatch = dispatch
     this.#onProblem = onProblem
   }
 
-  /** The session of a worker of this process. */
+  /** The session of a worker in this process. */
   of(worker: Connected): WorkerSession {
     const { environment } = worker.registration
     return {
@@ -51,7 +51,7 @@ export class Sessions {
     })
   }
 
-  /** The session of a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
+  /** The session of a worker outside this process; `leaseMs` is how long a lease lasts without a heartbeat, milliseconds. */
   ofRemote(worker: Connected, leaseMs: number): RemoteSession {
     const { connected } = this.#dispatch
     const { environment, workerId } = worker.registration
@@ -111,7 +111,7 @@ export class Sessions {
     }
   }
 
-  /** Disconnects a worker; `lost` says that it died, which counts as a loss of its runs. */
+  /** Disconnects a worker; `lost`: it died, which counts as a loss of its runs. */
   disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
       const { connected } = this.#dispatch
@@ -133,7 +133,7 @@ export class Sessions {
     })
   }
 
-  /** Turns were reported elsewhere, of one environment if one is given: whoever had them may not have them any more. */
+  /** Turns were reported through another session, of one environment if one is given: their holders may have lost them. */
   reported(
     reports: ReadonlyArray<TurnReport>,
     acks: ReadonlyArray<TurnAck>,
@@ -141,7 +141,7 @@ export class Sessions {
   ): void {
     this.#dispatch.pokeIfReady()
     for (const worker of this.#dispatch.connected.all()) {
-      // a refusal says nothing of a lease in another one
+      // a refusal says nothing about a lease in another environment
       if (environment === undefined || worker.registration.environment === environment)
         forgetEnded(worker, reports, acks)
     }
@@ -154,7 +154,7 @@ export class Sessions {
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     const options = { callsBack: pauses !== true, ...(batch === undefined ? {} : { batch }) }
     return Effect.tap(Reports.applyReports(this.#store, environment, reports, options), () =>
-      // whoever has ended a turn may have room for what was held back
+      // a worker that has ended a turn may have room for a run that was held back
       Effect.sync(() => this.#dispatch.pokeIfReady())
     )
   }

@@ -1,17 +1,17 @@
-/** The steps that run at a worker elsewhere, as it has said it last. */
+/** The steps that run at a remote worker, by its last report. */
 import { readRunning, type RunningTurn } from "../../Protocol/RunningSteps.ts"
 
 export class ToldRunning {
   #turns: ReadonlyArray<RunningTurn> = []
   #at = 0
 
-  /** The worker says what runs; `undefined` when nothing does that is worth a word. `now` is by any clock that goes on evenly. */
+  /** Takes the worker's report of what runs; `undefined` when there is nothing to report. `now` is by any monotonic clock. */
   hear(running: unknown, now: number): void {
     this.#turns = running === undefined ? [] : readRunning(running)
     this.#at = now
   }
 
-  /** What it has said, as it is by now unless it has ended. */
+  /** The last report, with durations up to now; steps may have ended since. */
   now(now: number): ReadonlyArray<RunningTurn> {
     const sinceMs = Math.max(0, Math.round(now - this.#at))
     return this.#turns.map((turn) => ({

@@ -1,6 +1,6 @@
 /**
- * The engine's side of the connection of a worker that speaks turns, by polls or by a stream: what waits to be delivered, and whether the worker is
- * present. The rules are in `Protocol/Http/Turns.ts`.
+ * The engine's side of the connection of a worker with the turn protocol, by polls or by a stream: what waits to be delivered,
+ * and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -32,14 +32,14 @@ import { ReportBatches } from "./ReportBatches.ts"
 import { ToldRunning } from "./ToldRunning.ts"
 import { LateJobs } from "./LateJobs.ts"
 
-/** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
+/** The delays between checks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
 interface Poll {
   readonly woken: Deferred.Deferred<void>
 }
 
-/** What a worker is to get now. */
+/** What a worker gets now. */
 export interface Delivered {
   /** Encoded, see `Deliveries`. */
   readonly deliveries: ReadonlyArray<string>
@@ -60,23 +60,23 @@ export class WorkerConnection {
   #asked = 0
   #withdrawn = 0
   #poll: Poll | undefined
-  /** The connection that the worker was last seen on. */
+  /** The connection on which the worker was last seen. */
   #line: Line
-  /** What stops listening for the end of each connection that it was seen on. */
+  /** Cancels the close listener of each connection on which it was seen. */
   readonly #watched = new Map<Line, () => void>()
-  /** Waits for a worker that is away. */
+  /** The fiber that waits for an absent worker. */
   #vigil: Fiber.Fiber<void> | undefined
-  /** What it said last that it is at. */
+  /** The jobs that it last named as active. */
   #holding: ReadonlySet<string>
   readonly #told = new ToldRunning()
   #heardAt = 0
   #heardSinceTick = true
-  /** Somebody waits to hear of it. */
+  /** Completed with the next message of the worker. */
   #word: Deferred.Deferred<void> | undefined
   readonly #batches: ReportBatches
   #answerScheduled = false
   #unreachable = false
-  /** Whether a worker with a stream has been told that the server stops. */
+  /** Whether a worker with a stream was told that the server stops. */
   #farewell = false
   #closing = false
   #abandoned = false
@@ -111,7 +111,7 @@ export class WorkerConnection {
     this.#arrived(options.line)
   }
 
-  /** The ids of the jobs of this instance sort after this. Absent before they are known. */
+  /** The ids of this instance's jobs sort after this one. Absent before they are known. */
   get since(): string | undefined {
     return this.#since
   }
@@ -126,18 +126,21 @@ export class WorkerConnection {
     return this.#poll !== undefined
   }
 
-  /** Whether the connection that it was last seen on is open. */
+  /** Whether the connection on which it was last seen is open. */
   get present(): boolean {
     return this.#line.isOpen
   }
 
-  /** Whether its process is seen to have ended: where that cannot be seen, it may still be at its turns. */
+  /** Whether its process is known to have ended. Where that cannot be detected, it may still work on its turns. */
   get processEnded(): boolean {
     const { process } = this.#options
     return process !== undefined && hasEnded(process)
   }
 
-  /** Ends when something is heard of it, or its connection closes, or its session is over. One that polls is asked for it. */
+  /**
+   * Completes with the next message of the worker, or when its connection closes or its session ends. A polling worker is
+   * prompted by answering its poll.
+   */
   readonly awaitWord: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#ended) return Effect.void
     const word = (this.#word ??= Deferred.makeUnsafe<void>())
@@ -145,10 +148,10 @@ export class WorkerConnection {
     return Deferred.await(word)
   })
 
-  /** When it counts as dead unless something is heard of it, by its clock. */
+  /** When it counts as dead unless it sends something, by its clock. */
   get deadline(): number {
     const { leaseMs, now, renews } = this.#options
-    // one that does not renew by name is there as long as its poll is open
+    // a worker that does not renew by name is alive as long as its poll is open
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
@@ -167,24 +170,24 @@ export class WorkerConnection {
     return this.#ended
   }
 
-  /** Whether there is something that was not delivered yet, and may be now. */
+  /** Whether there are new deliveries that may go out now. */
   get hasMore(): boolean {
     if (this.#deliveries.isEmpty) return this.#closing && !this.#farewell
     return this.#late.mayGo()
   }
 
-  /** What was not delivered yet: over a stream nothing gets lost. */
+  /** The new deliveries: a stream loses nothing, so they are not kept. */
   takeNew(): Delivered {
     if (this.#closing) this.#farewell = true
     return this.#answer(this.#deliveries.takeForGood())
   }
 
-  /** The worker has said something over its stream. */
+  /** Notes a message of the worker on its stream. */
   heard(): void {
     this.#arrived(this.#line)
   }
 
-  /** The worker says how much room it has, and what it is at. Ends when its leases are extended. */
+  /** Takes the worker's free room and active jobs. Completes when its leases are extended. */
   room(request: RoomRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
@@ -193,7 +196,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Waits until there is something to deliver, for as long as the worker says. */
+  /** Waits until there is something to deliver, for as long as the worker asks. */
   poll(request: PollRequest, line: Line): Effect.Effect<Delivered, IronflowError> {
     return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
       this.#arrived(line)
@@ -220,7 +223,7 @@ export class WorkerConnection {
             ),
             this.#lookAtLate
           ),
-          // when a newer poll is open, what there is goes there
+          // when a newer poll is open, that poll gets the deliveries
           () => {
             if (!this.#options.renews) this.#heardAt = this.#options.now()
             return this.#poll === undefined || this.#poll === poll
@@ -235,7 +238,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Applies a batch of reports, or finds the answer that it was given before. */
+  /** Applies a batch of reports, or returns the answer that it got before. */
   report(request: ReportsRequest): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
     return Effect.suspend((): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> => {
       this.#makeRoom(request)
@@ -251,12 +254,12 @@ export class WorkerConnection {
     return this.#engine.late(late)
   }
 
-  /** Runs at least three times a lease: ends the session of a worker that is dead. */
+  /** Run at least three times during a lease: ends the session of a dead worker. */
   readonly tick: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
     const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
-    // whatever is between it and here may keep its connection open
+    // a proxy in between may keep its connection open
     if (!heard) return this.processEnded ? this.#dead : Effect.void
     if (this.#options.renews) return Effect.void
     return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
@@ -265,8 +268,8 @@ export class WorkerConnection {
   })
 
   /**
-   * The worker is registered: it is told to drop what it is at and does not hold any more, and is done with what it was to drop
-   * and is not at. Ends when the engine knows.
+   * Completes a registration: the worker is told to drop the active jobs that it no longer holds, and jobs that it was to drop
+   * and no longer names are settled. Completes when the engine knows.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -274,17 +277,17 @@ export class WorkerConnection {
   ): Effect.Effect<void, StoreError> {
     this.#since = since
     const { dropping } = this.#deliveries
-    // what it was told of another worker's job says nothing of that worker
+    // notices about another worker's jobs do not matter to this one
     for (const jobId of left) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
   }
 
-  /** One that is not known here any more hears what there is to hear. */
+  /** A worker that is no longer known here only gets what is left to deliver. */
   readonly #lookAtLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.look))
 
-  /** Extends the leases of the jobs that the worker is at; it is told of those that it does not have any more. */
+  /** Extends the leases of the worker's active jobs, and tells it which of them it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
     this.#told.hear(running, this.#options.now())
@@ -293,7 +296,7 @@ export class WorkerConnection {
     return Effect.andThen(this.#dropped(dropped), extended)
   }
 
-  /** The leases of these jobs start anew; the worker is told of those that it does not have any more. */
+  /** Renews the leases of these jobs, and tells the worker which of them it has lost. */
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     return Effect.map(this.#engine.extend(jobIds), (gone) => {
       for (const jobId of gone) {
@@ -304,8 +307,8 @@ export class WorkerConnection {
   }
 
   /**
-   * The jobs that the worker has dropped because it was told to. It had heard of a job, and so of what was said of it, when it has
-   * seen the notice, or was at the job before: what is still on its way to it, it may yet begin.
+   * The jobs that the worker has dropped as it was told. It knew the job if it has seen the notice or named the job before; a job
+   * that is still in transit may yet begin.
    */
   #noLongerIn(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
     const { dropping } = this.#deliveries
@@ -326,14 +329,14 @@ export class WorkerConnection {
     )
   }
 
-  /** The server is going to stop: lets the poll go. The leases stay. */
+  /** The server is about to stop: answers the poll. The leases stay. */
   goAway(): void {
     this.#closing = true
     this.#options.push?.wake()
     this.#answerPoll()
   }
 
-  /** Another engine has the database: what there is to tell is told, and then that the worker is not known here. */
+  /** Another engine has the database: delivers what is left, and then tells the worker that it is unknown here. */
   abandon(): void {
     this.#abandoned = true
     this.goAway()
@@ -344,12 +347,14 @@ export class WorkerConnection {
     return Effect.fail(new WorkerUnknownError(text))
   }
 
-  /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */
+  /** Ends the session; `lost`: the worker died. Jobs that were never sent to it do not count as lost. */
   end(lost: boolean): Effect.Effect<void> {
     return this.#end(Effect.suspend(() => this.#engine.close(lost)))
   }
 
-  /** Ends the session of a worker that has connected to another engine, with its turns: all but what was never sent to it. */
+  /**
+   * Ends the session of a worker that has moved to another engine with its turns, except for those that were never sent to it.
+   */
   moved(): Effect.Effect<void> {
     return this.#end(Effect.sync(() => this.#engine.detach()))
   }
@@ -372,7 +377,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Ends the session in favour of a new one of the same instance. The leases stay. */
+  /** Ends the session for a new one of the same instance. The leases stay. */
   replace(): void {
     this.#stop()
     this.#engine.detach()
@@ -390,14 +395,14 @@ export class WorkerConnection {
   }
 
   #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
-    // totals only grow: a request that comes late says nothing new
+    // totals only grow: a late request has no effect
     const change = Math.max(0, asked - this.#asked) - Math.max(0, withdrawn - this.#withdrawn)
     this.#asked = Math.max(this.#asked, asked)
     this.#withdrawn = Math.max(this.#withdrawn, withdrawn)
     if (change !== 0) this.#engine.credit(change)
   }
 
-  /** What the same commit hands out travels together. */
+  /** Answers soon, so that all dispatches of one commit go out together. */
   #answerSoon(): void {
     const { push } = this.#options
     if ((this.#poll === undefined && push === undefined) || this.#answerScheduled) return
@@ -409,12 +414,12 @@ export class WorkerConnection {
     })
   }
 
-  /** Lets the open poll be answered with what there is. */
+  /** Answers the open poll with what there is. */
   #answerPoll(): void {
     const poll = this.#poll
     if (poll === undefined) return
     this.#poll = undefined
-    // it was there until now
+    // it was present until now
     if (!this.#options.renews) this.#heardAt = this.#options.now()
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
@@ -435,7 +440,7 @@ export class WorkerConnection {
       this.#engine.setReachable(true)
     }
     if (this.#watched.has(line)) return
-    // it may have closed while the worker was being registered
+    // it may have closed during the registration
     if (!line.isOpen) return this.#gone(line)
     const stop = line.onClose(() => {
       this.#watched.delete(line)
@@ -451,8 +456,8 @@ export class WorkerConnection {
   }
 
   /**
-   * The connection that the worker was last seen on is closed: one that lives comes back on another, and has until its
-   * leases end. One whose process has ended does not.
+   * The connection on which the worker was last seen has closed. A live worker comes back on another one, and has until its
+   * leases end. A worker whose process has ended does not.
    */
   #gone(line: Line): void {
     if (this.#ended || this.#line !== line) return
@@ -469,7 +474,7 @@ export class WorkerConnection {
   }
 
   readonly #dead: Effect.Effect<void> = Effect.suspend(() => {
-    // not to be interrupted by its own end
+    // must not be interrupted by its own end
     this.#vigil = undefined
     return this.#options.onDead(this)
   })

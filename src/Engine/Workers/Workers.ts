@@ -1,4 +1,4 @@
-/** Workers come and go: they are registered with their functions, and get runs while they are connected. */
+/** Registers workers with their functions. They get runs while they are connected. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -32,29 +32,30 @@ import { Sessions } from "./SessionApi.ts"
 
 export interface WorkersService {
   /**
-   * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
-   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with `ValidationError`
+   * when a worker with this id is connected already or a trigger is invalid.
    */
   readonly connect: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers
   ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
   /**
-   * Registers a worker outside this process and its functions. The caller ends the session. Fails with
-   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   * Registers a worker outside this process and its functions. The caller ends the session. Fails with `ValidationError` when a
+   * worker with this id is connected already or a trigger is invalid.
    */
   readonly connectRemote: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
-  /** The same for a push endpoint: those who follow the registration of functions, as push does, are not waited for. */
+  /** The same for a push endpoint. It does not wait for the listeners to registrations, of which push itself is one. */
   readonly connectEndpoint: WorkersService["connectRemote"]
   /**
-   * Those that come to one port, until the scope ends. One that speaks turns may be silent for `leaseMs` before its runs go to others.
+   * The workers of one port, until the scope ends. A worker with the turn protocol may be silent for `leaseMs` before its runs go
+   * to others.
    */
   readonly atPort: (leaseMs: number) => Effect.Effect<RemoteWorkers, never, Scope.Scope>
-  /** Those of an environment, as lists show them. */
+  /** The workers of an environment, as shown in lists. */
   readonly list: (environment: string) => Effect.Effect<ReadonlyArray<WorkerInfo>, StoreError>
   /** Workers and turns of all environments. */
   readonly load: () => { readonly workers: number; readonly activeJobs: number; readonly credit: number }
@@ -87,7 +88,7 @@ export const layer: Layer.Layer<
           onSuccess: () => Effect.sync(() => store.callOthers?.("workers")),
           onFailure: (error) =>
             Effect.logWarning(
-              `Other engines do not know whether ${workerId} can be reached: ${error.message}`
+              `Other engines could not be told whether worker ${workerId} can be reached: ${error.message}`
             )
         })
       )
@@ -95,9 +96,9 @@ export const layer: Layer.Layer<
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
-    /** The processes of workers that have come to this engine, by worker: behind a balancer they come again and again. */
+    /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
     const met = new PassingMap<string, string>()
-    /** Says that a worker has come; one that only moves between engines is said once by each of them. */
+    /** Logs that a worker has connected. When a worker moves between engines, each engine logs it only once. */
     const sayCome = (
       registration: WorkerRegistration,
       standing: ReadonlyArray<string>,
@@ -142,9 +143,9 @@ export const layer: Layer.Layer<
         functions.check(registration.environment, registration.functions)
         checkRoom(registration, connected)
       })
-    // another one may have come while the functions were stored
+    // another worker may have connected while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
-    /** Stores its functions; returns those of which another version stands. */
+    /** Stores the functions of a worker. Returns those of which another version stays in place. */
     const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() =>
         functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
@@ -168,7 +169,7 @@ export const layer: Layer.Layer<
               waitMs
             )
           )
-    /** It is connected to this engine from now on, and to no other one on the database. */
+    /** Connects a worker to this engine, and disconnects it from any other on the database. */
     const come = (
       worker: Connected,
       { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
@@ -217,7 +218,7 @@ export const layer: Layer.Layer<
         }
       )
     }
-    // those that have come elsewhere are not here any more
+    // workers that have moved elsewhere are no longer connected here
     const again = yield* ReadAgain.make(
       "which workers there are",
       Effect.suspend(() => {
@@ -233,7 +234,7 @@ export const layer: Layer.Layer<
           const { workerId } = worker.registration
           if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
           worker.hasMoved = true
-          // what was said here meanwhile is said there
+          // notices that this engine got meanwhile are delivered there
           store.callOthers?.("turns")
           worker.onMoved?.(workerId)
         }
@@ -251,12 +252,12 @@ export const layer: Layer.Layer<
       runFork(
         Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>
           Effect.logWarning(
-            `Other engines take worker ${workerId} for connected to this one: ${error.message}`
+            `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
           )
         )
       )
     }
-    // nothing is said of a lease that others have
+    // workers of this process lose their turns: they must not report on leases that others have
     const stopAway = store.onAway?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })
@@ -274,7 +275,7 @@ export const layer: Layer.Layer<
             : new ConnectionError(`The engine could not store the functions: ${error.message}`, {
                 cause: error
               })
-        // one of a process that was killed is forgotten in that time
+        // a worker of a killed process is forgotten within that time
         yield* Effect.mapError(awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const standing = yield* Effect.mapError(stored(registration), notStored)
         yield* sayStanding(registration.workerId, standing)
@@ -327,7 +328,7 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         yield* check(registration)
         const standing = yield* stored(registration)
-        // what it has registered may have been an endpoint's before
+        // its functions may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)
         const worker = connected.add(registration, handlers, {
@@ -392,14 +393,14 @@ export const layer: Layer.Layer<
   })
 )
 
-/** How often it is looked whether a worker may come whose id another engine has, and for how long, milliseconds. */
+/** How often, and for how long, to check whether another engine has released a worker id, milliseconds. */
 const FREE_LOOK_MS = 250
 const FREE_WAIT_MS = 20_000
 
-/** How long a store may take to note that a worker in this process has ended, milliseconds. */
+/** How long the store may take to note that a worker in this process has left, milliseconds. */
 const MOST_LEAVING_MS = 5000
 
-/** Nothing is lost if it fails: the leases are taken back when the database is opened again, or by another engine. */
+/** A failure loses nothing: the leases are taken back when the database is opened again, or by another engine. */
 const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): Effect.Effect<void> => {
   const cannot = `The runs of worker ${workerId} could not be given back`
   return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(leaving), MOST_LEAVING_MS), {
@@ -411,11 +412,11 @@ const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): E
   })
 }
 
-/** How many workers are remembered to have come. */
+/** How many connected workers are remembered. */
 const MOST_MET = 10_000
 
 interface Come extends Pick<RemoteSession, "before"> {
-  /** It was connected to another engine, and still is the same process. */
+  /** It moved from another engine and is still the same process. */
   readonly hasMoved: boolean
 }
 
@@ -423,10 +424,10 @@ const sayStanding = (workerId: string, standing: ReadonlyArray<string>): Effect.
   standing.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest one; that one stands`
+        `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later or has the latest version; the version of the other worker stays the latest`
       )
 
-/** One line for a worker that comes or goes. One in the engine's own process comes and goes with it. */
+/** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */
 const sayWorker = (
   { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
   what: "connected" | "disconnected",
@@ -455,10 +456,12 @@ const sayWorker = (
 
 const checkId = (workerId: string, connected: ConnectedWorkers): void => {
   if (!connected.has(workerId)) return
-  throw new ValidationError(`A worker with id "${workerId}" is connected already, and no two workers may have the same id`)
+  throw new ValidationError(
+    `A worker with id "${workerId}" is connected already, and no two workers may have the same id`
+  )
 }
 
-/** Everything that a worker says about itself is kept as long as it is there. */
+/** Limits what workers register: it is all kept in memory while they are connected. */
 const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers): void => {
   const { hostname, labels, version, workerId } = registration
   const whose = `of worker "${workerId}"`

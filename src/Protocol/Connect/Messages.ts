@@ -5,12 +5,12 @@ const field = (number: number, type: Type): Field => ({ number, type })
 const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
-/** What a call is sealed with beside its body. */
+/** What the seal of a call covers in addition to its body. */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
-/** What the answer to a call is sealed with beside its text. */
+/** What the seal of an answer covers in addition to its text. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)
 
-/** What engines that exchange turns over ConnectRPC name among their transports. */
+/** The transport name of engines that exchange turns over ConnectRPC. */
 export const CONNECT_TRANSPORT = "connect"
 
 const error = message({

@@ -1,15 +1,15 @@
 /**
- * Protocol buffers, as much of them as the messages of `worker.proto` need: an engine reads and writes them without a
- * package for it. Messages are described by tables.
+ * A minimal implementation of Protocol Buffers for the messages of `worker.proto`, so that an engine needs no package for them.
+ * Tables describe the messages.
  *
- * Unknown fields are skipped. Integers are numbers, a `Timestamp` is epoch milliseconds, a `Struct` an object and a `Value`
- * any JSON.
+ * Unknown fields are skipped. Integers are numbers, a `Timestamp` is epoch milliseconds, a `Struct` is an object, and a `Value`
+ * is any JSON.
  */
 import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { MESSAGE_DAMAGED } from "../Seal.ts"
 
-/** What a field holds. */
+/** Type of a field. */
 export type Type =
   | "string"
   | "bool"
@@ -28,12 +28,12 @@ export interface Field {
   readonly repeated?: true
 }
 
-/** The fields of a message by name. */
+/** The fields of a message, by name. */
 export interface Message {
   readonly fields: { readonly [name: string]: Field }
 }
 
-/** A message as data: fields that were not sent are absent. */
+/** A decoded message; fields that were not sent are absent. */
 export interface Data {
   readonly [field: string]: unknown
 }
@@ -43,10 +43,10 @@ const FIXED64 = 1
 const BYTES = 2
 const FIXED32 = 5
 
-/** Messages in messages, and levels of a `Struct`. */
+/** Maximum nesting of messages, and of a `Struct`. */
 const MAX_DEPTH = 100
 
-/** Fields of one message, those of the messages in it and the values of a `Struct` included: about a tenth of a second. */
+/** Maximum number of fields of one message, including nested messages and the values of a `Struct`: about a tenth of a second. */
 const MAX_FIELDS = 200_000
 
 const wireTypeOf = (type: Type): number =>
@@ -56,13 +56,13 @@ const wireTypeOf = (type: Type): number =>
 // Reading
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Reads a message. Throws `ValidationError` for bytes that are none. */
+/** Decodes a message. Throws `ValidationError` for invalid bytes. */
 export const decode = (message: Message, bytes: Buffer): Data =>
   readMessage(message, new Reader(bytes, { fields: 0 }), 0)
 
 class Reader {
   readonly #bytes: Buffer
-  /** What was read so far of the whole message. */
+  /** The fields read so far, in the whole message. */
   readonly #read: { fields: number }
   #at = 0
 
@@ -84,7 +84,7 @@ class Reader {
     return this.small()
   }
 
-  /** A reader of what is in the next field. */
+  /** A reader of the next field's content. */
   inner(): Reader {
     return new Reader(this.bytes(), this.#read)
   }
@@ -104,7 +104,7 @@ class Reader {
     throw malformed("a number is too long")
   }
 
-  /** A number of at most 32 bits that is not negative: tags and lengths. */
+  /** An unsigned number of at most 32 bits, for tags and lengths. */
   small(): number {
     let value = 0
     for (let scale = 1; scale <= 2 ** 28; scale *= 128) {
@@ -221,7 +221,7 @@ const textEntry: Message = {
   fields: { key: { number: 1, type: "string" }, value: { number: 2, type: "string" } }
 }
 
-/** Also a key such as `__proto__` is plain data. */
+/** Defines a member; even a key such as `__proto__` becomes plain data. */
 const define = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
   if (key !== "__proto__") object[key] = value
   else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
@@ -299,7 +299,7 @@ const finite = (value: number): number => {
 // Writing
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Writes a message. Fields with the value that an absent one has are left out. */
+/** Encodes a message. Fields with their default value are left out. */
 export const encode = (message: Message, data: Data): Buffer => {
   const parts: Array<Buffer> = []
   for (const [name, field] of Object.entries(message.fields)) {
@@ -332,7 +332,7 @@ const varint = (value: bigint | number): Buffer => {
   return Buffer.from(bytes)
 }
 
-/** A field whose length stands before it. */
+/** A length-delimited field. */
 const tagged = (number: number, bytes: Buffer): Buffer =>
   Buffer.concat([varint(tagOf(number, BYTES)), varint(bytes.length), bytes])
 
@@ -376,7 +376,7 @@ const writeField = (
       parts.push(tagged(number, jsonBytes(value)))
       return
     default:
-      // the caller gives what the table says
+      // the caller passes values that match the table
       parts.push(tagged(number, encode(type, isObject(value) ? value : {})))
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Many calls on one connection: what a client and an engine of this package say over the WebSocket of the row `channel` (`Server.ts`).
+ * The channel protocol: many calls on one WebSocket between a client and an engine of this package (row `channel` in
+ * `Server.ts`).
  *
- * A call is what it is over HTTP, method, path, body and status, without the cost of a request. A frame is a text that
- * holds any number of messages; each is a line of words, the last of which counts the UTF-16 code units of the text that
- * follows the line.
+ * A call has method, path, body and status, as over HTTP, without the cost of a request. A text frame holds any number of
+ * messages. Each message is a line of words followed by a text; the last word is the length of that text in UTF-16 code units.
  *
  * | from   | words                        | text           |
  * | ------ | ---------------------------- | -------------- |
@@ -11,28 +11,28 @@
  * | client | id, `CANCEL`, `-`, `0`       |                |
  * | server | id, status, length           | the answer     |
  *
- * Answers come in any order. A cancelled call is not answered, though it may have been carried out. Environment and API key
- * are those of the request that opened the WebSocket. An engine names the path in the header {@link CHANNEL_HEADER} of its
- * HTTP answers; legacy servers do not, so that nobody asks them for it.
+ * Answers come in any order. A cancelled call gets no answer, but may have been executed. Environment and API key are those of
+ * the request that opened the WebSocket. An engine advertises the path in the header {@link CHANNEL_HEADER} of its HTTP answers.
+ * Legacy servers do not, so clients do not try to open a channel.
  */
 export const CHANNEL_HEADER = "x-ironflow-channel"
 
-/** The method of a message that takes a call back. */
+/** The method of a message that cancels a call. */
 export const CANCEL = "CANCEL"
 
-/** A server that closes the channel with this reason has answered each call that it took: it takes none of the others. */
+/** The close reason of a server that has answered every call that it received: it has received none of the pending calls. */
 export const NOT_TAKEN = "what has no answer was not taken"
 
-/** Most calls without an answer on one connection; the engine answers more with 429. */
+/** Maximum number of pending calls on one connection; the engine answers further calls with 429. */
 export const MAX_CALLS = 10_000
 
-/** Texts longer than this, in UTF-16 code units, go by HTTP: one of them would hold up all that is behind it. */
+/** Maximum length of a text in UTF-16 code units. Longer ones go by HTTP: on the channel they would delay all that follow. */
 export const MAX_TEXT = 1024 * 1024
 
-/** A frame holds no more than this and one message, in UTF-16 code units. */
+/** Maximum length of a frame, plus one message, in UTF-16 code units. */
 const FRAME_TEXT = 256 * 1024
 
-/** Bytes that a frame of such messages may have. */
+/** Maximum size of a frame in bytes. */
 export const MAX_FRAME_BYTES = 3 * (MAX_TEXT + FRAME_TEXT) + 64 * 1024
 
 export const encodeMessage = (words: string, text: string): string => `${words} ${text.length}\n${text}`
@@ -40,11 +40,11 @@ export const encodeMessage = (words: string, text: string): string => `${words} 
 export interface Message {
   readonly words: ReadonlyArray<string>
   readonly text: string
-  /** Where the next one begins. */
+  /** Index of the next message. */
   readonly end: number
 }
 
-/** The message that begins at `at` of a frame: the words before the length, and the text; `undefined` when there is none. */
+/** The message at index `at` of a frame: the words before the length, and the text; `undefined` when there is none. */
 export const readMessage = (frame: string, at: number): Message | undefined => {
   const start = frame.indexOf("\n", at)
   if (start === -1) return undefined
@@ -55,7 +55,7 @@ export const readMessage = (frame: string, at: number): Message | undefined => {
   return { words, text: frame.slice(start + 1, end), end }
 }
 
-/** Calls `each` with the words before the length, and the text, of every message. Returns whether the frame was well formed. */
+/** Calls `each` for every message, with the words before the length, and the text. Returns whether the frame is well formed. */
 export const readFrame = (
   frame: string,
   each: (words: ReadonlyArray<string>, text: string) => void
@@ -69,7 +69,7 @@ export const readFrame = (
   return true
 }
 
-/** Gathers the messages of one turn of the event loop into frames. */
+/** Collects the messages of one turn of the event loop in frames. */
 export class Frames {
   readonly #send: (frame: string) => void
   #messages: Array<string> = []
@@ -80,7 +80,7 @@ export class Frames {
     this.#send = send
   }
 
-  /** What waits, in UTF-16 code units. */
+  /** Length of the waiting messages in UTF-16 code units. */
   get length(): number {
     return this.#length
   }

@@ -1,8 +1,8 @@
-/** What an endpoint is, and its path. */
+/** Endpoints and their paths. */
 
 /**
- * How a call spells its errors. `connect`: `{code, message}` with the codes of ConnectRPC; zero values are left out of
- * answers. `rest`: `{error, message, code}` with our codes.
+ * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes; answers leave out zero values. `rest`:
+ * `{error, message, code}` with our codes.
  */
 export type Dialect = "connect" | "rest"
 
@@ -10,25 +10,25 @@ export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 
 export interface Endpoint {
   readonly method: Method
-  /** With `:name` for what varies, `:name*` at the end for all that is left, slashes included. */
+  /** Path with `:name` for variables, and `:name*` at the end for the rest, including slashes. */
   readonly path: string
   readonly dialect: Dialect
-  /** Answered with the envelopes of ConnectRPC, one for each message; so are errors, with status 200. */
+  /** Whether the answer is a stream of ConnectRPC envelopes, one for each message. Errors are envelopes too, with status 200. */
   readonly streams?: true
 }
 
 const SERVICES = "/ironflow.v1."
 
-/** The path of a call of ConnectRPC, as `IronflowService/GetRun`. */
+/** The path of a ConnectRPC call, such as `IronflowService/GetRun`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function servicePath(line: string): string {
   return SERVICES + line
 }
 
-/** How the call at a path spells its errors, also where there is none. */
+/** How calls at a path encode errors, even if the path does not exist. */
 export const dialectOf = (path: string): Dialect => (path.startsWith(SERVICES) ? "connect" : "rest")
 
-/** The header that names the environment of a call; `default` without it. */
+/** The header with the environment of a call; `default` without it. */
 export const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
 /** The path with its variables filled in. */
@@ -41,8 +41,8 @@ export const pathOf = (
   )
 
 /**
- * What a path may hold stays as it is, which every server understands, but for segments that would be lost on the way:
- * empty ones and those of dots.
+ * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server understands, except for
+ * segments that would be lost: empty ones and dots.
  */
 const encodeRest = (text: string): string =>
   encodeURIComponent(text)

@@ -1,8 +1,8 @@
 /**
- * Errors as responses and back.
+ * Converts errors to responses and back.
  *
- * What a caller can act on keeps its class: the serialised error travels beside the fields that every client reads, and
- * {@link readFailure} makes the same error of it.
+ * Errors that a caller can act on keep their class: the serialized error is sent beside the fields that every client reads, and
+ * {@link readFailure} restores it.
  */
 import {
   ConnectionError,
@@ -34,7 +34,7 @@ export interface FailureResponse {
   readonly body: { readonly [key: string]: unknown }
 }
 
-/** What kind of failure an error is: its Connect code, and its status in each dialect. */
+/** The Connect code of an error, and its status in each dialect. */
 interface Kind {
   readonly code: string
   readonly connect: number
@@ -67,7 +67,7 @@ const kinds = {
   damaged: kind("data_loss", 500)
 }
 
-/** Codes of errors that have no class of their own. */
+/** Codes of errors without their own class. */
 const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_TOO_LARGE", kinds.tooLarge],
   ["BODY_TIMEOUT", kinds.slow],
@@ -108,16 +108,16 @@ const kindOf = (error: IronflowError): Kind => {
   return kinds.unknown
 }
 
-/** The response for an error of ours. It carries no stack. */
+/** The response for one of our errors. It contains no stack. */
 export const failureResponse = (error: IronflowError, dialect: Dialect): FailureResponse => {
   const { code, connect, rest } = kindOf(error)
   const serialized = serializeError(error, { stack: false })
-  // legacy clients compare this one message, to the letter
+  // legacy clients compare this message literally
   const message = error instanceof StreamNotFoundError ? "stream not found" : error.message
   return dialect === "connect"
     ? {
         status: connect,
-        // a detail of ConnectRPC: `value` is the bytes of an empty message, `debug` may hold any JSON
+        // a ConnectRPC detail: `value` is the bytes of an empty message, `debug` may hold any JSON
         body: { code, message, details: [{ type: DETAIL, value: "", debug: serialized }] }
       }
     : {
@@ -131,7 +131,7 @@ export const failureResponse = (error: IronflowError, dialect: Dialect): Failure
       }
 }
 
-/** The response for a bug: it says that there is one, and nothing else. */
+/** The response for a defect. It reveals no details. */
 export const defectResponse = (dialect: Dialect): FailureResponse => {
   const message = "The engine failed because of a bug; its log has the details"
   return dialect === "connect"
@@ -142,9 +142,9 @@ export const defectResponse = (dialect: Dialect): FailureResponse => {
 const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
- * The error of a response that is not 2xx, from any Ironflow server: the same class and fields where it is ours, else by
- * its status and code. `text` is the body, `what` the call that failed (`emit "order.placed"`), `by` the program that says
- * it has answered. Never throws.
+ * The error in a response that is not 2xx, from any Ironflow server: with its class and fields if it is ours, else by its status
+ * and code. `text` is the body, `what` the call that failed (`emit "order.placed"`), `by` the program that answered. Never
+ * throws.
  */
 export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
   const body = safeJsonParse(text)
@@ -152,7 +152,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
   if (stored !== undefined) {
     const error = deserializeError(stored)
     const { code, message, retryable = false } = stored
-    // older engines send no class with some codes, and younger ones have classes that are not known here
+    // older engines send no class with some codes, and newer ones have classes that are unknown here
     return isIronflowError(error) && error.constructor !== IronflowError
       ? withStatus(error, status)
       : known(status, code, message, retryable, stored.data?.["details"])
@@ -176,7 +176,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
       return new ConnectionError(message.startsWith(head) ? message : `${head}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
-      // codes of ConnectRPC are in lower case; ours are not
+      // ConnectRPC codes are in lower case; ours are not
       const ours = code === code?.toLowerCase() ? undefined : code
       const details = isObject(body) ? body.details : undefined
       return known(status, ours, message, status === 429 || status >= 500, details)
@@ -184,7 +184,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
   }
 }
 
-/** The error of a code as it is known here. */
+/** Makes the error of a known code. */
 const known = (
   status: number,
   code = "UNKNOWN_ERROR",
@@ -196,22 +196,22 @@ const known = (
   return errorOfCode(code, message, options) ?? new ServerError(message, { ...options, code })
 }
 
-/** Whether the error in the answer was made by an Ironflow server: those are JSON, with a code or the error's text. */
+/** Whether the error in the answer comes from an Ironflow server: those are JSON, with a code or an error text. */
 export const isOfServer = (status: number, text: string): boolean => {
   const body = safeJsonParse(text)
   if (!isObject(body) || (typeof body.code !== "string" && typeof body.error !== "string")) return false
-  // what web frameworks say of a path that they do not know
+  // typical 404 bodies of web frameworks
   return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
 }
 
-/** Whether something else has answered in place of an Ironflow server: with a page, or with a 404 of its own. */
+/** Whether the answer does not come from an Ironflow server: an HTML page, or a 404 of something else. */
 const isOfSomethingElse = (status: number, text: string): boolean =>
   isMarkup(text) || (status === 404 && !isOfServer(status, text))
 
-/** Whether the text is a page, in HTML or XML: no Ironflow server answers so. */
+/** Whether the text is HTML or XML: no Ironflow server sends that. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
-/** How much is shown of what something else says. */
+/** Maximum length of a foreign answer in messages. */
 const SHOWN = 200
 
 const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
@@ -234,7 +234,7 @@ const serializedIn = (body: { readonly [key: string]: unknown }): SerializedErro
       ? details.error
       : undefined
   return isObject(found) && typeof found.name === "string" && typeof found.message === "string"
-    ? // the two fields without which it would be nothing are there; `deserializeError` takes the rest as it comes
+    ? // the two required fields are present; `deserializeError` tolerates the rest
       (found as unknown as SerializedError)
     : undefined
 }

@@ -1,53 +1,49 @@
 /**
- * How our worker and our engine exchange turns over HTTP: what `Protocol/Worker.ts` says, as JSON requests.
+ * How our worker and our engine exchange turns over HTTP: the protocol of `Protocol/Worker.ts` as JSON requests.
  *
- * The worker registers and is answered with a session. It then always holds one poll open (also when it can take no
- * more jobs: cancellations come with it) and sends its reports beside it.
+ * The worker registers and receives a session. From then on it always has one poll open, even when it has no room for jobs, since
+ * cancellations arrive with it. It sends its reports in parallel.
  *
- * - **Nothing that was handed out can be lost in a response.** Deliveries of a session are numbered. A poll says the
- *   number of the last one received (`seen`); what comes after it is sent again until it is. The worker skips numbers
- *   that it has had.
- * - **Room is told in totals.** `asked` counts all jobs that the worker has ever asked for in the session, `withdrawn`
- *   those that it does not want any more; what was handed out counts against the difference. Neither ever shrinks, so
- *   repeated and reordered requests do no harm.
- * - **A report is applied once.** Batches are numbered by the worker, one in flight at a time; a batch that is sent again
- *   is answered with the first answer. The numbers go on over sessions of one `instance`. Only an engine that was
- *   restarted in between does not remember: what it applies again changes nothing, and a turn that had ended answers
- *   `LEASE_LOST`.
- * - **One term bounds everything.** The engine gives away the runs of a worker that it has not heard of for `leaseMs`. The
- *   worker aborts what it runs before that: {@link safeTermMs} after it has *sent* the last renewal that was answered. So
- *   one step is never run by two workers at once, whatever became of the connection between them.
- * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs in it, and of no others; the answer
- *   comes after that is stored. A job that nobody works on is not named, and goes to another worker. Workers that do not
- *   say `renewals` among their capabilities have all their leases extended by whatever they send.
- * - **What is taken back is handed out when it is known to be dropped.** A job whose run was cancelled, patched, or resumed from a step
- *   is told of (`Cancelled`, `LeaseLost`), and the next request says `holding` without it: the run goes to others then. A worker that
- *   has seen the notice (`seen`) and does not name the job is not at it; one that says nothing is waited for until its lease is over.
- * - **The end of a process shows at once** on the engine's own machine: the worker says which process it is (`process`), and
- *   when its connection closes the engine looks whether that process has ended. A closed connection alone says nothing: it
- *   may have been cut while the worker goes on.
- * - **After `WORKER_UNKNOWN`** (404: the engine was restarted, or has given the worker up) it registers again with the
- *   turns in flight (`jobs`), drops those in `lost`, and goes on with the others in the new session: `seen` and
- *   `withdrawn` are 0 and `asked` is the number of jobs that it can take now.
+ * - **A lost response loses no delivery.** Deliveries of a session are numbered. A poll acknowledges the last one received
+ *   (`seen`); later ones are sent again until they are acknowledged. The worker skips numbers that it already has.
+ * - **Room is counted in totals.** `asked` counts all jobs that the worker has requested in the session, `withdrawn` those that
+ *   it no longer wants; dispatched jobs count against the difference. Neither ever shrinks, so repeated and reordered requests
+ *   are safe.
+ * - **A report is applied once.** The worker numbers its batches and sends one at a time; a repeated batch gets the first answer
+ *   again. The numbers continue across sessions of one `instance`. Only an engine that was restarted in between does not remember
+ *   them: applying a batch again then changes nothing, and a turn that had ended is answered with `LEASE_LOST`.
+ * - **The lease bounds everything.** The engine dispatches the runs of a worker to others after `leaseMs` without a renewal. The
+ *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers
+ *   never run a step at the same time, whatever happens to the connection.
+ * - **Renewals name jobs.** A request with `holding` extends the leases of these jobs and no others; the answer comes once that
+ *   is stored. The worker does not name a job that it is not working on, and that job goes to another worker. For workers without
+ *   the capability `renewals`, every request extends all of their leases.
+ * - **A revoked run is dispatched once its worker has dropped it.** The engine sends a notice (`Cancelled`, `LeaseLost`) for a
+ *   job whose run was cancelled, patched, or resumed from a step. The run goes to others when the worker has acknowledged the
+ *   notice (`seen`) and a request's `holding` no longer names the job. Otherwise the engine waits until the lease expires.
+ * - **The engine detects at once when a process on its own machine ends.** The worker identifies its process (`process`). When
+ *   its connection closes, the engine checks whether that process has ended. A closed connection alone proves nothing: it may
+ *   have broken while the worker continues.
+ * - **After `WORKER_UNKNOWN`** (404: the engine was restarted, or has dropped the worker), the worker registers again with its
+ *   running turns (`jobs`), drops those in `lost`, and continues the others in the new session: `seen` and `withdrawn` are 0, and
+ *   `asked` is the number of jobs that it has room for.
  *
- * - **A registration counts once.** The registrations of an `instance` are numbered, and the numbers grow (`number`). One that
- *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
- *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
- *   that it was given since then to others. Without numbers every registration counts.
- * - **What an instance has never held is not its own.** Under its id there may be jobs of another worker, which lives behind a network
- *   that is cut. The answer to the first registration says `since`, and all later ones repeat it, so that an engine which was restarted
- *   knows it too: a job that the worker does not name goes to others at once when its id sorts after `since`, and when its lease is
- *   over otherwise.
- * - **What is damaged is not believed.** A worker that says `seals` among its capabilities seals everything that it sends
- *   (`Protocol/Seal.ts`), its registrations too. What comes with another sum than it says, or without any, has no effect:
- *   `MESSAGE_DAMAGED` (503, to be sent again), and a stream ends. A bit that was turned over in the jobs of a registration would
- *   give their runs to others while they are worked on. Of workers without seals whatever makes sense is believed.
- *   An engine that says `seals` in its answer to the registration seals what it answers such a worker and pushes to it. The worker
- *   asks again instead of believing another `leaseMs` or running a job with other data: a request is sent once more, and a stream
- *   is given up.
+ * - **A registration counts once.** The registrations of an `instance` have increasing numbers (`number`). A duplicate, such as
+ *   one repeated by a proxy, gets the first answer again; one that arrives after a later one is refused with `STALE_REGISTRATION`
+ *   (409). Neither has an effect: it would end the session of the worker, and dispatch its newer turns to others. Without numbers
+ *   every registration counts.
+ * - **Jobs from before an instance are not its own.** They may belong to another worker with the same id behind a broken network.
+ *   The answer to the first registration contains `since`, and all later registrations repeat it, so that a restarted engine
+ *   knows it too. A job that the worker does not name goes to others at once if its id sorts after `since`, otherwise when its
+ *   lease expires.
+ * - **Damaged messages are refused.** A worker with the capability `seals` seals everything that it sends (`Protocol/Seal.ts`),
+ *   including its registrations. A message with a wrong checksum, or without one, has no effect: it is answered with
+ *   `MESSAGE_DAMAGED` (503, retryable), and a stream ends. A flipped bit in the jobs of a registration would dispatch their runs
+ *   to others while they are still running. From workers without seals, any valid message is accepted. An engine with `seals` in
+ *   its answer to the registration seals its answers and pushes to such a worker. On a damaged message the worker repeats the
+ *   request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
  *
- * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
- * `null`.
+ * Values stay JSON strings (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are `null`.
  */
 import type {
   Job,
@@ -59,26 +55,26 @@ import type {
   WorkerRegistration
 } from "../Worker.ts"
 
-/** The version of this protocol that `capabilities.turns` names. */
+/** The protocol version in `capabilities.turns`. */
 export const TURNS_VERSION = 1
 
-/** Code of the 404 that makes a worker register again. */
+/** Code of the 404 after which a worker registers again. */
 export const WORKER_UNKNOWN = "WORKER_UNKNOWN"
 
-/** The longest that a poll may stay open, milliseconds. */
+/** Maximum duration of a poll in milliseconds. */
 export const MAX_WAIT_MS = 30_000
 
 /**
- * How long after sending its last answered renewal a worker may go on: two seconds less than the lease holds, or four
- * fifths of it when it is short. What is left is for aborting.
+ * How long after sending its last answered renewal a worker may continue: two seconds less than the lease, or four fifths of a
+ * short lease. The rest is for aborting.
  */
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 /**
- * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that a server
- * without turns can answer it too: its answer has no `capabilities`.
+ * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that servers without
+ * turns can answer it too, without `capabilities`.
  *
- * 400 with `VALIDATION_ERROR` for what the engine does not accept; also when another instance with this id is present.
+ * Answered with 400 and `VALIDATION_ERROR` when the registration is invalid, or when another instance with this id is present.
  */
 export interface RegisterTurnsRequest {
   readonly worker_id: string
@@ -87,73 +83,73 @@ export interface RegisterTurnsRequest {
   readonly max_concurrent_jobs: number
   readonly labels: { readonly [key: string]: string }
   readonly version: { readonly sdk: string; readonly runtime: string }
-  /** `seals`: everything that the worker sends is sealed. */
+  /** `seals`: the worker seals everything that it sends. */
   readonly capabilities: { readonly turns: number; readonly renewals?: boolean; readonly seals?: boolean }
   readonly registration: WorkerRegistration
-  /** Absent where the end of a process cannot be told. */
+  /** The worker's process; absent where its end cannot be detected. */
   readonly process?: ProcessIdentity
-  /** New for every worker object: tells a worker that comes back from another one with the same id. */
+  /** New for every worker object: tells a returning worker from another one with the same id. */
   readonly instance: string
-  /** Job ids of the turns in flight that the worker wants to keep. */
+  /** Job ids of the running turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
-  /** 1, and one more for every registration of the instance, those that failed included. Workers of earlier versions send none. */
+  /** Number of the registration, from 1; it grows with each of the instance, including failed ones. Older workers send none. */
   readonly number?: number
-  /** As the answer to the first registration of this instance has it, in all later ones. */
+  /** `since` in the answer to the first registration of this instance, repeated in all later ones. */
   readonly since?: string
 }
 
-/** Tells a process from every other one. */
+/** Identifies a process. */
 export interface ProcessIdentity {
-  /** The machine since its start, and the namespace in which `pid` counts. */
+  /** Identifies the machine since its boot, and the namespace of `pid`. */
   readonly host: string
   readonly pid: number
-  /** When it was started, as the machine counts: another process may get the same `pid` later. */
+  /** When it was started, by the machine's count: another process may get the same `pid` later. */
   readonly startedAt: string
 }
 
 export interface RegisterTurnsResponse {
-  /** `renewals`: leases are extended by `holding` only. Engines without it extend all of them by whatever they hear. */
+  /** `renewals`: only `holding` extends leases. On engines without it, every request extends all of them. */
   readonly capabilities: {
     readonly turns: number
     readonly renewals?: boolean
-    /** What the engine answers and pushes is sealed, beginning with this, except for the answers to requests that failed. */
+    /** Whether the engine seals its answers and pushes, from this answer on, except for answers to failed requests. */
     readonly seals?: boolean
   }
   readonly session: string
-  /** How long a lease holds without a renewal. */
+  /** Duration of a lease without a renewal, in milliseconds. */
   readonly leaseMs: number
-  /** How long a worker whose connection is closed may be away: as long as its leases hold. */
+  /** How long a worker with a closed connection may be away, in milliseconds: as long as its leases. */
   readonly presenceMs: number
-  /** How long a poll should stay open. */
+  /** How long a poll should stay open, in milliseconds. */
   readonly waitMs: number
-  /** The largest body of a request of this worker. */
+  /** Maximum size of a request body of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** Those of `jobs` that the worker does not hold any more: their turns are to be dropped. */
+  /** The jobs in `jobs` that the worker no longer holds: it must drop their turns. */
   readonly lost: ReadonlyArray<string>
-  /** The ids of the jobs that this instance is given sort after this. Engines of earlier versions do not say it. */
+  /** The ids of all jobs of this instance sort after this. Older engines do not send it. */
   readonly since?: string
 }
 
-/** How many jobs the worker takes, as totals since the session began. Absent totals are as they were. */
+/** The room of a worker for jobs, as totals since the start of the session. Absent totals are unchanged. */
 export interface Room {
   readonly asked?: number
   readonly withdrawn?: number
 }
 
-/** A request that may extend leases. */
+/** The part of a request that may extend leases. */
 export interface Renewal {
-  /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
+  /** Job ids of the turns that the worker is working on. Absent when no lease is to be extended. */
   readonly holding?: ReadonlyArray<string>
   /**
-   * What runs in these turns and has done so for a while: a list of `RunningTurn`s, see `readRunning`; absent when nothing has. It
-   * means something beside `holding` only.
+   * Steps of these turns that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent when there are
+   * none. Only valid along with `holding`.
    */
   readonly running?: unknown
-  /** Number of the last delivery received; 0 at first. Workers with a stream of earlier versions do not say it. */
+  /** Number of the last delivery received; 0 at first. Older workers with a stream do not send it. */
   readonly seen?: number
 }
 
-/** Answered as soon as there is something, else after `waitMs`. A newer poll makes the engine answer the older at once. */
+/** Answered as soon as there is a delivery, else after `waitMs`. A newer poll ends the older one at once. */
 export interface PollRequest extends Room, Renewal {
   readonly session: string
   /** Number of the last delivery received; 0 at first. */
@@ -161,31 +157,31 @@ export interface PollRequest extends Room, Renewal {
   readonly waitMs: number
 }
 
-/** A job or a notice. A notice comes after the job that it is about. */
+/** A job or a notice. A notice comes after its job. */
 export type Delivery =
   { readonly seq: number; readonly job: Job } | { readonly seq: number; readonly notice: Notice }
 
 export interface PollResponse {
-  /** In the order of their numbers. */
+  /** Deliveries in the order of their numbers. */
   readonly deliveries: ReadonlyArray<Delivery>
-  /** The engine is about to stop: the worker keeps its turns and looks for it until its leases end. */
+  /** The engine is about to stop: the worker keeps its turns and tries to reconnect until its leases expire. */
   readonly closing?: boolean
 }
 
-/** Room that the reports make is known without a new poll. */
+/** Reports, with the room that they free, so that no new poll is needed. */
 export interface ReportsRequest extends Room {
   readonly session: string
-  /** 1, and one more for every new batch of the instance. The same number again is the same batch. */
+  /** Number of the batch, from 1; it grows with each of the instance. A repeated number is the same batch. */
   readonly batch: number
   readonly reports: ReadonlyArray<TurnReport>
 }
 
-/** One answer for every report, in their order, after the commit. */
+/** One answer for each report, in order, after the commit. */
 export interface ReportsResponse {
   readonly acks: ReadonlyArray<WireTurnAck>
 }
 
-/** A `TurnAck` as JSON: `undefined` in `outcomes` is `null`. */
+/** A `TurnAck` as JSON, with `null` for `undefined` in `outcomes`. */
 export type WireTurnAck =
   | {
       readonly _tag: "Accepted"
@@ -194,7 +190,7 @@ export type WireTurnAck =
     }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
 
-/** A `TurnAck` again. */
+/** Restores a `TurnAck`. */
 export const readAck = (ack: WireTurnAck): TurnAck =>
   ack._tag === "Refused" ? ack : { ...ack, outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
 

@@ -1,6 +1,6 @@
 /**
- * Streams of workers over ConnectRPC: envelopes on an HTTP/2 stream, both ways at once. Workers of this package exchange
- * turns; existing ones get jobs.
+ * Streams of workers over ConnectRPC: envelopes on an HTTP/2 stream, in both directions at once. Workers of this
+ * package exchange turns; legacy workers get jobs.
  */
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
 import * as Effect from "effect/Effect"
@@ -42,21 +42,21 @@ import { LegacyStream } from "./LegacyStream.ts"
 export interface ConnectServerOptions {
   readonly engine: EngineService
   readonly workers: RemoteWorkers
-  /** Bytes of one message of a worker. */
+  /** The largest message of a worker, in bytes. */
   readonly maxMessageBytes: number
   readonly intake: Intake
   readonly unread: Unread
-  /** Runs an effect in the background, as long as the server lives. */
+  /** Runs an effect in the background, for the lifetime of the server. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
 
-/** Messages of one worker that are being answered; more are not read until some are. */
+/** The most messages of one worker that are being answered; reading pauses at that number. */
 const MAX_CALLS = 256
 
-/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+/** The most bytes that may wait to be read by a worker, besides one push. A worker with more does not read. */
 const MAX_UNREAD = 64 * 1024 * 1024
 
-/** Messages, and what waits to be read, of so many bytes take no share of what there is for all. */
+/** A message, or a backlog, of at most this many bytes does not count towards the shared memory. */
 const SMALL = 64 * 1024
 
 const CONTENT_TYPE = "application/connect+proto"
@@ -69,7 +69,7 @@ export class ConnectServer {
     this.#options = options
   }
 
-  /** Takes a request for a stream. `admit` says who asks, or throws an `IronflowError`. */
+  /** Opens a stream for a request. `admit` returns the sender, or throws an `IronflowError`. */
   open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, admit: () => Visitor): void {
     if (headers["content-type"] !== CONTENT_TYPE) {
       stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
@@ -82,7 +82,7 @@ export class ConnectServer {
       visitor.caller.checkAction("worker:run")
     } catch (error) {
       if (!isIronflowError(error)) throw error
-      // of an answer with another status its client sees the number and not the reason
+      // with another status the client would see only the status, and not the reason
       stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
       endWith(stream, error)
       return
@@ -92,12 +92,12 @@ export class ConnectServer {
     stream.once("close", () => this.#streams.delete(accepted))
   }
 
-  /** Open streams now. */
+  /** The number of open streams. */
   get size(): number {
     return this.#streams.size
   }
 
-  /** Ends every stream when what was asked on it is answered. */
+  /** Ends every stream once its open calls are answered. */
   goAway(): void {
     for (const stream of this.#streams) stream.goAway()
   }
@@ -109,15 +109,15 @@ class ConnectStream {
   readonly #visitor: Visitor
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
-  /** A message that is not whole and is large. */
+  /** A large message that is incomplete. */
   #arrival: Arrival | undefined
   readonly #unread: Line
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
-  /** Messages that came before the registration was answered. */
+  /** Messages that arrived before the registration was answered. */
   #early: Array<Data> = []
   #calls = 0
-  /** Why nothing is read. */
+  /** Why reading is paused. */
   readonly #holds = new Set<"calls" | "room">()
   #ended = false
   #goingAway = false
@@ -178,7 +178,7 @@ class ConnectStream {
 
   #read(chunk: Buffer): void {
     if (this.#ended) return
-    // nothing that a worker sends gets further than this: at worst it ends its stream
+    // catches every error from a worker's message: at worst it ends the stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
       this.#share(this.#envelopes.held)
@@ -243,7 +243,7 @@ class ConnectStream {
           maxBodyBytes: maxMessageBytes,
           caller: this.#visitor.caller,
           wake: () => this.#pump(),
-          // what is being answered goes first
+          // pending answers are sent first
           end: () => void setImmediate(() => this.#end())
         })
         const registration = yield* checked(() => read("the registration", register.turns))
@@ -265,7 +265,7 @@ class ConnectStream {
         this.#peer = legacy
         if (this.#ended) legacy.closed()
       }
-      // what the key may do has perhaps changed meanwhile
+      // the permissions of the key may have changed meanwhile
       yield* checked(() => this.#peer?.check())
       const early = this.#early
       this.#early = []
@@ -273,7 +273,7 @@ class ConnectStream {
     })
   }
 
-  /** Throws an `IronflowError` for a call that was damaged on its way: nobody knows which it was. */
+  /** Throws an `IronflowError` for a call that was damaged in transit: its id cannot be known. */
   #answer(turns: TurnStream, { body, call, id }: Data): void {
     const asked = read("the body of the call", body, callSealedWith(Number(id), String(call)))
     turns.checkSeal(isSealed(asked))
@@ -296,7 +296,7 @@ class ConnectStream {
     )
   }
 
-  /** Runs what a message asks for. Too many of them, and no more is read. */
+  /** Runs the effect of a message. Reading pauses when too many of them run. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
     if (++this.#calls === MAX_CALLS) this.#hold("calls")
     this.#options.fork(
@@ -327,7 +327,7 @@ class ConnectStream {
   // To the worker
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Pushes what there is, as long as the worker reads. */
+  /** Pushes deliveries while the worker reads. */
   #pump(): void {
     const peer = this.#peer
     if (!(peer instanceof TurnStream)) return
@@ -354,7 +354,7 @@ class ConnectStream {
 const bug = (): ServerError =>
   new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
-/** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or larger or deeper than a message may be. */
+/** The value of a JSON string in a message. Throws an `IronflowError` when it is damaged, too large or too deep. */
 const read = (what: string, text: unknown, about?: string): unknown =>
   typeof text === "string"
     ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
@@ -362,7 +362,7 @@ const read = (what: string, text: unknown, about?: string): unknown =>
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   stream.end(endOfStream(error === undefined ? undefined : failureResponse(error, "connect").body))
-  // the other side may go on for ever with what nobody reads
+  // the other side may keep sending data that nothing reads
   stream.resume()
   if (error !== undefined) stream.once("finish", () => stream.close())
 }

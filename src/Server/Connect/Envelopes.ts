@@ -15,30 +15,30 @@ export const envelope = (flags: number, payload: Uint8Array): Buffer => {
   return Buffer.concat([head, payload])
 }
 
-/** What a stream ends with: nothing, or the body of a failure in the dialect of ConnectRPC. */
+/** The end of a stream: empty, or with the body of a failure as ConnectRPC encodes it. */
 export const endOfStream = (failure?: { readonly [key: string]: unknown }): Buffer =>
   envelope(END_OF_STREAM, Buffer.from(JSON.stringify(failure === undefined ? {} : { error: failure })))
 
-/** Puts the chunks of a stream together. */
+/** Assembles messages from the chunks of a stream. */
 export class Envelopes {
   readonly #maxBytes: number
   readonly #what: string
   #rest = new Gathered()
-  /** Bytes that are needed before there is more to see. */
+  /** Bytes needed before there is more to parse. */
   #needed = HEAD_BYTES
 
-  /** `maxBytes` is what one message may have, and `what` names it. */
+  /** `maxBytes` is the size limit of a message, and `what` names the message in errors. */
   constructor(maxBytes: number, what: string) {
     this.#maxBytes = maxBytes
     this.#what = what
   }
 
-  /** Bytes of a message that is not whole. */
+  /** Bytes of an incomplete message. */
   get held(): number {
     return this.#rest.length
   }
 
-  /** The messages that are complete with this chunk. Throws an `IronflowError` for what is none. */
+  /** The messages that are complete with this chunk. Throws an `IronflowError` for an invalid one. */
   read(chunk: Buffer): ReadonlyArray<Buffer> {
     this.#rest.add(chunk)
     if (this.#rest.length < this.#needed) return []

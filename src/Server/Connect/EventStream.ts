@@ -1,8 +1,8 @@
 /**
- * A subscription over ConnectRPC: one message asks for it, and the answer is a stream with an envelope for each event, until one
- * of the two sides ends it.
+ * A subscription over ConnectRPC: the request is one message, and the response is a stream with an envelope for each
+ * event, until one of the sides ends it.
  *
- * The stream says less than `/ws`: nothing of events that were dropped, or of a client that does not keep up.
+ * The stream carries less than `/ws`: it does not report dropped events or a client that is too slow.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { PassThrough, Readable } from "node:stream"
@@ -26,26 +26,29 @@ import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
 const CONTENT_TYPE = "application/connect+json"
 
-/** So little that waits to be read does not count. */
+/** A smaller backlog does not count. */
 const SMALL = 64 * 1024
 
-/** How long a client may take to read what it has not, when its stream is over, milliseconds. */
+/** How long a client may take to read the rest of a stream that is over, in milliseconds. */
 const GRACE_MS = 1000
 
-/** After what silence of a connection its client is asked whether it is there, milliseconds: by TCP, which the protocol leaves it to. */
+/**
+ * After how much silence TCP checks whether the client is still there, in milliseconds; the protocol has no
+ * heartbeats.
+ */
 const KEEP_ALIVE_MS = 30_000
 
 const MAX_LISTENERS = 30
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Request and answer
+// Request and response
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Whether it is a request for a stream that can be answered. */
 export const asksForStream = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"]) === CONTENT_TYPE
 
-/** Whether it is a plain call, which is no way to get a stream; it can be read all the same. */
+/** Whether it is a plain call. A plain call gets no stream, but its body can be read. */
 export const isPlainCall = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"] ?? "application/json") === "application/json"
 
@@ -59,7 +62,7 @@ export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): 
     { code: "BODY_UNSUPPORTED" }
   )
 
-/** The one message of a request for a stream. Throws an `IronflowError` for anything else. */
+/** The one message of a request for a stream. Throws an `IronflowError` for any other body. */
 export const readMessage = (body: Buffer): unknown => {
   const envelopes = new Envelopes(MAX_FRAME, "The request")
   const [message, second] = envelopes.read(body)
@@ -74,20 +77,20 @@ export const readMessage = (body: Buffer): unknown => {
   return value
 }
 
-/** A stream that is over before it has begun. */
+/** A stream that ends at once with a failure. */
 export const endedStream = ({ body }: FailureResponse): Reply => ({
   status: 200,
   type: CONTENT_TYPE,
   body: Readable.from([endOfStream(body)], { objectMode: false })
 })
 
-/** Has the head of an answer sent before there is an event, and notices when the other end is gone without a word. */
+/** Sends the response head before the first event, and detects a client that has silently gone. */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
-  // what is piped into it listens a dozen times
+  // streams that are piped into it add about a dozen listeners
   response.setMaxListeners(MAX_LISTENERS)
   response.once("pipe", () => {
     response.flushHeaders()
-    // it may be quiet for as long as nothing happens
+    // a stream may be silent as long as no event happens
     response.setTimeout(0)
     socket.setKeepAlive(true, KEEP_ALIVE_MS)
   })
@@ -98,17 +101,17 @@ export const beginStream = ({ socket }: IncomingMessage, response: ServerRespons
 // ---------------------------------------------------------------------------------------------------------------------
 
 export class EventStream {
-  // whatever its reader has not taken counts as waiting
+  // everything that the reader has not taken counts as waiting
   readonly #out = new PassThrough({ readableHighWaterMark: 1, writableHighWaterMark: 1 })
   #isOver = false
-  /** The engine's end. */
+  /** The engine's side of the subscription. */
   readonly wire: Wire
   readonly tongue: Tongue
 
   constructor(unread: Unread) {
     const out = this.#out
     const line = unread.line(() => out.destroy())
-    /** What waits to be read counts as the most that anybody lets wait, when there is hardly memory for it. */
+    /** The backlog that counts. When memory is short it counts as the largest backlog that any subscription accepts. */
     const weigh = (): number => {
       const bytes = out.writableLength + out.readableLength
       line.set(bytes > SMALL ? bytes : 0)
@@ -124,7 +127,7 @@ export class EventStream {
       get backlog() {
         return weigh()
       },
-      // it has nothing more to say
+      // the request is the only message of the client
       pause: () => undefined,
       resume: () => undefined,
       onText: () => undefined,
@@ -137,7 +140,7 @@ export class EventStream {
       weigh()
       wire.onDrain()
     })
-    // `close` follows: its client has gone
+    // `close` follows: the client has gone
     out.on("error", () => undefined)
     out.once("close", () => {
       this.#isOver = true
@@ -150,12 +153,12 @@ export class EventStream {
     return { status: 200, type: CONTENT_TYPE, body: this.#out }
   }
 
-  /** Calls `listener` when it is over, and has been read or given up. */
+  /** Calls `listener` when the stream is over and was read to its end or given up. */
   onClose(listener: () => void): void {
     this.#out.once("close", listener)
   }
 
-  /** Asks the engine for the subscription. */
+  /** Sends the subscription to the engine. */
   subscribe(pattern: string, options: { readonly [name: string]: unknown }): void {
     this.wire.onText(JSON.stringify({ type: "subscribe", subscription: { pattern, options } }))
   }
@@ -173,7 +176,7 @@ export class EventStream {
     if (this.#isOver) return
     this.#isOver = true
     this.#out.end(endOfStream(body))
-    // nothing more comes, and what it has not read is not kept for ever
+    // no more is sent, and unread data is not kept forever
     this.wire.onClose(GOING_AWAY, "the stream is over")
     const timer = setTimeout(() => this.#out.destroy(), GRACE_MS).unref()
     this.#out.once("close", () => clearTimeout(timer))
@@ -194,7 +197,7 @@ export class EventStream {
   }
 }
 
-/** As the wire of a WebSocket says it. */
+/** The code of a WebSocket for this. */
 const GOING_AWAY = 1001
 
 const stops = (): IronflowError =>
@@ -207,7 +210,10 @@ const failureOf = (code = "SUBSCRIPTION_ERROR", message = "", error?: IronflowEr
     ? bug()
     : failureResponse(error ?? new SubscriptionError(message, { code, retryable: false }), "connect")
 
-/** An event as `PubSubService` has it. Its data is a `Struct`, which is an object: anything else is the `value` of one. */
+/**
+ * Encodes an event as `PubSubService` does. Its data is a `Struct`, which is an object: any other value becomes the
+ * field `value` of one.
+ */
 const encode: Tongue["encode"] = (
   { includeMetadata, subscriptionId, target },
   item,
@@ -223,7 +229,7 @@ const encode: Tongue["encode"] = (
       ? object({
           timestamp: `"${new Date(item.timestamp).toISOString()}"`,
           source: item.source === undefined ? undefined : JSON.stringify(item.source),
-          // the only one of this engine
+          // this engine has only this namespace
           namespace: '"default"',
           custom: item.metadata
         })

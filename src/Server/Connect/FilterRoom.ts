@@ -1,14 +1,17 @@
-/** Streams share connections of HTTP/2: the filters of all that are on one may be as long as those of one at `/ws`. */
+/**
+ * Limits the filters of streams that share an HTTP/2 connection: in total they may be as long as those of one
+ * connection to `/ws`.
+ */
 import type { IncomingMessage } from "node:http"
 import type { Http2ServerRequest } from "node:http2"
 import { LimitExceededError } from "../../Errors.ts"
 import { MAX_FILTERS } from "../../Protocol/Subscriptions.ts"
 
 export class FilterRoom {
-  /** Characters of filters, by connection. */
+  /** Characters of all filters, by connection. */
   readonly #lengths = new WeakMap<object, number>()
 
-  /** Takes room for a filter, and returns the way to give it back. Throws `LimitExceededError`. */
+  /** Takes room for a filter. Returns a function that releases it. Throws `LimitExceededError`. */
   take(request: IncomingMessage | Http2ServerRequest, length: number): () => void {
     const line = ("stream" in request ? request.stream.session : undefined) ?? request.socket
     const all = this.#of(line) + length

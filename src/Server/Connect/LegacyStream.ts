@@ -1,9 +1,9 @@
 /**
- * A legacy streaming worker: it gets jobs as long as it has room, reports steps and ends, names its jobs in heartbeats,
+ * A legacy streaming worker: it gets jobs while it has room, reports steps and ends, names its jobs in heartbeats,
  * and is told of cancellations.
  *
- * Room is counted here: such a worker says once how many jobs it takes, and drops without a word what is too much. What
- * it has dropped, or has ended without a word, shows in its next heartbeat, which does not name it.
+ * The room is counted here: such a worker says once how many jobs it takes, and silently drops further ones. A job
+ * that it has dropped, or has ended silently, shows in its next heartbeat, which does not name it.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -26,9 +26,9 @@ import { functionsOf } from "../Workers/LegacyFunctions.ts"
 /** A job that the worker was given. */
 interface Held {
   readonly job: Job
-  /** The worker has said that it has it. */
+  /** Whether the worker has acknowledged the job. */
   acked: boolean
-  /** Heartbeats since it was given. */
+  /** Heartbeats since the job was given. */
   beats: number
 }
 
@@ -41,13 +41,13 @@ export interface LegacyStreamOptions {
   readonly send: (message: Data) => void
   /** Ends the stream. */
   readonly end: () => void
-  /** Runs an effect in the background, as long as the server lives. */
+  /** Runs an effect in the background, for the lifetime of the server. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
 const RELEASE: TurnOp = { _tag: "Release" }
 
-/** What workers are asked to send heartbeats at. */
+/** The heartbeat interval that workers are asked to use, in milliseconds. */
 const HEARTBEAT_MS = LEGACY_LEASE_MS / 3
 
 export class LegacyStream {
@@ -56,7 +56,7 @@ export class LegacyStream {
   #session: RemoteSession | undefined
   #registration: WorkerRegistration | undefined
   #room = 0
-  /** Jobs that were asked for and have not come. */
+  /** Jobs that were requested and have not arrived. */
   #asked = 0
   readonly #held = new Map<string, Held>()
   #workerId = ""
@@ -100,25 +100,25 @@ export class LegacyStream {
     })
   }
 
-  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  /** Throws an `IronflowError` when the worker may no longer use the stream. */
   check(): void {
     if (this.#registration !== undefined) checkWorker(this.#options.caller, this.#registration)
   }
 
-  /** The stream has ended: nothing is handed out until the worker comes back. Its leases stay as long as they hold. */
+  /** The stream has ended: no jobs are assigned until the worker reconnects. Its leases stay until they run out. */
   closed(): void {
     this.#isClosed = true
     this.#session?.setReachable(false)
   }
 
-  /** A message of the worker. Fails when the stream makes no sense any more. */
+  /** Handles a message of the worker. Fails when the stream cannot continue. */
   received(message: Data): Effect.Effect<void, IronflowError> {
     return Effect.suspend(() => {
       this.#worker?.seen()
       if (isObject(message.heartbeat)) return this.#beat(message.heartbeat)
       if (isObject(message.jobAck)) return this.#acked(String(message.jobAck.jobId ?? ""))
       if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)
-      // a failed step is no result: what becomes of the run is in the failure of the job
+      // a failed step is no result: the failure of the job decides about the run
       if (isObject(message.stepFailed)) return this.#answerStep(message.stepFailed, Effect.void)
       if (isObject(message.stepCompleted)) {
         const step = message.stepCompleted
@@ -181,7 +181,7 @@ export class LegacyStream {
     this.#forget(jobId)
   }
 
-  /** Reports for the worker, which has nothing to say about it. */
+  /** Reports an op in place of the worker. */
   #settle({ jobId, runId }: Pick<Job, "jobId" | "runId">, op: TurnOp): void {
     this.#options.fork(
       Effect.catch(
@@ -217,7 +217,7 @@ export class LegacyStream {
         held.acked = true
         continue
       }
-      // one that was given a moment ago may not have arrived when the heartbeat was sent
+      // a job that was just given may have arrived after the heartbeat was sent
       if (!held.acked && held.beats++ === 0) continue
       this.#settle(held.job, held.acked ? this.#gaveUp() : RELEASE)
       this.#forget(jobId)
@@ -300,7 +300,7 @@ const readRegistration = (
     environment,
     hostname: String(hostname ?? "unknown"),
     functions: functionsOf(engine.functions, environment, ids),
-    // such workers send 0 where nothing was said
+    // legacy workers send 0 for an unset number
     maxConcurrentJobs: checkMaxConcurrentJobs(Number(maxConcurrentJobs) || 10),
     labels: Object.fromEntries(pairs),
     version: { sdk: "unknown", runtime: "unknown" }
@@ -311,7 +311,10 @@ const readRegistration = (
 // To the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A `Struct` is an object: whatever else a run holds cannot be said over this stream. */
+/**
+ * The op for a run that this stream cannot carry, because a `Struct` is an object and the run holds another value. It
+ * releases the run when a better worker exists, and pauses it otherwise.
+ */
 const inexpressible = (job: Job, hasBetter: boolean): TurnOp | undefined => {
   const stranger =
     job.event.data !== "null" && !isJsonObject(job.event.data)
@@ -443,7 +446,7 @@ const isoOf = (epochMs: unknown): string | undefined => {
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString()
 }
 
-/** A path alone compares with the trigger; with a value, the candidate is compared with that. */
+/** A path alone compares with the trigger's event; with a value, the awaited event is compared with that value. */
 const matchOf = ({ matchExpression, matchValue }: Data): string | undefined => {
   if (typeof matchExpression !== "string" || matchExpression === "") return undefined
   return typeof matchValue === "string" && matchValue !== ""

@@ -1,4 +1,4 @@
-/** Subscriptions over ConnectRPC, which are the default of existing browser clients: the calls of `PubSubService` that stream. */
+/** Subscriptions over ConnectRPC, the default of legacy browser clients: the streaming calls of `PubSubService`. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { wordIn } from "../../Protocol/Codec.ts"
@@ -18,12 +18,12 @@ import { FilterRoom } from "./FilterRoom.ts"
 export const subscribeRoutes = (
   engine: EngineService,
   unread: Unread,
-  /** Calls `listener` when the server is about to stop; returns the way to stop that. */
+  /** Calls `listener` when the server is about to stop. Returns a function that removes it. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
   const filters = new FilterRoom()
 
-  /** `checkCall` throws when the call may not be made any more. */
+  /** `checkCall` throws when the call is no longer allowed. */
   const open = (
     { caller, environment, request }: Call,
     pattern: string,
@@ -92,7 +92,7 @@ const streaming = <B>(
   )
 }
 
-/** As `/ws` has them; what says nothing is left out. Throws `ValidationError`. */
+/** The options as `/ws` has them, without empty ones. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
   const acks = wordIn(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {

@@ -1,4 +1,4 @@
-/** Reads the JSON body of a request, in bounded memory and time. */
+/** Reads the JSON body of a request, within limits of memory and time. */
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
@@ -13,16 +13,19 @@ import { showMs } from "../../Show.ts"
 export interface BodyLimits {
   readonly maxBytes: number
   readonly timeoutMs: number
-  /** Whether the body may be sealed (`Protocol/Seal.ts`), and what is sealed has to be sound. */
+  /** Whether the body may be sealed (`Protocol/Seal.ts`). A seal must then be valid. */
   readonly mayBeSealed?: boolean
 }
 
-/** Where there is room for a body. */
+/** The shared room for bodies. */
 export interface Room {
   readonly intake: Intake
-  /** What comes on the same connection shares this. */
+  /** An object that all requests of one connection share. */
   readonly line: object
-  /** Gets what has to be ended when the body is not needed any more; a small body that came at once takes no room. */
+  /**
+   * Receives the arrival, which must be ended when the body is no longer needed. A small body that arrives at once
+   * takes no room.
+   */
   readonly onArrival: (arrival: Arrival) => void
 }
 
@@ -34,7 +37,7 @@ export const readJson = (
 ): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(readBytes(request, limits, room), (bytes) => parse(bytes, limits))
 
-/** The body as it was sent. */
+/** The body as sent. */
 export const readBytes = (
   request: IncomingMessage,
   limits: BodyLimits,
@@ -61,7 +64,7 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-/** Bodies of so many bytes need no room when they come at once. */
+/** A body of at most this many bytes takes no room when it arrives at once. */
 const SMALL = 64 * 1024
 
 const collect = (
@@ -103,7 +106,7 @@ const collect = (
       stop()
       const begin = () => resume(Effect.succeed(body.bytes))
       if (arrival === undefined) begin()
-      // a large one takes long to read: others have their turns in between
+      // parsing a large body takes long: other requests run before
       else arrival.isWhole(() => whenTime("body", begin))
     }
     const onError = (error: Error) => {
@@ -129,7 +132,7 @@ const collect = (
     })
   })
 
-/** To parse so many characters takes long, and what is made of them as long again: others have their turns in between. */
+/** Characters from which parsing and processing take long, so that other requests run in between. */
 const LARGE = 128 * 1024
 
 const ownTurn: Effect.Effect<void> = Effect.callback((resume) => whenTime("body", () => resume(Effect.void)))
@@ -139,7 +142,7 @@ const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, Ironfl
   return bytes.length > LARGE ? Effect.tap(value, ownTurn) : value
 }
 
-/** The value of a body that has come otherwise; `{}` when it is empty. */
+/** The value of a body from another transport; `{}` when it is empty. */
 export const parseJson = (
   text: string,
   limits: Pick<BodyLimits, "mayBeSealed">

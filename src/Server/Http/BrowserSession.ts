@@ -1,31 +1,35 @@
 /**
- * The session of a browser: a cookie that stands for an API key. It holds the key, sealed with what only the engine has of it, its
- * hash: whoever steals the cookie has no key, whoever reads the database can make no cookie, and nothing has to be remembered. So a
- * session outlives the process, is known to every engine on the same database, and ends with its key.
+ * The session of a browser: a cookie that stands for an API key. The cookie holds the key, encrypted with the key's
+ * hash, which only the engine has. A thief of the cookie does not get the key, a reader of the database cannot make a
+ * cookie, and the server stores nothing. So a session outlives the process, is valid at every engine on the same
+ * database, and ends with its key.
  */
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { type AccessService, hashOf, placeOf } from "../../Engine/Access/Access.ts"
 
-/** How long a session lasts, milliseconds. */
+/** How long a session lasts, in milliseconds. */
 export const SESSION_MS = 12 * 3_600_000
 
-/** Behind it comes the first half of the hash of the key, which tells nobody anything: engines of one host do not get in each other's way. */
+/**
+ * Prefix of the cookie's name. The first half of the key's hash follows, which reveals nothing, so that engines on
+ * the same host do not overwrite each other's cookies.
+ */
 const COOKIE = "ironflow_"
 
 const CIPHER = "aes-256-gcm"
 const IV_BYTES = 12
 const TAG_BYTES = 16
 
-/** What a cookie stands for. */
+/** The content of a cookie. */
 export interface BrowserSession {
-  /** The key that was traded for it. */
+  /** The API key of the session. */
   readonly key: string
-  /** When it ends, epoch milliseconds. */
+  /** When it ends, in epoch milliseconds. */
   readonly endsAt: number
 }
 
-/** Makes and reads cookies. */
+/** Makes and reads session cookies. */
 export class BrowserSessions {
   readonly #access: AccessService
 
@@ -33,7 +37,7 @@ export class BrowserSessions {
     this.#access = access
   }
 
-  /** The cookie of a key that works, for so long. */
+  /** Makes a cookie for a valid key, which expires at `endsAt`. */
   start(key: string, endsAt: number): { readonly name: string; readonly value: string } {
     const hash = hashOf(key)
     const iv = randomBytes(IV_BYTES)
@@ -45,7 +49,7 @@ export class BrowserSessions {
     }
   }
 
-  /** The first session among the cookies that has not ended and whose key may still be one. */
+  /** The first session among the cookies that has not ended and whose key may still exist. */
   find(cookies: string | undefined): BrowserSession | undefined {
     for (const [name, value] of cookiesIn(cookies)) {
       const session = this.#open(name.slice(COOKIE.length), value)
@@ -54,9 +58,11 @@ export class BrowserSessions {
     return undefined
   }
 
-  /** The names of all cookies that are of this engine, or of no engine any more that is known here. */
+  /** The names of the session cookies in the request whose keys this engine knows. Cookies ignore ports: others belong to other engines. */
   names(cookies: string | undefined): ReadonlyArray<string> {
-    return cookiesIn(cookies).map(([name]) => name)
+    return cookiesIn(cookies)
+      .map(([name]) => name)
+      .filter((name) => this.#access.hashAt(name.slice(COOKIE.length)) !== undefined)
   }
 
   #open(place: string, value: string): BrowserSession | undefined {
@@ -73,7 +79,7 @@ export class BrowserSessions {
         ? { key: session["key"], endsAt: session["endsAt"] }
         : undefined
     } catch {
-      // sealed by somebody else, or changed on the way: it stands for nobody
+      // encrypted by another engine, or changed: it is no session
       return undefined
     }
   }
@@ -82,7 +88,7 @@ export class BrowserSessions {
 const sealOf = (hash: string): Buffer =>
   Buffer.from(hkdfSync("sha256", Buffer.from(hash, "hex"), "", "ironflow console session", 32))
 
-/** So many cookies of sessions are looked at. */
+/** The most session cookies that are read. */
 const MAX_COOKIES = 32
 
 const cookiesIn = (cookies = ""): ReadonlyArray<readonly [name: string, value: string]> =>

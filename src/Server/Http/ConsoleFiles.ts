@@ -1,4 +1,7 @@
-/** The files of the console, which the build puts beside the engine: read once, and never looked for by what a request names. */
+/**
+ * The files of the console, which the build puts beside the engine. They are read once; a request only selects among
+ * the names read.
+ */
 import { hash } from "node:crypto"
 import { readdir, readFile } from "node:fs/promises"
 import path from "node:path"
@@ -8,16 +11,16 @@ import { gzip } from "node:zlib"
 import * as Context from "effect/Context"
 import { CONSOLE_PATH } from "../../Protocol/Console.ts"
 
-/** A file, as it is sent. */
+/** A file as sent. */
 export interface ConsoleFile {
   readonly bytes: Uint8Array
   readonly gzipped: Uint8Array
   readonly type: string
-  /** With its quotes. */
+  /** The ETag with its quotes. */
   readonly etag: string
 }
 
-/** Its page, and the other files by name; `undefined` when it has not been built. */
+/** The page, and the other files by name; `undefined` when the console has not been built. */
 export type ConsoleFiles = {
   readonly page: ConsoleFile
   readonly files: ReadonlyMap<string, ConsoleFile>
@@ -25,7 +28,7 @@ export type ConsoleFiles = {
 
 const PAGE = "index.html"
 
-/** Beside the modules of a build, which may be one folder deeper; of a checkout the last build. */
+/** The folder beside the modules of a build, which may be one level deeper; in a checkout the last build. */
 const folderOf = (url: string): string => {
   const file = fileURLToPath(url)
   if (file.endsWith(".ts")) return path.join(file, "../../../../dist/console")
@@ -33,7 +36,7 @@ const folderOf = (url: string): string => {
   return path.join(path.basename(folder) === "cli" ? path.dirname(folder) : folder, "console")
 }
 
-/** Where the files are. */
+/** The folder with the files. */
 export const ConsoleFolder = Context.Reference<string>("@ironflow/node/Server/Http/ConsoleFolder", {
   defaultValue: () => folderOf(import.meta.url)
 })
@@ -46,7 +49,7 @@ const types: { readonly [extension: string]: string } = {
   ".txt": "text/plain; charset=utf-8"
 }
 
-/** Reads the folder. In the page relative addresses begin with `base`, such as `/console/`. */
+/** Reads the folder. `base`, such as `/console/`, becomes the base of the relative URLs in the page. */
 export const readConsole = async (folder: string, base: string): Promise<ConsoleFiles | undefined> => {
   const names = await readdir(folder).catch((): Array<string> => [])
   if (!names.includes(PAGE)) return undefined

@@ -1,8 +1,9 @@
 /**
- * Who comes in: strangers are turned away, keys are checked, and pages of other origins are told what they may read.
+ * Decides who may call: refuses requests of foreign pages, checks API keys, and tells browsers which pages may read
+ * the responses.
  *
- * Without keys the server trusts whoever reaches its port, and turns away browsers that a page of somebody else has sent.
- * As soon as there is a key, every call needs one.
+ * While there are no keys, the server trusts everybody who can reach its port, except browsers that act for a page of
+ * another site. As soon as there is a key, every call requires one.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"
@@ -26,30 +27,33 @@ import { type BrowserSession, BrowserSessions } from "./BrowserSession.ts"
 import type { Reply } from "./Route.ts"
 
 export interface GateOptions {
-  /** Whether the server listens where others than this machine reach it. */
+  /** Whether other machines can reach the server. */
   readonly exposed: boolean
   readonly insecure: boolean
-  /** Origins of other hosts whose pages are answered. */
+  /** Origins of other hosts whose pages may call. */
   readonly corsOrigins: ReadonlyArray<string>
-  /** Names under which pages may ask, besides those of loopback and addresses; with a port for this one only. */
+  /**
+   * Host names under which pages may call, besides those of loopback and IP addresses. A name with a port allows only
+   * this port.
+   */
   readonly allowedHosts: ReadonlyArray<string>
-  /** Throws `LimitExceededError` for one more environment than there may be. */
+  /** Throws `LimitExceededError` when the environment would exceed the limit of environments. */
   readonly checkEnvironment: (environment: string) => void
 }
 
-/** Somebody who has come in, and the environment that the call is for. */
+/** An authenticated caller, and the environment of the call. */
 export interface Visitor {
   readonly caller: Caller
   readonly environment: string
-  /** How long the session of a browser lasts that it comes with, milliseconds from now. */
+  /** The rest of the browser session that the request uses, in milliseconds. */
   readonly sessionMs?: number
 }
 
-/** What is looked at of a request, of HTTP/1.1 or HTTP/2. */
+/** The parts of an HTTP/1.1 or HTTP/2 request that are checked. */
 export interface Arrival {
   readonly method?: string | undefined
   readonly headers: IncomingHttpHeaders
-  /** Names and values in turns, as they came; a request of HTTP/2 has none twice. */
+  /** Alternating names and values, as received. HTTP/2 allows no duplicates. */
   readonly rawHeaders?: ReadonlyArray<string>
 }
 
@@ -65,9 +69,9 @@ export class Gate {
   }
 
   /**
-   * Throws `UnauthorizedError` for a request that a page has sent which is not answered, whether or not there are keys. A name
-   * that somebody else has made to point here is found out by the host, since a page cannot say another one than its own. Images,
-   * forms and links of other sites ask without an origin: of these only a link to what is public is followed.
+   * Throws `UnauthorizedError` for a request of a page that may not call, whether or not there are keys. The host
+   * reveals a foreign name that was made to resolve to this server, since a page can only send its own host. Images,
+   * forms and links of other sites have no origin: of these only a link to a public route is allowed.
    */
   checkOrigin(arrival: Arrival, isPublic: () => boolean = () => false): void {
     const { headers } = arrival
@@ -81,7 +85,7 @@ export class Gate {
       )
     }
     if (origin === undefined) {
-      // one without TLS says nothing but where it comes from, and a link looks like an image
+      // without TLS only the referer tells, and a link looks like an image
       if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
         if (this.#answers(arrival, headers.referer) || (arrival.method === "GET" && isPublic())) return
         throw this.#isOfOther(headers.referer)
@@ -102,8 +106,9 @@ export class Gate {
   }
 
   /**
-   * Throws `UnauthorizedError` for a request of a browser that says nothing about the page it is sent for, as one without TLS does
-   * when a page of another site shows an image from there. It reads nothing, and what it does would be done.
+   * Throws `UnauthorizedError` for a browser request that does not identify its page. A page of another site sends
+   * such a request without TLS when it shows an image from here. The page could not read the response, but the effect
+   * of the request would happen.
    */
   checkEffect({ headers }: Arrival): void {
     if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
@@ -114,9 +119,10 @@ export class Gate {
   }
 
   /**
-   * Who sends a request, and for which environment. The key is in the header `Authorization`, or for a socket in `token` of
-   * the query, where a browser can put it; without either the cookie of a session stands for one, for pages of ours. Throws `UnauthenticatedError` without a key that works, `UnauthorizedError` when the
-   * request names another environment than that of the key.
+   * Authenticates a request, and determines its environment. The key is in the header `Authorization`, or for a
+   * socket in `token` of the query, since browsers cannot set headers there. Without a key, the session cookie of one
+   * of our own pages counts. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the
+   * request names another environment than its key.
    */
   admit(request: Arrival, query?: URLSearchParams): Visitor {
     const { headers } = request
@@ -144,8 +150,8 @@ export class Gate {
   }
 
   /**
-   * The session that a request comes with. Cookies go wherever the name of the host is the same, whatever the port: only pages of
-   * this engine use one. Throws `UnauthorizedError` for another page.
+   * The session of a request. Browsers send cookies to every port of a host, so only pages of this engine may use
+   * one. Throws `UnauthorizedError` for another page.
    */
   #sessionOf(arrival: Arrival): BrowserSession | undefined {
     const { headers, method = "GET" } = arrival
@@ -158,7 +164,7 @@ export class Gate {
     const isOwn =
       site === "same-origin" ||
       (site === undefined && url !== null && host !== undefined && isSameHost(url.host, host, url.protocol))
-    // an address that somebody has typed; one without TLS says nothing of where a page reads from
+    // a URL that a user has typed; without TLS the request does not say which page reads it
     const isLook =
       (method === "GET" || method === "HEAD") &&
       headers.upgrade === undefined &&
@@ -170,7 +176,7 @@ export class Gate {
     )
   }
 
-  /** The answer to a browser that asks whether a page may send a request; `undefined` when that is not the question. */
+  /** The response to a CORS preflight; `undefined` for any other request. */
   preflight({ method, headers }: Arrival): Reply | undefined {
     if (method !== "OPTIONS" || headers["access-control-request-method"] === undefined) return undefined
     return {
@@ -183,7 +189,7 @@ export class Gate {
     }
   }
 
-  /** Headers that let the page which sent the request read the answer; none for one that is refused. */
+  /** Headers that let the page of the request read the response; none when the page is refused. */
   corsHeaders(arrival: Arrival): { readonly [name: string]: string } | undefined {
     const { origin } = arrival.headers
     if (origin === undefined) return undefined
@@ -201,9 +207,10 @@ export class Gate {
   }
 
   /**
-   * Whether a browser has sent it on behalf of a page: it says where that is, or something else that pages and programs cannot set.
-   * Browsers leave all of it out when a page that wants to say nothing reads from its own host without TLS, which may be a name that
-   * points here only since a moment: where no key is asked for, they are known by how they call themselves, which pages hardly change.
+   * Whether a browser sends the request for a page: it names the page, or has another header that neither pages nor
+   * programs can set. Browsers omit all of them when a page without TLS reads from its own host and hides its
+   * referer. Its host name may have been made to resolve to this server a moment ago. Where no key is required,
+   * browsers are therefore recognized by their user agent, which pages rarely change.
    */
   #isFromPage(headers: IncomingHttpHeaders): boolean {
     if (headers.origin !== undefined || headers.referer !== undefined) return true
@@ -211,7 +218,7 @@ export class Gate {
     if (isBrowser && !this.#access.required) return true
     for (const name in headers) {
       if (!name.startsWith("sec-") || name.startsWith("sec-websocket-")) continue
-      // Node's `fetch` sends this one and no other, which no browser does
+      // Node's `fetch` sends only this one, which no browser does
       if (name !== "sec-fetch-mode" || headers[name] !== "cors" || isBrowser) return true
     }
     return false
@@ -227,21 +234,24 @@ export class Gate {
     )
   }
 
-  /** Whether pages from there are answered. */
+  /** Whether a page of this origin or URL may call. */
   #answers(arrival: Arrival, page: string): boolean {
     const host = oneHost(arrival)
     const url = URL.parse(page)
     if (this.#options.corsOrigins.includes(page)) return true
     if (host === undefined || url === null) return false
     if (this.#options.corsOrigins.includes(url.origin)) return true
-    // its own pages
+    // the server's own pages
     if (isSameHost(url.host, host, url.protocol)) return true
-    // without keys whoever develops on this machine is let in, by whatever serves their pages
+    // without keys, pages of any development server on this machine may call
     return !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
   }
 }
 
-/** Checks that the visitor may make a call that begins like this. Throws `UnauthenticatedError` or `UnauthorizedError`. */
+/**
+ * Checks whether the visitor may make the call, before its body has arrived. Throws `UnauthenticatedError` or
+ * `UnauthorizedError`.
+ */
 export const checkCall = (
   { caller, environment }: Visitor,
   rule: Rule,
@@ -253,7 +263,7 @@ export const checkCall = (
   checkRule({ caller, environment }, rule, variables)
 }
 
-/** Checks what the rule says of the visitor. Throws `UnauthorizedError`. */
+/** Checks the rule for the visitor. Throws `UnauthorizedError`. */
 export const checkRule = (
   { caller, environment }: Pick<Visitor, "caller" | "environment">,
   rule: Rule,
@@ -269,14 +279,14 @@ export const checkRule = (
     case "path":
       return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
     case "body":
-      // what it is about is not known yet; who may never do this need not be read to the end
+      // the resource is not known yet; a caller who may never do this is refused before the body is read
       return caller.checkAction(action)
   }
 }
 
 /**
- * Checks that the visitor may make a call that has arrived. Whoever began it may have lost the right to it since: what counts
- * is who may do it now. Throws as {@link checkCall} does.
+ * Checks whether the visitor may make a call whose body has arrived. Permissions may have changed since it began, so
+ * the current ones count. Throws as {@link checkCall} does.
  */
 export const checkWhole = (
   visitor: Visitor,
@@ -294,7 +304,7 @@ export const checkWhole = (
   }
 }
 
-/** All names that the body could mean; a body without any is refused by whoever reads it. */
+/** All resource names in the body; the route refuses a body without any. */
 const namesIn = (
   subject: Extract<Subject, { readonly from: "body" }>,
   body: unknown
@@ -303,7 +313,7 @@ const namesIn = (
   const one = subject.in === undefined ? body : member(subject.in)
   const items = subject.each === undefined ? [one] : member(subject.each)
   if (!Array.isArray(items)) return [""]
-  // each of them is looked up in the policies
+  // each of them is checked against the policies
   if (items.length > writesAtOnce) {
     throw new LimitExceededError(`The list \`${subject.each}\``, items.length, writesAtOnce, "items")
   }
@@ -315,7 +325,7 @@ const namesIn = (
       : []
   )
   if (names.length === 0) return [""]
-  // `filter` above lets texts through only
+  // the filter above leaves only strings
   const different = new Set(names as Array<string>)
   for (const name of different) {
     if (name.length > keyLength) {
@@ -331,21 +341,21 @@ export const bearer = (authorization: string | undefined): string | undefined =>
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
-/** Whether a browser says that the page is one of another site, or may be. */
+/** Whether the page belongs to another site, or may do so, according to the browser. */
 const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
   const site = headers["sec-fetch-site"]
   return site !== undefined && site !== "same-origin" && site !== "none"
 }
 
-/** Whether somebody goes there, in a tab of their own. */
+/** Whether the request opens a page in a tab. */
 const isNavigation = ({ headers, method = "GET" }: Arrival): boolean =>
   method === "GET" && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
 
-/** The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when it names two. */
+/** The host of a request; HTTP/2 calls it the authority. Throws `ValidationError` when the request names two. */
 const oneHost = ({ headers, rawHeaders = [] }: Arrival): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
-  // Node keeps the first one
+  // Node keeps only the first one
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
   }
@@ -357,7 +367,7 @@ const oneHost = ({ headers, rawHeaders = [] }: Arrival): string | undefined => {
   return typeof authority === "string" ? authority : headers.host
 }
 
-/** Whether two hosts are one, with or without the port that goes without saying. */
+/** Whether two hosts are equal; the default port may be omitted. */
 const isSameHost = (one: string, other: string, protocol = "http:"): boolean =>
   hostOf(one, protocol) === hostOf(other, protocol)
 

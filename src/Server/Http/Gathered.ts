@@ -1,13 +1,13 @@
 /**
- * Bytes that come in pieces, as one. Small pieces are copied together as they come: one may be of a single byte, and as an object of
- * its own it would cost a hundred times as much.
+ * Collects bytes that arrive in pieces. Small pieces are copied into common blocks: a piece of a single byte would
+ * cost a hundred times as much as a separate object.
  */
 const BLOCK = 64 * 1024
 const SMALL = 4 * 1024
 
 export class Gathered {
   readonly #blocks: Array<Buffer> = []
-  /** What is written to, which is the last block. */
+  /** The last block, which is being filled. */
   #open: Buffer | undefined
   #used = 0
   #length = 0
@@ -18,7 +18,7 @@ export class Gathered {
 
   add(piece: Buffer): void {
     this.#length += piece.length
-    // most come in one piece, which needs no copy
+    // most bodies arrive in one piece, which needs no copy
     if (piece.length > SMALL || this.#length === piece.length) {
       this.#close()
       this.#blocks.push(piece)
@@ -33,7 +33,7 @@ export class Gathered {
     this.#used += piece.copy(this.#open, this.#used)
   }
 
-  /** All of it. */
+  /** All bytes. */
   get bytes(): Buffer {
     this.#close()
     if (this.#blocks.length !== 1) this.#blocks.splice(0, Infinity, Buffer.concat(this.#blocks, this.#length))

@@ -1,6 +1,6 @@
 /**
- * HTTP/2 beside HTTP/1.1 on one port: without TLS by the preface that its clients begin with, with TLS by what the two
- * sides agree on.
+ * HTTP/2 beside HTTP/1.1 on one port. Without TLS the protocol is recognized by the HTTP/2 preface, with TLS it is
+ * negotiated by ALPN.
  */
 import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
 import * as Http2 from "node:http2"
@@ -13,41 +13,41 @@ import type { Pipelines } from "./Pipeline.ts"
 import { whenTime } from "../../Engine/LoopTurn.ts"
 
 export interface Http2Options {
-  /** Bytes of all headers of a request. */
+  /** The largest headers of a request, in bytes. */
   readonly maxHeaderBytes: number
-  /** Milliseconds in which a connection has to begin. */
+  /** Milliseconds in which a connection must send its first bytes. */
   readonly timeoutMs: number
-  /** Gets the connections of HTTP/1.1. */
+  /** Receives the HTTP/1.1 connections. */
   readonly pipelines: Pipelines
-  /** Takes a stream, or leaves it to the server, as a request. */
+  /** Takes a stream and returns true, or leaves it to the server as a request. */
   readonly take: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean
 }
 
-/** Streams of one connection that may be open. */
+/** The most open streams of one connection. */
 const MAX_STREAMS = 128
 
 /**
- * Streams that may be open besides one of each connection, over all of them: each may wait for long, and takes some 40 KB then. Who
- * has none is let in all the same.
+ * The most open streams of all connections, besides one of each connection: a stream may wait for long, and takes
+ * some 40 KB meanwhile. A connection without a stream may always open one.
  */
 export const MORE_STREAMS = 4096
 
-/** How long a connection may have no stream, milliseconds: whoever goes on later opens another one. */
+/** How long a connection may have no stream, in milliseconds; its client can open another one later. */
 const IDLE_MS = 120_000
 
-/** Megabytes that one connection may hold: a run with a long history is large. */
+/** Megabytes that one connection may hold: the history of a run may be large. */
 const MAX_SESSION_MEGABYTES = 128
 
-/** Bytes that may come without being taken, of a connection. */
+/** Bytes of a connection that may arrive before they are taken. */
 const WINDOW_BYTES = 1024 * 1024
 
-/** The same of a stream: Node keeps them outside of what is counted. */
+/** The same for a stream: Node does not count these bytes in the session's memory. */
 const STREAM_WINDOW_BYTES = 64 * 1024
 
-/** What ALPN calls the two. */
+/** The ALPN names of the two protocols. */
 export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
 
-/** What a client of HTTP/2 begins with, to the end: methods of HTTP/1.1 begin like it. */
+/** The whole preface of HTTP/2: its start looks like an HTTP/1.1 method. */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 export class BothVersions {
@@ -56,13 +56,13 @@ export class BothVersions {
   readonly #timeoutMs: number
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #sockets = new WeakSet<Socket>()
-  /** Open streams by connection, and all but one of each. */
+  /** Open streams by connection; then the sum over all connections, without one stream of each. */
   readonly #open = new WeakMap<object, number>()
   #more = 0
-  /** What ends a connection that has no stream. */
+  /** Timers that end connections without streams. */
   readonly #idle = new WeakMap<object, NodeJS.Timeout>()
 
-  /** Takes over the connections of `server`, which has to be new. */
+  /** Takes over the connections of `server`, which must not have any yet. */
   constructor(server: Http.Server, { maxHeaderBytes, pipelines, take, timeoutMs }: Http2Options) {
     this.#server = server
     this.#timeoutMs = timeoutMs
@@ -83,14 +83,14 @@ export class BothVersions {
         this.#sessions.delete(session)
         clearTimeout(this.#idle.get(session))
       })
-      // the connection is gone: its streams say so themselves
+      // the connection is gone: its streams report their own errors
       session.on("error", () => session.destroy())
     })
     this.#http2.on("request", (request, response) => {
       const { stream } = request
-      // its end, or that of the whole connection, has come along with it
+      // its end, or the end of the connection, has already arrived
       if (stream.closed || stream.destroyed) return
-      // clients send again what was refused like that
+      // clients retry a stream that was refused with this code
       if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       if (!take(stream, request.headers)) server.emit("request", request, response)
     })
@@ -103,7 +103,7 @@ export class BothVersions {
       pipelines.take(socket)
     }
     server.on(event, (socket: Socket) => {
-      // whoever has the connection hears of it too; this listener stays when nobody has it
+      // the user of the connection also gets the error; this listener catches it when there is no user
       socket.on("error", () => undefined)
       if (!(socket instanceof TLSSocket)) this.#sniff(socket, asHttp1)
       else if (socket.alpnProtocol === "h2") this.#asHttp2(socket)
@@ -116,27 +116,27 @@ export class BothVersions {
     return this.#sockets.has(socket)
   }
 
-  /** Connections that speak HTTP/2 now. */
+  /** The number of open HTTP/2 connections. */
   get size(): number {
     return this.#sessions.size
   }
 
-  /** Tells clients that no further stream is taken; a connection ends with its last one. */
+  /** Tells clients that no more streams are accepted; a connection ends with its last stream. */
   goAway(): void {
     for (const session of this.#sessions) session.close()
   }
 
-  /** Ends the connections that are still open. */
+  /** Ends all open connections. */
   close(): void {
     for (const session of this.#sessions) session.destroy()
   }
 
-  /** Nothing comes by itself on a connection without streams, and it would be held for ever otherwise. */
+  /** Ends an idle connection after `ms` milliseconds; nothing else would end it. */
   #endLater(session: { readonly close: () => void }, ms: number): void {
     this.#idle.set(session, setTimeout(() => session.close(), ms).unref())
   }
 
-  /** Counts a stream until it is closed; says whether there is room for it. */
+  /** Counts a stream until it is closed. Returns whether there is room for it. */
   #enter(stream: ServerHttp2Stream): boolean {
     const { session } = stream
     if (session === undefined) return false
@@ -161,7 +161,7 @@ export class BothVersions {
     })
   }
 
-  /** Reads the beginning until it tells the two apart, and puts it back for whoever it is meant for. */
+  /** Reads the first bytes until the protocol is clear, and puts them back for its server. */
   #sniff(socket: Socket, asHttp1: (socket: Socket) => void): void {
     let head = Buffer.alloc(0)
     const stop = (): void => {
@@ -175,7 +175,7 @@ export class BothVersions {
       this.#server.emit("clientError", error, socket)
     }
     const decide = (): void => {
-      // what is put back would be readable again at once: it is kept until it is decided
+      // bytes that are put back would be readable again at once: they are kept until the protocol is clear
       const chunk: Buffer | null = socket.read()
       if (chunk === null) return
       head = Buffer.concat([head, chunk])
@@ -188,7 +188,7 @@ export class BothVersions {
       else asHttp1(socket)
     }
     const ended = (): void => giveUp("HPE_INVALID_EOF_STATE")
-    // not the time limit of the socket, which every byte would put off
+    // not the timeout of the socket, which every byte would restart
     const timer = setTimeout(() => giveUp("ERR_HTTP_REQUEST_TIMEOUT"), this.#timeoutMs)
     socket.on("readable", decide).on("end", ended).on("close", stop)
     if (!this.#server.listening) socket.destroy()

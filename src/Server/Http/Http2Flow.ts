@@ -1,22 +1,22 @@
 /**
- * A connection of HTTP/2 whose frames are handed over a few at a time, as there is time: thousands of requests may come at once, and
- * node:http2 would begin all of them. What has not had its turn stays unread.
+ * An HTTP/2 connection whose frames are passed on a few at a time, as time allows. Thousands of requests may arrive
+ * at once, and node:http2 would start all of them. The other frames stay unread.
  */
 import type { Socket } from "node:net"
 import { nextTick } from "node:process"
 import { Duplex } from "node:stream"
 import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
 
-/** Frames that are handed over at once: each may begin a request, which takes some 0.3 ms, or end one. */
+/** Frames that are passed on at once: each may start a request, which takes some 0.3 ms, or end one. */
 const FRAMES = 8
 
-/** So many bytes that come at once are a request or a few. */
+/** A chunk of at most this size holds one request or a few. */
 const LITTLE = 4096
 
-/** Bytes before the first frame. */
+/** Length of the preface before the first frame. */
 const PREFACE_LENGTH = 24
 
-/** Every frame begins with its length and other bytes, so many in all. */
+/** The length field of a frame's head, and the whole head, in bytes. */
 const LENGTH_BYTES = 3
 const HEAD_BYTES = 9
 
@@ -24,11 +24,11 @@ const NOTHING = Buffer.alloc(0)
 
 export class Http2Flow extends Duplex {
   readonly #socket: Socket
-  /** What has come and was not handed over. */
+  /** Received bytes that were not passed on. */
   #rest: Buffer = NOTHING
   #isWanted = false
   #isDue = false
-  /** Bytes that are still to come of the frame, of its head that have come, and what they say so far. */
+  /** Remaining bytes of the frame, received bytes of its head, and the length read so far. */
   #left = PREFACE_LENGTH
   #head = 0
   #length = 0
@@ -37,17 +37,17 @@ export class Http2Flow extends Duplex {
     super({ readableHighWaterMark: 1 })
     this.#socket = socket
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
-    // its requests end with it, and those of others at the same time: that takes as long as to begin them
+    // ending all requests of a connection, and those of others at the same time, takes as long as starting them
     const end = (): void => whenTime("rest", () => this.destroy())
     socket.on("close", end)
-    // a server of HTTP/1.1 keeps what is half open; this protocol knows nothing of the kind
+    // an HTTP/1.1 server keeps half-open connections; HTTP/2 has none
     socket.on("end", end)
   }
 
   override _read(): void {
     this.#isWanted = true
     if (this.#rest.length === 0) this.#socket.resume()
-    // not at once: what the last frames have begun goes on first, and takes its time
+    // delayed: the requests of the last frames run first
     else nextTick(() => this.#goOn("rest"))
   }
 
@@ -101,7 +101,7 @@ export class Http2Flow extends Duplex {
     this.push(piece)
   }
 
-  /** How much of what has come is handed over now. */
+  /** How many of the received bytes are passed on now. */
   #endOfFrames(): number {
     const bytes = this.#rest
     let frames = 0

@@ -1,9 +1,9 @@
-/** An answer to something that never became a request, on the bare connection, which ends with it. */
+/** Writes a response for something that never became a request to the bare connection, and ends it. */
 import { STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import type { FailureResponse } from "../../Protocol/Http/Failures.ts"
 
-/** How long the other side may take to close too, milliseconds. */
+/** How long the other side may take to close too, in milliseconds. */
 const GRACE_MS = 1000
 
 export const lastWords = (socket: Duplex, { body, status }: FailureResponse): void => {

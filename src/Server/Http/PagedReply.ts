@@ -10,28 +10,28 @@ import { type Call, json, type Reply } from "./Route.ts"
 import { checked } from "../../Checked.ts"
 import * as Limits from "../../Limits.ts"
 
-/** What is in a list: the answer itself, or its one member that is a list. */
+/** The type of a list's items. The list is the response itself, or its only member that is a list. */
 export type ItemOf<A> =
   A extends ReadonlyArray<infer Item>
     ? Item
     : { [K in keyof A]-?: Exclude<A[K], undefined> extends ReadonlyArray<infer Item> ? Item : never }[keyof A]
 
 export interface Paging {
-  /** Items on a page. */
+  /** The most items on a page. */
   readonly most?: number
-  /** What the list is called when there is too much of it; as in its pages otherwise. */
+  /** Names the list in the error for one that is too long; by default as in its pages. */
   readonly what?: string
-  /** What is around all of the items where nobody asks for a page, which come as the inside of a JSON list. */
+  /** Wraps all of the items, given as the inside of a JSON list, when no page is requested. */
   readonly all?: (items: string, count: number) => string
 }
 
-/** How the row says that a list is sent. */
+/** How the row declares the list in its response. */
 const listIn = <A>({ answer, dialect, page = "" }: Row<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
   const list = member?.of ?? answer
   return {
     page,
-    // of the type, it is a list
+    // by its type it is a list
     encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.of : { kind: "json" }) as Codec<ItemOf<A>>),
     all: (items: string): string => {
       if (member === undefined) return `[${items}]`
@@ -42,8 +42,9 @@ const listIn = <A>({ answer, dialect, page = "" }: Row<A>) => {
 }
 
 /**
- * Answers a request for a list that is read page by page: the page that is asked for, or without a `limit` all of it. `read` leaves
- * out what may not be seen. Fails as {@link allAsJson} does, and for a page that cannot be one.
+ * Answers a request for a list that is read page by page: with the requested page, or without a `limit` with
+ * everything. `read` leaves out items that the caller may not see. Fails as {@link allAsJson} does, and for an
+ * invalid page.
  */
 export const pagedReply = <A>(row: Row<A>) => {
   const { encode, page: name, ...list } = listIn(row)
@@ -67,22 +68,22 @@ export const pagedReply = <A>(row: Row<A>) => {
   }
 }
 
-/** A page without what the caller may not see. */
+/** The page without the items that the caller may not see. */
 export const seen = <A extends { readonly name: string }, E>(
   { shows }: Call,
   page: Effect.Effect<Page<A>, E>
 ): Effect.Effect<Page<A>, E> =>
   Effect.map(page, ({ items, ...next }) => ({ items: items.filter(({ name }) => shows(name)), ...next }))
 
-/** Characters of a page of a list whose items may be long, besides its last item. */
+/** Characters of a page of a list with long items; its last item may exceed them. */
 const PAGE_LENGTH = 1024 * 1024
 
-/** Items that are encoded in one turn of the event loop, when all are asked for. */
+/** Items that are encoded in one turn of the event loop, when all are requested. */
 const ITEMS_A_TURN = 100
 
 /**
- * Answers a request for a list that is in memory: a page of it by id, or without a `limit` all of it in its order. Fails as
- * {@link allAsJson} does, and for a page that cannot be one.
+ * Answers a request for a list in memory: with a page by id, or without a `limit` with all items in their order.
+ * Fails as {@link allAsJson} does, and for an invalid page.
  */
 export const listReply = <A>(row: Row<A>) => {
   const { all, encode, page: name } = listIn(row)
@@ -111,7 +112,7 @@ export const listReply = <A>(row: Row<A>) => {
     )
 }
 
-/** All items, each part of them encoded in its own turn of the event loop. */
+/** Encodes all items, in several turns of the event loop. */
 export const inTurns = <A>(
   name: string,
   items: ReadonlyArray<A>,
@@ -133,7 +134,7 @@ export const inTurns = <A>(
   )
 
 /**
- * The page that a request asks for; `undefined` without a `limit`, which asks for everything. Throws `ValidationError` or
+ * The requested page; `undefined` without a `limit`, which requests everything. Throws `ValidationError` or
  * `LimitExceededError`.
  */
 export const readPageQuery = (query: URLSearchParams, most: number): PageQuery | undefined => {

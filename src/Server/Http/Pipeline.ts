@@ -1,6 +1,7 @@
 /**
- * Requests of one connection of HTTP/1.1, one after the other. Node begins all that have come at once, which may be a thousand, and
- * here the next one is not looked at before the last one was answered and its answer has left. Others have their turn in between.
+ * The requests of one HTTP/1.1 connection, one after the other. Node starts all that have arrived at once, which may
+ * be a thousand. Here the next one is not parsed before the last one was answered and its response was sent. Other
+ * connections run in between.
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
@@ -8,7 +9,7 @@ import { hasTime, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
 
 const END_OF_HEADERS = Buffer.from("\r\n\r\n")
 
-/** Bytes of a body that are handed over at once: they may be as many chunks. */
+/** Bytes of a body that are passed on at once: they may be as many chunks. */
 const PIECE = 8 * 1024
 const NOTHING = Buffer.alloc(0)
 
@@ -17,18 +18,19 @@ export class Pipelines {
 
   constructor(server: Server) {
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-      // when its connection ends, whoever reads it may stop to listen before that is said, and nobody else would hear of it
+      // a reader may remove its listener when the connection ends, before the error event; without a listener the
+      // error would be uncaught
       request.on("error", () => undefined)
       this.#pipelines.get(request.socket)?.begun(request, response)
     })
   }
 
-  /** Takes a connection that Node has begun to listen to. */
+  /** Takes a connection on which Node already listens. */
   take(socket: Duplex): void {
     this.#pipelines.set(socket, new Pipeline(socket))
   }
 
-  /** The connection becomes something else: returns what has come on it and was not looked at. */
+  /** Gives up a connection that changes its protocol. Returns the received bytes that were not parsed. */
   leave(socket: Duplex): Buffer {
     const rest = this.#pipelines.get(socket)?.leave() ?? NOTHING
     this.#pipelines.delete(socket)
@@ -39,16 +41,16 @@ export class Pipelines {
 class Pipeline {
   readonly #socket: Duplex
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
-  /** The request that has come last, until its answer has left. */
+  /** The last request, until its response was sent. */
   #request: IncomingMessage | undefined
-  /** What waits for that, or for its turn. */
+  /** Bytes that wait for that, or for their turn. */
   #rest: Buffer = NOTHING
   #waits = false
   #isOver = false
 
   constructor(socket: Duplex) {
     this.#socket = socket
-    // it reads the connection by itself until somebody else wants to
+    // Node reads the connection natively until another `data` listener exists
     socket.on("data", this.#onData)
     this.#listeners = socket.listeners("data").filter((listener) => listener !== this.#onData) as Array<
       (chunk: Buffer) => void
@@ -82,12 +84,12 @@ class Pipeline {
     else this.#feed(chunk)
   }
 
-  /** Whether the next that comes is another request. */
+  /** Whether the next bytes belong to another request. */
   get #isBusy(): boolean {
     return this.#request?.complete === true
   }
 
-  /** Hands it over up to the end of the next headers, and the body as far as there is time. */
+  /** Passes on the bytes up to the end of the next headers, and the body as time allows. */
   #feed(chunk: Buffer): void {
     this.#rest = chunk
     while (this.#rest.length > 0) {
@@ -101,7 +103,7 @@ class Pipeline {
         this.#rest = NOTHING
         return
       }
-      // what comes next is its body
+      // the next bytes are its body
       if (this.#request?.complete === false && hasTime()) continue
       return this.#wait(this.#rest)
     }
@@ -115,11 +117,11 @@ class Pipeline {
   }
 
   #goOn(): void {
-    // what comes first on a connection waits for nobody
+    // the first bytes of a connection do not wait
     whenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
       this.#waits = false
-      // before: whoever has no room for what is fed pauses it again
+      // before the bytes are passed on: a receiver without room pauses the socket again
       this.#socket.resume()
       this.#feed(this.#rest)
     })

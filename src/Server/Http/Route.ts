@@ -1,4 +1,4 @@
-/** What the server answers to which request. */
+/** The routes: which request gets which response. */
 import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
@@ -8,14 +8,14 @@ import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checked } from "../../Checked.ts"
 
-/** A request that has been understood so far. */
+/** A request whose route was found. */
 export interface Call {
   readonly environment: string
-  /** Who calls; `undefined` where anybody may. */
+  /** The caller; `undefined` for public routes. */
   readonly caller: Caller | undefined
-  /** Whether a list shows the one with this name: lists leave out what the caller may not see. */
+  /** Whether the caller may see the item of this name in a list. */
   readonly shows: (name: string) => boolean
-  /** The body as JSON, or its bytes when the route asks for them; `undefined` for methods without one. */
+  /** The body as JSON, or as bytes when the route reads bytes; `undefined` for methods without one. */
   readonly body: unknown
   /** Variables of the path, decoded. */
   readonly variables: { readonly [name: string]: string }
@@ -23,7 +23,7 @@ export interface Call {
   readonly request: IncomingMessage
 }
 
-/** A response: JSON text, or another text or bytes with their type, or a body that is sent as it comes; with none of them it is empty. */
+/** A response: JSON, another string or bytes with their type, or a streamed body; empty without any of them. */
 export interface Reply {
   readonly status: number
   readonly text?: string
@@ -31,15 +31,17 @@ export interface Reply {
   readonly body?: Readable
   readonly type?: string
   readonly headers?: { readonly [name: string]: string }
+  /** Values of `Set-Cookie`. */
+  readonly cookies?: ReadonlyArray<string>
 }
 
 export interface Route {
   readonly endpoint: Endpoint
-  /** What whoever calls has to be allowed to do. */
+  /** What the caller must be allowed to do. */
   readonly access: Access
-  /** Whether workers call it: the body may be as large as reports are, and sealed. */
+  /** Whether workers call it: the body may then be as large as a report, and sealed. */
   readonly fromWorker: boolean
-  /** How `Call.body` comes: as JSON, as the `Buffer` that was sent, or as the JSON of the message of a request for a stream. */
+  /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
   /** Whether it is for browsers: HEAD is answered too. */
   readonly isPage?: true
@@ -49,20 +51,21 @@ export interface Route {
 export const json = (body: unknown, status = 200): Reply => ({ status, text: JSON.stringify(body) })
 export const noContent: Reply = { status: 204 }
 
-/** The environment that the key of the call decides, if there is one that does. */
+/** The environment of the call's key, if the key is bound to one. */
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the call is about something in an environment where its caller may not do that. A key that spans
- * environments was asked about the one that the call names, and workers and runs are known by ids alone.
+ * Throws `UnauthorizedError` when the call concerns an environment in which the caller lacks the permission. The gate
+ * has checked a key for all environments against the one that the call names, but workers and runs are identified by
+ * ids alone.
  */
 export const checkIn = ({ caller, environment }: Call, other: string, worker: string): void => {
   if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
 }
 
 /**
- * The environment of a run that the call reports about, where policies are asked what it may do by that; that of the call for a
- * run that is not known. Fails as {@link checkIn} throws.
+ * The environment of the reported run, when policies depend on it; for an unknown run the environment of the call.
+ * Fails with what {@link checkIn} throws.
  */
 export const environmentOfRun = (
   runs: {
@@ -82,7 +85,7 @@ export const environmentOfRun = (
   )
 }
 
-/** A variable of the path: the router has found them all. */
+/** A variable of the path, which the router has set. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 
 /** A number of the query that is not negative. Throws `ValidationError`. */
@@ -106,13 +109,13 @@ interface Pattern {
 const noVariables = {}
 
 /**
- * Finds the route of a request. Paths without variables are looked up; of the others those are compared, in order, that
- * have the same method and collection (`runs` of `/api/v1/runs/:id`).
+ * Finds the route of a request. Paths without variables are looked up. Other paths are compared, in order, with the
+ * routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
  */
 export class Routes {
   readonly #fixed = new Map<string, Found>()
   readonly #patterns = new Map<string, Array<Pattern>>()
-  /** Those that take whatever comes behind a first segment, such as `/console/:path*`. */
+  /** Routes that match everything below a first segment, such as `/console/:path*`. */
   readonly #folders: Array<Pattern> = []
 
   constructor(routes: ReadonlyArray<Route>) {
@@ -134,7 +137,7 @@ export class Routes {
     }
   }
 
-  /** `undefined` when there is none. Throws `ValidationError` when the path is not properly encoded. */
+  /** `undefined` without a route. Throws `ValidationError` when the path is not encoded properly. */
   find(method: string, path: string): Found | undefined {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
@@ -148,7 +151,7 @@ export class Routes {
       const variables = matchPath(pattern, segments)
       if (variables !== undefined) return { route, variables }
     }
-    // files and pages are looked at without being read
+    // HEAD is allowed for files and pages
     return method === "HEAD" ? this.#page(path) : undefined
   }
 
@@ -161,8 +164,8 @@ export class Routes {
 const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
 
 /**
- * The variables of a path when it fits the pattern, both split at slashes; a last one with a star takes all segments that
- * are left. Throws `ValidationError` for bad encoding.
+ * The variables of a path that matches the pattern, both split at slashes. A last variable with a star matches all
+ * remaining segments. Throws `ValidationError` for bad encoding.
  */
 export const matchPath = (
   pattern: ReadonlyArray<string>,

@@ -1,46 +1,47 @@
 /**
- * Answers that clients have not read yet, over all connections. There is so much memory for them: when it is used up, whoever has
- * left an answer unread for long is cut, and a large answer for which there is still no room is not given.
+ * Limits the memory of responses that clients have not read, over all connections. When it is used up, the
+ * connections that have not read for longest are ended. A large response for which there is still no room is not
+ * sent.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
-/** Bytes of all answers that wait to be read. */
+/** Bytes of all unread responses. */
 const UNREAD_BYTES = 64 * 1024 * 1024
 
-/** How long a client that does not read at all keeps its connection, milliseconds. */
+/** How long a client that does not read at all keeps its connection, in milliseconds. */
 export const UNREAD_MS = 30_000
 
-/** While there is no room: how long an answer may take to be read, milliseconds. */
+/** How long a client may leave a response unread while there is no room, in milliseconds. */
 const SLOW_MS = 2000
 
-/** What a connection may leave unread before nothing more is taken from it, bytes. */
+/** Unread bytes at which a connection is no longer read from. */
 export const LINE_UNREAD_BYTES = 1024 * 1024
 
-/** Answers of so many bytes are always given. */
+/** A response of at most this many bytes is always sent. */
 const SMALL = 64 * 1024
 
 export class Unread {
   readonly #nowMs: () => number
   #held = 0
-  /** Those that hold something; the one that has moved last comes last. */
+  /** Clients with unread bytes, in the order of their last progress. */
   readonly #lines = new Set<Line>()
 
   constructor(clock: Clock.Clock) {
     this.#nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
-  /** Whether there is hardly room for more: what can wait does. */
+  /** Whether memory is short: work that can wait then waits. */
   get isPressed(): boolean {
     return this.#held > UNREAD_BYTES / 2
   }
 
-  /** Somebody who will be answered; `cut` ends the connection. */
+  /** Registers a client; `cut` ends its connection. */
   line(cut: () => void): Line {
     return new Line(this, cut)
   }
 
-  /** Whether there is room for an answer. One alone may be as large as it likes. */
+  /** Whether there is room for a response. A single response may have any size. */
   hasRoomFor(bytes: number): boolean {
     const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
     if (bytes <= SMALL || isRoom()) return true
@@ -67,7 +68,7 @@ export class Unread {
   }
 }
 
-/** What one client has not read. */
+/** The unread bytes of one client. */
 export class Line {
   readonly cut: () => void
   bytes = 0
@@ -79,13 +80,13 @@ export class Line {
     this.cut = cut
   }
 
-  /** So many bytes wait now. */
+  /** Sets the number of unread bytes. */
   set(bytes: number): void {
     this.#unread.set(this, bytes)
   }
 }
 
-/** What is said instead. */
+/** The error in place of a response without room. */
 export const noRoom = (): IronflowError =>
   new UnavailableError(
     "The engine keeps more answers that others do not read than it has room for: ask again in a moment",

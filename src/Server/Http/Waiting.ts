@@ -1,21 +1,24 @@
 /**
- * Calls that wait for something to happen, over all connections: each takes some 10 to 40 KB for as long as it waits. There is room
- * for so many, besides a few of each connection, so that nobody is kept from waiting by those who wait most.
+ * Limits waiting calls over all connections: each takes some 10 to 40 KB while it waits. A few calls of each
+ * connection are always allowed, so that a client with many waiting calls does not block the others.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
-/** Calls of one connection for which there always is room. */
+/** The waiting calls of one connection for which there always is room. */
 export const FEW_WAITS = 16
 
-/** All others. */
+/** The most other waiting calls. */
 export const MORE_WAITS = 10_000
 
 export class Waiting {
   readonly #byLine = new WeakMap<object, number>()
   #more = 0
 
-  /** A call that waits. Fails with `SERVER_BUSY` when there is no room for it. `line` is what the calls of a connection share. */
+  /**
+   * Runs a waiting call. Fails with `SERVER_BUSY` when there is no room for it. `line` is the object that the calls
+   * of a connection share.
+   */
   on<A, E>(line: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
     return Effect.suspend((): Effect.Effect<A, E | IronflowError> => {
       const before = this.#byLine.get(line) ?? 0

@@ -1,4 +1,4 @@
-/** Managing API keys, organizations, roles and policies over HTTP. The methods check what is in a body, whoever sends it. */
+/** Manages API keys, organizations, roles and policies over HTTP. The methods check the bodies, for all callers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { ManagementOfEnvironment } from "../../Engine/Access/Management.ts"
@@ -10,7 +10,7 @@ import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { answering, listing } from "./RowRoute.ts"
 
-/** Entries of the access log in one answer. */
+/** The most entries of the access log in one response. */
 const MOST_ENTRIES = 1000
 
 export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -20,7 +20,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     row: Row<A>,
     ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
   ) => answering(row, (call) => ask(managing(call), call))
-  /** A change answers with all that there is, so whoever may not read it does not change it either. */
+  /** A change answers with the whole entry, so the caller must also be allowed to read it. */
   const change = <A>(
     row: Row<A>,
     kind: "org" | "role" | "policy",
@@ -89,7 +89,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** Whether the answer shows what is named so: where the row respects a denial, it is not denied. */
+/** Whether the response may show this name: if the row respects denials, it must not be denied. */
 const isShown = ({ respects }: Row, name: string, { caller, environment }: Call): boolean =>
   respects === undefined ||
   (caller?.isNotDenied(respects.action, `${respects.kind}:${name}`, environment) ?? true)

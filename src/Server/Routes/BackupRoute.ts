@@ -1,6 +1,6 @@
 /**
- * A backup over the wire. It is made as a file beside the database first, so that a slow client holds up nothing of the engine, and is
- * sent from there.
+ * Sends a backup over HTTP. The backup is first written to a file beside the database, so that a slow client does not
+ * delay the engine.
  */
 import { createReadStream, rmSync, statSync } from "node:fs"
 import { Readable } from "node:stream"
@@ -12,7 +12,7 @@ import { rows } from "../../Protocol/Server.ts"
 import { boundTo, type Reply, type Route } from "../Http/Route.ts"
 import { replying } from "./RowRoute.ts"
 
-/** How long a client may take for a piece, milliseconds. */
+/** How long a client may take for a piece, in milliseconds. */
 const PIECE_MS = 60_000
 
 const PIECE_BYTES = 256 * 1024
@@ -49,7 +49,7 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
         isBusy = false
         rmSync(file, { force: true })
       }
-      // what a process that was killed has left
+      // left by a process that was killed
       rmSync(file, { force: true })
       return Effect.map(engine.backup(file), () => replyWith(file, done, giveUpAfter(PIECE_MS))).pipe(
         Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(done) : Effect.void))
@@ -65,14 +65,14 @@ const replyWith = (file: string, done: () => void, giveUp: GiveUp): Reply => {
   const pieces = async function* (): AsyncGenerator<Buffer> {
     stop()
     for await (const piece of source) {
-      // until the next one is asked for
+      // until the next piece is requested
       stop = giveUp(unread)
       yield piece as Buffer
       stop()
     }
   }
   const body = Readable.from(pieces(), { objectMode: false, highWaterMark: 0 })
-  // the head has left: that something is missing is all that the client hears, and nobody else waits
+  // the head was sent: the client only sees that data is missing, and nothing else awaits the body
   body.on("error", () => undefined)
   body.once("close", () => {
     stop()

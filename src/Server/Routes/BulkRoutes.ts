@@ -1,4 +1,4 @@
-/** What clients ask over HTTP of what is done to many runs. */
+/** Bulk operations of clients over HTTP. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../Checked.ts"
 import type { BulkRuns } from "../../Client/Client.ts"
@@ -20,7 +20,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
-          // `null` is another way to leave these out
+          // `null` also means that the member is absent
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           checkBulkSaid(how)
           return {
@@ -67,10 +67,10 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
-  // what is left has no member that is `undefined`, which is what the type says
+  // no member is `undefined` any more, as the type says
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never
 
-/** What is not known of the events would be passed over, and more would be erased than was meant. */
+/** Refuses unknown members: if they were ignored, more events would be erased than intended. */
 const checkEventMembers = (events: unknown): void => {
   const { of } = membersOf(eraseRows.startErase.body!).events!
   if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")

@@ -1,4 +1,4 @@
-/** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
+/** Calls of clients over HTTP: those of `IronflowService` and `PubSubService`, and the REST routes for them. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
 import { type FunctionInfo, rows as functionRows } from "../../Protocol/Functions.ts"
@@ -32,13 +32,13 @@ import { runRoutes } from "./RunRoutes.ts"
 import { answering, listing, reading, replying } from "./RowRoute.ts"
 
 export interface ServerState {
-  /** When the server was started, epoch milliseconds. */
+  /** When the server was started, in epoch milliseconds. */
   readonly startedAt: number
-  /** Succeeds when the server is about to stop: nobody should wait any longer. */
+  /** Succeeds when the server is about to stop: waiting calls should then end. */
   readonly closing: Effect.Effect<void>
   /** Whether the server is about to stop. */
   readonly isDraining: () => boolean
-  /** Nobody should wait longer than so many milliseconds, or when the server is about to stop. */
+  /** Ends a waiting call after this many milliseconds, or when the server is about to stop. */
   readonly giveUpAfter: (ms: number) => GiveUp
 }
 
@@ -139,7 +139,7 @@ export const clientRoutes = (
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
-          // whoever asks for the status alone
+          // for clients that read only the status
           health.status === "down" ? 503 : 200
         )
       )

@@ -24,7 +24,7 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ): Route =>
     answering(row, (call) =>
       Effect.flatMap(
-        // the service checks it again, with the name; here it becomes an object for the compiler
+        // the service checks it again, with its name; here it becomes an object for the compiler
         checked(() => {
           if (isObject(call.body)) return call.body
           throw new ValidationError(

@@ -1,6 +1,6 @@
 /**
- * The console to browsers: its page and its files, and the session that a key is traded for. Files are for anybody, as they are in
- * the package that anybody may read; what they show is asked for by calls, each with the key of whoever looks.
+ * Serves the console to browsers: its page, its files, and the sessions for API keys. The files are public, as in the
+ * package. Their data comes from calls, each with the caller's key.
  */
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
@@ -20,18 +20,18 @@ import { replying } from "./RowRoute.ts"
 
 export interface ConsoleOptions {
   readonly access: AccessService
-  /** The path under which a proxy has the engine, such as `/ironflow`; empty without one. */
+  /** The path of the engine behind a proxy, such as `/ironflow`; empty without one. */
   readonly base: string
   readonly read: () => Promise<ConsoleFiles | undefined>
 }
 
-/** Where the console is, for browsers. */
+/** The path of the console for browsers. */
 export const consolePath = (base: string): string => base + CONSOLE_PATH
 
 export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
   const cookies = new BrowserSessions(access)
   let reading: Promise<ConsoleFiles | undefined> | undefined
-  // until it is there: somebody may be building it
+  // reads again until the files exist: the build may be running
   const files = Effect.promise(async () => {
     reading ??= read()
     const found = await reading
@@ -42,6 +42,10 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
     isBrowser(call.request)
       ? Effect.succeed({ status: 302, headers: { location: consolePath(base), "cache-control": "no-store" } })
       : Effect.fail(nothingAt(call.request.url))
+
+  /** Deletes the sessions of this engine from the browser. */
+  const goneOf = (request: Call["request"]): ReadonlyArray<string> =>
+    cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
   return [
     replying(pages.root, toConsole, { isPage: true }),
@@ -58,7 +62,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
           const name = variable(call, "path")
           const file = found.files.get(name)
           if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
-          // every other path is one of a page, which finds out for itself what there is
+          // all other paths are pages; the page itself finds out what it shows
           return /\.(js|css|map|svg|txt)$/.test(name)
             ? Effect.fail(nothingAt(call.request.url))
             : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
@@ -83,7 +87,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
       checked(() => {
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
-        // a session begins with a key, and never with another session
+        // a session starts with a key, never with another session
         if (key === undefined) throw keyNeeded()
         const now = access.now()
         const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
@@ -91,16 +95,14 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         const seconds = Math.max(0, Math.floor((endsAt - now) / 1000))
         const reply = sessionReply(access, caller, endsAt)
         const cookie = `${name}=${value}; ${attributesOf(request, base)}; Max-Age=${seconds}`
-        return { ...reply, headers: { ...reply.headers, "set-cookie": cookie } }
+        // an earlier session would come first in the header, and stay the one that counts
+        return {
+          ...reply,
+          cookies: [cookie, ...goneOf(request).filter((gone) => !gone.startsWith(`${name}=`))]
+        }
       })
     ),
-    replying(sessions.endSession, ({ request }) => {
-      const [name] = cookies.names(request.headers.cookie)
-      const gone = `${name}=; ${attributesOf(request, base)}; Max-Age=0`
-      return Effect.succeed(
-        name === undefined ? noContent : { ...noContent, headers: { "set-cookie": gone } }
-      )
-    })
+    replying(sessions.endSession, ({ request }) => Effect.succeed({ ...noContent, cookies: goneOf(request) }))
   ]
 }
 
@@ -129,7 +131,7 @@ const sessionReply = (
   return { ...json(encodeSession(session)), headers: { "cache-control": "no-store" } }
 }
 
-/** Names of files are made of what is in them. */
+/** The names of files depend on their content. */
 const FOREVER = "public, max-age=31536000, immutable"
 
 const guards: { readonly [name: string]: string } = {
@@ -175,7 +177,7 @@ const nothingAt = (url = "/"): UnsupportedError =>
   new UnsupportedError(`There is nothing at GET ${url.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
 
 const attributesOf = ({ headers, socket }: IncomingMessage, base: string): string => {
-  // a socket of HTTPS says so
+  // true on a TLS socket
   const isSecure = (socket as TLSSocket).encrypted === true || headers["x-forwarded-proto"] === "https"
   return `Path=${base}/; HttpOnly; SameSite=Strict${isSecure ? "; Secure" : ""}`
 }

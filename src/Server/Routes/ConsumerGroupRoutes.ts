@@ -1,4 +1,4 @@
-/** Consumer groups over HTTP: for those who look after them (REST), and the calls of `PubSubService` about them (Connect). */
+/** Consumer groups over HTTP: REST routes for operators, and the calls of `PubSubService` (Connect). */
 import * as Effect from "effect/Effect"
 import type { ConsumerGroup, ConsumerGroupConfig, ConsumerGroupUpdate } from "../../Client/ConsumerGroups.ts"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -43,7 +43,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     call: Call,
     { status, ...query }: ReturnType<typeof listOf>
   ): Effect.Effect<GroupPage, IronflowError> =>
-    // this engine keeps nothing of a deleted one
+    // this engine keeps no deleted groups
     status === "deleted"
       ? Effect.succeed({ groups: [], totalCount: 0 })
       : Effect.map(groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) }), (page) => {
@@ -53,7 +53,10 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
           return { ...page, groups, totalCount: page.totalCount - (page.groups.length - groups.length) }
         })
 
-  /** What is answered about a group counts what its pattern fits: nothing for those to whom a policy denies that. */
+  /**
+   * Runs `then` unless a policy denies the caller the pattern of the group: responses about a group count the events
+   * of its pattern.
+   */
   const counting = <A>(
     call: Call,
     name: string,
@@ -73,7 +76,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         )
       : then()
 
-  /** Whoever may not subscribe to something may not count or read it by way of a group either. */
+  /** A caller who may not subscribe to a pattern may not count or read its events through a group either. */
   const maySubscribe = (call: Call, pattern: string) =>
     checked(() => {
       if (call.caller === undefined) return
@@ -92,7 +95,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       )
     ),
     reading(rows.restCreateConsumerGroup, "Consumer group", (config, call) =>
-      // the engine checks the words
+      // the engine checks the values
       create(call, config as ConsumerGroupConfig)
     ),
     answering(
@@ -174,11 +177,11 @@ const mayCount = ({ caller, environment }: Call, pattern: string): boolean => {
   }
 }
 
-/** Empty is how some clients say that they give none. */
+/** Some clients send an empty string for no value. */
 const filled = <A extends { readonly [name: string]: string | undefined }>(
   texts: A
 ): { [K in keyof A]?: string } =>
-  // what is left has just these names, and texts
+  // only these names are left, with strings
   Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== "")) as never
 
 const choiceIn = (query: URLSearchParams) =>
@@ -198,14 +201,14 @@ const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
   }
 }
 
-/** Zero and empty are how `PubSubService` says nothing, but where zero means something. */
+/** In `PubSubService` zero and the empty string mean no value, except where zero has a meaning. */
 const given = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
   ...settings,
   ...(filter ? { filter } : {}),
   ...(maxInflight ? { maxInflight } : {})
 })
 
-/** By the names of fields in a mask, in either spelling. */
+/** The settings by their names in a field mask, in either spelling. */
 const maskable: ReadonlyMap<string, string> = new Map([
   ["status", "status"],
   ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { as = name }]) =>
@@ -242,7 +245,7 @@ const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
   }
 }
 
-/** A field mask is text with commas in JSON; some send its message. */
+/** A field mask is a comma-separated string in JSON; some clients send its message. */
 const pathsOf = (mask: unknown): ReadonlyArray<string> | undefined => {
   const paths = isObject(mask) && Array.isArray(mask.paths) ? mask.paths.join() : mask
   if (paths === undefined || paths === null || paths === "") return undefined

@@ -22,7 +22,7 @@ import type { Call, Reply } from "../Http/Route.ts"
 const DEFAULT_LIMIT = 100
 const MAX_LIMIT = 1000
 
-/** A page by the query of the request, newest first. */
+/** A page of events by the query of the request, newest first. */
 export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> =>
   Effect.gen(function* () {
     const query = yield* checked(() => readQuery(call.query))
@@ -33,7 +33,7 @@ export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Rep
     return reply(events, next)
   })
 
-/** The same by what the body asks for, from either end. */
+/** A page of events by the body of the request, in either order. */
 export const findEvents = (
   engine: EngineService,
   options: ListEventsOptions,
@@ -72,7 +72,7 @@ export const findEvent = (
       )
   )
 
-/** What became of an event, if the caller may see it: without functions and runs that it may not. */
+/** What became of an event, if the caller may see it, without functions and runs that the caller may not see. */
 export const explainEvent = (
   engine: EngineService,
   eventId: string,
@@ -100,10 +100,10 @@ const members = new Set(
   Object.keys(membersOf(rows.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
-/** A filter that is not known here would make the list longer than whoever asks for it thinks. */
+/** Refuses unknown filters: if they were ignored, the list would be longer than intended. */
 const checkMembers = (body: unknown): void => {
   const other = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
-  // as it says of options
+  // reports it like an unknown option
   if (other !== undefined) checkListEvents({ [other]: true })
 }
 
@@ -128,7 +128,7 @@ const readQuery = (query: URLSearchParams) => {
   }
 }
 
-/** The data goes out as the text that it is stored as. */
+/** Encodes an event; its data is sent as the stored JSON string. */
 const encode = ({
   data,
   entity,

@@ -1,4 +1,4 @@
-/** What clients ask over HTTP of events. */
+/** Calls of clients about events over HTTP. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -46,7 +46,7 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
           events.length === 0
             ? Effect.succeed({ results: [] })
             : Effect.map(
-                // the types of a raw client have lost which data goes with which name
+                // the types of a raw client do not relate names to data
                 apiOf(call).emitMany(
                   events.map((request) => ({
                     event: request.event,
@@ -71,10 +71,10 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
   ]
 }
 
-/** Most events in one `TriggerBatch`. */
+/** The most events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
-/** Zero and empty are how some clients say that they give none. */
+/** Some clients send zero and the empty string for no value. */
 const emitOptions = ({
   idempotencyKey,
   metadata,
@@ -96,7 +96,7 @@ const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits, and waits for the runs that it started. A run that takes longer fails the call; it goes on all the same. */
+/** Emits, and waits for the runs that it started. The call fails if a run takes longer; the run continues. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },

@@ -1,11 +1,11 @@
-/** Functions as legacy workers and clients register them. */
+/** Function registrations of legacy workers and clients. */
 import { resolveRetry } from "../../Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
 import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** What a legacy worker or client registers, checked, with defaults filled in. */
+/** The registration of a legacy worker or client, checked, with defaults filled in. */
 export const toRegistration = (request: FunctionRequest): FunctionRegistration => {
   const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
   const hash = metadata?.[CODE_HASH_KEY]
@@ -20,7 +20,7 @@ export const toRegistration = (request: FunctionRequest): FunctionRegistration =
     mode: isPush ? "push" : "pull",
     ...(isPush && endpointUrl ? { endpointUrl } : {}),
     secrets: request.secrets ?? [],
-    // of workers that send none the code is unknown, and every worker is as good as another
+    // without a hash the code is unknown, and all workers count as equal
     codeHash: typeof hash === "string" ? hash : "",
     ...(request.concurrency === undefined ? {} : { concurrency: request.concurrency }),
     ...(actorKey === undefined || actorKey === "" ? {} : { actorKey }),

@@ -1,4 +1,4 @@
-/** What clients ask over HTTP of functions that are there: pausing, running, and their versions. */
+/** Calls of clients about registered functions over HTTP: pausing, running, and their versions. */
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"

@@ -1,6 +1,6 @@
 /**
- * Members of requests that are not known: whoever sends them thinks that they do something. Other programs send what later or other
- * servers know, so that only what looks like a member that is known is refused, as the clients refuse options.
+ * Checks for misspelled members of requests, which would silently have no effect. Other programs send members of
+ * later or other servers, so only members that resemble a known one are refused, as clients refuse options.
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -13,9 +13,9 @@ import type { Row } from "../../Protocol/Row.ts"
 import { show } from "../../Show.ts"
 
 interface Names {
-  /** As they are asked for. */
+  /** The names as the route defines them. */
   readonly all: ReadonlyArray<string>
-  /** In either case of letters, and under other names. */
+  /** In any letter case, and under alternative names. */
   readonly known: ReadonlySet<string>
 }
 
@@ -45,10 +45,10 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
 const bodies = new WeakMap<Row, Names>()
 const queries = new WeakMap<Row, Names>()
 
-/** Lists of events look at all of their members, and workers register what they have, of whatever version they are. */
+/** Exceptions: lists of events check all of their members, and workers of any version register what they have. */
 const taken = new Set<Row>([eventRows.listEvents, functionRows.registerFunction])
 
-/** Throws `ValidationError` for a member of the body that looks like another one. */
+/** Throws `ValidationError` for a member of the body that resembles a known one. */
 export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
   if (row.body === undefined || row.fromWorker === true || taken.has(row) || !isObject(body)) return
   let names = bodies.get(row)
@@ -56,13 +56,13 @@ export const checkBodySpelling = (row: Row, body: unknown, what: string): void =
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
-/** The same of the query. Lists of runs look at all of theirs. */
+/** Does the same for the query. Lists of runs check all of their members. */
 export const checkQuerySpelling = (row: Row, query: URLSearchParams): void => {
   if (row === runRows.restRuns) return
   let names = queries.get(row)
   if (names === undefined) {
     const all = [...(row.query ?? []), ...(row.page === undefined ? [] : ["limit", "cursor"])]
-    // of sockets, which browsers cannot give headers
+    // for sockets, where browsers cannot set headers
     queries.set(row, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
   if (names.all.length > 0) checkSpelling([...query.keys()], names, `${row.method} ${row.path}`)

@@ -1,4 +1,4 @@
-/** The key-value store over HTTP: bodies of writes are the values themselves, values that are read are base64. */
+/** The key-value store over HTTP: the body of a write is the value itself; read values are in base64. */
 import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "../../Errors.ts"
@@ -121,7 +121,7 @@ const readDelete = (call: Call): KvWriteRow => {
   return expected === undefined ? { key } : { key, expected }
 }
 
-/** The revision that the key must have, 0 for none. */
+/** The revision that the key must have; 0 when it must not exist. */
 const readPrecondition = ({ request }: Call): number | undefined => {
   const none = request.headers["if-none-match"]
   const match = request.headers["if-match"]

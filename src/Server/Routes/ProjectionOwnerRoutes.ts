@@ -1,8 +1,9 @@
 /**
- * What workers of this package ask as owners of projections, over HTTP: `Protocol/ProjectionOwners.ts`, as JSON requests.
+ * The calls of projection owners, which are workers of this package: `Protocol/ProjectionOwners.ts`, as JSON
+ * requests.
  *
- * A claim holds for a while after each request. A worker whose request is cut off has a few seconds to come back before
- * another one may have its projections; one that says nothing at all has until its claim runs out.
+ * Every request extends the lease of its claim. After an aborted request the worker has a few seconds to come back
+ * before another one may claim its projections. A worker that sends nothing keeps its claim until the lease ends.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -20,16 +21,16 @@ import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { reading } from "./RowRoute.ts"
 
-/** How long a claim holds without a sign of life, milliseconds. */
+/** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
 
-/** How long it holds when a request of its worker was cut off, milliseconds. */
+/** How long a claim holds after an aborted request, in milliseconds. */
 const PRESENCE_MS = 5000
 
-/** How long a request waits for something to happen, milliseconds. */
+/** The longest wait of a request, in milliseconds. */
 const WAIT_MS = 10_000
 
-/** Claims of which is remembered when they were last extended, at most. */
+/** The most claims whose last extension is remembered. */
 const REMEMBERED = 10_000
 
 export const projectionOwnerRoutes = (
@@ -50,7 +51,7 @@ export const projectionOwnerRoutes = (
     generation: request.generation
   })
 
-  /** Extends the claim, unless that was done a moment ago; says whether it holds. */
+  /** Extends the claim, unless it was extended a moment ago. Returns whether it holds. */
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
@@ -142,7 +143,7 @@ export const projectionOwnerRoutes = (
   ]
 }
 
-/** Partitions whose states one request may ask for or save; a batch has no more. */
+/** The most partitions whose states one request may read or save; a batch has no more. */
 const PARTITIONS = maxReadEvents
 
 const checkSave = (save: SaveBody): ProjectionSave => {
@@ -174,7 +175,7 @@ const checkSave = (save: SaveBody): ProjectionSave => {
 
 const readError = (error: unknown): SerializedError => {
   if (isObject(error) && typeof error.name === "string" && typeof error.message === "string") {
-    // the two fields that everything relies on are there; the rest is shown as it comes
+    // the two required fields are present; the rest is only shown
     return error as unknown as SerializedError
   }
   throw new ValidationError("Save: an error must be an object with `name` and `message`")

@@ -1,4 +1,6 @@
-/** Projections over HTTP: for users and operators (REST), for workers that own them, and for legacy runners (Connect). */
+/**
+ * Projections over HTTP: for users and operators (REST), for workers that own them, and for legacy runners (Connect).
+ */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type {
@@ -35,10 +37,10 @@ import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { answering, paging, reading } from "./RowRoute.ts"
 
-/** Most projections that one request waits for. */
+/** The most projections that one request waits for. */
 const BATCH = 16
 
-/** States in one answer. */
+/** The most states in one response. */
 const MOST_STATES = 1000
 
 type Api = Raw<ProjectionsApi<EffectKind>>
@@ -46,7 +48,7 @@ type Api = Raw<ProjectionsApi<EffectKind>>
 const listedIn = (engine: EngineService) => (call: Call, page: PageQuery) =>
   seen(call, engine.projections.listPage(call.environment)(page))
 
-/** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
+/** `closing` succeeds when the server is about to stop: waiting calls should then end. */
 export const projectionRoutes = (
   engine: EngineService,
   closing: Effect.Effect<void>
@@ -56,7 +58,7 @@ export const projectionRoutes = (
 
   return [
     paging(rows.listProjections, listedIn(engine), (call) =>
-      // pages in browsers expect an object around the list, servers a bare one
+      // browser pages expect an object around the list, servers expect the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
     answering(rows.restGetProjection, (call) => get(apiOf(call), call)),
@@ -148,7 +150,7 @@ export const projectionRoutes = (
   ]
 }
 
-/** The same over ConnectRPC, for those who speak that: names in the body, 64-bit integers as text. */
+/** The same over ConnectRPC: names in the body, 64-bit integers as strings. */
 const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
@@ -180,12 +182,12 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
   ]
 }
 
-// what is said of mistakes tells the name from the rest
+// messages about errors distinguish the name from the rest
 const readName = decoder(Named, "Projection")
 const readPause = decoder(Pause, "Pause")
 const readRebuild = decoder(RebuildRequest, "Rebuild")
 
-/** Waits for an event. */
+/** Waits until a projection has processed an event. */
 const waitForEvent = (
   engine: EngineService,
   {
@@ -202,13 +204,13 @@ const waitForEvent = (
       : catchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
   )
 
-/** Empty is how some clients say that they give none. */
+/** Some clients send an empty string for no value. */
 const pauseOf = ({ by, reason }: PauseProjectionOptions): PauseProjectionOptions => ({
   ...(by ? { by } : {}),
   ...(reason ? { reason } : {})
 })
 
-/** A browser says so in headers that servers do not send. */
+/** Recognized by headers that servers do not send. */
 const isFromPage = ({ request }: Call): boolean =>
   request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined
 
@@ -233,10 +235,10 @@ const get = (api: Api, call: Call) =>
     }
   })
 
-/** The state of a partition as its row has it. */
+/** The state of a partition in the form of its row. */
 const stateRow = ({ lastEventId = "", lastEventTime = "", partition, ...result }: ProjectionStateResult) => ({
   ...result,
-  // of any type
+  // a state has any type
   state: result.state as unknown,
   partitionKey: partition,
   lastEventId,
@@ -258,7 +260,7 @@ const rebuild = (
   return dryRun === true ? api.status(name) : api.rebuild(name)
 }
 
-/** What whoever manages a projection is told of it, who may not read it: not what it has failed with, where data may stand. */
+/** The view of a caller who may manage a projection but not read it: without errors, which may contain data. */
 const asManager = <E>(
   { caller, environment }: Call,
   changed: Effect.Effect<ProjectionStatusInfo, E>
@@ -279,7 +281,7 @@ const rebuildOf = (info: ProjectionStatusInfo) => ({
   remainingEvents: info.lag
 })
 
-/** Waits, but no longer than a request may; that the time is up is an answer, and no failure. */
+/** Waits within the limit of a request. A timeout is a response, not a failure. */
 const catchup = (
   api: Api,
   name: string,
@@ -310,7 +312,7 @@ const catchup = (
     }
   })
 
-/** Nothing up to `target` is left to be projected, though the last save was before it. */
+/** Whether everything up to `target` is projected, even if the last save was before it. */
 const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
   Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
     onSuccess: () => true,

@@ -1,8 +1,8 @@
 /**
- * What legacy runners of projections call: `ProjectionService` of ConnectRPC, as JSON.
+ * The calls of legacy projection runners: `ProjectionService` of ConnectRPC, as JSON.
  *
- * There is no `StreamProjectionEvents`: its 404 makes a runner poll, and a poll carries the state that it goes on from,
- * which the stream cannot do for partitions.
+ * There is no `StreamProjectionEvents`: its 404 makes a runner poll. A poll carries the current state, which the
+ * stream cannot do for partitions.
  */
 import * as Effect from "effect/Effect"
 import { object } from "../../Client/HttpCalls.ts"
@@ -43,7 +43,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
           name,
           partition,
-          // of any type
+          // a state has any type
           ...(lastEventId === undefined
             ? {}
             : { state: state as unknown, lastEventId, lastEventTime, version }),
@@ -95,18 +95,18 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
   ]
 }
 
-/** Throws `UnauthorizedError` when a policy denies subscribing to what the projection is to be given. */
+/** Throws `UnauthorizedError` when a policy denies subscribing to the events of the projection. */
 export const checkProjectionEvents = (
   { caller, environment }: Call,
   events: ReadonlyArray<unknown>
 ): void => {
-  // what is no pattern is refused by whoever reads it
+  // the route refuses an invalid pattern
   for (const event of events) {
     if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)
   }
 }
 
-/** The same for what it is given now: another may have registered it. */
+/** Checks the events of the current registration, which another caller may have made. */
 export const checkHandedOut = (
   { caller, environment }: Call,
   events: ReadonlyArray<ProjectionLogEvent>
@@ -124,7 +124,7 @@ export const checkHandedOut = (
   }
 }
 
-/** Events in a batch for a runner that does not say. */
+/** Events in a batch, when the runner does not ask for a number. */
 const DEFAULT_BATCH = 100
 
 const registrationOf = ({
@@ -151,7 +151,7 @@ const answer = (name: string, saved: ProjectionSaved): Effect.Effect<{ ok: boole
     ? Effect.succeed({ ok: true })
     : Effect.fail(new ProjectionSaveRefusedError(name, saved.reason))
 
-/** Data goes out as it came in, without being parsed. */
+/** Encodes an event; its data is sent as stored, without parsing it. */
 const encodeEvent = (event: ProjectionLogEvent): string =>
   object({
     id: JSON.stringify(event.id),

@@ -1,4 +1,4 @@
-/** What push handlers report over HTTP while their turns live, and how endpoints are registered. */
+/** Reports of push handlers over HTTP during their turns, and the registration of endpoints. */
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -10,7 +10,7 @@ import { checked } from "../../Checked.ts"
 import { answering, listing, replying } from "./RowRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 
-/** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
+/** `closing` succeeds when the server is about to stop: waiting calls should then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
   replying(rows.pushTurn, (call) =>
     Effect.gen(function* () {
@@ -21,7 +21,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         { jobId, runId: read.runId, ops: read.ops }
       ])
       const update = { ...read, ops: reports[0]?.ops ?? [] }
-      // what is reported is stored, whoever hangs up; what is waited for is not
+      // a report is stored even if the client hangs up; a wait is not continued
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
         : Effect.raceFirst(

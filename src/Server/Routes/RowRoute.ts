@@ -1,4 +1,4 @@
-/** The route of a row: who may call, what is read of the body, and how it is answered are what the row says. */
+/** Makes the route of a row. The row says who may call it, how its body is read, and how it is answered. */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
@@ -12,7 +12,7 @@ import { checked } from "../../Checked.ts"
 
 type Options = Partial<Pick<Route, "reads" | "isPage">>
 
-/** Answers as `reply` does. */
+/** A route that answers with the `Reply` of `reply`. */
 export const replying = (
   row: Row,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
@@ -33,7 +33,7 @@ export const replying = (
   ...more
 })
 
-/** Answers with what `ask` gives. */
+/** A route that answers with the result of `ask`. */
 export const answering = <A>(
   row: Row<A>,
   ask: (call: Call) => Effect.Effect<A, IronflowError>,
@@ -46,7 +46,7 @@ export const answering = <A>(
   return replying(row, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
 }
 
-/** The same for a call with a body, which is read first. `what` names it in what is said of mistakes. */
+/** Does the same for a call with a body, which is read first. `what` names the body in errors. */
 export const reading = <A, B>(
   row: Row<A, B>,
   what: string,
@@ -71,7 +71,7 @@ export const withBody = <A, B>(
     )
 }
 
-/** Answers with a list that is read page by page, without what may not be seen. */
+/** A route for a list that is read page by page, without items that the caller may not see. */
 export const paging = <A>(
   row: Row<A>,
   read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
@@ -81,7 +81,7 @@ export const paging = <A>(
   return replying(row, (call) => reply(call.query, (page) => read(call, page), options(call)))
 }
 
-/** Answers with a list that is in memory, without what may not be seen. */
+/** A route for a list in memory, without items that the caller may not see. */
 export const listing = <A>(
   row: Row<A>,
   ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>

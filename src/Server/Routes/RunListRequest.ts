@@ -1,4 +1,4 @@
-/** Requests for lists of runs: what they ask for. */
+/** Reads requests for lists of runs. */
 import type { ListRunsOptions } from "../../Client/Client.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -13,25 +13,25 @@ import { show } from "../../Show.ts"
 
 const readList = decoder(ListRunsRequest, "ListRuns")
 
-/** What some programs send for a status that is not set. */
+/** Some programs send this for a status that is not set. */
 const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
 
 const firstFilters = ["function_id", "status"] as const
 
-/** Those that may be there several times. */
+/** Parameters that may be repeated. */
 const several: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
 
 const members: ReadonlySet<string> = new Set(
   Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
 )
-/** What a list could be narrowed by in 0.8.0. */
+/** The filters of a list in 0.8.0. */
 const first: ReadonlySet<string> = new Set(["functionId", "function_id", "status", "limit", "cursor"])
 /** Filters of legacy servers. */
 const elsewhere: ReadonlySet<string> = new Set(["since", "until"])
 
 /**
- * Refuses a filter that is not known here, in the words that are said of options. What else is in requests of clients that know only
- * the filters of 0.8.0 has always been passed over, and still is unless it is almost the name of a filter.
+ * Refuses unknown filters, with the message for unknown options. Other members in requests of clients that know only
+ * the filters of 0.8.0 were always ignored, and still are unless they resemble a filter.
  */
 const checkMembers = (names: ReadonlyArray<string>): void => {
   const isNew = names.some((name) => members.has(name) && !first.has(name))
@@ -43,7 +43,7 @@ const checkMembers = (names: ReadonlyArray<string>): void => {
   }
 }
 
-/** The request in a body. */
+/** Reads the request from a body. */
 export const readListBody = (body: unknown): ListRuns => {
   if (isObject(body)) checkMembers(Object.keys(body))
   return readList(body)
@@ -58,8 +58,8 @@ const filtersOf = {
 const callOf = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
 
 /**
- * The filters of what is to be done to runs, or counted, which has no pages: what is not known is refused always, and what says nothing
- * too.
+ * Reads the filters of a bulk operation or a count, which have no pages. Unknown and empty filters are always
+ * refused.
  */
 export const readFilters = (what: keyof typeof filtersOf, filters: unknown): ListRuns => {
   if (isObject(filters)) {
@@ -76,7 +76,7 @@ export const readFilters = (what: keyof typeof filtersOf, filters: unknown): Lis
   return filtersOf[what](filters)
 }
 
-/** The request in the query of a URL. */
+/** Reads the request from the query of a URL. */
 export const readListQuery = (query: URLSearchParams): ListRuns => {
   checkMembers([...query.keys()])
   const { limit, ...rest } = Object.fromEntries(query)
@@ -91,7 +91,7 @@ export const readListQuery = (query: URLSearchParams): ListRuns => {
   return readList({
     ...Object.fromEntries(Object.entries(rest).filter(([name]) => !filterNames.has(name))),
     ...filters,
-    // the number that it is in a body; what is none is refused as there
+    // the number as in a body; anything else is refused as there
     ...(limit === undefined ? {} : { limit: /^\d+$/.test(limit) ? Number(limit) : limit })
   })
 }
@@ -109,7 +109,7 @@ const attributesOf = (values: ReadonlyArray<string>): { readonly [path: string]:
     })
   )
 
-/** What it asks for. An empty text stands for nothing. */
+/** The options of the request. An empty string means no value. */
 export const listOptionsOf = ({
   attributes,
   cursor,
@@ -133,7 +133,7 @@ export const listOptionsOf = ({
     // an empty list is refused: it does not mean all
     ...(functions.length === 0 && functionIds === undefined ? {} : { functionId: functions }),
     ...(some.length === 0 && statuses === undefined ? {} : { status: some }),
-    // the engine checks what the values are
+    // the engine checks the values
     ...(attributes === undefined
       ? {}
       : { attributes: attributes as NonNullable<ListRunsOptions["attributes"]> }),

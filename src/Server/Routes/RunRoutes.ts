@@ -1,4 +1,4 @@
-/** What clients ask over HTTP of runs. */
+/** Calls of clients about runs over HTTP. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -30,18 +30,18 @@ import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunLi
 
 type Api = Raw<ClientApi<EffectKind>>
 
-/** The routes of runs. `giveUpAfter` is for those who wait for one. */
+/** The routes of runs. `giveUpAfter` limits calls that wait for a run. */
 export const runRoutes = (
   engine: EngineService,
   giveUpAfter: (ms: number) => GiveUp
 ): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.client(call.environment)
   const withoutDenied = withoutDeniedIn(engine)
-  /** Whoever may do something to a run need not be allowed to read it. */
+  /** Answers with the readable part of a run: a caller who may control a run may not be allowed to read it. */
   const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
     Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => shown)
 
-  /** A call about one run, which some clients call `id` and some `runId`. */
+  /** A call about one run; some clients name its id `id` and some `runId`. */
   const aboutRun = <A, B extends RunId>(
     row: Row<A, B>,
     what: string,
@@ -116,7 +116,7 @@ export const runRoutes = (
           checkBodyMembers(countRows.countRuns.body!, call.body, "CountRuns")
           return {
             ...(filters === undefined ? {} : listOptionsOf(readFilters("CountRuns", filters))),
-            // what it is not is refused by the engine
+            // the engine refuses invalid values
             by: by as CountRunsOptions["by"],
             ...how
           }
@@ -194,7 +194,7 @@ export const runRoutes = (
   ]
 }
 
-/** What the caller may know, where that is not everything. */
+/** The limits of what the caller may see; `undefined` when there are none. */
 const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
   caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
     ? undefined
@@ -202,7 +202,7 @@ const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 
-/** Data of an event that a policy denies does not come by way of a run that it has started. */
+/** Leaves out the data of the run's event, if a policy denies that event. */
 const withoutDeniedIn =
   (engine: EngineService) =>
   (
@@ -219,7 +219,7 @@ const withoutDeniedIn =
           })
         )
 
-/** Nor by way of a step that has waited for it. */
+/** Leaves out the output of a step that has waited for such an event. */
 const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
   { caller, environment }: Call,
   step: A
@@ -229,14 +229,14 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
-/** A run as the caller may know it who may not read it, and has done something to it. */
+/** The part of a run for a caller who has controlled it but may not read it. */
 export const readable = ({ caller, environment }: Call, run: Run): Run => {
   if (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) return run
   const { error: _, input: __, output: ___, ...rest } = run
   return rest
 }
 
-/** Resuming a failed run is to retry it. */
+/** Resumes a run; resuming a failed run means retrying it. */
 const resumeRun = (
   api: Api,
   id: string,
@@ -253,7 +253,7 @@ const resumeRun = (
     return yield* api.resumeRun(id, nonEmpty(fromStep))
   })
 
-/** Takes the id out of a request about one run. Fails with `ValidationError` when there is none. */
+/** Takes the id from a request about one run. Fails with `ValidationError` when there is none. */
 const withRunId =
   <A, B extends RunId>(
     what: string,

@@ -1,4 +1,4 @@
-/** Managing secrets over HTTP: values come in, names and times go out. */
+/** Manages secrets over HTTP: values are only received, names and times are returned. */
 import type { EngineService } from "../../Engine/Engine.ts"
 import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
 import { rows } from "../../Protocol/Secrets.ts"

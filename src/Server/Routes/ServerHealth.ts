@@ -1,4 +1,6 @@
-/** How the server is, and whether it takes calls. It is told to everybody: names of files and rows are in the log. */
+/**
+ * The health of the server, and whether it takes calls. It is public, so names of files and rows are only in the log.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -14,7 +16,7 @@ export const healthOf = (engine: EngineService) =>
     }
   })
 
-/** A row that is damaged keeps no call from its answer: it is what health says, and no reason to send everybody elsewhere. */
+/** A damaged row is reported by the health, but does not make the server unready: calls still get their answers. */
 export const readinessOf = (engine: EngineService, isDraining: boolean) =>
   Effect.zipWith(Clock.currentTimeMillis, engine.checkHealth, (now, store) => {
     const timestamp = new Date(now).toISOString()

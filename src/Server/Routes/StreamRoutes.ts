@@ -1,4 +1,4 @@
-/** Entity streams over HTTP: the calls of `EntityStreamService`, and their REST siblings. */
+/** Entity streams over HTTP: the calls of `EntityStreamService`, and the REST routes for them. */
 import * as Effect from "effect/Effect"
 import type { ReadStreamOptions, StreamEvent, UntypedStreams } from "../../Client/Streams.ts"
 import type { Raw } from "../../Client/Named.ts"
@@ -89,7 +89,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (query) => shown(call, streamsOf(call).listStreams(nonZero(query)))
       )
     ),
-    // unlike reading, it is about a stream that exists
+    // unlike reading, it requires an existing stream
     answering(rows.restStreamHistory, (call) =>
       Effect.gen(function* () {
         const entityId = variable(call, "id")
@@ -120,7 +120,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** An append by somebody who does not emit by it what they must not. */
+/** Appends, if the caller may also emit the appended events. */
 const appending = <A>(
   { caller, environment }: Call,
   names: ReadonlyArray<string>,
@@ -133,7 +133,7 @@ const appending = <A>(
     append
   )
 
-/** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
+/** Filters the events of a stream for a caller who may read it: without those that the caller may not subscribe to. */
 const readableIn = (
   streams: Raw<UntypedStreams>,
   entityId: string,
@@ -152,7 +152,7 @@ const readableIn = (
   )
 }
 
-/** Those streams of a list that the caller may see. */
+/** The streams of a list that the caller may see. */
 const shown = <
   A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
 >(
@@ -166,14 +166,14 @@ const shown = <
 
 const readListQuery = decoder(ListStreams, "Streams")
 
-/** Zero and empty are how some clients say that they give none. */
+/** Some clients send zero and the empty string for no value. */
 const nonZero = ({ entityType, limit, offset }: Listing) => ({
   ...(entityType === undefined || entityType === "" ? {} : { entityType }),
   ...(limit === undefined || limit === 0 ? {} : { limit }),
   ...(offset === undefined ? {} : { offset })
 })
 
-/** Zero is how some clients say that they give none. */
+/** Some clients send zero for no value. */
 const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
   name,
   data,
@@ -181,13 +181,13 @@ const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
   ...(metadata === undefined ? {} : { metadata })
 })
 
-/** An integer that is absent is 0 in this protocol, and 0 says that there must be no stream. */
+/** In this protocol an absent integer is 0, and 0 means that the stream must not exist. */
 const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: Conditions) => ({
   expectedVersion,
   ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
 })
 
-/** How a stream is read. Throws `ValidationError`; `what` is the call. */
+/** The options for reading a stream. Throws `ValidationError`; `what` names the call. */
 const readingOf = (what: string, { direction = "", fromVersion, limit }: Reading): ReadStreamOptions => {
   const word = direction.toLowerCase() || "forward"
   if (word !== "forward" && word !== "backward") {

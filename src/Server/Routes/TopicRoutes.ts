@@ -1,4 +1,4 @@
-/** What clients ask over HTTP of topics. */
+/** Calls of clients about topics over HTTP. */
 import type { EngineService } from "../../Engine/Engine.ts"
 import { rows } from "../../Protocol/Topics.ts"
 import { seen } from "../Http/PagedReply.ts"
@@ -9,7 +9,7 @@ export const topicRoutes = (engine: EngineService): ReadonlyArray<Route> => [
   reading(rows.publish, "Publish", ({ data, idempotencyKey, topic }, call) =>
     engine
       .client(call.environment)
-      // empty is how some clients say that they give none
+      // some clients send an empty string for no value
       .publish(topic, data, idempotencyKey ? { idempotencyKey } : {})
   ),
   paging(rows.listTopics, (call, page) => seen(call, engine.topics.page(call.environment, page))),

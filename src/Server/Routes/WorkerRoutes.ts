@@ -1,4 +1,4 @@
-/** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
+/** Calls of workers over HTTP: turns for workers of this package, and jobs for legacy ones. */
 import * as Effect from "effect/Effect"
 import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
 import { checkMaxConcurrentJobs, checkName } from "../../Limits.ts"
@@ -36,7 +36,7 @@ import { lineOf } from "../Workers/Lines.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 
-/** Most jobs in one answer to a legacy worker. */
+/** The most jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
 
 const readPoll = decoder(rows.pollTurns.body!, "Poll")
@@ -44,7 +44,7 @@ const readLate = decoder(rows.lateTurn.body!, "Late")
 const readJobUpdate = decoder(rows.updateJob.body!, "Update")
 const encodeRegistered = encoder(RegisteredForJobs)
 
-/** The routes of workers. `maxBodyBytes` is what their requests may have. */
+/** The routes of workers. `maxBodyBytes` is the largest body of their requests. */
 export const workerRoutes = (
   engine: EngineService,
   workers: RemoteWorkers,
@@ -80,7 +80,7 @@ export const workerRoutes = (
         environment: call.environment,
         hostname: request.hostname ?? "unknown",
         functions: functionsOf(engine.functions, call.environment, request.functionIds ?? []),
-        // such workers send 0 where nothing was said
+        // legacy workers send 0 for an unset number
         maxConcurrentJobs: yield* checked(() => checkMaxConcurrentJobs(request.maxConcurrentJobs || 10)),
         labels: request.labels ?? {},
         version: { sdk: "unknown", runtime: "unknown" }
@@ -94,7 +94,7 @@ export const workerRoutes = (
       return json(encodeRegistered({ workerId, status: "registered" }))
     })
 
-  /** The legacy worker that the call is about; `undefined` when it is not known in an environment of the caller. */
+  /** The legacy worker of the call; `undefined` when it is not known in an environment of the caller. */
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
@@ -102,7 +102,10 @@ export const workerRoutes = (
       return worker
     })
 
-  /** The route of a worker that speaks turns: `answer` gets the worker, and gives the JSON of the answer if there is one. */
+  /**
+   * A route for workers that exchange turns: `answer` receives the worker, and returns the JSON of the response if
+   * there is one.
+   */
   const turning = <A extends { readonly session: string }>(
     row: Row,
     read: (body: unknown) => A,
@@ -133,7 +136,7 @@ export const workerRoutes = (
       const available = yield* checked(() => readAvailable(call.query.get("available")))
       const wanted = available ?? 1
       if (wanted === 0) return noContent
-      // a worker that hangs up now would not get what is claimed
+      // a worker that hangs up now would not receive the claimed jobs
       const jobs = yield* Effect.uninterruptible(
         Effect.tap(worker.take(wanted), (jobs) =>
           call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
@@ -144,7 +147,7 @@ export const workerRoutes = (
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  /** The job that a call is about; one that is none of ours is as one that is gone. */
+  /** The job of a call; an unknown job counts as one that is gone. */
   const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
     Effect.tapError(
       checked(() => jobOf(call)),
@@ -204,7 +207,7 @@ export const workerRoutes = (
         const worker = yield* legacyWorker(call)
         worker?.seen()
         const jobIds = jobs.flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
-        // also those of a worker that has yet to register with an engine that was restarted
+        // also those of a worker that has yet to register again after a restart of the engine
         if (jobIds.length > 0) {
           const environment = worker?.environment ?? leasesIn(call, call.environment)
           yield* engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment)
@@ -216,13 +219,13 @@ export const workerRoutes = (
 }
 
 /**
- * Where the leases may be that the call extends: in the environment that its key was asked about. Without a key the call may not say
- * which it means.
+ * The environment of the leases that the call extends: the one that its key was checked for. Without a key the call
+ * may extend leases in any environment.
  */
 const leasesIn = (call: Call, environment: string): string | undefined =>
   call.caller?.key === undefined ? undefined : environment
 
-/** The environment that the request names or its key decides, if either does. */
+/** The environment that the request names or its key is bound to, if there is one. */
 const environmentIn = (call: Call): string | undefined =>
   call.request.headers[ENVIRONMENT_HEADER] === undefined && boundTo(call) === undefined
     ? undefined

@@ -1,6 +1,6 @@
 /**
- * Streams of workers over effect/rpc: one WebSocket a worker, one `work` call on it that lasts as long as the session, and
- * the other calls beside it.
+ * Streams of workers over effect/rpc: one WebSocket for each worker, one `work` call on it for the lifetime of the
+ * session, and the other calls beside it.
  */
 import type { WebSocket } from "ws"
 import * as Cause from "effect/Cause"
@@ -27,24 +27,26 @@ import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWo
 import type { Flow } from "../Ws/SocketFlow.ts"
 import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
-/** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
+/** The most calls of one worker that wait for their response; a worker of this package makes a handful. */
 const MAX_CALLS = 1024
 
-/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+/** The most bytes that may wait to be read by a worker, besides one push. A worker with more does not read. */
 const MAX_UNREAD = 64 * 1024 * 1024
 
-/** The push side of a connection that the other side reads. */
+/** The push side of a connection. */
 interface Connection {
   readonly socket: WebSocket
   readonly flow: Flow
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
-  /** Whether what came last has a seal; what is said to a worker that seals has one too. */
+  /** Whether the last message had a seal; messages to a worker that seals have one too. */
   isSealed: boolean
 }
 
-/** Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` bounds a call. */
+/**
+ * Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` is the largest call.
+ */
 export const make = (
   workers: RemoteWorkers,
   maxFrameBytes: number
@@ -99,7 +101,7 @@ export const make = (
         connectionOf(client.id).pipe(
           Effect.flatMap(({ isSealed, pushes, socket, stream }) =>
             Effect.map(stream.register(payload, isSealed), (response) => {
-              // what the key may do has perhaps changed meanwhile
+              // the permissions of the key may have changed meanwhile
               checkStill(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
               if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -137,7 +139,7 @@ export const make = (
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
         },
-        // what is being answered goes first
+        // pending answers are sent first
         end: () => void setImmediate(() => socket.close())
       })
       const connection: Connection = { socket, flow: call.flow, stream, pushes, calls: 0, isSealed: false }
@@ -164,19 +166,19 @@ export const make = (
     return {
       row: sockets.workers,
       maxFrameBytes,
-      // it renews its leases while a long history is on its way
+      // the worker renews its leases while it receives a long history
       maxUnreadBytes: MAX_UNREAD,
       open
     }
   })
 
-/** Closes the socket of a stream that may not be that of its worker any more. */
+/** Closes the socket of a stream that its worker may no longer use. */
 const checkStill = (socket: WebSocket, stream: TurnStream): void => {
   try {
     stream.check()
   } catch (error) {
     if (!isIronflowError(error)) throw error
-    // it learns why when it comes back
+    // the worker learns the reason when it reconnects
     closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
   }
 }
@@ -186,12 +188,12 @@ const send = (socket: WebSocket, text: string): void => {
   socket.send(text)
 }
 
-/** Characters of the id of a call. */
+/** The longest id of a call, in characters. */
 const ID_LENGTH = 64
 
 /**
- * A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none, and another
- * `IronflowError` for one that was damaged on its way.
+ * Reads a message of a client; its payload is checked where it is used. Throws `ValidationError` for an invalid
+ * message, and another `IronflowError` for one that was damaged in transit.
  */
 const readMessage = (text: string): FromClientEncoded => {
   const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
@@ -219,7 +221,7 @@ const readMessage = (text: string): FromClientEncoded => {
     default:
       throw bad(`has a \`_tag\` that effect/rpc knows, not ${show(_tag)}`)
   }
-  // what effect/rpc looks at has been checked
+  // the fields that effect/rpc reads have been checked
   return message as unknown as FromClientEncoded
 }
 
@@ -229,7 +231,7 @@ const isId = (value: unknown): boolean =>
 const isPair = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
 
-/** Failures travel as they do over HTTP; a bug says that there is one. */
+/** Encodes failures as over HTTP; a defect becomes an internal error. */
 const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
   Effect.catchCause(effect, (cause) => {
     if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt

@@ -1,8 +1,8 @@
-/** The functions of workers that name them by id only. */
+/** The functions of workers that register them by id only. */
 import type { FunctionsService } from "../../Engine/Functions/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** Those that are known, as they are registered. */
+/** The registrations of the known ones. */
 export const functionsOf = (
   functions: FunctionsService,
   environment: string,

@@ -1,4 +1,4 @@
-/** Applies what legacy workers report of their jobs, whatever it came by. */
+/** Applies the reports of legacy workers, for every transport. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
@@ -17,8 +17,8 @@ import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../Checked.ts"
 
 /**
- * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment that the caller's key decides, if
- * it does: jobs of others are refused.
+ * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment of the caller's key, if
+ * it is bound to one: jobs of others are refused.
  */
 export const applyUpdate = (
   engine: EngineService,
@@ -34,12 +34,12 @@ export const applyUpdate = (
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
-      // the worker is done with the job whatever it is told: what cannot be stored ends the run
+      // the worker drops the job whatever the answer: a result that cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
     const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, boundTo))
-    // a report that changed nothing says nothing of who holds the job
+    // a report that changed nothing does not prove that its sender holds the job
     if (update.status === "progress" && ack?._tag === "Accepted") {
       yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
     }

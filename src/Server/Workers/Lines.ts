@@ -1,10 +1,13 @@
-/** Connections as sessions know them. Many want to hear of the end of one, and Node takes more than ten listeners for a leak. */
+/**
+ * Connections as sessions use them. Many listeners wait for the end of one, and Node warns of a leak at more than
+ * ten.
+ */
 import type { Duplex } from "node:stream"
 import type { Line } from "../../Engine/Workers/Line.ts"
 
 const lines = new WeakMap<Duplex, Line>()
 
-/** The connection, the same one each time. */
+/** Wraps the connection; returns the same object each time. */
 export const lineOf = (connection: Duplex): Line => {
   let line = lines.get(connection)
   if (line === undefined) lines.set(connection, (line = makeLine(connection)))

@@ -1,4 +1,4 @@
-/** How a worker that speaks turns is registered, whatever it is connected by. */
+/** Registers a worker that exchanges turns, for every transport. */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -17,25 +17,25 @@ import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { lineOf } from "./Lines.ts"
 import { encodeDelivery } from "./TurnMessages.ts"
 
-/** The longest that a worker is told to keep a poll open. */
+/** The longest poll that a worker is told to use, in milliseconds. */
 const MAX_POLL_MS = 20_000
 
-/** Where a registration comes from. */
+/** The origin of a registration. */
 export interface Origin {
   /** The environment that the request names, if it names one. */
   readonly environment: string | undefined
   /** The id in the path, if there is one. */
   readonly workerId: string | undefined
-  /** Whether the registration has a seal, which was found to be sound. */
+  /** Whether the registration has a valid seal. */
   readonly isSealed: boolean
-  /** The worker is present while it is open. */
+  /** The connection of the worker, which counts as present while it is open. */
   readonly line: Duplex
   readonly transport: string
-  /** The largest request of this worker, bytes. */
+  /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** Absent for a worker that polls. */
+  /** Absent for a polling worker. */
   readonly push?: Push
-  /** Whose worker it is; absent where anybody may. */
+  /** The owner of the worker; absent where no key is required. */
   readonly caller: Caller | undefined
 }
 
@@ -87,13 +87,13 @@ const readAnnouncement = (
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {
-    // the one of the two that has no seal
+    // the worker and its message disagree about seals
     if (seals) throw damaged()
     throw new ValidationError(
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
-  // a worker that names its environment beside the registration means the same one; a key that is bound decides by itself
+  // a worker names its environment twice: both must agree, unless the key is bound to an environment
   const isOther = environment !== undefined && environment !== registration.environment
   if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)

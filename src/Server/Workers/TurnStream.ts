@@ -1,6 +1,6 @@
 /**
- * The engine's side of a stream of a worker that speaks turns, whatever carries it: the registration, the calls, and what
- * there is to push. The rules are in `Protocol/TurnStream.ts`.
+ * The engine's side of a stream of a worker that exchanges turns, for every transport: the registration, the calls,
+ * and the pushes. The rules are in `Protocol/TurnStream.ts`.
  */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
@@ -20,21 +20,21 @@ import { readReports } from "../../Protocol/TurnReports.ts"
 import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
 import { registerTurns } from "./TurnRegistration.ts"
 
-/** What a stream travels over. */
+/** The transport of a stream. */
 export interface Carrier {
-  /** How it is called in lists of workers. */
+  /** The name of the transport in lists of workers. */
   readonly transport: string
-  /** The connection below. */
+  /** The underlying connection. */
   readonly line: Duplex
-  /** Whose stream it is. */
+  /** The owner of the stream. */
   readonly caller: Caller
   /** The environment that the request for the stream names, if it does. */
   readonly environment: string | undefined
-  /** The largest call, bytes. */
+  /** The largest call, in bytes. */
   readonly maxBodyBytes: number
-  /** There is something to {@link TurnStream.take}. */
+  /** Called when {@link TurnStream.take} has something to return. */
   readonly wake: () => void
-  /** The session is over: nothing more is said here. */
+  /** Called when the session is over: nothing more is sent. */
   readonly end: () => void
 }
 
@@ -43,7 +43,7 @@ const roomRequest = decoder(Room, "Room")
 const lateRequest = decoder(Late, "Late")
 const leaveRequest = decoder(Leave, "Leave")
 
-/** The JSON of an answer that says nothing else. */
+/** The JSON of a response without content. */
 const DONE = '{"ok":true}'
 
 export class TurnStream {
@@ -58,8 +58,8 @@ export class TurnStream {
   }
 
   /**
-   * Registers the worker; what there is to push waits until then. Answers with the JSON of a `RegisterTurnsResponse`. `isSealed`:
-   * whether the message has a seal, which was found to be sound.
+   * Registers the worker; pushes wait until then. Answers with the JSON of a `RegisterTurnsResponse`. `isSealed` says
+   * whether the message has a valid seal.
    */
   register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
@@ -90,17 +90,17 @@ export class TurnStream {
     })
   }
 
-  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  /** Throws an `IronflowError` when the worker may no longer use the stream. */
   check(): void {
     if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
   }
 
-  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+  /** Throws an `IronflowError` when a worker that seals sent a message without a seal. */
   checkSeal(isSealed: boolean): void {
     if (this.#worker !== undefined) checkSeal(this.#worker, isSealed)
   }
 
-  /** What is said to the worker, as it is to get it over a carrier that does not seal its frames. */
+  /** Seals a message if the worker seals, for a transport that does not seal its frames. */
   sealed(text: JsonText, about?: string): JsonText {
     return this.#worker === undefined ? text : sealed(this.#worker, text, about)
   }
@@ -110,7 +110,7 @@ export class TurnStream {
     return this.#worker?.hasMore ?? false
   }
 
-  /** The JSON of a `PollResponse` with what has not been pushed yet. */
+  /** The JSON of a `PollResponse` with everything that has not been pushed yet. */
   take(): JsonText {
     return this.#worker === undefined ? DONE : encodeDelivered(this.#worker.takeNew())
   }

@@ -1,4 +1,4 @@
-/** The engine's side of `Protocol/Http/Channel.ts`: calls come in, run side by side, and are answered as they end. */
+/** The engine's side of `Protocol/Http/Channel.ts`: calls run concurrently, and are answered as they end. */
 import type { IncomingMessage } from "node:http"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -29,40 +29,40 @@ import {
   type SocketRoute
 } from "./Upgrades.ts"
 
-/** A call as it came. */
+/** A call as received. */
 export interface ChannelCall {
   readonly method: string
-  /** With its query. */
+  /** The path with its query. */
   readonly url: string
   readonly body: string
-  /** The fourth word, if there is one: a `traceparent`. */
+  /** The fourth word of the message, if there is one: a `traceparent`. */
   readonly trace: string | undefined
   /** The request that opened the channel. */
   readonly request: IncomingMessage
-  /** Who sent that. */
+  /** The sender of that request. */
   readonly visitor: Visitor
 }
 
 export interface ChannelOptions {
-  /** Answers a call; whatever goes wrong is an answer too. */
+  /** Answers a call, failures included. */
   readonly answer: (call: ChannelCall) => Effect.Effect<Reply>
-  /** The answer to a call that cannot be taken. */
+  /** The response to a call that cannot be taken. */
   readonly refuse: (call: ChannelCall, error: IronflowError) => Reply
   readonly run: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
   /** Calls `listener` when the server is about to stop. */
   readonly onClosing: (listener: () => void) => () => void
 }
 
-/** Answers that the client does not read gather here, until it is too much. */
+/** The most bytes of responses that the client has not read. */
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
-/** Of so many calls that read the answers are waited for a turn: they may be large, and are there only then. */
+/** After this many reads the next call waits for its turn: responses may be large, and exist only after the call. */
 const GETS_A_TURN = 16
 
-/** Whoever sends what takes more of them is behind. */
+/** A client whose messages need more turns gets a lower priority. */
 const FEW_TURNS = 4
 
-/** How long calls that were taken before their key ended may go on, milliseconds; those that wait end with the key. */
+/** How long calls from before the end of their key may continue, in milliseconds; waiting calls end with the key. */
 const LAST_ANSWERS_MS = 30_000
 
 const PROTOCOL_ERROR = 1002
@@ -114,7 +114,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
     calls.set(id, fiber)
     fiber.addObserver((exit) => {
       calls.delete(id)
-      // a call that was taken back has nobody who waits for its answer
+      // a cancelled call gets no response
       if (!Exit.isSuccess(exit)) return leaveWhenDone()
       const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
       respond(id, hasRoom ? exit.value : options.refuse(call, noRoom()))
@@ -127,7 +127,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
     leaveWhenDone()
   })
   let lateness: NodeJS.Timeout | undefined
-  // the call that has ended its own key is answered first: its answer may be the only one that holds the next one
+  // a call that has ended its own key is answered first: its response may be the only place of the next key
   const stopWatching = visitor.caller.watch((ended) => {
     if (!ended) return
     isKeyEnded = true
@@ -142,7 +142,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
     for (const [, fiber] of calls) fiber.interruptUnsafe()
   })
 
-  /** Frames whose messages were not all taken, and where the first of them goes on. */
+  /** Frames with messages that were not taken, and the position of the first such message. */
   const frames: Array<string> = []
   let at = 0
   let gets = 0
@@ -151,7 +151,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
     frames.length = 0
     socket.close(PROTOCOL_ERROR, "a frame is not well formed")
   }
-  /** Takes messages as there is time, and as their answers are read. */
+  /** Takes messages as time allows, and as their responses are read. */
   const takeAll = (): void => {
     for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
       if (at >= frame.length) {
@@ -180,7 +180,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
   }
   return (data, isBinary) => {
     if (isBinary) return malformed()
-    // the one before is being taken
+    // otherwise an earlier frame is being processed
     if (frames.push(String(data)) === 1) takeAll()
   }
 }

@@ -1,6 +1,7 @@
 /**
- * What comes on a WebSocket, handed to it in small pieces as there is time: thousands of frames may come at once. Nothing is taken from
- * a client while it does not read what it is told, and a large frame that comes slowly takes its share of what there is for all.
+ * Passes the data of a WebSocket on in small pieces, as time allows: thousands of frames may arrive at once. Nothing
+ * is read from a client that does not read its messages. A large frame that arrives slowly takes part of the shared
+ * memory.
  */
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
@@ -15,17 +16,17 @@ export interface FlowOptions {
   readonly intake: Intake
   readonly unread: Unread
   readonly after: After
-  /** Milliseconds in which a large frame has to arrive. */
+  /** Milliseconds in which a large frame must arrive. */
   readonly timeoutMs: number
 }
 
-/** Bytes that are handed over at once: some hundred frames, or a part of one. */
+/** Bytes that are passed on at once: some hundred frames, or a part of one. */
 const PIECE = 4096
 
-/** Frames of so many bytes take no share. */
+/** A frame of at most this many bytes takes no shared memory. */
 const SMALL = 64 * 1024
 
-/** The code of a close frame that says: come again later. */
+/** The close code that asks the client to come back later. */
 const TRY_AGAIN_LATER = 1013
 const POLICY_VIOLATION = 1008
 
@@ -38,21 +39,21 @@ export class Flow {
   readonly #maxUnread: number
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   readonly #line: Line
-  /** Why nothing is handed over now. */
+  /** Why nothing is passed on now. */
   readonly #holds = new Set<object>()
   #rest: Buffer = Buffer.alloc(0)
   #isDue = false
-  /** Whether all that came last was handed over in one turn. */
+  /** Whether the last chunk was passed on in one turn. */
   #keepsUp = false
   #isGone = false
-  /** Bytes since the last frame that was whole. */
+  /** Bytes since the last complete frame. */
   #partial = 0
   #arrival: Arrival | undefined
   #cancelDeadline: () => void = () => undefined
   #readers: Array<() => void> = []
   #cancelUnread: () => void = () => undefined
 
-  /** Takes a socket that `ws` has begun to listen to; `maxUnread` bytes of what it is told may wait. */
+  /** Takes a socket on which `ws` already listens; `maxUnread` bytes may wait to be read by the client. */
   constructor(
     webSocket: WebSocket,
     socket: Duplex,
@@ -67,7 +68,8 @@ export class Flow {
     this.#listeners = socket.listeners("data") as Array<(chunk: Buffer) => void>
     for (const listener of this.#listeners) socket.off("data", listener)
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
-    // `ws` would take all that is left at once, and that of hundreds of connections one after the other: nobody is there to be answered
+    // drops the unread data: `ws` would parse all of it at once, for hundreds of connections in a row, without
+    // anybody to answer
     socket.prependListener("close", () => {
       this.#isGone = true
       while (socket.read() !== null);
@@ -82,28 +84,31 @@ export class Flow {
     })
   }
 
-  /** Whether so much waits to be read that nothing should be added. */
+  /** Whether the client has so much to read that nothing should be added. */
   get isUnread(): boolean {
     return this.#socket.writableLength > this.#maxUnread
   }
 
-  /** What a backlog of so many bytes counts as: the most that anybody lets wait, when there is hardly memory for it. */
+  /**
+   * The size that a backlog counts as. When memory is short, it counts as the largest backlog that any subscription
+   * accepts.
+   */
   weigh(bytes: number): number {
     this.#line.set(bytes > SMALL ? bytes : 0)
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
-  /** Whether there is room for an answer. */
+  /** Whether there is room for a response of this size. */
   hasRoomFor(bytes: number): boolean {
     return this.#options.unread.hasRoomFor(bytes)
   }
 
-  /** Something was sent. */
+  /** Called after something was sent. */
   sent(): void {
     this.weigh(this.#socket.writableLength)
   }
 
-  /** Calls `f` when all has been read. A client that does not read at all loses its connection. */
+  /** Calls `f` when the client has read everything. A client that does not read at all loses its connection. */
   whenRead(f: () => void): void {
     this.#readers.push(f)
     if (this.#readers.length > 1) return
@@ -116,7 +121,7 @@ export class Flow {
     })
   }
 
-  /** Hands nothing over as long as somebody holds it. */
+  /** Stops passing data on until every holder has released it. */
   hold(why: object): void {
     this.#holds.add(why)
     this.#socket.pause()

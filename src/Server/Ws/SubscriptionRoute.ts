@@ -6,10 +6,10 @@ import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
-/** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
+/** The interval of pings, in milliseconds; a client that does not answer before the next one is gone. */
 const PING_MS = 30_000
 
-/** `every` calls a function in intervals of milliseconds, and returns the way to stop that. */
+/** `every` calls a function at intervals, in milliseconds, and returns a function that stops it. */
 export const subscriptionRoute = (
   engine: EngineService,
   every: (ms: number, f: () => void) => () => void
@@ -26,7 +26,7 @@ export const subscriptionRoute = (
         checkAgain()
       } catch (error) {
         if (!isIronflowError(error)) throw error
-        // it comes back with what it may still subscribe to
+        // the client reconnects with the subscriptions that it may still have
         closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
       }
     })

@@ -1,6 +1,6 @@
 /**
- * Requests that become WebSockets: found in a table like those that do not, refused with an HTTP answer before they are
- * upgraded, and told to go away when the server stops.
+ * Upgrades requests to WebSockets. They are found in a table like other requests, refused with an HTTP response
+ * before the upgrade, and told to go away when the server stops.
  */
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
@@ -14,70 +14,71 @@ import { lastWords } from "../Http/LastWords.ts"
 import { matchPath } from "../Http/Route.ts"
 import { Flow, type FlowOptions } from "./SocketFlow.ts"
 
-/** A request for a WebSocket that has been accepted. */
+/** An accepted request for a WebSocket. */
 export interface SocketCall {
   readonly environment: string
   /**
-   * Who asks. What the key may do is asked with `visitor.caller.check(action, resource, environment)`, for the socket and for
-   * each message that asks for more; `visitor.caller.watch` tells when that has changed. When the key ends, the socket is closed.
+   * The caller. Permissions are checked with `visitor.caller.check(action, resource, environment)`, for the socket
+   * and for each message that needs more; `visitor.caller.watch` reports changes of them. The socket is closed when
+   * the key ends.
    */
   readonly visitor: Visitor
   /** Variables of the path, decoded. */
   readonly variables: { readonly [name: string]: string }
   readonly query: URLSearchParams
   readonly request: IncomingMessage
-  /** What comes and goes on the socket. */
+  /** The flow of data on the socket. */
   readonly flow: Flow
 }
 
 export interface SocketRoute {
-  /** Who may have the socket is what it says. */
+  /** Says who may open the socket. */
   readonly row: Row
-  /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
+  /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
-  /** Bytes that may wait to be read before nothing more is taken from the client; 1 MiB by default. */
+  /** Unread bytes at which nothing more is read from the client; 1 MiB by default. */
   readonly maxUnreadBytes?: number
-  /** The route itself closes its sockets when the server stops, and when their key ends. */
+  /** Whether the route itself closes its sockets when the server stops, and when their key ends. */
   readonly leavesByItself?: boolean
   /**
-   * Throws an `IronflowError` to refuse the request before the upgrade for another reason than the row. Both are asked again when
-   * what the key may do has changed, and the socket is closed when one throws then.
+   * Throws an `IronflowError` to refuse the request before the upgrade, in addition to the row. Both are checked
+   * again when the permissions of the key have changed; the socket is closed when one throws then.
    */
   readonly check?: (call: Omit<SocketCall, "flow">) => void
   /**
-   * Takes the open socket, and returns what takes its frames; without that nobody looks at them. A frame for which it throws
-   * is the last one of its connection, which is told why.
+   * Takes the open socket. Returns a function that handles its frames; without one frames are ignored. When it
+   * throws, the connection is closed with the error.
    */
   readonly open: (socket: WebSocket, call: SocketCall) => Hear | void
 }
 
-/** Frames of text come as one buffer. */
+/** A text frame comes as one buffer. */
 export type Hear = (frame: Buffer, isBinary: boolean) => void
 
 export interface UpgradeOptions {
-  /** Says who asks, or refuses by throwing an `IronflowError`. */
+  /** Authenticates callers, or throws an `IronflowError`. */
   readonly gate: Gate
   readonly routes: ReadonlyArray<SocketRoute>
-  /** Takes what was thrown because of a bug; `what` says where, as the start of a sentence. */
+  /** Receives defects; `what` says where, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
   readonly flow: FlowOptions
 }
 
-/** The code of a close frame that says: the server stops, come back later. */
+/** The close code of a stopping server: the client should come back later. */
 export const GOING_AWAY = 1001
 
 const MAX_FRAME_BYTES = 1024 * 1024
 
-/** The code of a close frame that says: this may not be, or not any more. */
+/** The close code for something that is not allowed, or no longer allowed. */
 export const POLICY_VIOLATION = 1008
 
-/** The code of a close frame that says: the engine failed. */
+/** The close code for a failure of the engine. */
 const INTERNAL_ERROR = 1011
 
-/** How long a client may take to close a socket that is over, milliseconds. */
+/** How long a client may take to close a socket that is over, in milliseconds. */
 const GRACE_MS = 1000
 
-/** How often clients are asked whether they are still there. */
+/** The interval of pings, in milliseconds. */
 const PING_MS = 30_000
 
 interface Entrance {
@@ -91,7 +92,7 @@ export class Upgrades {
   readonly #onBug: UpgradeOptions["onBug"]
   readonly #flow: FlowOptions
   readonly #entrances: ReadonlyArray<Entrance>
-  /** Those that have not answered the last ping. */
+  /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
   constructor({ flow, gate, onBug, routes }: UpgradeOptions) {
@@ -111,7 +112,7 @@ export class Upgrades {
 
   /** The listener for `upgrade` of a Node server. */
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    // whoever hangs up in the middle of the handshake has nothing to be told
+    // a client that hangs up during the handshake gets no response
     socket.on("error", () => socket.destroy())
     try {
       this.#gate.checkOrigin(request)
@@ -130,7 +131,7 @@ export class Upgrades {
           const hear = route.open(webSocket, { ...call, flow })
           if (hear === undefined) return
           webSocket.on("message", (frame, isBinary) =>
-            // a socket gives one buffer unless it was told otherwise
+            // a socket delivers one buffer unless configured otherwise
             this.#guard(webSocket, route, () => hear(frame as Buffer, isBinary))
           )
         })
@@ -151,7 +152,7 @@ export class Upgrades {
     socket.once("close", cancel)
   }
 
-  /** Nothing that a client sends gets further than this: at worst it ends its connection. */
+  /** Catches every error of a client's message: at worst it ends the connection. */
   #guard(socket: WebSocket, { row: { path } }: SocketRoute, act: () => void): void {
     try {
       act()
@@ -168,7 +169,7 @@ export class Upgrades {
     }
   }
 
-  /** Ends connections whose other end has gone without a word, as long as it runs. */
+  /** Ends connections whose client has silently gone, while it runs. */
   readonly watch: Effect.Effect<never> = Effect.forever(
     Effect.andThen(
       Effect.sleep(PING_MS),
@@ -188,7 +189,7 @@ export class Upgrades {
     }
   }
 
-  /** Ends the connections that are still open. */
+  /** Ends all open connections. */
   close(): void {
     for (const { server } of this.#entrances) {
       for (const socket of server.clients) socket.terminate()
@@ -216,14 +217,14 @@ export class Upgrades {
   }
 }
 
-/** Throws an `IronflowError` when the caller may not have the socket, or not as it is asked for. */
+/** Throws an `IronflowError` when the caller may not have the socket, or not with these options. */
 const checkSocket = ({ check, row }: SocketRoute, call: Omit<SocketCall, "flow">): void => {
   const { environment, variables, visitor } = call
   checkRule({ caller: visitor.caller, environment }, accessTo(row), variables)
   check?.(call)
 }
 
-/** Closes the socket as soon as its key ends, or may not have it any more; returns the way to stop that. */
+/** Closes the socket when its key ends or loses the permission. Returns a function that stops watching. */
 const closeWithKey = (socket: WebSocket, call: Omit<SocketCall, "flow">, route: SocketRoute): (() => void) =>
   call.visitor.caller.watch((ended) => {
     if (ended) {
@@ -239,7 +240,7 @@ const closeWithKey = (socket: WebSocket, call: Omit<SocketCall, "flow">, route: 
     }
   })
 
-/** Closes the socket, whether or not the other side does. What comes in from now on is not looked at. */
+/** Closes the socket, whether or not the other side does. Further data is ignored. */
 export const closeFor = (socket: WebSocket, code: number, reason: string): void => {
   socket.removeAllListeners("message")
   socket.close(code, reason)

@@ -1,9 +1,9 @@
 /**
  * Watching keys and configurations over WebSockets: a frame for each change.
  *
- * Who names a `revision` to begin after (`now` for the end) gets a first frame that says where the watch begins. One frame
- * is on its way at a time; a watcher that does not take it within 30 seconds is closed with 4008, and can come back with
- * the last revision that it has seen.
+ * A watch with a `revision` to start after (`now` for the end) gets a first frame that says where it starts. One
+ * frame is sent at a time. A client that does not take it within 30 seconds is closed with 4008, and can reconnect
+ * with its last revision.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -23,16 +23,16 @@ import { yieldIfMany } from "../../Engine/Yielding.ts"
 import type { Flow } from "./SocketFlow.ts"
 import type { SocketCall, SocketRoute } from "./Upgrades.ts"
 
-/** How long one frame may be on its way, milliseconds. */
+/** The timeout for sending one frame, in milliseconds. */
 const SEND_MS = 30_000
-/** How often a watcher is asked whether it is still there, milliseconds. */
+/** The interval of pings, in milliseconds. */
 const PING_MS = 25_000
 
 export const watchRoutes = (
   engine: EngineService,
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 ): ReadonlyArray<SocketRoute> => {
-  /** The route of a row: who may watch, and what is in a frame, are what the row says. */
+  /** The route of a row, which says who may watch and what a frame holds. */
   const watching = <A, Frame>(
     row: Row<Frame>,
     changes: (
@@ -112,7 +112,7 @@ const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
 
 const encodeWatching = encoder(Watching)
 
-/** Only to who has asked: others know no such frame. */
+/** Sends the first frame, only to clients that asked for it: others do not know it. */
 const hello =
   (socket: WebSocket, { query }: SocketCall) =>
   (revision: number): void => {
@@ -130,7 +130,7 @@ const serve = <A>(
 ): void => {
   let alive = true
   socket.on("pong", () => (alive = true))
-  // a frame that the connection takes at once is no turn of the event loop: many in a row would keep all others waiting
+  // a frame that the connection takes at once does not yield to the event loop: many in a row would block all others
   const watching = Stream.runForEach(changes, (change) =>
     yieldIfMany(Effect.suspend(() => send(socket, flow, encode(change))))
   ).pipe(Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error))))
@@ -152,7 +152,7 @@ const slow = new ValidationError("The watcher does not read")
 
 const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void, IronflowError> =>
   Effect.callback<void>((resume) => {
-    // an error closes the socket, and that ends the watch
+    // an error closes the socket, which ends the watch
     socket.send(JSON.stringify(frame), () => resume(Effect.void))
     flow.sent()
   }).pipe(

@@ -99,7 +99,7 @@ describe("an engine of a newer version", () => {
             yield* old.work([greet])
             const error = yield* failsToOpen(options, newer)
             assert.strictEqual(error.code, "STORE_LOCKED")
-            assert.include(error.message, "engines of an older version use them")
+            assert.include(error.message, "Engines of an older version use them")
             assert.include(error.message, `process ${process.pid}`)
             yield* workTogether(old, old, "ann")
           })

@@ -322,7 +322,7 @@ describe("a schema", () => {
       yield* Effect.acquireRelease(at(migrations.length - 1), () => at(migrations.length))
       const error = yield* failsToOpen(options)
       assert.strictEqual(error.code, "STORE_LOCKED")
-      assert.include(error.message, "engines of an older version use them")
+      assert.include(error.message, "Engines of an older version use them")
     })
   )
 

@@ -190,7 +190,7 @@ describe("an import", () => {
     const other = write("other.jsonl", (text) => text.replace('{"table":"access_log"', '{"table":"gremlins"'))
     writeFileSync(pathOf("letter.jsonl"), "Dear Ann\n")
 
-    assert.match(await into(changed), /^STORE_CORRUPT: .* checksum does not fit/)
+    assert.match(await into(changed), /^STORE_CORRUPT: .* does not match its checksum/)
     assert.match(await into(cut), /^STORE_CORRUPT: /)
     assert.match(await into(line), /^STORE_CORRUPT: /)
     assert.match(await into(newer), /^STORE_UNAVAILABLE: .* newer version/)

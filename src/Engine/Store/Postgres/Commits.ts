@@ -1,6 +1,6 @@
-/** Which commits of all engines are known: all up to one, and some after it, which may come out of order. */
+/** Which commits of all engines are known: all up to a number, and some after it, which may arrive out of order. */
 
-/** From the first to the last of them, both included. */
+/** The first and the last number, both included. */
 export type Span = readonly [from: number, to: number]
 
 export class Commits {
@@ -11,12 +11,12 @@ export class Commits {
     this.#upTo = upTo
   }
 
-  /** All up to this one are known. */
+  /** All commits up to this one are known. */
   get upTo(): number {
     return this.#upTo
   }
 
-  /** The last one of which something is known. */
+  /** The highest known commit. */
   get last(): number {
     return this.#later.reduce((last, [, to]) => Math.max(last, to), this.#upTo)
   }
@@ -32,14 +32,14 @@ export class Commits {
     this.#later = left
   }
 
-  /** What is missing up to this one is of no interest any more. */
+  /** Stops waiting for missing commits up to this one. */
   giveUp(upTo: number): void {
     this.#upTo = Math.max(this.#upTo, upTo)
     this.add()
   }
 }
 
-/** Numbers that grow, as spans. */
+/** Ascending numbers, as spans. */
 export const spansOf = (numbers: ReadonlyArray<number>): ReadonlyArray<Span> => {
   const spans: Array<[number, number]> = []
   for (const number of numbers) {

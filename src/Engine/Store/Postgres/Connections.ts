@@ -1,17 +1,17 @@
 /**
- * The connections of a store, which end with it. One that is dead and seems to be there would keep it from ending: nobody says that
- * its answer will not come.
+ * The connections of a store, which are ended with it. A dead connection that seems alive would keep the store from closing: it
+ * never answers.
  */
 import type { Client, ClientConfig, PoolConfig } from "pg"
 import type { After } from "../../../Execution/Alarm.ts"
 import type { Driver } from "./Driver.ts"
 import { socketOf } from "./Session.ts"
 
-/** How often what was opened meanwhile is ended, milliseconds. */
+/** How often connections that were opened meanwhile are ended, milliseconds. */
 const AGAIN_MS = 100
 
 export class Connections {
-  /** Makes connections that belong to these. */
+  /** The driver, whose connections are tracked here. */
   readonly driver: Driver
   readonly #open = new Set<Client>()
 
@@ -32,7 +32,7 @@ export class Connections {
     this.driver = { Client: OwnClient, Pool: OwnPool }
   }
 
-  /** Ends what is open after some time, and what is opened then. */
+  /** After `ms` milliseconds, ends the open connections, and those that are opened later. */
   endAfter(ms: number, after: After): void {
     after(ms, () => {
       for (const client of this.#open) socketOf(client).destroy()

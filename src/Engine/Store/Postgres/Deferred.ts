@@ -1,4 +1,7 @@
-/** What a transaction writes and nobody waits for: it is held until something that could see it is asked, or the commit. */
+/**
+ * Deferred writes of a transaction, whose results nobody awaits: they are held until a statement that could see them, or the
+ * commit.
+ */
 import type { Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { listsOf } from "./Merge.ts"
@@ -15,14 +18,14 @@ interface Group {
 export class Deferred {
   #groups: Array<Group> = []
 
-  /** Whether something is held that is about one of the tables. */
+  /** Whether a held write concerns one of the tables. */
   touches(tables: ReadonlyArray<string>): boolean {
     return this.#groups.some((group) => group.tables.some((table) => tables.includes(table)))
   }
 
   /**
-   * Holds a write. It joins those of the same statement when nothing that came after them is about its tables: then nobody can
-   * tell that it comes earlier.
+   * Holds a write. It joins the writes of the same statement when no later write concerns its tables: then the earlier place
+   * makes no difference.
    */
   add(
     statement: Prepared,
@@ -40,7 +43,7 @@ export class Deferred {
     this.#groups.push({ statement, merged, tables, writes: [values] })
   }
 
-  /** Gives all that is held to `send`, in an order that comes to the same as theirs. */
+  /** Passes all held writes to `send`, in an order with the same effect. */
   flush(send: (statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>) => void): void {
     const groups = this.#groups
     this.#groups = []

@@ -1,12 +1,12 @@
 /**
- * Statements as Postgres takes them. Their text is written so that SQLite and Postgres take it alike; what is left to change is
- * told here, and a statement whose two texts differ in more than that carries the other one: {@link Statement.postgres}.
+ * Translates statements for Postgres. Statements are written so that SQLite and Postgres accept the same text. The remaining
+ * differences are handled here; a statement that differs in more has its own text in {@link Statement.postgres}.
  */
 import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"
 import { type Merged, mergedInsert, mergedUpdate } from "./Merge.ts"
 
-/** Placeholders: `?2` is `$2`, and `?` has the number after the highest so far. What stands between quotes is left as it is. */
+/** Placeholders: `?2` becomes `$2`, and `?` gets the number after the highest so far. Quoted parts stay as they are. */
 const numbered = (text: string): string => {
   let highest = 0
   return text.replaceAll(/'(?:[^']|'')*'|\?(\d*)/g, (whole, number: string | undefined) => {
@@ -17,7 +17,7 @@ const numbered = (text: string): string => {
   })
 }
 
-/** A limit of -1 stands for none, no index is what a planner may choose by itself, and the items of a JSON list are texts. */
+/** A limit of -1 becomes none, index hints are removed, and the items of a JSON list are cast to text. */
 const toPostgres = (text: string): string =>
   numbered(
     text
@@ -28,18 +28,18 @@ const toPostgres = (text: string): string =>
       .replaceAll(/\bjson_each\((\?|\w+)\)/g, "jsonb_array_elements_text(CAST($1 AS JSONB)) AS value")
   )
 
-/** A text, and the name that it is prepared under: short, and its own. */
+/** A statement's text, and the short, unique name that it is prepared under. */
 export interface Prepared {
   readonly name: string
   readonly text: string
-  /** The same for many at once. */
+  /** The same statement for many rows at once. */
   readonly merged?: Merged & { readonly name: string }
 }
 
 export interface Translated extends Prepared {
-  /** The table that it inserts rows into whose key the engine gives, and how it does that. */
+  /** For an insert into a table whose keys the engine assigns: the table, and the statement with the key. */
   readonly keyed: (Prepared & { readonly table: KeyedTable }) | undefined
-  /** Gives the key that the database has made. */
+  /** Returns the key that the database assigned. */
   readonly returning: Prepared
   /** Fails unless it changes exactly one row. */
   readonly believed: Prepared
@@ -47,7 +47,7 @@ export interface Translated extends Prepared {
   readonly tables: ReadonlyArray<string>
 }
 
-/** Tables whose keys are given by whoever holds the row of `engine`. */
+/** Tables whose keys are assigned by the holder of the row of `engine`. */
 type KeyedTable = "events" | "runs"
 
 const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", runs: "key" }
@@ -55,7 +55,7 @@ const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", 
 const translated = new Map<Statement, Translated>()
 let count = 0
 
-/** A statement as it is prepared, without what is damaged. */
+/** Translates a statement, leaving out damaged rows. */
 export const translate = (statement: Statement, damage: Damage): Translated => {
   if (statement.isSound && damage.count > 0) return make(sound(statement, damage), "")
   let known = translated.get(statement)
@@ -85,7 +85,7 @@ const make = (source: string, name: string): Translated => {
   })
   const [, table, columns, values] = INSERT.exec(source) ?? []
   const keyed =
-    // the expression names no other table
+    // the regular expression matches no other table
     table === undefined ? undefined : keyedInsert(table as KeyedTable, `${columns}`, `${values}`)
   return {
     ...prepared("", text, mergedInsert(source)),
@@ -106,7 +106,7 @@ const make = (source: string, name: string): Translated => {
   }
 }
 
-/** The same insert with the key among its values, which is the last of them. */
+/** The same insert with the key as the last of its values. */
 const keyedInsert = (table: KeyedTable, columns: string, values: string) => ({
   table,
   source: `INSERT INTO ${table} (${columns}, ${keyOf[table]}) VALUES (${values}, ?)`

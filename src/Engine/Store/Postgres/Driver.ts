@@ -1,22 +1,22 @@
 /**
- * The driver `pg`, which only those have who use Postgres: it is loaded when a store on it is opened. It is plain JavaScript, and
- * sends statements without waiting for the answers of those before them (`pipeline`), so that what a transaction writes costs one
- * round trip with its commit.
+ * The driver `pg`, which is installed only with Postgres: it is loaded when such a store is opened. It is plain JavaScript, and
+ * sends statements without waiting for earlier answers (`pipeline`), so that all writes of a transaction cost one round trip with
+ * the commit.
  */
 import type { Client, ClientConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 
-/** The oldest version that is tested. */
+/** The oldest tested version. */
 const OLDEST = 14
 
-/** How long a transaction may stand still, milliseconds: a frozen process must not hold its locks for ever. */
+/** How long a transaction may be idle, milliseconds: a frozen process must not hold its locks for ever. */
 const IDLE_MS = 4000
 
 const MOST_SCHEMA = 63
 
-/** What the driver knows; another word would stand for encryption without a word about it. */
+/** The modes that the driver knows; it would silently treat any other as encrypted. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
 export interface Settings {
@@ -27,11 +27,11 @@ export interface Settings {
   readonly poolSize: number
   readonly connectTimeoutMs: number
   readonly statementTimeoutMs: number
-  /** The migrations that this version knows. */
+  /** The migrations of this version. */
   readonly known: ReadonlyArray<Migration>
 }
 
-/** Throws a `ValidationError` for options that cannot be right. */
+/** Throws a `ValidationError` for invalid options. */
 export const settingsOf = (options: PostgresOptions): Settings => {
   const {
     connectTimeoutMs = 10_000,
@@ -85,7 +85,7 @@ export const settingsOf = (options: PostgresOptions): Settings => {
 const invalid = (problem: string): ValidationError =>
   new ValidationError(`${problem}: it must look like postgres://user:password@host:5432/database`)
 
-/** A number that a column has: JavaScript has no other one that is exact. */
+/** A number from a column. Throws when JavaScript cannot hold it exactly. */
 const toNumber = (text: string): number => {
   const value = Number(text)
   if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
@@ -96,7 +96,7 @@ const toNumber = (text: string): number => {
 
 const toBytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.slice(2), "hex"))
 
-/** Columns are read as SQLite gives them: numbers, texts and bytes; what is true is 1. */
+/** Parses columns as SQLite returns them: numbers, strings and bytes; true is 1. */
 const parsers: { readonly [oid: number]: (text: string) => unknown } = {
   16: (text) => (text === "t" ? 1 : 0),
   17: toBytes,
@@ -115,7 +115,7 @@ export interface Driver {
   readonly Pool: new (config: PoolConfig) => Pool
 }
 
-/** Loads the driver. Fails with a `StoreError` that says how it is installed. */
+/** Loads the driver. Fails with a `StoreError` that says how to install it. */
 export const loadDriver = async (): Promise<Driver> => {
   try {
     const { default: pg } = await import("pg")
@@ -128,7 +128,7 @@ export const loadDriver = async (): Promise<Driver> => {
   }
 }
 
-/** How every connection is made. */
+/** The configuration of every connection. */
 export const configOf = (settings: Settings): ClientConfig => ({
   connectionString: settings.url,
   pipeline: true,
@@ -137,7 +137,7 @@ export const configOf = (settings: Settings): ClientConfig => ({
   types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
     ClientConfig["types"]
   >,
-  // A statement keeps the plan that goes by the index: tables that are filled fast are planned as the empty ones that they were.
+  // Statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table.
   options: [
     "application_name=ironflow",
     `search_path=${settings.schema}`,
@@ -152,7 +152,7 @@ export const configOf = (settings: Settings): ClientConfig => ({
     .join(" ")
 })
 
-/** Throws a `StoreError` when the server is too old; `number` is what it says: 180004. */
+/** Throws a `StoreError` when the server is too old; `number` is its version number, such as 180004. */
 export const checkServer = (number: number, settings: Settings): void => {
   const version = Math.floor(number / 10_000)
   if (version >= OLDEST) return

@@ -1,16 +1,16 @@
 /**
- * Whether Postgres still has what it had. A standby that was promoted without all that the server before it had acknowledged goes on
- * where it was: numbers come back that were given, and what a node remembers was never there. A promotion begins a new timeline, which
- * is stored, so that the first node that writes on it leaves all numbers behind that the old one may have given.
+ * Checks whether Postgres still has all commits. A standby that was promoted without everything that its primary had acknowledged
+ * goes on from an earlier point: it may give numbers again, and nodes remember rows that it does not have. A promotion starts a
+ * new timeline, which is stored. The first node that writes on it skips all numbers that the old primary may have given.
  */
 import type { Row } from "../Program.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import type { Prepared } from "./Dialect.ts"
 
-/** The timeline that the server writes on: eight hexadecimal digits. */
+/** SQL: the timeline that the server writes on, as eight hexadecimal digits. */
 export const TIMELINE = "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
 
-/** More than what a server commits in the time that a standby may be behind. */
+/** Numbers to skip: more than a server commits in the time that a standby may lag. */
 const LEFT_OUT = 1_000_000
 
 export const READ_HISTORY = {
@@ -25,24 +25,24 @@ const STORE_TIMELINE = {
 }
 const SKIP = { name: "", text: "UPDATE engine SET sequence = $1" }
 
-/** What a node knows of itself. */
+/** What a node remembers of its commits. */
 export interface Known {
-  /** On which timeline its last transaction was; `undefined` before the first. */
+  /** The timeline of its last transaction; `undefined` before the first. */
   readonly timeline: string | undefined
   /** The last commit that it has seen; -1 before the first. */
   readonly sequence: number
-  /** The last commit of its own; 0 before the first. */
+  /** Its own last commit; 0 before the first. */
   readonly batch: number
 }
 
 export interface Found {
-  /** The server is another one than that of the last transaction, or was set back: nothing that is remembered is certain. */
+  /** The server is not that of the last transaction, or was set back: nothing remembered is certain. */
   readonly isOther: boolean
   /** Commits that this node knows of are gone. */
   readonly isLost: boolean
 }
 
-/** What has become of what was committed, under the lock. `numbers` are changed where they must not be given again. */
+/** Compares what this node knows with what is stored, under the lock. Raises `numbers` that must not be given again. */
 export const compare = (
   known: Known,
   now: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },

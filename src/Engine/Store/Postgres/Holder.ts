@@ -1,6 +1,6 @@
 /**
- * The connection of a node that writes. A node is an engine on these tables: it has a row of its own in `nodes`, and a lock of its
- * session that others can share. One that has the tables alone has the same lock for itself.
+ * The writing connection of a node. A node is an engine on these tables: it has a row in `nodes`, and its session holds a shared
+ * lock. A node that uses the tables alone holds that lock exclusively.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
@@ -11,13 +11,13 @@ import { fitOf, HOLD, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
-/** How long the end of a session is waited for whose connection was lost, milliseconds. */
+/** How long to wait for the end of a session whose connection was lost, milliseconds. */
 const MOST_WAIT_MS = 5000
 const LOOK_MS = 50
-/** How long the end of somebody is waited for who has the tables for itself, milliseconds. */
+/** How long to wait for a holder of the exclusive lock, milliseconds. */
 const MOST_HOLD_MS = 2000
 
-/** Numbers that nodes have are not given again. */
+/** Restores the row with its number: numbers of nodes are not given again. */
 const RESTORE = {
   name: "",
   text: `WITH mine AS (
@@ -32,7 +32,7 @@ export interface HolderOptions {
   readonly traffic: Traffic
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** Has those that wait for an answer. */
+  /** Collects the sessions that wait for an answer. */
   readonly waiting: Set<Session>
 }
 
@@ -52,13 +52,13 @@ export class Holder {
     this.#options = options
   }
 
-  /** The number of this node, which no other one has or had. */
+  /** The number of this node, which is never given to another one. */
   get node(): number {
     if (this.#node === undefined) throw new Error("This node has not been there yet")
     return this.#node
   }
 
-  /** The session, which is made anew when it was lost. Fails with `STORE_LOCKED` when the tables are not for this node to use. */
+  /** The session; opens a new one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables. */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
     this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
@@ -66,14 +66,14 @@ export class Holder {
     return this.#open.session
   }
 
-  /** The process of the server that the session has; `undefined` when there is no session. */
+  /** The server process of the session; `undefined` without a session. */
   get pid(): number | undefined {
     return this.#open?.pid
   }
 
   /**
-   * Puts the row of this node back, which a server that has taken over does not have: within a transaction. Says whether the number is
-   * still its own.
+   * Restores the row of this node, which a promoted server may not have. Call it within a transaction. Returns whether this node
+   * still has its number.
    */
   async restore(session: Session): Promise<boolean> {
     const { rows } = await session.wait(
@@ -82,7 +82,7 @@ export class Holder {
     return rows[0]?.name === nodeName()
   }
 
-  /** The connection is of no use any more. */
+  /** Discards the connection. */
   drop(): void {
     const open = this.#open
     if (open === undefined) return
@@ -91,7 +91,7 @@ export class Holder {
     end(open.session.client)
   }
 
-  /** Whether a transaction was committed whose answer did not come: asked once its session has ended. */
+  /** Whether a transaction without an answer was committed. Asked once its session has ended. */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
     const { rows } = await session.wait(
@@ -100,7 +100,7 @@ export class Holder {
     const [row] = rows
     if (row === undefined) {
       throw new StoreError(
-        "Whether a transaction was committed is not known: this engine was away for so long that the others have forgotten it",
+        "It is unknown whether a transaction was committed: this engine was away for so long that the other engines have removed it",
         { code: "STORE_UNAVAILABLE" }
       )
     }
@@ -130,7 +130,7 @@ export class Holder {
   async #connect(): Promise<Open> {
     const { driver, settings, traffic, waiting } = this.#options
     const client = new driver.Client(configOf(settings))
-    // an error of the connection comes to the statements that are sent, or to the next one
+    // an error of the connection also fails the sent statements, or the next one
     client.on("error", () => {
       if (this.#open?.session.client === client) this.drop()
     })
@@ -140,7 +140,7 @@ export class Holder {
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
       const fit = await fitOf(session, settings)
-      // they were changed while it was away: it does not come back
+      // the tables were changed while this node was away: it does not come back
       if (fit === "too new" && this.#node !== undefined) {
         throw new StoreError(
           `${tooNew(settings).message}. This engine stops, and has written nothing since`,
@@ -159,7 +159,10 @@ export class Holder {
     }
   }
 
-  /** A session whose connection was lost may be alive, with a transaction that is open or about to be committed. */
+  /**
+   * Ends the last session: after its connection was lost it may still live, with a transaction that is open or about to be
+   * committed.
+   */
   async #endLast(session: Session): Promise<void> {
     if (this.#lastPid === undefined) return
     const isThere = async (text: string) =>
@@ -170,7 +173,7 @@ export class Holder {
       while (await isThere(`SELECT 1 ${where}`)) {
         if (performance.now() > until) {
           throw new StoreError(
-            `The last session of this engine with Postgres (pid ${this.#lastPid}) does not end: whether its transaction was committed is not known`,
+            `The last session of this engine with Postgres (pid ${this.#lastPid}) does not end: it is unknown whether its transaction was committed`,
             { code: "STORE_UNAVAILABLE", retryable: true }
           )
         }
@@ -197,7 +200,7 @@ export class Holder {
       ])
       return String(rows[0]?.name ?? "it does not say which")
     }
-    // a migration lets go of it in a moment
+    // a migration releases it soon
     const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
     while (!(await isMine())) {
       if (performance.now() >= until) throw lockedBy(settings, await others())
@@ -221,11 +224,11 @@ const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
 const lockedBy = (settings: Settings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by an engine that needs them for itself (${who}), as those before several could share a schema do: stop it, or give this one a schema of its own`,
+    `The tables at ${settings.shown} are in use by an older engine that cannot share a schema (${who}): stop it, or give this engine a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 
-/** Ends a connection that may be dead: nobody waits for it. */
+/** Ends a connection without waiting, since it may be dead. */
 const end = (client: Client): void => {
   client.end().catch(() => undefined)
 }

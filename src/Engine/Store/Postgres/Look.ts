@@ -1,4 +1,4 @@
-/** A look at a database on Postgres without being its engine: what it says of itself, and programs that only read. */
+/** Inspects a database on Postgres without being its engine: its own figures, and programs that only read. */
 import * as Effect from "effect/Effect"
 import { type StoreError, toError, type ValidationError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
@@ -16,13 +16,13 @@ export interface PostgresFacts {
   /** The database without its password. */
   readonly shown: string
   readonly version: string
-  /** Of the tables and their indexes in the schema. */
+  /** Size of the tables and their indexes in the schema. */
   readonly bytes: number
   /** How many migrations have run; absent where there are no tables. */
   readonly tables?: number
-  /** How many this version knows. */
+  /** How many migrations this version knows. */
   readonly known: number
-  /** The engines that use the tables now, by name. */
+  /** The names of the engines that use the tables now. */
   readonly engines: ReadonlyArray<string>
   readonly isStandby: boolean
   readonly synchronousCommit: string
@@ -30,9 +30,9 @@ export interface PostgresFacts {
   readonly autovacuum: string
   readonly connections: number
   readonly maxConnections: number
-  /** Of the oldest transaction of the database that is open, milliseconds. */
+  /** Age of the oldest open transaction of the database, milliseconds. */
   readonly longestMs: number
-  /** The tables with most dead rows. */
+  /** The tables with the most dead rows. */
   readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
 }
 
@@ -58,25 +58,28 @@ const BLOATED = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead 
 
 const VERSION = "SELECT version FROM engine"
 
-/** Nodes whose sessions are there: one that was killed has none, though its row is still there. */
+/** SQL: nodes with a live session. A killed node has none, though its row is still there. */
 const ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'ironflow') ORDER BY id`
 
-/** Fails with `StoreError` when Postgres cannot be reached, or is too old, with `ValidationError` for options that cannot be right. `load` reads what programs remember of a database. */
+/**
+ * Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid options. `load` reads
+ * what programs remember of a database.
+ */
 export const look = (
   options: PostgresOptions,
   now: () => number,
   load: (tx: Transaction) => Program<void>
 ): Effect.Effect<Looking, StoreError | ValidationError> =>
   Effect.flatMap(
-    // nothing else is thrown for options
+    // `settingsOf` throws nothing else
     Effect.try({ try: () => settingsOf(options), catch: (error) => toError(error) as ValidationError }),
     (settings) =>
       Effect.tryPromise({
         try: async (): Promise<Looking> => {
           const driver = await loadDriver()
           const client = new driver.Client(configOf(settings))
-          // an error of the connection comes to the statement that is sent
+          // an error of the connection also fails the sent statement
           client.on("error", () => undefined)
           const close = Effect.promise(() => client.end().catch(() => undefined))
           try {
@@ -118,7 +121,7 @@ export const look = (
               environments,
               now,
               random: () => 0,
-              // it writes nothing
+              // it does not write
               node: -1,
               ids: makeIdGenerator(now, () => 0)
             })

@@ -1,17 +1,17 @@
 /**
- * Many writes of one statement as one: the values of each place travel as a list. It costs Postgres and the engine a fraction of what
- * they cost one by one.
+ * Merges many writes of one statement into one: the values of each parameter are sent as an array. It costs Postgres and the
+ * engine a fraction of single writes.
  */
 import { migrations } from "./Migrations.ts"
 
 export interface Merged {
-  /** Its parameters are lists, as many as `places`. */
+  /** Its parameters are arrays, `places` of them. */
   readonly text: string
-  /** How many values one write has. */
+  /** How many parameters a single write has. */
   readonly places: number
 }
 
-/** Types of columns, by table and name, as the migrations say. */
+/** Column types, by table and column name, as in the migrations. */
 const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
   const all = migrations.map(({ sql }) => sql).join("\n")
   const found = new Map<string, Map<string, string>>()
@@ -28,16 +28,19 @@ const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
 
 const INSERT = /^\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*(ON CONFLICT DO NOTHING)?\s*$/
 const UPDATE = /^\s*UPDATE (\w+) SET ([^]*) WHERE (key = \?(?: AND status IN \([\d, ]+\))?)\s*$/
-/** What is the same in every row. */
+/** A value that is the same in every row. */
 const CONSTANT = /^(?:\d+|NULL|'[^'?]*')$/
 
-/** Rows as they come out of the lists. */
+/** SQL: the rows from the arrays. */
 const listed = (columns: ReadonlyArray<string>): string => {
   const lists = columns.map((type, index) => `CAST($${index + 1} AS ${type}[])`)
   return `unnest(${lists.join(", ")}) AS v(${columns.map((_, index) => `p${index + 1}`).join(", ")})`
 }
 
-/** An insert of rows that are written out, if it is one. Rows that are there already may be passed over, as one by one. */
+/**
+ * The merged form of an insert, if the statement is an insert of written-out rows. Existing rows may be skipped, as in a single
+ * insert.
+ */
 export const mergedInsert = (source: string): Merged | undefined => {
   const [, table = "", names = "", values = "", rest = ""] = INSERT.exec(source) ?? []
   const known = types.get(table)
@@ -61,7 +64,7 @@ export const mergedInsert = (source: string): Merged | undefined => {
   }
 }
 
-/** An update of one row by its key: it fails unless it changes as many rows as there are in the lists. */
+/** The merged form of an update of one row by its key. It fails unless it changes as many rows as the arrays have. */
 export const mergedUpdate = (source: string): Merged | undefined => {
   const [, table = "", set = "", where = ""] = UPDATE.exec(source) ?? []
   const known = types.get(table)
@@ -81,7 +84,7 @@ export const mergedUpdate = (source: string): Merged | undefined => {
   }
 }
 
-/** The lists of many writes: the values of each place. */
+/** The arrays of many writes: the values of each parameter. */
 export const listsOf = <A>(
   places: number,
   writes: ReadonlyArray<ReadonlyArray<A>>

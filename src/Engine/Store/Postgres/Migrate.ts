@@ -1,8 +1,8 @@
 /**
- * Brings the tables up to what this version knows, under a lock: several engines may be started at once.
+ * Migrates the tables to this version, under a lock: several engines may start at once.
  *
- * Engines of two versions work side by side when the newer one has only added to the tables: `oldest` in `meta` says how many migrations
- * an engine has to know at least. It is read whenever an engine comes, and when it comes back.
+ * Engines of two versions can work side by side when the newer one has only added to the tables: `oldest` in `meta` says how many
+ * migrations an engine has to know at least. An engine reads it when it connects, and when it reconnects.
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
@@ -11,12 +11,12 @@ import { isConflict, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
-/** Names our advisory locks: "Iron" in ASCII. */
+/** Class of our advisory locks: "Iron" in ASCII. */
 export const LOCK_CLASS = 0x49726f6e
-/** Names the one that engines have as long as they use a schema. */
+/** Name of the lock that engines hold while they use a schema. */
 export const HOLD = "hold"
 
-/** How often a migration is begun again that others stood in the way of. */
+/** How often a migration is tried when others block it. */
 const MOST_TRIES = 5
 
 export interface Migrated {
@@ -25,7 +25,7 @@ export interface Migrated {
   readonly to: number
 }
 
-/** {@link migrate} for those who have no engine: also says which database it was. */
+/** {@link migrate} for callers without an engine. Also returns which database it was. */
 export const migrateDatabase = async (
   options: PostgresOptions
 ): Promise<Migrated & { readonly shown: string }> => {
@@ -33,10 +33,10 @@ export const migrateDatabase = async (
   return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
 }
 
-/** How the tables are for this version: `"fit"` when it works with them, also when a newer version has added to them. */
+/** Whether the tables fit this version. `"fit"`: it works with them, also when a newer version has added to them. */
 export type Fit = "fit" | "too old" | "too new"
 
-/** What every session asks first. Fails when the server is too old, or a pooler has dropped its settings. */
+/** The first query of every session. Fails when the server is too old, or a pooler has dropped the session's settings. */
 export const fitOf = async (session: Session, settings: Settings): Promise<Fit> => {
   const { rows } = await session.wait(
     session.send(
@@ -48,7 +48,7 @@ export const fitOf = async (session: Session, settings: Settings): Promise<Fit> 
     )
   )
   checkServer(Number(rows[0]?.server), settings)
-  // what is sent with the connection is the session's: a pooler that drops it gives each transaction a session of others
+  // settings that are sent with the connection hold for the session: a pooler in transaction mode drops them
   if (rows[0]?.plans !== "force_generic_plan") {
     throw new StoreError(
       `The settings of the session did not arrive at ${settings.shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
@@ -62,7 +62,7 @@ export const fitOf = async (session: Session, settings: Settings): Promise<Fit> 
   return judge(settings, Number(version), oldest)
 }
 
-/** `oldest` is absent where nobody has said that older versions may go on. */
+/** `oldest` is absent where no migration has allowed older versions. */
 const VERSION = "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
 const judge = ({ known }: Settings, version: number, oldest: unknown): Fit => {
@@ -72,7 +72,7 @@ const judge = ({ known }: Settings, version: number, oldest: unknown): Fit => {
     : "too new"
 }
 
-/** The tables were made by a version that this one cannot work beside. */
+/** The error for tables of a version that this one cannot work beside. */
 export const tooNew = (settings: Settings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
@@ -81,10 +81,13 @@ export const tooNew = (settings: Settings, version?: number): StoreError =>
     { code: "STORE_UNAVAILABLE" }
   )
 
-/** Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres is not reached, is too old, or its tables are newer than this version. */
+/**
+ * Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or is too old, or its tables are newer than this
+ * version.
+ */
 export const migrate = async (driver: Driver, settings: Settings): Promise<Migrated> => {
   const client = new driver.Client({ ...configOf(settings), pipeline: false })
-  // an error of the connection comes to the statement that is sent
+  // an error of the connection also fails the sent statement
   client.on("error", () => undefined)
   try {
     await client.connect()
@@ -94,7 +97,7 @@ export const migrate = async (driver: Driver, settings: Settings): Promise<Migra
       try {
         return await migrateOn(client, settings)
       } catch (error) {
-        // those who read stand in the way of who changes their tables
+        // readers block a change of their tables
         if (tries === MOST_TRIES || !isConflict(error)) throw error
         await client.query("ROLLBACK")
       }
@@ -109,28 +112,28 @@ export const migrate = async (driver: Driver, settings: Settings): Promise<Migra
 const migrateOn = async (client: Client, settings: Settings): Promise<Migrated> => {
   const { known, schema } = settings
   await client.query("BEGIN")
-  // it goes with the transaction
+  // it is released with the transaction
   await client.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", [LOCK_CLASS, `migrate ${schema}`])
   const { oldest, version: from } = await versionOf(client, settings)
   const fit = judge(settings, from, oldest)
   if (fit === "too new") throw tooNew(settings, from)
   if (fit === "too old") {
     const isAddition = from > 0 && known.slice(from).every((migration) => migration.isAddition)
-    // engines of an older version would go on with what is another table now
+    // engines of an older version would go on with a table that has changed
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
       [LOCK_CLASS, `${HOLD} ${schema}`]
     )
     if (hold.rows[0]?.mine !== 1) {
       throw new StoreError(
-        `The tables at ${settings.shown} are at ${from}, this version makes ${known.length} of them, and engines of an older version use them ` +
-          `(${await namesOfNodes(client, settings)}) which cannot work with what it changes: stop them first`,
+        `The tables at ${settings.shown} are at version ${from}, and this engine changes them to version ${known.length}. Engines of an older version use them ` +
+          `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop them first`,
         { code: "STORE_LOCKED" }
       )
     }
-    // whoever writes comes here first, too
+    // writers take this row first, too
     if (from > 0) await client.query(`SELECT version FROM ${schema}.engine FOR UPDATE`)
-    // a user who may use a schema that is there need not be allowed to create one
+    // a user of an existing schema may lack the right to create one
     const there = await client.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema])
     if (there.rows.length === 0) await client.query(`CREATE SCHEMA ${schema}`)
     for (const { sql } of known.slice(from)) await client.query(sql)
@@ -144,7 +147,7 @@ const migrateOn = async (client: Client, settings: Settings): Promise<Migrated> 
   return { from, to: Math.max(from, known.length) }
 }
 
-/** Engines that have the tables, as they call themselves. */
+/** The names of the engines that use the tables. */
 const namesOfNodes = async (client: Client, { schema }: Settings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =
@@ -154,7 +157,7 @@ const namesOfNodes = async (client: Client, { schema }: Settings): Promise<strin
   return rows.length === 0 ? "they do not say which" : rows.map(({ name }) => String(name)).join("; ")
 }
 
-/** How many migrations have run; 0 for a schema without tables. Fails when the schema has tables of something else. */
+/** How many migrations have run; 0 for a schema without tables. Fails when the schema has foreign tables. */
 const versionOf = async (
   client: Client,
   { schema, shown }: Settings

@@ -1,10 +1,10 @@
 /**
- * What the engines on one schema tell each other of their commits.
+ * How the engines on one schema tell each other of their commits.
  *
- * After a commit, on a connection of its own, an engine notifies the others: of the numbers of its commits and of what others may be
- * waiting for. Within the transaction a notification would make all commits of the cluster wait for each other. News may be lost: with the
- * engine that has committed, or with a connection. So commits are numbered, and each engine looks once a second up to which there are:
- * when some are missing that nobody has told, it has those who listen look at everything.
+ * After a commit, an engine notifies the others on a separate connection: of the numbers of its commits, and of what others may
+ * be waiting for. A notification within the transaction would make all commits of the cluster wait for each other. News may be
+ * lost, with the engine that committed or with a connection. So commits are numbered, and each engine checks the highest number
+ * once a second: when the news of a commit are missing, it makes its listeners look at everything.
  */
 import { hash } from "node:crypto"
 import type { Client, Pool } from "pg"
@@ -17,45 +17,45 @@ import { socketOf, type Traffic } from "./Session.ts"
 import { LOOK_AROUND, NOW } from "./Nodes.ts"
 import { type Hello, lookAtAll, readNotification, readRow, type Told, ToTell } from "./NewsText.ts"
 
-/** How often it is looked up to which number there are commits, unless it is known, milliseconds. */
+/** How often the highest commit number is checked, unless it is known, milliseconds. */
 const LOOK_MS = 1000
-/** How long news of a commit may be on their way before they count as lost. */
+/** How long news of a commit may be in flight before they count as lost, milliseconds. */
 const GRACE_MS = 150
-/** How long an answer may take before the connection counts as lost. */
+/** How long an answer may take before the connection counts as lost, milliseconds. */
 const ANSWER_MS = 2000
-/** The waits before the connection is made anew: doubling. */
+/** The first and the longest delay before reconnecting, milliseconds; it doubles in between. */
 const FIRST_WAIT_MS = 100
 const LONGEST_WAIT_MS = 5000
-/** How often an engine says that it is there, and after what silence it is told nothing any more. */
+/** How often an engine announces itself, and after what silence it is no longer told anything, milliseconds. */
 const HELLO_MS = 10_000
 const SILENT_MS = 35_000
-/** How long what is beside a notification is kept. */
+/** How long the row beside a notification is kept, milliseconds. */
 const KEEP_MS = 60_000
 
 export interface NewsOptions {
   readonly driver: Driver
   readonly settings: Settings
   readonly traffic: Traffic
-  /** The connections that read. */
+  /** The connections for reads. */
   readonly pool: Pool
   /** The number of this engine. */
   readonly node: () => number
   readonly after: After
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** What the listeners of this engine want to hear of others. */
+  /** What the listeners of this engine want to hear from others. */
   readonly wants: () => Wants
-  /** Whether a worker hears of its turns from this engine. */
+  /** Whether a listener of this engine tells the worker about its turns. */
   readonly isHere: (workerId: string) => boolean
   /** Tells the listeners of this engine. */
   readonly tell: (changes: Changes) => void
-  /** What other engines want to hear has changed. */
+  /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
-  /** Called with what was seen of the nodes, and when that was asked for by `now`. */
+  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
   readonly looked: (around: Around, askedAt: number) => void
-  /** Called with why it could not be looked. */
+  /** Called with the error when the query failed. */
   readonly failed: (error: unknown) => void
-  /** Called with every look, before its answer has come. */
+  /** Called before every such query. */
   readonly looking: () => void
   readonly warn: (message: string) => void
 }
@@ -64,9 +64,9 @@ export interface NewsOptions {
 interface Around {
   readonly now: number
   readonly sequence: number
-  /** 1 when there is a node to be taken for dead. */
+  /** 1 when there is a node to be declared dead. */
   readonly hasLapsed: number
-  /** 0 when this one was. */
+  /** 0 when this node was declared dead. */
   readonly isThere: number
 }
 
@@ -80,12 +80,12 @@ export class News {
   readonly #channel: string
   readonly #others = new Map<number, Other>()
   #commits = new Commits(0)
-  /** Commits up to this one are there, for all that is known. */
+  /** The highest commit known to exist. */
   #seen = 0
-  /** When this engine has committed last. */
+  /** When this engine last committed. */
   #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
-  /** When news were missed last. */
+  /** When news were last missed. */
   #missedAt = Number.NEGATIVE_INFINITY
   #isAsked = false
   #client: Client | undefined
@@ -95,7 +95,7 @@ export class News {
   #asks = false
   #saidAt = Number.NEGATIVE_INFINITY
   #hearing: Promise<void> = Promise.resolve()
-  /** The last rows that were written, and when: the oldest first. */
+  /** The last written rows, and when they were written: oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
   #isDown = false
@@ -106,7 +106,7 @@ export class News {
     this.#channel = channelOf(options.settings.schema)
   }
 
-  /** Listens from now on: what is read after this is told when it changes. */
+  /** Listens from now on: changes to what is read after this are told. */
   async start(): Promise<void> {
     const client = await this.#connect()
     const { rows } = await client.query("SELECT sequence FROM engine")
@@ -114,12 +114,12 @@ export class News {
     this.#saw(this.#commits.upTo)
   }
 
-  /** Looks from now on whether something was missed. */
+  /** Checks from now on whether news were missed. */
   watch(): void {
     this.#every(LOOK_MS, () => this.#look())
   }
 
-  /** Ends: says so to the others. */
+  /** Ends, and tells the others so. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (const stop of this.#stops) stop()
@@ -129,7 +129,7 @@ export class News {
     const leaving = this.#toTell ?? new ToTell()
     const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
     const last = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
-    // whoever does not hear it finds out
+    // engines that do not hear it find out by themselves
     await Promise.race([last.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
@@ -144,12 +144,12 @@ export class News {
     return this.#commits.upTo >= commit - 1
   }
 
-  /** The last commit of which something is known, of whichever engine. */
+  /** The highest known commit, of any engine. */
   get sequence(): number {
     return Math.max(this.#seen, this.#commits.last)
   }
 
-  /** This engine has committed something. */
+  /** Tells of a commit of this engine. */
   committed(commit: number, changes: Changes): void {
     this.#committedAt = this.#options.now()
     this.#commits.add([commit, commit])
@@ -159,21 +159,21 @@ export class News {
     this.#send()
   }
 
-  /** Something has happened that is not stored. */
+  /** Tells of something that is not stored. */
   announce(announced: Announced): void {
     if (this.#others.size === 0) return
     this.#pending().announce(announced)
     this.#send()
   }
 
-  /** Others are to look at something. */
+  /** Makes the other engines look at something. */
   look(subject: Subject): void {
     if (this.#others.size === 0) return
     this.#pending().look(subject)
     this.#send()
   }
 
-  /** Listeners of this engine want to hear something else than before. */
+  /** Tells that the listeners of this engine want something else than before. */
   wantsChanged(): void {
     this.#pending()
     this.#send()
@@ -187,14 +187,14 @@ export class News {
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends what there is to tell, of which more comes together while the last answer is waited for. */
+  /** Sends what is to be told. More is gathered while the last answer is pending. */
   #send(): void {
     if (this.#isSending || this.#toTell === undefined || this.#isClosed) return
     const client = this.#client
-    // whoever is not told finds out
+    // engines that are not told find out by themselves
     if (client === undefined) return void (this.#toTell = undefined)
     this.#isSending = true
-    // what is committed in this turn is told together
+    // the commits of one turn of the event loop are told together
     queueMicrotask(() => void this.#sendOn(client))
   }
 
@@ -239,7 +239,7 @@ export class News {
     await this.#forgetRows(client, Number(rows[0]?.id))
   }
 
-  /** Deletes what others have read, or never will. */
+  /** Deletes rows that others have read, or never will. */
   async #forgetRows(client: Client, id: number): Promise<void> {
     const now = this.#options.now()
     const [oldest] = this.#rows
@@ -256,7 +256,7 @@ export class News {
   // Hearing
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** One after the other, as they came. */
+  /** Handles notifications one by one, in order of arrival. */
   #hear(client: Client, payload: string): void {
     this.#hearing = this.#hearing.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
@@ -269,10 +269,10 @@ export class News {
   async #read(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
-    // one of a version that says it in another way
+    // a version with another format
     if (told === undefined) return this.#options.tell(lookAtAll)
     if (told.node === this.#options.node()) return
-    // it works
+    // the connection works
     this.#waitMs = FIRST_WAIT_MS
     this.#isDown = false
     this.#meet(told)
@@ -322,16 +322,16 @@ export class News {
   }
 
   // -------------------------------------------------------------------------------------------------------------------
-  // Finding out what nobody has told
+  // Detecting missed commits
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** There are commits up to this one: those of others are told, or looked for in a moment. */
+  /** There are commits up to this one: those of others have been told, or are checked in a moment. */
   #saw(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
-    // while none are told all is looked at once a second, however much is committed elsewhere
+    // while no news arrive, look at everything once a second, however many commits there are
     const graceMs = Math.max(GRACE_MS, this.#missedAt + LOOK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
@@ -340,7 +340,7 @@ export class News {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#options.tell(lookAtAll)
-        // the connection may be dead, and seem to be there; or the other engine has none
+        // the connection may be dead without an error, or the other engine has none
         if (this.#client !== undefined) this.#ask(this.#client)
       }
       this.#saw(this.#seen)
@@ -356,22 +356,22 @@ export class News {
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
     this.#options.looking()
-    // a commit of this engine says it too
+    // a commit of this engine found it out already
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
     const { name, text } = LOOK_AROUND
     const { pool } = this.#options
-    // the connection of the news may be dead and seem to be there; slow reads may have all others
+    // the news connection may be dead without an error; slow reads may hold all the others
     const way = pool.waitingCount > 0 && this.#client !== undefined ? this.#client : pool
     way.query({ name, text, values: [this.#options.node()] }).then(
       ({ rows }) => {
         if (this.#isClosed) return
-        // as the statement has it
+        // the columns of the statement
         const around = rows[0] as Around
         this.#options.looked(around, now)
         this.#saw(Number(around.sequence))
       },
-      // it is looked at again
+      // it is checked again
       (error: unknown) => this.#options.failed(error)
     )
   }
@@ -388,7 +388,7 @@ export class News {
     client.on("notification", ({ payload = "" }) => this.#hear(client, payload))
     try {
       await client.connect()
-      // news are of no use after a crash
+      // news do not matter after a crash
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
       await client.query(`LISTEN ${this.#channel}`)
@@ -403,7 +403,7 @@ export class News {
     return client
   }
 
-  /** Drops a connection that does not answer. */
+  /** Drops the connection when it does not answer. */
   #ask(client: Client): void {
     if (this.#isAsked) return
     this.#isAsked = true
@@ -421,17 +421,17 @@ export class News {
   #drop(client: Client): void {
     if (this.#client !== client) return
     this.#client = undefined
-    // nobody answers on a dead one: what waits on it fails now
+    // a dead connection never answers: what waits on it fails now
     socketOf(client).destroy()
     this.#connectLater()
   }
 
-  /** Says once that what engines tell each other is lost, until something is heard again. */
+  /** Warns once that news between engines are lost, until something is heard again. */
   #complain(error: unknown): void {
     if (this.#isDown) return
     this.#isDown = true
     this.#options.warn(
-      `What engines tell each other is lost for now, and found out by looking, which takes a second: ${String(error)}`
+      `Notifications between engines are lost for now. The engines look for changes instead, which takes a second: ${String(error)}`
     )
   }
 
@@ -475,13 +475,13 @@ export class News {
 }
 
 /**
- * The channel of the engines on a schema, and the name of their connections that listen. A name may have 63 characters, and that of a
- * schema has as many.
+ * The notification channel of a schema, and the name of the connections that listen. It is hashed, since a name may have 63
+ * characters, and so may that of a schema.
  */
 export const channelOf = (schema: string): string =>
   `ironflow_news_${hash("sha256", schema, "hex").slice(0, 32)}`
 
-/** Ends a connection that may be dead: nobody waits for it. */
+/** Ends a connection without waiting, since it may be dead. */
 const end = (client: Client): void => {
   client.end().catch(() => undefined)
 }

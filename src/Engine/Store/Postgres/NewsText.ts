@@ -1,6 +1,6 @@
 /**
- * What one engine tells the others of its commits, as text. Who may connect to the database may listen to notifications: those have
- * numbers, ids and names. What was received, returned or sent is in a row beside it, which only those read who may read the tables.
+ * What one engine tells the others of its commits, as a string. Every user of the database may listen to notifications, so those
+ * have only numbers, ids and names. Payloads are in a separate row, for those who may read the tables.
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
@@ -8,21 +8,21 @@ import { type Announced, type Changes, noCounts, type Subject, subjects } from "
 import type { Wants } from "../Store.ts"
 import { type Span, spansOf } from "./Commits.ts"
 
-/** Bytes of a notification: Postgres takes less than 8,000. */
+/** Most bytes of a notification: Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
-/** Characters of a row. */
+/** Most characters of a row. */
 const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine says of itself. */
 export interface Hello {
   readonly wants: Wants
-  /** Others are to say the same of themselves. */
+  /** Asks the others to say the same of themselves. */
   readonly asks?: true
-  /** It ends. */
+  /** The engine stops. */
   readonly leaves?: true
 }
 
-/** What is told of commits, as it is gathered from several of them. */
+/** Gathers what is to be told of several commits. */
 export class ToTell {
   readonly #commits: Array<number> = []
   readonly #ended = new Set<string>()
@@ -38,7 +38,7 @@ export class ToTell {
   #dueAt = Number.POSITIVE_INFINITY
   #isReady = false
 
-  /** `isHere` says which workers hear of it from this engine. */
+  /** `isHere` says which workers hear of their turns from this engine. */
   add(commit: number, changes: Changes, isHere: (workerId: string) => boolean): void {
     this.#commits.push(commit)
     for (const runId of changes.ended) this.#ended.add(runId)
@@ -72,13 +72,13 @@ export class ToTell {
     else this.#notices.push(told)
   }
 
-  /** What the row beside it has, if there is one. */
+  /** The content of the row beside the notification, if one is needed. */
   get row(): string | undefined {
     if (this.#notices.length === 0 && this.#announced.length === 0) return undefined
     return JSON.stringify({ notices: this.#notices, announced: this.#announced })
   }
 
-  /** The notification of a node: what does not fit has to be looked at. */
+  /** The notification of a node. What does not fit is named as to be looked at. */
   notification(node: number, hello: Hello): string {
     const commits = spansOf(this.#commits)
     const parts = {
@@ -93,7 +93,7 @@ export class ToTell {
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
         ...hello,
-        // of the others nobody hears, and so they are looked for
+        // the other commits are not told, so engines miss them and look
         commits: commits.slice(-MOST_SPANS),
         look: [...this.#look, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
@@ -108,7 +108,7 @@ export class ToTell {
   }
 }
 
-/** Of the numbers of commits that one notification has. */
+/** Most spans of commit numbers in a notification. */
 const MOST_SPANS = 100
 
 /** What another engine has told. */
@@ -147,10 +147,10 @@ const nothing = {
   dueAt: Number.POSITIVE_INFINITY
 } satisfies Omit<Changes, "look">
 
-/** What is told when nothing is known of what has been committed elsewhere. */
+/** The changes that are told when nothing is known of commits elsewhere. */
 export const lookAtAll: Changes = { ...nothing, look: new Set(subjects), mayHaveReady: true }
 
-/** Reads a notification; `undefined` when it is none, or one of a version that says it otherwise. */
+/** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
 export const readNotification = (text: string): Told | undefined => {
   const told = parse(text)
   if (told === undefined || !isNumber(told.node)) return undefined
@@ -181,7 +181,7 @@ export const readNotification = (text: string): Told | undefined => {
   }
 }
 
-/** What a row has beside the notification; `undefined` when it is none. */
+/** Parses the row beside a notification; `undefined` when it is invalid. */
 export const readRow = (text: string): Pick<Changes, "notices" | "announced"> | undefined => {
   const row = parse(text)
   if (row === undefined) return undefined
@@ -212,7 +212,7 @@ const isNoticeItself = (notice: { readonly [name: string]: unknown }): boolean =
 const isAnnounced = (value: unknown): value is Announced =>
   isObject(value) && [value.id, value.environment, value.topic, value.data].every(isString)
 
-/** The notices that turns at other engines are told of. */
+/** The notices that are passed on to turns at other engines. */
 const NOTICES: ReadonlySet<string> = new Set(
   Object.keys({
     Fired: true,

@@ -1,59 +1,61 @@
 /**
- * How nodes know of each other that they are there. Each renews its row, with what it commits and in between. One whose row is not renewed
- * is taken for dead by whoever writes next: it is marked in the transaction that takes back what it held, so that this is done once.
+ * How nodes know that others are alive. Each renews its row, with its commits and in between. When a row is not renewed, the next
+ * writer declares its node dead: the node is marked in the transaction that takes back what it held, so that this happens once.
  *
- * All times are those of the server. A node judges others only when it has been seen itself all that time: after Postgres was away
- * nobody has been seen, and all are given time to come back.
+ * All times are those of the server. A node judges others only when it has itself been seen all that time: after an outage of
+ * Postgres nobody has been seen, and all get time to come back.
  */
 
-/** The time of the server, epoch milliseconds. */
+/** SQL: the time of the server, epoch milliseconds. */
 export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
-/** A node that is not seen for so long is taken for dead, milliseconds. */
+/** A node that is not seen for this long is declared dead, milliseconds. */
 const LAPSE_MS = 15_000
-/** How much earlier it stops what it does, if it cannot renew its row. */
+/** How much earlier a node stops its work when it cannot renew its row, milliseconds. */
 const MARGIN_MS = 2000
-/** After a silence of so long a node is new to the others. */
+/** After a silence this long, a node counts as new to the others, milliseconds. */
 const GAP_MS = LAPSE_MS / 2
-/** How old a row becomes before it is renewed without a commit. */
+/** The age at which a row is renewed without a commit, milliseconds. */
 const RENEW_MS = 2500
-/** A node that is silent for so long may be frozen: what it holds up goes on. */
+/** A node that is silent for this long may be frozen, milliseconds: its locks are broken. */
 const SILENT_MS = 4000
-/** How long a node that was taken for dead may come back, milliseconds: whether its last transaction was committed is in its row. */
+/**
+ * How long a node that was declared dead may come back, milliseconds: its row says whether its last transaction was committed.
+ */
 const KEEP_MS = 7 * 24 * 3_600_000
 
-/** What is set in the row of a node that is seen. */
+/** SQL: the update of the row of a node that is seen. */
 export const SEEN = `last_seen = ${NOW},
   steady_since = CASE WHEN last_seen < ${NOW} - ${GAP_MS} THEN ${NOW} ELSE steady_since END`
 
-/** Whether there is a node to be taken for dead, by node $1. */
+/** SQL: whether there is a node for node $1 to declare dead. */
 export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id = $1
   AND me.last_seen > ${NOW} - ${GAP_MS} AND me.steady_since < ${NOW} - ${LAPSE_MS}
   AND nodes.id <> me.id AND nodes.steady_since IS NOT NULL AND nodes.last_seen < ${NOW} - ${LAPSE_MS})`
 
-/** 1 when node $1 is there, 0 when it was taken for dead, and nothing when nobody remembers it. */
+/** SQL: 1 when node $1 is live, 0 when it was declared dead, NULL when its row is gone. */
 export const IS_THERE = "(SELECT CASE WHEN steady_since IS NULL THEN 0 ELSE 1 END FROM nodes WHERE id = $1)"
 
-/** Marks those that have lapsed, under the lock. */
+/** Marks lapsed nodes as dead, under the lock. */
 export const MARK_LAPSED = {
   name: "lapsed",
   text: `UPDATE nodes SET steady_since = NULL
     WHERE id <> $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${LAPSE_MS} RETURNING name`
 }
 export const MARK_AWAY = { name: "", text: "UPDATE nodes SET steady_since = NULL WHERE id = $1" }
-/** The node is there again. */
+/** Marks the node as live again. */
 export const RETURN = {
   name: "",
   text: `UPDATE nodes SET steady_since = ${NOW}, last_seen = ${NOW} WHERE id = $1`
 }
-/** Forgets nodes that will not come back. */
+/** Deletes nodes that will not come back. */
 export const FORGET = {
   name: "",
   text: `WITH gone AS (DELETE FROM nodes WHERE steady_since IS NULL AND last_seen < ${NOW} - ${KEEP_MS} RETURNING id)
     DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)`
 }
 
-/** Renews the row of node $1 if it is old, and looks how things are. A row that is just being written waits for nobody. */
+/** Renews the row of node $1 if it is old, and returns the current situation. Does not wait for a row that is being written. */
 export const LOOK_AROUND = {
   name: "around",
   text: `WITH old AS (SELECT id FROM nodes WHERE id = $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${RENEW_MS}
@@ -63,18 +65,18 @@ export const LOOK_AROUND = {
       ${IS_THERE} AS "isThere"`
 }
 
-/** Ends the sessions that keep session $1 waiting if their nodes are silent: frozen ones hold what they have locked. */
+/** Ends the sessions that block session $1 if their nodes are silent: frozen nodes keep their locks. */
 export const END_SILENT = {
   name: "",
   text: `SELECT pg_terminate_backend(CAST(pid AS INTEGER)) FROM nodes
     WHERE pid = ANY (pg_blocking_pids($1)) AND last_seen < ${NOW} - ${SILENT_MS}`
 }
 
-/** How long after it was asked for a row may still have been older, milliseconds. */
+/** How old the row may already have been when it was asked for, milliseconds. */
 export const OLDEST_ROW_MS = RENEW_MS
 
-/** Whether a node that was not seen since may go on to the next thing without asking: what it begins has time to end. */
+/** Whether a node that was last seen this long ago may start something without asking: it has time to finish it. */
 export const isSeen = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
 
-/** Whether a node that has not been seen since must stop what it does: others may begin to take it back. */
+/** Whether a node that was last seen this long ago must stop its work: others may begin to take it over. */
 export const isAwayFor = (silentMs: number): boolean => silentMs > LAPSE_MS - MARGIN_MS

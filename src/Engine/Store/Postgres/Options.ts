@@ -1,16 +1,16 @@
-/** What a store on Postgres takes: apart from the driver, whose types only those have who use it. */
+/** The options of a store on Postgres. Separate from the driver, whose types exist only where it is installed. */
 export interface PostgresOptions {
   /**
-   * Where the database is: `postgres://user:password@host:5432/database`. `sslmode` and certificates are given as its parameters:
+   * The URL of the database: `postgres://user:password@host:5432/database`. `sslmode` and certificates are parameters of it:
    * `?sslmode=verify-full&sslrootcert=/etc/ssl/postgres.pem`.
    */
   readonly url: string
-  /** The schema of the tables, `"ironflow"` by default. It is created when it does not exist. */
+  /** The schema of the tables; `"ironflow"` by default. It is created when it does not exist. */
   readonly schema?: string
-  /** Most connections at a time, 10 by default: one writes, the others read. At least 2. */
+  /** Most connections at a time; 10 by default, at least 2. One writes, the others read. */
   readonly poolSize?: number
-  /** How long a connection may take to come, milliseconds: 10 seconds by default. */
+  /** How long connecting may take, milliseconds; 10 seconds by default. */
   readonly connectTimeoutMs?: number
-  /** How long one statement may take, milliseconds: 30 seconds by default. */
+  /** How long one statement may take, milliseconds; 30 seconds by default. */
   readonly statementTimeoutMs?: number
 }

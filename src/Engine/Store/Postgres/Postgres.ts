@@ -1,8 +1,8 @@
 /**
  * {@link Store} on Postgres.
  *
- * What is acknowledged is as durable as a commit of that server. Any number of engines share a schema; what one of them writes goes over
- * one connection, and reads beside it over others, each in a snapshot of its own.
+ * Acknowledged writes are as durable as a commit of that server. Any number of engines share a schema. Each writes over one
+ * connection, and reads over others, each read in its own snapshot.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -42,22 +42,21 @@ import { Writer } from "./Writer.ts"
 
 /** Most programs in one transaction. */
 const GROUP = 512
-/** After how long a wait for the lock it is looked who has it, milliseconds. */
+/** How long to wait for the lock before checking who holds it, milliseconds. */
 const MOST_WAIT_MS = 1000
-/** After how long without an answer Postgres counts as out of reach, milliseconds. */
+/** How long Postgres may be silent before it counts as out of reach, milliseconds. */
 const MOST_SILENT_MS = 3000
-/** How long Postgres may take when the store is closed, milliseconds: one that does not answer is left. */
+/** How long to wait for Postgres when the store is closed, milliseconds; after that the connections are abandoned. */
 const MOST_CLOSING_MS = 5000
-/** Runs that are started in one transaction; no program is cut. */
+/** Runs that are started in one transaction; a single program is never split. */
 const GROUP_RUNS = 1000
 
-/** What was asked of Postgres by the stores of this process, for tests and benches. */
+/** The traffic of the stores of this process with Postgres, for tests and benches. */
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine has the schema for itself, `STORE_CORRUPT` when the schema has
- * tables of something else, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations that
- * this version has.
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine uses the schema alone, `STORE_CORRUPT` when the schema
+ * has foreign tables, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations of this version.
  */
 export const make = (
   options: PostgresOptions,
@@ -67,7 +66,9 @@ export const make = (
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   open({ ...settingsOf(options), known }, upkeep, sharing === "alone")
 
-/** Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock is not that of the server. */
+/**
+ * Whether other engines may use the tables at the same time. `"alone"` is for tests with a clock that differs from the server's.
+ */
 export type Sharing = "alone" | "shared"
 
 const open = (
@@ -79,7 +80,7 @@ const open = (
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const server = new ServerClock(clock)
-    // one that is alone has always gone by its own clock, and may be moved in time with it
+    // an engine that is alone goes by its own clock, which may be moved
     const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -97,7 +98,7 @@ const open = (
         Effect.catch(
           Effect.tryPromise({
             try: () => held.close(),
-            catch: (cause) => storeError("Postgres could not be told that this engine ends", cause)
+            catch: (cause) => storeError("The end of this engine could not be stored in Postgres", cause)
           }),
           ({ message }) => Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
         )
@@ -112,11 +113,11 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     let tellOthers: (changes: Changes) => void = () => undefined
-    /** When the row of this node was renewed last, for all that it knows. */
+    /** When this node last renewed its row, as far as it knows. */
     let renewedAt = monotonicMs()
-    /** When Postgres has answered last. */
+    /** When Postgres last answered. */
     let answeredAt = monotonicMs()
-    /** Why nothing can be written at the moment. */
+    /** Why writes fail at the moment. */
     let outage: StoreError | undefined
     const lookAround = (): void => {
       silence.look()
@@ -126,7 +127,7 @@ const open = (
           { code: "STORE_UNAVAILABLE", retryable: true }
         )
       }
-      // where there are no others nobody takes anything
+      // without other engines, nobody takes anything over
       if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
         writer.away()
         runFork(
@@ -138,7 +139,7 @@ const open = (
       }
       const { pid } = holder
       if (writer.waitedMs < MOST_WAIT_MS || pid === undefined) return
-      // whoever writes says that it does not go on
+      // the blocked writer reports that it is stuck
       pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
     }
     const news = isAlone
@@ -163,7 +164,7 @@ const open = (
                   answeredAt = monotonicMs()
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
-                  // whoever writes knows whether it can be written again
+                  // a write shows whether writing works again
                   if (hasLapsed === 1 || isThere !== 1 || writer.isAway || outage !== undefined) writer.look()
                 },
                 failed: (error) => {
@@ -174,7 +175,7 @@ const open = (
           ),
           (made) => Effect.promise(() => made.close())
         )
-    // before anything is read: what changes after that is told
+    // before anything is read: later changes are told
     if (news !== undefined) {
       yield* attempt(() => news.start())
       listeners.onWants = () => news.wantsChanged()
@@ -184,7 +185,7 @@ const open = (
     server.measured(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
-      // who is where is of no interest to one that is alone
+      // an engine that is alone does not need to know where workers are
       node: isAlone ? undefined : holder.node,
       now,
       random: () => random.nextDoubleUnsafe(),
@@ -196,19 +197,19 @@ const open = (
     const jumps = new ClockJumps(now(), monotonicMs(), last)
     tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
     let clockStoredAt = Number.NEGATIVE_INFINITY
-    /** Finds out what an error comes from, so that the work on the rest goes on. */
+    /** Finds the rows that cause an error and leaves them alone, so that the rest of the work goes on. */
     const leaveAlone = async (error: unknown): Promise<boolean> => {
-      // what could not be asked for says nothing of what is stored
+      // a failed connection says nothing about the stored data
       if (tx.culprit === undefined || isUnavailable(error)) return false
       try {
         const session = await holder.session()
         const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
-        // it refuses nothing
+        // this program refuses nothing
         if (found instanceof Refused) return false
         for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
         return found.length > 0
       } catch {
-        // the first error stays the one that is told: the connection was lost meanwhile
+        // the caller gets the first error: the connection was lost meanwhile
         return false
       }
     }
@@ -222,7 +223,11 @@ const open = (
       renewed: (beganAt) => (renewedAt = beganAt),
       takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
-        runFork(Effect.logWarning(`Engines are gone, and what they held goes to others: ${names.join("; ")}`))
+        runFork(
+          Effect.logWarning(
+            `Engines were lost, and other engines take over what they held: ${names.join("; ")}`
+          )
+        )
         tellOthers(lookAtAll)
         for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
       },
@@ -232,7 +237,7 @@ const open = (
         runFork(
           isLost
             ? Effect.logError(
-                `${what}, and does not have all that was committed: what it had acknowledged last is gone. This engine forgets what it remembers and goes on with what there is. With synchronous_standby_names nothing is lost`
+                `${what}, and the last commits that Postgres had acknowledged are lost. This engine drops what it has in memory and goes on with the data that is there. Set synchronous_standby_names to lose nothing`
               )
             : Effect.logWarning(`${what}, with all that this engine has committed: it goes on there`)
         )
@@ -279,7 +284,7 @@ const open = (
         news?.committed(sequence, changes)
       }
     })
-    // functions and environments are remembered, and follow what others have written with the next transaction
+    // functions and environments are remembered; the next transaction reads what others have written
     const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
     tellOthers = (changes) => {
       if (!changes.look.has("functions")) return listeners.committed(changes)
@@ -287,7 +292,7 @@ const open = (
       look.delete("functions")
       listeners.committed({ ...changes, look })
       const follow = (): void => writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
-      // a transaction only for that would have the others look in their turn
+      // a transaction just for this would make the other engines look in turn
       pool
         .query("SELECT functions, environments FROM engine")
         .then(({ rows }) => (writer.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
@@ -330,7 +335,7 @@ const open = (
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
               const beside = tx.beside(news === undefined || writer.sequence >= news.sequence)
-              // what comes back is what the program returns
+              // the result type of the program
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
             catch: (cause) => cannot(call, cause)
@@ -340,7 +345,7 @@ const open = (
 
     const touch: Touch = {
       isRecent: () => isSeen(monotonicMs() - renewedAt),
-      // its transaction finds out whether others have taken it for dead: its turns are told before `then`
+      // its transaction finds out whether others have declared this node dead: its turns are told before `then`
       renew: (then) => {
         const again = (): void =>
           void runFork(
@@ -402,7 +407,7 @@ const open = (
 
 const makePool = (driver: Driver, settings: Settings): Pool => {
   const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })
-  // one that is idle is lost: the next one who asks gets another
+  // an idle connection was lost: the next caller gets another one
   pool.on("error", () => undefined)
   return pool
 }

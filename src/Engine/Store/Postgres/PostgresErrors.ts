@@ -1,39 +1,42 @@
-/** Errors of Postgres, of the way to it and of its driver as ours: what happened, and what to do. */
+/** Translates errors of Postgres, the network and the driver into ours: what happened, and what to do. */
 import { StoreError } from "../../../Errors.ts"
 import { NOT_JSON } from "../StoredJson.ts"
 
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
 
-/** What Node.js says of connections. */
+/** Error codes of Node.js for connections. */
 const SYSTEM = /^E[A-Z_]+$/
 
-/** The connection was lost, or the server ends it: what was asked for may succeed on another one. */
+/** The connection was lost, or the server ends it: the same request may succeed on another one. */
 export const isLost = (cause: unknown): boolean => {
   if (cause instanceof StoreError) return cause.cause !== undefined && isLost(cause.cause)
   if (isStalePlan(cause)) return true
   const code = codeOf(cause)
   if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"
-  // a standby: another connection may lead to the server that writes now
+  // a standby: another connection may lead to the current primary
   if (code === "25006") return true
   if (SYSTEM.test(code)) return true
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }
 
-/** The session has a plan for tables that were changed since: another one makes its own. */
+/** The session has a plan for tables that have changed since: another session makes its own. */
 export const isStalePlan = (cause: unknown): boolean =>
   codeOf(cause) === "0A000" && /cached plan/i.test(messageOf(cause))
 
-/** What is stored cannot be read: a page or an index is damaged, or a text is no JSON. */
+/** Stored data cannot be read: a page or an index is damaged, or a string is not JSON. */
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_CORRUPT"
     : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
 
-/** Two transactions stood in each other's way: done again, it may succeed. */
+/** Two transactions were in conflict: a retry may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
-/** Something was believed to change one row, and did not: see `believed` in `Dialect.ts`, which divides by how many it changed. */
+/**
+ * A statement that was believed to change one row did not: see `believed` in `Dialect.ts`, which divides by the number of changed
+ * rows.
+ */
 export const wasWrong = (cause: unknown): boolean => codeOf(cause) === "22012"
 
 interface Advice {
@@ -49,7 +52,7 @@ const unavailable = (advice: string, retryable = true): Advice => ({
 })
 
 const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
-/** The same of one that has never been there. */
+/** The same for a connection that was never established. */
 const NEVER_THERE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
 )
@@ -98,7 +101,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return undefined
     case "ENOENT":
     case "EACCES":
-      // a socket of the machine, or a file that the URL names
+      // a local socket, or a file that the URL names
       return message.includes("connect ")
         ? unavailable("Check the host in the database URL, and that Postgres is running")
         : unavailable(
@@ -133,19 +136,19 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
   }
 }
 
-/** Whether Postgres is out of reach, or takes nothing at the moment: what was asked for does not matter. */
+/** Whether Postgres is out of reach or accepts nothing at the moment, whatever the request was. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
     : adviceFor(codeOf(cause), messageOf(cause)) !== undefined
 
 const messageOf = (cause: unknown): string => {
-  // what Node.js says when it has tried several addresses
+  // the error of Node.js after it has tried several addresses
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
   return cause instanceof Error ? cause.message : String(cause)
 }
 
-/** What kept the database from being opened. */
+/** The error for a database that could not be opened. */
 export const openError = (shown: string, cause: unknown): StoreError =>
   storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
 

@@ -1,4 +1,6 @@
-/** What programs work with on Postgres: numbers come from the row of `engine`, and whoever reads beside it has a look of its own. */
+/**
+ * The transaction of programs on Postgres: numbers come from the row of `engine`, and each concurrent reader has its own view.
+ */
 import type { DatabaseSync } from "node:sqlite"
 import type { SharedIds } from "../../../Ids.ts"
 import { Damage, type DamagedKind } from "../Damage.ts"
@@ -6,21 +8,21 @@ import { eachMemory, type Others, shareMemories } from "../Memory.ts"
 import type { Program } from "../Program.ts"
 import { type Row, Transaction } from "../Transaction.ts"
 
-/** The highest of the numbers that were given. */
+/** The highest numbers given so far. */
 export interface Numbers {
   environments: number
   events: number
   runs: number
-  /** Of the order of journal entries and fired waits. */
+  /** For the order of journal entries and fired waits. */
   seq: number
-  /** The transactions that have last changed functions, and leases that several nodes may remember. */
+  /** The last transactions that changed functions, and leases that several nodes may remember. */
   functions: number
   leases: number
   /** The time in the newest id. */
   idTime: number
 }
 
-/** Environments by name and by key, as they are committed. */
+/** The committed environments, by name and by key. */
 export class Environments {
   readonly #keys = new Map<string, number>()
   readonly #names = new Map<number, string>()
@@ -48,13 +50,13 @@ export class Environments {
     return [...this.#keys.keys()]
   }
 
-  /** The highest key: they are given without gaps. */
+  /** The highest key; keys are given without gaps. */
   get last(): number {
     return this.#keys.size
   }
 }
 
-/** Nothing is asked of a database but by programs. */
+/** A database that rejects direct statements: only programs may query Postgres. */
 const nowhere = {
   prepare(sql: string): never {
     throw new Error(`This is not asked of Postgres: ${sql}`)
@@ -71,7 +73,7 @@ interface Tools {
 
 export class PostgresTransaction extends Transaction {
   readonly #tools: Tools
-  /** Those that came into being in this transaction. */
+  /** The environments that this transaction created. */
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
   numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
@@ -87,7 +89,7 @@ export class PostgresTransaction extends Transaction {
     return this.#tools.environments
   }
 
-  /** Starts a transaction after those of others. */
+  /** Starts a transaction that follows those of others. */
   moved(others: Others): void {
     this.#tools.ids.follow(this.numbers.idTime)
     eachMemory(this.memories, (memory, made) => memory.moved?.(made, others))
@@ -104,8 +106,8 @@ export class PostgresTransaction extends Transaction {
   }
 
   /**
-   * One that reads beside this one: what it remembers is gone with it. `isUnmoved` says that nothing is known of what others have
-   * written since the last transaction.
+   * A transaction for a concurrent reader, whose memories end with it. `isUnmoved`: nothing is known to have been written by
+   * others since the last transaction.
    */
   beside(isUnmoved: boolean): PostgresTransaction {
     const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
@@ -135,7 +137,7 @@ export class PostgresTransaction extends Transaction {
     return key
   }
 
-  /** Environments that came into being in this transaction: they are written before anything else is read. */
+  /** The environments that this transaction created: they are written before anything else is read. */
   get created(): ReadonlyMap<string, number> {
     return this.#created
   }
@@ -163,7 +165,7 @@ export class PostgresTransaction extends Transaction {
     this.#later.push(program)
   }
 
-  /** What is to be done in this transaction before it goes on. */
+  /** Takes the programs that must run before this transaction goes on. */
   takeLater(): ReadonlyArray<Program<void>> {
     if (this.#later.length === 0) return []
     const some = this.#later
@@ -176,7 +178,7 @@ export class PostgresTransaction extends Transaction {
   }
 }
 
-/** What is damaged, without a table of it: statements name what they leave out. */
+/** Damage without a table of it: statements name the keys that they leave out. */
 export class NotedDamage extends Damage {
   readonly #keys = new Map<DamagedKind, Set<number>>()
 

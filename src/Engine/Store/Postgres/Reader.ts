@@ -1,6 +1,6 @@
 /**
- * Programs that only read: those that come in one turn of the event loop share a connection and a snapshot, and what they ask
- * goes out together. A slow one holds up those of its group alone.
+ * Runs programs that only read. Those that arrive in one turn of the event loop share a connection and a snapshot, and their
+ * statements are sent together. A slow one delays only its own group.
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
@@ -12,13 +12,13 @@ import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 /** Most programs in one snapshot. */
 const GROUP = 64
 
-/** Makes a program, which runs once. */
+/** Creates the program, which runs once. */
 type Make = () => Program<unknown, unknown>
 
 interface Reading {
   readonly tx: PostgresTransaction
   readonly make: Make
-  /** What was made first; `undefined` when it is read again. */
+  /** The program as first started; `undefined` when it is read again. */
   readonly begun: Begun<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
@@ -39,7 +39,7 @@ export class Reader {
     this.#waiting = waiting
   }
 
-  /** Runs a program in a snapshot, unless it asks nothing: then there is nobody to wait for. */
+  /** Runs a program in a snapshot. A program without statements runs at once. */
   read(tx: PostgresTransaction, make: Make): Promise<unknown> {
     const begun = begin(make())
     if (begun.step.done === true) return Promise.resolve(begun.step.value)
@@ -49,13 +49,13 @@ export class Reader {
     })
   }
 
-  /** Runs a program statement by statement, each on what is there then. */
+  /** Runs a program without a snapshot: each statement sees the current data. */
   async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
     while (true) {
       try {
         return await this.#with((session) => new Runner(session, tx).run(make()))
       } catch (error) {
-        // the session has ended: there are as many as the pool has
+        // the session has ended: the pool opens another one
         if (!isStalePlan(error)) throw error
       }
     }
@@ -79,7 +79,7 @@ export class Reader {
         for (const [i, result] of results.entries()) {
           const reading = group[i]!
           if (result.status === "fulfilled") reading.succeed(result.value)
-          // the first statement that fails ends the snapshot for all: each is read again alone
+          // the first failed statement ends the snapshot for all: each program is read again alone
           else if (isStalePlan(result.reason)) {
             end()
             void this.#readAll([{ ...reading, begun: undefined }])
@@ -95,11 +95,11 @@ export class Reader {
     }
   }
 
-  /** `run` may say that the session is of no use any more. */
+  /** `run` calls `end` when the session cannot be used again. */
   async #with<A>(run: (session: Session, end: () => void) => Promise<A>): Promise<A> {
     const client = await this.#pool.connect()
     let isDead = false
-    // an error of the connection comes to the statements that were sent, too
+    // an error of the connection also fails the sent statements
     const onError = (): void => void (isDead = true)
     client.on("error", onError)
     try {

@@ -1,25 +1,25 @@
-/** The clock of the server, which all nodes go by: their own may be minutes apart. It is read with everything that is written. */
+/** The clock of the server, which all nodes use: their own clocks may be minutes apart. Every write reads it. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 export class ServerClock {
   readonly #own: Clock.Clock
-  /** What the server's clock shows beside the time that only goes on here. */
+  /** Server clock minus this process's monotonic clock, milliseconds. */
   #offsetMs = 0
 
   constructor(own: Clock.Clock) {
     this.#own = own
   }
 
-  /** The server has just said what time it is, epoch milliseconds. */
+  /** Takes the time that the server has just returned, epoch milliseconds. */
   measured(serverMs: number): void {
     this.#offsetMs = serverMs - this.#monotonicMs()
   }
 
-  /** Epoch milliseconds; never ahead of the server by more than the clocks drift apart between two looks. */
+  /** Epoch milliseconds; ahead of the server only by the drift since the last measurement. */
   readonly now = (): number => Math.floor(this.#offsetMs + this.#monotonicMs())
 
-  /** As a clock that programs sleep by. */
+  /** The clock for programs that sleep. */
   get clock(): Clock.Clock {
     const nanos = (): bigint => BigInt(this.now()) * 1_000_000n
     return {

@@ -1,4 +1,4 @@
-/** One connection, and how programs run on it. */
+/** One connection, and the programs that run on it. */
 import type { Client, QueryResult } from "pg"
 import { together } from "../../../ExpressionBudget.ts"
 import { eachMemory, writesOf } from "../Memory.ts"
@@ -7,15 +7,18 @@ import { Deferred } from "./Deferred.ts"
 import { type Prepared, translate, type Translated } from "./Dialect.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 
-/** What was asked of Postgres, for tests and benches. */
+/** The traffic with Postgres, for tests and benches. */
 export interface Traffic {
   statements: number
-  /** How often somebody waited for an answer. */
+  /** How often the engine waited for an answer. */
   roundTrips: number
   commits: number
 }
 
-/** What is sent of a value: a point in time may have fractions of a millisecond, and nothing is due before its time. */
+/**
+ * The form in which a value is sent. Times may have fractions of a millisecond: they are rounded up, so that nothing is due
+ * early.
+ */
 const sendable = (value: Value): Value => {
   if (typeof value === "string" || value === null || Number.isSafeInteger(value)) return value
   if (typeof value !== "number") {
@@ -36,9 +39,9 @@ interface Socket {
   readonly destroy: (error?: Error) => void
 }
 
-/** What a connection goes over. */
+/** The socket of a connection. */
 export const socketOf = (client: Client): Socket =>
-  // the declared type does not know of it
+  // the declared type lacks it
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
 export class Session {
@@ -48,11 +51,11 @@ export class Session {
   readonly #waiting: Set<Session> | undefined
   #isCorked = false
   #isGoing = false
-  /** Answers that are waited for now, and that have come. */
+  /** Pending answers, and received answers. */
   #open = 0
   #answered = 0
 
-  /** `waiting` has those that wait for an answer. */
+  /** `waiting` collects the sessions that wait for an answer. */
   constructor(client: Client, traffic: Traffic, waiting?: Set<Session>) {
     this.client = client
     this.#traffic = traffic
@@ -60,7 +63,7 @@ export class Session {
     this.#socket = socketOf(client)
   }
 
-  /** Sends a statement, together with those that were sent since somebody waited. */
+  /** Sends a statement, together with those sent since the last wait. */
   send(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -80,7 +83,7 @@ export class Session {
     } as never)
   }
 
-  /** Sends what nobody waits for; `failed` hears when it has failed. */
+  /** Sends a statement without waiting for its answer; `failed` is called when it fails. */
   put(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -89,9 +92,9 @@ export class Session {
     this.send(statement, values).catch(failed)
   }
 
-  /** Waits for the answer to what was sent, which goes out now. */
+  /** Sends what is buffered, and waits for the answer. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // others who wait in this turn send together
+    // statements of other waiters in this turn are sent together
     if (!this.#isGoing) {
       this.#isGoing = true
       this.#traffic.roundTrips++
@@ -109,18 +112,18 @@ export class Session {
     if (--this.#open === 0) this.#waiting?.delete(this)
   }
 
-  /** Grows with what comes. */
+  /** A number that grows with everything received. */
   get progress(): number {
     return this.#answered + this.#socket.bytesRead
   }
 
-  /** The process of the server, as it has said at the start. */
+  /** The server process, as told when the connection began. */
   get pid(): number {
-    // the declared type does not know of it
+    // the declared type lacks it
     return (this.client as unknown as { readonly processID: number }).processID
   }
 
-  /** Ends the connection for what waits on it, which fails. */
+  /** Ends the connection: what waits on it fails. */
   break(): void {
     const message =
       "Postgres does not work on what it was asked for, and its answer has not come: the connection is dead"
@@ -143,20 +146,20 @@ const CREATE_ENVIRONMENT = {
 type Steps<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
 type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
 
-/** A program that was begun. */
+/** A started program. */
 export interface Begun<A, E> {
   readonly steps: Steps<A, E>
-  /** What it asks first, or ends with. */
+  /** Its first question, or its end. */
   readonly step: Step<A, E>
 }
 
-/** Runs a program up to what it asks first. */
+/** Runs a program up to its first question. */
 export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
   const steps = program[Symbol.iterator]()
   return { steps, step: next<A, E>(steps, undefined) }
 }
 
-/** Goes on with what was found, or throws what has failed where it was asked: the program may say what it is about. */
+/** Passes the result to the program and goes on, or throws the error in the program, which may add what it was about. */
 const next = <A, E>(
   steps: Steps<A, E>,
   found: unknown,
@@ -167,26 +170,26 @@ const next = <A, E>(
     if (steps.throw === undefined) throw failure.error
     return steps.throw(failure.error)
   } catch (error) {
-    // a program refuses with what its type names
+    // a program refuses only with errors that its type names
     if (error instanceof Refused) return { done: true, value: error as Refused<E> }
     throw error
   }
 }
 
-/** Runs programs one after the other, in the transaction that the session is in. */
+/** Runs programs one after the other, in the open transaction of the session. */
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
-  /** Whether nothing is believed, after something that was believed was wrong. */
+  /** Whether `believed` statements are awaited, after a belief was wrong. */
   readonly #doubts: boolean
   #environments = 0
-  /** What was read, by the tables that it was read from: until one of them is written to. */
+  /** Rows that were read, by table. A write to the table removes them. */
   readonly #known = new Map<
     string,
     { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
   >()
   readonly #deferred = new Deferred()
-  /** Why a statement failed whose answer nobody waited for. */
+  /** The error of a statement whose answer was not awaited. */
   #failure: { readonly error: unknown } | undefined
 
   constructor(session: Session, tx: PostgresTransaction, doubts = false) {
@@ -195,38 +198,38 @@ export class Runner {
     this.#doubts = doubts
   }
 
-  /** The first error, which those that come after it only follow from. */
+  /** The first error, of which later errors are only consequences. */
   cause(error: unknown): unknown {
     return this.#failure === undefined ? error : this.#failure.error
   }
 
-  /** What was sent and is not waited for has failed. */
+  /** Notes the failure of a statement that was not awaited. */
   failed(error: unknown): void {
     this.#failure ??= { error }
   }
 
-  /** Sends what nobody waits for. */
+  /** Sends a statement without awaiting it. */
   put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
     this.#session.put(statement, values, (error) => this.failed(error))
   }
 
-  /** Sends what is held. */
+  /** Sends the deferred writes. */
   #flush(): void {
     this.#deferred.flush((statement, values) => this.put(statement, values))
   }
 
-  /** Runs a program; what it refuses with is a value. */
+  /** Runs a program; a refusal is returned as a value. */
   run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
     return this.goOn(begin(program))
   }
 
-  /** Runs what is left of a program. */
+  /** Runs the rest of a program. */
   async goOn<A, E>(begun: Begun<A, E>): Promise<A | Refused<E>> {
     let { step } = begun
     while (true) {
       for (const more of this.#tx.takeLater()) await this.run(more)
       if (step.done === true) return step.value
-      // those that refuse have ended
+      // refusals have ended it already
       const answer = this.#answer(step.value as Ask)
       let found: unknown
       let failure: { readonly error: unknown } | undefined
@@ -241,12 +244,12 @@ export class Runner {
     }
   }
 
-  /** What memories hold back. */
+  /** Writes what memories hold back. */
   async writeHeld(): Promise<void> {
     for (const program of writesOf(this.#tx)) await this.run(program)
   }
 
-  /** What a transaction writes once for all its programs, before it commits. */
+  /** Writes what a transaction writes once for all its programs, before it commits. */
   async committing(): Promise<void> {
     await this.writeHeld()
     const saves: Array<Program<void>> = []
@@ -294,10 +297,10 @@ export class Runner {
     }
   }
 
-  /** Holds what nobody waits for, and forgets what was read of its tables. */
+  /** Defers a write, and forgets the rows that were read from its tables. */
   #put(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
     this.#forget(tables)
-    // one that is done again because something was wrong is done as it is told
+    // a repeated transaction does not merge writes
     this.#deferred.add(statement, this.#doubts ? undefined : statement.merged, tables, values.map(sendable))
   }
 
@@ -312,9 +315,9 @@ export class Runner {
     return this.#wait(statement, values).then(({ rowCount }) => rowCount ?? 0)
   }
 
-  /** A row, which several programs of a transaction may ask for. */
+  /** Reads a row, which several programs of a transaction may ask for. */
   #get(statement: Translated, values: ReadonlyArray<Value>): Promise<Row | undefined> | Row | undefined {
-    // one that returns what it writes is no read
+    // a statement that returns what it writes is not a read
     if (!/^\s*SELECT\b/.test(statement.text)) {
       this.#forget(statement.tables)
       return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
@@ -331,7 +334,7 @@ export class Runner {
 
   #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<QueryResult> {
     if (this.#deferred.touches(statement.tables)) this.#flush()
-    // rows and arrays are told apart by how the answer is read, and not by the statement
+    // whether rows or arrays come back depends on `asArrays`, not on the statement
     return this.#session.wait(this.#session.send(statement, values, asArrays))
   }
 

@@ -1,14 +1,14 @@
 /**
- * Finds connections that are dead and seem to be there: nobody has told of their end, so that an answer is waited for that will not come.
- * A server that works on something says so on another connection; one whose session waits for us has answered, or was never asked.
+ * Finds connections that are dead without an error, whose answer will never come. Another connection asks the server about its
+ * sessions: a session that waits for a request has already answered, or never got one.
  */
 import { configOf, type Driver, type Settings } from "./Driver.ts"
 import type { Session } from "./Session.ts"
 
-/** How long nothing has come before it is asked, milliseconds. */
+/** How long a connection may be silent before the server is asked, milliseconds. */
 const SILENT_MS = 4000
 const ANSWER_MS = 3000
-/** How much longer than a statement may take an answer is waited for of a session that the server does not name. */
+/** For a session that the server does not list: how much longer than the statement timeout to wait, milliseconds. */
 const MARGIN_MS = 5000
 
 const STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
@@ -17,19 +17,19 @@ const STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS 
 interface Seen {
   readonly progress: number
   readonly at: number
-  /** How often the server has said that it waits for us. */
+  /** How often the server has said that the session waits for a request. */
   waits: number
 }
 
 export interface SilenceOptions {
   readonly driver: Driver
   readonly settings: Settings
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly now: () => number
 }
 
 export class Silence {
-  /** Those that wait for an answer. */
+  /** The sessions that wait for an answer. */
   readonly waiting = new Set<Session>()
   readonly #options: SilenceOptions
   readonly #seen = new Map<Session, Seen>()
@@ -39,7 +39,7 @@ export class Silence {
     this.#options = options
   }
 
-  /** Called again and again: breaks those that are dead. */
+  /** Called periodically: breaks the dead connections. */
   look(): void {
     const now = this.#options.now()
     for (const session of this.#seen.keys()) if (!this.waiting.has(session)) this.#seen.delete(session)
@@ -53,7 +53,7 @@ export class Silence {
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
     this.#ask(silent)
-      // a server that cannot be reached at all says nothing of sessions
+      // a server that cannot be reached says nothing of its sessions
       .catch(() => this.#judge(silent, new Map()))
       .finally(() => (this.#isAsking = false))
   }
@@ -65,7 +65,7 @@ export class Silence {
       connectionTimeoutMillis: ANSWER_MS,
       query_timeout: ANSWER_MS
     })
-    // an error of the connection comes to the statement that is sent
+    // an error of the connection also fails the sent statement
     client.on("error", () => undefined)
     try {
       await client.connect()
@@ -77,17 +77,17 @@ export class Silence {
     }
   }
 
-  /** `waits` has the processes of the server that are known, and whether they wait for us. */
+  /** `waits` has the known server processes, and whether they wait for a request. */
   #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
     const { now, settings } = this.#options
     for (const session of silent) {
       const seen = this.#seen.get(session)
-      // something has come meanwhile
+      // an answer has arrived meanwhile
       if (seen === undefined || seen.progress !== session.progress) continue
       if (waits.get(session.pid) === true) seen.waits++
-      // behind a pooler the server has another number for it, or none
+      // behind a pooler the server has another process id for it, or none
       const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
-      // an answer may have been on its way the first time
+      // the first time, an answer may have been in flight
       if (seen.waits > 1 || isOverdue) session.break()
     }
   }

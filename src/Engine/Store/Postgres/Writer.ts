@@ -1,10 +1,10 @@
 /**
- * One writer for all on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit. A
- * transaction begins with the row of `engine`, which is its lock; what nobody asks a count of goes out with the next thing that is
- * asked, or with the commit.
+ * A single writer on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit. A
+ * transaction begins with the row of `engine`, which is its lock. Writes whose result is not needed are sent with the next
+ * question or the commit.
  *
- * A program that fails rolls the whole group back, and the group is done again one program a transaction, so that the fault stays
- * with the one that has it.
+ * A program that fails rolls the whole group back. The group is then repeated with one program per transaction, so that only the
+ * faulty program fails.
  */
 import { StoreError } from "../../../Errors.ts"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
@@ -31,46 +31,49 @@ export interface WriterOptions {
   readonly tx: PostgresTransaction
   readonly holder: Holder
   readonly traffic: Traffic
-  /** Reads what is remembered of functions again. */
+  /** Reads the remembered functions again. */
   readonly load: (tx: PostgresTransaction) => Program<void>
-  /** Finds the keys of functions that have runs that are ready. */
+  /** Finds the keys of the functions with ready runs. */
   readonly ready: Statement
   /** Called with the time of the server, epoch milliseconds. */
   readonly looked: (serverMs: number) => void
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** Whether it looks as if nobody else writes: the lock is then not waited for before something is asked. */
+  /** Whether no other engine seems to write: then the lock is not awaited before the first statement. */
   readonly expectsNobody: () => boolean
-  /** What takes back what was held by nodes that are gone. */
+  /** Programs that take back what dead nodes held. */
   readonly takeOver: () => ReadonlyArray<Program<unknown>>
-  /** Called with the names of nodes that were taken for dead. */
+  /** Called with the names of nodes that were declared dead. */
   readonly tookOver: (nodes: ReadonlyArray<string>) => void
-  /** This node is there again, after others have taken it for dead or may have: nothing that it held is its own any more. */
+  /** Called when this node is back after others have, or may have, declared it dead: it has lost everything that it held. */
   readonly returned: () => void
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
+  /** Called when Postgres is another server than before, or was set back; `isLost` when it lacks commits. */
   readonly replaced: (isLost: boolean) => void
-  /** Called with when a transaction was begun that has renewed the row of this node. */
+  /** Called with the time when a transaction began that has renewed the row of this node. */
   readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
   readonly isFull: () => boolean
-  /** Called before every group: returns what has to be committed before it, if anything. */
+  /** Called before every group. Returns what has to be committed before it, if anything. */
   readonly first: () => (() => Program<void>) | undefined
-  /** Called with why that could not be committed. */
+  /** Called with the error when that could not be committed. */
   readonly failed: (error: unknown) => void
-  /** Called after the programs, unless the transaction is full or one of them failed: those that it submits are part of it. */
+  /**
+   * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
+   * transaction.
+   */
   readonly joining: () => void
-  /** Called after the programs: returns what is written with them before they are committed, if anything. */
+  /** Called after the programs. Returns what is written with them before the commit, if anything. */
   readonly committing: () => Program<void> | undefined
-  /** Called when a transaction was rolled back, with why: whether something was put right, so that it may succeed now. */
+  /** Called with the error after a rollback. Returns whether it repaired something, so that a retry may succeed. */
   readonly mend: (error: unknown) => Promise<boolean>
   /** Called after every commit, before the callers wake. */
   readonly committed: (changes: Changes, sequence: number) => void
 }
 
-/** How often a transaction is begun again because something was put right, or because its connection was lost. */
+/** How often a transaction is repeated because something was repaired, or because its connection was lost. */
 const MOST_MENDED = 500
 const MOST_LOST = 3
 
@@ -86,17 +89,17 @@ const NOTHING_SEEN = {
   leases: -1,
   idTime: -1
 }
-/** One that is alone remembers what is ready. */
+/** A node that is alone remembers which functions are ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
-/** The first statement of every transaction that writes: until it is committed no other one writes. */
+/** The first statement of every write transaction: no other one writes until it has committed. */
 const LOCK = {
   name: "lock",
   text: `UPDATE engine SET sequence = sequence + 1
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after, or Postgres is another
- * server than it was: then it fails, and so does all that was sent behind it.
+ * The same, combined with a check. It fails, and so does everything sent after it, when another node has written since
+ * transaction $2, when nodes need attention, or when Postgres is another server than before.
  */
 const LOCK_UNMOVED = {
   name: "unmoved",
@@ -104,7 +107,7 @@ const LOCK_UNMOVED = {
       WHERE sequence = $2 AND ${TIMELINE} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 }
-/** What is there once the lock is held, which the statement that has waited for it does not see. */
+/** Reads the state under the lock: a statement that waited for the lock does not see the newest. */
 const LOOK = {
   name: "look",
   text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
@@ -122,23 +125,23 @@ export class Writer {
   readonly #ready: Prepared
   #isWorking = false
   #closed: unknown
-  /** Since when the lock is waited for. */
+  /** Since when this node waits for the lock. */
   #asksSince: number | undefined
-  /** Whether others may have taken this node for dead. */
+  /** Whether others may have declared this node dead. */
   #isAway = false
-  /** What has become of nodes in the transaction that runs. */
+  /** The nodes that the current transaction has declared dead. */
   #gone: ReadonlyArray<string> = []
   #isReturning = false
-  /** What there was after the last transaction of this node, or before the one that runs. */
+  /** The numbers after this node's last transaction, or before the current one. */
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
-  /** Whether the transaction that runs has gone on as if nobody else had written, and somebody had. */
+  /** Whether the current transaction assumed that nobody else had written, and was wrong. */
   #isOvertaken = false
-  /** The last commit of anybody that it has seen. */
+  /** The highest commit of any node that it has seen. */
   #highest = -1
-  /** Where the last transaction was committed, and its number. */
+  /** The timeline of the last transaction, and its number. */
   #timeline: string | undefined
   #batch = 0
-  /** What the transaction that runs has found of Postgres. */
+  /** What the current transaction has found out about Postgres. */
   #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
 
   constructor(options: WriterOptions) {
@@ -150,7 +153,7 @@ export class Writer {
     }
   }
 
-  /** Queues a program. One of the callbacks is called after the commit, or when it failed. */
+  /** Queues a program. One of the callbacks is called after the commit or the failure. */
   submit<A>(
     run: (runner: Runner) => Promise<A>,
     succeed: (value: A) => void,
@@ -160,11 +163,11 @@ export class Writer {
     this.#queue.push({ run, succeed, fail, result: undefined })
     if (this.#isWorking) return
     this.#isWorking = true
-    // those that are submitted in this turn of the event loop share a transaction
+    // programs that are submitted in this turn of the event loop share a transaction
     setImmediate(() => void this.#work())
   }
 
-  /** Commits what is queued; later programs fail with `reason`. */
+  /** Commits what is queued. Later programs fail with `reason`. */
   async close(reason: unknown): Promise<void> {
     if (this.#queue.length > 0 || this.#isWorking) {
       await new Promise<void>((resolve) =>
@@ -178,29 +181,29 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
+  /** Stops writing: queued and later programs fail with `reason`. */
   stop(reason: unknown): void {
     this.#closed ??= reason
   }
 
-  /** Whether it has followed what others have written of functions and environments. */
+  /** Whether this node has read what others have written of functions and environments. */
   knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
     return (
       stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
     )
   }
 
-  /** The last transaction of this node; those of others before it are followed. */
+  /** The last transaction of this node. Earlier ones of others have been followed. */
   get sequence(): number {
     return this.#seen.sequence
   }
 
-  /** How long the lock has been waited for, milliseconds: 0 when it is not. */
+  /** How long this node has been waiting for the lock, milliseconds; 0 when it is not waiting. */
   get waitedMs(): number {
     return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
   }
 
-  /** This node could not renew its row, and counts as dead until it has told the others that it is there. */
+  /** Marks this node as away: it could not renew its row, and counts as dead until it has told the others that it is back. */
   away(): void {
     this.#isAway = true
   }
@@ -209,7 +212,7 @@ export class Writer {
     return this.#isAway
   }
 
-  /** Begins a transaction soon: it looks what has become of the nodes. */
+  /** Begins a transaction soon, which checks the state of the nodes. */
   look(): void {
     if (this.#isWorking) return
     this.submit(
@@ -346,7 +349,7 @@ export class Writer {
     return undefined
   }
 
-  /** Begins without waiting for the lock: what is sent behind it has no effect unless nobody has written since. */
+  /** Begins without waiting for the lock: what is sent after it has no effect if another node has written since. */
   #beginUnmoved(session: Session, runner: Runner): number {
     const { holder, looked, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
@@ -398,7 +401,7 @@ export class Writer {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // what was left out, or was set back, is not believed before something is committed there
+    // skipped or reset numbers are not trusted before a commit
     if (sequence === number) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
       if (this.#found?.isOther !== true) this.#highest = sequence - 1
@@ -408,8 +411,8 @@ export class Writer {
   }
 
   /**
-   * Looks whether Postgres still has what it had: if not, nothing that is remembered holds. Returns the number of the transaction, which
-   * is a later one then.
+   * Checks whether Postgres still has all commits: if not, nothing remembered holds. Returns the number of the transaction, which
+   * is then a later one.
    */
   async #compare(
     session: Session,
@@ -431,7 +434,7 @@ export class Writer {
     return found.sequence
   }
 
-  /** Takes back what nodes held that are gone, and what this one held if it was. */
+  /** Takes back what dead nodes held, and what this node held if it was declared dead. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { holder, isAlone, takeOver } = this.#options
     this.#gone = []
@@ -447,7 +450,7 @@ export class Writer {
     runner.put(FORGET, [])
   }
 
-  /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
+  /** Others have written since: reads again, or forgets, what they may have changed. */
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers
@@ -468,7 +471,7 @@ export class Writer {
     if (others.functions) await runner.run(load(tx))
   }
 
-  /** Leaves programs of the group for the next one when those before them have taken long. */
+  /** Runs the programs. Leaves some for the next transaction when this one has taken long. */
   async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
     const before = stepsTaken()
     const commands = group.length
@@ -492,7 +495,7 @@ export class Writer {
     try {
       const { command } = await session.wait(session.send(COMMIT))
       if (command === "COMMIT") return undefined
-      // a transaction with a statement that failed is rolled back, which is no error
+      // Postgres rolls back a transaction with a failed statement, without an error
       return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
       if (!isLost(error)) {
@@ -513,7 +516,7 @@ export class Writer {
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {
-      // the connection was lost meanwhile: its transaction goes with it
+      // the connection was lost meanwhile: its transaction is gone too
       this.#options.holder.drop()
     }
   }

@@ -1,7 +1,7 @@
 /**
- * All that a store has, as lines of text that every store reads and writes: JSON, one thing a line. The first line is the
- * {@link Header}; each table has a line with its name and columns, and then one for each row, as a list of values; the last line
- * says how many rows there were, and the checksum of all lines before it.
+ * The contents of a store as lines of JSON that every store reads and writes. The first line is the {@link Header}. Each table
+ * has a line with its name and columns, and then a line for each row, as an array of values. The last line has the number of
+ * rows, and the checksum of all lines before it.
  */
 import { createHash } from "node:crypto"
 import { createReadStream } from "node:fs"
@@ -10,10 +10,10 @@ import { StoreError, ValidationError } from "../../../Errors.ts"
 import { isObject, safeJsonParse } from "../../../Json.ts"
 import type { Value } from "../Program.ts"
 
-/** Of the file: one that is read by earlier versions only keeps it. */
+/** Version of the file format: a change that earlier versions can read keeps it. */
 const FORMAT = 1
 
-/** The highest numbers that were given. */
+/** The highest numbers given so far. */
 interface Numbers {
   readonly environments: number
   readonly events: number
@@ -22,10 +22,10 @@ interface Numbers {
 }
 
 export interface Header {
-  /** ISO string of the moment whose state it is. */
+  /** The moment of the exported state, as an ISO string. */
   readonly madeAt: string
   readonly numbers: Numbers
-  /** The last key that was given in tables that give none twice. */
+  /** The last given key of each table that never gives a key again. */
   readonly sequences: { readonly [table: string]: number }
 }
 
@@ -36,21 +36,21 @@ export interface Table {
 
 export type Values = ReadonlyArray<Value>
 
-/** A store that is read as it was at one moment. */
+/** A store that is read, as it was at one moment. */
 export interface Source {
   readonly header: Header
   readonly tables: ReadonlyArray<Table>
-  /** The rows of a table, some at a time, in an order that is the same in every store. */
+  /** The rows of a table, in batches, in the same order in every store. */
   readonly rows: (table: Table) => AsyncIterable<ReadonlyArray<Values>> | Iterable<ReadonlyArray<Values>>
 }
 
-/** A store that is filled, whole or not at all. */
+/** A store that is filled, completely or not at all. */
 export interface Target {
   readonly tables: ReadonlyArray<Table>
   readonly write: (table: Table, rows: ReadonlyArray<Values>) => Promise<void> | void
 }
 
-/** Names in `meta` that are of one database, and not of what is in it. */
+/** Names in `meta` that belong to one database, and are not exported. */
 export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
 
 const encode = (value: Value): unknown =>
@@ -63,7 +63,7 @@ const encode = (value: Value): unknown =>
 const decode = (value: unknown, where: string): Value => {
   if (value === null || typeof value === "string" || typeof value === "number") return value
   if (isObject(value) && typeof value["bytes"] === "string") return Buffer.from(value["bytes"], "base64")
-  throw damaged(`${where} has what is no value`)
+  throw damaged(`${where} has a value of an unknown type`)
 }
 
 /** The lines of a file, each with its line break. */
@@ -109,7 +109,7 @@ const readHeader = (text: string | undefined, filename: string): Header => {
     )
   }
   if (typeof madeAt !== "string" || !isNumbers(numbers) || !isNumbers(sequences)) {
-    throw damaged(`The first line of "${filename}" lacks something`)
+    throw damaged(`The first line of "${filename}" is incomplete`)
   }
   const { environments = 0, events = 0, runs = 0, seq = 0 } = numbers
   return { madeAt, sequences, numbers: { environments, events, runs, seq } }
@@ -138,7 +138,7 @@ export interface Imported {
   readonly rows: number
 }
 
-/** Fills a store from a file. Throws `ValidationError` or `StoreError`, after which the target has to be abandoned. */
+/** Fills a store from a file. Throws `ValidationError` or `StoreError`; the target must be discarded then. */
 export const fill = async (
   filename: string,
   open: (header: Header) => Promise<Target>
@@ -195,6 +195,6 @@ export const fill = async (
   if (header === undefined) readHeader(undefined, filename)
   if (end === undefined) throw damaged(`"${filename}" has no last line`)
   if (end["rows"] !== rows || end["sha256"] !== hash.digest("hex"))
-    throw damaged(`"${filename}" is not what was written: its checksum does not fit`)
+    throw damaged(`"${filename}" does not match its checksum`)
   return { header: header!, rows }
 }

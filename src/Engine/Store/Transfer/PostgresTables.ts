@@ -1,4 +1,4 @@
-/** The tables on Postgres, to be read beside an engine, or to be filled. */
+/** The tables on Postgres: read beside an engine, or filled. */
 import type { Client } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
@@ -9,11 +9,11 @@ import type { PostgresOptions } from "../Postgres/Options.ts"
 import { openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
-/** Of one database and the engines that use it, and not of what is in it. */
+/** Tables that belong to one database and its engines, and are not exported. */
 const OWN = ["engine", "nodes", "node_workers", "news"]
 
 const BATCH = 500
-/** Most parameters of a statement, of which Postgres takes 65,535. */
+/** Most parameters of a statement; Postgres accepts 65,535. */
 const PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
@@ -53,7 +53,7 @@ const withClient = async <A>(
   const settings = settingsOf(options)
   const driver = await loadDriver()
   const client = new driver.Client({ ...configOf(settings), pipeline: false })
-  // an error of the connection comes to the statement that is sent
+  // an error of the connection also fails the sent statement
   client.on("error", () => undefined)
   try {
     await client.connect()
@@ -68,7 +68,7 @@ const withClient = async <A>(
   }
 }
 
-/** Reads all in one snapshot, beside an engine that may be at work. */
+/** Reads everything in one snapshot. An engine may be running. */
 export const readPostgres = <A>(
   options: PostgresOptions,
   now: number,
@@ -76,7 +76,7 @@ export const readPostgres = <A>(
 ): Promise<A> =>
   withClient(options, async (client, { schema, shown }) => {
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    // to write the file may take longer than a transaction of an engine may stand still
+    // writing the file may take longer than an engine's transaction may be idle
     await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
     const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${schema}.engine`])
     const engine =
@@ -125,7 +125,7 @@ export const readPostgres = <A>(
     })
   })
 
-/** Fills empty tables from a file, in one transaction. Tables that are not there are made first. */
+/** Fills empty tables from a file, in one transaction. Creates missing tables first. */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
   withClient(options, async (client, settings) => {
     const { schema, shown } = settings

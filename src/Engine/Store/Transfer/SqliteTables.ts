@@ -1,11 +1,11 @@
-/** A SQLite database as tables and rows, to be read beside its engine, or to be filled. */
+/** A SQLite database as tables and rows: read beside its engine, or filled. */
 import { StoreError } from "../../../Errors.ts"
 import type { DatabaseSync } from "../NodeSqlite.ts"
 import { migrations } from "../Migrations.ts"
 import { checkOurs, versionOf } from "../SqliteFile.ts"
 import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
-/** What has rows of keys that SQLite gives, which are ordered by them elsewhere. */
+/** Tables with keys that SQLite assigns; other stores order their rows by these keys. */
 const ROWIDS: ReadonlySet<string> = new Set(["kv_entries"])
 
 const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
@@ -37,7 +37,10 @@ const highest = (db: DatabaseSync, sql: string): number =>
 /** Rows that are read at once. */
 const BATCH = 500
 
-/** Reads a database in the view that its connection holds. Throws a `StoreError` when its tables are not those of this version. */
+/**
+ * Reads a database in the snapshot that its connection holds. Throws a `StoreError` when its tables are not those of this
+ * version.
+ */
 export const readSqlite = (db: DatabaseSync, filename: string, now: number): Source => {
   checkOurs(db, filename)
   if (versionOf(db) !== migrations.length) {
@@ -76,7 +79,7 @@ export const readSqlite = (db: DatabaseSync, filename: string, now: number): Sou
   }
 }
 
-/** Fills a database that has the tables of this version, within the transaction of its connection. */
+/** Fills a database with the tables of this version, within the transaction of its connection. */
 export const writeSqlite = (db: DatabaseSync): Target => {
   const tables = tablesOf(db)
   for (const { name } of tables) db.exec(`DELETE FROM ${name}`)
@@ -91,7 +94,7 @@ export const writeSqlite = (db: DatabaseSync): Target => {
   }
 }
 
-/** The numbers to go on after. */
+/** Writes the numbers after which the engine goes on. */
 export const writeNumbers = (db: DatabaseSync, { numbers, sequences }: Header): void => {
   db.prepare("INSERT INTO meta (name, value) VALUES ('seq', ?)").run(numbers.seq)
   for (const { name } of db

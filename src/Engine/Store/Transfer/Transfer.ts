@@ -1,4 +1,4 @@
-/** `ironflow export` and `ironflow import`: all that one store has, into another one that is empty. */
+/** `ironflow export` and `ironflow import`: move the contents of one store into another, empty one. */
 import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import { readSqlite, writeNumbers, writeSqlite } from "./SqliteTables.ts"
 export type Place = { readonly filename: string } | { readonly database: PostgresOptions }
 
 export interface Transferred {
-  /** ISO string of the moment whose state it is. */
+  /** The moment of the exported state, as an ISO string. */
   readonly madeAt: string
   readonly rows: number
   readonly bytes: number
@@ -29,9 +29,9 @@ const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, Store
   })
 
 /**
- * Writes all that is in a store at this moment to a new file, which only the user of the process may read; its engine may go on.
- * Fails with `ValidationError` when there is such a file, or no such database, with `StoreError` when one of them cannot be used:
- * then nothing is left of the file.
+ * Writes the contents of a store at this moment to a new file that only the user of the process may read. Its engine may go on.
+ * Fails with `ValidationError` when the file exists already or the database does not, with `StoreError` when one of them cannot
+ * be used: then the partial file is removed.
  */
 export const exportStore = (
   from: Place,
@@ -73,7 +73,7 @@ const withSource = async <A>(from: Place, now: number, use: (source: Source) => 
   if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
-    // one view, whatever is committed meanwhile
+    // one snapshot, whatever is committed meanwhile
     db.exec("BEGIN")
     return await use(readSqlite(db, filename, now))
   } finally {
@@ -105,10 +105,10 @@ const writeLines = async (source: Source, file: string) => {
 }
 
 /**
- * Fills an empty store from a file that {@link exportStore} has written, whole or not at all: a database file that is not there yet, or
- * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on it goes on with the
- * runs. Fails with `ValidationError` for a store that is not empty and a file that is no export, with `StoreError` for one that is
- * damaged or of a newer version.
+ * Fills an empty store from a file by {@link exportStore}, completely or not at all: a database file that does not exist yet, or
+ * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on it goes on with
+ * the runs. Fails with `ValidationError` for a store that is not empty and for a file that is not an export, with `StoreError`
+ * for a file that is damaged or of a newer version.
  */
 export const importStore = (
   filename: string,
@@ -134,7 +134,7 @@ const fillFile = async (filename: string, target: string) => {
   try {
     makeFile(partial, DEFAULT_MODE)
     const made = (db = new DatabaseSync(partial))
-    // it is nothing before it is whole
+    // a partial file is discarded, so it needs no journal
     made.exec("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
     migrate(made)
     made.exec("BEGIN")

@@ -148,7 +148,7 @@ export const findingSuite = (test: ShopTest): void => {
       yield* fillAll(shop)
       yield* shop.register(handles("charge"))
       const refusal = yield* Effect.flip(find(shop, orderId("o-1")))
-      assert.match(refusal.message, /runs are not found by "event\.data\.orderId", which no function/)
+      assert.match(refusal.message, /runs cannot be found by "event\.data\.orderId": no function/)
       const { runIds: later } = yield* shop.emit("order.placed", { orderId: "o-1" })
       yield* fillAll(shop)
       yield* shop.register(handles("charge", { searchBy }))

@@ -589,7 +589,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* changes({ since: "now" })).seen, [])
       assert.deepStrictEqual((yield* changes({ since: (yield* changes({ since: "now" })).cursor })).seen, [])
       const wrong = yield* refusal(changes({ since: "yesterday" }))
-      assert.include(wrong.message, '"yesterday" is no place in the changes of a projection')
+      assert.include(wrong.message, '"yesterday" is not a cursor of a projection\'s changes')
 
       // what a rebuild has not come to the end of is not shown; then everything is new
       const before = yield* changes({ since: "now" })
