@@ -71,7 +71,7 @@ const longestDelayMs = 10 * 365 * 86_400_000
  * The delay in milliseconds that the error asks for before the next attempt. `undefined` when it asks for none, `NaN` when its
  * value is neither a delay nor a date. A date in the past means no delay.
  */
-export const askedDelayMs = (error: unknown, now: number): number | undefined => {
+export const requestedDelayMs = (error: unknown, now: number): number | undefined => {
   const asked = retryAfterOf(error)
   if (asked === undefined) return undefined
   const ms = typeof asked === "number" ? (asked < 0 ? Number.NaN : asked) : readAsked(asked, now)

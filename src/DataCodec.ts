@@ -46,8 +46,8 @@ export const standardCodec = (schema: StandardSchemaV1, { kept }: Carrier): Data
     const refuse = (error: unknown): never => {
       throw error instanceof SchemaValidationError && fits(schema, value)
         ? new SchemaValidationError(
-            `${error.message}. It fits before it is JSON, which has no dates and nothing undefined in it: ` +
-              "give it as text, and let the schema convert that, or take a schema that encodes (an Effect schema)",
+            `${error.message}. It fits only before it becomes JSON, which has no dates and no undefined: ` +
+              "give a string and let the schema convert it, or use a schema that encodes (an Effect schema)",
             { validationErrors: error.validationErrors }
           )
         : error

@@ -36,7 +36,7 @@ export const validateEvent = (
     throw new SchemaValidationError(
       problems.length === 1
         ? problems[0]!.message
-        : `What function "${id}" is invoked with fits none of its events: ${problems.map(({ message }) => message).join("; ")}`,
+        : `The input of function "${id}" fits none of its events: ${problems.map(({ message }) => message).join("; ")}`,
       { validationErrors: problems.flatMap(({ validationErrors }) => validationErrors) }
     )
   })

@@ -5,7 +5,7 @@ import { ValidationError } from "./Errors.ts"
 import type { FunctionConfig } from "./Function.ts"
 import { isObject } from "./Json.ts"
 import { keptRuns } from "./KeepRuns.ts"
-import { checkName, descriptionLength, listLength, nameLength, searchPaths } from "./Limits.ts"
+import { checkName, declaredListLength, descriptionLength, nameLength, searchPaths } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import { isPath } from "./Path.ts"
 import { show } from "./Show.ts"
@@ -67,7 +67,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   triggers: (triggers, label) => {
     must(
       "triggers",
-      `an array of at most ${listLength} triggers; it may be empty`,
+      `an array of at most ${declaredListLength} triggers; it may be empty`,
       isShortArray
     )(triggers, label)
     for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
@@ -111,7 +111,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   },
   schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
   secrets: (secrets, label) => {
-    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
+    must("secrets", `an array of at most ${declaredListLength} secret names`, isShortArray)(secrets, label)
     for (const secret of secrets as ReadonlyArray<unknown>) {
       checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
     }
@@ -146,4 +146,4 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   }
 }
 
-const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength
+const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= declaredListLength

@@ -1,5 +1,5 @@
 /** Values as JSON strings, for storage, transport and replay. */
-import { isEmptied, isError } from "./Emptied.ts"
+import { isError, losesContent } from "./JsonLoss.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { checkAmount, memberPath } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
@@ -188,7 +188,7 @@ const findReplaced = (value: unknown, depth: number, anyError: boolean): Problem
 }
 
 const walkMembers = (value: object, depth: number, anyError: boolean): Problem | undefined => {
-  if (isEmptied(value)) return "emptied"
+  if (losesContent(value)) return "emptied"
   for (const key of Object.keys(value)) {
     const member = (value as { readonly [key: string]: unknown })[key]
     if (needsWalk(member)) {
@@ -289,7 +289,7 @@ const locate = (root: unknown, problem: Problem): Located => {
     }
     if (!Array.isArray(shown)) {
       if (shown !== value && isError(shown)) return { path, found: "error", value: shown }
-      if (isEmptied(shown)) return { path, found: "emptied", value: shown }
+      if (losesContent(shown)) return { path, found: "emptied", value: shown }
     }
     const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(shown)
       ? shown.map((member, i) => [`${path}[${i}]`, member] as const)

@@ -34,7 +34,7 @@ export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   const unknown = Object.keys(keep).find((name) => !(endedStatuses as ReadonlyArray<string>).includes(name))
   if (unknown !== undefined) {
     throw new ValidationError(
-      `${what} has ${show(unknown)}, which is no way in which a run ends: use ${endedStatuses.join(", ")}`
+      `${what} has ${show(unknown)}, which is not a status of a run that has ended: use ${endedStatuses.join(", ")}`
     )
   }
   return Object.fromEntries(

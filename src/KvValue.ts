@@ -2,7 +2,7 @@
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
-import { hasHalfCharacter, kvValueBytes } from "./Limits.ts"
+import { hasLoneSurrogate, kvValueBytes } from "./Limits.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
@@ -32,7 +32,7 @@ export interface StoredValue {
 /** The value as bytes. `what` names it in the `ValidationError` or `LimitExceededError` that it throws. */
 export const encodeValue = (value: unknown, what: string): StoredValue => {
   // UTF-8 cannot encode lone surrogates, but JSON can escape them
-  if (typeof value === "string" && !hasHalfCharacter(value))
+  if (typeof value === "string" && !hasLoneSurrogate(value))
     return { type: "text", bytes: Buffer.from(value) }
   if (value instanceof Uint8Array) return { type: "bytes", bytes: value }
   const text = encodeJson(value, what)

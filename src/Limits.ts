@@ -89,8 +89,8 @@ export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
 export const environments = 10_000
 /** Maximum total size of the registrations of all connected workers and push endpoints. */
 export const connectedBytes = 64 * 1024 * 1024
-/** Maximum number of triggers or secrets of one function. */
-export const listLength = 256
+/** Maximum number of entries of one list in a declaration, such as triggers, secrets or patterns. */
+export const declaredListLength = 256
 /** Maximum number of policies of one role. */
 export const policiesOfRole = 256
 /** Maximum total length of the actions, resources and conditions of all policies of a role, in characters. */
@@ -98,20 +98,20 @@ export const roleLength = 64 * 1024
 /** Maximum number of roles of one key. */
 export const rolesOfKey = 16
 /** Maximum number of labels of a worker, and of members of the metadata of an event, function or consumer group. */
-export const entries = 256
+export const metadataEntries = 256
 /** Maximum total size of the labels of a worker, and of the metadata of an event, function or consumer group, as JSON. */
 export const metadataBytes = 64 * 1024
 
-const controlOrHalfCharacter = /[\p{Cc}\p{Cs}]/u
+const controlOrLoneSurrogate = /[\p{Cc}\p{Cs}]/u
 
 /** Whether the string has a lone surrogate: UTF-8 cannot encode it, so neither the database nor a URL can carry it. */
-export const hasHalfCharacter = (text: string): boolean => /\p{Cs}/u.test(text)
+export const hasLoneSurrogate = (text: string): boolean => /\p{Cs}/u.test(text)
 
 /** Throws `ValidationError` for a string with a lone surrogate, which would be stored as another string. */
 export const checkWhole = (what: string, text: string): string => {
-  if (!hasHalfCharacter(text)) return text
+  if (!hasLoneSurrogate(text)) return text
   throw new ValidationError(
-    `${what} ${JSON.stringify(text.slice(0, 64))} must not contain half a character (a surrogate without the other one)`
+    `${what} ${JSON.stringify(text.slice(0, 64))} must not contain a lone surrogate (half a character)`
   )
 }
 
@@ -132,7 +132,7 @@ export const checkName = (kind: string, name: unknown): string => {
     )
   }
   if (name.trim() === "") throw new ValidationError(`The ${kind} must not be empty or blank`)
-  if (controlOrHalfCharacter.test(name)) {
+  if (controlOrLoneSurrogate.test(name)) {
     checkWhole(`The ${kind}`, name)
     throw new ValidationError(`The ${kind} ${JSON.stringify(name)} must not contain control characters`)
   }
@@ -161,7 +161,7 @@ export const checkLimit = (list: string, limit: unknown): number => {
 /** Returns the labels or metadata if they have at most 256 members. Throws `LimitExceededError`. */
 export const checkEntries = <A extends object>(what: string, value: A): A => {
   const size = Object.keys(value).length
-  if (size > entries) throw new LimitExceededError(what, size, entries, "entries")
+  if (size > metadataEntries) throw new LimitExceededError(what, size, metadataEntries, "entries")
   return value
 }
 

@@ -8,7 +8,7 @@
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
 import { TurnBudget } from "./ExpressionBudget.ts"
-import { listLength, nameLength } from "./Limits.ts"
+import { declaredListLength, nameLength } from "./Limits.ts"
 import { setImmediate } from "./RealTimers.ts"
 
 /** All actions. */
@@ -129,7 +129,7 @@ export const checkActions = (text: unknown): string => {
   for (const pattern of readPatterns(text, "actions", '"emit:*, run:cancel"')) {
     if (!actionPattern.test(pattern) || !actions.some(matcher(pattern))) {
       throw new ValidationError(
-        `The action "${pattern.slice(0, 64)}" of the policy fits nothing that can be done: use ${actions.join(", ")}, or * for any characters`
+        `The action "${pattern.slice(0, 64)}" of the policy matches no action: use ${actions.join(", ")}, or * for any characters`
       )
     }
   }
@@ -145,7 +145,7 @@ export const checkResources = (text: unknown): string => {
       colon === -1 ? /^\*+$/.test(pattern) : colon < pattern.length - 1 && resourceKinds.some(matcher(kind))
     if (!known) {
       throw new ValidationError(
-        `The resource "${pattern.slice(0, 64)}" of the policy is not one: write * for all, or <kind>:<name> with a kind of ${resourceKinds.join(", ")}`
+        `The resource "${pattern.slice(0, 64)}" of the policy is not valid: write * for all, or <kind>:<name> with a kind of ${resourceKinds.join(", ")}`
       )
     }
   }
@@ -157,14 +157,19 @@ export const checkCondition = (text: string): string => compileExpression(text, 
 
 const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
   if (typeof text !== "string" || text.trim() === "") {
-    throw new ValidationError(`The ${what} of a policy must be a text of patterns, such as ${example}`)
+    throw new ValidationError(`The ${what} of a policy must be a string of patterns, such as ${example}`)
   }
   if (text.length > patternsLength) {
     throw new LimitExceededError(`The ${what} of the policy`, text.length, patternsLength, "characters")
   }
   const patterns = split(text)
-  if (patterns.length > listLength) {
-    throw new LimitExceededError(`The list of ${what} of the policy`, patterns.length, listLength, "patterns")
+  if (patterns.length > declaredListLength) {
+    throw new LimitExceededError(
+      `The list of ${what} of the policy`,
+      patterns.length,
+      declaredListLength,
+      "patterns"
+    )
   }
   for (const pattern of patterns) {
     if (pattern === "" || pattern.length > 2 * nameLength || /[\s\p{Cc}]/u.test(pattern)) {

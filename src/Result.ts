@@ -7,7 +7,7 @@
  * backslash.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
-import { isError } from "./Emptied.ts"
+import { isError } from "./JsonLoss.ts"
 import { decodeJson, encodeJson, hasToJson, isObject } from "./Json.ts"
 import { jsonDepth } from "./Limits.ts"
 

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
-  askedDelayMs,
   calculateBackoff,
   defaultRetry,
+  requestedDelayMs,
   resolveRetry,
   type RetryConfig,
   retryDelayMs
@@ -44,7 +44,7 @@ describe("retryDelayMs", () => {
   })
 })
 
-describe("askedDelayMs", () => {
+describe("requestedDelayMs", () => {
   const now = Date.parse("2026-01-01T00:00:00Z")
   it.each<readonly [retryAfter: unknown, delay: number | undefined]>([
     [undefined, undefined],
@@ -74,11 +74,11 @@ describe("askedDelayMs", () => {
     [true, Number.NaN],
     [5n, Number.NaN]
   ])("retryAfter %o asks for %o", (retryAfter, delay) => {
-    assert.deepStrictEqual(askedDelayMs({ retryAfter }, now), delay)
+    assert.deepStrictEqual(requestedDelayMs({ retryAfter }, now), delay)
   })
 
   it.each([undefined, null, "busy", 3, new Error("busy")])("%o asks for nothing", (error) => {
-    assert.isUndefined(askedDelayMs(error, now))
+    assert.isUndefined(requestedDelayMs(error, now))
   })
 
   it("what throws when it is looked at asks for nothing", () => {
@@ -87,7 +87,7 @@ describe("askedDelayMs", () => {
         throw new Error("no")
       }
     })
-    assert.isUndefined(askedDelayMs(error, now))
+    assert.isUndefined(requestedDelayMs(error, now))
   })
 })
 

@@ -9,7 +9,7 @@ const problems = {
 }
 
 it.each(Object.entries(problems))(
-  "%j is no name, on neither face, and nothing is sent",
+  "%j is no name, in neither API, and nothing is sent",
   async (name, problem) => {
     await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
     await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
@@ -26,7 +26,7 @@ it.each(Object.entries(problems))(
   }
 )
 
-it("what is no object as JSON is no configuration, on neither face", async () => {
+it("what is no object as JSON is no configuration, in neither API", async () => {
   await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
   await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
   const data = { toJSON: () => 5 }

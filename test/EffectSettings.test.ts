@@ -1,4 +1,4 @@
-/** Settings and log lines of the Effect face: `ConfigProvider`, `Config` and `Logger` are those of Effect. */
+/** Settings and log lines of the Effect API: `ConfigProvider`, `Config` and `Logger` are those of Effect. */
 import {
   Client,
   Engine,
@@ -300,7 +300,7 @@ describe("Effect's loggers", () => {
     assert.deepStrictEqual([has("before the step"), has("after the step")], [info, debug])
   })
 
-  it("get nothing of what is given a logger of its own, as workers of the Promise face are", async () => {
+  it("get nothing of what is given a logger of its own, as workers of the Promise API are", async () => {
     const said: Array<string> = []
     const line = (text: string) => void said.push(text)
     const logger = { debug: line, info: line, warn: line, error: line }

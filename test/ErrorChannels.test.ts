@@ -1,4 +1,4 @@
-/** What the Effect face fails with, held against the compiler: no base class, nothing unknown, and all of it can be handled. */
+/** What the Effect API fails with, held against the compiler: no base class, nothing unknown, and all of it can be handled. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -76,7 +76,7 @@ type Health = ReturnType<Client.ClientApi<Client.EffectKind>["health"]>
 type HealthError = Effect.Error<Health>
 const health: Health = Effect.succeed("ok")
 
-describe("the walk over the Effect face", () => {
+describe("the walk over the Effect API", () => {
   it("finds what has no name", () => {
     interface Bad {
       readonly base: () => Effect.Effect<void, Errors.IronflowError>

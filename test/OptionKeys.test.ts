@@ -1,4 +1,4 @@
-/** Misspelled options, wherever users write options: on both faces, and with an engine in the process and one elsewhere. */
+/** Misspelled options, wherever users write options: in both APIs, and with an engine in the process and one elsewhere. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -1,4 +1,4 @@
-/** What cannot be stored is refused where it comes in, in every call that takes data, on both faces. */
+/** What cannot be stored is refused where it comes in, in every call that takes data, in both APIs. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"

@@ -98,23 +98,24 @@ const long: { readonly [file: string]: string } = {
 const asked: { readonly [place: string]: string } = {
   "Log/LogRows.ts INSERT_LOG_ROW":
     "the position: it is the event's place in the log, and goes into the rows of its runs",
-  "Runs/RunRows.ts CREATE_RUN": "the key: a wait of the parent names its child by it",
+  "Runs/RunRows.ts INSERT_RUN": "the key: a wait of the parent names its child by it",
   "Runs/Journal.ts INSERT_STEP":
     "only when somebody is told of steps or a suspect is held: a report may come twice",
-  "Runs/NewRuns.ts INSERT_LEASED": "the key: the lease is remembered by it",
-  "Runs/Waits.ts FIRE_WAIT": "whether the wait was open: the worker is told once, and the run goes on once",
-  "Runs/Waits.ts MAKE_READY": "whether the run may be claimed: it decides if workers are asked for",
-  "Runs/Waits.ts SETTLE_WAIT": "only when somebody is told of steps or a suspect is held",
-  "Turns/ExtendLeases.ts EXTEND": "whether there is such a lease: the worker is told that it is gone",
+  "Runs/NewRuns.ts INSERT_LEASED_RUN": "the key: the lease is remembered by it",
+  "Runs/Waits.ts UPDATE_FIRED":
+    "whether the wait was open: the worker is told once, and the run goes on once",
+  "Runs/Waits.ts UPDATE_READY_TIME": "whether the run may be claimed: it decides if workers are asked for",
+  "Runs/Waits.ts INSERT_STEP_OF_WAIT": "only when somebody is told of steps or a suspect is held",
+  "Turns/ExtendLeases.ts EXTEND_LEASE": "whether there is such a lease: the worker is told that it is gone",
   // not on that path
-  "Log/Idempotency.ts FORGET_EXPIRED": "how many are left for the next batch",
+  "Log/Idempotency.ts DELETE_EXPIRED_RESULTS": "how many are left for the next batch",
   "Runs/EndLease.ts END_LEASE":
     "the function, for room under its limit, and a pause that was asked for: only when a turn ends and its run does not",
   "Runs/EndLease.ts END_REVOKED_LEASE":
     "the function, for room under its limit: once a lease that was revoked",
-  "Runs/NodeWorkers.ts LEAVE": "whether the worker is still connected here: once a session",
+  "Runs/NodeWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once a session",
   "Runs/PauseRun.ts PauseRun.pauseRow": "a status that was not there",
-  "Runs/Forking.ts GIVE_STEP": "whether the step was copied: once a result that somebody gives",
+  "Runs/Forking.ts UPDATE_STEP": "whether the step was copied: once a result that somebody gives",
   "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
   "Runs/RunControl.ts RunControl.pauseRun": "a status that was not there",
   "Runs/RunControl.ts RunControl.resumeRun": "a status that was not there",

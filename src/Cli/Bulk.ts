@@ -118,12 +118,12 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
       }
       const ended = yield* follow(client, begun, done[action])
       yield* print(ended, () => resultOf(ended))
-      yield* judge(ended)
+      yield* failUnlessAllDone(ended)
     })
   )
 
 /** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
-export const judge = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
+export const failUnlessAllDone = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = ended
   if (status !== "completed") return stopped(ended)
   if (dryRun) return Effect.void
@@ -334,7 +334,7 @@ const get = Command.make(
       )
     )
     yield* print(operation, () => detailsOf(operation))
-    if (wait) yield* judge(operation)
+    if (wait) yield* failUnlessAllDone(operation)
   })
 ).pipe(Command.withDescription("Show a bulk operation: what it does, and how far it has come."))
 

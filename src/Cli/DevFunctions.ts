@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
-import type { Raw } from "../Client/Named.ts"
+import type { Raw } from "../Client/NarrowErrors.ts"
 import type { IronflowError } from "../Errors.ts"
 
 export interface Gone {

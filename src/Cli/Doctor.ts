@@ -57,8 +57,8 @@ const examineServer = Effect.gen(function* () {
       ? Effect.succeed([
           warn(
             "engine",
-            `What the engine says of itself could not be asked: ${oneLine(error.message)}`,
-            "Ask with a key that has `engine:read` in all environments, of a server of this version."
+            `The engine's own checks could not be read: ${oneLine(error.message)}`,
+            "Use a key that has `engine:read` in all environments, and a server of this version."
           )
         ])
       : Effect.fail(error)
@@ -73,7 +73,7 @@ const asked = Effect.flatMap(
     const checks = readChecks(safeJsonParse(text))?.checks
     return checks === undefined
       ? Effect.fail(
-          new InvalidResponseError(`${WHAT}: the server answers with what are no checks`, { status: 200 })
+          new InvalidResponseError(`${WHAT}: the server's answer does not contain checks`, { status: 200 })
         )
       : Effect.succeed(checks)
   }
@@ -106,13 +106,13 @@ const answersAnybody = ({ url }: ResolvedServer): Effect.Effect<boolean, Ironflo
 
 const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorCheck> =>
   Effect.map(
-    Effect.promise(() => import("../Server/Http/Gate.ts")),
+    Effect.promise(() => import("../Server/Http/AccessCheck.ts")),
     ({ isLoopback }) => {
       if (!isOpen) return ok("keys", "Calls need an API key.")
       const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."
       return isLoopback(new URL(url).hostname)
-        ? warn("keys", "It answers without an API key everybody who reaches it.", advice)
-        : fail("keys", `It answers without an API key everybody who reaches ${url}.`, advice)
+        ? warn("keys", "It answers everybody who reaches it, without an API key.", advice)
+        : fail("keys", `It answers everybody who reaches ${url}, without an API key.`, advice)
     }
   )
 

@@ -8,7 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
 import { Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
-import { bulkFlags, countOf, follow, judge, none, resultOf, stopped } from "./Bulk.ts"
+import { bulkFlags, countOf, failUnlessAllDone, follow, none, resultOf, stopped } from "./Bulk.ts"
 import { CommandError } from "./CommandError.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
@@ -182,7 +182,7 @@ export const erase = Command.make(
         }
         const ended = yield* follow(client, begun, "erased")
         yield* print(ended, () => resultOf(ended))
-        if (isNamed) yield* judge(ended)
+        if (isNamed) yield* failUnlessAllDone(ended)
         else if (ended.status !== "completed") yield* stopped(ended)
       })
     )

@@ -2,7 +2,7 @@
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { isUserFrame } from "../CallSite.ts"
-import { tell, thrownBy, type ToldError } from "../ToldError.ts"
+import { describeError, type ReportedError, thrownBy } from "../ReportedError.ts"
 import { oneLine } from "./Output.ts"
 
 /** The longest message, in characters. */
@@ -13,15 +13,15 @@ const FRAMES = 4
 const CAUSES = 3
 
 /** The error in one line: `step "charge" failed: TypeError: fetch failed`. */
-export const errorLine = (error: ToldError, max = MESSAGE): string => oneLine(tell(error), max)
+export const errorLine = (error: ReportedError, max = MESSAGE): string => oneLine(describeError(error), max)
 
 /** Does what {@link errorLine} does without the step, for output that names the step itself. */
-export const thrownLine = (error: ToldError, max = MESSAGE): string => errorLine(thrownBy(error), max)
+export const thrownLine = (error: ReportedError, max = MESSAGE): string => errorLine(thrownBy(error), max)
 
 /** The stack lines of user code for the error, and its causes with theirs; empty when none are known. */
-export const placeLines = (error: ToldError, cwd = process.cwd()): Array<string> => {
+export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<string> => {
   const lines: Array<string> = []
-  let one: ToldError | undefined = error
+  let one: ReportedError | undefined = error
   for (let depth = 0; one !== undefined && depth < CAUSES; depth++) {
     if (depth > 0) lines.push(`caused by ${errorLine(one)}`)
     const thrown = thrownBy(one)
@@ -35,7 +35,7 @@ export const placeLines = (error: ToldError, cwd = process.cwd()): Array<string>
 /**
  * The lines of the error's own stack. In clients the stacks of its causes follow it; these are shown with the causes.
  */
-const userFrames = ({ cause, stack = "" }: ToldError, cwd: string): Array<string> => {
+const userFrames = ({ cause, stack = "" }: ReportedError, cwd: string): Array<string> => {
   const causes = cause?.stack === undefined ? "" : `\nCaused by: ${cause.stack}`
   const ownStack = causes !== "" && stack.endsWith(causes) ? stack.slice(0, -causes.length) : stack
   return ownStack

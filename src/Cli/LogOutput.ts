@@ -62,10 +62,10 @@ export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = stan
       : (message, data, fields) => {
           // a logger called without a fiber uses the time of the machine
           const at = Effect.runSync(Clock.currentTimeMillis)
-          sink.write((left) =>
-            left === 0
+          sink.write((dropped) =>
+            dropped === 0
               ? formatRecord(format, { at, level: of, message, fields, data })
-              : `${formatRecord(format, { at, level: "warn", message: missing(left), fields: { missing: left } })}\n` +
+              : `${formatRecord(format, { at, level: "warn", message: missing(dropped), fields: { missing: dropped } })}\n` +
                 formatRecord(format, { at, level: of, message, fields, data })
           )
         }
@@ -82,7 +82,7 @@ const missing = (lines: number): string => `${lines} log lines are missing here:
  * one.
  */
 export interface LineSink {
-  readonly write: (line: (left: number) => string) => void
+  readonly write: (line: (dropped: number) => string) => void
 }
 
 /** The most characters that wait to be written. */
@@ -90,11 +90,11 @@ const WAITING = 1024 * 1024
 
 /** Writes to a pipe or terminal as its reader reads; `write` returns whether it took the line. */
 export const boundedSink = (write: (text: string) => boolean): LineSink => {
-  let left = 0
+  let dropped = 0
   return {
     write: (line) => {
-      if (write(`${line(left)}\n`)) left = 0
-      else left++
+      if (write(`${line(dropped)}\n`)) dropped = 0
+      else dropped++
     }
   }
 }

@@ -9,7 +9,7 @@ import { Client, type Run, type RunStep } from "../Client/Client.ts"
 import { pageOfReason } from "../Protocol/Reasons.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
-import type { ToldError } from "../ToldError.ts"
+import type { ReportedError } from "../ReportedError.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { lineLevels } from "../LogFields.ts"
@@ -46,7 +46,7 @@ const why = clientCommand("why", {
     // the error is printed below, as in `runs get`
     const { error, ...details } = explanation.details
     const facts = Object.entries(details)
-    const failure = isObject(error) ? (error as unknown as ToldError) : undefined
+    const failure = isObject(error) ? (error as unknown as ReportedError) : undefined
     const message = [
       oneLine(inCommands(explanation.message, runId), 2000),
       ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))

@@ -12,7 +12,7 @@ import type { EffectKind } from "./Kinds.ts"
 import { quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 

@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import { PassingMap } from "../Passing.ts"
+import { ShortLivedMap } from "../ShortLived.ts"
 import {
   CANCEL,
   encodeMessage,
@@ -68,7 +68,7 @@ type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolea
 interface Line {
   readonly webSocket: WebSocket
   readonly socket: Socket
-  readonly calls: PassingMap<string, Resume>
+  readonly calls: ShortLivedMap<string, Resume>
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   heard: boolean
@@ -205,7 +205,7 @@ export class Channel {
     const line: Line = {
       webSocket,
       socket,
-      calls: new PassingMap(),
+      calls: new ShortLivedMap(),
       frames: new Frames((frame) => webSocket.send(frame)),
       ping: undefined,
       heard: true,

@@ -22,7 +22,7 @@ import {
   type UntypedKv
 } from "./Kv.ts"
 import type { AnyMethods, Check, StreamMethods } from "./Methods.ts"
-import { naming, ofClient, type Raw } from "./Named.ts"
+import { clientErrorTags, narrowErrors, type Raw } from "./NarrowErrors.ts"
 import { Orgs, type OrgsApi, orgsMethods } from "./Orgs.ts"
 import { Policies, type PoliciesApi, policiesMethods } from "./Policies.ts"
 import {
@@ -140,7 +140,7 @@ const checking = <S extends object>(
   const checked: Record<string, Method> = {}
   for (const [name, [takes, fails]] of Object.entries({ ...methods, ...streams })) {
     const method = (service as Record<string, Method>)[name]!
-    const named = naming({ ...ofClient, ...fails })
+    const narrow = narrowErrors({ ...clientErrorTags, ...fails })
     const isStream = Object.hasOwn(streams, name)
     checked[name] = (...args) => {
       try {
@@ -157,8 +157,8 @@ const checking = <S extends object>(
       const result = method.apply(service, args)
       // every method of a `Raw` service returns one of the two
       return isStream
-        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, named)
-        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, named)
+        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrow)
+        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
     }
   }
   // wrapping keeps the arguments and results of each method, and narrows its errors to those in the tables

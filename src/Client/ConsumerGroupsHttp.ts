@@ -26,7 +26,7 @@ import { defined } from "./HttpAnswers.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 
 /** Groups per page; the server may send fewer. */

@@ -5,7 +5,7 @@ import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { NoResultsError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
 import { eventNameOf } from "../Event.ts"
 import { show } from "../Show.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
 export const makeEmitSync =

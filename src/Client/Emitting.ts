@@ -17,7 +17,7 @@ import { writesAtOnce } from "../Limits.ts"
 import { show } from "../Show.ts"
 import { canEncode, type StandardSchemaV1 } from "../StandardSchema.ts"
 import type { EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from "./Client.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { NamedAppends, StreamsService } from "./Streams.ts"
 
 /** An event of `emitMany` by name, with encoded data. */

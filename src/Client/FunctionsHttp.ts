@@ -9,7 +9,7 @@ import type { FunctionsApi } from "./Functions.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { done, object, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { RowCalls } from "./RowCalls.ts"
 
 /** The methods over a connection. */

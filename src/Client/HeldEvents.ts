@@ -2,7 +2,7 @@
  * Events that subscriptions hold. They are acked when their bodies are done. Until then the client keeps extending their
  * `ackWait`.
  */
-import { askedDelayMs } from "../Backoff.ts"
+import { requestedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import {
@@ -54,7 +54,7 @@ export class HeldEvents {
       // servers without `ackWait` reports have no dead letters
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
-      const asked = ackType === "nak" ? askedDelayMs(error, this.#session.now()) : undefined
+      const asked = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
       this.#session
         .settle(subscription, delivery.eventId, ackType, {
           reason,

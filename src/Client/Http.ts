@@ -45,7 +45,7 @@ import type {
   WaitForRunOptions
 } from "./Client.ts"
 import * as FunctionsHttp from "./FunctionsHttp.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import { make as makeBulk } from "./BulkHttp.ts"
@@ -82,7 +82,9 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     method: string,
     runId: string,
     body: object,
-    more: Partial<Pick<Call<Run>, "saysText">> & { readonly orElse?: NonNullable<Call<Run>["orElse"]> } = {}
+    more: Partial<Pick<Call<Run>, "notFoundIsText">> & {
+      readonly orElse?: NonNullable<Call<Run>["orElse"]>
+    } = {}
   ) => ask<WireRun, Run>(operation, method, { about: runId, body, ...more }, Answers.readRun)
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
@@ -315,7 +317,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           variables: { id: runId },
           what: `getRunAudit(${quote(runId)})`,
           repeatable: true,
-          ours: true,
+          onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
           orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps says what the steps were"),
           read: (answer) => readAudit(answer)?.events
@@ -328,7 +330,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           variables: { id: runId },
           what: `getRunLogs(${quote(runId)})`,
           repeatable: true,
-          ours: true,
+          onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
           orElse: withoutEndpoint(`getRunLogs(${quote(runId)})`, "The workers' own logs have the lines"),
           read: (answer) => readLogs(answer)?.lines
@@ -356,7 +358,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     resumeRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
         askRun(runs.restResumeRun, "resumeRun", runId, snakeKeys({ runId, fromStep: fromStep ?? "" }), {
-          saysText: true
+          notFoundIsText: true
         })
       ),
     pauseRun: (runId, reason = "") =>
@@ -393,7 +395,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               {
                 about: stepId,
                 body,
-                saysText: true,
+                notFoundIsText: true,
                 notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? "")
               },
               () => done

@@ -45,9 +45,9 @@ export interface Call<A> {
   /** The fallback for servers without the endpoint, which answered with `status`. */
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
   /** Whether only our engine has the endpoint, so that a 404 of another Ironflow server means that it is missing. */
-  readonly ours?: boolean
+  readonly onlyOurEngine?: boolean
   /** Whether legacy servers answer "not found" in plain text. */
-  readonly saysText?: boolean
+  readonly notFoundIsText?: boolean
   readonly timeoutMs?: number
   /** Reads the answer; `undefined` when it cannot be read. An answer that is not JSON is passed as {@link notJson}. */
   readonly read: (answer: unknown) => A | undefined
@@ -98,20 +98,20 @@ export const makeCalls = (connection: Connection): Calls => {
                 invalidResponse(
                   url,
                   it.what,
-                  body === notJson ? "it is not JSON" : "what it should hold is not in it",
+                  body === notJson ? "it is not JSON" : "it lacks required fields",
                   text
                 )
               )
             : Effect.succeed(value)
         }
         const isOther = isFromServer(answer) && !isFromOurEngine(answer)
-        const missing = isMissingEndpoint(answer) || (it.ours === true && status === 404 && isOther)
+        const missing = isMissingEndpoint(answer) || (it.onlyOurEngine === true && status === 404 && isOther)
         if (missing && it.orElse !== undefined) return it.orElse(status)
         if (isOther) {
           if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
           if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
         }
-        if (it.saysText === true && it.notFound !== undefined && isNotFoundInText(answer)) {
+        if (it.notFoundIsText === true && it.notFound !== undefined && isNotFoundInText(answer)) {
           return Effect.fail(it.notFound())
         }
         return Effect.fail(failureOf(answer, it.what, it.notFound))

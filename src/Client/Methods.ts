@@ -4,7 +4,7 @@
  */
 import type { Keys, Known } from "../OptionKeys.ts"
 import type { CallOptions } from "./Kinds.ts"
-import type { Failures } from "./Named.ts"
+import type { Failures } from "./NarrowErrors.ts"
 
 /** The members of an argument that are option objects; data objects may have any keys. */
 type OptionsIn<P> = 0 extends 1 & P

@@ -32,7 +32,7 @@ import type {
   ProjectionStateResult,
   ProjectionSubscribeOptions
 } from "./Projections.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { SubscriptionSession } from "./SubscriptionSession.ts"
 import { attempt, openSession, type Source } from "./Subscriptions.ts"
 

@@ -14,7 +14,7 @@ import type { EffectKind } from "./Client.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import { callPages } from "./HttpPages.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {

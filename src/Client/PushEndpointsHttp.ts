@@ -5,7 +5,7 @@ import * as rows from "../Protocol/Push.ts"
 import type { EffectKind } from "./Client.ts"
 import { quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import type { PushEndpointsApi } from "./PushEndpoints.ts"
 import { makeRowCalls } from "./RowCalls.ts"
 

@@ -74,7 +74,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
           : { body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body) }),
         what: `${what}(${about === undefined ? "" : quote(about)})`,
         repeatable: isRepeatable(operation),
-        ...(operation.ours === undefined ? {} : { ours: true }),
+        ...(operation.onlyOurEngine === undefined ? {} : { onlyOurEngine: true }),
         ...(missing === undefined || about === undefined
           ? {}
           : { notFound: () => new missing(String(about)) }),
@@ -175,5 +175,5 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
 /** An empty variable would address another endpoint. */
 export const checkVariable = (what: string, text: unknown): string => {
   if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
-  throw new ValidationError(`${what}() must be given a text that is not empty, got ${quote(text)}`)
+  throw new ValidationError(`${what}() must be given a non-empty string, got ${quote(text)}`)
 }

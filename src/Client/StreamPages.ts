@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { StreamNotFoundError, type ValidationError } from "../Errors.ts"
 import { validated } from "../Checked.ts"
-import type { Raw } from "./Named.ts"
+import type { Raw } from "./NarrowErrors.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 

@@ -162,7 +162,7 @@ export class SubscriptionSession {
     if (subscription.ackWaitMs === undefined) {
       return Promise.reject(
         new SubscriptionError(
-          `Event ${eventId} cannot be said to be in progress: the server of "${subscription.pattern}" does not know of that, or nobody has to settle its events`,
+          `Event ${eventId} cannot be marked as in progress: the subscription to "${subscription.pattern}" needs no acks, or its server does not support this`,
           { code: "UNIMPLEMENTED", retryable: false }
         )
       )

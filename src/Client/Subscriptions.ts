@@ -21,7 +21,7 @@ import { tracerIn } from "../OpenTelemetry.ts"
 import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
-import { naming, ofClient } from "./Named.ts"
+import { clientErrorTags, narrowErrors } from "./NarrowErrors.ts"
 import type { Body } from "./Delivery.ts"
 import { decoderOf, type SubscribedData } from "./Subscribed.ts"
 import type { Dial } from "./Reconnecting.ts"
@@ -198,7 +198,11 @@ export const make = (source: Source): Subscriptions["Service"] => ({
 /** A call of the session, with our errors as failures. */
 export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
-    isIronflowError(error) ? Effect.fail(named(error)) : Effect.die(error)
+    isIronflowError(error) ? Effect.fail(narrow(error)) : Effect.die(error)
   )
 
-const named = naming<SubscribeError>({ ...ofClient, SubscriptionError: true, ClosedError: true })
+const narrow = narrowErrors<SubscribeError>({
+  ...clientErrorTags,
+  SubscriptionError: true,
+  ClosedError: true
+})

@@ -1,5 +1,5 @@
 /** The services of a client for the engine in the same process. */
-import type { Raw } from "../Client/Named.ts"
+import type { Raw } from "../Client/NarrowErrors.ts"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, LiveVersion } from "../Client/Client.ts"
 import { validated } from "../Checked.ts"
-import type { Raw } from "../Client/Named.ts"
+import type { Raw } from "../Client/NarrowErrors.ts"
 import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"

@@ -19,27 +19,27 @@ export interface LogLag {
 /** Most projections and groups that are looked at; further ones are left out. */
 const MOST = 200
 
-const END = statement("LogLag.end", "SELECT max(position) AS position FROM events")
+const FIND_END_OF_LOG = statement("LogLag.end", "SELECT max(position) AS position FROM events")
 
-const PROJECTIONS = statement(
+const LIST_PROJECTIONS = statement(
   "LogLag.projections",
   `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MOST}`,
   { scans: "the projections, which are few" }
 )
 
-const GROUPS = statement(
+const LIST_GROUPS = statement(
   "LogLag.groups",
   `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MOST}`,
   { scans: "the consumer groups, which are few" }
 )
 
-const DEAD_LETTERS = statement(
+const COUNT_DEAD_LETTERS = statement(
   "LogLag.deadLetters",
   `SELECT (SELECT count(*) FROM dead_letters) AS projection, (SELECT count(*) FROM group_dead_letters) AS "group"`,
   { scans: "what was given up, which somebody is to look at" }
 )
 
-const SIZE = statement(
+const READ_SIZE = statement(
   "LogLag.size",
   "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size",
   {
@@ -52,18 +52,20 @@ const SIZE = statement(
 export const readLogLag = acrossEnvironments(
   "readLogLag",
   function* (tx: Transaction): Program<LogLag> {
-    const end = Number((yield* get(END))?.position ?? 0)
-    const letters = yield* get(DEAD_LETTERS)
+    const end = Number((yield* get(FIND_END_OF_LOG))?.position ?? 0)
+    const letters = yield* get(COUNT_DEAD_LETTERS)
     const behind = (environment: unknown, name: unknown, position: unknown): Behind => ({
       environment: tx.environmentName(Number(environment)),
       name: String(name),
       rows: Math.max(0, end - Number(position))
     })
     return {
-      projections: (yield* all(PROJECTIONS)).map((row) => behind(row.environment, row.name, row.position)),
-      groups: (yield* all(GROUPS)).map((row) => behind(row.environment, row.name, row.cursor)),
+      projections: (yield* all(LIST_PROJECTIONS)).map((row) =>
+        behind(row.environment, row.name, row.position)
+      ),
+      groups: (yield* all(LIST_GROUPS)).map((row) => behind(row.environment, row.name, row.cursor)),
       deadLetters: { projection: Number(letters?.projection), group: Number(letters?.group) },
-      databaseBytes: Number((yield* get(SIZE))?.bytes ?? 0)
+      databaseBytes: Number((yield* get(READ_SIZE))?.bytes ?? 0)
     }
   },
   () => "read how far behind the log is read"

@@ -2,7 +2,7 @@
  * Shares the time of the event loop: input of connections is processed for a limited time in each turn, and the rest after others
  * had their turn.
  */
-import { PassingSet } from "../Passing.ts"
+import { ShortLivedSet } from "../ShortLived.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
 /** Time for this work in one turn, milliseconds. */
@@ -32,7 +32,7 @@ export type Kind = "little" | "woken" | "rest" | "body"
 
 class Lane {
   /** Oldest first. */
-  readonly waiting = new PassingSet<() => void>()
+  readonly waiting = new ShortLivedSet<() => void>()
   /** Time used, milliseconds. Time that other lanes used while nothing waited here counts too. */
   tookMs = 0
 }

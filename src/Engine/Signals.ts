@@ -1,8 +1,8 @@
-import { PassingMap } from "../Passing.ts"
+import { ShortLivedMap } from "../ShortLived.ts"
 
 /** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
 export class Signals<A = void> {
-  readonly #waiting = new PassingMap<string, Set<(what: A) => void>>()
+  readonly #waiting = new ShortLivedMap<string, Set<(what: A) => void>>()
 
   /** Calls `listener` once for each of the names that is signalled. Returns a function that removes it. */
   listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {

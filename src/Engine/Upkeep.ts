@@ -11,9 +11,12 @@ import { all, get, statement } from "./Store/Program.ts"
 import type { Upkeep } from "./Store/Upkeep.ts"
 import { eventAt } from "./Log/EventViews.ts"
 
-const LOOK_AT_SCHEDULES = statement("Upkeep.lookAtSchedules", "SELECT * FROM schedules WHERE function = ?")
+const LIST_SCHEDULES_OF_FUNCTION = statement(
+  "Upkeep.lookAtSchedules",
+  "SELECT * FROM schedules WHERE function = ?"
+)
 
-const LOOK_AT_KEY = statement("Upkeep.lookAtKey", "SELECT * FROM kv_entries WHERE rowid = ?")
+const FIND_ENTRY = statement("Upkeep.lookAtKey", "SELECT * FROM kv_entries WHERE rowid = ?")
 
 export const upkeep: Upkeep = {
   load: loadRegistrations,
@@ -29,9 +32,9 @@ export const upkeep: Upkeep = {
         yield* eventAt(key)
         return
       case "schedule":
-        return void (yield* all(LOOK_AT_SCHEDULES, key))
+        return void (yield* all(LIST_SCHEDULES_OF_FUNCTION, key))
       case "key":
-        return void (yield* get(LOOK_AT_KEY, key))
+        return void (yield* get(FIND_ENTRY, key))
     }
   },
   *nameOf(_tx, kind, key) {

@@ -298,7 +298,7 @@ export class ProjectionBehindError extends TimeoutError {
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
-      `Projection "${projection}" was at position ${position} of the log after ${showMs(timeoutMs)}, and not at ${target}. ${why}`,
+      `Projection "${projection}" was at position ${position} of the log after ${showMs(timeoutMs)}, and did not reach ${target}. ${why}`,
       timeoutMs,
       { code: "PROJECTION_BEHIND", details: { projection, position, target } }
     )

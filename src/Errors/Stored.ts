@@ -1,5 +1,5 @@
 /** Stores and sends errors, and restores them as the same class. */
-import { isEmptied, isError } from "../Emptied.ts"
+import { isError, losesContent } from "../JsonLoss.ts"
 import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Base.ts"
 import { classes, classNameOf, codes } from "./Classes.ts"
 import { ValidationError } from "./Validation.ts"
@@ -294,7 +294,7 @@ function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, 
     const { code, message, name } = original as Error & { readonly code?: unknown }
     return { name, message, ...(typeof code === "string" ? { code } : {}) }
   }
-  return typeof value === "object" && value !== null && !Array.isArray(value) && isEmptied(value)
+  return typeof value === "object" && value !== null && !Array.isArray(value) && losesContent(value)
     ? undefined
     : value
 }

@@ -94,7 +94,7 @@ export const runBranches = (
     turn.steps.outcomes.record(verdict, { _tag: "Failure", error }, 1, startedAt)
   }
 
-  const decided = failFast && turn.steps.askRecorded(verdict, entry)
+  const decided = failFast && turn.steps.addRecordedCall(verdict, entry)
   if (decided) turn.steps.shut(group, `"${name}" has failed in an earlier turn`)
   if (count === 0) parallel.succeed([])
   else startMore()

@@ -63,11 +63,11 @@ import type { StepCall } from "./StepCall.ts"
 import {
   declarationsOf,
   definitionOf,
-  type Face,
   failureOf,
   groups,
   invokedId,
   type Place,
+  type StepApi,
   type StepRow,
   steps
 } from "./StepTable.ts"
@@ -127,7 +127,7 @@ const durationMs = (duration: StepDuration, what: string): number => {
   )
 }
 
-const face: Face = {
+const api: StepApi = {
   durationMs: (duration, what) => durationMs(duration as StepDuration, what),
   timeout: (timeout, what) => {
     const ms = durationMs(timeout as StepDuration, what)
@@ -156,7 +156,7 @@ interface StepCallParts<Given, Result> {
 }
 
 /** Makes the call of a row. The service's interface types the result. */
-const ask = <Given, Result>(
+const callStep = <Given, Result>(
   place: Place,
   row: StepRow<Given, Result>,
   name: unknown,
@@ -197,7 +197,7 @@ const ask = <Given, Result>(
               resume(Effect.void)
               return
             }
-            turn.steps.ask(call, ask)
+            turn.steps.addCall(call, callStep)
             return Effect.suspend(() => {
               turn.steps.withdraw(call)
               return fiber.current === undefined ? Effect.void : Effect.asVoid(Fiber.await(fiber.current))
@@ -349,14 +349,14 @@ const failedInvocation = (
 
 /** The steps of a handler, or of a branch, of a turn. */
 export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
-  const place: Place = { face, turn, scope }
+  const place: Place = { api, turn, scope }
 
   // The interface types the arguments of each call; the implementation is the same for all.
   const service: { readonly [K in keyof StepService]: unknown } & CalledFrom = {
     [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
 
     run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) =>
-      ask(place, steps.run, name, {
+      callStep(place, steps.run, name, {
         given: (checked, context, fiber) => {
           if (!Effect.isEffect(effect)) throw new ValidationError(`Step "${checked}" needs an effect to run`)
           const program = encoded(stepOf(turn, checked), effect, options)
@@ -371,7 +371,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       body: (tx: EffectTx) => Effect.Effect<A, E, R>,
       options: EffectRunOptions<A, F> = {}
     ) =>
-      ask(place, steps.tx, name, {
+      callStep(place, steps.tx, name, {
         given: (checked, context, fiber) => {
           if (typeof body !== "function") {
             throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
@@ -395,14 +395,15 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         refail: (error) => typedFailure(turn, name, options.error, error)
       }),
 
-    sleep: (name: string, duration: StepDuration) => ask(place, steps.sleep, name, { given: () => duration }),
+    sleep: (name: string, duration: StepDuration) =>
+      callStep(place, steps.sleep, name, { given: () => duration }),
 
     sleepUntil: (name: string, until: Date | string) =>
-      ask(place, steps.sleepUntil, name, { given: () => until }),
+      callStep(place, steps.sleepUntil, name, { given: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
       const schema = definitionOf(filter?.event)?.schema
-      return ask(place, steps.waitForEvent, name, {
+      return callStep(place, steps.waitForEvent, name, {
         given: () => filter,
         ...(schema === undefined
           ? {}
@@ -425,7 +426,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     ) => {
       const declared = declarationsOf(target)
       const { error: errorSchema = declared.error, success = declared.success } = options
-      return ask(place, steps.invoke, invokedId(target), {
+      return callStep(place, steps.invoke, invokedId(target), {
         given: () => ({ target, input, options }),
         refine: (value, { name }) => decoded(success, value, `Result of ${invokedBy(turn, name)}`),
         refail: (error, call) => failedInvocation(turn, call, errorSchema, error)
@@ -433,7 +434,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     },
 
     invokeAsync: (target: string | Invokable, input?: unknown) =>
-      ask(place, steps.invokeAsync, invokedId(target), { given: () => ({ target, input }) }),
+      callStep(place, steps.invokeAsync, invokedId(target), { given: () => ({ target, input }) }),
 
     parallel: (name: string, effects: ReadonlyArray<AnyBranch>, options?: ParallelOptions) =>
       askBranches(place, name, effects, (index) => effects[index] ?? Effect.void, options),
@@ -463,7 +464,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         }
       }),
 
-    publish: (topic: string, data: unknown) => ask(place, steps.publish, topic, { given: () => data })
+    publish: (topic: string, data: unknown) => callStep(place, steps.publish, topic, { given: () => data })
   }
   return service as StepService
 }

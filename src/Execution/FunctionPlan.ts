@@ -19,7 +19,7 @@ export interface FunctionPlan {
   /** Known places in the user's code where steps are called, by kind and name. */
   readonly callSites: Map<string, string>
   /** Recorded steps that a run did not call again, by run: logged once, and not in every turn. */
-  readonly unasked: Map<string, string>
+  readonly uncalled: Map<string, string>
   /** Whether the warning about sleeps that are not durable was logged. */
   toldOfSleeps: boolean
 }
@@ -27,7 +27,7 @@ export interface FunctionPlan {
 /** Bounds the memory for handlers that make up step names without end. */
 const maxCallSites = 500
 /** Bounds the memory for runs that never end. */
-const maxUnasked = 1000
+const maxUncalled = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
 
@@ -44,7 +44,7 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
           ? undefined
           : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
       callSites: new Map(),
-      unasked: new Map(),
+      uncalled: new Map(),
       toldOfSleeps: false
     }
     plans.set(fn, plan)
@@ -70,17 +70,17 @@ export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): st
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
 /** Whether these steps of the run have not been logged yet. An ended run is forgotten. */
-export const tellOfUnasked = (
-  { unasked }: FunctionPlan,
+export const isNewlyUncalled = (
+  { uncalled }: FunctionPlan,
   runId: string,
   steps: string,
   ended: boolean
 ): boolean => {
-  const isNew = unasked.get(runId) !== steps
-  if (ended) unasked.delete(runId)
+  const isNew = uncalled.get(runId) !== steps
+  if (ended) uncalled.delete(runId)
   else {
-    if (unasked.size >= maxUnasked) unasked.clear()
-    unasked.set(runId, steps)
+    if (uncalled.size >= maxUncalled) uncalled.clear()
+    uncalled.set(runId, steps)
   }
   return isNew
 }

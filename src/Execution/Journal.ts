@@ -83,7 +83,7 @@ export class Journal {
    * Names of steps that earlier turns have begun and this one has not called. While the handler waits, steps in
    * branches are left out: it may reach them when other branches have ended. Once it has `completed` they count too.
    */
-  unasked(completed: boolean): ReadonlyArray<string> {
+  uncalled(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#ahead.size === 0) return []
     const steps: Array<JournalEntry | OpenStep> = Array.from(this.#recorded.values(), ({ entry }) => entry)
     for (const [key, open] of this.#open) if (this.#ahead.has(key)) steps.push(open)

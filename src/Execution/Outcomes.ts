@@ -5,7 +5,7 @@
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { EventWaits, type WaitOp } from "./EventWaits.ts"
-import type { Progress } from "./Gate.ts"
+import type { Progress } from "./StepGate.ts"
 import type { Recorded } from "./Journal.ts"
 import type { Scope } from "./Scope.ts"
 import { Settlement } from "./Settlement.ts"
@@ -81,7 +81,7 @@ export class Outcomes implements Progress {
   /** Queues the journal's outcome for a call. */
   replay(call: StepCall, { entry: { kind, outcome }, rank }: Recorded): void {
     // Branches end before the verdict on them.
-    call.settling = this.#settlement.ask(rank, () => this.#deliver(call, outcome), kind === "parallel")
+    call.settling = this.#settlement.request(rank, () => this.#deliver(call, outcome), kind === "parallel")
   }
 
   /** Records a step that has finished here; `startedAt` is in epoch milliseconds. */

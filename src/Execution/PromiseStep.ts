@@ -46,11 +46,11 @@ import { settledBy } from "./StepPromise.ts"
 import {
   declarationsOf,
   definitionOf,
-  type Face,
   failureOf,
   groups,
   invokedId,
   type Place,
+  type StepApi,
   type StepRow,
   steps
 } from "./StepTable.ts"
@@ -92,7 +92,7 @@ export const startPromiseHandler = (
   )
 }
 
-const face: Face = {
+const api: StepApi = {
   durationMs: (duration, what) => positiveDuration(duration as Duration, what),
   timeout: (timeout, what) => resolveStepTimeout(timeout as Duration, what),
   runKeys,
@@ -117,7 +117,7 @@ interface StepCallParts<Given, Result> {
 }
 
 /** Makes the call of a row. `entry` is the function that the user's code called. */
-const ask = <Given, Result, T>(
+const callStep = <Given, Result, T>(
   place: Place,
   entry: Function,
   row: StepRow<Given, Result>,
@@ -153,7 +153,7 @@ const ask = <Given, Result, T>(
       call = made
       // A time that has passed needs no step, and has no result.
       if (made === undefined) succeed(undefined as T)
-      else turn.steps.ask(made, entry)
+      else turn.steps.addCall(made, entry)
     },
     onLook === undefined ? undefined : () => call !== undefined && onLook(call)
   )
@@ -217,7 +217,7 @@ const valueOrError = (exit: BranchExit): unknown =>
  * found in the stack. The interface types the arguments and results.
  */
 export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
-  const place: Place = { face, turn, scope }
+  const place: Place = { api, turn, scope }
   const { functionId } = turn.plan
   const resultOf = (name: string): string => `Result of step "${name}" of function "${functionId}"`
 
@@ -228,7 +228,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask(place, run, steps.run, name, {
+      return callStep(place, run, steps.run, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
           return { begin: runsCode(turn, checked, fn, ownContext, decoder), options }
@@ -243,7 +243,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask(place, tx, steps.tx, name, {
+      return callStep(place, tx, steps.tx, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
           return { begin: runsCode(turn, checked, fn, newTx(checked), decoder), options }
@@ -253,11 +253,11 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
     } as StepClient["tx"],
 
     sleep: function sleep(name, duration) {
-      return ask(place, sleep, steps.sleep, name, { given: () => duration })
+      return callStep(place, sleep, steps.sleep, name, { given: () => duration })
     },
 
     sleepUntil: function sleepUntil(name, until) {
-      return ask(place, sleepUntil, steps.sleepUntil, name, { given: () => until })
+      return callStep(place, sleepUntil, steps.sleepUntil, name, { given: () => until })
     },
 
     waitForEvent: function waitForEvent(
@@ -265,7 +265,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       filter: Omit<EventFilter, "event"> & { readonly event: unknown }
     ) {
       const schema = definitionOf(filter?.event)?.schema
-      return ask(place, waitForEvent, steps.waitForEvent, name, {
+      return callStep(place, waitForEvent, steps.waitForEvent, name, {
         given: () => filter,
         ...(schema === undefined
           ? {}
@@ -285,7 +285,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       options?: InvokeOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask(place, invoke, steps.invoke, invokedId(target), {
+      return callStep(place, invoke, steps.invoke, invokedId(target), {
         given: (id) => {
           decoder = decoderOf(
             { schema: options?.schema ?? declarationsOf(target).success },
@@ -298,7 +298,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
     } as StepClient["invoke"],
 
     invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
-      return ask(place, invokeAsync, steps.invokeAsync, invokedId(target), {
+      return callStep(place, invokeAsync, steps.invokeAsync, invokedId(target), {
         given: () => ({ target, input })
       })
     } as StepClient["invokeAsync"],
@@ -332,7 +332,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
     },
 
     publish: function publish(topic, data) {
-      return ask(place, publish, steps.publish, topic, { given: () => data })
+      return callStep(place, publish, steps.publish, topic, { given: () => data })
     }
   }
 }

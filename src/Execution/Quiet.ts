@@ -33,7 +33,10 @@ export interface Activity {
  * neither. `rebuilding` says that the handler only runs to register its compensations; all of its calls may then be
  * pending.
  */
-export const judge = (activity: Activity | undefined, rebuilding: boolean): "busy" | "quiet" | "release" => {
+export const classifyActivity = (
+  activity: Activity | undefined,
+  rebuilding: boolean
+): "busy" | "quiet" | "release" => {
   if (activity === undefined) return "busy"
   const { deferred, heldCode, heldOps, isPausing, isWrappingUp, shelved, waiting } = activity
   const isStill = activity.closings === 0 && (heldOps === 0 || isPausing) && activity.isSettled

@@ -1,7 +1,7 @@
 /** The delay before a failed step or run is retried. */
 import * as Context from "effect/Context"
 import * as Random from "effect/Random"
-import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
+import { requestedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
 import { retryAfterOf } from "../Errors.ts"
 import { show, showMs } from "../Show.ts"
 import type { TurnHost } from "./TurnHost.ts"
@@ -20,11 +20,11 @@ export const delayBeforeRetry = (
   { clock, context, logger }: Pick<TurnHost, "clock" | "context" | "logger">,
   { error, failures, retry, what }: Failed
 ): number => {
-  const asked = askedDelayMs(error, clock.currentTimeMillisUnsafe())
-  if (asked !== undefined && !Number.isNaN(asked)) return asked
+  const requested = requestedDelayMs(error, clock.currentTimeMillisUnsafe())
+  if (requested !== undefined && !Number.isNaN(requested)) return requested
   const chance = retry.jitter === undefined ? 0 : Context.get(context, Random.Random).nextDoubleUnsafe()
   const delayMs = retryDelayMs(retry, failures, chance)
-  if (asked !== undefined) {
+  if (requested !== undefined) {
     logger.warn(
       `${what()} failed with an error whose \`retryAfter\` is ` +
         `neither a delay nor a date, ${show(retryAfterOf(error))}. It is tried again in ${showMs(delayMs)}, as its retry policy says`

@@ -31,7 +31,7 @@ export class Settlement {
   readonly #turnsToDrain: number
   readonly #onIdle: () => void
   /** Journal outcomes that the handler has called. */
-  readonly #asked = new Heap<Settling>()
+  readonly #requested = new Heap<Settling>()
   #new: Array<Settling> = []
   /** Which journal entries are settled, from the lowest one that is not. */
   readonly #settled: Uint8Array
@@ -56,7 +56,7 @@ export class Settlement {
 
   /** Whether no outcome waits to be delivered, or for its answer. */
   get isEmpty(): boolean {
-    return this.#asked.size === 0 && this.#new.length === 0
+    return this.#requested.size === 0 && this.#new.length === 0
   }
 
   /**
@@ -78,9 +78,9 @@ export class Settlement {
   }
 
   /** Requests the journal's entry at `rank`; for `last` see {@link Settling.last}. */
-  ask(rank: number, deliver: () => void, last = false): Settling {
+  request(rank: number, deliver: () => void, last = false): Settling {
     const item: Settling = { rank, position: -1, deliver, ready: true, last }
-    this.#asked.add(item)
+    this.#requested.add(item)
     this.#caughtUp = false
     this.#patient = false
     this.#pumpSoon()
@@ -98,7 +98,7 @@ export class Settlement {
   drop(item: Settling): void {
     item.deliver = undefined
     if (item.position < 0) return
-    this.#asked.remove(item)
+    this.#requested.remove(item)
     this.markSettled(item.rank)
   }
 
@@ -118,7 +118,7 @@ export class Settlement {
 
   /** Forgets all outcomes that wait to be delivered. */
   clear(): void {
-    this.#asked.clear()
+    this.#requested.clear()
     this.#new = []
   }
 
@@ -143,14 +143,14 @@ export class Settlement {
   /** Delivers the next outcome if it may be delivered now. */
   pump(): void {
     if (this.#draining || this.#held > 0) return
-    if (!this.#caughtUp && this.#asked.size === 0) {
+    if (!this.#caughtUp && this.#requested.size === 0) {
       if (this.isReplaying && !this.#patient) {
         this.#beOncePatient()
         return
       }
       this.#caughtUp = true
     }
-    const item = this.#asked.peek() ?? this.#new[0]
+    const item = this.#requested.peek() ?? this.#new[0]
     if (item === undefined || !item.ready) {
       this.#onIdle()
       return
@@ -162,7 +162,7 @@ export class Settlement {
     }
     this.#patient = false
     if (item.rank < this.#recorded) {
-      this.#asked.remove(item)
+      this.#requested.remove(item)
       this.markSettled(item.rank)
     } else {
       this.#new.shift()

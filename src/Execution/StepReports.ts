@@ -89,7 +89,7 @@ export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {
     name: "ReportError",
-    message: "The engine accepted the step and did not say what came of it",
+    message: "The engine accepted the step but did not return its result",
     code: "STEP_NOT_ANSWERED",
     retryable: false
   }

@@ -27,7 +27,7 @@ import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions } from "./Tx.ts"
 
 /** The parts of a step that differ between the APIs. */
-export interface Face {
+export interface StepApi {
   /**
    * The duration in milliseconds. Throws `ValidationError` with `what` as its subject when it is not a positive
    * duration.
@@ -42,7 +42,7 @@ export interface Face {
 
 /** Where a call is made: the API, the turn, and the handler's root or a branch of it. */
 export interface Place {
-  readonly face: Face
+  readonly api: StepApi
   readonly turn: TurnMachine
   readonly scope: Scope
 }
@@ -111,8 +111,8 @@ export const steps = {
 
   sleep: row({
     naming: "step name",
-    call: ({ face, scope }, name, duration: unknown, receive) => {
-      const afterMs = face.durationMs(duration, `duration of step "${name}"`)
+    call: ({ api, scope }, name, duration: unknown, receive) => {
+      const afterMs = api.durationMs(duration, `duration of step "${name}"`)
       const stepKey = scope.keys.next(escapeName(name))
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { afterMs } }, receive)
     },
@@ -136,12 +136,12 @@ export const steps = {
 
   waitForEvent: row({
     naming: "step name",
-    call: ({ face, scope }, name, filter: GivenFilter, receive) => {
+    call: ({ api, scope }, name, filter: GivenFilter, receive) => {
       checkKeys(filter, waitKeys, `Step "${name}"`)
       const timeoutMs =
         filter?.timeout === undefined
           ? defaultWaitMs
-          : face.durationMs(filter.timeout, `timeout of step "${name}"`)
+          : api.durationMs(filter.timeout, `timeout of step "${name}"`)
       const given = definitionOf(filter?.event)?.name ?? filter?.event
       const event = checkPattern(
         typeof given === "string" ? given.trim() : given,
@@ -167,12 +167,12 @@ export const steps = {
 
   invoke: row({
     naming: "id of the invoked function",
-    call: ({ face, scope }, functionId, { input, options, target }: GivenInput, receive) => {
-      checkKeys(options, face.invokeKeys, `Step "${functionId}"`)
+    call: ({ api, scope }, functionId, { input, options, target }: GivenInput, receive) => {
+      checkKeys(options, api.invokeKeys, `Step "${functionId}"`)
       const timeoutMs =
         options?.timeout === undefined
           ? defaultInvokeMs
-          : face.durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
+          : api.durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
       const text = inputText(functionId, encodeInput(target, input))
       const stepKey = scope.keys.next(escapeName(functionId))
       const op: StepOp = { _tag: "Invoke", stepKey, name: functionId, functionId, input: text, timeoutMs }
@@ -246,18 +246,18 @@ export const invokedId = (target: string | Invokable): unknown =>
     : checkName(steps.invoke.naming, isObject(target) && isObject(target.config) ? target.config.id : target)
 
 const codeCall = (
-  { face, scope, turn }: Place,
+  { api, scope, turn }: Place,
   kind: "run" | "tx",
   name: string,
   { begin, options }: GivenCode,
   receive: Receive
 ): StepCall => {
-  checkKeys(options, face.runKeys, `Step "${name}"`)
+  checkKeys(options, api.runKeys, `Step "${name}"`)
   const { plan } = turn
   const timeout =
     options?.timeout === undefined
       ? plan.stepTimeout
-      : face.timeout(options.timeout, `timeout of step "${name}"`)
+      : api.timeout(options.timeout, `timeout of step "${name}"`)
   const retry =
     options?.retry === undefined
       ? plan.retry

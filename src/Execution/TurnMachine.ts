@@ -26,7 +26,7 @@ import { type Compensation, compensationCall, Compensations, lostCompensation } 
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { handlerLogger } from "./HandlerLogs.ts"
-import { judge, Quiet, type QuietOwner } from "./Quiet.ts"
+import { classifyActivity, Quiet, type QuietOwner } from "./Quiet.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
@@ -35,7 +35,7 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 import { damagedEvent, damagedStep, nondeterminism, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
-import { lateWarning, runningWarning, sleepsWarning, type Subject, unaskedWarning } from "./TurnWarnings.ts"
+import { lateWarning, runningWarning, sleepsWarning, type Subject, uncalledWarning } from "./TurnWarnings.ts"
 import { handlerVerdict } from "./Verdict.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
 
@@ -167,14 +167,14 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     return this.job.compensating !== undefined && this.#phase === "handler"
   }
 
-  get #judgement(): ReturnType<typeof judge> {
+  get #activityClass(): ReturnType<typeof classifyActivity> {
     return this.#phase === "handler" || this.#phase === "compensating"
-      ? judge(this.steps.activity, this.#isRebuilding)
+      ? classifyActivity(this.steps.activity, this.#isRebuilding)
       : "busy"
   }
 
   get isQuiet(): boolean {
-    return this.#judgement === "quiet"
+    return this.#activityClass === "quiet"
   }
 
   /** Counts the activity of the handler. */
@@ -183,9 +183,9 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   }
 
   stepsIdle(): void {
-    const judgement = this.#judgement
-    if (judgement === "release") this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
-    else if (judgement === "quiet") this.#quiet.check()
+    const activity = this.#activityClass
+    if (activity === "release") this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
+    else if (activity === "quiet") this.#quiet.check()
   }
 
   fellQuiet(): void {
@@ -195,7 +195,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     }
     const open = this.steps.suspended.keys
     this.#suspended = true
-    this.#warn(unaskedWarning(this.#subject, this.steps.journal.unasked(false), false))
+    this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(false), false))
     this.#warn(sleepsWarning(this.#subject, this.#sleeps))
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
@@ -219,7 +219,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
       this.failed(error)
       return
     }
-    this.#warn(unaskedWarning(this.#subject, this.steps.journal.unasked(true), true))
+    this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(true), true))
     this.#warn(runningWarning(this.#subject, this.steps.running.names))
     this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
   }

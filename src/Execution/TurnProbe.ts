@@ -5,7 +5,7 @@ import type { StepCall, StepCode } from "./StepCall.ts"
 
 export interface TurnProbe {
   /** Called with every step call, before it is answered. */
-  readonly asked?: (call: StepCall) => void
+  readonly called?: (call: StepCall) => void
   /** Called before an outcome is delivered to the handler. */
   readonly delivers?: () => void
   /** Called instead of starting a step's code; it starts the code, or ends the attempt itself. */

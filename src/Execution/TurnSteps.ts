@@ -1,8 +1,8 @@
 /**
  * The steps of one turn, from the call of the handler to the outcome that it receives.
  *
- * Step calls come in through {@link TurnSteps.ask}. Recorded steps settle from the journal. Everything else begins
- * once the handler has caught up with the journal, see `Gate`. There is no fiber, promise or timer per step here: the
+ * Step calls come in through {@link TurnSteps.addCall}. Recorded steps settle from the journal. Everything else begins
+ * once the handler has caught up with the journal, see `StepGate`. There is no fiber, promise or timer per step here: the
  * two APIs add what they need. `TurnMachine` decides how the turn ends.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
@@ -15,7 +15,7 @@ import type { Attempt, AttemptExit } from "./Attempt.ts"
 import { Closings, type ClosingsOwner } from "./Closings.ts"
 import { isWait } from "./EventWaits.ts"
 import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
-import { Gate } from "./Gate.ts"
+import { StepGate } from "./StepGate.ts"
 import { Journal, type Recorded } from "./Journal.ts"
 import { Outcomes, type OutcomesOwner } from "./Outcomes.ts"
 import type { Activity } from "./Quiet.ts"
@@ -70,7 +70,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   readonly #plan: FunctionPlan
   readonly #host: TurnHost
   readonly #owner: StepsOwner
-  readonly #gate: Gate
+  readonly #gate: StepGate
   readonly #closings: Closings
   #phase: Phase = "handler"
   /** Whether a new step has begun: the turn no longer only replays. */
@@ -94,7 +94,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.losesSilently = owner.losesSilently
     this.outcomes = new Outcomes(job.journal, host, this)
     this.suspended = new SuspendedCalls(this.outcomes)
-    this.#gate = new Gate(this.outcomes)
+    this.#gate = new StepGate(this.outcomes)
     this.running = new RunningSteps(this, host)
     this.#closings = new Closings(this)
   }
@@ -162,7 +162,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   // ---------------------------------------------------------------------------
 
   /** Makes a step call. `entry` is the function that the user's code called, to find the place. */
-  ask(call: StepCall, entry: Function): void {
+  addCall(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
       this.#owner.lateStep(call)
       return
@@ -170,7 +170,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.#life++
     this.outcomes.goesOn(call.scope)
     if (isWait(call.work)) this.outcomes.awaitEvent(call, call.work)
-    this.#host.probe?.asked?.(call)
+    this.#host.probe?.called?.(call)
     if (this.#phase === "compensating") {
       this.#shelve()
       return
@@ -197,9 +197,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   }
 
   /** Makes the call only if the journal has it. Returns whether it has. */
-  askRecorded(call: StepCall, entry: Function): boolean {
+  addRecordedCall(call: StepCall, entry: Function): boolean {
     if (this.#phase === "over" || !this.journal.has(call.key)) return false
-    this.ask(call, entry)
+    this.addCall(call, entry)
     return true
   }
 

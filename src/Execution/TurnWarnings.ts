@@ -1,5 +1,5 @@
 /** The warnings of a turn for the worker's log; `undefined` when there is none, or it was logged before. */
-import { type FunctionPlan, tellOfUnasked } from "./FunctionPlan.ts"
+import { type FunctionPlan, isNewlyUncalled } from "./FunctionPlan.ts"
 import { stopGraceMs } from "./RunningSteps.ts"
 
 /** The run of a turn, as named in messages. */
@@ -20,14 +20,14 @@ const listed = (names: ReadonlyArray<string>): string =>
     .join(", ")
 
 /** Names the steps that earlier turns have recorded and this one has not called, once for each run in this process. */
-export const unaskedWarning = (
+export const uncalledWarning = (
   subject: Subject,
   names: ReadonlyArray<string>,
   completed: boolean
 ): string | undefined => {
   const { plan, runId } = subject
   const shown = `${listed(names)}${names.length > maxNames ? ", ..." : ""}`
-  if (names.length === 0 || !tellOfUnasked(plan, runId, shown, completed)) return undefined
+  if (names.length === 0 || !isNewlyUncalled(plan, runId, shown, completed)) return undefined
   return (
     `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
     `${shown}. Steps were renamed, removed or swapped since they were recorded` +

@@ -15,7 +15,7 @@ import {
   isEventDefinition
 } from "../Event.ts"
 import { isObject } from "../Json.ts"
-import { checkName, listLength } from "../Limits.ts"
+import { checkName, declaredListLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
@@ -379,9 +379,9 @@ export const checkProjectionName = (name: unknown): string => {
 
 /** Returns the names and patterns when they are valid. `label` names the projection. Throws `ValidationError`. */
 export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
-  if (!Array.isArray(events) || events.length === 0 || events.length > listLength) {
+  if (!Array.isArray(events) || events.length === 0 || events.length > declaredListLength) {
     throw new ValidationError(
-      `${label}: \`events\` must be an array of 1 to ${listLength} event names or patterns such as "order.*"`
+      `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*"`
     )
   }
   return events.map((event: unknown) => {

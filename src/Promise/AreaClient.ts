@@ -4,7 +4,7 @@ import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
-import type { Rim } from "./Promisify.ts"
+import type { RuntimeHandle } from "./Promisify.ts"
 
 /**
  * Where an error happened: the call path such as `kv.bucket.get`, the path of the request, and the status if there
@@ -19,11 +19,11 @@ export interface ErrorContext {
 export type OnError = (error: Error, context: ErrorContext) => void | PromiseLike<void>
 
 /** Opens a runtime for one client. Throws `ValidationError` when the configuration is invalid. */
-export const openRim = (
+export const openRuntime = (
   config: ServerOptions,
   caller: string,
   what: string
-): Rim<ClientServices, ValidationError> => ({
+): RuntimeHandle<ClientServices, ValidationError> => ({
   runtime: ManagedRuntime.make(overHttp(config, caller)),
   what,
   isClosed: false

@@ -22,7 +22,7 @@ import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { KVClient } from "./Kv.ts"
 import { overHttp } from "./OverHttp.ts"
 import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
-import { promisify, type Rim } from "./Promisify.ts"
+import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
 /** Options of a client of a remote server. */
@@ -79,7 +79,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   readonly policies: PoliciesApi<PromiseKind>
   /** Secrets: only handlers receive their values. */
   readonly secrets: SecretsApi<PromiseKind>
-  readonly #rim: Rim<ClientServices, ValidationError>
+  readonly #handle: RuntimeHandle<ClientServices, ValidationError>
   readonly #forget: () => void
   /** Projections: reading their states, waiting for them, subscribing to them and controlling them. */
   readonly projections: ProjectionsClient
@@ -89,44 +89,44 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
     const isElsewhere = config?.engine === undefined
     checkKeys(config, isElsewhere ? serverClientKeys : engineClientKeys, "createClient()")
     const { layer, onClose } = isElsewhere ? elsewhere(config ?? {}) : inProcess(config)
-    this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
+    this.#handle = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
     this.#forget = onClose(() => this.close())
     this.pushEndpoints = promisify<
       PushEndpointsApi<PromiseKind>,
       PushEndpointsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, PushEndpoints, namesOf(pushEndpointsMethods))
+    >(this.#handle, PushEndpoints, namesOf(pushEndpointsMethods))
     Object.assign(
       this,
       promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, ClientServices, ValidationError>(
-        this.#rim,
+        this.#handle,
         Client,
         namesOf(clientMethods)
       ),
-      { streams: promiseStreams(this.#rim) }
+      { streams: promiseStreams(this.#handle) }
     )
-    this.projections = promiseProjections(this.#rim)
+    this.projections = promiseProjections(this.#handle)
     this.consumerGroups = promisify<
       ConsumerGroupsApi<PromiseKind>,
       ConsumerGroupsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, ConsumerGroups, namesOf(consumerGroupsMethods))
+    >(this.#handle, ConsumerGroups, namesOf(consumerGroupsMethods))
     // `promisify` cannot infer one API from the other
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,
       ApiKeysApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, ApiKeys, namesOf(apiKeysMethods))
+    >(this.#handle, ApiKeys, namesOf(apiKeysMethods))
     this.orgs = promisify<OrgsApi<PromiseKind>, OrgsApi<EffectKind>, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       Orgs,
       namesOf(orgsMethods)
     )
     this.roles = promisify<RolesApi<PromiseKind>, RolesApi<EffectKind>, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       Roles,
       namesOf(rolesMethods)
     )
@@ -135,30 +135,30 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       PoliciesApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, Policies, namesOf(policiesMethods))
+    >(this.#handle, Policies, namesOf(policiesMethods))
     this.secrets = promisify<
       SecretsApi<PromiseKind>,
       SecretsApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, Secrets, namesOf(secretsMethods))
+    >(this.#handle, Secrets, namesOf(secretsMethods))
   }
 
   /** The key-value store. */
   kv(): KVClient {
-    return new KVClient({}, this.#rim)
+    return new KVClient({}, this.#handle)
   }
 
   /** Configurations that programs share. */
   config(): ConfigClient {
-    return new ConfigClient({}, this.#rim)
+    return new ConfigClient({}, this.#handle)
   }
 
   /** Rejects the calls in flight with code `CLOSED`, and all later ones. Closing again does nothing. */
   async close(): Promise<void> {
-    this.#rim.isClosed = true
+    this.#handle.isClosed = true
     this.#forget()
-    await this.#rim.runtime.dispose()
+    await this.#handle.runtime.dispose()
   }
 
   /** Closes it, for `await using`. */

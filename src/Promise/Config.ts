@@ -14,9 +14,9 @@ import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { getConfig, listConfigs } from "../Protocol/Config.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
-import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { type OnError, openRuntime, reporting } from "./AreaClient.ts"
 import { namesOf } from "../Client/Methods.ts"
-import { promisify, type Rim } from "./Promisify.ts"
+import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
 /** Options of a client for configurations. */
@@ -33,26 +33,26 @@ export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
 /** An active watch. */
 export type ConfigWatcher = Watcher<ConfigWatchEvent>
 
-type ClientRim = Rim<ClientServices, ValidationError>
+type ClientRuntimeHandle = RuntimeHandle<ClientServices, ValidationError>
 
 /** The configurations of an environment: what `client.config()` returns. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface ConfigClient extends ConfigApi<PromiseKind> {}
 
 export class ConfigClient implements AsyncDisposable {
-  readonly #rim: ClientRim
+  readonly #handle: ClientRuntimeHandle
   readonly #isShared: boolean
 
   /**
-   * Creates a client of the configured server. `client.config()` passes `rim`; the client then closes with that one.
+   * Creates a client of the configured server. `client.config()` passes `handle`; the client then closes with that one.
    * Throws `ValidationError` when the configuration is invalid.
    */
-  constructor(config: ConfigClientConfig = {}, rim?: ClientRim) {
+  constructor(config: ConfigClientConfig = {}, handle?: ClientRuntimeHandle) {
     checkKeys(config, { ...serverKeys, onError: true } satisfies Keys<ConfigClientConfig>, "ConfigClient")
-    this.#rim = rim ?? openRim(config, "ConfigClient", "configuration client")
-    this.#isShared = rim !== undefined
+    this.#handle = handle ?? openRuntime(config, "ConfigClient", "configuration client")
+    this.#isShared = handle !== undefined
     const methods = promisify<ConfigApi<PromiseKind>, ConfigApi<EffectKind>, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       Config,
       namesOf(configMethods)
     )
@@ -84,7 +84,7 @@ export class ConfigClient implements AsyncDisposable {
     const callbacks = "onUpdate" in second ? second : undefined
     const options = "onUpdate" in second ? third : second
     return startWatch<ConfigWatchEvent, Error, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       (onOpen) =>
         Effect.map(Config, (config) =>
           config.watch(name, {
@@ -102,8 +102,8 @@ export class ConfigClient implements AsyncDisposable {
   /** Rejects the calls in flight, and all later ones. A client from `client.config()` also closes with its parent. */
   async close(): Promise<void> {
     if (this.#isShared) return
-    this.#rim.isClosed = true
-    await this.#rim.runtime.dispose()
+    this.#handle.isClosed = true
+    await this.#handle.runtime.dispose()
   }
 
   /** Closes it, for `await using`. */

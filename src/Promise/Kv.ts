@@ -20,9 +20,9 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import * as endpoints from "../Protocol/Kv.ts"
 import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
-import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { type OnError, openRuntime, reporting } from "./AreaClient.ts"
 import { namesOf } from "../Client/Methods.ts"
-import { promisify, type Rim } from "./Promisify.ts"
+import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 
 /** Options of a client for the key-value store. */
@@ -38,28 +38,28 @@ const kvClientKeys = { ...serverKeys, onError: true } satisfies Keys<KVClientCon
 
 const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-type ClientRim = Rim<ClientServices, ValidationError>
+type ClientRuntimeHandle = RuntimeHandle<ClientServices, ValidationError>
 
 /** The buckets of an environment: what `client.kv()` returns. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface KVClient extends KvApi<PromiseKind> {}
 
 export class KVClient implements AsyncDisposable {
-  readonly #rim: ClientRim
+  readonly #handle: ClientRuntimeHandle
   readonly #onError: OnError | undefined
   readonly #isShared: boolean
 
   /**
-   * Creates a client of the configured server. `client.kv()` passes `rim`; the client then closes with that one.
+   * Creates a client of the configured server. `client.kv()` passes `handle`; the client then closes with that one.
    * Throws `ValidationError` when the configuration is invalid.
    */
-  constructor(config: KVClientConfig = {}, rim?: ClientRim) {
+  constructor(config: KVClientConfig = {}, handle?: ClientRuntimeHandle) {
     checkKeys(config, kvClientKeys, "KVClient")
-    this.#rim = rim ?? openRim(config, "KVClient", "key-value client")
-    this.#isShared = rim !== undefined
+    this.#handle = handle ?? openRuntime(config, "KVClient", "key-value client")
+    this.#isShared = handle !== undefined
     this.#onError = config.onError
     const methods = promisify<KvApi<PromiseKind>, KvApi<EffectKind>, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       Kv,
       namesOf(kvMethods)
     )
@@ -91,7 +91,7 @@ export class KVClient implements AsyncDisposable {
     return new KVBucketHandle<SchemaInput<S>, SchemaOutput<S>>(
       name,
       this.#onError === undefined ? {} : { onError: this.#onError },
-      this.#rim,
+      this.#handle,
       options?.schema
     )
   }
@@ -99,8 +99,8 @@ export class KVClient implements AsyncDisposable {
   /** Rejects the calls in flight, and all later ones. A client from `client.kv()` also closes with its parent. */
   async close(): Promise<void> {
     if (this.#isShared) return
-    this.#rim.isClosed = true
-    await this.#rim.runtime.dispose()
+    this.#handle.isClosed = true
+    await this.#handle.runtime.dispose()
   }
 
   /** Closes it, for `await using`. */
@@ -117,22 +117,27 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   /** Name of the bucket. */
   readonly name: string
   readonly #options: KVBucketOptions | undefined
-  readonly #rim: ClientRim
+  readonly #handle: ClientRuntimeHandle
   readonly #isShared: boolean
 
   /**
    * Creates a handle for a bucket on the configured server. Throws `ValidationError`. Use `KVClient.bucket` for
    * values with a schema.
    */
-  constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim, schema?: AnySchema) {
+  constructor(
+    bucketName: string,
+    config: KVClientConfig = {},
+    handle?: ClientRuntimeHandle,
+    schema?: AnySchema
+  ) {
     this.name = bucketName
     checkKeys(config, kvClientKeys, "KVBucketHandle")
     this.#options =
       schema === undefined
         ? undefined
         : { schema: checkSchema(schema, `\`schema\` of bucket "${bucketName}"`) }
-    this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
-    this.#isShared = rim !== undefined
+    this.#handle = handle ?? openRuntime(config, "KVBucketHandle", "key-value client")
+    this.#isShared = handle !== undefined
     let made: KvBucket | undefined
     // the runtime keeps one service, so the bucket is made only once
     const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName, this.#options) as KvBucket))
@@ -141,7 +146,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
       KvBucketApi<EffectKind>,
       ClientServices,
       ValidationError
-    >(this.#rim, bucket, namesOf(kvBucketMethods))
+    >(this.#handle, bucket, namesOf(kvBucketMethods))
     Object.assign(
       this,
       reporting(methods, namesOf(kvBucketMethods), config.onError, (method, [key]) => ({
@@ -166,7 +171,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   watch(first?: string | KVWatchCallbacks<Out>, options: KVWatchOptions = {}): KVWatcher<Out> {
     const key = typeof first === "string" ? first : options.key
     return startWatch<KVWatchEvent<Out>, Error, ClientServices, ValidationError>(
-      this.#rim,
+      this.#handle,
       (onOpen) =>
         Effect.map(
           Kv,
@@ -188,8 +193,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   /** Does the same as {@link KVClient.close}. */
   async close(): Promise<void> {
     if (this.#isShared) return
-    this.#rim.isClosed = true
-    await this.#rim.runtime.dispose()
+    this.#handle.isClosed = true
+    await this.#handle.runtime.dispose()
   }
 
   /** Closes it, for `await using`. */

@@ -11,7 +11,7 @@ import {
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { namesOf } from "../Client/Methods.ts"
-import { promisify, type Rim } from "./Promisify.ts"
+import { promisify, type RuntimeHandle } from "./Promisify.ts"
 import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 
 /** The callbacks of a subscription to the states of a projection; `S` is the type of a state. */
@@ -47,13 +47,15 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
 /** States that are read ahead of the iteration: a newer state replaces them. */
 const AHEAD = 1
 
-export const promiseProjections = (rim: Rim<ClientServices, ValidationError>): ProjectionsClient => {
+export const promiseProjections = (
+  handle: RuntimeHandle<ClientServices, ValidationError>
+): ProjectionsClient => {
   const methods = promisify<
     ProjectionsApi<PromiseKind>,
     ProjectionsApi<EffectKind>,
     ClientServices,
     ValidationError
-  >(rim, Projections, namesOf(projectionsMethods))
+  >(handle, Projections, namesOf(projectionsMethods))
   const subscribe = (
     name: string,
     second: ProjectionSubscriptionCallbacks | ProjectionSubscribeOptions = {},
@@ -62,7 +64,7 @@ export const promiseProjections = (rim: Rim<ClientServices, ValidationError>): P
     const callbacks = "onUpdate" in second ? second : undefined
     const options = "onUpdate" in second ? third : second
     return startWatch<ProjectionStateResult, Error, ClientServices, ValidationError>(
-      rim,
+      handle,
       (onOpen) =>
         Effect.map(Projections, (projections) =>
           projections.subscribe(name, {

@@ -14,7 +14,7 @@ import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
 
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
-export interface Rim<R, ER> {
+export interface RuntimeHandle<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
   readonly what: string
   /** When true, further calls reject, even if the runtime could still run them. */
@@ -26,7 +26,7 @@ export interface Rim<R, ER> {
  * API is `Service`. The caller gives both types, since TypeScript cannot infer one from the other.
  */
 export const promisify = <Api extends object, Service extends object, R, ER>(
-  rim: Rim<R, ER>,
+  handle: RuntimeHandle<R, ER>,
   service: Effect.Effect<Service, ER, R>,
   methods: ReadonlyArray<keyof Api & keyof Service & string>
 ): Api => {
@@ -34,7 +34,7 @@ export const promisify = <Api extends object, Service extends object, R, ER>(
   for (const name of methods) {
     api[name] = (...args: Array<unknown>): Promise<unknown> =>
       run(
-        rim,
+        handle,
         Effect.flatMap(service, (self) => (self as EffectMethods)[name]!(...args)),
         signalAmong(args)
       )
@@ -49,19 +49,19 @@ interface EffectMethods {
 
 /** Runs an effect as a promise; see the top of this file. */
 export const run = async <A, E, R, ER>(
-  rim: Rim<R, ER>,
+  handle: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,
   signal?: AbortSignal
 ): Promise<A> => {
-  if (rim.isClosed) throw closed(rim.what)
+  if (handle.isClosed) throw closed(handle.what)
   // a call that ends without waiting would not notice the abort
   if (signal?.aborted) throw signal.reason
   // read before any wait: it is the span of the caller
   const span = activeSpan()
   const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await rim.runtime.runPromiseExit(asked, signal === undefined ? {} : { signal })
+  const exit = await handle.runtime.runPromiseExit(asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
-  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
+  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
   // the awaiting function is on the stack, below this one; capturing the stack before the call would slow every call
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)

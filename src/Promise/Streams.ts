@@ -19,20 +19,20 @@ import {
 import type { AnyEntity } from "../Entity.ts"
 import type { TypedEvent } from "../Event.ts"
 import { namesOf } from "../Client/Methods.ts"
-import { promisify, type Rim } from "./Promisify.ts"
+import { promisify, type RuntimeHandle } from "./Promisify.ts"
 
 type Method = keyof typeof streamMethods
 type Methods<F extends PromiseKind | EffectKind> = Pick<UntypedStreamsApi<F, AsyncIterableKind>, Method>
 
 export const promiseStreams = <R, ER>(
-  rim: Rim<R | Streams, ER>
+  handle: RuntimeHandle<R | Streams, ER>
 ): StreamsApi<PromiseKind, AsyncIterableKind> => {
   const methods = promisify<Methods<PromiseKind>, Methods<EffectKind>, R | Streams, ER>(
-    rim,
+    handle,
     Streams,
     namesOf(streamMethods)
   )
-  return { ...methods, events: eventsOver(methods.read), of: (entity) => entityStreams(rim, entity) }
+  return { ...methods, events: eventsOver(methods.read), of: (entity) => entityStreams(handle, entity) }
 }
 
 const entityMethods = ["append", "appendAll", "read", "state", "createSnapshot", "getSnapshot"] as const
@@ -45,7 +45,7 @@ type EntityMethods<F extends PromiseKind | EffectKind> = Pick<
 >
 
 const entityStreams = <R, ER, N extends AnyEntity>(
-  rim: Rim<R | Streams, ER>,
+  handle: RuntimeHandle<R | Streams, ER>,
   entity: N
 ): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
   let made: EntityMethods<EffectKind> | undefined
@@ -55,7 +55,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
     (it) => (made ??= it.of(entity) as unknown as EntityMethods<EffectKind>)
   )
   const methods = promisify<EntityMethods<PromiseKind>, EntityMethods<EffectKind>, R | Streams, ER>(
-    rim,
+    handle,
     service,
     entityMethods
   )

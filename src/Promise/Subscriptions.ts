@@ -384,5 +384,5 @@ const closed = (): ClosedError => new ClosedError("subscription client")
 /** The error of an event whose loop was left: a stream cannot tell `break` from a throw. */
 const leftLoop = (): Error =>
   new Error(
-    "The loop over the stream was left in the round of this event: it was thrown, or `event.ack()` was not called before `break`"
+    "The loop over the stream ended while it handled this event: it threw, or `break` came before `event.ack()`"
   )

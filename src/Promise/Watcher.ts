@@ -7,7 +7,7 @@ import type * as Stream from "effect/Stream"
 import type { KVWatchEvent } from "../Client/Kv.ts"
 import { createDeferred } from "../Deferred.ts"
 import { toError } from "../Errors.ts"
-import type { Rim } from "./Promisify.ts"
+import type { RuntimeHandle } from "./Promisify.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 
 /** The callbacks of a watch. An error ends the watch, also one that `onUpdate` throws or rejects with. */
@@ -43,7 +43,7 @@ const AHEAD = 16
  * watch is active.
  */
 export const startWatch = <A, E, R, ER>(
-  rim: Rim<R, ER>,
+  handle: RuntimeHandle<R, ER>,
   open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
   callbacks?: WatchCallbacks<A>,
   ahead = AHEAD
@@ -59,7 +59,7 @@ export const startWatch = <A, E, R, ER>(
       ? (event: A) => Effect.asVoid(Queue.offer(queue, event))
       : (event: A) => Effect.tryPromise({ try: async () => callbacks.onUpdate(event), catch: toError })
 
-  const ended = rim.runtime
+  const ended = handle.runtime
     .runPromiseExit(
       Effect.gen(function* () {
         // loaded only for watches

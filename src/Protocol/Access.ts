@@ -9,19 +9,19 @@ import {
 } from "../Errors.ts"
 import type { PolicyEffect } from "../Policy.ts"
 import {
+  alwaysSent,
   anyOf,
   type Codec,
   fields,
   filled,
   flag,
+  lenientList,
   list,
   number,
   object,
   oneOf,
   optional,
   orElse,
-  ours,
-  some,
   struct,
   text
 } from "./Codec.ts"
@@ -204,8 +204,8 @@ const keyFields = {
   id: text,
   name: said,
   key_prefix: said,
-  env_id: ours(filled),
-  role_ids: ours(some(text)),
+  env_id: alwaysSent(filled),
+  role_ids: alwaysSent(lenientList(text)),
   created_at: said,
   expires_at: optional(filled),
   last_used_at: optional(filled),
@@ -215,8 +215,8 @@ const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
 /** The only answer with the secret; servers name it `key`, `secret`, or both. */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
-  secret: ours(filled),
-  key: ours(filled)
+  secret: alwaysSent(filled),
+  key: alwaysSent(filled)
 })
 const duration = anyOf(text, number)
 export const CreateApiKey = struct({
@@ -237,7 +237,7 @@ const RoleAnswer = fields<Role>({
   org_id: said,
   name: said,
   is_default: orElse(flag, false),
-  policy_ids: ours(some(text)),
+  policy_ids: alwaysSent(lenientList(text)),
   created_at: said
 })
 export const CreateRole = fields<CreateRoleInput>({ name: text, org_id: optional(text) })

@@ -7,14 +7,14 @@ import {
   filled,
   flag,
   integer,
+  lenientList,
   list,
   object,
+  omittedWhen,
   optional,
   orElse,
-  some,
   struct,
-  text,
-  unless
+  text
 } from "./Codec.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 import { each, operation, row } from "./Row.ts"
@@ -140,7 +140,7 @@ export const Operation = fields<BulkOperation>({
   matched: zero,
   done: zero,
   skipped: orElse(entries(integer), {}),
-  examples: unless([], some(fields<BulkExample>({ runId: text, why: text }))),
+  examples: omittedWhen([], lenientList(fields<BulkExample>({ runId: text, why: text }))),
   target: optional(filled),
   kinds: optional(entries(integer)),
   rebuild: optional(list(text)),
@@ -162,21 +162,21 @@ const StartBulkRequest = fields<StartBulk>({
   dryRun: optional(flag)
 })
 
-export const startBulk = operation("POST /api/v1/bulk", { answer: Operation, ours: true })
+export const startBulk = operation("POST /api/v1/bulk", { answer: Operation, onlyOurEngine: true })
 export const listBulk = operation("GET /api/v1/bulk", {
-  answer: struct({ operations: unless([], some(Operation)) }),
-  ours: true
+  answer: struct({ operations: omittedWhen([], lenientList(Operation)) }),
+  onlyOurEngine: true
 })
 export const getBulk = operation("GET /api/v1/bulk/:id", {
   answer: Operation,
   missing: BulkNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
   answer: Operation,
   missing: BulkNotFoundError,
   repeats: true,
-  ours: true
+  onlyOurEngine: true
 })
 
 export const rows = {

@@ -41,9 +41,9 @@ interface Words {
 interface FieldNode {
   readonly of: Node
   /** Name on the wire; by default the same as in code. */
-  readonly as?: string
+  readonly wireName?: string
   /** Names that legacy servers use. */
-  readonly also?: ReadonlyArray<string>
+  readonly legacyNames?: ReadonlyArray<string>
   readonly mayLack?: true
   /** Whether `null` in a request has a meaning, other than absent. */
   readonly mayBeNull?: true
@@ -133,7 +133,7 @@ export function list<A>(of: Codec<A>): Codec<Array<A>> {
 }
 /** A list; an answer's invalid items are left out. */
 /* @__NO_SIDE_EFFECTS__ */
-export function some<A>(of: Codec<A>): Codec<Array<A>> {
+export function lenientList<A>(of: Codec<A>): Codec<Array<A>> {
   return { kind: "list", of, skips: true }
 }
 /** The type that a codec describes. */
@@ -174,7 +174,7 @@ export function snaked<A extends object>(members: Fields<A>): Codec<A> {
     Object.fromEntries(
       Object.entries<Needed<unknown> | MayLack<unknown>>(members).map(([name, field]) => [
         name,
-        { ...fieldOf(field), as: snakeCase(name) }
+        { ...fieldOf(field), wireName: snakeCase(name) }
       ])
     ) as never
   )
@@ -208,7 +208,7 @@ export function nullable<A>(of: Codec<A>): MayLack<A | null> {
 }
 /** A member that our engine always sends and legacy servers leave out. */
 /* @__NO_SIDE_EFFECTS__ */
-export function ours<A>(of: Codec<A>): MayLack<A> {
+export function alwaysSent<A>(of: Codec<A>): MayLack<A> {
   return { of, mayLack: true, isAlwaysSent: true }
 }
 /** A required member; `value` is the default when an answer lacks it. */
@@ -218,7 +218,7 @@ export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
 }
 /** A member that is left out when it is `value` or an empty list; `value` is also its default. */
 /* @__NO_SIDE_EFFECTS__ */
-export function unless<A>(value: A, of: Codec<A>): Needed<A> {
+export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
   return { of, orElse: value, isLeftOut: true }
 }
 /** A member with only one spelling, even inside {@link eitherCase}. */
@@ -231,21 +231,21 @@ export function exact<F extends FieldNode | Codec<unknown>>(
 }
 /** A member with these names on legacy servers. */
 /* @__NO_SIDE_EFFECTS__ */
-export function also<F extends FieldNode | Codec<unknown>>(
+export function withLegacyNames<F extends FieldNode | Codec<unknown>>(
   field: F,
   ...names: ReadonlyArray<string>
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
   // as below
-  return { ...fieldOf(field), also: names } as never
+  return { ...fieldOf(field), legacyNames: names } as never
 }
 /** A member with another name on the wire. */
 /* @__NO_SIDE_EFFECTS__ */
-export function as<F extends FieldNode | Codec<unknown>>(
+export function withWireName<F extends FieldNode | Codec<unknown>>(
   name: string,
   field: F
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
   // the member stays the same, with a name
-  return { ...fieldOf(field), as: name } as never
+  return { ...fieldOf(field), wireName: name } as never
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -322,11 +322,14 @@ const readAnswer = (node: Node, isEitherCase: boolean): Read => {
     }
     case "fields": {
       const isEither = isEitherCase || node.isEitherCase === true
-      const members = Object.entries(node.fields).map(([name, { also = [], as = name, of, ...field }]) => {
-        const names = [as, ...also]
-        const others = isEither && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
-        return [name, [...names, ...others], readAnswer(of, isEither), field] as const
-      })
+      const members = Object.entries(node.fields).map(
+        ([name, { legacyNames = [], wireName = name, of, ...field }]) => {
+          const names = [wireName, ...legacyNames]
+          const others =
+            isEither && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
+          return [name, [...names, ...others], readAnswer(of, isEither), field] as const
+        }
+      )
       return (answer) => {
         if (!isObject(answer)) return undefined
         const result: Record<string, unknown> = {}

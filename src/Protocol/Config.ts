@@ -1,17 +1,17 @@
 /** Configurations: their messages and calls. The body of a write is the data itself. */
 import { ConfigNotFoundError } from "../Errors.ts"
 import {
+  alwaysSent,
   asItIs,
   eitherCase,
   fields,
   flag,
+  lenientList,
   number,
   object,
   oneOf,
   optional,
   orElse,
-  ours,
-  some,
   struct,
   text
 } from "./Codec.ts"
@@ -64,7 +64,9 @@ const Configuration = eitherCase(
 )
 const Configurations = struct({
   configs: orElse(
-    some(eitherCase(fields<ConfigEntry>({ name: text, data: ours(object), revision, updatedAt }))),
+    lenientList(
+      eitherCase(fields<ConfigEntry>({ name: text, data: alwaysSent(object), revision, updatedAt }))
+    ),
     []
   ),
   nextCursor: optional(text)

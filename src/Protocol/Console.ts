@@ -21,9 +21,9 @@ const Session = fields<ConsoleSession>({
   version: text
 })
 
-export const getSession = operation("GET /console/session", { answer: Session, ours: true })
-export const startSession = operation("POST /console/session", { answer: Session, ours: true })
-export const endSession = operation("DELETE /console/session", { ours: true, repeats: true })
+export const getSession = operation("GET /console/session", { answer: Session, onlyOurEngine: true })
+export const startSession = operation("POST /console/session", { answer: Session, onlyOurEngine: true })
+export const endSession = operation("DELETE /console/session", { onlyOurEngine: true, repeats: true })
 
 /** Path of the console. */
 export const CONSOLE_PATH = "/console/"

@@ -2,7 +2,6 @@
 import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import {
   among,
-  as,
   asItIs,
   both,
   digits,
@@ -13,17 +12,18 @@ import {
   flag,
   integer,
   json,
+  lenientList,
   list,
   nullable,
   object,
+  omittedWhen,
   oneOf,
   optional,
   orElse,
   snaked,
-  some,
   struct,
   text,
-  unless,
+  withWireName,
   word,
   type Word
 } from "./Codec.ts"
@@ -151,7 +151,7 @@ export interface ConsumerGroupDeadLetter {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const Buffer = fields<BufferConfig>({ maxBytes: exact(optional(integer)) })
-const Members = some(
+const Members = lenientList(
   fields<ConsumerGroupMember>({
     id: orElse(text, ""),
     ackMode: orElse(among(ackModes), "auto"),
@@ -241,7 +241,7 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
 )
 
 const none = orElse(filled, "")
-const zero = unless(0, integer)
+const zero = omittedWhen(0, integer)
 /** A group over ConnectRPC: zero is not sent, and fields that legacy servers do not know have their own names. */
 export const ConnectGroup = eitherCase(
   fields<ConsumerGroup>({
@@ -268,18 +268,18 @@ export const ConnectGroup = eitherCase(
     updatedAt: none,
     usedAt: none,
     expiresAt: optional(filled),
-    filter: as("filterExpr", optional(filled)),
+    filter: withWireName("filterExpr", optional(filled)),
     ackMode: orElse(AckModeWord, "auto"),
     backpressure: orElse(BackpressureWord, "buffer"),
     status: orElse(word("CONSUMER_GROUP_STATUS", "active", "paused"), "active"),
     position: orElse(digits, 0),
     lag: orElse(digits, 0),
-    members: unless([], Members)
+    members: omittedWhen([], Members)
   })
 )
 const ConnectGroups = eitherCase(
   fields<GroupPage>({
-    groups: unless([], some(ConnectGroup)),
+    groups: omittedWhen([], lenientList(ConnectGroup)),
     nextCursor: optional(filled),
     totalCount: zero
   })
@@ -290,7 +290,7 @@ export interface ConnectSettings extends Partial<GroupSettings> {
 }
 /** Settings; enums are read in any spelling, and the engine checks them. */
 export const ConnectSettings = fields<ConnectSettings>({
-  filter: as("filterExpr", optional(text)),
+  filter: withWireName("filterExpr", optional(text)),
   ackMode: optional(AckModeWord),
   backpressure: optional(BackpressureWord),
   buffer: optional(Buffer),
@@ -358,11 +358,11 @@ export const deleteConsumerGroup = operation("PubSubService/DeleteConsumerGroup"
 })
 export const groupDeadLetters = operation("GET /api/v1/consumer-groups/:name/dead-letters", {
   answer: DeadLetters,
-  ours: true
+  onlyOurEngine: true
 })
 export const retryGroupDeadLetters = operation("POST /api/v1/consumer-groups/:name/dead-letters/retry", {
   answer: Retrying,
-  ours: true
+  onlyOurEngine: true
 })
 
 const noGroup = { 404: ConsumerGroupNotFoundError } as const

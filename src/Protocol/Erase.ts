@@ -104,7 +104,7 @@ const Request = fields<StartErase>({
   compact: optional(flag)
 })
 
-export const startErase = operation("POST /api/v1/erase", { answer: Operation, ours: true })
+export const startErase = operation("POST /api/v1/erase", { answer: Operation, onlyOurEngine: true })
 
 export const rows = {
   /** Starts a bulk operation that erases the data of one person. Its key may not be denied reading any of it. */

@@ -6,24 +6,24 @@ import { checkPattern } from "../Pattern.ts"
 import { show } from "../Show.ts"
 import { type RunStatus, runStatuses } from "../RunStatus.ts"
 import {
-  also,
   among,
-  as,
   digits,
   eitherCase,
   fields,
   flag,
   integer,
   json,
+  lenientList,
   list,
   object,
+  omittedWhen,
   oneOf,
   optional,
   orElse,
-  some,
   struct,
   text,
-  unless
+  withLegacyNames,
+  withWireName
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
@@ -154,16 +154,20 @@ export interface ListEventsResult {
 
 const Emitted = eitherCase(
   fields<EmitResult>({
-    runIds: unless([], some(text)),
-    eventId: also(orElse(text, ""), "id"),
+    runIds: omittedWhen([], lenientList(text)),
+    eventId: withLegacyNames(orElse(text, ""), "id"),
     position: optional(digits)
   })
 )
-export const ManyEmitted = eitherCase(struct({ results: unless([], some(Emitted)) }))
+export const ManyEmitted = eitherCase(struct({ results: omittedWhen([], lenientList(Emitted)) }))
 /** Both spellings of the event's id are in use. */
-const RestEmitted = struct({ eventId: as("event_id", text), id: text, runIds: as("run_ids", list(text)) })
+const RestEmitted = struct({
+  eventId: withWireName("event_id", text),
+  id: text,
+  runIds: withWireName("run_ids", list(text))
+})
 const Outcomes = struct({
-  results: unless(
+  results: omittedWhen(
     [],
     list(
       struct({
@@ -186,7 +190,7 @@ const Logged = fields<LoggedEvent>({
   version: integer,
   data: json,
   timestamp: text,
-  position: as("sequence", digits),
+  position: withWireName("sequence", digits),
   source: optional(text),
   idempotencyKey: optional(text),
   metadata: optional(object),
@@ -200,7 +204,10 @@ const FoundEvents = fields<ListEventsResult>({
   events: list(Logged),
   nextCursor: optional(text),
   lookedTo: optional(
-    fields<{ position: number; timestamp: string }>({ position: as("sequence", digits), timestamp: text })
+    fields<{ position: number; timestamp: string }>({
+      position: withWireName("sequence", digits),
+      timestamp: text
+    })
   )
 })
 
@@ -300,15 +307,17 @@ const ExplainedEvent = fields<EventExplanation>({
   eventId: text,
   name: text,
   timestamp: text,
-  functions: unless(
+  functions: omittedWhen(
     [],
-    some(
+    lenientList(
       fields<EventVerdict>({
         functionId: text,
         code: among(eventVerdicts),
         message: orElse(text, ""),
         runs: optional(
-          some(fields<{ runId: string; status: RunStatus }>({ runId: text, status: among(runStatuses) }))
+          lenientList(
+            fields<{ runId: string; status: RunStatus }>({ runId: text, status: among(runStatuses) })
+          )
         ),
         expression: optional(text)
       })
@@ -325,7 +334,7 @@ export const restEmit = operation("POST /api/v1/events", { answer: RestEmitted }
 export const triggerBatch = operation("IronflowService/TriggerBatch", { answer: ManyEmitted })
 export const listEvents = operation("IronflowService/ListEvents", {
   answer: FoundEvents,
-  ours: true,
+  onlyOurEngine: true,
   repeats: true
 })
 export const getEvent = operation("IronflowService/GetEvent", {
@@ -337,7 +346,7 @@ export const getEvent = operation("IronflowService/GetEvent", {
 export const explainEvent = operation("GET /api/v1/events/:id/explain", {
   answer: ExplainedEvent,
   missing: EventNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 
 export const rows = {

@@ -12,13 +12,13 @@ import {
   flag,
   integer,
   json,
+  lenientList,
   list,
   number,
   object,
   oneOf,
   optional,
   orElse,
-  some,
   struct,
   text
 } from "./Codec.ts"
@@ -148,7 +148,7 @@ const Function = eitherCase(
     id: text,
     name: said,
     triggers: orElse(
-      some(
+      lenientList(
         fields<FunctionTrigger>({
           event: optional(filled),
           expression: optional(filled),
@@ -165,7 +165,7 @@ const Function = eitherCase(
     codeHash: said,
     codeVersion: said,
     versioning: orElse(oneOf(...versionings), "latest"),
-    searchBy: optional(some(text)),
+    searchBy: optional(lenientList(text)),
     paused: optional(fields<FunctionPause>({ at: text, by: text, reason: optional(text) })),
     createdAt: said,
     updatedAt: said,
@@ -174,7 +174,7 @@ const Function = eitherCase(
 )
 const Functions = eitherCase(
   struct({
-    functions: orElse(some(Function), []),
+    functions: orElse(lenientList(Function), []),
     nextCursor: optional(text)
   })
 )
@@ -189,7 +189,7 @@ const Registered = struct({
 const History = eitherCase(
   struct({
     versions: orElse(
-      some(
+      lenientList(
         fields<FunctionVersion>({
           version: integer,
           at: text,
@@ -206,7 +206,7 @@ const History = eitherCase(
 const LiveVersions = eitherCase(
   struct({
     versions: orElse(
-      some(
+      lenientList(
         fields<LiveVersion>({
           functionId: text,
           codeVersion: said,
@@ -279,34 +279,34 @@ export const getFunction = operation("IronflowService/GetFunction", {
 })
 export const deleteFunction = operation("DELETE /api/v1/functions/:id", {
   answer: Nothing,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 
 export const pauseFunction = operation("POST /api/v1/functions/:id/pause", {
   answer: Function,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 export const resumeFunction = operation("POST /api/v1/functions/:id/resume", {
   answer: Function,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 export const runFunction = operation("POST /api/v1/functions/:id/run", {
   answer: RunAnswer,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 
 export const functionHistory = operation("GET /api/v1/functions/:id/history", {
   answer: History,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 export const liveVersions = operation("GET /api/v1/function-versions", {
   answer: LiveVersions,
-  ours: true,
+  onlyOurEngine: true,
   missing: FunctionNotFoundError
 })
 /** The query for the live versions of one function. */

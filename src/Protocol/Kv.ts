@@ -1,22 +1,22 @@
 /** The key-value store: its messages and calls. The body of a write is the value itself; values in answers are base64. */
 import { BucketExistsError, BucketNotFoundError, KeyNotFoundError, RevisionConflictError } from "../Errors.ts"
 import {
+  alwaysSent,
   anyOf,
-  as,
   fields,
   filled,
   integer,
   json,
+  lenientList,
   list,
   nonZero,
   number,
   oneOf,
   optional,
   orElse,
-  ours,
-  some,
   struct,
-  text
+  text,
+  withWireName
 } from "./Codec.ts"
 import { each, inBody, inPath, operation, row } from "./Row.ts"
 
@@ -104,11 +104,11 @@ const Bucket = fields<KVBucketInfo>({
   values: count,
   bytes: count,
   history: orElse(nonZero, 1),
-  revision: ours(number),
+  revision: alwaysSent(number),
   created_at: said
 })
 const Buckets = struct({
-  buckets: orElse(some(Bucket), []),
+  buckets: orElse(lenientList(Bucket), []),
   count: optional(integer),
   nextCursor: optional(text)
 })
@@ -131,21 +131,21 @@ export const bucketBody = (config: KVBucketConfig) => ({
 })
 
 const Keys = struct({
-  keys: orElse(some(text), []),
+  keys: orElse(lenientList(text), []),
   count,
   nextCursor: optional(text)
 })
 const Entry = fields<StoredEntry>({
   key: text,
-  value: ours(value),
-  contentType: as("content_type", ours(text)),
+  value: alwaysSent(value),
+  contentType: withWireName("content_type", alwaysSent(text)),
   revision: count,
   created_at: said,
   operation: orElse(text, "put"),
   expires_at: optional(text)
 })
 const Entries = struct({
-  entries: some(Entry),
+  entries: lenientList(Entry),
   nextCursor: optional(text)
 })
 const Revision = fields<KVPutResult>({ revision: number })
@@ -182,12 +182,12 @@ export interface KeyChange extends Omit<StoredEntry, "created_at" | "expires_at"
 const KeyUpdate = fields<KeyChange>({
   type: oneOf("kv_update"),
   key: text,
-  value: ours(value),
+  value: alwaysSent(value),
   revision: count,
   operation: orElse(text, "put"),
   bucket: text,
-  contentType: as("content_type", optional(text)),
-  created_at: ours(text)
+  contentType: withWireName("content_type", optional(text)),
+  created_at: alwaysSent(text)
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -219,11 +219,11 @@ export const deleteKey = operation("DELETE /api/v1/kv/buckets/:bucket/keys/:key*
 export const keyHistory = operation("GET /api/v1/kv/buckets/:bucket/history/:key*", {
   answer: Entries,
   page: "entries",
-  ours: true
+  onlyOurEngine: true
 })
 export const writeKeys = operation("POST /api/v1/kv/buckets/:bucket/write", {
   answer: Revisions,
-  ours: true,
+  onlyOurEngine: true,
   missing: BucketNotFoundError
 })
 export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {

@@ -9,7 +9,7 @@ import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
 
 /** Kinds of steps whose failures cannot be sent to these handlers: after a wait that timed out, they would wait again. */
-export const untoldToHandlers: ReadonlySet<StepKind> = new Set(["waitForEvent"])
+export const unsentFailureKinds: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 
 /** The JSON of a push request. Values are embedded in their stored form. */
 export const encodePushRequest = (job: Job, nowMs: number): string =>

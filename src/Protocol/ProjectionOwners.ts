@@ -208,25 +208,27 @@ const Held = struct({ held: flag })
 
 export const claimProjection = operation("POST /api/v1/projections/:name/owner/claim", {
   answer: asItIs<ProjectionClaim>(),
-  ours: true
+  onlyOurEngine: true
 })
 export const readProjection = operation("POST /api/v1/projections/:name/owner/read", {
   answer: asItIs<{ readonly batch?: ProjectionBatch }>(),
-  ours: true
+  onlyOurEngine: true
 })
 export const projectionStates = operation("POST /api/v1/projections/:name/owner/states", {
   answer: asItIs<{ readonly states?: ReadonlyArray<PartitionState> }>(),
-  ours: true
+  onlyOurEngine: true
 })
 export const saveProjection = operation("POST /api/v1/projections/:name/owner/save", {
   answer: asItIs<ProjectionSaved>(),
-  ours: true
+  onlyOurEngine: true
 })
 export const renewProjection = operation("POST /api/v1/projections/:name/owner/renew", {
   answer: Held,
-  ours: true
+  onlyOurEngine: true
 })
-export const releaseProjection = operation("POST /api/v1/projections/:name/owner/release", { ours: true })
+export const releaseProjection = operation("POST /api/v1/projections/:name/owner/release", {
+  onlyOurEngine: true
+})
 
 export const rows = {
   /** Registers and claims a projection for a worker; waits until it is free, for a limited time. */

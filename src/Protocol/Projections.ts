@@ -12,12 +12,12 @@ import {
   flag,
   integer,
   json,
+  lenientList,
   list,
   oneOf,
   optional,
   orElse,
   snaked,
-  some,
   struct,
   text,
   time
@@ -212,7 +212,7 @@ export const Status = eitherCase(
     mode,
     status,
     message: orElse(filled, ""),
-    events: orElse(some(text), []),
+    events: orElse(lenientList(text), []),
     partitionKey: optional(text),
     lastEventSeq: exact(count),
     lag: count,
@@ -273,7 +273,7 @@ export const ProjectionChanges = snaked<Changes>({
   errorMessage: optional(filled),
   cursor: text,
   next: optional(text),
-  states: some(StateRowAnswer)
+  states: lenientList(StateRowAnswer)
 })
 
 const RebuildAnswer = snaked<Rebuild>({
@@ -378,17 +378,17 @@ export const projectionCatchup = operation("GET /api/v1/projections/:name/catchu
 export const projectionChanges = operation("GET /api/v1/projections/:name/changes", {
   answer: ProjectionChanges,
   missing: ProjectionNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const deadLetters = operation("GET /api/v1/projections/:name/dead-letters", {
   answer: DeadLetters,
   missing: ProjectionNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-letters/retry", {
   answer: Retrying,
   missing: ProjectionNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 
 const noLetter = { 409: InvalidStateError } as const

@@ -12,7 +12,19 @@
  * received, which prevents replay attacks.
  */
 import { EndpointNotFoundError, EndpointUnavailableError } from "../Errors.ts"
-import { fields, flag, json, list, number, object, optional, orElse, some, struct, text } from "./Codec.ts"
+import {
+  fields,
+  flag,
+  json,
+  lenientList,
+  list,
+  number,
+  object,
+  optional,
+  orElse,
+  struct,
+  text
+} from "./Codec.ts"
 import { Trigger } from "./Functions.ts"
 import type { RunningStep } from "./RunningSteps.ts"
 import type { WireTurnAck } from "./Http/Turns.ts"
@@ -253,14 +265,14 @@ export interface PushEndpoint {
 
 const Endpoint = fields<PushEndpoint>({
   url: text,
-  functionIds: orElse(some(text), []),
+  functionIds: orElse(lenientList(text), []),
   available: orElse(flag, false),
   problem: optional(text)
 })
-const Endpoints = struct({ endpoints: some(Endpoint), nextCursor: optional(text) })
+const Endpoints = struct({ endpoints: lenientList(Endpoint), nextCursor: optional(text) })
 const Registered = struct({
   url: text,
-  functions: some(struct({ id: text, name: text, triggers: list(Trigger) }))
+  functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) }))
 })
 // `TurnReports.ts` reads it
 const Update = struct({

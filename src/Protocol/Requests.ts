@@ -98,11 +98,11 @@ const readRequest = (node: Node, name: string): Read => {
     }
     case "fields": {
       const members = Object.entries(node.fields).map(
-        ([name, { as = name, of, mayBeNull = false, mayLack = false }]) => ({
+        ([name, { wireName = name, of, mayBeNull = false, mayLack = false }]) => ({
           name,
-          as,
-          other: otherCase(as),
-          read: readRequest(of, as),
+          wireName,
+          other: otherCase(wireName),
+          read: readRequest(of, wireName),
           mayLack,
           keepsNull: mayBeNull || of.kind === "json"
         })
@@ -113,7 +113,7 @@ const readRequest = (node: Node, name: string): Read => {
         let at = ""
         try {
           for (const member of members) {
-            at = member.as
+            at = member.wireName
             const value = Object.hasOwn(request, at) ? request[at] : memberOf(request, member.other)
             if (value === undefined || (value === null && !member.keepsNull)) {
               if (!member.mayLack) throw new Mistake("Missing key")
@@ -143,18 +143,18 @@ export const taker = <A>(
   refusal: (got: string) => string
 ): ((request: unknown) => Taken<A>) => {
   const members = Object.entries(codec.kind === "fields" ? codec.fields : {}).map(
-    ([name, { as = name, mayLack }]) => [name, as, otherCase(as), mayLack] as const
+    ([name, { wireName = name, mayLack }]) => [name, wireName, otherCase(wireName), mayLack] as const
   )
   return (request) => {
     if (!isObject(request)) throw new ValidationError(refusal(request === null ? "null" : typeof request))
     const taken: Record<string, unknown> = {}
-    for (const [name, as, other, mayLack] of members) {
-      const first = request[as]
+    for (const [name, wireName, other, mayLack] of members) {
+      const first = request[wireName]
       const second = other === undefined ? undefined : request[other]
       if (isThere(first) && isThere(second) && JSON.stringify(first) !== JSON.stringify(second)) {
-        const [snake, camel] = as.includes("_") ? [as, other] : [other, as]
+        const [snake, camel] = wireName.includes("_") ? [wireName, other] : [other, wireName]
         throw new ValidationError(
-          `\`${camel}\` and \`${snake}\` are the same and say different things: give one`
+          `\`${camel}\` and \`${snake}\` are one field under two names, with different values: give one`
         )
       }
       const value = isThere(first) ? first : (second ?? first)
@@ -184,16 +184,17 @@ const encoding = (node: Node): Read | undefined => {
   if (node.kind === "number") return node.isText === true ? String : undefined
   if (node.kind !== "fields") return undefined
   const members = Object.entries(node.fields).map(
-    ([name, { as = name, isLeftOut, of, orElse }]) => [name, as, encoding(of), isLeftOut, orElse] as const
+    ([name, { wireName = name, isLeftOut, of, orElse }]) =>
+      [name, wireName, encoding(of), isLeftOut, orElse] as const
   )
   return (value) => {
     const sent: Record<string, unknown> = {}
-    for (const [name, as, encode, isLeftOut, orElse] of members) {
+    for (const [name, wireName, encode, isLeftOut, orElse] of members) {
       // the type says that it is an object
       const member = (value as { readonly [name: string]: unknown })[name]
       if (isLeftOut === true && (member === orElse || (Array.isArray(member) && member.length === 0)))
         continue
-      if (member !== undefined) sent[as] = encode === undefined ? member : encode(member)
+      if (member !== undefined) sent[wireName] = encode === undefined ? member : encode(member)
     }
     return sent
   }
@@ -225,7 +226,10 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
     case "list":
       return { type: "array", items: schemaOf(node.of, isRequest) }
     case "fields": {
-      const members = Object.entries(node.fields).map(([name, { as = name, ...field }]) => ({ as, ...field }))
+      const members = Object.entries(node.fields).map(([name, { wireName = name, ...field }]) => ({
+        wireName,
+        ...field
+      }))
       const required = members.filter(
         ({ isLeftOut, isAlwaysSent, mayLack }) =>
           (mayLack !== true && isLeftOut !== true) || isAlwaysSent === true
@@ -233,12 +237,12 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
       return {
         type: "object",
         properties: Object.fromEntries(
-          members.map(({ as, mayBeNull, of }) => {
+          members.map(({ wireName, mayBeNull, of }) => {
             const schema = schemaOf(of, isRequest)
-            return [as, mayBeNull === true ? { anyOf: [schema, { type: "null" }] } : schema]
+            return [wireName, mayBeNull === true ? { anyOf: [schema, { type: "null" }] } : schema]
           })
         ),
-        ...(required.length === 0 ? {} : { required: required.map(({ as }) => as) }),
+        ...(required.length === 0 ? {} : { required: required.map(({ wireName }) => wireName) }),
         ...(isRequest ? {} : { additionalProperties: false })
       }
     }

@@ -77,7 +77,7 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
   /** The member with the items of a page, if the query may have `limit` and `cursor`. */
   readonly page?: string
   /** Whether only the engine of this package has it. */
-  readonly ours?: true
+  readonly onlyOurEngine?: true
   /** The error for a 404 about the resource in the path, or in the body of a ConnectRPC call. */
   readonly missing?: new (id: string) => M
   /** Whether the call is safe to repeat. By default, GET requests are. */

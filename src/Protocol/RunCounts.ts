@@ -9,14 +9,14 @@ import {
   fields,
   flag,
   integer,
+  lenientList,
   number,
   object,
+  omittedWhen,
   optional,
   orElse,
-  some,
   struct,
-  text,
-  unless
+  text
 } from "./Codec.ts"
 import { each, operation, row } from "./Row.ts"
 
@@ -153,7 +153,7 @@ const Group = fields<RunGroup>({
   durations: optional(Durations)
 })
 const Counts = struct({
-  groups: unless([], some(Group)),
+  groups: omittedWhen([], lenientList(Group)),
   groupCount: zero,
   count: zero,
   statuses: orElse(entries(integer), {}),
@@ -164,7 +164,11 @@ const Counts = struct({
   filledBackTo: optional(text)
 })
 
-export const countRuns = operation("IronflowService/CountRuns", { answer: Counts, ours: true, repeats: true })
+export const countRuns = operation("IronflowService/CountRuns", {
+  answer: Counts,
+  onlyOurEngine: true,
+  repeats: true
+})
 
 export const rows = {
   /** Counts runs grouped by a value, such as the customer; largest groups first. Leaves out runs that may not be seen. */

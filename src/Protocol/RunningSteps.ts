@@ -35,10 +35,10 @@ export interface RunningTurn {
 }
 
 /** How long a step must have been running before a remote worker reports it, in milliseconds. */
-export const tellAfterMs = 1000
+export const reportAfterMs = 1000
 /** Maximum number of reported steps of one turn, and of all turns of a worker: the longest-running ones. */
-export const stepsToldPerTurn = 32
-export const stepsToldPerWorker = 1024
+export const reportedStepsPerTurn = 32
+export const reportedStepsPerWorker = 1024
 const progressTextLength = 200
 
 /** The progress from any arguments: invalid ones never fail a step. */
@@ -54,10 +54,10 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
 
 /** Limits the report to the maximum number of steps. */
 export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
-  let room = stepsToldPerWorker
+  let room = reportedStepsPerWorker
   const told: Array<RunningTurn> = []
   for (const turn of turns) {
-    const steps = turn.steps.slice(0, Math.min(stepsToldPerTurn, room))
+    const steps = turn.steps.slice(0, Math.min(reportedStepsPerTurn, room))
     if (steps.length === 0) continue
     room -= steps.length
     told.push({ ...turn, steps })
@@ -72,11 +72,11 @@ export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
     : bounded(
-        value.slice(0, stepsToldPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
+        value.slice(0, reportedStepsPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
           if (!isObject(turn) || !Array.isArray(turn.steps)) return []
           const { jobId, runId } = turn
           if (typeof jobId !== "string" || typeof runId !== "string") return []
-          return [{ jobId, runId, steps: turn.steps.slice(0, stepsToldPerTurn).flatMap(readStep) }]
+          return [{ jobId, runId, steps: turn.steps.slice(0, reportedStepsPerTurn).flatMap(readStep) }]
         })
       )
 

@@ -5,24 +5,24 @@ import type { RunError } from "../RunError.ts"
 import { isRunStatus, type RunStatus } from "../RunStatus.ts"
 import { type StepStatus, stepStatuses } from "../StepStatus.ts"
 import {
-  also,
   eitherCase,
   fields,
   filled,
   flag,
   integer,
   json,
+  lenientList,
   list,
   number,
   object,
+  omittedWhen,
   oneOf,
   optional,
   orElse,
   plainWord,
-  some,
   struct,
   text,
-  unless
+  withLegacyNames
 } from "./Codec.ts"
 import type { Action } from "../Policy.ts"
 import { listFilters, ListRunsRequest } from "./RunLists.ts"
@@ -281,10 +281,10 @@ export const RunAnswer = eitherCase(
 const Damaged = fields<DamagedRun>({ id: text, message: none })
 export const RunPageAnswer = eitherCase(
   struct({
-    runs: unless([], some(RunAnswer)),
-    damaged: optional(some(Damaged)),
+    runs: omittedWhen([], lenientList(RunAnswer)),
+    damaged: optional(lenientList(Damaged)),
     nextCursor: optional(filled),
-    totalCount: unless(0, integer),
+    totalCount: omittedWhen(0, integer),
     isTotalExact: optional(flag),
     lookedBackTo: optional(filled),
     filledBackTo: optional(filled)
@@ -295,7 +295,7 @@ const RestRunPage = struct({
   runs: list(RunAnswer),
   damaged: optional(list(Damaged)),
   nextCursor: optional(text),
-  totalCount: unless(0, integer),
+  totalCount: omittedWhen(0, integer),
   isTotalExact: optional(flag),
   lookedBackTo: optional(text),
   filledBackTo: optional(text)
@@ -308,29 +308,31 @@ export interface WireStep extends Omit<RunStep, "error"> {
 }
 const StepAnswer = eitherCase(
   fields<WireStep>({
-    id: also(text, "stepId"),
+    id: withLegacyNames(text, "stepId"),
     name: none,
-    kind: also(orElse(filled, "run"), "type", "stepType"),
+    kind: withLegacyNames(orElse(filled, "run"), "type", "stepType"),
     status: orElse(plainWord("STEP_STATUS", stepStatuses), "waiting"),
     attempt: zero,
     output: optional(json),
     outputHasErrors: optional(flag),
     error: optional(json),
     startedAt: optional(filled),
-    endedAt: also(optional(filled), "completedAt"),
+    endedAt: withLegacyNames(optional(filled), "completedAt"),
     dueAt: optional(filled),
     workerId: optional(filled),
     childRunId: optional(filled),
     progress: optional(fields<StepProgress>({ fraction: optional(number), text: optional(text) }))
   })
 )
-export const Steps = eitherCase(struct({ steps: unless([], some(StepAnswer)), nextCursor: optional(text) }))
+export const Steps = eitherCase(
+  struct({ steps: omittedWhen([], lenientList(StepAnswer)), nextCursor: optional(text) })
+)
 
 export const Audit = eitherCase(
   struct({
-    events: unless(
+    events: omittedWhen(
       [],
-      some(
+      lenientList(
         fields<AuditEvent>({
           at: text,
           type: text,
@@ -345,9 +347,9 @@ export const Audit = eitherCase(
 
 export const Logs = eitherCase(
   fields<{ lines: Array<RunLogLine>; nextCursor?: string }>({
-    lines: unless(
+    lines: omittedWhen(
       [],
-      some(
+      lenientList(
         fields<RunLogLine>({
           number: zero,
           at: text,
@@ -449,24 +451,24 @@ export const restPatchStep = operation("POST /api/v1/steps/patch", { answer: Ste
 export const explainRun = operation("GET /api/v1/runs/:id/explain", {
   answer: Why,
   missing: RunNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const waitForRun = operation("GET /api/v1/runs/:id/wait", {
   answer: RunAnswer,
   missing: RunNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const runAudit = operation("GET /api/v1/runs/:id/audit", {
   answer: Audit,
   page: "events",
   missing: RunNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 export const runLogs = operation("GET /api/v1/runs/:id/logs", {
   answer: Logs,
   page: "lines",
   missing: RunNotFoundError,
-  ours: true
+  onlyOurEngine: true
 })
 
 const notNow = { 409: InvalidStateError } as const

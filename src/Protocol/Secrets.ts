@@ -1,6 +1,6 @@
 /** Secrets: their messages and calls. Requests contain values; answers contain only names and times. */
 import { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
-import { as, fields, list, orElse, struct, text } from "./Codec.ts"
+import { fields, list, orElse, struct, text, withWireName } from "./Codec.ts"
 import { inBody, operation, row } from "./Row.ts"
 
 /** A secret without its value. Times are ISO strings. */
@@ -16,8 +16,8 @@ export interface SecretInfo {
 const time = orElse(text, "")
 const Secret = fields<SecretInfo>({
   name: text,
-  createdAt: as("created_at", time),
-  updatedAt: as("updated_at", time)
+  createdAt: withWireName("created_at", time),
+  updatedAt: withWireName("updated_at", time)
 })
 const SetSecret = struct({ name: text, value: text })
 const UpdateSecret = struct({ value: text })

@@ -6,13 +6,13 @@ import {
   entries,
   fields,
   integer,
+  lenientList,
   object,
+  omittedWhen,
   optional,
   orElse,
-  some,
   struct,
-  text,
-  unless
+  text
 } from "./Codec.ts"
 
 /** Features of a server. */
@@ -26,9 +26,9 @@ export interface ServerCapabilities {
 }
 
 const said = orElse(text, "")
-const texts = orElse(some(text), [])
+const strings = orElse(lenientList(text), [])
 const Capabilities = eitherCase(
-  fields<ServerCapabilities>({ transports: texts, features: texts, version: said })
+  fields<ServerCapabilities>({ transports: strings, features: strings, version: said })
 )
 const components = optional(entries(struct({ status: text, message: text })))
 const HealthAnswer = struct({ status: text, components, timestamp: said })
@@ -41,9 +41,9 @@ const RestHealth = struct({
 const InfoAnswer = struct({
   version: text,
   startedAt: text,
-  functionCount: unless(0, integer),
-  activeRuns: unless(0, integer),
-  connectedWorkers: unless(0, integer)
+  functionCount: omittedWhen(0, integer),
+  activeRuns: omittedWhen(0, integer),
+  connectedWorkers: omittedWhen(0, integer)
 })
 /** Counts for one minute, over all environments. */
 export interface Minute {
@@ -68,9 +68,9 @@ export interface Minute {
 
 const none = orElse(integer, 0)
 const Minutes = fields<{ minutes: ReadonlyArray<Minute> }>({
-  minutes: unless(
+  minutes: omittedWhen(
     [],
-    some(
+    lenientList(
       fields<Minute>({
         at: text,
         started: none,
@@ -103,7 +103,7 @@ export interface DoctorCheck {
 }
 
 const Checks = fields<{ checks: ReadonlyArray<DoctorCheck> }>({
-  checks: some(
+  checks: lenientList(
     fields<DoctorCheck>({
       name: text,
       status: among(checkStatuses),
@@ -116,8 +116,8 @@ const Nothing = fields<object>({})
 
 export const restCapabilities = operation("GET /api/v1/capabilities", { answer: Capabilities })
 /** The answer is the bytes of a backup. */
-export const backup = operation("POST /api/v1/backup", { answer: text, ours: true })
-export const doctor = operation("GET /api/v1/doctor", { answer: Checks, ours: true })
+export const backup = operation("POST /api/v1/backup", { answer: text, onlyOurEngine: true })
+export const doctor = operation("GET /api/v1/doctor", { answer: Checks, onlyOurEngine: true })
 export const health = operation("IronflowService/Health", { answer: HealthAnswer })
 export const minutes = operation("GET /api/v1/metrics/minutes", { answer: Minutes })
 export const info = operation("IronflowService/Info", { answer: InfoAnswer, repeats: true })
@@ -154,7 +154,7 @@ export const rows = {
   ready: row(ready, "public")
 }
 
-export const channel = operation("GET /api/v1/channel", { ours: true })
+export const channel = operation("GET /api/v1/channel", { onlyOurEngine: true })
 
 export const sockets = {
   /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes it. */

@@ -9,7 +9,6 @@ import {
 import { stepStatuses } from "../StepStatus.ts"
 import {
   among,
-  as,
   type Codec,
   digits,
   eitherCase,
@@ -17,15 +16,16 @@ import {
   filled,
   integer,
   json,
+  lenientList,
   list,
   number,
   object,
+  omittedWhen,
   optional,
   orElse,
-  some,
   struct,
   text,
-  unless
+  withWireName
 } from "./Codec.ts"
 import type { Action } from "../Policy.ts"
 import { each, inBody, operation, row, type Rule } from "./Row.ts"
@@ -163,13 +163,13 @@ const place: Codec<number> = { kind: "number", isWhole: true, isText: true, isFi
 const optionalObject = optional(object)
 
 const Appended = eitherCase(
-  fields<AppendResult>({ entityVersion: place, eventId: text, position: as("sequence", count) })
+  fields<AppendResult>({ entityVersion: place, eventId: text, position: withWireName("sequence", count) })
 )
 const AppendedAll = eitherCase(
   fields<AppendAllResult>({
     entityVersion: count,
-    position: as("sequence", count),
-    events: orElse(some(Appended), [])
+    position: withWireName("sequence", count),
+    events: orElse(lenientList(Appended), [])
   })
 )
 const Event = fields<StreamEvent>({
@@ -183,7 +183,10 @@ const Event = fields<StreamEvent>({
   metadata: optionalObject
 })
 const Events = eitherCase(
-  fields<ReadStreamResult>({ events: unless([], some(Event)), totalCount: unless(0, integer) })
+  fields<ReadStreamResult>({
+    events: omittedWhen([], lenientList(Event)),
+    totalCount: omittedWhen(0, integer)
+  })
 )
 const Info = eitherCase(
   fields<StreamInfo>({
@@ -197,7 +200,7 @@ const Info = eitherCase(
 )
 /* @__NO_SIDE_EFFECTS__ */
 function summaries(count: Codec<number>): Codec<Array<StreamSummary>> {
-  return some(
+  return lenientList(
     fields<StreamSummary>({
       entityId: text,
       entityType: said,
@@ -211,8 +214,8 @@ const Summaries = eitherCase(
   fields<ListStreamsResult>({ streams: orElse(summaries(integer), []), totalCount: orElse(number, 0) })
 )
 const ConnectSummaries = fields<ListStreamsResult>({
-  streams: unless([], summaries(digits)),
-  totalCount: unless(0, integer)
+  streams: omittedWhen([], summaries(digits)),
+  totalCount: omittedWhen(0, integer)
 })
 const Snapshot = eitherCase(
   fields<StreamSnapshot>({
@@ -236,12 +239,12 @@ const EventsOfEntity = struct({
   )
 })
 const EntityHistory = struct({
-  entries: unless(
+  entries: omittedWhen(
     [],
     list(
       struct({
         event: Event,
-        runs: unless(
+        runs: omittedWhen(
           [],
           list(
             struct({
@@ -253,7 +256,7 @@ const EntityHistory = struct({
               endedAt: optional(text),
               status: text,
               state: text,
-              steps: unless(
+              steps: omittedWhen(
                 [],
                 list(
                   struct({
@@ -333,7 +336,7 @@ const GetSnapshot = struct({
 export const appendEvent = operation("EntityStreamService/AppendEvent", { answer: Appended })
 export const appendEvents = operation("EntityStreamService/AppendEvents", {
   answer: AppendedAll,
-  ours: true
+  onlyOurEngine: true
 })
 export const readStream = operation("EntityStreamService/ReadStream", { answer: Events, repeats: true })
 export const getStreamInfo = operation("EntityStreamService/GetStreamInfo", {

@@ -6,12 +6,12 @@ import {
   filled,
   integer,
   json,
+  lenientList,
+  omittedWhen,
   optional,
   orElse,
-  some,
   struct,
-  text,
-  unless
+  text
 } from "./Codec.ts"
 import { each, inBody, operation, row } from "./Row.ts"
 
@@ -65,7 +65,7 @@ const Topic = fields<TopicInfo>({
 })
 export const Topics = eitherCase(
   struct({
-    topics: unless([], some(Topic)),
+    topics: omittedWhen([], lenientList(Topic)),
     nextCursor: optional(text)
   })
 )

@@ -20,7 +20,7 @@ import {
 } from "../Limits.ts"
 import { lineLevels } from "../LogFields.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import type { ReportsRequest, Room } from "./Http/Turns.ts"
+import type { JobDemand, ReportsRequest } from "./Http/Turns.ts"
 import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.ts"
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
@@ -39,7 +39,7 @@ const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a ste
 /** An invalid `traceparent` is kept and ignored. */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
-const texts: Rule = (value) =>
+const strings: Rule = (value) =>
   Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
 const due: Rule = (value) =>
   isObject(value) && number("at" in value ? value.at : value.afterMs) === undefined
@@ -158,7 +158,7 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
     scope: text,
     event: text,
     match: optional(text),
-    unseen: optional(texts),
+    unseen: optional(strings),
     timeout: due,
     timeoutMs: number
   },
@@ -169,9 +169,9 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
   Withdraw: { stepKey: text },
   Complete: { output: optional(jsonText) },
   RetryRun: { error, due },
-  Compensate: { error, compensations: texts },
+  Compensate: { error, compensations: strings },
   Fail: { error },
-  Suspend: { open: texts },
+  Suspend: { open: strings },
   Pause: { code: text, message: text, details: anything },
   Release: {}
 }
@@ -196,11 +196,11 @@ export const readReports = (body: unknown): ReportsRequest => {
     batch: Number(batch),
     // checked one by one
     reports: reports as ReadonlyArray<TurnReport>,
-    ...readRoom(body)
+    ...readJobDemand(body)
   }
 }
 
-const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
+const readJobDemand = (body: { readonly [key: string]: unknown }): JobDemand => ({
   ...total(body, "asked"),
   ...total(body, "withdrawn")
 })

@@ -1,5 +1,5 @@
 /** Watches over WebSockets: how they begin and end. */
-import { as, number, oneOf, optional, orElse, struct } from "./Codec.ts"
+import { number, oneOf, optional, orElse, struct, withWireName } from "./Codec.ts"
 
 /** `revision` in the query of a watch is the revision after which it begins, or `now`, the default. */
 export const watchQuery = ["revision"] as const
@@ -9,7 +9,7 @@ export const Watching = struct({
   type: oneOf("watching"),
   revision: orElse(number, 0),
   // ping interval of the server, in milliseconds
-  pingMs: as("ping_ms", optional(number))
+  pingMs: withWireName("ping_ms", optional(number))
 })
 
 /** Close code: the watch ended with an error, which the previous frame contains. */

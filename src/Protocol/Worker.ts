@@ -481,7 +481,10 @@ export type Notice =
    * The run is to be paused: the turn keeps its lease, starts no more steps, and ends when its running steps have ended. This
    * notice and the next one are sent only to workers that support them (`WorkerRegistration.pauses`).
    */
-  | { /** Kind of the notice. */ readonly _tag: "Paused"; /** The job that it is about. */ readonly jobId: string }
+  | {
+      /** Kind of the notice. */ readonly _tag: "Paused"
+      /** The job that it is about. */ readonly jobId: string
+    }
   /** The run is no longer to be paused: a turn that has not ended continues. */
   | {
       /** Kind of the notice. */ readonly _tag: "Resumed"
@@ -580,7 +583,7 @@ export interface WorkerHandlers {
 }
 
 /** Renewals that the engine has answered. */
-export interface Touch {
+export interface LeaseFreshness {
   /**
    * Whether the last answered renewal is recent enough that the leases survive a step that blocks the process for half of the
    * lease.
@@ -612,7 +615,7 @@ export interface WorkerSession {
    */
   readonly checkLeases?: () => boolean
   /** The last renewal that the engine answered. Absent where leases do not expire. */
-  readonly touch?: Touch
+  readonly leaseFreshness?: LeaseFreshness
   /** The events of the worker's projections; absent where projections are not supported. */
   readonly projections?: ProjectionFeed
 }

@@ -1,15 +1,14 @@
 /** Workers: registration, dispatch and reports, and information about workers. */
 import { StaleRequestError, WorkerUnknownError } from "../Errors.ts"
 import {
-  also,
   anyOf,
-  as,
   eitherCase,
   entries,
   fields,
   flag,
   integer,
   json,
+  lenientList,
   list,
   nonZero,
   number,
@@ -17,10 +16,11 @@ import {
   oneOf,
   optional,
   orElse,
-  some,
   struct,
   text,
-  type TypeOf
+  type TypeOf,
+  withLegacyNames,
+  withWireName
 } from "./Codec.ts"
 import { Concurrency, Kept, Trigger } from "./Functions.ts"
 import { JobUpdate } from "./LegacyJobs.ts"
@@ -53,21 +53,24 @@ export interface WorkerInfo {
 
 const said = orElse(text, "")
 const labels = entries(text)
-const texts = list(text)
+const strings = list(text)
 
 const Worker = fields<WorkerInfo>({
   id: text,
   hostname: said,
-  functionIds: as("function_ids", orElse(some(text), [])),
-  maxConcurrentJobs: also(as("max_concurrent", orElse(nonZero, 0)), "max_concurrent_jobs"),
+  functionIds: withWireName("function_ids", orElse(lenientList(text), [])),
+  maxConcurrentJobs: withLegacyNames(
+    withWireName("max_concurrent", orElse(nonZero, 0)),
+    "max_concurrent_jobs"
+  ),
   labels: orElse(labels, {}),
-  activeJobs: as("active_jobs", orElse(integer, 0)),
-  registeredAt: as("registered_at", said),
+  activeJobs: withWireName("active_jobs", orElse(integer, 0)),
+  registeredAt: withWireName("registered_at", said),
   transport: said
 })
 const Workers = eitherCase(
   struct({
-    workers: orElse(some(Worker), []),
+    workers: orElse(lenientList(Worker), []),
     nextCursor: optional(text)
   })
 )
@@ -89,7 +92,7 @@ const FunctionOfWorker = struct({
   mode: oneOf("push", "pull"),
   actorKey: optional(text),
   searchBy: optional(list(text)),
-  secrets: texts,
+  secrets: strings,
   recording: optional(flag),
   recordingRetention: optional(text),
   metadata: optional(object),
@@ -103,7 +106,7 @@ const FunctionOfWorker = struct({
 export const Register = struct({
   workerId: optional(text),
   hostname: optional(text),
-  functionIds: optional(texts),
+  functionIds: optional(strings),
   maxConcurrentJobs: optional(integer),
   labels: optional(labels),
   version: optional(json),
@@ -125,14 +128,14 @@ export const Register = struct({
   ),
   process: optional(struct({ host: text, pid: integer, startedAt: text })),
   instance: optional(text),
-  jobs: optional(texts),
+  jobs: optional(strings),
   number: optional(integer),
   since: optional(text)
 })
 export type RegisterRequest = TypeOf<typeof Register>
 
 /** The answer to workers that take jobs. */
-export const RegisteredForJobs = struct({ workerId: as("worker_id", text), status: text })
+export const RegisteredForJobs = struct({ workerId: withWireName("worker_id", text), status: text })
 const RegisteredForTurns = struct({
   capabilities: struct({
     turns: integer,
@@ -144,7 +147,7 @@ const RegisteredForTurns = struct({
   presenceMs: integer,
   waitMs: integer,
   maxBodyBytes: integer,
-  lost: texts,
+  lost: strings,
   since: optional(text)
 })
 
@@ -156,7 +159,7 @@ const Heartbeat = struct({
 
 const session = text
 const total = optional(integer)
-const holding = optional(texts)
+const holding = optional(strings)
 // read by `readRunning`, which ignores invalid parts
 const running = optional(json)
 
@@ -170,7 +173,7 @@ const Poll = struct({
   running
 })
 /** The `room` call over a stream (`TurnStream.ts`). */
-export const Room = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
+export const JobDemand = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
 export const Late = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const Leave = struct({ session })
 
@@ -247,7 +250,7 @@ export const rows = {
   deregisterWorker: row(deregisterWorker, "worker:run", { query: ["session"] })
 }
 
-export const workerRpc = operation("GET /rpc/worker", { ours: true })
+export const workerRpc = operation("GET /rpc/worker", { onlyOurEngine: true })
 export const workerStream = operation("WorkerService/Connect", { streams: true })
 
 /** Identity and permissions are checked when the worker registers. */

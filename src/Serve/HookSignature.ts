@@ -76,7 +76,7 @@ export const verifyHookAt = (
   }
   if (typeof body !== "string" && !(body instanceof Uint8Array)) {
     throw new ValidationError(
-      "verifyHook() needs the body as it came, text or bytes: what was parsed already cannot be verified"
+      "verifyHook() needs the raw body, a string or bytes: a parsed body cannot be verified"
     )
   }
   const toleranceMs = positiveDuration(tolerance, "`tolerance` of verifyHook()")
@@ -95,17 +95,17 @@ export const verifyHookAt = (
   const bytes = Buffer.concat([Buffer.from(`${time}.`), Buffer.from(body)])
   if (!isSigned(bytes, signature, secrets)) {
     throw new SignatureError(
-      "The signature does not fit: the secret is another one, or the body is not as it came, byte for byte"
+      "The signature does not match: the secret is another one, or the body is not byte for byte the one that was sent"
     )
   }
   const awayMs = Math.abs(now - Number(time) * 1000)
   if (!(awayMs <= toleranceMs)) {
     throw new SignatureError(
-      `The request was signed ${Math.round(awayMs / 1000)} s away from now: it is an old one that comes again, or a clock is wrong`
+      `The request was signed ${Math.round(awayMs / 1000)} s away from now: an old request was sent again, or a clock is wrong`
     )
   }
   const call: unknown = safeJsonParse(Buffer.from(body).toString("utf8"))
-  if (!isCall(call)) throw new ValidationError("The body is signed, and is no call of a hook")
+  if (!isCall(call)) throw new ValidationError("The signature is valid, but the body is not a call of a hook")
   return call
 }
 

@@ -41,7 +41,7 @@ import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./Edges.ts"
 import { showMs } from "../Show.ts"
-import { BodyRoom } from "./BodyRoom.ts"
+import { BodyBudget } from "./BodyBudget.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
 import { jobOf, readPushRequest } from "./PushRequests.ts"
@@ -130,7 +130,7 @@ class Handler {
   readonly #options: ResolvedServeOptions
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
-  readonly #room: BodyRoom
+  readonly #bodyBudget: BodyBudget
   /** Job ids of signed turns, each with the time after which its request is too old in any case. */
   readonly #started = new Map<string, number>()
   /** Before this time, turns do not try to report at once. */
@@ -140,7 +140,7 @@ class Handler {
     this.#options = options
     this.#connection = connection
     this.#surroundings = surroundings
-    this.#room = new BodyRoom(options.maxBodyBytes)
+    this.#bodyBudget = new BodyBudget(options.maxBodyBytes)
   }
 
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
@@ -184,7 +184,7 @@ class Handler {
     }
     const read = Effect.andThen(
       checkMethod(id, request.method),
-      readBody(request, Math.min(webhookBytes, maxBodyBytes), this.#room)
+      readBody(request, Math.min(webhookBytes, maxBodyBytes), this.#bodyBudget)
     )
     return Effect.flatMap(read, (bytes) =>
       Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
@@ -231,7 +231,7 @@ class Handler {
   /** Verifies the signature and parses the body as JSON. */
   #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
     const { keys, maxBodyBytes } = this.#options
-    const room = this.#room
+    const budget = this.#bodyBudget
     return Effect.gen(function* () {
       if (keys === undefined && request.parsedBody !== undefined) return request.parsedBody
       const header = request.headers[SIGNATURE_HEADER]
@@ -245,7 +245,7 @@ class Handler {
           )
         )
       }
-      const bytes = yield* readBody(request, maxBodyBytes, room)
+      const bytes = yield* readBody(request, maxBodyBytes, budget)
       if (keys !== undefined && !isSigned(bytes, header ?? "", keys)) {
         return yield* Effect.fail(
           new SignatureError("The signature of the request is not that of its body: the keys may differ")
@@ -322,7 +322,7 @@ class Handler {
     const { clock } = this.#surroundings
     const unreachable = (error: IronflowError): void => {
       this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
-      logger.warn(`${error.message}. What turns do goes to the engine with their responses`)
+      logger.warn(`${error.message}. Turns send their reports with their responses instead`)
     }
     const session =
       serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsAgainAt
@@ -356,7 +356,7 @@ class Handler {
       const response = session.response()
       if (response !== undefined) return Effect.succeed(response)
       return Effect.fail(
-        new TurnAbortedError(`The turn of run ${job.runId} came to no end`, {
+        new TurnAbortedError(`The turn of run ${job.runId} did not end`, {
           code: "TURN_ABORTED",
           status: 500,
           cause: end._tag === "Aborted" ? end.reason : undefined
@@ -393,10 +393,10 @@ const notAnObject = (): ValidationError =>
 const readBody = (
   request: ServeRequest,
   maxBytes: number,
-  room: BodyRoom
+  budget: BodyBudget
 ): Effect.Effect<Uint8Array, IronflowError> =>
   Effect.suspend(() => {
-    const arriving = room.begin()
+    const arriving = budget.begin()
     return Effect.ensuring(
       Effect.tryPromise({
         try: () => request.readBody(maxBytes, arriving.hold),

@@ -78,7 +78,7 @@ export class BufferedTurn implements PushedTurn {
 const unanswered = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
-  message: `the engine could not be asked what comes of a step; the run goes on in another turn (${message})`
+  message: `the engine did not answer the report of a step; the run goes on in another turn (${message})`
 })
 
 /** Waits between the attempts of a report, in milliseconds. After the last attempt the server counts as unreachable. */

@@ -145,13 +145,13 @@ const readResponse = async (response: Response): Promise<Received> => ({
   _tag: "Answered",
   response: {
     status: response.status,
-    headers: Object.fromEntries([...response.headers].filter(([name]) => !ofTheWay.has(name))),
+    headers: Object.fromEntries([...response.headers].filter(([name]) => !hopByHopHeaders.has(name))),
     body: await response.text()
   }
 })
 
 /** Response headers that describe the transfer and not the content. They are not passed on. */
-const ofTheWay = new Set([
+const hopByHopHeaders = new Set([
   "connection",
   "content-encoding",
   "content-length",

@@ -20,7 +20,7 @@ import {
   unsupportedType
 } from "./Connect/EventStream.ts"
 import type { BodyLimits } from "./Http/Body.ts"
-import { checkCall, checkWhole, type Gate, type Visitor } from "./Http/Gate.ts"
+import { type AccessCheck, checkCall, checkWhole, type Visitor } from "./Http/AccessCheck.ts"
 import { type Call, json, type Reply, type Route, Routes } from "./Http/Route.ts"
 import { Waiting } from "./Http/Waiting.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
@@ -34,7 +34,7 @@ export interface IncomingRequest {
   /** The `traceparent` of the request, not validated. */
   readonly trace: unknown
   /** An object that all requests of one connection share. */
-  readonly line: object
+  readonly connection: object
   /** The sender, if it is already authenticated. */
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
@@ -52,7 +52,11 @@ interface App {
 /** Parsed on first use: few routes read it. */
 const withQuery = lazyProperties<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
-export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
+export const makeApp = (
+  options: ResolvedOptions,
+  accessCheck: AccessCheck,
+  all: ReadonlyArray<Route>
+): App => {
   const routes = new Routes(all)
   const waiting = new Waiting()
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
@@ -69,14 +73,14 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
   ): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
     if (asked.visitor === undefined) {
-      gate.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
+      accessCheck.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
     }
-    const preflight = gate.preflight(request)
+    const preflight = accessCheck.preflight(request)
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
     const isPublic = found?.route.access === "public"
     // without a key a caller does not learn which routes exist
-    const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
+    const visitor = isPublic ? undefined : (asked.visitor ?? accessCheck.admit(request))
     if (found === undefined) {
       return Effect.fail(
         new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
@@ -86,7 +90,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
     }
     const { route, variables } = found
     // requests for work use GET, but have effects
-    if (asked.visitor === undefined && isWork(route.access)) gate.checkEffect(request)
+    if (asked.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
@@ -113,7 +117,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
         caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
       return visitor !== undefined && waits
         ? waiting.on(
-            asked.line,
+            asked.connection,
             Effect.raceFirst(
               reply,
               visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
@@ -147,7 +151,7 @@ export const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray
   const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
     try {
-      gate.checkOrigin(request)
+      accessCheck.checkOrigin(request)
       return true
     } catch (error) {
       if (isIronflowError(error)) return false

@@ -8,7 +8,7 @@ import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { channel } from "../Protocol/Server.ts"
 import { TRACEPARENT } from "../Trace.ts"
 import type { IncomingRequest } from "./Answers.ts"
-import { readBytes, readJson, type Room } from "./Http/Body.ts"
+import { type BodyBudget, readBytes, readJson } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
 import { type Unread, UNREAD_MS } from "./Http/Unread.ts"
 import { cut } from "./NodeServer.ts"
@@ -58,10 +58,10 @@ export const overHttp = (
 ): IncomingRequest => {
   let arrival: Arrival | undefined
   const release = (): void => arrival?.end()
-  const line = request.stream?.session ?? request.socket
-  const room: Room = {
+  const connection = request.stream?.session ?? request.socket
+  const budget: BodyBudget = {
     intake,
-    line,
+    connection,
     onArrival: (begun) => {
       arrival = begun
       response.once("close", release)
@@ -72,9 +72,9 @@ export const overHttp = (
     url: request.url ?? "/",
     request,
     trace: request.headers[TRACEPARENT],
-    line,
-    readJson: (limits) => readJson(request, limits, room),
-    readBytes: (limits) => readBytes(request, limits, room),
+    connection,
+    readJson: (limits) => readJson(request, limits, budget),
+    readBytes: (limits) => readBytes(request, limits, budget),
     release: () => {
       release()
       // unread data of an HTTP/2 stream would stay in memory until the stream ends
@@ -103,9 +103,9 @@ export const whileUnread = (
     // the rest of the body is discarded
     if (!complete) response.once("finish", () => stream.close())
   }
-  const line = unread.line(() => (stream === undefined ? cut(socket) : cutSession(stream)))
-  line.set(length)
-  response.once("close", () => line.set(0))
+  const buffer = unread.sendBuffer(() => (stream === undefined ? cut(socket) : cutSession(stream)))
+  buffer.set(length)
+  response.once("close", () => buffer.set(0))
 }
 
 /** An HTTP/1.1 connection has one response at a time: a smaller one does not count. */

@@ -6,7 +6,7 @@ import { TLSSocket } from "node:tls"
 import type { ServeError } from "effect/http/HttpServerError"
 import { ListenError } from "../Errors.ts"
 import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
-import { lastWords } from "./Http/LastWords.ts"
+import { endWithResponse } from "./Http/EndWithResponse.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
 /** The time in which a whole request must arrive, in milliseconds; the default of Node.js. */
@@ -91,7 +91,7 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
         ? ([408, "The request did not arrive in time"] as const)
         : ([400, "This is not a valid HTTP request"] as const)
-  lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
+  endWithResponse(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
 export const listenError = (error: ServeError, host: string, port: number): ListenError => {

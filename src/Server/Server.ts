@@ -4,7 +4,7 @@
  *
  * `Listener.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `Answers.ts` makes
  * the responses: each request has its route in a table, has its body read within limits, and is answered in the
- * dialect of the route. Other protocols on the port have their own folders. `Http/Gate.ts` decides who may call.
+ * dialect of the route. Other protocols on the port have their own folders. `Http/AccessCheck.ts` decides who may call.
  */
 import type * as Http from "node:http"
 import type { ServerHttp2Stream } from "node:http2"
@@ -41,10 +41,10 @@ import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
 import { descriptions } from "./Descriptions.ts"
 import { bytesOf, type HttpRequest, overHttp, respond, whileUnread } from "./Exchange.ts"
 import { parseJson } from "./Http/Body.ts"
-import { Gate, isLoopback } from "./Http/Gate.ts"
+import { AccessCheck, isLoopback } from "./Http/AccessCheck.ts"
 import { BothVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
-import { noRoom, Unread } from "./Http/Unread.ts"
+import { tooManyUnread, Unread } from "./Http/Unread.ts"
 import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -113,7 +113,7 @@ export const make = (
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
     yield* validated(() => checkHost(resolved, engine.access.required))
-    const gate = new Gate(engine.access, {
+    const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
       exposed: !isLoopback(resolved.host),
       checkEnvironment: engine.functions.checkEnvironment
@@ -135,7 +135,7 @@ export const make = (
     const workers = yield* engine.workers.atPort(resolved.leaseTerm)
     const { consoleBase } = resolved
     const consoleFolder = yield* ConsoleFolder
-    const app = makeApp(resolved, gate, [
+    const app = makeApp(resolved, accessCheck, [
       ...(consoleBase === undefined
         ? []
         : consoleRoutes({
@@ -167,7 +167,7 @@ export const make = (
     }
     const upgrades = new Upgrades({
       flow: { intake, unread, after, timeoutMs: resolved.bodyTimeoutMs },
-      gate,
+      accessCheck,
       onBug,
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
@@ -206,8 +206,8 @@ export const make = (
       take: (stream, headers) => {
         if (headers[":path"] !== workerStream.path || headers[":method"] !== workerStream.method) return false
         try {
-          gate.checkOrigin({ headers })
-          streams.open(stream, headers, () => gate.admit({ headers }))
+          accessCheck.checkOrigin({ headers })
+          streams.open(stream, headers, () => accessCheck.admit({ headers }))
         } catch (error) {
           if (!isIronflowError(error)) onBug("A request for a stream failed", error)
           refuseStream(
@@ -241,11 +241,11 @@ export const make = (
           Effect.interruptible(app.answer(overHttp(request, response, intake))),
           (answered) => {
             const hasRoom = unread.hasRoomFor(bytesOf(answered))
-            const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
+            const reply = hasRoom ? answered : app.refuse(request.url ?? "/", tooManyUnread())
             whileUnread(unread, request, response, bytesOf(reply))
             // after the call above, which sets another limit
             if (reply.body !== undefined) beginStream(request, response)
-            return respond(reply, request, gate.corsHeaders(request))
+            return respond(reply, request, accessCheck.corsHeaders(request))
           }
         )
       })
@@ -303,7 +303,7 @@ const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall
   url,
   request,
   trace,
-  line: request.socket,
+  connection: request.socket,
   visitor,
   readJson: (limits) => parseJson(body, limits),
   readBytes: () => Effect.sync(() => Buffer.from(body)),

@@ -5,7 +5,7 @@ import { ValidationError } from "../Errors.ts"
 import { stepResultBytes } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
-import { checkAllowedHosts, checkCorsOrigins, isLoopback } from "./Http/Gate.ts"
+import { checkAllowedHosts, checkCorsOrigins, isLoopback } from "./Http/AccessCheck.ts"
 
 /** Where an engine listens, and whom it answers. */
 export interface HttpServerOptions {

@@ -111,7 +111,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
             return false
           },
           probe: {
-            asked: ({ key, kind, name }) => {
+            called: ({ key, kind, name }) => {
               movements++
               asked.set(key, { stepKey: key, name, kind, outcomes })
             },
@@ -218,7 +218,7 @@ const compare = (
       recorded: stepName(changed),
       ...(now === undefined ? {} : { asked: stepName(now) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} parts at step ${changed.stepKey}: recorded was ${shown(changed)}, and the code asks for ${now === undefined ? "nothing" : shown(now)}`
+      message: `${ofRun} diverges at step ${changed.stepKey}: recorded was ${shown(changed)}, and the code asks for ${now === undefined ? "nothing" : shown(now)}`
     }
   }
   const [first] = missing
@@ -239,7 +239,7 @@ const compare = (
       recorded: first,
       ...(added === undefined ? {} : { asked: added }),
       missing,
-      message: `${ofRun} parts at step ${first.stepKey}: recorded was ${shown(first)}, and ${why}${others}`
+      message: `${ofRun} diverges at step ${first.stepKey}: recorded was ${shown(first)}, and ${why}${others}`
     }
   }
   // steps that a run did not wait for are not recorded either: the run diverges only if it cannot end without them

@@ -23,7 +23,7 @@ export const testClock = (
       ? Effect.orDie(advance(ms))
       : Effect.die(
           new ValidationError(
-            `The time of a test engine goes on, and ends somewhere: it cannot pass to ${show(asked)}`
+            `The time of a test engine only moves forward, within the range of dates: it cannot move to ${show(asked)}`
           )
         )
   return {

@@ -16,7 +16,7 @@ import { createClient, type IronflowClient } from "../Promise/Client.ts"
 import type { EngineConnection, EngineHandle } from "../Promise/Connection.ts"
 import type { Store } from "../Engine/Store/Store.ts"
 import type { EngineSecrets } from "../Promise/Engine.ts"
-import { type Rim, run } from "../Promise/Promisify.ts"
+import { run, type RuntimeHandle } from "../Promise/Promisify.ts"
 import type { RunnableFunction, RunnableProjection } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
@@ -94,7 +94,7 @@ export const openTestEngine = async (
     throw toError(Cause.squash(exit.cause))
   }
   const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
-  const rim: Rim<TestEngine, TestError> = { runtime, what: "test engine", isClosed: false }
+  const handle: RuntimeHandle<TestEngine, TestError> = { runtime, what: "test engine", isClosed: false }
   const scopes = new Set<Scope.Closeable>()
   const workers = new Set<() => Promise<void>>()
   const clients = new Set<() => Promise<void>>()
@@ -113,7 +113,7 @@ export const openTestEngine = async (
     }
   }
   const closeAll = async (): Promise<void> => {
-    rim.isClosed = true
+    handle.isClosed = true
     let isDrained = false
     const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
     // they wait for their turns up to their `drainTimeout`, which is virtual time too
@@ -129,21 +129,21 @@ export const openTestEngine = async (
     connection,
     client: createClient({ engine: { connection }, eventDefinitions: config.eventDefinitions }),
     secrets: {
-      set: (name, value) => run(rim, engine.secrets.set(name, value)),
-      list: () => run(rim, engine.secrets.list),
-      delete: (name) => run(rim, engine.secrets.delete(name))
+      set: (name, value) => run(handle, engine.secrets.set(name, value)),
+      list: () => run(handle, engine.secrets.list),
+      delete: (name) => run(handle, engine.secrets.delete(name))
     },
-    now: () => run(rim, engine.now),
-    advance: (duration) => run(rim, engine.advance(duration)),
-    settle: () => run(rim, engine.settle),
-    runToEnd: (runId, options) => run(rim, engine.runToEnd(runId, options)),
-    runUntilIdle: (options) => run(rim, engine.runUntilIdle(options)),
-    history: (runId) => run(rim, engine.history(runId)),
-    countStuckRuns: () => run(rim, engine.countStuckRuns),
+    now: () => run(handle, engine.now),
+    advance: (duration) => run(handle, engine.advance(duration)),
+    settle: () => run(handle, engine.settle),
+    runToEnd: (runId, options) => run(handle, engine.runToEnd(runId, options)),
+    runUntilIdle: (options) => run(handle, engine.runUntilIdle(options)),
+    history: (runId) => run(handle, engine.history(runId)),
+    countStuckRuns: () => run(handle, engine.countStuckRuns),
     startWorker: async (options) => {
       const scope = Scope.makeUnsafe()
       scopes.add(scope)
-      const worker = await run(rim, Scope.provide(engine.startWorker(options), scope))
+      const worker = await run(handle, Scope.provide(engine.startWorker(options), scope))
       return {
         stop: async () => {
           scopes.delete(scope)

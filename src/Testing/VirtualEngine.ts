@@ -193,7 +193,7 @@ export const makeVirtual = <
     /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
     /** Divergences that no call has failed with yet. */
-    const untold = new Set<NondeterminismError>()
+    const unreported = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.workers.connect(registration, handlers), (session) => {
@@ -215,7 +215,7 @@ export const makeVirtual = <
             diverged: (runId, error) => {
               if (divergences.has(runId)) return
               divergences.set(runId, error)
-              untold.add(error)
+              unreported.add(error)
             }
           })
         : direct
@@ -253,13 +253,13 @@ export const makeVirtual = <
 
     const client = clientIn(engine, environment)
     const tell = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
-      untold.delete(error)
+      unreported.delete(error)
       return Effect.fail(error)
     }
     /** Fails with the divergence of any run, each one once, before anything else. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
-        const [error] = untold
+        const [error] = unreported
         return error === undefined ? Effect.succeed(value) : tell(error)
       })
     /** Fails with the divergence of the run, or of one that it has invoked. */

@@ -7,7 +7,7 @@ import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStopped
 import { startTurn } from "../Execution/Turn.ts"
 import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
-import { PassingMap } from "../Passing.ts"
+import { ShortLivedMap } from "../ShortLived.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { bounded, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
@@ -31,7 +31,7 @@ interface TurnInFlight {
 
 export class HeldTurns {
   readonly #options: TurnsOptions
-  readonly #turns = new PassingMap<string, TurnInFlight>()
+  readonly #turns = new ShortLivedMap<string, TurnInFlight>()
   #accepting = true
   /** Jobs that were requested and have not arrived. */
   #awaited = 0

@@ -4,11 +4,11 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { type RunningTurn, tellAfterMs } from "../Protocol/RunningSteps.ts"
-import type { Touch } from "../Protocol/Worker.ts"
+import { reportAfterMs, type RunningTurn } from "../Protocol/RunningSteps.ts"
+import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { monotonicMs } from "./ServerLink.ts"
 
-interface HeldLeasesOptions {
+interface LeaseRenewalOptions {
   readonly clock: Clock.Clock
   /** The terms of the last registration. */
   readonly terms: () => Pick<Turns.RegisterTurnsResponse, "capabilities" | "leaseMs">
@@ -21,7 +21,7 @@ interface HeldLeasesOptions {
 }
 
 export class LeaseRenewal {
-  readonly #options: HeldLeasesOptions
+  readonly #options: LeaseRenewalOptions
   /** Turns whose lease this worker holds. */
   readonly active = new Set<string>()
   /** Whether a job was dropped and the engine has not been told. */
@@ -31,9 +31,9 @@ export class LeaseRenewal {
   /** When the last renewal was sent. */
   #renewedAt: number
   /** Callbacks that wait for an answer to a renewal. */
-  #awaitingTouch: Array<() => void> = []
+  #awaitingRenewal: Array<() => void> = []
 
-  constructor(sentAt: number, options: HeldLeasesOptions) {
+  constructor(sentAt: number, options: LeaseRenewalOptions) {
     this.#options = options
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
@@ -60,12 +60,12 @@ export class LeaseRenewal {
     const now = this.#now
     const { capabilities, leaseMs } = this.#options.terms()
     if (capabilities.renewals !== true) return ""
-    const isDue = this.hasDropped || this.awaitsTouch || now - this.#renewedAt >= leaseMs / 10
+    const isDue = this.hasDropped || this.awaitsRenewal || now - this.#renewedAt >= leaseMs / 10
     this.hasDropped = false
     if (!isDue) return ""
     this.#renewedAt = now
     const holding = `,"holding":${JSON.stringify(this.list())}`
-    const running = this.active.size === 0 ? [] : this.#options.running(tellAfterMs)
+    const running = this.active.size === 0 ? [] : this.#options.running(reportAfterMs)
     return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
   }
 
@@ -73,24 +73,24 @@ export class LeaseRenewal {
   held(sentAt: number, renewal: string): void {
     if (renewal === "" && this.#options.terms().capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
-    this.touched()
+    this.notifyRenewed()
   }
 
   /**
    * A lease counts as recent for a quarter of its term. Even after half a term in the code of a step, enough remains
    * for one more renewal. Renewals are so frequent that a lease is nearly always recent.
    */
-  readonly touch: Touch = {
+  readonly freshness: LeaseFreshness = {
     isRecent: () => this.#isRecent(this.#heldSince),
     renew: (then) => {
-      this.#awaitingTouch.push(then)
-      if (this.#awaitingTouch.length === 1) this.#options.renewNow()
+      this.#awaitingRenewal.push(then)
+      if (this.#awaitingRenewal.length === 1) this.#options.renewNow()
     }
   }
 
   /** Whether a callback waits for an answer to a renewal. */
-  get awaitsTouch(): boolean {
-    return this.#awaitingTouch.length > 0
+  get awaitsRenewal(): boolean {
+    return this.#awaitingRenewal.length > 0
   }
 
   #isRecent(at: number): boolean {
@@ -98,15 +98,15 @@ export class LeaseRenewal {
   }
 
   /** Calls the waiting callbacks, once the leases are recent. */
-  touched(): void {
-    if (!this.awaitsTouch) return
-    if (!this.touch.isRecent()) {
+  notifyRenewed(): void {
+    if (!this.awaitsRenewal) return
+    if (!this.freshness.isRecent()) {
       // this answers a renewal from before the process was busy
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }
-    const waiting = this.#awaitingTouch
-    this.#awaitingTouch = []
+    const waiting = this.#awaitingRenewal
+    this.#awaitingRenewal = []
     for (const then of waiting) then()
   }
 

@@ -24,7 +24,7 @@ import * as endpoints from "../Protocol/Workers.ts"
 import type { FunctionRegistration, Outcome, TurnAck, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import { announcement } from "../Protocol/Registration.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
-import { makeFeed } from "./ExistingProjections.ts"
+import { makeFeed } from "./LegacyProjections.ts"
 import { readJob } from "./LegacyJob.ts"
 import {
   applyOps,

@@ -2,7 +2,7 @@
  * Starts steps at a pace that lets the event loop turn and the leases be renewed in between. Many steps that each
  * keep the event loop busy for a short time would otherwise leave no time for renewals.
  */
-import type { Touch } from "../Protocol/Worker.ts"
+import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** How long steps may start within one turn of the event loop, in milliseconds. */
@@ -10,17 +10,17 @@ const BUSY_MS = 25
 
 export class Pace {
   readonly #now: () => number
-  readonly #touch: Touch | undefined
+  readonly #leases: LeaseFreshness | undefined
   /** When the first step of this turn of the event loop started. */
   #since: number | undefined
   /** What the waiting steps wait for. */
-  #halt: "code" | "turn" | "touch" | undefined
+  #halt: "code" | "turn" | "lease" | undefined
   #waiting: Array<() => void> = []
 
   /** `now` is a monotonic clock, in milliseconds. */
-  constructor(now: () => number, touch?: Touch) {
+  constructor(now: () => number, leases?: LeaseFreshness) {
     this.#now = now
-    this.#touch = touch
+    this.#leases = leases
   }
 
   /** Starts a step, now or when the steps before it have started. */
@@ -38,10 +38,10 @@ export class Pace {
     if (now - this.#since >= BUSY_MS) {
       this.#halt = "turn"
       this.#waiting.push(start)
-    } else if (this.#touch?.isRecent() === false) {
-      this.#halt = "touch"
+    } else if (this.#leases?.isRecent() === false) {
+      this.#halt = "lease"
       this.#waiting.push(start)
-      this.#touch.renew(this.#goOn)
+      this.#leases.renew(this.#goOn)
     } else {
       // its code may continue in promises that are already settled, before anything else can run
       this.#halt = "code"

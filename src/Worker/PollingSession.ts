@@ -152,7 +152,7 @@ export class PollingSession extends TurnSession {
   /** How long a poll may wait: its answer confirms the leases, so it must arrive early enough. */
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
-    if (this.awaitsTouch) return 1
+    if (this.awaitsRenewal) return 1
     return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
   }
 

@@ -326,7 +326,7 @@ export class Reporter {
 }
 
 const unanswered = (runId: string): IronflowError =>
-  new ReportError(`The engine's answer has no place for the report of run ${runId}`, {
+  new ReportError(`The engine's answer says nothing about the report of run ${runId}`, {
     code: "REPORT_FAILED"
   })
 

@@ -22,8 +22,8 @@ import {
   endsLease,
   endsTurn,
   type Job,
+  type LeaseFreshness,
   type Notice,
-  type Touch,
   type TurnAck,
   type TurnReport,
   type WorkerSession
@@ -34,7 +34,7 @@ import { KeyDoubt } from "./KeyDoubt.ts"
 import type { Registered } from "./PollingRegistration.ts"
 import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
-import { Room } from "./Room.ts"
+import { JobDemand } from "./JobDemand.ts"
 import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How long a stopping worker tries to deregister, in milliseconds. */
@@ -42,7 +42,7 @@ export const farewellTimeoutMs = 2000
 
 export abstract class TurnSession implements WorkerSession {
   readonly projections: ProjectionFeed
-  readonly touch: Touch
+  readonly leaseFreshness: LeaseFreshness
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
@@ -54,7 +54,7 @@ export abstract class TurnSession implements WorkerSession {
   #connected: Deferred.Deferred<void> | undefined
   readonly #doubt: KeyDoubt
 
-  readonly #room = new Room()
+  readonly #demand = new JobDemand()
   #telling = false
 
   #batch = 0
@@ -85,7 +85,7 @@ export abstract class TurnSession implements WorkerSession {
       running: (atLeastMs) => link.handlers.running?.(atLeastMs) ?? [],
       renewNow: () => this.renewNow()
     })
-    this.touch = this.#leases.touch
+    this.leaseFreshness = this.#leases.freshness
     this.#doubt = new KeyDoubt(link.clock, sentAt)
   }
 
@@ -119,22 +119,22 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   // -------------------------------------------------------------------------------------------------------------------
-  // Room
+  // Job demand
   // -------------------------------------------------------------------------------------------------------------------
 
   readonly credit = (n: number): void => {
-    this.#room.credit(n)
+    this.#demand.credit(n)
     this.tell()
   }
 
   /** The fields of a request with the counts of requested jobs. */
   protected room(): string {
-    return this.#room.told()
+    return this.#demand.told()
   }
 
   /** Whether the engine must be told something: the counts, or a dropped job. */
   protected get hasNews(): boolean {
-    return this.#leases.hasDropped || this.#room.hasNews
+    return this.#leases.hasDropped || this.#demand.hasNews
   }
 
   /** Tells the engine the news at the end of this turn of the event loop: a report may carry it first. */
@@ -162,8 +162,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Whether a callback waits for an answer to a renewal. */
-  protected get awaitsTouch(): boolean {
-    return this.#leases.awaitsTouch
+  protected get awaitsRenewal(): boolean {
+    return this.#leases.awaitsRenewal
   }
 
   /** How often a request that may renew the leases must be sent, in milliseconds: often enough that one may be lost. */
@@ -210,14 +210,14 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   #take(job: Job, isPaused: boolean): void {
-    this.#room.take()
+    this.#demand.take()
     this.#leases.active.add(job.jobId)
     this.link.handlers.onJob(job, isPaused)
   }
 
   /** Requests another job in place of one that is over. */
   #pass(): void {
-    this.#room.pass()
+    this.#demand.pass()
     this.tell()
   }
 
@@ -248,7 +248,7 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.suspend(() => {
       if (shipment === undefined) {
         shipment = ship(reports, this.terms.maxBodyBytes, this.#nextNumber)
-        this.#room.anticipate(reports)
+        this.#demand.anticipate(reports)
       }
       const sent = shipment
       const next = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
@@ -433,7 +433,7 @@ export abstract class TurnSession implements WorkerSession {
     this.link.outage.over()
     this.terms = terms
     this.#leases.registered(sentAt)
-    this.#room.startOver()
+    this.#demand.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
       if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server does not have it any more")
@@ -446,7 +446,7 @@ export abstract class TurnSession implements WorkerSession {
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
     this.tell()
-    this.#leases.touched()
+    this.#leases.notifyRenewed()
     // a job was dropped while the registration that kept it was in transit
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.active.has(jobId))) {
       this.registerAgain(terms.session)

@@ -149,9 +149,9 @@ export const make = <
         ...(handlerLogger === undefined ? {} : { handlerLogger }),
         ...(probe === undefined ? {} : { probe }),
         ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
-        ...(session.touch === undefined
+        ...(session.leaseFreshness === undefined
           ? {}
-          : { pace: new Pace(() => monotonicMs(clock), session.touch).begin }),
+          : { pace: new Pace(() => monotonicMs(clock), session.leaseFreshness).begin }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

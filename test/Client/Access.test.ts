@@ -29,7 +29,7 @@ const over = (apiKey: string): IronflowClient => {
 }
 
 /** A client in the process, which needs no key, or one over HTTP with that of an admin. */
-const faces: Record<string, () => Promise<IronflowClient>> = {
+const connections: Record<string, () => Promise<IronflowClient>> = {
   "in process": async () => engine.client,
   "over HTTP": async () => over((await engine.client.apiKeys.create({ name: "admin" })).secret)
 }
@@ -43,7 +43,7 @@ const codeOf = async (call: Promise<unknown>): Promise<string> => {
   return error.code
 }
 
-describe.each(Object.entries(faces))("%s", (_name, open) => {
+describe.each(Object.entries(connections))("%s", (_name, open) => {
   it("keys are made, read, rotated and deleted", async () => {
     const { apiKeys } = await open()
 

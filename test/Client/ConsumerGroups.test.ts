@@ -32,7 +32,7 @@ const rejection = (call: Promise<unknown>): Promise<unknown> =>
 
 const printers = { name: "printers", pattern: "topic:news" } as const
 
-it("both faces see the same group, whole", async () => {
+it("both APIs see the same group, whole", async () => {
   const made = await overHttp.consumerGroups.create({
     ...printers,
     namespace: "media",

@@ -262,7 +262,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
 
 const triggers = [{ event: "order.wanted" }]
 const once = { retry: { maxAttempts: 1 } }
-const faces = {
+const apis = {
   Promise: createFunction({ id: "order", triggers }, ({ event, step }) =>
     step.tx(
       "order",
@@ -297,13 +297,13 @@ const faces = {
   )
 }
 
-describe.each(["Promise", "Effect"] as const)("step.tx of the %s face with an entity", (face) => {
+describe.each(["Promise", "Effect"] as const)("step.tx of the %s API with an entity", (api) => {
   it.each(["in process", "over HTTP"])("appends what fits, all or nothing, %s", async (where) => {
     await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     const worker =
       where === "in process"
-        ? engine.createWorker({ functions: [faces[face]], logger: false })
-        : createWorker({ serverUrl: engine.url!, functions: [faces[face]], logger: false })
+        ? engine.createWorker({ functions: [apis[api]], logger: false })
+        : createWorker({ serverUrl: engine.url!, functions: [apis[api]], logger: false })
     const ended = worker.start()
     await worker.ready()
     const orders = engine.client.streams.of(Order)

@@ -514,7 +514,12 @@ describe("the client of a server", () => {
     [
       "JSON that is no run",
       { status: 200, body: [] },
-      { name: "InvalidResponseError", code: "INVALID_RESPONSE", retryable: false, message: /not in it/ }
+      {
+        name: "InvalidResponseError",
+        code: "INVALID_RESPONSE",
+        retryable: false,
+        message: /lacks required fields/
+      }
     ]
   ])("an answer of %s rejects with an error that says what it is", async (_, reply, expected) => {
     await using it = await scripted(reply)

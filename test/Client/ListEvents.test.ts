@@ -5,12 +5,12 @@ import { afterAll, assert, beforeAll, describe, it } from "vitest"
 
 let engine: IronflowEngine
 let remote: IronflowClient
-let faces: ReadonlyArray<readonly [name: string, client: IronflowClient]>
+let connections: ReadonlyArray<readonly [name: string, client: IronflowClient]>
 
 beforeAll(async () => {
   engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   remote = createClient({ serverUrl: engine.url! })
-  faces = [
+  connections = [
     ["here", engine.client],
     ["http", remote]
   ]
@@ -51,20 +51,20 @@ const outcome = async (call: () => Promise<unknown>) =>
   )
 
 describe("listEvents", () => {
-  it.each(positions)("finds with %j the same on both faces", async (options, expected) => {
-    for (const [face, client] of faces) {
+  it.each(positions)("finds with %j the same on both connections", async (options, expected) => {
+    for (const [via, client] of connections) {
       const { events } = await client.listEvents(options)
       assert.deepStrictEqual(
         events.map(({ position }) => position),
         expected,
-        face
+        via
       )
     }
     assert.deepStrictEqual(await remote.listEvents(options), await engine.client.listEvents(options))
   })
 
   it("has all that is stored of an event", async () => {
-    for (const [, client] of faces) {
+    for (const [, client] of connections) {
       const { events } = await client.listEvents({ order: "oldest" })
       const [first, second] = events
       const { id, timestamp, ...event } = first!
@@ -84,7 +84,7 @@ describe("listEvents", () => {
   })
 
   it("goes on where a page ended, and knows the cursor of another list", async () => {
-    for (const [, client] of faces) {
+    for (const [, client] of connections) {
       const first = await client.listEvents({ name: "order.*", limit: 2 })
       const second = await client.listEvents({ name: "order.*", limit: 2, cursor: first.nextCursor! })
       assert.deepStrictEqual(
@@ -124,9 +124,9 @@ describe("listEvents", () => {
     [{ entityID: "o-1" }, /^listEvents\(\) has no option `entityID`: did you mean `entityId`\?$/],
     [{ topicPattern: "x" }, /^listEvents has no filter "topicPattern": use name/]
   ]
-  it.each(refused)("refuses %j with the same words on both faces", async (options, message) => {
+  it.each(refused)("refuses %j with the same words on both connections", async (options, message) => {
     const outcomes = await Promise.all(
-      faces.map(([, client]) => outcome(() => client.listEvents(options as Options)))
+      connections.map(([, client]) => outcome(() => client.listEvents(options as Options)))
     )
     for (const said of outcomes) {
       assert.strictEqual("class" in said && said.class, ValidationError)
@@ -137,7 +137,7 @@ describe("listEvents", () => {
 })
 
 describe("getEvent", () => {
-  it("refuses what is no event with the same words on both faces", async () => {
+  it("refuses what is no event with the same words on both connections", async () => {
     const { eventId } = await engine.client.publish("news", 1)
     for (const [id, error] of [
       ["evt_1", EventNotFoundError],
@@ -146,7 +146,7 @@ describe("getEvent", () => {
       [5, ValidationError]
     ] as const) {
       const outcomes = await Promise.all(
-        faces.map(([, client]) => outcome(() => client.getEvent(id as string)))
+        connections.map(([, client]) => outcome(() => client.getEvent(id as string)))
       )
       assert.strictEqual("class" in outcomes[0]! && outcomes[0].class, error)
       assert.deepStrictEqual(outcomes[0], outcomes[1])

@@ -1,4 +1,4 @@
-/** An `AbortSignal` is how the Promise face ends a call; an Effect is interrupted, and its services know of no signal. */
+/** An `AbortSignal` is how the Promise API ends a call; an Effect is interrupted, and its services know of no signal. */
 import { createClient, type IronflowClient, type KVBucketHandle } from "@ironflow/node"
 import {
   type ApiKeys,
@@ -56,7 +56,7 @@ describe("a signal", () => {
     >()
   })
 
-  it("is among the options of every call on the Promise face", () => {
+  it("is among the options of every call on the Promise API", () => {
     expectTypeOf<"emit" | "getRun" | "waitForRun" | "health" | "listRuns">().toExtend<
       WithSignal<IronflowClient>
     >()
@@ -66,7 +66,7 @@ describe("a signal", () => {
   })
 
   it.each(["in process", "over HTTP"])(
-    "ends a call of the Promise face with its reason, %s",
+    "ends a call of the Promise API with its reason, %s",
     async (where) => {
       await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
       await using remote = createClient({ serverUrl: engine.url })

@@ -1,4 +1,4 @@
-/** Entity streams and `step.tx` as users see them: both faces, in the engine's process and over HTTP, and on legacy servers. */
+/** Entity streams and `step.tx` as users see them: both APIs, in the engine's process and over HTTP, and on legacy servers. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -421,7 +421,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
   })
 })
 
-describe("the Effect face of entity streams", () => {
+describe("the Effect API of entity streams", () => {
   const scenario = Effect.gen(function* () {
     const streams = yield* Streams.Streams
     yield* streams.appendAll("o-1", { entityType: "order", events: Array(7).fill({ name: "x" }) })

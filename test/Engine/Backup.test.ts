@@ -1,4 +1,4 @@
-/** Backups by an engine, on both faces and over HTTP. */
+/** Backups by an engine, in both APIs and over HTTP. */
 import { existsSync, statSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as Effect from "effect/Effect"

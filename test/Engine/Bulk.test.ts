@@ -107,13 +107,13 @@ const done = async (client: IronflowClient, operation: Promise<BulkOperation>): 
   client.waitForBulk((await operation).id, { timeout: 30_000 })
 const countsOf = ({ done, matched, skipped, status }: BulkOperation) => ({ done, matched, skipped, status })
 
-const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["embedded", () => engine.client],
   ["over HTTP", () => remote]
 ]
 
-for (const [face, clientOf] of faces) {
-  describe(`a bulk operation ${face}`, () => {
+for (const [via, clientOf] of connections) {
+  describe(`a bulk operation ${via}`, () => {
     it("counts in a dry run what it would do, and changes nothing", async () => {
       const { filter, ids } = await batchOf(waiting, waiting, {}, failing)
       const operation = await done(clientOf(), clientOf().bulk("cancel", filter, { dryRun: true }))

@@ -103,13 +103,13 @@ const ofPerson = (email: string): EraseTarget => ({ events: { where: `event.data
 const filesHave = (text: string): ReadonlyArray<string> =>
   readdirSync(folder).filter((file) => readFileSync(join(folder, file)).includes(text))
 
-const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["embedded", () => engine.client],
   ["over HTTP", () => remote]
 ]
 
-for (const [face, clientOf] of faces) {
-  describe(`erasing ${face}`, () => {
+for (const [via, clientOf] of connections) {
+  describe(`erasing ${via}`, () => {
     it("counts in a dry run, and changes nothing", async () => {
       const email = someone()
       const { eventId } = await signUp(email)
@@ -216,7 +216,7 @@ for (const [face, clientOf] of faces) {
     it("purges keys and configurations, by name and by how they begin", async () => {
       const email = someone()
       const bucket = `profiles-${people}`
-      const kv = face === "embedded" ? engine.client.kv() : remote.kv()
+      const kv = via === "embedded" ? engine.client.kv() : remote.kv()
       await kv.createBucket({ name: bucket, history: 5 })
       const handle = kv.bucket(bucket)
       for (const key of ["a.1", "a.2", "b.1"])

@@ -68,12 +68,12 @@ afterAll(async () => {
   await engine.close()
 })
 
-const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["embedded", () => engine.client],
   ["over HTTP", () => remote]
 ]
-for (const [face, clientOf] of faces) {
-  describe(`an event is explained ${face}`, () => {
+for (const [via, clientOf] of connections) {
+  describe(`an event is explained ${via}`, () => {
     const verdicts: ReadonlyArray<readonly [functionId: string, code: string, message: RegExp]> = [
       ["started", "STARTED", /^The event has started it$/],
       ["large", "EXPRESSION_FALSE", /event\.data\.amount > 100.* is false for the event$/],

@@ -65,7 +65,7 @@ const withEffects = IronflowFunction.make(
   })
 )
 
-const faces: ReadonlyArray<readonly [string, RunnableFunction]> = [
+const apis: ReadonlyArray<readonly [string, RunnableFunction]> = [
   ["a Promise handler", withPromises],
   ["an Effect handler", withEffects]
 ]
@@ -95,7 +95,7 @@ const engineWith = (functions: ReadonlyArray<RunnableFunction>) =>
   startEngine({ filename: ":memory:", logger: false, functions })
 
 describe.each(Object.entries(ways))("over %s", (_, start) => {
-  it.each(faces)("the onFailure of %s runs once, with what is known of the run", async (_, fn) => {
+  it.each(apis)("the onFailure of %s runs once, with what is known of the run", async (_, fn) => {
     await using host = await start([fn])
     const { client } = host
 
@@ -319,7 +319,7 @@ describe("onFailure", () => {
   })
 
   it("runs in the test client, with stand-ins for its steps", async () => {
-    for (const [, fn] of faces) {
+    for (const [, fn] of apis) {
       const t = createTestClient({ functions: [fn as typeof withPromises] })
       t.mockStep("reserve", () => ({ reservation: "r-1" }))
       t.mockStep("pay", () => {

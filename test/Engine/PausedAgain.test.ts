@@ -1,4 +1,4 @@
-/** What was paused is paused again, for another reason: on both faces. */
+/** What was paused is paused again, for another reason: on both connections. */
 import { createClient, createFunction, createProjection, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
@@ -36,12 +36,12 @@ afterAll(async () => {
   await engine.close()
 })
 
-const faces: ReadonlyArray<readonly [string, () => IronflowClient]> = [
+const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["embedded", () => engine.client],
   ["over HTTP", () => remote]
 ]
-for (const [face, clientOf] of faces) {
-  describe(face, () => {
+for (const [via, clientOf] of connections) {
+  describe(via, () => {
     it("a run that waits has the newer reason", async () => {
       const client = clientOf()
       const runId = (await client.emit("order.placed", {})).runIds[0]!
@@ -103,10 +103,10 @@ for (const [face, clientOf] of faces) {
     it("a consumer group has the newer reason, and is paused since when it was", async () => {
       const { consumerGroups } = clientOf()
       await consumerGroups.create({
-        name: `audit ${face}`.replaceAll(" ", "-"),
+        name: `audit ${via}`.replaceAll(" ", "-"),
         pattern: "events:order.placed"
       })
-      const name = `audit ${face}`.replaceAll(" ", "-")
+      const name = `audit ${via}`.replaceAll(" ", "-")
       const first = await consumerGroups.pause(name, { reason: "the bank is down", by: "ada" })
       const second = await consumerGroups.pause(name, { reason: "the till is on fire", by: "bob" })
       assert.include(second, {

@@ -63,13 +63,13 @@ const told = ({ attempt, data, level, message, number, step }: RunLogLine) => ({
   attempt
 })
 
-const faces: ReadonlyArray<readonly [string, RunnableFunction]> = [
+const apis: ReadonlyArray<readonly [string, RunnableFunction]> = [
   ["a Promise handler", withPromises],
   ["an Effect handler", withEffects]
 ]
 
 describe.each(Object.entries(ways))("over %s", (way, start) => {
-  it.each(faces)("the lines of %s are kept once each, with step and attempt", async (_, fn) => {
+  it.each(apis)("the lines of %s are kept once each, with step and attempt", async (_, fn) => {
     await using host = await start([fn])
     const { client } = host
 

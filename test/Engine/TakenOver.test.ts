@@ -88,9 +88,9 @@ const soon = async (promise: Promise<unknown>): Promise<unknown> => {
 describe("an engine whose database was taken over", () => {
   it.each(["inPromises", "inEffect"] as const)(
     "aborts what runs in its process, though there is nothing to write: %s",
-    async (face) => {
+    async (api) => {
       const one = makeStep()
-      const first = await startEngine({ filename, logger, functions: [one[face]] })
+      const first = await startEngine({ filename, logger, functions: [one[api]] })
       const { runIds } = await first.client.emit("order.placed", {})
       await one.begun
       rmSync(`${filename}.lock`)

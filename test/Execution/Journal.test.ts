@@ -70,7 +70,7 @@ describe("Journal", () => {
       journal.take("asked:0")
       journal.reach("reached:0")
 
-      assert.deepStrictEqual(journal.unasked(completed), names)
+      assert.deepStrictEqual(journal.uncalled(completed), names)
     })
   }
 })

@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { TestClock } from "effect/testing"
 import * as Alarm from "../../src/Execution/Alarm.ts"
-import { type Activity, judge, Quiet } from "../../src/Execution/Quiet.ts"
+import { type Activity, classifyActivity, Quiet } from "../../src/Execution/Quiet.ts"
 import { settle } from "./ScriptedEngine.ts"
 
 describe("what the activity of a turn says about it", () => {
@@ -43,17 +43,18 @@ describe("what the activity of a turn says about it", () => {
       { isPausing: true, heldOps: 1, isSettled: false },
       "busy"
     ]
-  ] as ReadonlyArray<[string, Partial<Activity>, ReturnType<typeof judge>]>) {
-    it(`${verdict}: ${what}`, () => assert.strictEqual(judge({ ...waits, ...given }, false), verdict))
+  ] as ReadonlyArray<[string, Partial<Activity>, ReturnType<typeof classifyActivity>]>) {
+    it(`${verdict}: ${what}`, () =>
+      assert.strictEqual(classifyActivity({ ...waits, ...given }, false), verdict))
   }
 
   it("busy: code runs, or a report is on its way", () => {
-    assert.strictEqual(judge(undefined, false), "busy")
+    assert.strictEqual(classifyActivity(undefined, false), "busy")
   })
 
   it("quiet: calls stay pending in a turn that registers its compensations again", () => {
-    assert.strictEqual(judge({ ...waits, waiting: 0, shelved: 1 }, true), "quiet")
-    assert.strictEqual(judge({ ...waits, waiting: 0 }, true), "busy")
+    assert.strictEqual(classifyActivity({ ...waits, waiting: 0, shelved: 1 }, true), "quiet")
+    assert.strictEqual(classifyActivity({ ...waits, waiting: 0 }, true), "busy")
   })
 })
 

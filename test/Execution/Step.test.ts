@@ -1016,7 +1016,7 @@ describe("nested calls", () => {
   )
 })
 
-describe("the promise face", () => {
+describe("the Promise API", () => {
   const storage = new AsyncLocalStorage<string>()
   only(
     "a callback sees the async context of its call, also when it begins later",
@@ -1121,7 +1121,7 @@ describe("the promise face", () => {
   )
 })
 
-describe("the effect face", () => {
+describe("the Effect API", () => {
   class Declined extends Schema.TaggedError<Declined>()("Declined", {
     reason: Schema.String,
     at: Schema.DateFromString

@@ -49,7 +49,7 @@ const placeOf = (job: Partial<Job> = {}): Place => {
     { turnsToDrain: 1, losesSilently: true, interruptHandler: quiet, onEnd: quiet }
   )
   return {
-    face: {
+    api: {
       durationMs: (duration, what) => positiveDuration(duration as string, what),
       timeout: (timeout, what) => resolveStepTimeout(timeout as string, what),
       runKeys,
@@ -67,7 +67,7 @@ const begin = quiet
 const target = "ship"
 
 describe("the table of steps", () => {
-  it("has all that a handler of either face can call, and nothing else", () => {
+  it("has all that a handler of either API can call, and nothing else", () => {
     const { scope, turn } = placeOf()
     const names = Object.keys(primitives).toSorted()
 

@@ -1,4 +1,4 @@
-/** Configurations as users have them: the Promise face, in process and over HTTP. */
+/** Configurations as users have them: the Promise API, in process and over HTTP. */
 import {
   ConfigClient,
   ConfigNotFoundError,

@@ -1,4 +1,4 @@
-/** The key-value store as users have it: the Promise face, in process and over HTTP. */
+/** The key-value store as users have it: the Promise API, in process and over HTTP. */
 import {
   BucketExistsError,
   BucketNotFoundError,

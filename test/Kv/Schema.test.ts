@@ -232,7 +232,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
   })
 })
 
-const faces = {
+const apis = {
   Promise: createFunction({ id: "open", triggers: [{ event: "opened" }] }, ({ event, step }) =>
     step.tx(
       "open",
@@ -262,32 +262,29 @@ const faces = {
   )
 }
 
-describe.each(["Promise", "Effect"] as const)(
-  "step.tx of the %s face with the schema of a bucket",
-  (face) => {
-    it.each(["in process", "over HTTP"])("writes what fits, all or nothing, %s", async (where) => {
-      await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
-      const { client } = engine
-      await client.kv().createBucket({ name: "sessions" })
-      const worker =
-        where === "in process"
-          ? engine.createWorker({ functions: [faces[face]], logger: false })
-          : createWorker({ serverUrl: engine.url!, functions: [faces[face]], logger: false })
-      const ended = worker.start()
-      await worker.ready()
+describe.each(["Promise", "Effect"] as const)("step.tx of the %s API with the schema of a bucket", (api) => {
+  it.each(["in process", "over HTTP"])("writes what fits, all or nothing, %s", async (where) => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    const { client } = engine
+    await client.kv().createBucket({ name: "sessions" })
+    const worker =
+      where === "in process"
+        ? engine.createWorker({ functions: [apis[api]], logger: false })
+        : createWorker({ serverUrl: engine.url!, functions: [apis[api]], logger: false })
+    const ended = worker.start()
+    await worker.ready()
 
-      const refused = await rejected(client.emitSync("opened", { at: at.toISOString(), role: "root" }))
-      assert.match(String(refused), /The value for key "eve" in bucket "sessions".*role: /)
-      assert.deepStrictEqual(await client.kv().bucket("sessions").listKeys(), [])
-      await client.emitSync("opened", {})
+    const refused = await rejected(client.emitSync("opened", { at: at.toISOString(), role: "root" }))
+    assert.match(String(refused), /The value for key "eve" in bucket "sessions".*role: /)
+    assert.deepStrictEqual(await client.kv().bucket("sessions").listKeys(), [])
+    await client.emitSync("opened", {})
 
-      const { value } = await client.kv().bucket("sessions", { schema: ZodSession }).get("ada")
-      assert.deepStrictEqual(value, { user: "ada", at, role: "guest" })
-      await worker.stop()
-      await ended
-    })
-  }
-)
+    const { value } = await client.kv().bucket("sessions", { schema: ZodSession }).get("ada")
+    assert.deepStrictEqual(value, { user: "ada", at, role: "guest" })
+    await worker.stop()
+    await ended
+  })
+})
 
 const inProcess = Engine.layerClient.pipe(
   Layer.provide(Engine.layer),

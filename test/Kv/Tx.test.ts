@@ -1,4 +1,4 @@
-/** Keys in `step.tx`: both faces, in the engine's process and in a worker that speaks HTTP. */
+/** Keys in `step.tx`: both APIs, in the engine's process and in a worker that speaks HTTP. */
 import * as Effect from "effect/Effect"
 import { afterEach, assert, describe, it } from "vitest"
 import { z } from "zod"
@@ -13,7 +13,7 @@ const triggers = [{ event: "sale.wanted" }]
 const sold = (left: number) => ({ name: "item.sold", data: { left }, entityType: "item" })
 
 /** Takes from the stock what the event asks for; it believes an older revision as often as the event says. */
-const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => RunnableFunction>> = {
+const apis: Readonly<Record<string, (clientOf: () => IronflowClient) => RunnableFunction>> = {
   Promise: (clientOf) =>
     createFunction({ id: "sell", triggers }, ({ event, step }) =>
       step.tx(
@@ -63,7 +63,7 @@ const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => Runnabl
     )
 }
 
-describe.each(Object.keys(faces))("step.tx with keys, written with the %s face", (face) => {
+describe.each(Object.keys(apis))("step.tx with keys, written with the %s API", (api) => {
   describe.each(["in the engine's process", "in a worker over HTTP"] as const)("%s", (where) => {
     const open: Array<() => Promise<unknown>> = []
     afterEach(async () => {
@@ -72,7 +72,7 @@ describe.each(Object.keys(faces))("step.tx with keys, written with the %s face",
 
     const start = async (): Promise<IronflowClient> => {
       let client: IronflowClient | undefined
-      const fn = faces[face]!(() => client!)
+      const fn = apis[api]!(() => client!)
       const engine: IronflowEngine = await startEngine({
         filename: ":memory:",
         logger: false,

@@ -3,9 +3,8 @@ import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
 import { listBulk } from "../../src/Protocol/Bulk.ts"
 import {
-  also,
+  alwaysSent,
   anyOf,
-  as,
   both,
   digits,
   eitherCase,
@@ -15,20 +14,21 @@ import {
   flag,
   integer,
   json,
+  lenientList,
   list,
   nonZero,
   nullable,
   number,
+  omittedWhen,
   oneOf,
   optional,
   orElse,
-  ours,
   plainWord,
   reader,
-  some,
   text,
   time,
-  unless,
+  withLegacyNames,
+  withWireName,
   word
 } from "../../src/Protocol/Codec.ts"
 import { decoder, encoder, schemaOf, taker } from "../../src/Protocol/Requests.ts"
@@ -42,7 +42,7 @@ interface Order {
 }
 const order = fields<Order>({
   id: text,
-  placedAt: as("placed_at", text),
+  placedAt: withWireName("placed_at", text),
   total: optional(number),
   state: optional(oneOf("open", "paid")),
   items: optional(list(fields<{ name: string; count: number }>({ name: text, count: number })))
@@ -117,8 +117,8 @@ describe("an answer", () => {
     id: text,
     name: orElse(text, ""),
     isOpen: orElse(flag, false),
-    by: ours(filled),
-    tags: optional(some(text))
+    by: alwaysSent(filled),
+    tags: optional(lenientList(text))
   })
   const read = reader(codec)
 
@@ -144,8 +144,8 @@ describe("an answer", () => {
 
   it("that leaves out what a server leaves out has what it stands for, anew each time", () => {
     const codec = fields<{ items: Array<string>; total: number }>({
-      items: unless([], list(text)),
-      total: unless(0, digits)
+      items: omittedWhen([], list(text)),
+      total: omittedWhen(0, digits)
     })
     const [one, other] = [reader(codec)({}), reader(codec)({})]
 
@@ -173,11 +173,14 @@ it("is described in JSON Schema", () => {
   const codec = fields<{ a: string | number; b?: string; c?: string }>({
     a: anyOf(text, number),
     b: optional(text),
-    c: ours(text)
+    c: alwaysSent(text)
   })
 
   assert.deepStrictEqual(
-    schemaOf(fields<Pick<Order, "id" | "placedAt">>({ id: text, placedAt: as("placed_at", text) }), false),
+    schemaOf(
+      fields<Pick<Order, "id" | "placedAt">>({ id: text, placedAt: withWireName("placed_at", text) }),
+      false
+    ),
     {
       type: "object",
       properties: { id: { type: "string" }, placed_at: { type: "string" } },
@@ -193,12 +196,12 @@ describe("what legacy servers and other dialects say differently", () => {
   const group = eitherCase(
     both(
       fields<{ groupId: string; lagCount: number }>({
-        groupId: also(text, "id"),
+        groupId: withLegacyNames(text, "id"),
         lagCount: exact(orElse(digits, 0))
       }),
       fields<{ ackMode: "auto" | "manual"; members: Array<string>; usedAt?: string; output?: unknown }>({
         ackMode: orElse(mode, "auto"),
-        members: unless([], some(text)),
+        members: omittedWhen([], lenientList(text)),
         usedAt: optional(time),
         output: optional(json)
       })

@@ -3,8 +3,8 @@ import {
   bounded,
   progressOf,
   readRunning,
-  stepsToldPerTurn,
-  stepsToldPerWorker
+  reportedStepsPerTurn,
+  reportedStepsPerWorker
 } from "../../src/Protocol/RunningSteps.ts"
 
 const step = { stepKey: "charge:0", name: "charge", kind: "run", attempt: 1, forMs: 1200 } as const
@@ -31,13 +31,13 @@ describe("what a worker says of running steps", () => {
   })
 
   it("is bounded for a turn and for a worker", () => {
-    const steps = Array.from({ length: stepsToldPerTurn + 5 }, () => step)
+    const steps = Array.from({ length: reportedStepsPerTurn + 5 }, () => step)
     const told = readRunning(Array.from({ length: 100 }, () => ({ ...turn, steps })))
 
-    assert.lengthOf(told[0]!.steps, stepsToldPerTurn)
+    assert.lengthOf(told[0]!.steps, reportedStepsPerTurn)
     assert.lengthOf(
       told.flatMap((turn) => turn.steps),
-      stepsToldPerWorker
+      reportedStepsPerWorker
     )
     assert.deepStrictEqual(bounded(told), told)
   })

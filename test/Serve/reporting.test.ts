@@ -189,7 +189,7 @@ it("a turn whose request is broken off aborts its steps, and reports nothing", a
   await vi.waitFor(() => expect(log).toEqual(["charge", "aborted: REQUEST_ABORTED"]))
 })
 
-describe("the Effect face", () => {
+describe("the Effect API", () => {
   class Terminal extends Context.Service<
     Terminal,
     { readonly charge: (id: string) => Effect.Effect<string> }

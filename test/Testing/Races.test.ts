@@ -388,8 +388,8 @@ describe("a time that has passed by the replay", () => {
       })
     )
   }
-  for (const [face, fn] of Object.entries(functions)) {
-    test(`had not when something else won, or had before it was asked for (${face})`, async () => {
+  for (const [api, fn] of Object.entries(functions)) {
+    test(`had not when something else won, or had before it was asked for (${api})`, async () => {
       await using engine = await createTestEngine({ functions: [fn], startAt: at(0), replayEveryStep: true })
       const { runIds } = await engine.client.emit("order.placed", {})
       await engine.advance("2h")

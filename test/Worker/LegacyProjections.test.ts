@@ -1,7 +1,7 @@
 /** Our runner of projections on an Ironflow server as others are, played by a script. */
 import { assert, describe, it } from "vitest"
 import { createNoopLogger, createProjection, createWorker } from "@ironflow/node"
-import { ExistingServer } from "./LegacyServer.ts"
+import { LegacyServer } from "./LegacyServer.ts"
 
 const SERVICE = "/ironflow.v1.ProjectionService/"
 
@@ -56,7 +56,7 @@ class Projection {
 }
 
 /** A worker for the server, which has been started. */
-const hire = (server: ExistingServer, projection: any) => {
+const hire = (server: LegacyServer, projection: any) => {
   const worker = createWorker({
     serverUrl: server.url,
     functions: [],
@@ -76,7 +76,7 @@ const hire = (server: ExistingServer, projection: any) => {
 }
 
 const working = async (projection: any, log: Array<any>) => {
-  const server = await ExistingServer.start()
+  const server = await LegacyServer.start()
   const kept = new Projection(log)
   server.override = ({ body, path }) =>
     path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
@@ -189,7 +189,7 @@ describe("a projection on a legacy server", () => {
   })
 
   it("is left alone where the server has no projections, and the worker is ready all the same", async () => {
-    await using server = await ExistingServer.start()
+    await using server = await LegacyServer.start()
     server.override = ({ path }) =>
       path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined
     await using hired = hire(server, totals)
@@ -204,7 +204,7 @@ describe("a projection on a legacy server", () => {
   })
 
   it("is registered by the time its worker is ready", async () => {
-    await using server = await ExistingServer.start()
+    await using server = await LegacyServer.start()
     const kept = new Projection([])
     let outages = 1
     server.override = ({ body, path }) => {

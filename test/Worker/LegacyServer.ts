@@ -9,7 +9,7 @@ export interface Update {
   readonly body: any
 }
 
-export class ExistingServer implements AsyncDisposable {
+export class LegacyServer implements AsyncDisposable {
   readonly http: ScriptedServer
   readonly functions: Array<any> = []
   readonly registrations: Array<any> = []
@@ -31,9 +31,9 @@ export class ExistingServer implements AsyncDisposable {
     this.http = http
   }
 
-  static async start(): Promise<ExistingServer> {
+  static async start(): Promise<LegacyServer> {
     const http = await ScriptedServer.start(() => ({ status: 500 }))
-    const server = new ExistingServer(http)
+    const server = new LegacyServer(http)
     http.script = (asked) => server.override(asked) ?? server.#answer(asked)
     return server
   }

@@ -3,7 +3,7 @@ import { createDeferred } from "../../src/Deferred.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import { createFunction, type IronflowFunction } from "../../src/Function.ts"
 import { createWorker, type ServerWorkerConfig, type Worker } from "../../src/Promise/Worker.ts"
-import { ExistingServer } from "./LegacyServer.ts"
+import { LegacyServer } from "./LegacyServer.ts"
 
 const triggers = [{ event: "order.placed" }]
 
@@ -11,9 +11,9 @@ const triggers = [{ event: "order.placed" }]
 const working = async (
   functions: ReadonlyArray<IronflowFunction>,
   more: Partial<ServerWorkerConfig> = {},
-  before: (server: ExistingServer) => void = () => undefined
+  before: (server: LegacyServer) => void = () => undefined
 ) => {
-  const server = await ExistingServer.start()
+  const server = await LegacyServer.start()
   before(server)
   const worker = createWorker({
     serverUrl: server.url,

@@ -331,7 +331,7 @@ describe.each([
     expect(misspelled).toMatchObject({ message: expect.stringContaining("did you mean `data`") })
   })
 
-  test("wakes waits of both faces with decoded data", async () => {
+  test("wakes waits of both APIs with decoded data", async () => {
     const orderId = id("o-9")
     const { runIds } = await clientOf().emit("wait.wanted", { orderId })
     await clientOf().emit(OrderShipped, { orderId, shippedAt })

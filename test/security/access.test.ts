@@ -514,7 +514,7 @@ describe("a client without a key that makes the first one", () => {
     assert.deepStrictEqual(await client.apiKeys.list(), [])
   })
 
-  it("goes on with it on the Effect face too", async () => {
+  it("goes on with it on the Effect API too", async () => {
     const keys = await started(Keys.open())
     const layer = ClientHttp.layer({ serverUrl: keys.server.url }).pipe(Layer.provide(FetchHttpClient.layer))
 

@@ -49,7 +49,7 @@ const stated: Readonly<Record<string, string>> = {
   "events of an append, writes of a transaction": count(Limits.writesAtOnce),
   "runs that a batch, an append or a transaction may start": count(Limits.runsOfAppend),
   "data of an event or a message, value of a key": `${same(Limits.eventBytes, Limits.messageBytes, Limits.kvValueBytes) / MiB} MiB`,
-  "metadata, labels": `${Limits.entries} members, ${Limits.metadataBytes / KiB} KiB`,
+  "metadata, labels": `${Limits.metadataEntries} members, ${Limits.metadataBytes / KiB} KiB`,
   "value of a secret": `${Limits.secretLength / KiB} Ki characters`,
   "changes in a write of keys, revisions of a key": `${Limits.kvWrites}, ${Limits.kvHistory}`,
   "one function": `${Limits.functionBytes / KiB} KiB`,

@@ -261,7 +261,9 @@ describe("a message of a streaming worker", () => {
 })
 
 describe("what is said beside something", () => {
-  const entries = Object.fromEntries(Array.from({ length: Limits.entries + 1 }, (_, i) => [`k${i}`, "v"]))
+  const entries = Object.fromEntries(
+    Array.from({ length: Limits.metadataEntries + 1 }, (_, i) => [`k${i}`, "v"])
+  )
   const long = { note: "x".repeat(Limits.metadataBytes) }
 
   it.each([

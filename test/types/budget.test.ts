@@ -112,10 +112,10 @@ const small: Size = { events: 2, functions: 1 }
 const large: Size = { events: 100, functions: 50 }
 
 const programs = [
-  { name: "a small program of the Promise face", program: promiseProgram(small), bound: 90_000 },
-  { name: "100 events and 50 functions of the Promise face", program: promiseProgram(large), bound: 550_000 },
-  { name: "a small program of the Effect face", program: effectProgram(small), bound: 14_000 },
-  { name: "100 events and 50 functions of the Effect face", program: effectProgram(large), bound: 190_000 }
+  { name: "a small program of the Promise API", program: promiseProgram(small), bound: 90_000 },
+  { name: "100 events and 50 functions of the Promise API", program: promiseProgram(large), bound: 550_000 },
+  { name: "a small program of the Effect API", program: effectProgram(small), bound: 14_000 },
+  { name: "100 events and 50 functions of the Effect API", program: effectProgram(large), bound: 190_000 }
 ]
 
 test.for(programs)("$name stays within $bound instantiations", ({ bound, program }) => {

@@ -44,7 +44,7 @@ const complaints = (name: string, source: string): string => {
   return stdout
 }
 
-test("the Promise face", () => {
+test("the Promise API", () => {
   const source = `
 import { createClient, createFunction, createProjection, createWorker, defineEntity, defineEvent, type EventMap, serve, withEvents } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
@@ -72,7 +72,7 @@ export const calls = () => [client.emitSync(OrderPlaced, { at: 1 }), client.list
   expect(complaints("promise", source)).toBe("")
 })
 
-test("the Effect face, without the namespace Errors", () => {
+test("the Effect API, without the namespace Errors", () => {
   const source = `
 import { Client, Engine, Event, IronflowConfig, IronflowFunction, Kv, Projection, Projections, Server, Step, Store, Streams, Subscriptions, Testing, Worker, WorkerTransport } from "@ironflow/node/effect"
 import { Context, Effect, Layer, Schema } from "effect"

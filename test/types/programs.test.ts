@@ -1,4 +1,4 @@
-/** A program of each face that makes every documented call: it compiles, and nothing in it is a cast or an `any`. */
+/** A program of each API that makes every documented call: it compiles, and nothing in it is a cast or an `any`. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
@@ -6,13 +6,13 @@ import { makeProject } from "./Project.ts"
 
 const read = (file: string): string => fs.readFileSync(path.join(import.meta.dirname, file), "utf8")
 
-/** What users of a face are given, each in a variable, and what of it none of them calls. */
-interface Face {
+/** What users of an API are given, each in a variable, and what of it none of them calls. */
+interface Api {
   readonly types: Readonly<Record<string, string>>
   readonly internal: ReadonlyArray<string>
 }
 
-const faces: Readonly<Record<string, Face>> = {
+const apis: Readonly<Record<string, Api>> = {
   promise: {
     types: {
       client: "Node.IronflowClient",
@@ -74,13 +74,13 @@ const faces: Readonly<Record<string, Face>> = {
   }
 }
 
-const surfaceOf = (face: Face): string =>
+const surfaceOf = (api: Api): string =>
   [
     'import type * as Node from "@ironflow/node"',
     'import type * as Engine from "@ironflow/node/engine"',
     'import type * as Effect from "@ironflow/node/effect"',
     'import type * as Kit from "@ironflow/node/test"',
-    ...Object.entries(face.types).map(([name, type]) => `export declare const ${name}: ${type}`)
+    ...Object.entries(api.types).map(([name, type]) => `export declare const ${name}: ${type}`)
   ].join("\n")
 
 /** The members of a module are called as functions of it: `Step.run` is that of the service `Step`. */
@@ -89,9 +89,9 @@ const isUsed = (member: string, uses: ReadonlySet<string>): boolean =>
 
 const project = makeProject(
   Object.fromEntries(
-    Object.entries(faces).flatMap(([name, face]) => [
+    Object.entries(apis).flatMap(([name, api]) => [
       [`${name}.ts`, read(`program.${name}.ts`)],
-      [`${name}-surface.ts`, surfaceOf(face)]
+      [`${name}-surface.ts`, surfaceOf(api)]
     ])
   )
 )
@@ -101,14 +101,14 @@ test("the programs compile", () => {
   expect(project.complaints()).toEqual([])
 })
 
-describe.each(Object.entries(faces))("the program of the %s face", (name, face) => {
+describe.each(Object.entries(apis))("the program of the %s API", (name, api) => {
   test("makes every call that there is", () => {
-    const members = Object.keys(face.types).flatMap((variable) =>
+    const members = Object.keys(api.types).flatMap((variable) =>
       project.members(`${name}-surface.ts`, variable)
     )
     const uses = project.uses(`${name}.ts`)
 
-    expect(members.filter((member) => !isUsed(member, uses) && !face.internal.includes(member))).toEqual([])
+    expect(members.filter((member) => !isUsed(member, uses) && !api.internal.includes(member))).toEqual([])
   })
 
   test("has no cast", () => {

@@ -8,7 +8,7 @@ import { restWorkers, type WorkerInfo } from "../../Protocol/Workers.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Chart } from "../Parts/Chart.tsx"
 import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { toldError } from "../Parts/ErrorView.tsx"
+import { reportedError } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
 import { askAll } from "../Parts/Pages.ts"
@@ -16,7 +16,7 @@ import { environment, place, type Query, setQuery } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { ago, duration, now } from "../Parts/Time.tsx"
-import { thrownBy } from "../../ToldError.ts"
+import { thrownBy } from "../../ReportedError.ts"
 
 /** The resolution of the two periods: the number of points, and the minutes of each. */
 const spans = {
@@ -268,7 +268,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       ])
       const byFunction = new Map<string, Failing>()
       for (const { error, functionId } of failed.runs) {
-        const told = toldError(error)
+        const told = reportedError(error)
         const before = byFunction.get(functionId)
         byFunction.set(functionId, {
           functionId,

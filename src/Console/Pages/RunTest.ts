@@ -1,9 +1,9 @@
 /** Generates a test that repeats a run: the recorded values become stubs for its steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
-import { thrownBy } from "../../ToldError.ts"
+import { thrownBy } from "../../ReportedError.ts"
 import { isRecord } from "../Parts/Calls.ts"
-import { toldError } from "../Parts/ErrorView.tsx"
+import { reportedError } from "../Parts/ErrorView.tsx"
 
 export const testOf = (
   run: WireRun,
@@ -83,7 +83,7 @@ const resultOf = ({ error, output, status }: WireStep): string =>
       : code(output)
 
 const messageOf = (error: unknown): string => {
-  const told = toldError(error)
+  const told = reportedError(error)
   return told === undefined ? "" : thrownBy(told).message
 }
 

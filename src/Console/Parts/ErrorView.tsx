@@ -1,5 +1,5 @@
 /** An error as it was thrown: its message, its place in the user's code, and its causes. */
-import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
+import { describeError, type ReportedError, stepOf, thrownBy } from "../../ReportedError.ts"
 import { isRecord } from "./Calls.ts"
 import { Long } from "./Elements.tsx"
 
@@ -7,10 +7,10 @@ import { Long } from "./Elements.tsx"
 const MOST_CAUSES = 5
 
 /** The error in a response; `undefined` when it is none. */
-export const toldError = (error: unknown): ToldError | undefined =>
+export const reportedError = (error: unknown): ReportedError | undefined =>
   isRecord(error) && typeof error["message"] === "string"
     ? // the other members have the types that the engine writes
-      (error as unknown as ToldError)
+      (error as unknown as ReportedError)
     : typeof error === "string"
       ? { message: error }
       : undefined
@@ -24,10 +24,10 @@ const isOwn = (line: string): boolean =>
 
 /** An error, with its stack behind a button. */
 export const ErrorView = ({ of }: { readonly of: unknown }) => {
-  const error = toldError(of)
+  const error = reportedError(of)
   if (error === undefined) return null
-  const chain: Array<ToldError> = []
-  for (let one: ToldError | undefined = error; one !== undefined && chain.length < MOST_CAUSES;) {
+  const chain: Array<ReportedError> = []
+  for (let one: ReportedError | undefined = error; one !== undefined && chain.length < MOST_CAUSES;) {
     chain.push(one)
     one = thrownBy(one).cause
   }
@@ -40,7 +40,7 @@ export const ErrorView = ({ of }: { readonly of: unknown }) => {
   )
 }
 
-const ErrorLines = ({ error, isCause }: { readonly error: ToldError; readonly isCause: boolean }) => {
+const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonly isCause: boolean }) => {
   const { code, stack = "" } = thrownBy(error)
   const own = stack.split("\n").filter(isOwn).slice(0, MOST_LINES)
   return (
@@ -48,7 +48,7 @@ const ErrorLines = ({ error, isCause }: { readonly error: ToldError; readonly is
       <p>
         {isCause ? <span class="quiet">caused by </span> : null}
         <strong>
-          <Long text={tell(error)} />
+          <Long text={describeError(error)} />
         </strong>
         {code !== undefined && stepOf(error) === undefined && <span class="quiet"> {code}</span>}
       </p>

@@ -1,6 +1,6 @@
 /** Input of access management, and checks of ids. */
 
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { EngineError, NotFoundError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { DEFAULT_ORG } from "./BuiltIn.ts"

@@ -39,12 +39,15 @@ export const readAccessLog = acrossEnvironments(
   () => "read the access log"
 )
 
-const LOG = statement(
+const INSERT_ACCESS_ENTRY = statement(
   "AccessLog.log",
   "INSERT INTO access_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
 )
 
-const LOG_2 = statement("AccessLog.log.2", "DELETE FROM access_log WHERE seq <= ?")
+const DELETE_OLD_ACCESS_ENTRIES = statement(
+  "AccessLog.deleteOldAccessEntries",
+  "DELETE FROM access_log WHERE seq <= ?"
+)
 
 export function* log(
   tx: Transaction,
@@ -53,18 +56,21 @@ export function* log(
   subject: string,
   details: { readonly [name: string]: unknown }
 ): Program<void> {
-  const seq = yield* insert(LOG, tx.now(), by, action, subject, JSON.stringify(details))
-  yield* write(LOG_2, seq - LOGGED)
+  const seq = yield* insert(INSERT_ACCESS_ENTRY, tx.now(), by, action, subject, JSON.stringify(details))
+  yield* write(DELETE_OLD_ACCESS_ENTRIES, seq - LOGGED)
   const { name } = details
   tx.changes.accessLog.push({ by, action, subject, ...(typeof name === "string" ? { name } : {}) })
 }
 
-const LOG_OPERATION = statement(
+const INSERT_OPERATION_ENTRY = statement(
   "AccessLog.logOperation",
   "INSERT INTO operation_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
 )
 
-const LOG_OPERATION_2 = statement("AccessLog.logOperation.2", "DELETE FROM operation_log WHERE seq <= ?")
+const DELETE_OLD_OPERATION_ENTRIES = statement(
+  "AccessLog.deleteOldOperationEntries",
+  "DELETE FROM operation_log WHERE seq <= ?"
+)
 
 /** Logs an operation on a function or a run. */
 export function* logOperation(
@@ -74,7 +80,7 @@ export function* logOperation(
   subject: string,
   details: { readonly [name: string]: unknown }
 ): Program<void> {
-  const seq = yield* insert(LOG_OPERATION, tx.now(), by, action, subject, JSON.stringify(details))
-  yield* write(LOG_OPERATION_2, seq - LOGGED)
+  const seq = yield* insert(INSERT_OPERATION_ENTRY, tx.now(), by, action, subject, JSON.stringify(details))
+  yield* write(DELETE_OLD_OPERATION_ENTRIES, seq - LOGGED)
   tx.changes.accessLog.push({ by, action, subject })
 }

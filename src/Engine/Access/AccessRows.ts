@@ -14,25 +14,25 @@ import { toPolicy } from "./PolicyRows.ts"
 // Reading
 // ---------------------------------------------------------------------------------------------------------------------
 
-const READ_ACCESS = statement(
+const LIST_ROLE_POLICIES = statement(
   "AccessRows.readAccess",
   "SELECT role, policy FROM role_policies ORDER BY policy",
   { scans: "the access of an engine is held in memory, and bounded" }
 )
 
-const READ_ACCESS_2 = statement("AccessRows.readAccess.2", "SELECT * FROM api_keys ORDER BY id", {
+const LIST_API_KEYS = statement("AccessRows.listApiKeys", "SELECT * FROM api_keys ORDER BY id", {
   scans: "the access of an engine is held in memory, and bounded"
 })
 
-const READ_ACCESS_3 = statement("AccessRows.readAccess.3", "SELECT * FROM orgs ORDER BY id", {
+const LIST_ORGS = statement("AccessRows.listOrgs", "SELECT * FROM orgs ORDER BY id", {
   scans: "the access of an engine is held in memory, and bounded"
 })
 
-const READ_ACCESS_4 = statement("AccessRows.readAccess.4", "SELECT * FROM roles ORDER BY id", {
+const LIST_ROLES = statement("AccessRows.listRoles", "SELECT * FROM roles ORDER BY id", {
   scans: "the access of an engine is held in memory, and bounded"
 })
 
-const READ_ACCESS_5 = statement("AccessRows.readAccess.5", "SELECT * FROM policies ORDER BY id", {
+const LIST_POLICIES = statement("AccessRows.listPolicies", "SELECT * FROM policies ORDER BY id", {
   scans: "the access of an engine is held in memory, and bounded"
 })
 
@@ -41,16 +41,16 @@ export const readAccess = acrossEnvironments(
   "readAccess",
   function* (_tx: Transaction): Program<AccessRecords> {
     const assigned = new Map<string, Array<string>>()
-    for (const { role, policy } of yield* all(READ_ACCESS)) {
+    for (const { role, policy } of yield* all(LIST_ROLE_POLICIES)) {
       const policies = assigned.get(String(role))
       if (policies === undefined) assigned.set(String(role), [String(policy)])
       else policies.push(String(policy))
     }
     return {
-      keys: (yield* all(READ_ACCESS_2)).map(toKey),
-      orgs: (yield* all(READ_ACCESS_3)).map(toOrg),
-      roles: (yield* all(READ_ACCESS_4)).map((row) => toRole(row, assigned.get(String(row.id)) ?? [])),
-      policies: (yield* all(READ_ACCESS_5)).map(toPolicy)
+      keys: (yield* all(LIST_API_KEYS)).map(toKey),
+      orgs: (yield* all(LIST_ORGS)).map(toOrg),
+      roles: (yield* all(LIST_ROLES)).map((row) => toRole(row, assigned.get(String(row.id)) ?? [])),
+      policies: (yield* all(LIST_POLICIES)).map(toPolicy)
     }
   },
   () => "read who may do what"

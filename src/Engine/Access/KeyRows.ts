@@ -84,22 +84,22 @@ export const createApiKey = acrossEnvironments(
   () => "store an API key"
 )
 
-const PUT_BOOTSTRAP_KEY = statement("KeyRows.putBootstrapKey", "SELECT * FROM api_keys WHERE id = ?")
+const FIND_BOOTSTRAP_KEY = statement("KeyRows.findBootstrapKey", "SELECT * FROM api_keys WHERE id = ?")
 
-const PUT_BOOTSTRAP_KEY_2 = statement(
-  "KeyRows.putBootstrapKey.2",
+const FIND_OTHER_KEY_WITH_HASH = statement(
+  "KeyRows.findOtherKeyWithHash",
   "SELECT 1 FROM api_keys WHERE hash = ? AND id <> ?"
 )
 
-const PUT_BOOTSTRAP_KEY_3 = statement("KeyRows.putBootstrapKey.3", "DELETE FROM api_keys WHERE id = ?")
+const DELETE_BOOTSTRAP_KEY = statement("KeyRows.deleteBootstrapKey", "DELETE FROM api_keys WHERE id = ?")
 
 /** Stores the bootstrap key, replacing whatever has its id. */
 export const putBootstrapKey = acrossEnvironments(
   "putBootstrapKey",
   function* (tx: Transaction, hash: string): Program<void> {
-    const row = yield* get(PUT_BOOTSTRAP_KEY, BOOTSTRAP)
+    const row = yield* get(FIND_BOOTSTRAP_KEY, BOOTSTRAP)
     if (row !== undefined && row.hash === hash) return
-    if ((yield* get(PUT_BOOTSTRAP_KEY_2, hash, BOOTSTRAP)) !== undefined) return
+    if ((yield* get(FIND_OTHER_KEY_WITH_HASH, hash, BOOTSTRAP)) !== undefined) return
     const key: KeyRecord = {
       id: BOOTSTRAP,
       name: "bootstrap",
@@ -108,7 +108,7 @@ export const putBootstrapKey = acrossEnvironments(
       roleIds: [BuiltIn.ADMIN],
       createdAt: tx.now()
     }
-    yield* write(PUT_BOOTSTRAP_KEY_3, BOOTSTRAP)
+    yield* write(DELETE_BOOTSTRAP_KEY, BOOTSTRAP)
     yield* storeKey(tx, key)
     yield* log(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP, {
       name: key.name
@@ -117,7 +117,7 @@ export const putBootstrapKey = acrossEnvironments(
   () => "store the bootstrap key"
 )
 
-const ROTATE_API_KEY = statement(
+const UPDATE_HASHES = statement(
   "KeyRows.rotateApiKey",
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
@@ -134,7 +134,7 @@ export const rotateApiKey = acrossEnvironments(
     const { previous: _, ...before } = yield* findKey(id)
     const previous = overlapMs === undefined ? undefined : { hash: before.hash, endsAt: tx.now() + overlapMs }
     const key: KeyRecord = { ...before, hash, prefix, ...(previous === undefined ? {} : { previous }) }
-    yield* write(ROTATE_API_KEY, hash, prefix, previous?.hash ?? null, previous?.endsAt ?? null, id)
+    yield* write(UPDATE_HASHES, hash, prefix, previous?.hash ?? null, previous?.endsAt ?? null, id)
     tx.changes.access.push({ _tag: "Key", key })
     yield* log(tx, by, "apikey:rotate", id, {
       name: key.name,
@@ -172,7 +172,7 @@ export const deleteApiKey = acrossEnvironments(
   (id) => `delete API key ${id}`
 )
 
-const TOUCH_API_KEYS = statement("KeyRows.touchApiKeys", "UPDATE api_keys SET last_used_at = ? WHERE id = ?")
+const UPDATE_LAST_USE = statement("KeyRows.touchApiKeys", "UPDATE api_keys SET last_used_at = ? WHERE id = ?")
 
 /** Stores when keys were last used; deleted keys are skipped. */
 export const touchApiKeys = acrossEnvironments(
@@ -181,19 +181,19 @@ export const touchApiKeys = acrossEnvironments(
     _tx: Transaction,
     uses: ReadonlyArray<{ readonly id: string; readonly at: number }>
   ): Program<void> {
-    for (const { id, at } of uses) yield* write(TOUCH_API_KEYS, at, id)
+    for (const { id, at } of uses) yield* write(UPDATE_LAST_USE, at, id)
   },
   () => "note the use of API keys"
 )
 
-const STORE_KEY = statement(
+const INSERT_KEY = statement(
   "KeyRows.storeKey",
   `INSERT INTO api_keys (id, name, prefix, hash, environment, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 function* storeKey(tx: Transaction, key: KeyRecord): Program<void> {
   yield* write(
-    STORE_KEY,
+    INSERT_KEY,
     key.id,
     key.name,
     key.prefix,

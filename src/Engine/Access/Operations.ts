@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, FunctionInfo, Run } from "../../Client/Client.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import {
   type EngineError,

@@ -14,7 +14,7 @@ export const toOrg = (row: Row): OrgRecord => ({
   updatedAt: Number(row.updated_at)
 })
 
-const CREATE_ORG = statement(
+const INSERT_ORG = statement(
   "OrgRows.createOrg",
   "INSERT INTO orgs (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
 )
@@ -25,7 +25,7 @@ export const createOrg = acrossEnvironments(
     yield* checkRoom("orgs", "organizations")
     const now = tx.now()
     const org = { id: tx.ids.org(), name, createdAt: now, updatedAt: now }
-    yield* write(CREATE_ORG, org.id, name, now, now)
+    yield* write(INSERT_ORG, org.id, name, now, now)
     tx.changes.access.push({ _tag: "Org", org })
     yield* log(tx, by, "org:create", org.id, { name })
     return org
@@ -55,11 +55,17 @@ export const updateOrg = acrossEnvironments(
   (id) => `change organization ${id}`
 )
 
-const DELETE_ORG = statement("OrgRows.deleteOrg", "SELECT count(*) AS n FROM roles WHERE org = ?")
+const COUNT_ROLES_OF_ORG = statement(
+  "OrgRows.countRolesOfOrg",
+  "SELECT count(*) AS n FROM roles WHERE org = ?"
+)
 
-const DELETE_ORG_2 = statement("OrgRows.deleteOrg.2", "SELECT count(*) AS n FROM policies WHERE org = ?")
+const COUNT_POLICIES_OF_ORG = statement(
+  "OrgRows.countPoliciesOfOrg",
+  "SELECT count(*) AS n FROM policies WHERE org = ?"
+)
 
-const DELETE_ORG_3 = statement("OrgRows.deleteOrg.3", "DELETE FROM orgs WHERE id = ?")
+const DELETE_ORG = statement("OrgRows.deleteOrg", "DELETE FROM orgs WHERE id = ?")
 
 /** Deletes an organization. Refused while it has roles or policies. */
 export const deleteOrg = acrossEnvironments(
@@ -67,8 +73,8 @@ export const deleteOrg = acrossEnvironments(
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | OrgNotFoundError> {
     yield* refuseBuiltIn("organization", id)
     const { name } = yield* findOrg(id)
-    const roles = Number((yield* get(DELETE_ORG, id))?.n)
-    const policies = Number((yield* get(DELETE_ORG_2, id))?.n)
+    const roles = Number((yield* get(COUNT_ROLES_OF_ORG, id))?.n)
+    const policies = Number((yield* get(COUNT_POLICIES_OF_ORG, id))?.n)
     if (roles + policies > 0) {
       return yield* refuse(
         new InvalidStateError(
@@ -76,7 +82,7 @@ export const deleteOrg = acrossEnvironments(
         )
       )
     }
-    yield* write(DELETE_ORG_3, id)
+    yield* write(DELETE_ORG, id)
     tx.changes.access.push({ _tag: "OrgDeleted", id })
     yield* log(tx, by, "org:delete", id, { name })
   },

@@ -26,7 +26,7 @@ export const toPolicy = (row: Row): PolicyRecord => ({
   updatedAt: Number(row.updated_at)
 })
 
-const CREATE_POLICY = statement(
+const INSERT_POLICY = statement(
   "PolicyRows.createPolicy",
   `INSERT INTO policies (id, org, name, effect, actions, resources, condition, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -44,7 +44,7 @@ export const createPolicy = acrossEnvironments(
     const now = tx.now()
     const policy: PolicyRecord = { id: tx.ids.policy(), ...input, createdAt: now, updatedAt: now }
     yield* write(
-      CREATE_POLICY,
+      INSERT_POLICY,
       policy.id,
       policy.orgId,
       policy.name,
@@ -101,12 +101,12 @@ export const updatePolicy = acrossEnvironments(
   (id) => `change policy ${id}`
 )
 
-const DELETE_POLICY = statement(
-  "PolicyRows.deletePolicy",
+const LIST_ROLES_WITH_POLICY = statement(
+  "PolicyRows.listRolesWithPolicy",
   "SELECT role FROM role_policies WHERE policy = ? ORDER BY role LIMIT 3"
 )
 
-const DELETE_POLICY_2 = statement("PolicyRows.deletePolicy.2", "DELETE FROM policies WHERE id = ?")
+const DELETE_POLICY = statement("PolicyRows.deletePolicy", "DELETE FROM policies WHERE id = ?")
 
 /** Deletes a policy. Refused while roles have it. */
 export const deletePolicy = acrossEnvironments(
@@ -118,7 +118,7 @@ export const deletePolicy = acrossEnvironments(
   ): Program<void, InvalidStateError | PolicyNotFoundError> {
     yield* refuseBuiltIn("policy", id)
     const { name } = yield* findPolicy(id)
-    const roles = yield* all(DELETE_POLICY, id)
+    const roles = yield* all(LIST_ROLES_WITH_POLICY, id)
     if (roles.length > 0) {
       return yield* refuse(
         new InvalidStateError(
@@ -127,7 +127,7 @@ export const deletePolicy = acrossEnvironments(
         )
       )
     }
-    yield* write(DELETE_POLICY_2, id)
+    yield* write(DELETE_POLICY, id)
     tx.changes.access.push({ _tag: "PolicyDeleted", id })
     yield* log(tx, by, "policy:delete", id, { name })
   },
@@ -137,7 +137,7 @@ export const deletePolicy = acrossEnvironments(
 const lengthOf = ({ actions, condition = "", resources }: NewPolicy): number =>
   actions.length + resources.length + condition.length
 
-const LONG_ROLES = statement(
+const LIST_LONG_ROLES = statement(
   "PolicyRows.longRoles",
   `SELECT r.name AS name, sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) AS size
      FROM roles r JOIN role_policies a ON a.role = r.id JOIN policies p ON p.id = a.policy
@@ -146,7 +146,7 @@ const LONG_ROLES = statement(
 
 /** Throws when the policies of a role with this policy become too long to evaluate for each call of its keys. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
-  const long = yield* get(LONG_ROLES, policyId, roleLength)
+  const long = yield* get(LIST_LONG_ROLES, policyId, roleLength)
   if (long === undefined) return
   return yield* refuse(
     new LimitExceededError(

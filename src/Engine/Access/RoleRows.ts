@@ -34,7 +34,7 @@ export const toRole = (row: Row, policyIds: ReadonlyArray<string>): RoleRecord =
   createdAt: Number(row.created_at)
 })
 
-const CREATE_ROLE = statement(
+const INSERT_ROLE = statement(
   "RoleRows.createRole",
   "INSERT INTO roles (id, org, name, created_at) VALUES (?, ?, ?, ?)"
 )
@@ -49,7 +49,7 @@ export const createRole = acrossEnvironments(
     yield* checkRoom("roles", "roles")
     yield* findOrg(input.orgId)
     const role: RoleRecord = { id: tx.ids.role(), ...input, policyIds: [], createdAt: tx.now() }
-    yield* write(CREATE_ROLE, role.id, role.orgId, role.name, role.createdAt)
+    yield* write(INSERT_ROLE, role.id, role.orgId, role.name, role.createdAt)
     tx.changes.access.push({ _tag: "Role", role })
     yield* log(tx, by, "role:create", role.id, { name: role.name })
     return role
@@ -79,15 +79,18 @@ export const updateRole = acrossEnvironments(
   (id) => `change role ${id}`
 )
 
-const DELETE_ROLE = statement(
-  "RoleRows.deleteRole",
+const LIST_KEYS_WITH_ROLE = statement(
+  "RoleRows.listKeysWithRole",
   "SELECT id FROM api_keys WHERE EXISTS (SELECT 1 FROM json_each(roles) WHERE value = ?) ORDER BY id LIMIT 3",
   { scans: "keys are few, and roles are deleted seldom" }
 )
 
-const DELETE_ROLE_2 = statement("RoleRows.deleteRole.2", "DELETE FROM role_policies WHERE role = ?")
+const DELETE_POLICIES_OF_ROLE = statement(
+  "RoleRows.deletePoliciesOfRole",
+  "DELETE FROM role_policies WHERE role = ?"
+)
 
-const DELETE_ROLE_3 = statement("RoleRows.deleteRole.3", "DELETE FROM roles WHERE id = ?")
+const DELETE_ROLE = statement("RoleRows.deleteRole", "DELETE FROM roles WHERE id = ?")
 
 /** Deletes a role. Refused while keys have it. */
 export const deleteRole = acrossEnvironments(
@@ -95,7 +98,7 @@ export const deleteRole = acrossEnvironments(
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | RoleNotFoundError> {
     yield* refuseBuiltIn("role", id)
     const { name } = yield* findRole(id)
-    const holders = yield* all(DELETE_ROLE, id)
+    const holders = yield* all(LIST_KEYS_WITH_ROLE, id)
     if (holders.length > 0) {
       return yield* refuse(
         new InvalidStateError(
@@ -104,15 +107,15 @@ export const deleteRole = acrossEnvironments(
         )
       )
     }
-    yield* write(DELETE_ROLE_2, id)
-    yield* write(DELETE_ROLE_3, id)
+    yield* write(DELETE_POLICIES_OF_ROLE, id)
+    yield* write(DELETE_ROLE, id)
     tx.changes.access.push({ _tag: "RoleDeleted", id })
     yield* log(tx, by, "role:delete", id, { name })
   },
   (id) => `delete role ${id}`
 )
 
-const ASSIGN_POLICY = statement(
+const INSERT_ROLE_POLICY = statement(
   "RoleRows.assignPolicy",
   "INSERT INTO role_policies (role, policy) VALUES (?, ?)"
 )
@@ -146,7 +149,7 @@ export const assignPolicy = acrossEnvironments(
         )
       )
     }
-    yield* write(ASSIGN_POLICY, roleId, policyId)
+    yield* write(INSERT_ROLE_POLICY, roleId, policyId)
     yield* checkLengths(policyId)
     yield* changedPolicies(tx, roleId)
     yield* log(tx, by, "role:assign", roleId, { policy: policyId })
@@ -154,7 +157,7 @@ export const assignPolicy = acrossEnvironments(
   (roleId) => `assign a policy to role ${roleId}`
 )
 
-const REMOVE_POLICY = statement(
+const DELETE_ROLE_POLICY = statement(
   "RoleRows.removePolicy",
   "DELETE FROM role_policies WHERE role = ? AND policy = ?"
 )
@@ -171,7 +174,7 @@ export const removePolicy = acrossEnvironments(
     yield* refuseBuiltIn("role", roleId)
     yield* findRole(roleId)
     yield* findPolicy(policyId)
-    if ((yield* affected(REMOVE_POLICY, roleId, policyId)) === 0) return
+    if ((yield* affected(DELETE_ROLE_POLICY, roleId, policyId)) === 0) return
     yield* changedPolicies(tx, roleId)
     yield* log(tx, by, "role:remove", roleId, { policy: policyId })
   },
@@ -184,8 +187,8 @@ function* changedPolicies(tx: Transaction, roleId: string): Program<void, RoleNo
 
 const FIND_ROLE = statement("RoleRows.findRole", "SELECT * FROM roles WHERE id = ?")
 
-const FIND_ROLE_2 = statement(
-  "RoleRows.findRole.2",
+const LIST_POLICIES_OF_ROLE = statement(
+  "RoleRows.listPoliciesOfRole",
   "SELECT policy FROM role_policies WHERE role = ? ORDER BY policy"
 )
 
@@ -196,6 +199,6 @@ export function* findRole(id: string): Program<RoleRecord, RoleNotFoundError> {
   if (row === undefined) return yield* refuse(new RoleNotFoundError(id))
   return toRole(
     row,
-    (yield* all(FIND_ROLE_2, id)).map(({ policy }) => String(policy))
+    (yield* all(LIST_POLICIES_OF_ROLE, id)).map(({ policy }) => String(policy))
   )
 }

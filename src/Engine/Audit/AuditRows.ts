@@ -18,8 +18,8 @@ export interface Violation {
   readonly key: string
 }
 
-/** The state of a run, to check later that nothing has changed that must not. */
-export interface Fingerprint {
+/** Digests of a run, to check later that nothing has changed that must not. */
+export interface AuditedRun {
   readonly run: number
   readonly id: string
   /** The function and the triggering event, for a run that was not invoked. */
@@ -43,7 +43,7 @@ export interface Keyed {
 
 interface Slice {
   readonly violations: ReadonlyArray<Violation>
-  readonly fingerprints?: ReadonlyArray<Fingerprint>
+  readonly auditedRuns?: ReadonlyArray<AuditedRun>
   readonly keyed?: ReadonlyArray<Keyed>
   /** How many rows were looked at; each may have other rows with it. */
   readonly rows: number
@@ -65,15 +65,21 @@ const COMPLETED = 5
 const FAILED = 6
 const PAUSED = 4
 
-const RUNS = statement("Audit.runs", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-const STEPS = statement("Audit.steps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
-const SUPERSEDED = statement("Audit.superseded", "SELECT step_key FROM superseded_steps WHERE run = ?")
-const WAKES = statement(
+const LIST_RUNS = statement("Audit.runs", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
+const LIST_STEPS = statement("Audit.steps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
+const LIST_SUPERSEDED_STEPS = statement(
+  "Audit.superseded",
+  "SELECT step_key FROM superseded_steps WHERE run = ?"
+)
+const COUNT_TIMERS_OF_RUN = statement(
   "Audit.wakes",
   "SELECT count(*) AS n FROM waits WHERE run = ? AND fired IS NULL AND due_at IS NOT NULL"
 )
-const EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
-const SIBLINGS = statement("Audit.siblings", "SELECT id FROM runs WHERE parent = ? AND parent_step = ?")
+const FIND_EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
+const LIST_CHILDREN_OF_STEP = statement(
+  "Audit.siblings",
+  "SELECT id FROM runs WHERE parent = ? AND parent_step = ?"
+)
 /** The columns that must have a value (NOT NULL). */
 const columnsOf = (table: "runs" | "events") =>
   statement(
@@ -87,25 +93,35 @@ const columnsOf = (table: "runs" | "events") =>
   )
 const COLUMNS = { runs: columnsOf("runs"), events: columnsOf("events") }
 
-const LOG = statement("Audit.log", "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?")
-const STREAM = statement(
+const LIST_EVENTS = statement(
+  "Audit.listEvents",
+  "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?"
+)
+const FIND_STREAM_VERSION = statement(
   "Audit.stream",
   "SELECT version FROM streams WHERE environment = ? AND entity_id = ?"
 )
-const STREAM_EVENTS = statement(
+const COUNT_STREAM_EVENTS = statement(
   "Audit.streamEvents",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND entity_id = ?"
 )
-const TOPIC = statement("Audit.topic", "SELECT last_position FROM topics WHERE environment = ? AND name = ?")
-const OLDEST = statement(
+const FIND_LAST_POSITION_OF_TOPIC = statement(
+  "Audit.topic",
+  "SELECT last_position FROM topics WHERE environment = ? AND name = ?"
+)
+const FIND_OLDEST_MESSAGE = statement(
   "Audit.oldest",
   "SELECT min(position) AS position FROM events WHERE environment = ? AND kind = 1 AND name = ?"
 )
-const KEYS = statement("Audit.keys", "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?", {
-  scans: "the newest, by the index"
-})
-const RUN_ID = statement("Audit.runId", "SELECT key FROM runs WHERE id = ?")
-const ENDS = statement(
+const LIST_IDEMPOTENCY_KEYS = statement(
+  "Audit.keys",
+  "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?",
+  {
+    scans: "the newest, by the index"
+  }
+)
+const FIND_RUN_KEY = statement("Audit.runId", "SELECT key FROM runs WHERE id = ?")
+const FIND_ENDS = statement(
   "Audit.ends",
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
@@ -117,7 +133,7 @@ const STREAM_EVENTS_COUNTED = 1000
 export const ends = acrossEnvironments(
   "auditEnds",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
-    const row = yield* get(ENDS)
+    const row = yield* get(FIND_ENDS)
     return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
   },
   () => "audit the database"
@@ -127,22 +143,24 @@ export const ends = acrossEnvironments(
 export const auditRuns = acrossEnvironments(
   "auditRuns",
   function* (_tx: Transaction, { after, limit }: AuditQuery): Program<Slice> {
-    const rows = yield* all(RUNS, after, limit)
+    const rows = yield* all(LIST_RUNS, after, limit)
     const must = (yield* all(COLUMNS.runs)).map(({ name }) => String(name))
     const violations: Array<Violation> = []
-    const fingerprints: Array<Fingerprint> = []
+    const auditedRuns: Array<AuditedRun> = []
     for (const row of rows) {
       const found = finder(`run ${row.id}`, violations)
       allowed(row, must, "runs", found)
-      const steps = yield* all(STEPS, row.key!)
-      const superseded = new Set((yield* all(SUPERSEDED, row.key!)).map(({ step_key }) => String(step_key)))
+      const steps = yield* all(LIST_STEPS, row.key!)
+      const superseded = new Set(
+        (yield* all(LIST_SUPERSEDED_STEPS, row.key!)).map(({ step_key }) => String(step_key))
+      )
       yield* auditRun(row, found)
       for (const step of steps) yield* auditStep(row, step, superseded, found)
       auditEnd(row, steps, superseded, found)
       // the steps of longer runs are not remembered
-      if (steps.length <= 1000) fingerprints.push(fingerprintOf(row, steps, superseded.size))
+      if (steps.length <= 1000) auditedRuns.push(auditedRunOf(row, steps, superseded.size))
     }
-    return { violations, fingerprints, rows: rows.length, ...nextOf(rows, limit, "key") }
+    return { violations, auditedRuns, rows: rows.length, ...nextOf(rows, limit, "key") }
   },
   () => "audit runs"
 )
@@ -167,11 +185,12 @@ const nextOf = (rows: ReadonlyArray<Row>, limit: number, key: string): { readonl
 function* auditRun(row: Row, found: Found): Program<void> {
   const status = Number(row.status)
   if (row.input === null) {
-    if ((yield* get(EVENT, row.event!)) === undefined) found("G1", `its event ${row.event} is not in the log`)
+    if ((yield* get(FIND_EVENT, row.event!)) === undefined)
+      found("G1", `its event ${row.event} is not in the log`)
   }
   if (row.parent !== null && row.parent_step !== null) {
-    const siblings = yield* all(SIBLINGS, row.parent!, row.parent_step!)
-    const before = (yield* all(SUPERSEDED, row.parent!)).filter(
+    const siblings = yield* all(LIST_CHILDREN_OF_STEP, row.parent!, row.parent_step!)
+    const before = (yield* all(LIST_SUPERSEDED_STEPS, row.parent!)).filter(
       ({ step_key }) => step_key === row.parent_step
     )
     if (siblings.length > 1 + before.length) {
@@ -189,7 +208,7 @@ function* auditRun(row: Row, found: Found): Program<void> {
     found("G3", `it has completed with an output, and has status ${status} all the same`)
   }
   if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
-  if (Number((yield* get(WAKES, row.key!))?.n) === 0) found("G2", "nothing will ever move it")
+  if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0) found("G2", "nothing will ever move it")
 }
 
 const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
@@ -199,7 +218,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
   if (superseded.has(key)) return
   if (step.kind === "waitForEvent" && step.event !== null) {
     if (Number(step.failed) === 1) found("G8", `step ${key} has received event ${step.event}, and has failed`)
-    const event = yield* get(EVENT, step.event!)
+    const event = yield* get(FIND_EVENT, step.event!)
     if (event === undefined)
       found("G8", `the event ${step.event} that step ${key} has received is not in the log`)
     else if (step.value !== null) {
@@ -212,11 +231,11 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
   if (step.kind === "publish" && Number(step.failed) === 0) {
     const value = safeJsonParse(String(step.value))
     if (!isObject(value) || !Number.isSafeInteger(value.sequence)) return
-    const message = yield* get(EVENT, Number(value.sequence))
+    const message = yield* get(FIND_EVENT, Number(value.sequence))
     if (message?.id === value.eventId) return
     const topic = String(step.name).replace(/^publish:/, "")
-    const oldest = (yield* get(OLDEST, run.environment!, topic))?.position
-    const newest = (yield* get(TOPIC, run.environment!, topic))?.last_position
+    const oldest = (yield* get(FIND_OLDEST_MESSAGE, run.environment!, topic))?.position
+    const newest = (yield* get(FIND_LAST_POSITION_OF_TOPIC, run.environment!, topic))?.last_position
     // old events of a topic are deleted, its newest never before the others
     if (
       Number(newest) === Number(value.sequence) ||
@@ -230,7 +249,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
     if (!isObject(value) || !Array.isArray(value.writes)) return
     for (const write of value.writes) {
       if (!isObject(write) || !Number.isSafeInteger(write.position) || write._tag === "kv") continue
-      if ((yield* get(EVENT, Number(write.position))) === undefined) {
+      if ((yield* get(FIND_EVENT, Number(write.position))) === undefined) {
         found("G3", `what step ${key} has written at position ${write.position} is not in the log`)
       }
     }
@@ -261,7 +280,7 @@ const auditEnd = (
 const hashOf = (values: ReadonlyArray<unknown>): string =>
   createHash("sha256").update(JSON.stringify(values)).digest("base64").slice(0, 12)
 
-const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): Fingerprint => {
+const auditedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): AuditedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
   // also when the erased result is in the run that invoked it
   const erased =
@@ -289,7 +308,7 @@ const fingerprintOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number):
 export const auditLog = acrossEnvironments(
   "auditLog",
   function* (_tx: Transaction, { after, limit }: Omit<AuditQuery, "keepMs">): Program<Slice> {
-    const rows = yield* all(LOG, after, limit)
+    const rows = yield* all(LIST_EVENTS, after, limit)
     const keyed: Array<Keyed> = []
     const counted = new Set<string>()
     const must = (yield* all(COLUMNS.events)).map(({ name }) => String(name))
@@ -298,7 +317,7 @@ export const auditLog = acrossEnvironments(
       const found = finder(`${Number(row.kind) === 1 ? "message" : "event"} ${row.id}`, violations)
       allowed(row, must, "events", found)
       if (Number(row.kind) === 1) {
-        const topic = yield* get(TOPIC, row.environment!, row.name!)
+        const topic = yield* get(FIND_LAST_POSITION_OF_TOPIC, row.environment!, row.name!)
         if (topic === undefined || Number(topic.last_position) < Number(row.position)) {
           found(
             "G10",
@@ -307,7 +326,7 @@ export const auditLog = acrossEnvironments(
         }
       }
       if (row.entity_id !== null) {
-        const stream = yield* get(STREAM, row.environment!, row.entity_id!)
+        const stream = yield* get(FIND_STREAM_VERSION, row.environment!, row.entity_id!)
         if (stream === undefined || Number(stream.version) < Number(row.entity_version)) {
           found(
             "G9",
@@ -327,9 +346,9 @@ export const auditLog = acrossEnvironments(
       }
       if (entity_id !== null && !counted.has(`${environment} ${entity_id}`)) {
         counted.add(`${environment} ${entity_id}`)
-        const version = Number((yield* get(STREAM, environment!, entity_id!))?.version)
+        const version = Number((yield* get(FIND_STREAM_VERSION, environment!, entity_id!))?.version)
         if (version > STREAM_EVENTS_COUNTED) continue
-        const count = Number((yield* get(STREAM_EVENTS, environment!, entity_id!))?.n)
+        const count = Number((yield* get(COUNT_STREAM_EVENTS, environment!, entity_id!))?.n)
         if (count !== version) {
           finder(`stream ${entity_id}`, violations)(
             "G9",
@@ -347,7 +366,7 @@ export const auditLog = acrossEnvironments(
 export const auditKeys = acrossEnvironments(
   "auditKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<AuditQuery, "after">): Program<Slice> {
-    const rows = yield* all(KEYS, limit)
+    const rows = yield* all(LIST_IDEMPOTENCY_KEYS, limit)
     const keptMs = shortestKept(tx, keepMs)
     const violations: Array<Violation> = []
     for (const row of rows) {
@@ -356,12 +375,12 @@ export const auditKeys = acrossEnvironments(
       const result = safeJsonParse(String(row.result))
       if (!isObject(result) || !Number.isSafeInteger(result.position)) continue
       const found = finder(`idempotency key ${row.key}`, violations)
-      const event = yield* get(EVENT, Number(result.position))
+      const event = yield* get(FIND_EVENT, Number(result.position))
       if (event?.id !== result.eventId) found("G1", `its event ${result.eventId} is not in the log`)
       const storedAt = Number(row.expires_at) - WINDOW_MS
       if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
-        if ((yield* get(RUN_ID, String(id))) === undefined) {
+        if ((yield* get(FIND_RUN_KEY, String(id))) === undefined) {
           found("G1", `the run ${id} that event ${result.eventId} has started is not there`)
         }
       }
@@ -373,7 +392,7 @@ export const auditKeys = acrossEnvironments(
 
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
-const WEBHOOK_KEY = statement(
+const FIND_WEBHOOK_KEY = statement(
   "Audit.webhookKey",
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
@@ -383,7 +402,7 @@ export const auditTwins = acrossEnvironments(
   "auditTwins",
   function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {
     const violations: Array<Violation> = []
-    if ((yield* get(WEBHOOK_KEY, one.environment, one.key)) === undefined) {
+    if ((yield* get(FIND_WEBHOOK_KEY, one.environment, one.key)) === undefined) {
       finder(`idempotency key ${one.key}`, violations)(
         "G14",
         `events ${one.id} and ${other.id} were stored for it`

@@ -19,7 +19,7 @@ import {
   auditRuns,
   auditTwins,
   ends,
-  type Fingerprint,
+  type AuditedRun,
   type Keyed,
   type Violation
 } from "./AuditRows.ts"
@@ -49,11 +49,11 @@ const IDLE_FACTOR = 200
 const TOLD = 10_000
 
 /** What an auditor remembers of each recent run and its first steps. */
-export type Known = Map<number, Fingerprint>
+export type Known = Map<number, AuditedRun>
 const STEPS_KNOWN = 32
 
 /** What has changed in a run that must not, as the end of a sentence. */
-const changesIn = (before: Fingerprint, now: Fingerprint): ReadonlyArray<string> => {
+const changesIn = (before: AuditedRun, now: AuditedRun): ReadonlyArray<string> => {
   const changes: Array<string> = []
   if (before.touched === now.touched) {
     for (const [key, hash] of before.steps) {
@@ -89,7 +89,7 @@ export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effec
       const from: number = after
       const slice = yield* pace(store.read(auditRuns({ after: from, limit: SLICE, keepMs })))
       slice.violations.forEach(tell)
-      for (const now of slice.fingerprints ?? []) {
+      for (const now of slice.auditedRuns ?? []) {
         const twin = now.cause === undefined ? undefined : causes.get(now.cause)
         if (now.cause !== undefined) causes.set(now.cause, now.id)
         if (twin !== undefined) {

@@ -18,7 +18,7 @@ import { attempt, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRequest } from "./BulkRecords.ts"
 
-const NEWEST = statement("ActOnRun.newest", "SELECT max(key) AS key FROM runs")
+const FIND_NEWEST_RUN = statement("ActOnRun.newest", "SELECT max(key) AS key FROM runs")
 
 /** The actions that are impossible once the run's data is erased. */
 const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])
@@ -73,7 +73,7 @@ export function* whyNot(
       // its worker has not finished yet
       if (row.lease !== null) return "held"
       if (yield* hasOpenParent(row)) return "parent unfinished"
-      return Number((yield* get(NEWEST))?.key) === Number(row.key) ? "newest" : undefined
+      return Number((yield* get(FIND_NEWEST_RUN))?.key) === Number(row.key) ? "newest" : undefined
   }
 }
 

@@ -61,12 +61,12 @@ const COUNT_RUNNING = statement(
   "SELECT count(*) AS count FROM bulk_operations WHERE ended_at IS NULL",
   { scans: "those that go on, of which there are few" }
 )
-const INSERT = statement(
+const INSERT_OPERATION = statement(
   "BulkRows.insert",
   `INSERT INTO bulk_operations (id, environment, action, status, asked, ids, id_count, by_key, progress, created_at, updated_at)
      VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)`
 )
-const FORGET = statement(
+const DELETE_OLD_OPERATIONS = statement(
   "BulkRows.forget",
   "DELETE FROM bulk_operations WHERE key <= ? AND ended_at IS NOT NULL"
 )
@@ -94,7 +94,7 @@ export const insertBulk = inEnvironment(
     const asked =
       request.erase === undefined ? request : { ...request, target: targetOf(id, request.erase, ids) }
     const key = yield* insert(
-      INSERT,
+      INSERT_OPERATION,
       id,
       tx.environment(environment),
       action,
@@ -106,7 +106,7 @@ export const insertBulk = inEnvironment(
       now,
       now
     )
-    yield* write(FORGET, key - KEPT)
+    yield* write(DELETE_OLD_OPERATIONS, key - KEPT)
     if (!asked.dryRun) {
       const { erase: _, ...known } = asked
       yield* log(tx, byKey ?? "local", actionOf(action), id, {
@@ -133,31 +133,31 @@ const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> 
     .update(`${id}\n${JSON.stringify({ ...target, ...(ids === undefined ? {} : { ids }) })}`)
     .digest("hex")}`
 
-const FIND = statement(
+const FIND_OPERATION = statement(
   "BulkRows.find",
   `SELECT ${COLUMNS} FROM bulk_operations WHERE id = ? AND environment = ?`
 )
 
 export function* findBulk(tx: Transaction, environment: string, id: string): Program<BulkRecord | undefined> {
-  const row = yield* get(FIND, id, tx.findEnvironment(environment) ?? null)
+  const row = yield* get(FIND_OPERATION, id, tx.findEnvironment(environment) ?? null)
   return row === undefined ? undefined : recordOf(tx, row)
 }
 
 export const getBulk = inEnvironment("getBulk", findBulk, (_, id) => `read bulk operation ${id}`)
 
-const IDS = statement("BulkRows.ids", "SELECT ids FROM bulk_operations WHERE id = ?")
+const FIND_IDS = statement("BulkRows.ids", "SELECT ids FROM bulk_operations WHERE id = ?")
 
 /** The given ids. */
 export const idsOfBulk = inEnvironment(
   "getIdsOfBulk",
   function* (_tx: Transaction, _environment: string, id: string): Program<ReadonlyArray<string>> {
-    const row = yield* get(IDS, id)
+    const row = yield* get(FIND_IDS, id)
     return row?.ids == null ? [] : (parseStored(String(row.ids)) as ReadonlyArray<string>)
   },
   (_, id) => `read bulk operation ${id}`
 )
 
-const LIST = statement(
+const LIST_OPERATIONS = statement(
   "BulkRows.list",
   `SELECT ${COLUMNS} FROM bulk_operations WHERE environment = ? ORDER BY key DESC LIMIT ?`
 )
@@ -166,13 +166,13 @@ const LIST = statement(
 export const listBulk = inEnvironment(
   "listBulk",
   function* (tx: Transaction, environment: string, limit: number): Program<ReadonlyArray<BulkRecord>> {
-    const rows = yield* all(LIST, tx.findEnvironment(environment) ?? null, limit)
+    const rows = yield* all(LIST_OPERATIONS, tx.findEnvironment(environment) ?? null, limit)
     return rows.map((row) => recordOf(tx, row))
   },
   () => "list bulk operations"
 )
 
-const RUNNING = statement(
+const LIST_RUNNING_OPERATIONS = statement(
   "BulkRows.running",
   "SELECT id, environment, action FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
   { scans: "those that go on, of which there are few" }
@@ -188,7 +188,7 @@ export const runningBulk = acrossEnvironments(
       readonly action: BulkRecord["action"]
     }>
   > {
-    return (yield* all(RUNNING)).map(({ action, environment, id }) => ({
+    return (yield* all(LIST_RUNNING_OPERATIONS)).map(({ action, environment, id }) => ({
       action: String(action) as BulkRecord["action"],
       environment: tx.environmentName(Number(environment)),
       id: String(id)
@@ -197,7 +197,7 @@ export const runningBulk = acrossEnvironments(
   () => "read the bulk operations that go on"
 )
 
-const END = statement(
+const UPDATE_END = statement(
   "BulkRows.end",
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
@@ -217,7 +217,7 @@ export const endBulk = inEnvironment(
     if (record === undefined) return yield* refuse(new BulkNotFoundError(id))
     if (record.status !== "running") return record
     const now = tx.now()
-    yield* write(END, status, error ?? null, now, now, id)
+    yield* write(UPDATE_END, status, error ?? null, now, now, id)
     if (record.action === "erase") yield* forgetTarget(record)
     const ended: BulkRecord = {
       ...record,
@@ -232,7 +232,7 @@ export const endBulk = inEnvironment(
   (_, id) => `end bulk operation ${id}`
 )
 
-const FORGET_TARGET = statement(
+const ERASE_TARGET = statement(
   "BulkRows.forgetTarget",
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
@@ -240,7 +240,7 @@ const FORGET_TARGET = statement(
 /** Deletes the target of an erasure as soon as it has ended: it may name the person. */
 export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
   const { erase: _, ...rest } = asked
-  yield* write(FORGET_TARGET, JSON.stringify(rest), id)
+  yield* write(ERASE_TARGET, JSON.stringify(rest), id)
 }
 
 export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
@@ -257,7 +257,7 @@ export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?
   })
 }
 
-const ADVANCE = statement(
+const UPDATE_PROGRESS = statement(
   "BulkRows.advance",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
@@ -287,7 +287,7 @@ export const advanceBulk = inEnvironment(
     const now = tx.now()
     const progress = tally.progress(lookedBackTo)
     yield* write(
-      ADVANCE,
+      UPDATE_PROGRESS,
       JSON.stringify(place),
       JSON.stringify(progress),
       isLast ? "completed" : "running",
@@ -310,8 +310,8 @@ export const advanceBulk = inEnvironment(
 
 const FITS_NO_MORE = Symbol("fits no more")
 
-const KEY_OF = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
-const RUN = statement(
+const FIND_RUN_KEY = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN = statement(
   "BulkRows.run",
   `SELECT r.key, r.id, r.environment, r.function, r.event, r.status, r.input, r.fork_data, r.system_event, r.parent, r.pause, r.pin, r.lease,
      r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
@@ -324,7 +324,7 @@ function* doOne(
   { endedAt, isHidden, onlyPaused, runId }: BulkItem
 ): Program<string | undefined | typeof FITS_NO_MORE> {
   if (isHidden === true) return "not found"
-  const key = (yield* get(KEY_OF, runId))?.key
+  const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
   // an error is blamed on this run, and the slice is repeated without it
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
@@ -333,7 +333,7 @@ function* doOne(
     "run",
     Number(key),
     (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
-      const row = yield* get(RUN, key, tx.findEnvironment(environment) ?? null)
+      const row = yield* get(FIND_RUN, key, tx.findEnvironment(environment) ?? null)
       if (row === undefined) return "not found"
       if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"

@@ -147,7 +147,7 @@ export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolea
     })
 }
 
-const KEY_OF = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN_KEY = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
 
 /** The keys of runs that exist. */
 export const keysOfRuns = inEnvironment(
@@ -160,7 +160,7 @@ export const keysOfRuns = inEnvironment(
     const keys: Array<number> = []
     const missing: Array<string> = []
     for (const id of ids) {
-      const row = yield* get(KEY_OF, id, tx.findEnvironment(environment) ?? null)
+      const row = yield* get(FIND_RUN_KEY, id, tx.findEnvironment(environment) ?? null)
       if (row === undefined) missing.push(id)
       else keys.push(Number(row.key))
     }

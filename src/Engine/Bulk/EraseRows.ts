@@ -40,7 +40,7 @@ const bare = ({ base, code, name, retryable }: SerializedError): SerializedError
 // Events and messages
 // ---------------------------------------------------------------------------------------------------------------------
 
-const EVENT = statement(
+const FIND_EVENT = statement(
   "EraseRows.event",
   `SELECT position, environment, kind, name, entity_id, entity_version, idempotency_key, erased_at, octet_length(data) AS bytes
      FROM events WHERE position = ? AND environment = ?`
@@ -49,23 +49,23 @@ const ERASE_EVENT = statement(
   "EraseRows.eraseEvent",
   "UPDATE events SET data = ?, metadata = NULL, idempotency_key = NULL, erased_at = ? WHERE position = ? AND environment = ?"
 )
-const COUNT_LESS = statement(
-  "EraseRows.countLess",
+const LESSEN_TOPIC_BYTES = statement(
+  "EraseRows.lessenTopicBytes",
   "UPDATE topics SET bytes = bytes - ? WHERE environment = ? AND name = ?"
 )
-const FORGET_KEY = statement(
+const DELETE_IDEMPOTENCY_KEY = statement(
   "EraseRows.forgetKey",
   "DELETE FROM idempotency WHERE environment = ? AND operation = ? AND key = ?"
 )
-const NEXT_WEBHOOK = statement(
+const FIND_NEXT_WEBHOOK = statement(
   "EraseRows.nextWebhook",
   "SELECT operation FROM idempotency WHERE environment = ? AND operation > ? AND operation < 'webhook!' ORDER BY operation LIMIT 1"
 )
-const FORGET_SNAPSHOTS = statement(
+const DELETE_SNAPSHOTS = statement(
   "EraseRows.forgetSnapshots",
   "DELETE FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version >= ?"
 )
-const FORGET_FAN_OUT = statement(
+const DELETE_FAN_OUT = statement(
   "EraseRows.forgetFanOut",
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
@@ -76,11 +76,11 @@ const ofGroups = (name: string, table: string) =>
   )
 const FORGET_DELIVERIES = ofGroups("forgetDeliveries", "deliveries")
 const FORGET_GIVEN_UP = ofGroups("forgetGivenUp", "group_dead_letters")
-const FORGET_DEAD_LETTERS = statement(
+const DELETE_DEAD_LETTERS = statement(
   "EraseRows.forgetDeadLetters",
   "DELETE FROM dead_letters WHERE position = ? AND projection IN (SELECT key FROM projections WHERE environment = ?)"
 )
-const PROJECTIONS = statement(
+const LIST_PROJECTIONS = statement(
   "EraseRows.projections",
   "SELECT key, name, events, position, failing, error_position FROM projections WHERE environment = ?"
 )
@@ -91,7 +91,7 @@ const ERASE_PROJECTION_ERROR = statement(
 
 /** The row of an event or message; `undefined` when it was deleted, or is of another environment. */
 export const eventRow = (position: number, environment: number): Program<Row | undefined> =>
-  get(EVENT, position, environment)
+  get(FIND_EVENT, position, environment)
 
 /** Erases the data of an event. Returns the projections that had seen it. */
 export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<string>> {
@@ -103,7 +103,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
   yield* write(ERASE_EVENT, mark, now, position, environment)
   forgetText(tx)
   if (row.kind === LogKind.message)
-    yield* write(COUNT_LESS, Number(row.bytes) - Buffer.byteLength(mark), environment, name)
+    yield* write(LESSEN_TOPIC_BYTES, Number(row.bytes) - Buffer.byteLength(mark), environment, name)
   if (row.idempotency_key !== null) {
     const operations = [
       `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
@@ -111,22 +111,22 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
     ]
     // the webhook of an event is not stored, so all are tried: there are few
     for (let last = "webhook"; ;) {
-      const next = yield* get(NEXT_WEBHOOK, environment, last)
+      const next = yield* get(FIND_NEXT_WEBHOOK, environment, last)
       if (next === undefined) break
       last = String(next.operation)
       if (last.endsWith(` ${name}`)) operations.push(last)
     }
     for (const operation of [...operations, "webhook"])
-      yield* write(FORGET_KEY, environment, operation, row.idempotency_key!)
+      yield* write(DELETE_IDEMPOTENCY_KEY, environment, operation, row.idempotency_key!)
   }
-  if (row.entity_id !== null) yield* write(FORGET_SNAPSHOTS, environment, row.entity_id!, row.entity_version!)
-  for (const awaited of [name, "*"]) yield* write(FORGET_FAN_OUT, environment, awaited, position)
+  if (row.entity_id !== null) yield* write(DELETE_SNAPSHOTS, environment, row.entity_id!, row.entity_version!)
+  for (const awaited of [name, "*"]) yield* write(DELETE_FAN_OUT, environment, awaited, position)
   yield* write(FORGET_DELIVERIES, position, environment)
   yield* write(FORGET_GIVEN_UP, position, environment)
-  yield* write(FORGET_DEAD_LETTERS, position, environment)
+  yield* write(DELETE_DEAD_LETTERS, position, environment)
   const seen: Array<string> = []
   if (row.kind === LogKind.event) {
-    for (const projection of yield* all(PROJECTIONS, environment)) {
+    for (const projection of yield* all(LIST_PROJECTIONS, environment)) {
       if (!eventsOf(projection).some((pattern) => matchesPattern(pattern, name))) continue
       if (projection.error_position === position || projection.failing === position)
         yield* write(ERASE_PROJECTION_ERROR, MESSAGE, projection.key!)
@@ -140,7 +140,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
 // Runs
 // ---------------------------------------------------------------------------------------------------------------------
 
-const RUN = statement(
+const FIND_RUN = statement(
   "EraseRows.run",
   `SELECT key, id, environment, function, event, status, input, error, actor, parent, parent_step, ended_at, erased_at
      FROM runs WHERE key = ? AND environment = ?`
@@ -155,42 +155,48 @@ const ERASE_STEPS = statement(
   "EraseRows.eraseSteps",
   "UPDATE steps SET value = ? WHERE run = ? AND failed = 0 AND (value IS NOT NULL OR event IS NOT NULL)"
 )
-const FAILED_STEPS = statement(
+const LIST_FAILED_STEPS = statement(
   "EraseRows.failedSteps",
   "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
 )
-const STEP = statement("EraseRows.step", "SELECT failed, value FROM steps WHERE run = ? AND step_key = ?")
+const FIND_STEP = statement(
+  "EraseRows.step",
+  "SELECT failed, value FROM steps WHERE run = ? AND step_key = ?"
+)
 const ERASE_STEP = statement(
   "EraseRows.eraseStep",
   "UPDATE steps SET value = ? WHERE run = ? AND step_key = ?"
 )
-const FORGET_SUPERSEDED = statement(
+const DELETE_SUPERSEDED_STEPS = statement(
   "EraseRows.forgetSuperseded",
   "DELETE FROM superseded_steps WHERE run = ?"
 )
-const FORGET_SUPERSEDED_STEP = statement(
+const DELETE_SUPERSEDED_STEP = statement(
   "EraseRows.forgetSupersededStep",
   "DELETE FROM superseded_steps WHERE run = ? AND step_key = ?"
 )
-const FORGET_WAITS = statement("EraseRows.forgetWaits", "DELETE FROM waits WHERE run = ?")
-const FORGET_ATTRIBUTES = statement("EraseRows.forgetAttributes", "DELETE FROM run_attributes WHERE run = ?")
-const FORGET_LOGS = statement("EraseRows.forgetLogs", "DELETE FROM run_logs WHERE run = ?")
-const FORGET_ACTOR = statement("EraseRows.forgetActor", "DELETE FROM actors WHERE function = ? AND actor = ?")
-const RUN_KEYS = statement(
+const DELETE_WAITS = statement("EraseRows.forgetWaits", "DELETE FROM waits WHERE run = ?")
+const DELETE_ATTRIBUTES = statement("EraseRows.forgetAttributes", "DELETE FROM run_attributes WHERE run = ?")
+const DELETE_LOGS = statement("EraseRows.forgetLogs", "DELETE FROM run_logs WHERE run = ?")
+const DELETE_ACTOR = statement("EraseRows.forgetActor", "DELETE FROM actors WHERE function = ? AND actor = ?")
+const LIST_IDEMPOTENCY_KEYS_OF_RUN = statement(
   "EraseRows.runKeys",
   "SELECT key FROM idempotency WHERE environment = ? AND operation = ? AND result LIKE ?"
 )
-const RECORDED = statement("EraseRows.recorded", "SELECT seq, activity FROM recordings WHERE run_id = ?")
-const ERASE_RECORDED = statement(
+const LIST_RECORDINGS = statement(
+  "EraseRows.recorded",
+  "SELECT seq, activity FROM recordings WHERE run_id = ?"
+)
+const ERASE_RECORDING = statement(
   "EraseRows.eraseRecorded",
   "UPDATE recordings SET activity = ? WHERE run_id = ? AND seq = ?"
 )
-const PARENT = statement("EraseRows.parent", "SELECT key, id, error, erased_at FROM runs WHERE key = ?")
+const FIND_PARENT = statement("EraseRows.parent", "SELECT key, id, error, erased_at FROM runs WHERE key = ?")
 const ERASE_ERROR = statement("EraseRows.eraseError", "UPDATE runs SET error = ? WHERE key = ?")
 
 /** The row of a run; `undefined` when it was deleted, or is of another environment. */
 export const runRow = (key: number, environment: number): Program<Row | undefined> =>
-  get(RUN, key, environment)
+  get(FIND_RUN, key, environment)
 
 /** Erases the data of a run that has ended, and its result in the run that invoked it. */
 export function* eraseRun(tx: Transaction, row: Row): Program<void> {
@@ -199,13 +205,13 @@ export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   const mark = markOf(now)
   yield* write(ERASE_RUN, mark, row.error === null ? null : erasedError(String(row.error)), now, key)
   yield* write(ERASE_STEPS, mark, key)
-  for (const step of yield* all(FAILED_STEPS, key))
+  for (const step of yield* all(LIST_FAILED_STEPS, key))
     yield* write(ERASE_STEP, erasedError(String(step.value)), key, step.step_key!)
-  yield* write(FORGET_SUPERSEDED, key)
-  yield* write(FORGET_WAITS, key)
-  yield* write(FORGET_ATTRIBUTES, key)
-  yield* write(FORGET_LOGS, key)
-  if (row.actor !== null) yield* write(FORGET_ACTOR, row.function!, row.actor!)
+  yield* write(DELETE_SUPERSEDED_STEPS, key)
+  yield* write(DELETE_WAITS, key)
+  yield* write(DELETE_ATTRIBUTES, key)
+  yield* write(DELETE_LOGS, key)
+  if (row.actor !== null) yield* write(DELETE_ACTOR, row.function!, row.actor!)
   yield* eraseRecorded(String(row.id), mark, () => true)
   yield* dropCalls(tx, String(row.id))
   // a run that was started by a client has its idempotency key only there
@@ -218,15 +224,20 @@ function* forgetRunKey(tx: Transaction, row: Row): Program<void> {
   const id = registryOf(tx).byKey(Number(row.function))?.registration.id
   if (id === undefined) return
   const operation = `run ${id}`
-  for (const { key } of yield* all(RUN_KEYS, row.environment!, operation, `%"${row.id}"%`))
-    yield* write(FORGET_KEY, row.environment!, operation, key!)
+  for (const { key } of yield* all(
+    LIST_IDEMPOTENCY_KEYS_OF_RUN,
+    row.environment!,
+    operation,
+    `%"${row.id}"%`
+  ))
+    yield* write(DELETE_IDEMPOTENCY_KEY, row.environment!, operation, key!)
 }
 
 function* eraseResult(parent: number, stepKey: string, mark: string): Program<void> {
-  const row = yield* get(PARENT, parent)
-  const step = yield* get(STEP, parent, stepKey)
+  const row = yield* get(FIND_PARENT, parent)
+  const step = yield* get(FIND_STEP, parent, stepKey)
   if (row === undefined || row.erased_at !== null) return
-  yield* write(FORGET_SUPERSEDED_STEP, parent, stepKey)
+  yield* write(DELETE_SUPERSEDED_STEP, parent, stepKey)
   const hasFailed = step?.failed === 1
   if (step !== undefined && step.value !== null)
     yield* write(ERASE_STEP, hasFailed ? erasedError(String(step.value)) : mark, parent, stepKey)
@@ -246,11 +257,11 @@ function* eraseRecorded(
   mark: string,
   isMeant: (activity: RunActivity) => boolean
 ): Program<void> {
-  for (const { activity: text, seq } of yield* all(RECORDED, runId)) {
+  for (const { activity: text, seq } of yield* all(LIST_RECORDINGS, runId)) {
     // written by `record`
     const activity = parseStored(String(text)) as RunActivity
     if (isMeant(activity))
-      yield* write(ERASE_RECORDED, JSON.stringify(withoutData(activity, mark)), runId, seq!)
+      yield* write(ERASE_RECORDING, JSON.stringify(withoutData(activity, mark)), runId, seq!)
   }
 }
 
@@ -363,12 +374,12 @@ export function* followRun(operation: number, row: Row): Program<void> {
   yield* write(TOLD, operation, `system.run.${row.id}.`, environment, `system.run.${row.id}/`)
 }
 
-const OPEN_STARTED = statement(
+const LIST_OPEN_RUNS_OF_EVENT = statement(
   "EraseRows.openStarted",
   `SELECT r.id FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?1
      WHERE f.environment = ?2 AND r.input IS NULL AND r.ended_at IS NULL AND r.erased_at IS NULL LIMIT 1`
 )
-const ADD_RUN = statement(
+const INSERT_RUN_ITEM = statement(
   "EraseRows.addRun",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
@@ -379,7 +390,7 @@ export function* openRunOf(
   position: number,
   environment: number
 ): Program<string | undefined> {
-  const started = yield* get(OPEN_STARTED, position, environment)
+  const started = yield* get(LIST_OPEN_RUNS_OF_EVENT, position, environment)
   if (started !== undefined) return String(started.id)
   yield* write(STARTED, operation, position, environment)
   for (const { left } of waysToReceive) {
@@ -387,7 +398,7 @@ export function* openRunOf(
       const rows = yield* all(left, position, environment, operation)
       const open = rows.find(({ ended_at }) => ended_at === null)
       if (open !== undefined) return String(open.id)
-      for (const { key } of rows) yield* write(ADD_RUN, operation, key!)
+      for (const { key } of rows) yield* write(INSERT_RUN_ITEM, operation, key!)
       more = rows.length === RECEIVED_AT_ONCE
     }
   }

@@ -46,32 +46,32 @@ const RUN = 1
 // Running an operation
 // ---------------------------------------------------------------------------------------------------------------------
 
-const OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
-const ADD = statement(
+const FIND_OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
+const INSERT_ITEM = statement(
   "EraseSteps.add",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
-const OPEN = statement(
-  "EraseSteps.open",
+const LIST_ITEMS_TO_FOLLOW = statement(
+  "EraseSteps.listItemsToFollow",
   `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${AT_ONCE}`
 )
-const FOLLOWED = statement(
-  "EraseSteps.followed",
+const MARK_FOLLOWED = statement(
+  "EraseSteps.markFollowed",
   "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
 )
-const AFTER = statement(
+const LIST_ITEMS_AFTER = statement(
   "EraseSteps.after",
   `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${LOOKED_AT}`
 )
-const DONE = statement(
-  "EraseSteps.done",
+const DELETE_ITEM = statement(
+  "EraseSteps.deleteItem",
   "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
 )
-const NOTE = statement(
+const UPDATE_PROGRESS = statement(
   "EraseSteps.note",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
-const STATE = statement(
+const FIND_STATE_OF_RUN = statement(
   "EraseSteps.state",
   `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
@@ -104,14 +104,14 @@ export const advanceErase = inEnvironment(
   ): Program<BulkRecord | undefined> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
-    const operation = Number((yield* get(OPERATION, id))?.key)
+    const operation = Number((yield* get(FIND_OPERATION, id))?.key)
     const key = tx.environment(environment)
     const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
     const tally = new Tally(record)
     const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
     if ("error" in next) {
       yield* write(
-        NOTE,
+        UPDATE_PROGRESS,
         JSON.stringify(place),
         JSON.stringify(tally.progress()),
         "running",
@@ -159,7 +159,7 @@ function* noteErase(
   const progress = tally.progress()
   const isLast = hasEnded || (place.phase === "clean" && record.asked.dryRun)
   yield* write(
-    NOTE,
+    UPDATE_PROGRESS,
     JSON.stringify(place),
     JSON.stringify(progress),
     isLast ? "completed" : "running",
@@ -197,14 +197,15 @@ function* advance(
     case "find": {
       if (found === undefined) return afterFinding(record)
       for (const id of found.missing) tally.skip(id, "not found")
-      for (const position of found.events) yield* write(ADD, operation, EVENT, position)
+      for (const position of found.events) yield* write(INSERT_ITEM, operation, EVENT, position)
       for (const run of found.runs) yield* nameRun(at, run)
       return found.place.phase === "follow" ? afterFinding(record) : found.place
     }
     case "follow": {
       const { isLate, of } = place
       const late = isLate === undefined ? {} : { isLate }
-      const items = of === undefined ? yield* all(OPEN, operation, 0) : [{ kind: EVENT, key: of.event }]
+      const items =
+        of === undefined ? yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0) : [{ kind: EVENT, key: of.event }]
       for (const { key, kind } of items) {
         if (kind === EVENT) {
           const more = yield* followEvent(operation, Number(key), environment, of)
@@ -213,7 +214,7 @@ function* advance(
           const row = yield* runRow(Number(key), environment)
           if (row !== undefined) yield* followRun(operation, row)
         }
-        yield* write(FOLLOWED, operation, kind!, key!)
+        yield* write(MARK_FOLLOWED, operation, kind!, key!)
       }
       if (items.length > 0) return { phase: "follow", ...late }
       return isLate ? { phase: "erase" } : { phase: "check", after: 0, live: 0 }
@@ -233,14 +234,14 @@ function* advance(
       }
     }
     case "erase": {
-      const items = yield* all(OPEN, operation, 1)
+      const items = yield* all(LIST_ITEMS_TO_FOLLOW, operation, 1)
       for (const { key, kind } of items) {
-        yield* write(DONE, operation, kind!, key!)
+        yield* write(DELETE_ITEM, operation, kind!, key!)
         yield* kind === EVENT ? doEvent(tx, at, Number(key)) : doRun(tx, at, Number(key))
       }
       if (items.length > 0) return place
       // what was added meanwhile
-      return (yield* all(OPEN, operation, 0)).length > 0
+      return (yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0)).length > 0
         ? { phase: "follow", isLate: true }
         : { phase: "keys", index: 0 }
     }
@@ -258,17 +259,17 @@ function* nameRun({ environment, operation, tally }: At, key: number): Program<v
   const row = yield* runRow(key, environment)
   if (row === undefined) return
   if (row.erased_at !== null) return tally.skip(String(row.id), "erased already")
-  yield* write(ADD, operation, RUN, key)
-  if (row.input === null) yield* write(ADD, operation, EVENT, row.event!)
+  yield* write(INSERT_ITEM, operation, RUN, key)
+  if (row.input === null) yield* write(INSERT_ITEM, operation, EVENT, row.event!)
 }
 
-const IS_ITEM = statement(
+const FIND_RUN_ITEM = statement(
   "EraseSteps.isItem",
   "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
 )
 
 function* isItem(operation: number, run: Value): Program<boolean> {
-  return (yield* get(IS_ITEM, operation, run)) !== undefined
+  return (yield* get(FIND_RUN_ITEM, operation, run)) !== undefined
 }
 
 const TOLD = 3
@@ -280,7 +281,7 @@ function* check(
 ): Program<ErasePlace | { readonly error: string }> {
   const { cancel, dryRun } = record.asked
   if (place.kind === "events") {
-    const items = yield* all(AFTER, operation, EVENT, place.after)
+    const items = yield* all(LIST_ITEMS_AFTER, operation, EVENT, place.after)
     for (const { key } of items) {
       const row = yield* eventRow(Number(key), environment)
       if (row !== undefined && row.erased_at === null)
@@ -292,9 +293,9 @@ function* check(
   }
   let { live } = place
   const seen = new Set<string>()
-  const items = yield* all(AFTER, operation, RUN, place.after)
+  const items = yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)
   for (const { key } of items) {
-    const row = yield* get(STATE, key!)
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
     if (row === undefined) continue
     const going = liveOf(row)
     // a child of an unfinished run is not counted: its parent is, if it is among them
@@ -331,9 +332,9 @@ function* cancel(
   { operation, record }: At,
   place: Extract<ErasePlace, { readonly phase: "cancel" }>
 ): Program<ErasePlace> {
-  const items = (yield* all(AFTER, operation, RUN, place.after)).slice(0, AT_ONCE)
+  const items = (yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)).slice(0, AT_ONCE)
   for (const { key } of items) {
-    const row = yield* get(STATE, key!)
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
     const live = row === undefined ? undefined : liveOf(row)
     // a run that rolls back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
@@ -352,9 +353,9 @@ function* firstLive(
   { readonly live: string; readonly after: number } | { readonly live?: never; readonly after?: number }
 > {
   let after = from
-  const items = yield* all(AFTER, operation, RUN, from)
+  const items = yield* all(LIST_ITEMS_AFTER, operation, RUN, from)
   for (const { key } of items) {
-    const row = yield* get(STATE, key!)
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
     const live = row === undefined ? undefined : liveOf(row)
     if (live !== undefined) return { live: live.id, after }
     after = Number(key)
@@ -387,7 +388,7 @@ function* doRun(tx: Transaction, { environment, tally }: At, key: number): Progr
     (function* (): Program<void> {
       const row = yield* runRow(key, environment)
       if (row === undefined || row.erased_at !== null) return
-      const state = yield* get(STATE, key)
+      const state = yield* get(FIND_STATE_OF_RUN, key)
       const live = state === undefined ? undefined : liveOf(state)
       if (live !== undefined) return tally.skip(live.id, live.status)
       yield* eraseRun(tx, row)
@@ -396,7 +397,7 @@ function* doRun(tx: Transaction, { environment, tally }: At, key: number): Progr
   )
 }
 
-const KEYS_FROM = statement(
+const LIST_KV_KEYS = statement(
   "EraseSteps.keysFrom",
   `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
 )
@@ -434,7 +435,9 @@ function* doKey(
 ): Program<string | undefined> {
   const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return undefined
-  const rows = (yield* all(KEYS_FROM, bucket.key, after ?? key ?? prefix)).filter((row) => row.key !== after)
+  const rows = (yield* all(LIST_KV_KEYS, bucket.key, after ?? key ?? prefix)).filter(
+    (row) => row.key !== after
+  )
   const fitting = rows
     .slice(0, AT_ONCE)
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
@@ -449,21 +452,21 @@ function* doKey(
   return key !== undefined || fitting.length < AT_ONCE || last === undefined ? undefined : String(last.key)
 }
 
-const FORGET = statement(
+const DELETE_SOME_ITEMS = statement(
   "EraseSteps.forget",
   `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
      (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
 )
 
 function* forgetSome(operation: number): Program<number> {
-  return yield* affected(FORGET, operation, operation)
+  return yield* affected(DELETE_SOME_ITEMS, operation, operation)
 }
 
-const NEXT_OPERATION = statement(
+const FIND_NEXT_OPERATION = statement(
   "EraseSteps.nextOperation",
   "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
 )
-const IS_OPEN = statement(
+const FIND_OPEN_OPERATION = statement(
   "EraseSteps.isOpen",
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
@@ -473,10 +476,10 @@ export const forgetEnded = acrossEnvironments(
   "forgetEndedErase",
   function* (): Program<boolean> {
     for (let last = 0; ;) {
-      const row = yield* get(NEXT_OPERATION, last)
+      const row = yield* get(FIND_NEXT_OPERATION, last)
       if (row === undefined) return false
       last = Number(row.operation)
-      if ((yield* get(IS_OPEN, last)) === undefined) return (yield* forgetSome(last)) > 0
+      if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* forgetSome(last)) > 0
     }
   },
   () => "forget what was to be erased"

@@ -7,7 +7,7 @@ import type { ConfigResponse, ConfigService, ConfigWatchEvent } from "../../Clie
 import { validated } from "../../Checked.ts"
 import { checkConfigName, encodeConfig } from "../../ConfigData.ts"
 import { type EngineError, ValidationError } from "../../Errors.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { isObject } from "../../Json.ts"
 import { checkRevision } from "../../KvKeys.ts"
 import { decodeValue } from "../../KvValue.ts"

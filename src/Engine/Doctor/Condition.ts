@@ -37,19 +37,19 @@ export interface Condition {
   readonly lastBackup?: LastBackup
 }
 
-const DATABASE_NOW = statement("Condition.databaseNow", "SELECT NULL AS at", {
+const READ_DATABASE_TIME = statement("Condition.databaseNow", "SELECT NULL AS at", {
   postgres: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at"
 })
 
-const API_KEYS = statement("Condition.apiKeys", "SELECT count(*) AS n FROM api_keys", {
+const COUNT_API_KEYS = statement("Condition.apiKeys", "SELECT count(*) AS n FROM api_keys", {
   scans: "the keys, of which there are as many as people make"
 })
 
-const SECRETS = statement("Condition.secrets", "SELECT count(*) AS n FROM secrets", {
+const COUNT_SECRETS = statement("Condition.secrets", "SELECT count(*) AS n FROM secrets", {
   scans: "the secrets, of which there are as many as people make"
 })
 
-const PROJECTIONS = statement(
+const LIST_PROJECTIONS = statement(
   "Condition.projections",
   `SELECT p.environment, p.name,
      (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.projection = p.key LIMIT ${DEAD_LETTERS}) AS part) AS n
@@ -57,7 +57,7 @@ const PROJECTIONS = statement(
   { scans: "the projections, of which there are as many as people write" }
 )
 
-const GROUPS = statement(
+const LIST_GROUPS = statement(
   "Condition.groups",
   `SELECT g.environment, g.name,
      (SELECT count(*) FROM (SELECT 1 FROM group_dead_letters d WHERE d.consumer_group = g.key LIMIT ${DEAD_LETTERS}) AS part) AS n
@@ -65,26 +65,26 @@ const GROUPS = statement(
   { scans: "the consumer groups, of which there are as many as people write" }
 )
 
-const UNFINISHED = statement(
+const COUNT_UNFINISHED_RUNS = statement(
   "Condition.unfinished",
   `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE ended_at IS NULL LIMIT ${LOOKED_AT}) AS part`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
-const OLDEST = statement(
+const LIST_OLDEST_RUNS = statement(
   "Condition.oldest",
   `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${SAMPLE}`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
-const PAUSED = statement(
+const LIST_PAUSED_RUNS = statement(
   "Condition.paused",
   `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${LOOKED_AT}) AS newest
    WHERE status = ${Status.paused} LIMIT ${SAMPLE}`,
   { scans: "the end of the index of unfinished runs" }
 )
 
-const READY = statement(
+const FIND_READY_RUN = statement(
   "Condition.ready",
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
@@ -95,7 +95,7 @@ const FUNCTIONS = 200
 export const readCondition = acrossEnvironments(
   "readCondition",
   function* (tx: Transaction): Program<Condition> {
-    const databaseNow = (yield* get(DATABASE_NOW))?.at
+    const databaseNow = (yield* get(READ_DATABASE_TIME))?.at
     const clock = yield* readClock()
     const lastBackup = yield* readLastBackup()
     const runs = new Map<string, NamedRun>()
@@ -104,20 +104,20 @@ export const readCondition = acrossEnvironments(
         runs.set(String(id), { environment: tx.environmentName(Number(environment)), runId: String(id) })
       }
     }
-    note(yield* all(OLDEST))
-    note(yield* all(PAUSED))
-    for (const { key } of registryOf(tx).all().slice(0, FUNCTIONS)) note(yield* all(READY, key))
+    note(yield* all(LIST_OLDEST_RUNS))
+    note(yield* all(LIST_PAUSED_RUNS))
+    for (const { key } of registryOf(tx).all().slice(0, FUNCTIONS)) note(yield* all(FIND_READY_RUN, key))
     return {
       ...(databaseNow == null ? {} : { databaseNow: Number(databaseNow) }),
       ...(clock === undefined ? {} : { storedAt: clock.at }),
       ...(lastBackup === undefined ? {} : { lastBackup }),
-      apiKeys: Number((yield* get(API_KEYS))?.n),
-      secrets: Number((yield* get(SECRETS))?.n),
+      apiKeys: Number((yield* get(COUNT_API_KEYS))?.n),
+      secrets: Number((yield* get(COUNT_SECRETS))?.n),
       deadLetters: [
-        ...deadLettersOf(tx, "projection", yield* all(PROJECTIONS)),
-        ...deadLettersOf(tx, "group", yield* all(GROUPS))
+        ...deadLettersOf(tx, "projection", yield* all(LIST_PROJECTIONS)),
+        ...deadLettersOf(tx, "group", yield* all(LIST_GROUPS))
       ],
-      unfinished: Number((yield* get(UNFINISHED))?.n),
+      unfinished: Number((yield* get(COUNT_UNFINISHED_RUNS))?.n),
       runs: [...runs.values()]
     }
   },

@@ -6,7 +6,7 @@ import type { ClientApi, EffectKind, EmitOptions, EmitResult } from "../../Clien
 import { emitsOf, type NamedEmit } from "../../Client/Emitting.ts"
 import { makeEmitSync } from "../../Client/EmitSync.ts"
 import { validated } from "../../Checked.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { sizeOf } from "../../EntityStream.ts"
 import { type EngineError, EventNotFoundError, LimitExceededError } from "../../Errors.ts"
 import { checkEventName, checkEventVersion } from "../../Event.ts"

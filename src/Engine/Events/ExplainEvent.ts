@@ -30,7 +30,7 @@ interface ExplainedSlice {
   readonly next?: number
 }
 
-const EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
 
 /** The explanation for the functions from a place in their list on; `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
@@ -42,7 +42,7 @@ export const explainEventFrom = inEnvironment(
     from: number
   ): Program<ExplainedSlice | undefined> {
     const position = yield* EventSearch.findEvent.in(tx, environment, eventId)
-    const row = position === undefined ? undefined : yield* get(EVENT, position)
+    const row = position === undefined ? undefined : yield* get(FIND_EVENT, position)
     if (position === undefined || row === undefined) return undefined
     const view = viewOfRow(row)
     const timestamp = Number(row.timestamp)
@@ -65,11 +65,11 @@ export const explainEventFrom = inEnvironment(
   (_, eventId) => `explain event ${eventId}`
 )
 
-const RUNS_OF = statement(
+const LIST_RUNS_OF_EVENT = statement(
   "ExplainEvent.runsOf",
   `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${RUNS}`
 )
-const TIMES_OF = statement(
+const FIND_FUNCTION_TIMES = statement(
   "ExplainEvent.timesOf",
   "SELECT created_at, updated_at, deleted_at FROM functions WHERE key = ?"
 )
@@ -85,7 +85,7 @@ function* verdictOf(
   { position, timestamp, view }: EventToExplain
 ): Program<EventVerdict> {
   const { id: functionId } = fn.registration
-  const runs = (yield* all(RUNS_OF, fn.key, position)).map((run) => ({
+  const runs = (yield* all(LIST_RUNS_OF_EVENT, fn.key, position)).map((run) => ({
     runId: String(run.id),
     // written by this engine
     status: statusIn(run) as RunStatus
@@ -98,7 +98,7 @@ function* verdictOf(
       runs
     }
   }
-  const times = yield* get(TIMES_OF, fn.key)
+  const times = yield* get(FIND_FUNCTION_TIMES, fn.key)
   const createdAt = Number(times?.created_at)
   const now = judge(fn, view)
   if (createdAt > timestamp) {

@@ -57,15 +57,15 @@ class Problems {
 
 const OPEN_FOR_EVENT = `environment = ? AND event = ? AND kind = ${WaitKind.event} AND fired IS NULL`
 
-const IS_AWAITED = statement(
+const FIND_WAIT_FOR_NAME = statement(
   "FireWaits.isAwaited",
   `SELECT 1 FROM waits WHERE environment = ? AND event IN (?, '${ANY_NAME}') AND kind = ${WaitKind.event} AND fired IS NULL LIMIT 1`
 )
 
-const IS_OPEN = statement("FireWaits.isOpen", `SELECT 1 FROM waits WHERE ${OPEN_FOR_EVENT} LIMIT 1`)
+const FIND_OPEN_WAIT = statement("FireWaits.isOpen", `SELECT 1 FROM waits WHERE ${OPEN_FOR_EVENT} LIMIT 1`)
 
-const LEAVE = statement(
-  "FireWaits.leave",
+const PUT_FAN_OUT = statement(
+  "FireWaits.putFanOut",
   `INSERT INTO fan_outs (environment, event, position, path, run, step_key) VALUES (?, ?, ?, ?, ?, ?)
      ON CONFLICT (environment, event, position) DO UPDATE SET path = excluded.path, run = excluded.run, step_key = excluded.step_key`
 )
@@ -84,7 +84,7 @@ export function* satisfyWaits(
     const place = isBehind
       ? BEGINNING
       : yield* handOn(tx, { environment, position, view, name }, BEGINNING, problems)
-    if (place === undefined || (yield* get(IS_OPEN, environment, name)) === undefined) continue
+    if (place === undefined || (yield* get(FIND_OPEN_WAIT, environment, name)) === undefined) continue
     yield* leave(environment, name, position, place)
     tx.markDue(tx.now())
   }
@@ -106,7 +106,7 @@ const MOST_NAMES = 1000
 function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
   const names = unawaited(tx).get(environment)
   if (names?.has(name) === true) return false
-  if ((yield* get(IS_AWAITED, environment, name)) !== undefined) return true
+  if ((yield* get(FIND_WAIT_FOR_NAME, environment, name)) !== undefined) return true
   if (names === undefined) unawaited(tx).set(environment, new Set([name]))
   else if (names.size < MOST_NAMES) names.add(name)
   return false
@@ -123,20 +123,20 @@ function* leave(
   position: number,
   { path, run, stepKey }: Place
 ): Program<void> {
-  yield* write(LEAVE, environment, name, position, path, run, stepKey)
+  yield* write(PUT_FAN_OUT, environment, name, position, path, run, stepKey)
 }
 
 /** The name under which events were last delivered, by environment; only while some are left. */
 const lastNames = remembered<Map<number, string>>({ make: () => new Map() })
 
 /** The oldest event of each name in an environment, name by name. */
-const NEXT = statement(
+const FIND_NEXT_FAN_OUT = statement(
   "FireWaits.next",
   `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
      ORDER BY event, position LIMIT 1`
 )
 
-const NEXT_ENVIRONMENT = statement(
+const FIND_NEXT_ENVIRONMENT = statement(
   "FireWaits.nextEnvironment",
   "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
 )
@@ -145,14 +145,14 @@ const NEXT_ENVIRONMENT = statement(
 export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>> {
   const found: Array<Row> = []
   while (found.length < limit) {
-    const row = yield* get(NEXT_ENVIRONMENT, found.at(-1)?.environment ?? 0)
+    const row = yield* get(FIND_NEXT_ENVIRONMENT, found.at(-1)?.environment ?? 0)
     if (row === undefined) break
     found.push(row)
   }
   return found
 }
 
-const FINISH = statement(
+const DELETE_FAN_OUT = statement(
   "FireWaits.finish",
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
@@ -165,7 +165,8 @@ export function* goOn(tx: Transaction, environment: number): Program<number> {
   while (events === 0 || !tx.room.isFull) {
     // name by name, so that a name with very many waits does not hold up the others
     const row =
-      (yield* get(NEXT, environment, last.get(environment) ?? "")) ?? (yield* get(NEXT, environment, ""))
+      (yield* get(FIND_NEXT_FAN_OUT, environment, last.get(environment) ?? "")) ??
+      (yield* get(FIND_NEXT_FAN_OUT, environment, ""))
     if (row === undefined) {
       last.delete(environment)
       break
@@ -194,12 +195,12 @@ function* goOnWith(tx: Transaction, row: Row, isFirst: boolean): Program<boolean
   for (const problem of problems.texts) {
     tx.changes.warnings.push(`Event "${view.name}" ${view.id}: ${problem}`)
   }
-  if (place === undefined) yield* write(FINISH, environment, name, position)
+  if (place === undefined) yield* write(DELETE_FAN_OUT, environment, name, position)
   else yield* leave(environment, name, position, place)
   return place === undefined
 }
 
-const HAS_ANY = statement(
+const FIND_ANY_FAN_OUT = statement(
   "FireWaits.hasAny",
   "SELECT 1 FROM fan_outs WHERE position > 0 @sound(event, position) LIMIT 1",
   {
@@ -209,21 +210,21 @@ const HAS_ANY = statement(
 
 /** Whether any delivery is left. */
 export function* hasMore(): Program<boolean> {
-  return (yield* get(HAS_ANY)) !== undefined
+  return (yield* get(FIND_ANY_FAN_OUT)) !== undefined
 }
 
-const RUNS_THAT_WAIT = statement(
+const LIST_WAITING_RUNS = statement(
   "FireWaits.runsThatWait",
   `SELECT DISTINCT run AS key FROM waits WHERE ${OPEN_FOR_EVENT}`
 )
 
-const BY_PATH = statement(
+const LIST_WAITS_BY_PATH = statement(
   "FireWaits.byPath",
   `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?
      AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
 )
 
-const WITHOUT_PATH = statement(
+const LIST_WAITS_WITHOUT_PATH = statement(
   "FireWaits.withoutPath",
   `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL AND match_value IS NULL
      AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
@@ -274,24 +275,36 @@ function* waitsAfter(
   { path, run, stepKey }: Place,
   limit: number
 ): Program<ReadonlyArray<Row>> {
-  const keys = [RUNS_THAT_WAIT, environment, name] as const
+  const keys = [LIST_WAITING_RUNS, environment, name] as const
   if (path === null)
-    return yield* among(tx, "run", keys, WITHOUT_PATH, environment, name, run, stepKey, limit)
+    return yield* among(tx, "run", keys, LIST_WAITS_WITHOUT_PATH, environment, name, run, stepKey, limit)
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
   // it may be most of the event
   tx.room.take(value?.length)
   if (value === undefined) return []
-  return yield* among(tx, "run", keys, BY_PATH, environment, name, path, value, run, stepKey, limit)
+  return yield* among(
+    tx,
+    "run",
+    keys,
+    LIST_WAITS_BY_PATH,
+    environment,
+    name,
+    path,
+    value,
+    run,
+    stepKey,
+    limit
+  )
 }
 
-const NEXT_PATH = statement(
+const FIND_NEXT_PATH = statement(
   "FireWaits.nextPath",
   `SELECT match_path FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path > ? ORDER BY match_path LIMIT 1`
 )
 
 function* nextPath(environment: number, name: string, after: string): Program<string | null> {
-  const row = yield* get(NEXT_PATH, environment, name, after)
+  const row = yield* get(FIND_NEXT_PATH, environment, name, after)
   return row === undefined ? null : String(row.match_path)
 }
 

@@ -13,13 +13,13 @@ import { registryOf } from "./Registry.ts"
 /** How many versions of a function are kept. */
 export const KEPT = 50
 
-const KEEP_HISTORY = statement(
+const PUT_VERSION = statement(
   "FunctionHistory.keepHistory",
   `INSERT INTO function_history (function, version, at, registration) VALUES (?, ?, ?, ?)
      ON CONFLICT (function, version) DO UPDATE SET at = excluded.at, registration = excluded.registration`
 )
-const KEEP_HISTORY_2 = statement(
-  "FunctionHistory.keepHistory.2",
+const DELETE_OLD_VERSIONS = statement(
+  "FunctionHistory.deleteOldVersions",
   "DELETE FROM function_history WHERE function = ? AND version <= ?"
 )
 
@@ -30,11 +30,11 @@ export function* keepHistory(
   version: number,
   registration: string
 ): Program<void> {
-  yield* write(KEEP_HISTORY, functionKey, version, tx.now(), registration)
-  yield* write(KEEP_HISTORY_2, functionKey, version - KEPT)
+  yield* write(PUT_VERSION, functionKey, version, tx.now(), registration)
+  yield* write(DELETE_OLD_VERSIONS, functionKey, version - KEPT)
 }
 
-const READ_HISTORY = statement(
+const LIST_VERSIONS = statement(
   "FunctionHistory.readHistory",
   "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
 )
@@ -52,7 +52,7 @@ export const functionHistory = inEnvironment(
     const live = new Map(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
-    const rows = yield* all(READ_HISTORY, fn.key)
+    const rows = yield* all(LIST_VERSIONS, fn.key)
     // written by `registerFunctions`
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
@@ -80,7 +80,7 @@ const differing = (before: FunctionRegistration, after: FunctionRegistration): A
 
 /** The code versions of a function in the kept history, newest first. */
 export function* knownVersions(functionKey: number): Program<ReadonlyArray<string>> {
-  const rows = yield* all(READ_HISTORY, functionKey)
+  const rows = yield* all(LIST_VERSIONS, functionKey)
   return [
     ...new Set(
       rows.map((row) => codeVersionOf(parseStored(String(row.registration)) as FunctionRegistration))

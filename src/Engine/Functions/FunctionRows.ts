@@ -30,30 +30,27 @@ import { nextTurn } from "../Yielding.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 
-const REGISTER_FUNCTIONS = statement(
-  "FunctionRows.registerFunctions",
+const FIND_FUNCTION = statement(
+  "FunctionRows.findFunction",
   "SELECT key, hash, since, version, deleted_at, paused_at, paused_by, pause_reason, pins FROM functions WHERE environment = ? AND id = ?"
 )
 
-const REGISTER_FUNCTIONS_2 = statement(
-  "FunctionRows.registerFunctions.2",
+const INSERT_FUNCTION = statement(
+  "FunctionRows.insertFunction",
   "INSERT INTO functions (environment, id, registration, hash, since, version, created_at, updated_at, pins) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)"
 )
 
-const REGISTER_FUNCTIONS_3 = statement(
-  "FunctionRows.registerFunctions.3",
+const RESTORE_FUNCTION = statement(
+  "FunctionRows.restoreFunction",
   "UPDATE functions SET deleted_at = NULL WHERE key = ?"
 )
 
-const REGISTER_FUNCTIONS_4 = statement(
-  "FunctionRows.registerFunctions.4",
+const UPDATE_REGISTRATION = statement(
+  "FunctionRows.updateRegistration",
   "UPDATE functions SET registration = ?, hash = ?, since = ?, version = ?, updated_at = ?, pins = ? WHERE key = ?"
 )
 
-const REGISTER_FUNCTIONS_5 = statement(
-  "FunctionRows.registerFunctions.5",
-  "UPDATE functions SET since = ? WHERE key = ?"
-)
+const UPDATE_SINCE = statement("FunctionRows.updateSince", "UPDATE functions SET since = ? WHERE key = ?")
 
 /**
  * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when the
@@ -77,7 +74,7 @@ export const registerFunctions = acrossEnvironments(
     for (const registration of registrations) {
       const text = JSON.stringify(registration)
       const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
-      const known = yield* get(REGISTER_FUNCTIONS, environment, registration.id)
+      const known = yield* get(FIND_FUNCTION, environment, registration.id)
       const isPinning = registration.versioning === "pin"
       const pins = isPinning || Number(known?.pins ?? 0) === 1
       let key: number
@@ -85,7 +82,7 @@ export const registerFunctions = acrossEnvironments(
       if (known === undefined) {
         changed = "new"
         key = yield* insert(
-          REGISTER_FUNCTIONS_2,
+          INSERT_FUNCTION,
           environment,
           registration.id,
           text,
@@ -102,7 +99,7 @@ export const registerFunctions = acrossEnvironments(
         const deleted = known.deleted_at !== null
         if (deleted) {
           changed = "new"
-          yield* write(REGISTER_FUNCTIONS_3, key)
+          yield* write(RESTORE_FUNCTION, key)
         }
         if (known.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
           const isOlder =
@@ -115,11 +112,11 @@ export const registerFunctions = acrossEnvironments(
           changed ??= "changed"
           yield* putSearchPaths(key, registration, yield* storedRegistration(key))
           const version = Number(known.version) + 1
-          yield* write(REGISTER_FUNCTIONS_4, text, hash, since, version, now, pins ? 1 : 0, key)
+          yield* write(UPDATE_REGISTRATION, text, hash, since, version, now, pins ? 1 : 0, key)
           yield* keepHistory(tx, key, version, text)
           if (pins && Number(known.pins) === 0) yield* beginPinning(tx, key)
         } else if (since > Number(known.since)) {
-          yield* write(REGISTER_FUNCTIONS_5, since, key)
+          yield* write(UPDATE_SINCE, since, key)
         }
       }
       yield* putSchedules(tx, key, registration)
@@ -152,14 +149,14 @@ function* isEarlierVersion(
   return now !== undefined && codeVersionOf(now) !== version && (yield* knownVersions(key)).includes(version)
 }
 
-const STORED_REGISTRATION = statement(
+const FIND_REGISTRATION = statement(
   "FunctionRows.storedRegistration",
   "SELECT registration FROM functions WHERE key = ?"
 )
 
 /** The current registration of a function; `undefined` when it cannot be read. */
 function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
-  const row = yield* get(STORED_REGISTRATION, key)
+  const row = yield* get(FIND_REGISTRATION, key)
   try {
     // written by `registerFunctions`
     return parseStored(String(row?.registration)) as FunctionRegistration
@@ -176,18 +173,18 @@ const put = (tx: Transaction, fn: RegisteredFunction, changed?: "new" | "changed
   tx.afterCommit(() => registryOf(tx).put(fn))
 }
 
-const DELETE_FUNCTION = statement(
-  "FunctionRows.deleteFunction",
+const FIND_FUNCTION_TO_DELETE = statement(
+  "FunctionRows.findFunctionToDelete",
   "SELECT key, registration, paused_at, paused_by, pause_reason, pins FROM functions WHERE environment = ? AND id = ? AND deleted_at IS NULL"
 )
 
-const DELETE_FUNCTION_2 = statement(
-  "FunctionRows.deleteFunction.2",
+const MARK_DELETED = statement(
+  "FunctionRows.markDeleted",
   "UPDATE functions SET deleted_at = ? WHERE key = ?"
 )
 
-const DELETE_FUNCTION_3 = statement(
-  "FunctionRows.deleteFunction.3",
+const DELETE_SCHEDULES_OF_FUNCTION = statement(
+  "FunctionRows.deleteSchedulesOfFunction",
   "DELETE FROM schedules WHERE function = ?"
 )
 
@@ -197,11 +194,11 @@ const DELETE_FUNCTION_3 = statement(
 export const deleteFunction = acrossEnvironments(
   "deleteFunction",
   function* (tx: Transaction, environmentName: string, id: string): Program<void, FunctionNotFoundError> {
-    const row = yield* get(DELETE_FUNCTION, tx.environment(environmentName), id)
+    const row = yield* get(FIND_FUNCTION_TO_DELETE, tx.environment(environmentName), id)
     if (row === undefined) return yield* refuse(new FunctionNotFoundError(id))
     const key = Number(row.key)
-    yield* write(DELETE_FUNCTION_2, tx.now(), key)
-    yield* write(DELETE_FUNCTION_3, key)
+    yield* write(MARK_DELETED, tx.now(), key)
+    yield* write(DELETE_SCHEDULES_OF_FUNCTION, key)
     // written by `registerFunctions`
     const registration = parseStored(String(row.registration)) as FunctionRegistration
     put(tx, {
@@ -216,7 +213,7 @@ export const deleteFunction = acrossEnvironments(
   (_, functionId) => `delete function "${functionId}"`
 )
 
-const PAUSE = statement(
+const UPDATE_PAUSE = statement(
   "FunctionRows.pause",
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
@@ -240,18 +237,18 @@ export function* setPause(
   if (pause === undefined ? fn.paused === undefined : !isNews(fn.paused, pause)) return false
   const { paused: _, ...rest } = fn
   if (pause === undefined) {
-    yield* write(PAUSE, null, null, null, fn.key)
+    yield* write(UPDATE_PAUSE, null, null, null, fn.key)
     put(tx, rest)
     markReadyAtCommit(tx, fn.key)
     return true
   }
   const paused = { at: fn.paused?.at ?? tx.now(), ...pause }
-  yield* write(PAUSE, paused.at, paused.by, paused.reason ?? null, fn.key)
+  yield* write(UPDATE_PAUSE, paused.at, paused.by, paused.reason ?? null, fn.key)
   put(tx, { ...rest, paused })
   return true
 }
 
-const LOAD_REGISTRATIONS = statement(
+const LIST_FUNCTIONS = statement(
   "FunctionRows.loadRegistrations",
   "SELECT f.key, f.registration, f.deleted_at, f.paused_at, f.paused_by, f.pause_reason, f.pins, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
   { scans: "functions are held in memory, once at the start" }
@@ -259,7 +256,7 @@ const LOAD_REGISTRATIONS = statement(
 
 /** Fills the registry at the start; every function may have ready runs. */
 export function* loadRegistrations(tx: Transaction): Program<void> {
-  const rows = yield* all(LOAD_REGISTRATIONS)
+  const rows = yield* all(LIST_FUNCTIONS)
   for (const row of rows) {
     readyOf(tx).hot.add(Number(row.key))
     const registration = readRegistration(tx, row)
@@ -351,13 +348,13 @@ export const getFunction = inEnvironment(
   (_, id) => `read function "${id}"`
 )
 
-const INFO_OF = statement(
+const FIND_FUNCTION_INFO = statement(
   "FunctionRows.infoOf",
   "SELECT version, created_at, updated_at FROM functions WHERE key = ?"
 )
 
 function* infoOf({ key, paused, registration }: RegisteredFunction): Program<FunctionInfo> {
-  const row = yield* get(INFO_OF, key)
+  const row = yield* get(FIND_FUNCTION_INFO, key)
   return {
     id: registration.id,
     name: registration.name,

@@ -9,19 +9,19 @@ import type { Overlap } from "../../Overlap.ts"
 
 const UTC = "UTC"
 
-const PUT_SCHEDULES = statement(
+const PUT_SCHEDULE = statement(
   "FunctionSchedules.putSchedules",
   `INSERT INTO schedules (function, cron, timezone, event, next_at, overlap) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (function, cron, timezone) DO UPDATE SET event = excluded.event, overlap = excluded.overlap`
 )
 
-const PUT_SCHEDULES_2 = statement(
-  "FunctionSchedules.putSchedules.2",
+const LIST_SCHEDULES_OF_FUNCTION = statement(
+  "FunctionSchedules.listSchedulesOfFunction",
   "SELECT cron, timezone, queue FROM schedules WHERE function = ?"
 )
 
-const PUT_SCHEDULES_3 = statement(
-  "FunctionSchedules.putSchedules.3",
+const DELETE_SCHEDULE = statement(
+  "FunctionSchedules.deleteSchedule",
   "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?"
 )
 
@@ -39,7 +39,7 @@ export function* putSchedules(
     const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
     kept.add(JSON.stringify([trigger.cron, timezone]))
     yield* write(
-      PUT_SCHEDULES,
+      PUT_SCHEDULE,
       functionKey,
       trigger.cron,
       timezone,
@@ -49,13 +49,13 @@ export function* putSchedules(
     )
     tx.markDue(nextAt)
   }
-  for (const row of yield* all(PUT_SCHEDULES_2, functionKey)) {
+  for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
     if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
       // they may not have to wait any more
       if (row.queue !== null) tx.markDue(now)
       continue
     }
-    yield* write(PUT_SCHEDULES_3, functionKey, row.cron!, row.timezone!)
+    yield* write(DELETE_SCHEDULE, functionKey, row.cron!, row.timezone!)
   }
 }
 
@@ -74,14 +74,14 @@ export interface HeldBack {
   readonly queue: ReadonlyArray<number>
 }
 
-const HELD_BACK_BY = statement(
+const LIST_SCHEDULES_OF_RUN = statement(
   "FunctionSchedules.heldBackBy",
   "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
 )
 
 /** The schedule whose fires wait for the end of the run, or are skipped until then. */
 export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
-  const row = yield* get(HELD_BACK_BY, functionKey, runId)
+  const row = yield* get(LIST_SCHEDULES_OF_RUN, functionKey, runId)
   if (row === undefined) return undefined
   return {
     cron: String(row.cron),

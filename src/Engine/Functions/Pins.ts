@@ -14,7 +14,7 @@ const pinsSince = remembered<Set<number>>({ make: () => new Set(), begin: (keys)
 export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>
   fn.pins === true || pinsSince(tx).has(fn.key)
 
-const BEGIN_PINNING = statement(
+const PIN_OPEN_RUNS = statement(
   "Pins.beginPinning",
   `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
 )
@@ -22,15 +22,15 @@ const BEGIN_PINNING = statement(
 /** Starts pinning for a function: the existing runs are pinned by their next turn. */
 export function* beginPinning(tx: Transaction, functionKey: number): Program<void> {
   pinsSince(tx).add(functionKey)
-  yield* write(BEGIN_PINNING, functionKey)
+  yield* write(PIN_OPEN_RUNS, functionKey)
 }
 
-const PINNED = statement(
+const COUNT_RUNS_BY_PIN = statement(
   "Pins.pinned",
   `SELECT pin, count(*) AS n, min(key) AS oldest FROM runs
      WHERE function = ? AND pin IS NOT NULL AND ended_at IS NULL GROUP BY pin ORDER BY pin`
 )
-const ID_OF = statement("Pins.idOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("Pins.idOf", "SELECT id FROM runs WHERE key = ?")
 
 export interface Pinned {
   readonly codeVersion: string
@@ -41,9 +41,9 @@ export interface Pinned {
 /** How many unfinished runs of a function are pinned to each version. */
 export function* pinnedRuns(fn: RegisteredFunction): Program<ReadonlyArray<Pinned>> {
   if (fn.pins !== true) return []
-  const rows = (yield* all(PINNED, fn.key)).filter(({ pin }) => pin !== NO_PIN)
+  const rows = (yield* all(COUNT_RUNS_BY_PIN, fn.key)).filter(({ pin }) => pin !== NO_PIN)
   return yield* forEach(rows, function* ({ n, oldest, pin }): Program<Pinned> {
-    const row = yield* get(ID_OF, oldest!)
+    const row = yield* get(FIND_RUN_ID, oldest!)
     return {
       codeVersion: String(pin),
       liveRuns: Number(n),

@@ -2,7 +2,7 @@
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { type Program, statement, write } from "../Store/Program.ts"
 
-const BEGIN = statement(
+const PUT_SEARCH_PATH = statement(
   "SearchPaths.begin",
   "INSERT INTO search_paths (function, path, below) VALUES (?, ?, NULL) ON CONFLICT (function, path) DO UPDATE SET below = NULL"
 )
@@ -16,5 +16,6 @@ export function* putSearchPaths(
   { searchBy = [] }: FunctionRegistration,
   before: FunctionRegistration | undefined
 ): Program<void> {
-  for (const path of searchBy) if (before?.searchBy?.includes(path) !== true) yield* write(BEGIN, fn, path)
+  for (const path of searchBy)
+    if (before?.searchBy?.includes(path) !== true) yield* write(PUT_SEARCH_PATH, fn, path)
 }

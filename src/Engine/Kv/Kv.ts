@@ -20,7 +20,7 @@ import {
   type StoreError,
   ValidationError
 } from "../../Errors.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { isObject } from "../../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../../KvValue.ts"

@@ -67,7 +67,7 @@ const toBucket = (row: Row): Bucket => ({
   values: Number(row.value_count)
 })
 
-const SAVE = statement(
+const UPDATE_BUCKET = statement(
   "KvBuckets.save",
   "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
 )
@@ -100,7 +100,7 @@ class Buckets {
   /** Writes what the transaction has changed, before it commits. */
   *save(): Program<void> {
     for (const bucket of this.#changed) {
-      yield* write(SAVE, bucket.revision, bucket.dropped, bucket.bytes, bucket.values, bucket.key)
+      yield* write(UPDATE_BUCKET, bucket.revision, bucket.dropped, bucket.bytes, bucket.values, bucket.key)
     }
   }
 
@@ -127,10 +127,10 @@ export const bucketsOf = remembered<Buckets>({
   rolledBack: (buckets) => buckets.rolledBack()
 })
 
-const FIND_BUCKET = statement("KvBuckets.findBucket", "SELECT key FROM environments WHERE name = ?")
+const FIND_ENVIRONMENT = statement("KvBuckets.findEnvironment", "SELECT key FROM environments WHERE name = ?")
 
-const FIND_BUCKET_2 = statement(
-  "KvBuckets.findBucket.2",
+const FIND_BUCKET = statement(
+  "KvBuckets.findBucket",
   "SELECT * FROM kv_buckets WHERE environment = ? AND name = ?"
 )
 
@@ -138,40 +138,43 @@ export function* findBucket(tx: Transaction, environment: string, name: string):
   const key =
     tx.findEnvironment(environment) ??
     // it may have been created in this transaction
-    (yield* get(FIND_BUCKET, environment))?.key
+    (yield* get(FIND_ENVIRONMENT, environment))?.key
   if (key === undefined) return undefined
   const known = bucketsOf(tx).get(Number(key), name)
   if (known !== undefined) return known
-  const row = yield* get(FIND_BUCKET_2, key, name)
+  const row = yield* get(FIND_BUCKET, key, name)
   return row === undefined ? undefined : bucketsOf(tx).remember(toBucket(row))
 }
 
-const BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
+const FIND_BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
 
 /** The bucket with a key; a deleted bucket exists until its last key is deleted. */
 export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
-  const bucket = toBucket((yield* get(BUCKET_OF_KEY, key))!)
+  const bucket = toBucket((yield* get(FIND_BUCKET_OF_KEY, key))!)
   if (bucket.name === "") return bucket
   return bucketsOf(tx).get(bucket.environment, bucket.name) ?? bucketsOf(tx).remember(bucket)
 }
 
-const ENSURE_BUCKET = statement("KvBuckets.ensureBucket", `SELECT value FROM meta WHERE name = '${FLOOR}'`)
+const READ_REVISION_FLOOR = statement(
+  "KvBuckets.readRevisionFloor",
+  `SELECT value FROM meta WHERE name = '${FLOOR}'`
+)
 
-const ENSURE_BUCKET_2 = statement(
-  "KvBuckets.ensureBucket.2",
+const INSERT_BUCKET = statement(
+  "KvBuckets.insertBucket",
   `INSERT INTO kv_buckets (environment, name, description, ttl_ms, max_value_bytes, max_bytes, history, revision, created_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-const ENSURE_BUCKET_3 = statement("KvBuckets.ensureBucket.3", "SELECT * FROM kv_buckets WHERE key = ?")
+const FIND_NEW_BUCKET = statement("KvBuckets.findNewBucket", "SELECT * FROM kv_buckets WHERE key = ?")
 
 /** The bucket with this name, which is created if needed. */
 export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
   const found = yield* findBucket(tx, environment, bucket.name)
   if (found !== undefined) return found
-  const floor = (yield* get(ENSURE_BUCKET))?.value ?? 0
+  const floor = (yield* get(READ_REVISION_FLOOR))?.value ?? 0
   const key = yield* insert(
-    ENSURE_BUCKET_2,
+    INSERT_BUCKET,
     tx.environment(environment),
     bucket.name,
     bucket.description ?? null,
@@ -182,7 +185,7 @@ export function* ensureBucket(tx: Transaction, environment: string, bucket: NewK
     floor,
     tx.now()
   )
-  const created = bucketsOf(tx).remember(toBucket((yield* get(ENSURE_BUCKET_3, key))!))
+  const created = bucketsOf(tx).remember(toBucket((yield* get(FIND_NEW_BUCKET, key))!))
   bucketsOf(tx).touch(created)
   return created
 }
@@ -250,7 +253,7 @@ function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
   }
 }
 
-const READ_EXPIRED = statement(
+const COUNT_EXPIRED_ENTRIES = statement(
   "KvBuckets.readExpired",
   `SELECT count(*) AS keys, coalesce(sum(octet_length(key) + length(value)), 0) AS bytes FROM kv_entries
      WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
@@ -262,17 +265,17 @@ export function* readExpired(
   bucket: Bucket
 ): Program<{ readonly values: number; readonly bytes: number }> {
   if (bucket.ttlMs === undefined) return { values: 0, bytes: 0 }
-  const row = yield* get(READ_EXPIRED, tx.now(), bucket.key)
+  const row = yield* get(COUNT_EXPIRED_ENTRIES, tx.now(), bucket.key)
   return { values: Number(row?.keys), bytes: Number(row?.bytes) }
 }
 
-const DELETE_BUCKET = statement(
+const REMOVE_BUCKET_NAME = statement(
   "KvBuckets.deleteBucket",
   "UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?"
 )
 
-const DELETE_BUCKET_2 = statement(
-  "KvBuckets.deleteBucket.2",
+const RAISE_REVISION_FLOOR = statement(
+  "KvBuckets.raiseRevisionFloor",
   `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
 )
 
@@ -283,8 +286,8 @@ export const deleteBucket = inEnvironment(
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
     // its changes in this transaction are not saved yet, and its keys will be deleted by their revisions
-    yield* write(DELETE_BUCKET, bucket.revision, bucket.key)
-    yield* write(DELETE_BUCKET_2, bucket.revision)
+    yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
+    yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)
     tx.changes.kvDeleted.push(bucket.key)
     tx.markDue(tx.now())

@@ -38,7 +38,7 @@ const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
     : { expiresAt: Number(expiresAt) })
 })
 
-const READ_ENTRY = statement(
+const FIND_ENTRY = statement(
   "KvRows.readEntry",
   `SELECT revision, type, value, created_at, due_at FROM kv_entries
      WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`
@@ -54,7 +54,7 @@ export const readEntry = inEnvironment(
   ): Program<KvEntryRow, BucketNotFoundError | KeyNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    const row = yield* get(READ_ENTRY, bucket.key, key, tx.now())
+    const row = yield* get(FIND_ENTRY, bucket.key, key, tx.now())
     return row === undefined
       ? yield* refuse(withoutStack(() => new KeyNotFoundError(name, key)))
       : toEntry({ ...row, key, operation: PUT }, row.due_at)
@@ -67,13 +67,13 @@ export const readEntry = inEnvironment(
  */
 const PAGE_BYTES = 256 * 1024
 
-const READ_HISTORY = statement(
+const FIND_LAST_OPERATION = statement(
   "KvRows.readHistory",
   "SELECT operation FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)"
 )
 
-const READ_HISTORY_2 = statement(
-  "KvRows.readHistory.2",
+const LIST_REVISIONS = statement(
+  "KvRows.listRevisions",
   `SELECT ${ENTRY}, expires_at FROM kv_history
      WHERE bucket = ?1 AND key = ?2 AND revision > ?3 AND (expires_at IS NULL OR expires_at > ?4)
      UNION ALL
@@ -93,13 +93,13 @@ export const readHistory = inEnvironment(
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
     const now = tx.now()
-    const last = yield* get(READ_HISTORY, bucket.key, key, now)
+    const last = yield* get(FIND_LAST_OPERATION, bucket.key, key, now)
     if (last === undefined || Number(last.operation) > operations.indexOf("delete"))
       return yield* refuse(new KeyNotFoundError(name, key))
     const entries: Array<KvEntryRow> = []
     let bytes = 0
     yield* visit(
-      READ_HISTORY_2,
+      LIST_REVISIONS,
       [bucket.key, key, after, now, limit],
       ([
         ,
@@ -149,7 +149,7 @@ export const listKeys = inEnvironment(
   (_, bucket) => `list the keys of bucket "${bucket}"`
 )
 
-const READ_CHANGES = statement(
+const LIST_CHANGES = statement(
   "KvRows.readChanges",
   `SELECT ${ENTRY} FROM kv_entries
      WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
@@ -183,7 +183,7 @@ export const readChanges = inEnvironment(
     const rows: Array<Row> = []
     let isCut = false
     yield* visit(
-      READ_CHANGES,
+      LIST_CHANGES,
       [key, after, now, limit],
       ([name = null, revision = null, operation = null, type = null, value = null, createdAt = null]) => {
         rows.push({ key: name, revision, operation, type, value, created_at: createdAt })

@@ -8,23 +8,26 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 /** How often markers are checked while the clock is not trusted with them, milliseconds. */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
-const SWEEP = statement("KvSweep.sweep", "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?")
+const LIST_DUE_ROWS = statement(
+  "KvSweep.listDueRows",
+  "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?"
+)
 
 const EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
   WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
 
-const SWEEP_2 = statement(
-  "KvSweep.sweep.2",
+const LIST_EXPIRED_IN_ENVIRONMENT = statement(
+  "KvSweep.listExpiredInEnvironment",
   `SELECT * FROM (${EXPIRED}) AS expired WHERE (SELECT environment FROM kv_buckets WHERE kv_buckets.key = expired.bucket) = ?`,
   { scans: "a batch of what is due" }
 )
 
-const ENVIRONMENTS_TO_SWEEP = statement(
+const LIST_ENVIRONMENTS_TO_SWEEP = statement(
   "KvSweep.environmentsToSweep",
   `SELECT environment FROM kv_buckets WHERE key IN (SELECT bucket FROM (${EXPIRED}) AS expired)`
 )
 
-const ENVIRONMENTS_TO_DROP = statement(
+const LIST_ENVIRONMENTS_TO_DROP = statement(
   "KvSweep.environmentsToDrop",
   "SELECT environment FROM kv_buckets WHERE name IS NULL LIMIT ?",
   { scans: "buckets without a name, by their index" }
@@ -33,8 +36,16 @@ const ENVIRONMENTS_TO_DROP = statement(
 /** The environments of the first `limit` due keys, and of as many deleted buckets. */
 export function* environmentsToSweep(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  const expired = yield* among(tx, "key", [SWEEP, now], ENVIRONMENTS_TO_SWEEP, now, tx.settledNow(), limit)
-  return [...expired, ...(yield* all(ENVIRONMENTS_TO_DROP, limit))]
+  const expired = yield* among(
+    tx,
+    "key",
+    [LIST_DUE_ROWS, now],
+    LIST_ENVIRONMENTS_TO_SWEEP,
+    now,
+    tx.settledNow(),
+    limit
+  )
+  return [...expired, ...(yield* all(LIST_ENVIRONMENTS_TO_DROP, limit))]
 }
 
 /**
@@ -43,7 +54,16 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const rows = yield* among(tx, "key", [SWEEP, now], SWEEP_2, now, tx.settledNow(), limit, environment)
+  const rows = yield* among(
+    tx,
+    "key",
+    [LIST_DUE_ROWS, now],
+    LIST_EXPIRED_IN_ENVIRONMENT,
+    now,
+    tx.settledNow(),
+    limit,
+    environment
+  )
   const buckets = new Map<number, Bucket>()
   function* bucketOf(key: number): Program<Bucket> {
     let bucket = buckets.get(key)
@@ -60,7 +80,7 @@ export function* sweep(tx: Transaction, environment: number, limit: number): Pro
   return rows.length + (yield* dropBuckets(environment, limit - rows.length))
 }
 
-const SWEEP_ENTRY = statement("KvSweep.sweepEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
+const DELETE_ENTRY = statement("KvSweep.sweepEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
 
 function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
   const key = String(row.key)
@@ -75,19 +95,19 @@ function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
     return
   }
   if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
-  yield* write(SWEEP_ENTRY, bucket.key, key)
+  yield* write(DELETE_ENTRY, bucket.key, key)
   bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
 }
 
-const DROP_BUCKETS = statement(
-  "KvSweep.dropBuckets",
+const FIND_UNNAMED_BUCKET = statement(
+  "KvSweep.findUnnamedBucket",
   "SELECT key FROM kv_buckets WHERE name IS NULL AND environment = ? LIMIT 1"
 )
 
-const DROP_BUCKETS_2 = statement("KvSweep.dropBuckets.2", "DELETE FROM kv_buckets WHERE key = ?")
+const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
 function* dropBuckets(environment: number, limit: number): Program<number> {
-  const bucket = (yield* get(DROP_BUCKETS, environment))?.key
+  const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
   if (bucket === undefined || limit <= 0) return 0
   let dropped = 0
   for (const table of ["kv_history", "kv_entries"]) {
@@ -104,7 +124,7 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
       )
     dropped += rows.length
   }
-  if (dropped < limit) yield* write(DROP_BUCKETS_2, bucket)
+  if (dropped < limit) yield* write(DELETE_BUCKET, bucket)
   return dropped + 1
 }
 

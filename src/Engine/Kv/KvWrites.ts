@@ -27,13 +27,13 @@ interface Present {
   readonly bytes: number
 }
 
-const FIND_PRESENT = statement(
+const FIND_PRESENT_REVISION = statement(
   "KvWrites.findPresent",
   "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?"
 )
 
 function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
-  const row = yield* get(FIND_PRESENT, bucket.key, key)
+  const row = yield* get(FIND_PRESENT_REVISION, bucket.key, key)
   if (row === undefined) return undefined
   const counted = Number(row.operation) === PUT
   return {
@@ -133,7 +133,7 @@ function* checkRoom(
   )
 }
 
-const PRUNED_BYTES = statement(
+const SUM_PRUNED_BYTES = statement(
   "KvWrites.prunedBytes",
   `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
        SELECT length(value) + CASE WHEN operation = ${PUT} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
@@ -143,7 +143,7 @@ const PRUNED_BYTES = statement(
 /** Bytes of the history that a write of the key will delete. */
 function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
   if (present === undefined) return 0
-  const row = yield* get(PRUNED_BYTES, bucket.key, key, bucket.history - 2)
+  const row = yield* get(SUM_PRUNED_BYTES, bucket.key, key, bucket.history - 2)
   return Number(row?.bytes)
 }
 
@@ -196,7 +196,7 @@ export function* expire(tx: Transaction, bucket: Bucket, key: string, present: P
   }
 }
 
-const STORE = statement(
+const PUT_ENTRY = statement(
   "KvWrites.store",
   `INSERT INTO kv_entries (bucket, key, revision, operation, type, value, created_at, due_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -215,7 +215,7 @@ function* store(
 ): Program<void> {
   const now = tx.now()
   yield* write(
-    STORE,
+    PUT_ENTRY,
     bucket,
     key,
     revision,
@@ -236,7 +236,7 @@ function* store(
   })
 }
 
-const REMEMBER = statement(
+const INSERT_REVISION = statement(
   "KvWrites.remember",
   `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
      SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT} THEN due_at END
@@ -245,27 +245,27 @@ const REMEMBER = statement(
 
 /** Moves the current entry of a key into its history, and deletes what exceeds the bucket's limit. */
 function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
-  yield* write(REMEMBER, bucket.key, key, present.revision)
+  yield* write(INSERT_REVISION, bucket.key, key, present.revision)
   bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
 }
 
-const FORGET = statement(
-  "KvWrites.forget",
+const LIST_OLD_REVISIONS = statement(
+  "KvWrites.listOldRevisions",
   `SELECT revision, operation, length(value) AS bytes FROM kv_history
      WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?`
 )
 
-const FORGET_2 = statement(
-  "KvWrites.forget.2",
+const DELETE_REVISION = statement(
+  "KvWrites.deleteRevision",
   "DELETE FROM kv_history WHERE bucket = ? AND key = ? AND revision = ?"
 )
 
 /** Deletes the history of a key except for its newest `keep` entries. Returns the bytes of the deleted entries. */
 export function* forget(bucket: number, key: string, keep: number): Program<number> {
-  const rows = yield* all(FORGET, bucket, key, keep)
+  const rows = yield* all(LIST_OLD_REVISIONS, bucket, key, keep)
   let bytes = 0
   for (const row of rows) {
-    yield* write(FORGET_2, bucket, key, row.revision!)
+    yield* write(DELETE_REVISION, bucket, key, row.revision!)
     if (Number(row.operation) === PUT) bytes += Buffer.byteLength(key) + Number(row.bytes)
   }
   return bytes

@@ -6,14 +6,14 @@ import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 
-const END_OF_LOG = statement("EndOfLog.endOfLog", "SELECT max(position) AS position FROM events")
+const FIND_END_OF_LOG = statement("EndOfLog.endOfLog", "SELECT max(position) AS position FROM events")
 
 /** The position of the newest row of the log; 0 when it is empty. */
 export function* endOfLog(): Program<number> {
-  return Number((yield* get(END_OF_LOG))?.position ?? 0)
+  return Number((yield* get(FIND_END_OF_LOG))?.position ?? 0)
 }
 
-const END_OF_LOG_BY_NAME = statement(
+const FIND_END_OF_LOG_BY_NAME = statement(
   "EndOfLog.endOfLogByName",
   "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1",
   { scans: "for a log whose end is damaged: the index of names is read in its place" }
@@ -21,7 +21,7 @@ const END_OF_LOG_BY_NAME = statement(
 
 /** The same when the last page of the log is damaged: the index of names has the positions too. Reads the whole index. */
 function* endOfLogByName(): Program<number> {
-  return Number((yield* get(END_OF_LOG_BY_NAME))?.position ?? 0)
+  return Number((yield* get(FIND_END_OF_LOG_BY_NAME))?.position ?? 0)
 }
 
 const readEnd = acrossEnvironments(

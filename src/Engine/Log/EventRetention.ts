@@ -27,7 +27,7 @@ const LOOKED_AT = 2000
 const DELETED = 200
 
 /** SQL: for each table that needs the log, the first position that it needs. */
-const NEEDED = statement(
+const FIND_OLDEST_NEEDED = statement(
   "EventRetention.needed",
   `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
      (SELECT min(position) FROM fan_outs WHERE environment = ?1) AS fans,
@@ -40,21 +40,24 @@ const NEEDED = statement(
 
 /** The first position that something in the environment needs. */
 function* neededFrom(environment: number, given: number | undefined): Program<number> {
-  const row = yield* get(NEEDED, environment)
+  const row = yield* get(FIND_OLDEST_NEEDED, environment)
   const positions = Object.values(row ?? {}).flatMap((value) => (value === null ? [] : [Number(value)]))
   return Math.min(...positions, given === undefined ? Number.MAX_SAFE_INTEGER : given + 1)
 }
 
-const NEWEST = statement("EventRetention.newest", "SELECT max(position) AS position FROM events")
+const FIND_NEWEST_EVENT = statement("EventRetention.newest", "SELECT max(position) AS position FROM events")
 
-const LOOK = statement(
+const LIST_EVENTS = statement(
   "EventRetention.look",
   `SELECT position, environment, kind, entity_id, timestamp FROM events NOT INDEXED WHERE position > ? AND position < ? ORDER BY position LIMIT ${LOOKED_AT}`
 )
 
-const DELETE = statement("EventRetention.delete", "DELETE FROM events WHERE position = ? AND environment = ?")
+const DELETE_EVENT = statement(
+  "EventRetention.delete",
+  "DELETE FROM events WHERE position = ? AND environment = ?"
+)
 
-const NOTE = statement(
+const UPDATE_EVENTS_GONE = statement(
   "EventRetention.note",
   "UPDATE environments SET events_gone_to = ?, events_gone_at = ? WHERE key = ?"
 )
@@ -71,10 +74,10 @@ export const deleteOldEvents = acrossEnvironments(
     after: number | undefined = 0
   ): Program<EventsDeleted> {
     const storedBefore = tx.settledNow() - keepMs
-    const newest = Number((yield* get(NEWEST))?.position ?? 0)
+    const newest = Number((yield* get(FIND_NEWEST_EVENT))?.position ?? 0)
     const needed = new Map<number, number>()
     const gone = new Map<number, { readonly position: number; readonly at: number }>()
-    const rows = yield* all(LOOK, after, newest)
+    const rows = yield* all(LIST_EVENTS, after, newest)
     let last = after
     let deleted = 0
     let isAtEnd = rows.length < LOOKED_AT
@@ -100,17 +103,18 @@ export const deleteOldEvents = acrossEnvironments(
         needed.set(environment, first)
       }
       if (position >= first) continue
-      yield* write(DELETE, position, environment)
+      yield* write(DELETE_EVENT, position, environment)
       gone.set(environment, { position, at })
       deleted++
     }
-    for (const [environment, { at, position }] of gone) yield* write(NOTE, position, at, environment)
+    for (const [environment, { at, position }] of gone)
+      yield* write(UPDATE_EVENTS_GONE, position, at, environment)
     return { deleted, ...(isAtEnd ? {} : { after: last }) }
   },
   () => "delete old events"
 )
 
-const MEASURE = statement(
+const LIST_EVENT_SIZES = statement(
   "EventRetention.measure",
   `SELECT position, CASE WHEN kind = 0 AND entity_id IS NULL THEN octet_length(data) ELSE 0 END AS bytes FROM events NOT INDEXED
      WHERE position < ? ORDER BY position DESC LIMIT ${LOOKED_AT}`
@@ -130,7 +134,7 @@ export const measureEvents = acrossEnvironments(
     let rest = left
     let from = before
     let excessBefore: number | undefined
-    yield* visit(MEASURE, [before], ([position, bytes]) => {
+    yield* visit(LIST_EVENT_SIZES, [before], ([position, bytes]) => {
       rest -= Number(bytes)
       if (rest < 0) {
         excessBefore = from

@@ -27,7 +27,7 @@ const KEY = ENVIRONMENT + 1
 // By id
 // ---------------------------------------------------------------------------------------------------------------------
 
-const FIRST_FROM = statement(
+const FIND_FIRST_FROM = statement(
   "EventSearch.firstFrom",
   "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1"
 )
@@ -42,7 +42,7 @@ function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined>
   let to = yield* endOfLog()
   while (from <= to) {
     const middle = Math.floor((from + to) / 2)
-    const row = yield* get(FIRST_FROM, middle)
+    const row = yield* get(FIND_FIRST_FROM, middle)
     if (row !== undefined && isBefore(String(row.id))) from = Number(row.position) + 1
     else {
       found = row ?? found
@@ -68,14 +68,14 @@ export const findEvent = inEnvironment(
 /** An id without its prefix, which names the kind. */
 const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
 
-const EVENT_AT = statement("EventSearch.eventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
+const FIND_EVENT_AT = statement("EventSearch.eventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
 
 /** An event with everything that is stored of it. */
 export const getEvent = inEnvironment(
   "getEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<FoundEvent | undefined> {
     const position = yield* findEvent.in(tx, environment, eventId)
-    const row = position === undefined ? undefined : yield* get(EVENT_AT, position)
+    const row = position === undefined ? undefined : yield* get(FIND_EVENT_AT, position)
     if (row === undefined || row.kind !== LogKind.event) return undefined
     return {
       ...toEntry(row),
@@ -184,11 +184,11 @@ const fitting = (query: EventQuery): ((event: FoundEvent) => boolean) => {
     (accepts === undefined || accepts(event.name))
 }
 
-const LAST_VERSION = statement(
+const FIND_LAST_VERSION = statement(
   "EventSearch.lastVersion",
   "SELECT max(entity_version) AS version FROM events WHERE environment = ? AND entity_id = ?"
 )
-const POSITION_OF = statement(
+const FIND_POSITION = statement(
   "EventSearch.positionOf",
   "SELECT position FROM events WHERE environment = ? AND entity_id = ? AND entity_version = ?"
 )
@@ -199,13 +199,13 @@ function* versionsIn(
   entityId: string,
   { after, before }: Range
 ): Program<readonly [after: number, before: number]> {
-  const last = Number((yield* get(LAST_VERSION, environment, entityId))?.version ?? 0)
+  const last = Number((yield* get(FIND_LAST_VERSION, environment, entityId))?.version ?? 0)
   function* firstFrom(position: number): Program<number> {
     let from = 1
     let to = last
     while (from <= to) {
       const middle = Math.floor((from + to) / 2)
-      const row = yield* get(POSITION_OF, environment, entityId, middle)
+      const row = yield* get(FIND_POSITION, environment, entityId, middle)
       if (Number(row?.position ?? 0) < position) from = middle + 1
       else to = middle - 1
     }

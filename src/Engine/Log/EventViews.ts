@@ -40,11 +40,11 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
-const EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
 
 /** The event at a position of the log. Throws a `StoreError` when it is missing: events that a run needs are never deleted. */
 export function* eventAt(position: number): Program<EventView> {
-  const row = yield* get(EVENT_AT, position)
+  const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
     throw new StoreError(`event ${position} of the log, which a run needs, is missing: the log is damaged`, {
       code: "STORE_CORRUPT"
@@ -73,7 +73,7 @@ export function* eventText(tx: Transaction, position: number): Program<JsonText>
 
 /** The same; `undefined` when the event was deleted. */
 export function* eventTextIfKept(tx: Transaction, position: number): Program<JsonText | undefined> {
-  return (yield* get(EVENT_AT, position)) === undefined ? undefined : yield* eventText(tx, position)
+  return (yield* get(FIND_EVENT_AT, position)) === undefined ? undefined : yield* eventText(tx, position)
 }
 
 /** The same, for an event that was already read. */

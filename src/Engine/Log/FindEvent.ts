@@ -25,13 +25,13 @@ export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }
   | { readonly _tag: "Expression"; readonly text: string }
 
-const FIND_EVENT = statement(
+const LIST_EVENTS_BY_NAME = statement(
   "FindEvent.findEvent",
   "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
-const FIND_EVENT_2 = statement(
-  "FindEvent.findEvent.2",
+const LIST_EVENTS_OF_ANY_NAME = statement(
+  "FindEvent.listEventsOfAnyName",
   "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
@@ -48,8 +48,8 @@ export function* findEvent(
   while (true) {
     const rows =
       accepts === undefined
-        ? yield* all(FIND_EVENT, environment, filter.event, position)
-        : yield* all(FIND_EVENT_2, position, environment)
+        ? yield* all(LIST_EVENTS_BY_NAME, environment, filter.event, position)
+        : yield* all(LIST_EVENTS_OF_ANY_NAME, position, environment)
     for (const row of rows) {
       position = Number(row.position)
       tx.room.take()

@@ -56,7 +56,7 @@ const ordered = (value: unknown): string => {
     .join(",")}}`
 }
 
-const RECALL = statement(
+const FIND_RESULT = statement(
   "Idempotency.recall",
   "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?"
 )
@@ -68,7 +68,7 @@ export function* recall<A>(
   key: string,
   print: Fingerprint
 ): Program<Remembered<A> | undefined> {
-  const row = yield* get(RECALL, environment, scope, key, tx.settledNow())
+  const row = yield* get(FIND_RESULT, environment, scope, key, tx.settledNow())
   if (row === undefined) return undefined
   // written by `remember` below: the caller's scope determines the type
   return {
@@ -91,7 +91,7 @@ export function* recallUnscoped<A>(
   return earlier?.conflicting === true ? undefined : earlier
 }
 
-const REMEMBER = statement(
+const PUT_RESULT = statement(
   "Idempotency.remember",
   `INSERT INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES (?, ?, ?, ?, ?, ?)
      ON CONFLICT (environment, operation, key) DO UPDATE
@@ -106,10 +106,18 @@ export function* remember(
   print: Fingerprint,
   result: unknown
 ): Program<void> {
-  yield* write(REMEMBER, environment, scope, key, print.current, JSON.stringify(result), tx.now() + WINDOW_MS)
+  yield* write(
+    PUT_RESULT,
+    environment,
+    scope,
+    key,
+    print.current,
+    JSON.stringify(result),
+    tx.now() + WINDOW_MS
+  )
 }
 
-const FORGET_EXPIRED = statement(
+const DELETE_EXPIRED_RESULTS = statement(
   "Idempotency.forgetExpired",
   `DELETE FROM idempotency WHERE (environment, operation, key) IN
      (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
@@ -119,7 +127,7 @@ const FORGET_EXPIRED = statement(
 export const forgetExpired = acrossEnvironments(
   "deleteExpiredIdempotencyKeys",
   function* (tx: Transaction, limit: number): Program<number> {
-    return yield* affected(FORGET_EXPIRED, tx.settledNow(), limit)
+    return yield* affected(DELETE_EXPIRED_RESULTS, tx.settledNow(), limit)
   },
   () => "delete old idempotency keys"
 )

@@ -133,7 +133,7 @@ export function* whileRoom(
   return rows
 }
 
-const COUNT_AFTER = statement(
+const COUNT_EVENTS_AFTER = statement(
   "LogRows.countAfter",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
 )
@@ -147,13 +147,13 @@ export function* countAfter(
 ): Program<number> {
   let count = 0
   for (const name of yield* fittingNames(environment, kind, patterns)) {
-    const found = yield* get(COUNT_AFTER, environment, LogKind[kind], name, position)
+    const found = yield* get(COUNT_EVENTS_AFTER, environment, LogKind[kind], name, position)
     count += Number(found?.n ?? 0)
   }
   return count
 }
 
-const NEWEST_OF = statement(
+const FIND_NEWEST_EVENT_OF_NAME = statement(
   "LogRows.newestOf",
   "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
 )
@@ -166,7 +166,7 @@ export function* newestOf(
 ): Program<number> {
   let newest = 0
   for (const name of yield* fittingNames(environment, kind, patterns)) {
-    const found = yield* get(NEWEST_OF, environment, LogKind[kind], name)
+    const found = yield* get(FIND_NEWEST_EVENT_OF_NAME, environment, LogKind[kind], name)
     newest = Math.max(newest, Number(found?.position ?? 0))
   }
   return newest
@@ -238,7 +238,7 @@ function* namesThatFit(
   return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
 }
 
-const NAMES_IN_LOG = statement(
+const FIND_NEXT_NAME = statement(
   "LogRows.namesInLog",
   "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1"
 )
@@ -257,7 +257,7 @@ function* namesInLog(
   for (const name of patterns) if (!isPattern(name) && !look(name, true)) return
   for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
     for (let name = prefix; ;) {
-      const row = yield* get(NAMES_IN_LOG, environment, LogKind[kind], name)
+      const row = yield* get(FIND_NEXT_NAME, environment, LogKind[kind], name)
       if (row === undefined || !String(row.name).startsWith(prefix)) break
       name = String(row.name)
       if (!look(name, accepts(name))) return

@@ -11,7 +11,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 const ROWS = 1000
 const BYTES = 4 * 1024 * 1024
 
-const READ_PROJECTION_CHANGES = statement(
+const LIST_CHANGED_STATES = statement(
   "ProjectionChanges.readProjectionChanges",
   `SELECT key, partition_key FROM (
        SELECT key, partition_key, revision FROM projection_states
@@ -19,13 +19,10 @@ const READ_PROJECTION_CHANGES = statement(
      ) WHERE revision > ? LIMIT ?`
 )
 
-const READ_PROJECTION_CHANGES_2 = statement(
-  "ProjectionChanges.readProjectionChanges.2",
-  "SELECT * FROM projection_states WHERE key = ?"
-)
+const FIND_STATE = statement("ProjectionChanges.findState", "SELECT * FROM projection_states WHERE key = ?")
 
-const READ_PROJECTION_CHANGES_3 = statement(
-  "ProjectionChanges.readProjectionChanges.3",
+const FIND_END_OF_SLICE = statement(
+  "ProjectionChanges.findEndOfSlice",
   `SELECT partition_key FROM projection_states
          WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`
 )
@@ -52,19 +49,19 @@ export const readProjectionChanges = inEnvironment(
     }
     const place = [row.key!, shownEpoch(row), after ?? ""] as const
     // the inner query ends with the outer one, and does not read states
-    const keys = yield* all(READ_PROJECTION_CHANGES, ...place, ROWS, from, limit)
+    const keys = yield* all(LIST_CHANGED_STATES, ...place, ROWS, from, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
     for (const { key } of keys) {
       if (bytes >= BYTES) break
-      const state = toState((yield* get(READ_PROJECTION_CHANGES_2, key!))!)
+      const state = toState((yield* get(FIND_STATE, key!))!)
       states.push(state)
       bytes += state.state.length
     }
     const isFull = keys.length === limit || states.length < keys.length
     const next = isFull
       ? states.at(-1)?.partition
-      : (yield* get(READ_PROJECTION_CHANGES_3, ...place, ROWS - 1))?.partition_key
+      : (yield* get(FIND_END_OF_SLICE, ...place, ROWS - 1))?.partition_key
     return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
   },
   (_, name) => `read the changes of projection "${name}"`

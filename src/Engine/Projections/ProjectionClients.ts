@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import type { EffectKind } from "../../Client/Client.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { ChangesPage, ChangesQuery } from "../../Client/ProjectionUpdates.ts"
 import {
   type CatchupOptions,

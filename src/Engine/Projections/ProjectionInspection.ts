@@ -32,7 +32,7 @@ const LIST_PROJECTIONS = statement(
 
 /** Projections by name. Fewer than requested when earlier ones have a large lag, which takes long to count. */
 export const listProjections = inEnvironment(
-  "listProjection",
+  "listProjections",
   function* (
     tx: Transaction,
     environment: string,
@@ -119,7 +119,7 @@ export const isProjectionAt = inEnvironment(
   (_, name) => `read projection "${name}"`
 )
 
-const PAUSE_PROJECTION = statement(
+const UPDATE_PAUSE = statement(
   "ProjectionInspection.pauseProjection",
   `UPDATE projections SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
@@ -136,14 +136,14 @@ export const pauseProjection = inEnvironment(
     reason: string | undefined
   ): Program<ProjectionInfo, ProjectionNotFoundError> {
     const row = yield* findProjection(environment, name)
-    yield* write(PAUSE_PROJECTION, tx.now(), by, reason ?? null, row.key!)
+    yield* write(UPDATE_PAUSE, tx.now(), by, reason ?? null, row.key!)
     markProjection(tx, environment, name)
     return yield* getProjection.in(tx, environment, name)
   },
   (_, name) => `pause projection "${name}"`
 )
 
-const RESUME_PROJECTION = statement(
+const CLEAR_PAUSE = statement(
   "ProjectionInspection.resumeProjection",
   "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?"
 )
@@ -156,7 +156,7 @@ export const resumeProjection = inEnvironment(
     name: string
   ): Program<ProjectionInfo, ProjectionNotFoundError> {
     const row = yield* findProjection(environment, name)
-    yield* write(RESUME_PROJECTION, row.key!)
+    yield* write(CLEAR_PAUSE, row.key!)
     markProjection(tx, environment, name)
     return yield* getProjection.in(tx, environment, name)
   },
@@ -181,18 +181,18 @@ export const rebuildProjection = inEnvironment(
   (_, name) => `rebuild projection "${name}"`
 )
 
-const DELETE_PROJECTION = statement(
-  "ProjectionInspection.deleteProjection",
+const DELETE_STATES_OF_PROJECTION = statement(
+  "ProjectionInspection.deleteStatesOfProjection",
   "DELETE FROM projection_states WHERE projection = ?"
 )
 
-const DELETE_PROJECTION_2 = statement(
-  "ProjectionInspection.deleteProjection.2",
+const DELETE_LETTERS_OF_PROJECTION = statement(
+  "ProjectionInspection.deleteLettersOfProjection",
   "DELETE FROM dead_letters WHERE projection = ?"
 )
 
-const DELETE_PROJECTION_3 = statement(
-  "ProjectionInspection.deleteProjection.3",
+const DELETE_PROJECTION = statement(
+  "ProjectionInspection.deleteProjection",
   "DELETE FROM projections WHERE key = ?"
 )
 
@@ -200,21 +200,21 @@ export const deleteProjection = inEnvironment(
   "deleteProjection",
   function* (tx: Transaction, environment: string, name: string): Program<void, ProjectionNotFoundError> {
     const { key } = yield* findProjection(environment, name)
+    yield* write(DELETE_STATES_OF_PROJECTION, key!)
+    yield* write(DELETE_LETTERS_OF_PROJECTION, key!)
     yield* write(DELETE_PROJECTION, key!)
-    yield* write(DELETE_PROJECTION_2, key!)
-    yield* write(DELETE_PROJECTION_3, key!)
     markProjection(tx, environment, name)
   },
   (_, name) => `delete projection "${name}"`
 )
 
-const LIST_DEAD_LETTERS = statement(
-  "ProjectionInspection.listDeadLetters",
+const LIST_KEYS_OF_DEAD_LETTERS = statement(
+  "ProjectionInspection.listKeysOfDeadLetters",
   "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?"
 )
 
-const LIST_DEAD_LETTERS_2 = statement(
-  "ProjectionInspection.listDeadLetters.2",
+const LIST_DEAD_LETTERS = statement(
+  "ProjectionInspection.listDeadLetters",
   "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position = ?"
 )
 
@@ -229,9 +229,9 @@ export const listDeadLetters = inEnvironment(
     limit: number
   ): Program<Array<StoredDeadLetter>, ProjectionNotFoundError> {
     const found = yield* findProjection(environment, name)
-    const keys = yield* all(LIST_DEAD_LETTERS, found.environment!, found.key!, after, limit)
+    const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, found.environment!, found.key!, after, limit)
     const rows = yield* whileRoom(keys, ({ position, projection }) =>
-      get(LIST_DEAD_LETTERS_2, found.environment!, projection!, position!)
+      get(LIST_DEAD_LETTERS, found.environment!, projection!, position!)
     )
     return rows.map((row) => ({
       position: Number(row.position),
@@ -245,13 +245,13 @@ export const listDeadLetters = inEnvironment(
   (_, name) => `list the dead letters of projection "${name}"`
 )
 
-const RETRY_DEAD_LETTERS = statement(
+const MARK_ALL_RETRYING = statement(
   "ProjectionInspection.retryDeadLetters",
   "UPDATE dead_letters SET retrying = 1 WHERE projection = ?"
 )
 
-const RETRY_DEAD_LETTERS_2 = statement(
-  "ProjectionInspection.retryDeadLetters.2",
+const MARK_RETRYING = statement(
+  "ProjectionInspection.markRetrying",
   "UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?"
 )
 
@@ -267,29 +267,29 @@ export const retryDeadLetters = inEnvironment(
     const { key } = yield* findProjection(environment, name)
     const count =
       position === undefined
-        ? yield* affected(RETRY_DEAD_LETTERS, key!)
-        : yield* affected(RETRY_DEAD_LETTERS_2, key!, position)
+        ? yield* affected(MARK_ALL_RETRYING, key!)
+        : yield* affected(MARK_RETRYING, key!, position)
     if (count > 0) markProjection(tx, environment, name)
     return count
   },
   (_, name) => `retry dead letters of projection "${name}"`
 )
 
-const TO_INFO = statement(
-  "ProjectionInspection.toInfo",
+const COUNT_DEAD_LETTERS = statement(
+  "ProjectionInspection.countDeadLetters",
   "SELECT count(*) AS n FROM dead_letters WHERE projection = ?"
 )
 
-const EVENTS_GONE = statement(
+const FIND_EVENTS_GONE_AT = statement(
   "ProjectionInspection.eventsGone",
   "SELECT events_gone_at AS at FROM environments WHERE key = ? AND events_gone_to > ?"
 )
 
 function* toInfo(row: Row): Program<ProjectionInfo> {
-  const letters = yield* get(TO_INFO, row.key!)
+  const letters = yield* get(COUNT_DEAD_LETTERS, row.key!)
   const lag = yield* countAfter(Number(row.environment), "event", eventsOf(row), Number(row.position))
   const isRebuilding = row.rebuild_to !== null
-  const gone = yield* get(EVENTS_GONE, row.environment!, row.position!)
+  const gone = yield* get(FIND_EVENTS_GONE_AT, row.environment!, row.position!)
   return {
     name: String(row.name),
     mode: row.mode === "managed" ? "managed" : "external",

@@ -9,7 +9,7 @@ import {
   statement,
   write
 } from "../Store/Program.ts"
-import { livesElsewhere } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine } from "../Runs/NodeWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
@@ -20,18 +20,18 @@ const LONGEST_LEASE_MS = 30_000
 /** The owner name of all runners that have no token. */
 export const TOKENLESS = "runners without a token"
 
-const CLAIM_PROJECTION = statement(
-  "ProjectionOwnerRows.claimProjection",
+const FIND_OTHER_OWNER = statement(
+  "ProjectionOwnerRows.findOtherOwner",
   "SELECT owner, lease_until FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND owner <> ? AND (lease_until IS NULL OR lease_until > ?)"
 )
 
-const CLAIM_PROJECTION_2 = statement(
-  "ProjectionOwnerRows.claimProjection.2",
+const UPDATE_OWNER = statement(
+  "ProjectionOwnerRows.updateOwner",
   "UPDATE projections SET token = ?, owner = ?, lease_until = ?, generation = generation + 1 WHERE environment = ? AND name = ?"
 )
 
-const CLAIM_PROJECTION_3 = statement(
-  "ProjectionOwnerRows.claimProjection.3",
+const FIND_PROJECTION = statement(
+  "ProjectionOwnerRows.findProjection",
   "SELECT * FROM projections WHERE environment = ? AND name = ?"
 )
 
@@ -45,7 +45,7 @@ export const claimProjection = inEnvironment(
     const { environment, leaseMs, registration, workerId } = request
     const { name } = registration
     const now = tx.now()
-    const held = yield* get(CLAIM_PROJECTION, tx.environment(environment), name, workerId, now)
+    const held = yield* get(FIND_OTHER_OWNER, tx.environment(environment), name, workerId, now)
     if (held !== undefined) {
       return {
         _tag: "Busy",
@@ -57,7 +57,7 @@ export const claimProjection = inEnvironment(
     yield* registerProjection(tx, environment, registration)
     const token = tx.ids.job()
     yield* write(
-      CLAIM_PROJECTION_2,
+      UPDATE_OWNER,
       token,
       workerId,
       leaseMs === undefined ? null : now + leaseMs,
@@ -65,7 +65,7 @@ export const claimProjection = inEnvironment(
       name
     )
     markProjection(tx, environment, name)
-    const row = (yield* get(CLAIM_PROJECTION_3, tx.environment(environment), name))!
+    const row = (yield* get(FIND_PROJECTION, tx.environment(environment), name))!
     return {
       _tag: "Granted",
       lease: {
@@ -82,18 +82,18 @@ export const claimProjection = inEnvironment(
   (request) => `claim projection "${request.registration.name}"`
 )
 
-const RECOVER_PROJECTIONS = statement(
+const CLEAR_OWNERS = statement(
   "ProjectionOwnerRows.recoverProjections",
   "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
   {
     scans: "projections are few, once at the start",
     postgres: `UPDATE projections SET token = NULL, owner = NULL
-     WHERE token IS NOT NULL AND lease_until IS NULL AND NOT ${livesElsewhere("projections.owner")}`
+     WHERE token IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("projections.owner")}`
   }
 )
 
-const RECOVER_PROJECTIONS_2 = statement(
-  "ProjectionOwnerRows.recoverProjections.2",
+const SHORTEN_LEASES = statement(
+  "ProjectionOwnerRows.shortenLeases",
   "UPDATE projections SET lease_until = ? WHERE lease_until > ?",
   { scans: "projections are few, once at the start" }
 )
@@ -105,15 +105,15 @@ const RECOVER_PROJECTIONS_2 = statement(
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",
   function* (tx: Transaction): Program<void> {
-    yield* write(RECOVER_PROJECTIONS)
+    yield* write(CLEAR_OWNERS)
     // a lease that was given under a clock that was ahead
     const latest = tx.now() + LONGEST_LEASE_MS
-    yield* write(RECOVER_PROJECTIONS_2, latest, latest)
+    yield* write(SHORTEN_LEASES, latest, latest)
   },
   () => "take back projections"
 )
 
-const RENEW_PROJECTION = statement(
+const UPDATE_LEASE = statement(
   "ProjectionOwnerRows.renewProjection",
   "UPDATE projections SET lease_until = ? WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
@@ -128,7 +128,7 @@ export const renewProjection = inEnvironment(
   ): Program<boolean> {
     return (
       (yield* affected(
-        RENEW_PROJECTION,
+        UPDATE_LEASE,
         leaseMs === undefined ? null : tx.now() + leaseMs,
         tx.environment(environment),
         name,
@@ -140,7 +140,7 @@ export const renewProjection = inEnvironment(
   (token, _leaseMs?: number) => `keep projection "${token.name}"`
 )
 
-const RELEASE_PROJECTION = statement(
+const CLEAR_OWNER = statement(
   "ProjectionOwnerRows.releaseProjection",
   "UPDATE projections SET token = NULL, owner = NULL, lease_until = NULL WHERE environment = ? AND name = ? AND token = ?"
 )
@@ -148,13 +148,13 @@ const RELEASE_PROJECTION = statement(
 export const releaseProjection = inEnvironment(
   "releaseProjection",
   function* (tx: Transaction, { environment, name, token }: ProjectionToken): Program<void> {
-    const released = yield* affected(RELEASE_PROJECTION, tx.environment(environment), name, token)
+    const released = yield* affected(CLEAR_OWNER, tx.environment(environment), name, token)
     if (released > 0) markProjection(tx, environment, name)
   },
   (token) => `release projection "${token.name}"`
 )
 
-const OWNED = statement(
+const FIND_OWNED_PROJECTION = statement(
   "ProjectionOwnerRows.owned",
   "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
@@ -165,10 +165,10 @@ export function* owned(
   { environment, generation, name, token }: ProjectionToken
 ): Program<Row | undefined> {
   const key = tx.findEnvironment(environment)
-  return key === undefined ? undefined : yield* get(OWNED, key, name, token, generation)
+  return key === undefined ? undefined : yield* get(FIND_OWNED_PROJECTION, key, name, token, generation)
 }
 
-const WHY_NOT_OWNED = statement(
+const FIND_OWNER = statement(
   "ProjectionOwnerRows.whyNotOwned",
   "SELECT token, owner, generation FROM projections WHERE environment = ? AND name = ?"
 )
@@ -177,7 +177,7 @@ export function* whyNotOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken
 ): Program<string> {
-  const row = yield* get(WHY_NOT_OWNED, tx.environment(environment), name)
+  const row = yield* get(FIND_OWNER, tx.environment(environment), name)
   if (row === undefined) return "the projection was deleted"
   return row.token === token
     ? `the projection was reset: its generation is ${row.generation}, and the save is of ${generation}`

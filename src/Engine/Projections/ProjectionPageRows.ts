@@ -12,7 +12,7 @@ import { stateRow } from "./ProjectionStateReads.ts"
 /** Most dead letters that are delivered at once for a retry. */
 const RETRIES = 100
 
-const READ_PROJECTION_PAGE = statement(
+const LIST_RETRIED_EVENTS = statement(
   "ProjectionPageRows.readProjectionPage",
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
@@ -24,7 +24,7 @@ export const readProjectionPage = inEnvironment(
     const row = yield* owned(tx, token)
     if (row === undefined) return { _tag: "Lost" }
     if (row.paused_at !== null) return { _tag: "Paused" }
-    const retries = yield* all(READ_PROJECTION_PAGE, row.environment!, row.key!, RETRIES)
+    const retries = yield* all(LIST_RETRIED_EVENTS, row.environment!, row.key!, RETRIES)
     if (retries.length > 0) return { _tag: "Retries", events: retries.map(toEntry) }
     const page = yield* readLog.in(tx, {
       environment: token.environment,

@@ -27,19 +27,19 @@ export const markProjection = (tx: Transaction, environment: string, name: strin
   tx.changes.projections.push(projectionKey(environment, name))
 }
 
-const REGISTER_PROJECTION = statement(
+const INSERT_PROJECTION = statement(
   "ProjectionRows.registerProjection",
   `INSERT INTO projections (environment, name, mode, events, partition_key, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING`
 )
 
-const REGISTER_PROJECTION_2 = statement(
-  "ProjectionRows.registerProjection.2",
+const FIND_REGISTERED = statement(
+  "ProjectionRows.findRegistered",
   "SELECT * FROM projections WHERE environment = ? AND name = ?"
 )
 
-const REGISTER_PROJECTION_3 = statement(
-  "ProjectionRows.registerProjection.3",
+const UPDATE_REGISTRATION = statement(
+  "ProjectionRows.updateRegistration",
   "UPDATE projections SET events = ?, partition_key = ?, updated_at = ? WHERE key = ?"
 )
 
@@ -57,9 +57,9 @@ export function* registerProjection(
   const now = tx.now()
   const text = JSON.stringify(events)
   const key = tx.environment(environment)
-  const created = yield* affected(REGISTER_PROJECTION, key, name, mode, text, partitionKey, now, now)
+  const created = yield* affected(INSERT_PROJECTION, key, name, mode, text, partitionKey, now, now)
   if (created > 0) return
-  const row = yield* get(REGISTER_PROJECTION_2, key, name)
+  const row = yield* get(FIND_REGISTERED, key, name)
   if (row === undefined) throw new Error(`no projection ${name}`)
   if (row.mode !== mode) {
     return yield* refuse(
@@ -70,20 +70,20 @@ export function* registerProjection(
     )
   }
   if (row.events === text && row.partition_key === partitionKey) return
-  yield* write(REGISTER_PROJECTION_3, text, partitionKey, now, row.key!)
+  yield* write(UPDATE_REGISTRATION, text, partitionKey, now, row.key!)
   if (mode === "managed") yield* resetProjection(tx, Number(row.key))
   markProjection(tx, environment, name)
 }
 
-const RESET_PROJECTION = statement(
+const UPDATE_EPOCH = statement(
   "ProjectionRows.resetProjection",
   `UPDATE projections SET position = 0, shown_epoch = CASE WHEN rebuild_to IS NULL THEN epoch ELSE coalesce(shown_epoch, epoch) END,
        epoch = epoch + 1, generation = generation + 1, handed_out = 0, rebuild_to = ?,
        failing = NULL, failures = 0, error = NULL, error_position = NULL, error_at = NULL, updated_at = ? WHERE key = ?`
 )
 
-const RESET_PROJECTION_2 = statement(
-  "ProjectionRows.resetProjection.2",
+const DELETE_DEAD_LETTERS = statement(
+  "ProjectionRows.deleteDeadLetters",
   "DELETE FROM dead_letters WHERE projection = ?"
 )
 
@@ -92,8 +92,8 @@ const RESET_PROJECTION_2 = statement(
  * the old states. What was delivered before does not count any more.
  */
 export function* resetProjection(tx: Transaction, key: number): Program<void> {
-  yield* write(RESET_PROJECTION, (yield* endOfLog()) || null, tx.now(), key)
-  yield* write(RESET_PROJECTION_2, key)
+  yield* write(UPDATE_EPOCH, (yield* endOfLog()) || null, tx.now(), key)
+  yield* write(DELETE_DEAD_LETTERS, key)
 }
 
 /** Whether an event is one of the projection's. */

@@ -12,19 +12,19 @@ import { shownEpoch, stateRow, tellStates } from "./ProjectionStateReads.ts"
 /** Old states that one save of a rebuild deletes. */
 const LEFTOVERS = 200
 
-const SAVE_PROJECTION = statement(
+const PUT_DEAD_LETTER = statement(
   "ProjectionSaveRows.saveProjection",
   `INSERT INTO dead_letters (projection, position, error, attempts, at, retrying) VALUES (?, ?, ?, ?, ?, 0)
        ON CONFLICT (projection, position) DO UPDATE SET error = excluded.error, attempts = dead_letters.attempts + excluded.attempts, at = excluded.at, retrying = 0`
 )
 
-const SAVE_PROJECTION_2 = statement(
-  "ProjectionSaveRows.saveProjection.2",
+const DELETE_DEAD_LETTER = statement(
+  "ProjectionSaveRows.deleteDeadLetter",
   "DELETE FROM dead_letters WHERE projection = ? AND position = ?"
 )
 
-const SAVE_PROJECTION_3 = statement(
-  "ProjectionSaveRows.saveProjection.3",
+const UPDATE_POSITION = statement(
+  "ProjectionSaveRows.updatePosition",
   `UPDATE projections SET position = ?, failing = ?, failures = ?, error = coalesce(?, error), error_position = coalesce(?, error_position),
        error_at = coalesce(?, error_at), rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
        version = version + 1, last_save = ?, updated_at = ? WHERE key = ?`
@@ -54,14 +54,14 @@ export const saveProjection = inEnvironment(
     const now = tx.now()
     for (const state of save.states) yield* putState(row, state, now)
     for (const { attempts, error, position } of save.deadLetters) {
-      yield* write(SAVE_PROJECTION, row.key!, position, JSON.stringify(error), attempts, now)
+      yield* write(PUT_DEAD_LETTER, row.key!, position, JSON.stringify(error), attempts, now)
     }
     for (const position of save.resolved) {
-      yield* write(SAVE_PROJECTION_2, row.key!, position)
+      yield* write(DELETE_DEAD_LETTER, row.key!, position)
     }
     const last = save.failing ?? save.deadLetters.at(-1)
     yield* write(
-      SAVE_PROJECTION_3,
+      UPDATE_POSITION,
       save.to,
       save.failing?.position ?? null,
       save.failing?.failures ?? 0,
@@ -86,8 +86,8 @@ export const saveProjection = inEnvironment(
   (token) => `save projection "${token.name}"`
 )
 
-const CHECK_SAVE = statement(
-  "ProjectionSaveRows.checkSave",
+const FIND_DEAD_LETTER = statement(
+  "ProjectionSaveRows.findDeadLetter",
   "SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?"
 )
 
@@ -121,7 +121,7 @@ function* checkSave(
     return yield* refuseAs("the event that failed is already saved as processed")
   for (const { position } of deadLetters) {
     const inBatch = position > from && position <= to
-    const known = yield* get(CHECK_SAVE, row.key!, position)
+    const known = yield* get(FIND_DEAD_LETTER, row.key!, position)
     if (!inBatch && known === undefined)
       return yield* refuseAs(`there is no event at position ${position} in the batch`)
   }
@@ -160,7 +160,7 @@ export function* putState(
   )
 }
 
-const CLEAR_LEFTOVERS = statement(
+const DELETE_OLD_STATES = statement(
   "ProjectionSaveRows.clearLeftovers",
   "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)"
 )
@@ -168,10 +168,10 @@ const CLEAR_LEFTOVERS = statement(
 /** Deletes a few of the states from before the last rebuild, so that a rebuild takes no longer the more there are. */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
-  yield* write(CLEAR_LEFTOVERS, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
+  yield* write(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
 }
 
-const WAS_SAVED = statement(
+const FIND_LAST_SAVE = statement(
   "ProjectionSaveRows.wasSaved",
   "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
 )
@@ -179,10 +179,10 @@ const WAS_SAVED = statement(
 /** Whether this save is the last stored one: its worker did not get the answer. */
 function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: string): Program<boolean> {
   const key = tx.findEnvironment(environment)
-  return key !== undefined && (yield* get(WAS_SAVED, key, name))?.last_save === id
+  return key !== undefined && (yield* get(FIND_LAST_SAVE, key, name))?.last_save === id
 }
 
-const REFUSE = statement(
+const INCREMENT_REFUSED = statement(
   "ProjectionSaveRows.refuse",
   "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?"
 )
@@ -194,6 +194,6 @@ export function* countRefusal(
   reason: string
 ): Program<ProjectionSaved> {
   tx.changes.counts.staleSaves++
-  yield* write(REFUSE, tx.environment(environment), name)
+  yield* write(INCREMENT_REFUSED, tx.environment(environment), name)
   return { _tag: "Refused", reason }
 }

@@ -7,7 +7,7 @@ import type { ProjectionState } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-const STATE_ROW = statement(
+const FIND_STATE = statement(
   "ProjectionStateReads.stateRow",
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
@@ -18,7 +18,7 @@ export function* stateRow(
   partition: string,
   epoch = projection.epoch!
 ): Program<Row | undefined> {
-  return yield* get(STATE_ROW, projection.key!, epoch, partition)
+  return yield* get(FIND_STATE, projection.key!, epoch, partition)
 }
 
 export const toState = (row: Row): ProjectionState => ({
@@ -55,10 +55,13 @@ export const cursorOf = (row: Row): Cursor => ({
   version: Number(row.version)
 })
 
-const TELL_STATES = statement("ProjectionStateReads.tellStates", "SELECT * FROM projections WHERE key = ?")
+const FIND_PROJECTION = statement(
+  "ProjectionStateReads.findProjection",
+  "SELECT * FROM projections WHERE key = ?"
+)
 
-const TELL_STATES_2 = statement(
-  "ProjectionStateReads.tellStates.2",
+const FIND_EVENT_NAME = statement(
+  "ProjectionStateReads.findEventName",
   "SELECT name FROM events WHERE position = ? AND environment = ?"
 )
 
@@ -73,7 +76,7 @@ export function* tellStates(
   saved: ReadonlyArray<string>
 ): Program<void> {
   if (!tx.interest.states) return
-  const row = yield* get(TELL_STATES, before.key!)
+  const row = yield* get(FIND_PROJECTION, before.key!)
   if (row === undefined || row.rebuild_to !== null) return
   const rebuilt = before.rebuild_to !== null
   const partitions = rebuilt && row.partition_key === null ? [GLOBAL_PARTITION] : saved
@@ -85,7 +88,7 @@ export function* tellStates(
     states: (yield* forEach(partitions, function* (partition) {
       const state = yield* stateRow(row, partition)
       if (state === undefined) return []
-      const event = yield* get(TELL_STATES_2, state.position!, row.environment!)
+      const event = yield* get(FIND_EVENT_NAME, state.position!, row.environment!)
       return {
         ...toState(state),
         ...(event === undefined ? {} : { eventName: String(event.name) })

@@ -29,8 +29,8 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 /** The token of all runners without one. */
 const NO_TOKEN = "none"
 
-const REGISTER_TOKENLESS = statement(
-  "TokenlessProjections.registerTokenless",
+const FIND_OTHER_OWNER = statement(
+  "TokenlessProjections.findOtherOwner",
   "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)"
 )
 
@@ -41,7 +41,7 @@ function* registerTokenless(
   registration: ProjectionRegistration
 ): Program<void, InvalidStateError> {
   const owner = yield* get(
-    REGISTER_TOKENLESS,
+    FIND_OTHER_OWNER,
     tx.environment(environment),
     registration.name,
     NO_TOKEN,
@@ -53,14 +53,14 @@ function* registerTokenless(
 /** Most rows of the log that one poll looks at. */
 const ROWS = 5000
 
-const HAND_OUT = statement(
+const UPDATE_OWNER = statement(
   "TokenlessProjections.handOut",
   `UPDATE projections SET generation = generation + CASE WHEN token IS NULL OR token <> ? THEN 1 ELSE 0 END, token = ?, owner = ?, lease_until = ?
      WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`
 )
 
-const HAND_OUT_2 = statement(
-  "TokenlessProjections.handOut.2",
+const UPDATE_POSITION_HANDED_OUT = statement(
+  "TokenlessProjections.updatePositionHandedOut",
   `UPDATE projections SET position = ?1, handed_out = CASE WHEN handed_out > ?2 THEN handed_out ELSE ?2 END,
          rebuild_to = CASE WHEN rebuild_to <= ?3 THEN NULL ELSE rebuild_to END WHERE key = ?4`
 )
@@ -82,7 +82,7 @@ export const handOut = inEnvironment(
     const now = tx.now()
     const nothing = { events: [], position: Number(row.position) }
     const taken = yield* affected(
-      HAND_OUT,
+      UPDATE_OWNER,
       NO_TOKEN,
       NO_TOKEN,
       TOKENLESS,
@@ -131,7 +131,7 @@ export const handOut = inEnvironment(
     }
     const last = events.at(-1)?.position ?? 0
     if (done > Number(row.position) || last > Number(row.handed_out)) {
-      yield* write(HAND_OUT_2, done, last, done, row.key!)
+      yield* write(UPDATE_POSITION_HANDED_OUT, done, last, done, row.key!)
       markProjection(tx, environment, name)
       yield* tellStates(tx, environment, row, [])
     }
@@ -141,13 +141,13 @@ export const handOut = inEnvironment(
   (request) => `hand out events of projection "${request.name}"`
 )
 
-const SAVE_TOKENLESS = statement(
-  "TokenlessProjections.saveTokenless",
+const FIND_EVENT = statement(
+  "TokenlessProjections.findEvent",
   "SELECT * FROM events WHERE position = ? AND environment = ? AND kind = 0"
 )
 
-const SAVE_TOKENLESS_2 = statement(
-  "TokenlessProjections.saveTokenless.2",
+const UPDATE_POSITION = statement(
+  "TokenlessProjections.updatePosition",
   `UPDATE projections SET position = ?, rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
        version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`
 )
@@ -169,7 +169,7 @@ export const saveTokenless = inEnvironment(
         `position ${position} was not handed out since the projection was last reset`
       )
     }
-    const found = yield* get(SAVE_TOKENLESS, position, row.environment!)
+    const found = yield* get(FIND_EVENT, position, row.environment!)
     if (found === undefined || !accepts(row, String(found.name))) {
       return yield* countRefusal(tx, target, `position ${position} is not that of an event of the projection`)
     }
@@ -196,7 +196,7 @@ export const saveTokenless = inEnvironment(
     }
     // with partitions, the next poll finds out what is done in all of them
     const done = row.partition_key === null ? position : Number(row.position)
-    yield* write(SAVE_TOKENLESS_2, done, done, now, row.key!)
+    yield* write(UPDATE_POSITION, done, done, now, row.key!)
     markProjection(tx, environment, name)
     yield* tellStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
     return { _tag: "Saved" }

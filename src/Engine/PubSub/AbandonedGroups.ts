@@ -14,7 +14,7 @@ import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { removeGroup } from "./GroupRows.ts"
 
-const TOUCH_GROUPS = statement(
+const UPDATE_USE = statement(
   "AbandonedGroups.touchGroups",
   "UPDATE consumer_groups SET used_at = ? WHERE key = ? AND environment = ?"
 )
@@ -25,19 +25,19 @@ export const touchGroups = inEnvironment(
   function* (tx: Transaction, environment: string, groups: ReadonlyArray<number>): Program<void> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return
-    for (const key of groups) yield* write(TOUCH_GROUPS, tx.now(), key, within)
+    for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, within)
   },
   () => "keep groups"
 )
 
-const ABANDONED = statement(
+const LIST_ABANDONED_GROUPS = statement(
   "AbandonedGroups.abandoned",
   "SELECT key, environment FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?"
 )
 
 /** The first `limit` groups, of all environments, that were not used for `unusedMs`, and are neither configured nor paused. */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
-  return yield* all(ABANDONED, tx.settledNow() - unusedMs, limit)
+  return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)
 }
 
 /** Across environments: the caller does not know which have abandoned groups, and then names each one. */

@@ -19,7 +19,7 @@ import {
   type PauseConsumerGroupOptions
 } from "../../Client/ConsumerGroups.ts"
 import { type EngineError, InvalidStateError, LimitExceededError, ValidationError } from "../../Errors.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { decodeJson, isObject } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"

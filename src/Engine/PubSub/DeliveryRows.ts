@@ -21,7 +21,7 @@ import type { Extension, DeliveryResult } from "./GroupRecords.ts"
 /** Most dead letters that a group keeps. */
 export const MAX_DEAD_LETTERS = 1000
 
-const SETTLE_DELIVERY = statement(
+const DELETE_HELD_DELIVERY = statement(
   "DeliveryRows.settleDelivery",
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
 )
@@ -30,19 +30,19 @@ function* settleDelivery(tx: Transaction, settlement: DeliveryResult): Program<b
   const { failed, group, position, holder } = settlement
   const isHeld =
     failed === undefined
-      ? (yield* affected(SETTLE_DELIVERY, group, position, holder)) > 0
+      ? (yield* affected(DELETE_HELD_DELIVERY, group, position, holder)) > 0
       : yield* fail(tx, settlement, failed)
   if (!isHeld) tx.changes.counts.staleAcks++
   return isHeld
 }
 
-const FAIL = statement(
-  "DeliveryRows.fail",
+const FIND_FAILURES = statement(
+  "DeliveryRows.findFailures",
   "SELECT failures FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
 )
 
-const FAIL_2 = statement(
-  "DeliveryRows.fail.2",
+const UPDATE_FAILURES = statement(
+  "DeliveryRows.updateFailures",
   "UPDATE deliveries SET holder = NULL, due_at = ?, failures = ?, reason = ? WHERE consumer_group = ? AND position = ?"
 )
 
@@ -51,27 +51,27 @@ function* fail(
   { group, position, holder }: DeliveryResult,
   { reason, redelivery }: NonNullable<DeliveryResult["failed"]>
 ): Program<boolean> {
-  const row = yield* get(FAIL, group, position, holder)
+  const row = yield* get(FIND_FAILURES, group, position, holder)
   if (row === undefined) return false
   const failures = Number(row.failures) + 1
   if (redelivery === undefined) {
-    yield* bury(tx, { group, position, attempts: failures, reason: reason ?? null })
+    yield* moveToDeadLetters(tx, { group, position, attempts: failures, reason: reason ?? null })
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
   // the next claim gives it up, and tells the members
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
-  yield* write(FAIL_2, tx.now() + delayMs, failures, reason ?? null, group, position)
+  yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true
 }
 
-const EXTEND_DELIVERIES = statement(
+const EXTEND_OTHER_DELIVERIES = statement(
   "DeliveryRows.extendDeliveries",
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
 )
 
-const EXTEND_DELIVERIES_2 = statement(
-  "DeliveryRows.extendDeliveries.2",
+const EXTEND_DELIVERY = statement(
+  "DeliveryRows.extendDelivery",
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
 )
 
@@ -81,38 +81,41 @@ export const extendDeliveries = inEnvironment(
   function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
     const dueAt = tx.now() + ackMs
     return position === undefined
-      ? yield* affected(EXTEND_DELIVERIES, dueAt, holder, JSON.stringify(except))
-      : yield* affected(EXTEND_DELIVERIES_2, dueAt, holder, position)
+      ? yield* affected(EXTEND_OTHER_DELIVERIES, dueAt, holder, JSON.stringify(except))
+      : yield* affected(EXTEND_DELIVERY, dueAt, holder, position)
   },
   () => "extend deliveries"
 )
 
-const BURY = statement(
-  "DeliveryRows.bury",
+const PUT_DEAD_LETTER = statement(
+  "DeliveryRows.moveToDeadLetters",
   `INSERT INTO group_dead_letters (consumer_group, position, reason, attempts, at) VALUES (?, ?, ?, ?, ?)
      ON CONFLICT (consumer_group, position) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, at = excluded.at`
 )
 
-const BURY_2 = statement(
-  "DeliveryRows.bury.2",
+const INCREMENT_GIVEN_UP = statement(
+  "DeliveryRows.incrementGivenUp",
   "UPDATE consumer_groups SET given_up = given_up + 1 WHERE key = ?"
 )
 
-const BURY_3 = statement(
-  "DeliveryRows.bury.3",
+const COUNT_EXCESS_DEAD_LETTERS = statement(
+  "DeliveryRows.countExcessDeadLetters",
   "SELECT CASE WHEN count(*) > ?1 THEN count(*) - ?1 ELSE 0 END AS n FROM group_dead_letters WHERE consumer_group = ?2"
 )
 
-const BURY_4 = statement(
-  "DeliveryRows.bury.4",
+const DELETE_OLDEST_DEAD_LETTERS = statement(
+  "DeliveryRows.deleteOldestDeadLetters",
   `DELETE FROM group_dead_letters WHERE consumer_group = ?1 AND position IN
        (SELECT position FROM group_dead_letters WHERE consumer_group = ?1 ORDER BY at, position LIMIT ?2)`
 )
 
-const BURY_5 = statement("DeliveryRows.bury.5", "SELECT name FROM consumer_groups WHERE key = ?")
+const FIND_GROUP_NAME = statement(
+  "DeliveryRows.findGroupName",
+  "SELECT name FROM consumer_groups WHERE key = ?"
+)
 
 /** Moves a delivery to the dead letters. */
-export function* bury(
+export function* moveToDeadLetters(
   tx: Transaction,
   letter: {
     readonly group: number
@@ -123,27 +126,27 @@ export function* bury(
 ): Program<void> {
   const { attempts, group, position, reason } = letter
   yield* finish(group, position)
-  yield* write(BURY, group, position, reason, attempts, tx.now())
-  yield* write(BURY_2, group)
-  const excess = Number((yield* get(BURY_3, MAX_DEAD_LETTERS, group))?.n)
+  yield* write(PUT_DEAD_LETTER, group, position, reason, attempts, tx.now())
+  yield* write(INCREMENT_GIVEN_UP, group)
+  const excess = Number((yield* get(COUNT_EXCESS_DEAD_LETTERS, MAX_DEAD_LETTERS, group))?.n)
   if (excess === 0) return
-  yield* write(BURY_4, group, excess)
-  const name = (yield* get(BURY_5, group))?.name
+  yield* write(DELETE_OLDEST_DEAD_LETTERS, group, excess)
+  const name = (yield* get(FIND_GROUP_NAME, group))?.name
   tx.changes.warnings.push(
     `Consumer group "${name}" has more than ${MAX_DEAD_LETTERS} dead letters: the oldest is forgotten. Retry them with \`ironflow groups retry\``
   )
 }
 
-const FINISH = statement(
+const DELETE_DELIVERY = statement(
   "DeliveryRows.finish",
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ?"
 )
 
 export function* finish(group: number, position: number): Program<void> {
-  yield* write(FINISH, group, position)
+  yield* write(DELETE_DELIVERY, group, position)
 }
 
-const RELEASE_HOLDER = statement(
+const RELEASE_DELIVERIES = statement(
   "DeliveryRows.releaseHolder",
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
@@ -152,7 +155,7 @@ const RELEASE_HOLDER = statement(
 export const releaseHolder = inEnvironment(
   "releaseHolder",
   function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
-    yield* write(RELEASE_HOLDER, tx.now(), holder)
+    yield* write(RELEASE_DELIVERIES, tx.now(), holder)
     tx.changes.givenBack.push(group)
   },
   () => "give back deliveries"

@@ -9,7 +9,7 @@ import { viewOfRow } from "../Log/EventViews.ts"
 import { COLUMNS, toEntry } from "../Log/LogRows.ts"
 import { all, get, inEnvironment, type Program, statement, write } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { bury, finish } from "./DeliveryRows.ts"
+import { moveToDeadLetters, finish } from "./DeliveryRows.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
 
 /** The failure reason of a delivery that its holder did not settle in time. */
@@ -18,25 +18,25 @@ const TIMED_OUT = "It was neither acked nor said to be in progress in time"
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
 
-const CLAIM_DELIVERIES = statement(
-  "GroupClaims.claimDeliveries",
+const FIND_GROUP = statement(
+  "GroupClaims.findGroup",
   "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND environment = ? AND paused_at IS NULL"
 )
 
-const CLAIM_DELIVERIES_2 = statement(
-  "GroupClaims.claimDeliveries.2",
+const LIST_DUE_DELIVERIES = statement(
+  "GroupClaims.listDueDeliveries",
   `SELECT d.position AS delivery, d.holder, d.failures, d.reason, e.* FROM deliveries d
      LEFT JOIN events e ON e.position = d.position AND e.environment = ?
      WHERE d.consumer_group = ? AND d.due_at <= ? ORDER BY d.due_at, d.position LIMIT ?`
 )
 
-const CLAIM_DELIVERIES_3 = statement(
-  "GroupClaims.claimDeliveries.3",
+const UPDATE_HOLDER = statement(
+  "GroupClaims.updateHolder",
   "UPDATE deliveries SET holder = ?, due_at = ?, failures = ? WHERE consumer_group = ? AND position = ?"
 )
 
-const CLAIM_DELIVERIES_4 = statement(
-  "GroupClaims.claimDeliveries.4",
+const FIND_NEXT_DUE_TIME = statement(
+  "GroupClaims.findNextDueTime",
   "SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ? AND due_at > ?"
 )
 
@@ -52,12 +52,11 @@ export const claimDeliveries = inEnvironment(
     const deliveries: Array<ClaimedDelivery> = []
     const exhausted: Array<GroupClaim["exhausted"][number]> = []
     const environment = tx.findEnvironment(demand.environment)
-    const group =
-      environment === undefined ? undefined : yield* get(CLAIM_DELIVERIES, demand.group, environment)
+    const group = environment === undefined ? undefined : yield* get(FIND_GROUP, demand.group, environment)
     if (group === undefined)
       return { deliveries, exhausted, silent: [], more: false, nextDueAt: Number.POSITIVE_INFINITY }
 
-    const due = yield* all(CLAIM_DELIVERIES_2, group.environment!, demand.group, now, PAGE)
+    const due = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
     for (const row of due) {
       // a timed-out delivery has failed now; one that was given back was counted then
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
@@ -68,21 +67,14 @@ export const claimDeliveries = inEnvironment(
         else {
           // a timed-out holder gave no reason
           const reason = row.holder === null ? row.reason! : TIMED_OUT
-          yield* bury(tx, { group: demand.group, position, attempts: failures, reason })
+          yield* moveToDeadLetters(tx, { group: demand.group, position, attempts: failures, reason })
           exhausted.push({ position, id: String(row.id), attempts: failures })
         }
         continue
       }
       const member = turns.next()
       if (member === undefined) break
-      yield* write(
-        CLAIM_DELIVERIES_3,
-        member.holder,
-        now + member.ackMs,
-        failures,
-        demand.group,
-        row.delivery!
-      )
+      yield* write(UPDATE_HOLDER, member.holder, now + member.ackMs, failures, demand.group, row.delivery!)
       deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
     }
 
@@ -90,7 +82,7 @@ export const claimDeliveries = inEnvironment(
       turns.hasRoom &&
       (due.length === PAGE || (yield* readOn(tx, demand.group, group, turns, now, deliveries)))
     // what is due but was not given out waits for room, not for a time
-    const next = yield* get(CLAIM_DELIVERIES_4, demand.group, now)
+    const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
       deliveries,
       exhausted,
@@ -102,17 +94,20 @@ export const claimDeliveries = inEnvironment(
   () => "hand out messages of a group"
 )
 
-const READ_ON = statement(
+const LIST_EVENTS = statement(
   "GroupClaims.readOn",
   `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 )
 
-const READ_ON_2 = statement(
-  "GroupClaims.readOn.2",
+const INSERT_DELIVERY = statement(
+  "GroupClaims.insertDelivery",
   "INSERT INTO deliveries (consumer_group, position, holder, due_at) VALUES (?, ?, ?, ?)"
 )
 
-const READ_ON_3 = statement("GroupClaims.readOn.3", "UPDATE consumer_groups SET cursor = ? WHERE key = ?")
+const UPDATE_CURSOR = statement(
+  "GroupClaims.updateCursor",
+  "UPDATE consumer_groups SET cursor = ? WHERE key = ?"
+)
 
 /**
  * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has those of one
@@ -127,7 +122,7 @@ function* readOn(
   deliveries: Array<ClaimedDelivery>
 ): Program<boolean> {
   // the index of names would find all rows of the environment, and sort them
-  const rows = yield* all(READ_ON, group.cursor!, PAGE)
+  const rows = yield* all(LIST_EVENTS, group.cursor!, PAGE)
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
   let full = false
@@ -147,13 +142,13 @@ function* readOn(
         full = true
         break
       }
-      yield* write(READ_ON_2, key, row.position!, member.holder, now + member.ackMs)
+      yield* write(INSERT_DELIVERY, key, row.position!, member.holder, now + member.ackMs)
       deliveries.push({ holder: member.holder, attempt: 1, entry: toEntry(row) })
     }
     cursor = Number(row.position)
   }
   if (cursor !== Number(group.cursor)) {
-    yield* write(READ_ON_3, cursor, key)
+    yield* write(UPDATE_CURSOR, cursor, key)
   }
   return isLong || (!full && rows.length === PAGE)
 }

@@ -15,15 +15,15 @@ import type { GroupChoice, GroupDeadLetter } from "./GroupRecords.ts"
 import { toEntry, whileRoom } from "../Log/LogRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-const LIST_DEAD_LETTERS = statement(
-  "GroupDeadLetters.listDeadLetters",
+const LIST_KEYS_OF_DEAD_LETTERS = statement(
+  "GroupDeadLetters.listKeysOfDeadLetters",
   `SELECT d.consumer_group, d.position FROM group_dead_letters d
        JOIN events e ON e.position = d.position AND e.environment = ?
        WHERE d.consumer_group = ? AND d.position > ? ORDER BY d.position LIMIT ?`
 )
 
-const LIST_DEAD_LETTERS_2 = statement(
-  "GroupDeadLetters.listDeadLetters.2",
+const LIST_DEAD_LETTERS = statement(
+  "GroupDeadLetters.listDeadLetters",
   `SELECT e.*, d.reason, d.attempts, d.at FROM group_dead_letters d JOIN events e ON e.position = d.position AND e.environment = ?
          WHERE d.consumer_group = ? AND d.position = ?`
 )
@@ -38,9 +38,9 @@ export const listDeadLetters = inEnvironment(
     limit: number
   ): Program<Array<GroupDeadLetter>, ConsumerGroupNotFoundError | ValidationError> {
     const { environment, key } = yield* findGroup(tx, group)
-    const keys = yield* all(LIST_DEAD_LETTERS, environment!, key!, after, limit)
+    const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, environment!, key!, after, limit)
     const rows = yield* whileRoom(keys, ({ consumer_group, position }) =>
-      get(LIST_DEAD_LETTERS_2, environment!, consumer_group!, position!)
+      get(LIST_DEAD_LETTERS, environment!, consumer_group!, position!)
     )
     return rows.map((row) => ({
       position: Number(row.position),
@@ -53,7 +53,7 @@ export const listDeadLetters = inEnvironment(
   (group) => `list the dead letters of consumer group "${group.name}"`
 )
 
-const RETRY_DEAD_LETTERS = statement(
+const LESSEN_GIVEN_UP = statement(
   "GroupDeadLetters.retryDeadLetters",
   "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
 )
@@ -87,7 +87,7 @@ export const retryDeadLetters = inEnvironment(
       position ?? null,
       row.environment!
     )
-    yield* write(RETRY_DEAD_LETTERS, count, key)
+    yield* write(LESSEN_GIVEN_UP, count, key)
     tx.changes.groups.push(key)
     return count
   },

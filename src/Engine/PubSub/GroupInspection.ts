@@ -30,7 +30,7 @@ import { countAfter, newestOf } from "../Log/LogRows.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-const CREATE_GROUP = statement(
+const MARK_CONFIGURED = statement(
   "GroupInspection.createGroup",
   "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?"
 )
@@ -44,7 +44,7 @@ export const createGroup = inEnvironment(
     if (known !== undefined)
       return yield* refuse(new ConsumerGroupExistsError(group.name, group.namespace, group.pattern))
     const key = yield* insertGroup(tx, environment, group, yield* endOfLog())
-    yield* write(CREATE_GROUP, JSON.stringify(group.settings), group.metadata ?? null, key)
+    yield* write(MARK_CONFIGURED, JSON.stringify(group.settings), group.metadata ?? null, key)
     return yield* infoOf(key)
   },
   (group) => `create consumer group "${group.name}"`
@@ -116,18 +116,18 @@ const findInfo = inEnvironment(
   () => "list consumer groups"
 )
 
-const UPDATE_GROUP = statement(
+const UPDATE_SETTINGS = statement(
   "GroupInspection.updateGroup",
   "UPDATE consumer_groups SET configured = 1, filter = ?, metadata = ?, settings = ?, updated_at = ? WHERE key = ?"
 )
 
-const UPDATE_GROUP_2 = statement(
-  "GroupInspection.updateGroup.2",
+const CLEAR_PAUSE = statement(
+  "GroupInspection.clearPause",
   "UPDATE consumer_groups SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, used_at = ?1, updated_at = ?1 WHERE key = ?2 AND paused_at IS NOT NULL"
 )
 
-const UPDATE_GROUP_3 = statement(
-  "GroupInspection.updateGroup.3",
+const UPDATE_PAUSE = statement(
+  "GroupInspection.updatePause",
   // a group that is already paused gets the newer reason, if one is given, and keeps its time
   `UPDATE consumer_groups SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3, updated_at = ?1
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
@@ -148,7 +148,7 @@ export const updateGroup = inEnvironment(
         ([, value]) => value !== null
       )
       yield* write(
-        UPDATE_GROUP,
+        UPDATE_SETTINGS,
         filter === undefined ? row.filter! : filter,
         metadata === undefined ? row.metadata! : metadata,
         JSON.stringify(Object.fromEntries(changed)),
@@ -157,9 +157,9 @@ export const updateGroup = inEnvironment(
       )
     }
     if (paused === null) {
-      yield* write(UPDATE_GROUP_2, tx.now(), key)
+      yield* write(CLEAR_PAUSE, tx.now(), key)
     } else if (paused !== undefined) {
-      yield* write(UPDATE_GROUP_3, tx.now(), paused.by, paused.reason ?? null, key)
+      yield* write(UPDATE_PAUSE, tx.now(), paused.by, paused.reason ?? null, key)
     }
     tx.changes.groups.push(key)
     return yield* infoOf(key)
@@ -189,14 +189,14 @@ export const getSetup = inEnvironment(
   () => "read a consumer group"
 )
 
-const ROW_OF_KEY = statement(
+const FIND_GROUP_IN_ENVIRONMENT = statement(
   "GroupInspection.rowOfKey",
   "SELECT * FROM consumer_groups WHERE key = ? AND environment = ?"
 )
 
 function* rowOfKey(tx: Transaction, environment: string, key: number): Program<Row | undefined> {
   const within = tx.findEnvironment(environment)
-  return within === undefined ? undefined : yield* get(ROW_OF_KEY, key, within)
+  return within === undefined ? undefined : yield* get(FIND_GROUP_IN_ENVIRONMENT, key, within)
 }
 
 /** Most patterns that an error about an ambiguous name lists. */
@@ -224,41 +224,41 @@ export function* findGroup(
   )
 }
 
-const ROWS_OF = statement(
+const LIST_GROUPS_BY_NAME = statement(
   "GroupInspection.rowsOf",
   "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? ORDER BY pattern LIMIT ?"
 )
 
-const ROWS_OF_2 = statement(
-  "GroupInspection.rowsOf.2",
+const FIND_GROUP_BY_PATTERN = statement(
+  "GroupInspection.findGroupByPattern",
   "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
 )
 
 function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray<Row>> {
   return group.pattern === undefined
-    ? yield* all(ROWS_OF, environment, group.namespace, group.name, NAMED + 1)
-    : yield* all(ROWS_OF_2, environment, group.namespace, group.name, group.pattern)
+    ? yield* all(LIST_GROUPS_BY_NAME, environment, group.namespace, group.name, NAMED + 1)
+    : yield* all(FIND_GROUP_BY_PATTERN, environment, group.namespace, group.name, group.pattern)
 }
 
-const INFO_OF = statement("GroupInspection.infoOf", "SELECT * FROM consumer_groups WHERE key = ?")
+const FIND_GROUP = statement("GroupInspection.infoOf", "SELECT * FROM consumer_groups WHERE key = ?")
 
 function* infoOf(key: number): Program<GroupInfo> {
-  return yield* toInfo((yield* get(INFO_OF, key))!)
+  return yield* toInfo((yield* get(FIND_GROUP, key))!)
 }
 
-const TO_INFO = statement(
-  "GroupInspection.toInfo",
+const FIND_EVENT = statement(
+  "GroupInspection.findEvent",
   "SELECT * FROM events WHERE position = ? AND environment = ?"
 )
 
-const TO_INFO_2 = statement(
-  "GroupInspection.toInfo.2",
+const COUNT_DELIVERIES = statement(
+  "GroupInspection.countDeliveries",
   `SELECT count(holder) AS held, count(*) - count(holder) AS retrying, min(CASE WHEN holder IS NULL THEN due_at END) AS next
      FROM deliveries WHERE consumer_group = ?`
 )
 
-const TO_INFO_3 = statement(
-  "GroupInspection.toInfo.3",
+const COUNT_DEAD_LETTERS = statement(
+  "GroupInspection.countDeadLetters",
   "SELECT count(*) AS n FROM group_dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.consumer_group = ?"
 )
 
@@ -274,11 +274,11 @@ function* toInfo(row: Row): Program<GroupInfo> {
     lag > 0
       ? undefined
       : yield* get(
-          TO_INFO,
+          FIND_EVENT,
           Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names)))),
           environment
         )
-  const out = yield* get(TO_INFO_2, key)
+  const out = yield* get(COUNT_DELIVERIES, key)
   return {
     ...setupOf(row),
     key,
@@ -305,7 +305,7 @@ function* toInfo(row: Row): Program<GroupInfo> {
     retrying: Number(out?.retrying),
     ...(out?.next == null ? {} : { nextRetryAt: Number(out.next) }),
     givenUp: Number(row.given_up),
-    deadLetters: Number((yield* get(TO_INFO_3, environment, key))?.n),
+    deadLetters: Number((yield* get(COUNT_DEAD_LETTERS, environment, key))?.n),
     ...(row.paused_at === null
       ? {}
       : {

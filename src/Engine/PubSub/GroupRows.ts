@@ -30,13 +30,13 @@ export const openGroup = inEnvironment(
   (group) => `open group "${group.name}"`
 )
 
-const REOPEN_GROUP = statement(
-  "GroupRows.reopenGroup",
+const FIND_GROUP = statement(
+  "GroupRows.findGroup",
   "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
 )
 
-const REOPEN_GROUP_2 = statement(
-  "GroupRows.reopenGroup.2",
+const UPDATE_FILTER = statement(
+  "GroupRows.updateFilter",
   "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
 )
 
@@ -45,7 +45,7 @@ export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
     const known = yield* get(
-      REOPEN_GROUP,
+      FIND_GROUP,
       tx.environment(group.environment),
       group.namespace,
       group.name,
@@ -53,7 +53,7 @@ export const reopenGroup = inEnvironment(
     )
     if (known === undefined) return undefined
     const filter = known.configured === 1 ? known.filter! : (group.filter ?? null)
-    yield* write(REOPEN_GROUP_2, tx.now(), filter, known.key!)
+    yield* write(UPDATE_FILTER, tx.now(), filter, known.key!)
     return {
       key: Number(known.key),
       isNew: false,
@@ -96,25 +96,28 @@ export function* insertGroup(
   )
 }
 
-const REMOVE_GROUP = statement("GroupRows.removeGroup", "DELETE FROM deliveries WHERE consumer_group = ?")
+const DELETE_DELIVERIES = statement(
+  "GroupRows.deleteDeliveries",
+  "DELETE FROM deliveries WHERE consumer_group = ?"
+)
 
-const REMOVE_GROUP_2 = statement(
-  "GroupRows.removeGroup.2",
+const DELETE_DEAD_LETTERS = statement(
+  "GroupRows.deleteDeadLetters",
   "DELETE FROM group_dead_letters WHERE consumer_group = ?"
 )
 
-const REMOVE_GROUP_3 = statement("GroupRows.removeGroup.3", "DELETE FROM consumer_groups WHERE key = ?")
+const DELETE_GROUP = statement("GroupRows.deleteGroup", "DELETE FROM consumer_groups WHERE key = ?")
 
-const REMOVE_GROUP_4 = statement(
-  "GroupRows.removeGroup.4",
+const RAISE_LAST_DELETED = statement(
+  "GroupRows.raiseLastDeleted",
   `INSERT INTO meta (name, value) VALUES ('${LAST_DELETED}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
 )
 
 export function* removeGroup(tx: Transaction, key: number): Program<void> {
-  yield* write(REMOVE_GROUP, key)
-  yield* write(REMOVE_GROUP_2, key)
-  yield* write(REMOVE_GROUP_3, key)
-  yield* write(REMOVE_GROUP_4, key)
+  yield* write(DELETE_DELIVERIES, key)
+  yield* write(DELETE_DEAD_LETTERS, key)
+  yield* write(DELETE_GROUP, key)
+  yield* write(RAISE_LAST_DELETED, key)
   tx.changes.groups.push(key)
 }
 

@@ -18,8 +18,8 @@ import { ALL, type ListPage } from "../Pages.ts"
 import type { MessageLimits, MessagesDeleted, NewMessage, TopicRow, TopicState } from "./TopicRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-const COUNT_MESSAGE = statement(
-  "TopicRows.countMessage",
+const ADD_MESSAGE_TO_TOPIC = statement(
+  "TopicRows.addMessageToTopic",
   `INSERT INTO topics (environment, name, message_count, bytes, last_position) VALUES (?, ?, 1, ?, ?)
      ON CONFLICT (environment, name) DO UPDATE SET message_count = topics.message_count + 1, bytes = topics.bytes + excluded.bytes, last_position = excluded.last_position`
 )
@@ -30,7 +30,7 @@ export function* countMessage(
   message: Pick<NewMessage, "topic" | "data">,
   position: number
 ): Program<void> {
-  yield* write(COUNT_MESSAGE, environment, message.topic, Buffer.byteLength(message.data), position)
+  yield* write(ADD_MESSAGE_TO_TOPIC, environment, message.topic, Buffer.byteLength(message.data), position)
 }
 
 const LIST_TOPICS = statement(
@@ -61,7 +61,7 @@ export const listTopics = inEnvironment(
   () => "list topics"
 )
 
-const GET_TOPIC = statement(
+const FIND_TOPIC = statement(
   "TopicRows.getTopic",
   `SELECT message_count, last_position,
              (SELECT min(position) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2) AS first_position
@@ -73,7 +73,7 @@ const readTopic = inEnvironment(
   "readTopic",
   function* (tx: Transaction, environment: string, topic: string): Program<Omit<TopicState, "lag">> {
     const key = tx.findEnvironment(environment)
-    const row = key === undefined ? undefined : yield* get(GET_TOPIC, key, topic)
+    const row = key === undefined ? undefined : yield* get(FIND_TOPIC, key, topic)
     if (row === undefined) return { messageCount: 0, firstSeq: 0, lastSeq: 0 }
     return {
       messageCount: Number(row.message_count),
@@ -88,13 +88,13 @@ const readTopic = inEnvironment(
 const GROUPS = 1000
 const COUNTED_GROUPS = 4
 
-const LAG_OF = statement(
+const LIST_GROUPS = statement(
   "TopicRows.lagOf",
   "SELECT key, kind, names, cursor FROM consumer_groups WHERE environment = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-const LAG_OF_2 = statement(
-  "TopicRows.lagOf.2",
+const COUNT_WAITING_MESSAGES = statement(
+  "TopicRows.countWaitingMessages",
   `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
          + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
             WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`
@@ -114,12 +114,12 @@ const lagOf = inEnvironment(
   ): Program<{ readonly lag: number; readonly next?: number }> {
     const key = tx.findEnvironment(environment)
     if (key === undefined) return { lag: 0 }
-    const groups = yield* all(LAG_OF, key, after, GROUPS)
+    const groups = yield* all(LIST_GROUPS, key, after, GROUPS)
     let lag = 0
     let counted = 0
     for (const group of groups) {
       if (group.kind === LogKind.event || !matchesPattern(String(group.names), topic)) continue
-      const row = yield* get(LAG_OF_2, key, topic, group.cursor!, group.key!)
+      const row = yield* get(COUNT_WAITING_MESSAGES, key, topic, group.cursor!, group.key!)
       lag = Math.max(lag, Number(row?.lag))
       if (++counted === COUNTED_GROUPS) return { lag, next: Number(group.key) }
     }
@@ -131,7 +131,7 @@ const lagOf = inEnvironment(
 /** Topics that one transaction looks at. */
 const SWEPT = 200
 
-const NEXT_WITH_MESSAGES = statement(
+const FIND_NEXT_ENVIRONMENT = statement(
   "TopicRows.nextWithMessages",
   `SELECT environment FROM topics WHERE environment > (SELECT coalesce(max(key), 0) FROM environments WHERE name = ?)
      AND message_count > 0 ORDER BY environment LIMIT 1`
@@ -144,31 +144,31 @@ const NEXT_WITH_MESSAGES = statement(
 const nextWithMessages = acrossEnvironments(
   "nextEnvironmentWithMessages",
   function* (tx: Transaction, environment: string | undefined): Program<string | undefined> {
-    const row = yield* get(NEXT_WITH_MESSAGES, environment ?? "")
+    const row = yield* get(FIND_NEXT_ENVIRONMENT, environment ?? "")
     return row === undefined ? undefined : tx.environmentName(Number(row.environment))
   },
   () => "delete old messages"
 )
 
-const DELETE_OLD_MESSAGES = statement(
-  "TopicRows.deleteOldMessages",
+const LIST_TOPICS_WITH_MESSAGES = statement(
+  "TopicRows.listTopicsWithMessages",
   "SELECT name, bytes FROM topics WHERE environment = ? AND name > ? AND message_count > 0 ORDER BY name LIMIT ?"
 )
 
-const DELETE_OLD_MESSAGES_2 = statement(
-  "TopicRows.deleteOldMessages.2",
+const LIST_OLDEST_MESSAGES = statement(
+  "TopicRows.listOldestMessages",
   `SELECT position, timestamp, octet_length(data) AS bytes FROM events
        WHERE environment = ? AND kind = 1 AND name = ? AND position < (SELECT max(position) FROM events)
        ORDER BY position LIMIT ?`
 )
 
-const DELETE_OLD_MESSAGES_3 = statement(
-  "TopicRows.deleteOldMessages.3",
+const DELETE_MESSAGE = statement(
+  "TopicRows.deleteMessage",
   "DELETE FROM events WHERE position = ? AND environment = ?"
 )
 
-const DELETE_OLD_MESSAGES_4 = statement(
-  "TopicRows.deleteOldMessages.4",
+const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
+  "TopicRows.subtractMessageFromTopic",
   "UPDATE topics SET message_count = message_count - 1, bytes = bytes - ? WHERE environment = ? AND name = ?"
 )
 
@@ -191,14 +191,14 @@ export const deleteOldMessages = inEnvironment(
     const storedBefore = tx.settledNow() - limits.keepMs
     let left = limit
     let last = after
-    const topics = yield* all(DELETE_OLD_MESSAGES, within, after, SWEPT)
+    const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, within, after, SWEPT)
     for (const topic of topics) {
       let excess = Number(topic.bytes) - limits.topicBytes
-      const oldest = yield* all(DELETE_OLD_MESSAGES_2, within, topic.name!, left)
+      const oldest = yield* all(LIST_OLDEST_MESSAGES, within, topic.name!, left)
       for (const { position, timestamp, bytes } of oldest) {
         if (Number(timestamp) >= storedBefore && excess <= 0) break
-        yield* write(DELETE_OLD_MESSAGES_3, position!, within)
-        yield* write(DELETE_OLD_MESSAGES_4, bytes!, within, topic.name!)
+        yield* write(DELETE_MESSAGE, position!, within)
+        yield* write(SUBTRACT_MESSAGE_FROM_TOPIC, bytes!, within, topic.name!)
         excess -= Number(bytes)
         left--
       }

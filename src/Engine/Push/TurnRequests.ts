@@ -29,7 +29,7 @@ import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
-import { encodePushRequest, untoldToHandlers } from "../../Protocol/LegacyHandlers.ts"
+import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
 /** How long a lease lasts without the engine's renewal, milliseconds; it expires only when the engine is gone. */
@@ -206,7 +206,7 @@ export class TurnRequests {
     const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = turns ? undefined : unusable(job, () => false, untoldToHandlers)
+      const refused = turns ? undefined : unusable(job, () => false, unsentFailureKinds)
       if (refused !== undefined) {
         // an unhealthy endpoint of this package can go on with it later
         return this.#endpoint.availability.isInDoubt

@@ -70,7 +70,7 @@ export const noteFailing = acrossEnvironments(
 /** Most runs that one report covers. */
 const MOST_STUCK = 100
 
-const ABANDONED = statement(
+const LIST_ABANDONED_RUNS = statement(
   "Alarms.abandoned",
   `SELECT r.key, r.id, r.environment, r.function FROM runs r WHERE r.ended_at IS NULL
      AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
@@ -79,7 +79,7 @@ const ABANDONED = statement(
   { scans: "the unfinished runs, once some are known to be stuck, which there are none of in a sound engine" }
 )
 
-const LEASED = statement(
+const LIST_LEASED_RUNS = statement(
   "Alarms.leased",
   `SELECT key, id, environment, function, status, worker, lease, lease_until, updated_at FROM runs
      WHERE ended_at IS NULL AND lease IS NOT NULL ORDER BY key`,
@@ -103,8 +103,11 @@ const keysOf = (row: Row): RunKeys => ({
 const readHeld = acrossEnvironments(
   "readHeld",
   function* (tx: Transaction) {
-    const abandoned = (yield* all(ABANDONED)).map(keysOf)
-    const leased = (yield* all(LEASED)).map((row) => ({ ...keysOf(row), lease: readLease(tx, row) }))
+    const abandoned = (yield* all(LIST_ABANDONED_RUNS)).map(keysOf)
+    const leased = (yield* all(LIST_LEASED_RUNS)).map((row) => ({
+      ...keysOf(row),
+      lease: readLease(tx, row)
+    }))
     return { abandoned, leased, at: tx.now() }
   },
   () => "find stuck runs"

@@ -33,25 +33,25 @@ interface Slice extends Backlog {
 /** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 5000
 
-const END_OF_SLICE = statement(
+const FIND_END_OF_SLICE = statement(
   "Backlog.endOfSlice",
   `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
 )
 
-const READY = statement(
+const COUNT_READY_RUNS = statement(
   "Backlog.ready",
   `SELECT function, count(*) AS n, min(ready_at) AS oldest, count(started_at) AS begun,
        min(CASE WHEN started_at IS NULL THEN NULL ELSE ready_at END) AS oldest_begun FROM runs
      WHERE ended_at IS NULL AND key >= ? AND key < ? AND +ready_at IS NOT NULL GROUP BY function`
 )
 
-const HELD = statement(
+const COUNT_HELD_RUNS = statement(
   "Backlog.held",
   `SELECT sum(CASE WHEN lease IS NULL THEN 0 ELSE 1 END) AS leased, sum(CASE status WHEN ${Status.paused} THEN 1 ELSE 0 END) AS paused FROM runs
      WHERE ended_at IS NULL AND key >= ? AND key < ?`
 )
 
-const WAITING = statement(
+const COUNT_WAITS_BY_KIND = statement(
   "Backlog.waiting",
   "SELECT kind, count(*) AS n FROM waits WHERE run >= ? AND run < ? AND fired IS NULL GROUP BY kind"
 )
@@ -59,11 +59,13 @@ const WAITING = statement(
 const readSlice = acrossEnvironments(
   "readBacklog",
   function* (tx: Transaction, from: number): Program<Slice> {
-    const next = (yield* get(END_OF_SLICE, from))?.key
+    const next = (yield* get(FIND_END_OF_SLICE, from))?.key
     const end = next ?? Number.MAX_SAFE_INTEGER
-    const ready = (yield* all(READY, from, end)).flatMap((row) => readyOf(tx, row))
-    const held = yield* get(HELD, from, end)
-    const waits = new Map((yield* all(WAITING, from, end)).map(({ kind, n }) => [Number(kind), Number(n)]))
+    const ready = (yield* all(COUNT_READY_RUNS, from, end)).flatMap((row) => readyOf(tx, row))
+    const held = yield* get(COUNT_HELD_RUNS, from, end)
+    const waits = new Map(
+      (yield* all(COUNT_WAITS_BY_KIND, from, end)).map(({ kind, n }) => [Number(kind), Number(n)])
+    )
     return {
       ready,
       leased: Number(held?.leased ?? 0),

@@ -15,7 +15,7 @@ export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<v
   yield* goOnCancelling(tx, Number(row.environment))
 }
 
-const CANCEL_AWAITED = statement(
+const DELETE_CHILD_WAITS = statement(
   "CancelRun.cancelAwaited",
   "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
 )
@@ -28,11 +28,11 @@ export function* cancelAwaited(
   reason: string
 ): Program<void> {
   yield* noteChildren(run, reason)
-  yield* write(CANCEL_AWAITED, run)
+  yield* write(DELETE_CHILD_WAITS, run)
   yield* goOnCancelling(tx, environment)
 }
 
-const NOTE_CHILDREN = statement(
+const INSERT_CANCELLATIONS_OF_CHILDREN = statement(
   "CancelRun.noteChildren",
   `INSERT INTO cancellations (run, reason)
      SELECT child, ? FROM waits WHERE run = ? AND +child IS NOT NULL AND +fired IS NULL ON CONFLICT DO NOTHING`
@@ -42,7 +42,7 @@ const NOTE_CHILDREN = statement(
  * Notes the children that a run waits for, so that they are cancelled later: there may be many, and they may have children too.
  */
 function* noteChildren(run: number, reason: string): Program<void> {
-  yield* write(NOTE_CHILDREN, reason, run)
+  yield* write(INSERT_CANCELLATIONS_OF_CHILDREN, reason, run)
 }
 
 /** Noted runs, of all environments, that one look reads to find those of one environment. */
@@ -50,15 +50,18 @@ const LOOKS = 512
 
 const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
 
-const NOTED_KEYS = statement("CancelRun.notedKeys", "SELECT run AS key FROM cancellations WHERE run > ?")
+const LIST_KEYS_OF_CANCELLATIONS = statement(
+  "CancelRun.notedKeys",
+  "SELECT run AS key FROM cancellations WHERE run > ?"
+)
 
-const NEXT_CANCELLED = statement(
+const FIND_NEXT_CANCELLATION = statement(
   "CancelRun.nextCancelled",
   `SELECT run, reason FROM (${NOTED}) AS noted WHERE ${environmentOfKey("noted.run")} = ? LIMIT 1`,
   { scans: "so many of what is noted, up to the first one of the environment" }
 )
 
-const FORGET_CANCELLED = statement("CancelRun.forgetCancelled", "DELETE FROM cancellations WHERE run = ?")
+const DELETE_CANCELLATION = statement("CancelRun.forgetCancelled", "DELETE FROM cancellations WHERE run = ?")
 
 /** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
 export function* goOnCancelling(tx: Transaction, environment: number): Program<number> {
@@ -67,10 +70,17 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
   let last = 0
   // always handle one run: the transaction may be full each time
   while (runs === 0 || !tx.room.isFull) {
-    const [next] = yield* among(tx, "run", [NOTED_KEYS, last], NEXT_CANCELLED, last, environment)
+    const [next] = yield* among(
+      tx,
+      "run",
+      [LIST_KEYS_OF_CANCELLATIONS, last],
+      FIND_NEXT_CANCELLATION,
+      last,
+      environment
+    )
     if (next === undefined) return runs
     last = Number(next.run)
-    yield* write(FORGET_CANCELLED, last)
+    yield* write(DELETE_CANCELLATION, last)
     yield* apart(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
     tx.room.take()
     runs++
@@ -79,17 +89,17 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
   return runs
 }
 
-const HAS_CANCELLED = statement(
+const FIND_ANY_CANCELLATION = statement(
   "CancelRun.hasCancelled",
   "SELECT 1 FROM cancellations WHERE run > 0 @sound(run, run) LIMIT 1"
 )
 
 /** Whether any noted run is still to be cancelled. */
 export function* hasCancelled(): Program<boolean> {
-  return (yield* get(HAS_CANCELLED)) !== undefined
+  return (yield* get(FIND_ANY_CANCELLATION)) !== undefined
 }
 
-const ENVIRONMENTS_OF_CANCELLED = statement(
+const LIST_ENVIRONMENTS_OF_CANCELLATIONS = statement(
   "CancelRun.environmentsOfCancelled",
   `SELECT DISTINCT ${environmentOfKey("noted.run")} AS environment FROM (${NOTED}) AS noted`,
   { scans: "so many of what is noted" }
@@ -97,18 +107,18 @@ const ENVIRONMENTS_OF_CANCELLED = statement(
 
 /** The environments of the runs that are to be cancelled next. */
 export function* environmentsOfCancelled(tx: Transaction): Program<ReadonlyArray<Row>> {
-  return yield* among(tx, "run", [NOTED_KEYS, 0], ENVIRONMENTS_OF_CANCELLED, 0)
+  return yield* among(tx, "run", [LIST_KEYS_OF_CANCELLATIONS, 0], LIST_ENVIRONMENTS_OF_CANCELLATIONS, 0)
 }
 
-const CANCEL_CHILD = statement(
-  "CancelRun.cancelChild",
+const FIND_OPEN_CHILD = statement(
+  "CancelRun.findOpenChild",
   `SELECT key, id, environment, function, status, parent, lease, lease_until, lease_ms, worker, pause
      FROM runs WHERE key = ? AND environment = ? AND ended_at IS NULL`
 )
 
 /** A child that is rolling back continues its rollback. */
 function* cancelChild(tx: Transaction, environment: number, key: number, reason: string): Program<void> {
-  const row = yield* get(CANCEL_CHILD, key, environment)
+  const row = yield* get(FIND_OPEN_CHILD, key, environment)
   if (row !== undefined && !isCompensating(row)) yield* cancelAlone(tx, row, reason)
 }
 

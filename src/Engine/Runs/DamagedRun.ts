@@ -10,20 +10,20 @@ import { readOutcome } from "./Waits.ts"
 
 const RUN = statement("DamagedRun.run", `${WHOLE_RUNS} WHERE r.key = ?`)
 
-const EVENT = statement("DamagedRun.event", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("DamagedRun.event", "SELECT * FROM events WHERE position = ?")
 
-const WAITS = statement("DamagedRun.waits", "SELECT * FROM waits WHERE run = ?")
+const LIST_WAITS = statement("DamagedRun.waits", "SELECT * FROM waits WHERE run = ?")
 
 /** Throws when any part of the run cannot be read. */
 export function* lookAtRun(tx: Transaction, key: number): Program<void> {
   const row = yield* get(RUN, key)
   if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
   yield* readRun(tx, row)
-  yield* get(EVENT, row.event!)
+  yield* get(FIND_EVENT, row.event!)
   jobEvent(row)
   for (const { outcome } of yield* readJournal(tx, key)) {
     if (outcome._tag === "Success") decodeStored(outcome.value)
   }
   yield* readOpenSteps(key)
-  for (const wait of yield* all(WAITS, key)) readOutcome({ failed: 0, ...wait })
+  for (const wait of yield* all(LIST_WAITS, key)) readOutcome({ failed: 0, ...wait })
 }

@@ -59,7 +59,7 @@ type FoundRun =
   | { readonly key: number; readonly row: Row }
   | { readonly key: number; readonly row?: undefined; readonly error: unknown }
 
-const FIND_RUNS_AROUND = statement(
+const LIST_RUN_KEYS = statement(
   "DamagedRunList.findRunsAround",
   "SELECT key, id FROM runs ORDER BY +key DESC",
   { scans: "for a table that is damaged: the index of ids is read in its place" }
@@ -76,7 +76,7 @@ function* findRunsAround({
   where
 }: Search): Program<{ readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number }> {
   // the index of ids has all keys
-  const keys = (yield* all(FIND_RUNS_AROUND)).map(({ key }) => Number(key))
+  const keys = (yield* all(LIST_RUN_KEYS)).map(({ key }) => Number(key))
   const rows: Array<FoundRun> = []
   let totalCount = 0
   function* visit(from: number, to: number): Program<void> {

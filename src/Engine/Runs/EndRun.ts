@@ -36,7 +36,7 @@ export type Ending =
   | { readonly _tag: "Failed"; readonly error: SerializedError }
   | { readonly _tag: "Cancelled"; readonly error: SerializedError }
 
-const END_RUN = statement("EndRun.endRun", "DELETE FROM waits WHERE run = ?")
+const DELETE_WAITS_OF_RUN = statement("EndRun.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
 
 /**
  * Ends a run: releases its lease, drops its waits, tells the parent run that waits for it, and starts the functions that handle
@@ -65,7 +65,7 @@ export function* endRun(
   const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)
   const changed = yield* believed(variant("EndRun.endRun", ENDS[happening]), output, error, now, now, run.key)
   yield* mustMove(run.key, happening, changed)
-  if (run.mayHaveWaits !== false) yield* write(END_RUN, run.key)
+  if (run.mayHaveWaits !== false) yield* write(DELETE_WAITS_OF_RUN, run.key)
   tx.changes.counts[countOf[ending._tag]]++
   mark(tx, countOf[ending._tag], run.function)
   if (run.createdAt !== undefined) mark(tx, "run", run.function, now - run.createdAt)
@@ -103,7 +103,7 @@ export function* endRun(
 /** Most characters of the error message that hooks get. The run keeps the full message. */
 const MOST_MESSAGE = 2000
 
-const CREATED_AT = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
+const FIND_CREATION_TIME = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
 
 function* tellOfEnd(
   tx: Transaction,
@@ -117,7 +117,7 @@ function* tellOfEnd(
   ending: Ending,
   endedAt: number
 ): Program<void> {
-  const createdAt = run.createdAt ?? Number((yield* get(CREATED_AT, run.key))?.created_at ?? endedAt)
+  const createdAt = run.createdAt ?? Number((yield* get(FIND_CREATION_TIME, run.key))?.created_at ?? endedAt)
   tellOfRun(tx, () => ({
     _tag: "RunEnded",
     runId: run.id,
@@ -133,8 +133,8 @@ function* tellOfEnd(
   }))
 }
 
-const TELL_PARENT = statement(
-  "EndRun.tellParent",
+const FIND_WAIT_FOR_CHILD = statement(
+  "EndRun.findWaitForChild",
   "SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL"
 )
 
@@ -143,7 +143,7 @@ function* tellParent(
   run: { readonly key: number; readonly id: string; readonly function: number },
   ending: Ending
 ): Program<void> {
-  const waiting = yield* get(TELL_PARENT, run.key)
+  const waiting = yield* get(FIND_WAIT_FOR_CHILD, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
   // a damaged parent cannot be told, which must not keep the child from ending

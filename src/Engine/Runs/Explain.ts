@@ -1,7 +1,7 @@
 /** Explains why a run is where it is: gives the one reason that counts now, from the database and the live workers. */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
-import { stepOf, tell, thrownBy, type ToldError } from "../../ToldError.ts"
+import { describeError, type ReportedError, stepOf, thrownBy } from "../../ReportedError.ts"
 import type { ReasonCode } from "../../Protocol/Reasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
@@ -78,7 +78,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     case "failed":
       return {
         code: "FAILED",
-        message: `It failed at ${run.endedAt}${run.error === undefined ? "" : `: ${tell(run.error)}`}`,
+        message: `It failed at ${run.endedAt}${run.error === undefined ? "" : `: ${describeError(run.error)}`}`,
         details: { endedAt: run.endedAt, ...(run.error === undefined ? {} : failureOf(run.error)) }
       }
     case "cancelled":
@@ -391,14 +391,14 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     case "run-retry":
       return {
         code: "WAITING_FOR_RETRY",
-        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${tell(run.error)}`}.`,
+        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${describeError(run.error)}`}.`,
         details: { ...details, attempt: run.attempt, error: run.error?.message }
       }
   }
 }
 
 /** The failed step, if a step failed, with the name of the error and its message. */
-const failureOf = (error: ToldError) => {
+const failureOf = (error: ReportedError) => {
   const step = stepOf(error)
   return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
 }

@@ -51,11 +51,11 @@ const COPY_STEPS = statement(
      WHERE run = ? AND seq < ? AND kind <> 'compensate' AND step_key NOT IN (SELECT value FROM json_each(?))`
   }
 )
-const GIVE_STEP = statement(
+const UPDATE_STEP = statement(
   "Forking.giveStep",
   "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
 )
-const ADD_STEP = statement(
+const INSERT_STEP = statement(
   "Forking.addStep",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
      VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?)`
@@ -108,8 +108,8 @@ export const forkRun = inEnvironment(
     if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
     for (const { kind, name, stepKey, value } of given.sort((a, b) => a.seq - b.seq)) {
       const stored = patchedKind(kind)
-      if ((yield* affected(GIVE_STEP, stored, value, key, stepKey)) === 0)
-        yield* write(ADD_STEP, key, stepKey, tx.nextSeq(), name, stored, value, now, now)
+      if ((yield* affected(UPDATE_STEP, stored, value, key, stepKey)) === 0)
+        yield* write(INSERT_STEP, key, stepKey, tx.nextSeq(), name, stored, value, now, now)
     }
     return yield* getRun.in(tx, environment, id)
   },
@@ -154,18 +154,18 @@ interface Given extends Found {
 }
 
 const WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
-const RECORDED = statement(
+const LIST_STEPS = statement(
   "Forking.recorded",
   `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
 )
-const OPEN = statement(
-  "Forking.open",
+const LIST_OPEN_STEPS = statement(
+  "Forking.listOpenSteps",
   `SELECT step_key, name, step_kind AS kind FROM waits WHERE run = ? AND ${WANTED} AND step_key <> '${RUN_ITSELF}'`
 )
 
 function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError | ValidationError> {
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
-  const found = [...(yield* all(RECORDED, ...values)), ...(yield* all(OPEN, ...values))]
+  const found = [...(yield* all(LIST_STEPS, ...values)), ...(yield* all(LIST_OPEN_STEPS, ...values))]
   const [row, ...others] = found
   if (row === undefined) return yield* refuse(new StepNotFoundError(String(run.id), wanted))
   if (others.length > 0) {
@@ -187,7 +187,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
   }
 }
 
-const MOVE = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
+const UPDATE_PIN = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
 
 /** Moves an unfinished pinned run to the latest version of its function, or to the given one. Returns that version. */
 export const moveRun = inEnvironment(
@@ -231,7 +231,7 @@ export const moveRun = inEnvironment(
         )
       }
     }
-    yield* write(MOVE, after, row.key!)
+    yield* write(UPDATE_PIN, after, row.key!)
     markReady(tx, fn.key)
     return { run: yield* getRun.in(tx, environment, runId), before: String(row.pin), after }
   },

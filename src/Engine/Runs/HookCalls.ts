@@ -27,7 +27,7 @@ interface HookMemory {
 
 const hooksOf = remembered<HookMemory>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
 
-const COUNT = statement("HookCalls.count", "SELECT count(*) AS calls FROM hook_calls", {
+const COUNT_CALLS = statement("HookCalls.count", "SELECT count(*) AS calls FROM hook_calls", {
   scans: "calls on their way: 10,000 at most"
 })
 
@@ -37,12 +37,12 @@ export const setHooks = acrossEnvironments(
   function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
     const memory = hooksOf(tx)
     memory.hooks = hooks
-    memory.room = MOST_CALLS - Number((yield* get(COUNT))?.calls)
+    memory.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
   },
   () => "set the hooks"
 )
 
-const INSERT = statement(
+const INSERT_CALL = statement(
   "HookCalls.insert",
   "INSERT INTO hook_calls (id, hook, body, due_at) VALUES (?, ?, ?, ?)"
 )
@@ -68,7 +68,7 @@ export function* callHooks(
     memory.room--
     const id = tx.ids.hookCall()
     const call: HookCall = { id, type, at: new Date(now).toISOString(), environment, data }
-    yield* write(INSERT, id, hook.key, JSON.stringify(call), now)
+    yield* write(INSERT_CALL, id, hook.key, JSON.stringify(call), now)
   }
 }
 
@@ -86,12 +86,12 @@ export interface DueCalls {
   readonly nextAt: number | undefined
 }
 
-const DUE = statement(
+const LIST_DUE_CALLS = statement(
   "HookCalls.due",
   "SELECT id, body, attempts FROM hook_calls WHERE hook = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"
 )
 
-const NEXT = statement(
+const FIND_NEXT_DUE_TIME = statement(
   "HookCalls.next",
   "SELECT due_at FROM hook_calls WHERE hook = ? ORDER BY due_at LIMIT 1"
 )
@@ -100,8 +100,8 @@ const NEXT = statement(
 export const dueCalls = acrossEnvironments(
   "dueCalls",
   function* (tx: Transaction, hook: string, limit: number): Program<DueCalls> {
-    const rows = yield* all(DUE, hook, tx.now(), limit)
-    const next = rows.length > 0 ? undefined : yield* get(NEXT, hook)
+    const rows = yield* all(LIST_DUE_CALLS, hook, tx.now(), limit)
+    const next = rows.length > 0 ? undefined : yield* get(FIND_NEXT_DUE_TIME, hook)
     return {
       calls: rows.map(({ attempts, body, id }) => ({
         id: String(id),
@@ -114,8 +114,11 @@ export const dueCalls = acrossEnvironments(
   () => "read the calls of a hook"
 )
 
-const DELETE = statement("HookCalls.delete", "DELETE FROM hook_calls WHERE id = ?")
-const AGAIN = statement("HookCalls.again", "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?")
+const DELETE_CALL = statement("HookCalls.delete", "DELETE FROM hook_calls WHERE id = ?")
+const UPDATE_ATTEMPTS = statement(
+  "HookCalls.again",
+  "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?"
+)
 
 /** The result of a call: it is done, or due again. */
 export interface CallResult {
@@ -130,50 +133,57 @@ export const settleCalls = acrossEnvironments(
     const memory = hooksOf(tx)
     for (const { again, id } of results) {
       if (again !== undefined) {
-        yield* write(AGAIN, again.attempts, again.dueAt, id)
+        yield* write(UPDATE_ATTEMPTS, again.attempts, again.dueAt, id)
         continue
       }
       memory.room++
-      yield* write(DELETE, id)
+      yield* write(DELETE_CALL, id)
     }
   },
   () => "note which hooks were called"
 )
 
-const ABOUT = statement("HookCalls.about", "SELECT id FROM hook_calls WHERE body LIKE ?", {
+const LIST_CALLS_ABOUT_RUN = statement("HookCalls.about", "SELECT id FROM hook_calls WHERE body LIKE ?", {
   scans: "calls on their way: 10,000 at most"
 })
 
 /** Drops the calls about a run whose data was erased. */
 export function* dropCalls(tx: Transaction, runId: string): Program<void> {
   const memory = hooksOf(tx)
-  for (const { id } of yield* all(ABOUT, `%"${runId}"%`)) {
+  for (const { id } of yield* all(LIST_CALLS_ABOUT_RUN, `%"${runId}"%`)) {
     memory.room++
-    yield* write(DELETE, id!)
+    yield* write(DELETE_CALL, id!)
   }
 }
 
-const LEFT = statement("HookCalls.left", "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook", {
-  scans: "calls on their way: 10,000 at most"
-})
+const COUNT_CALLS_BY_HOOK = statement(
+  "HookCalls.left",
+  "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook",
+  {
+    scans: "calls on their way: 10,000 at most"
+  }
+)
 
 /** How many calls are pending, by hook key. */
 export const countCalls = acrossEnvironments(
   "countCalls",
   function* (_tx: Transaction): Program<ReadonlyArray<{ readonly hook: string; readonly calls: number }>> {
-    return (yield* all(LEFT)).map(({ calls, hook }) => ({ hook: String(hook), calls: Number(calls) }))
+    return (yield* all(COUNT_CALLS_BY_HOOK)).map(({ calls, hook }) => ({
+      hook: String(hook),
+      calls: Number(calls)
+    }))
   },
   () => "count the calls of hooks"
 )
 
-const FORGET = statement("HookCalls.forget", "DELETE FROM hook_calls WHERE hook = ?")
+const DELETE_CALLS_OF_HOOK = statement("HookCalls.forget", "DELETE FROM hook_calls WHERE hook = ?")
 
 /** Deletes the calls of a hook that no longer exists. */
 export const forgetHook = acrossEnvironments(
   "forgetHook",
   function* (tx: Transaction, hook: string, calls: number): Program<void> {
     hooksOf(tx).room += calls
-    yield* write(FORGET, hook)
+    yield* write(DELETE_CALLS_OF_HOOK, hook)
   },
   () => "forget a hook"
 )
@@ -185,7 +195,7 @@ export const takeDropped = acrossEnvironments(
     const memory = hooksOf(tx)
     const { dropped } = memory
     memory.dropped = 0
-    memory.room = MOST_CALLS - Number((yield* get(COUNT))?.calls)
+    memory.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
     return dropped
   },
   () => "count the calls of hooks that there was no room for"

@@ -10,11 +10,11 @@ import type { StepKind } from "../../StepKind.ts"
 import type { LeasedRun } from "./LeaseMemory.ts"
 import { suspectsOf } from "./Suspects.ts"
 
-const READ_JOURNAL = statement("Journal.readJournal", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
+const LIST_STEPS = statement("Journal.readJournal", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
 
 export function* readJournal(tx: Transaction, run: number): Program<ReadonlyArray<JournalEntry>> {
   const journal: Array<JournalEntry> = []
-  for (const row of yield* all(READ_JOURNAL, run)) {
+  for (const row of yield* all(LIST_STEPS, run)) {
     journal.push({
       stepKey: String(row.step_key),
       name: String(row.name),
@@ -26,13 +26,13 @@ export function* readJournal(tx: Transaction, run: number): Program<ReadonlyArra
   return journal
 }
 
-const READ_OPEN_STEPS = statement(
+const LIST_OPEN_STEPS = statement(
   "Journal.readOpenSteps",
   `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
 export function* readOpenSteps(run: number): Program<ReadonlyArray<OpenStep>> {
-  return (yield* all(READ_OPEN_STEPS, run)).map((row) => ({
+  return (yield* all(LIST_OPEN_STEPS, run)).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
     // written by this store from a `StepKind`
@@ -91,7 +91,7 @@ export function* recordNow(
   return outcome
 }
 
-const KNOWN_STEP = statement(
+const FIND_STEP_OR_WAIT = statement(
   "Journal.knownStep",
   `SELECT failed, value, event AS position, 1 AS over FROM steps WHERE run = ? AND step_key = ?
      UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
@@ -103,7 +103,7 @@ export function* knownStep(
   run: LeasedRun,
   stepKey: string
 ): Program<{ readonly outcome: Outcome | undefined } | undefined> {
-  const row = yield* get(KNOWN_STEP, run.key, stepKey, run.key, stepKey)
+  const row = yield* get(FIND_STEP_OR_WAIT, run.key, stepKey, run.key, stepKey)
   if (row === undefined) return undefined
   return { outcome: Number(row.over) === 1 ? yield* outcomeIn(tx, row, row.position) : undefined }
 }

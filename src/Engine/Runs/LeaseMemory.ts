@@ -1,6 +1,6 @@
 /** Remembers leased runs, so that a report need not read its run. */
 import type { RunStatus } from "../../RunStatus.ts"
-import { PassingMap, PassingSet } from "../../Passing.ts"
+import { ShortLivedMap, ShortLivedSet } from "../../ShortLived.ts"
 import { remembered } from "../Store/Memory.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { Taken } from "../Store/RunEnding.ts"
@@ -34,15 +34,15 @@ interface Lease {
 
 /** A missing lease is read from the database; a remembered one is exact, and has no requested pause. */
 interface LeaseMemory {
-  readonly byRun: PassingMap<number, Lease>
-  readonly byJob: PassingMap<string, LeasedRun>
-  readonly byId: PassingMap<string, LeasedRun>
+  readonly byRun: ShortLivedMap<number, Lease>
+  readonly byJob: ShortLivedMap<string, LeasedRun>
+  readonly byId: ShortLivedMap<string, LeasedRun>
   /** Leases of the current transaction: they count once it is durable. */
-  readonly fresh: PassingMap<number, Lease>
+  readonly fresh: ShortLivedMap<number, Lease>
   /** The runs that this engine has leased, including those that it has forgotten: no other engine remembers their leases. */
-  readonly mine: PassingSet<number>
+  readonly mine: ShortLivedSet<number>
   /** Those whose lease has ended in the current transaction. */
-  readonly ended: PassingSet<number>
+  readonly ended: ShortLivedSet<number>
 }
 
 /** More runs than an engine leases at a time. */
@@ -52,12 +52,12 @@ const leasesOf = remembered<LeaseMemory>({
   // a forgotten lease is read again, and the end of a lease is told to those who wait for it
   isShared: "unmoved",
   make: () => ({
-    byRun: new PassingMap(),
-    byJob: new PassingMap(),
-    byId: new PassingMap(),
-    fresh: new PassingMap(),
-    mine: new PassingSet(),
-    ended: new PassingSet()
+    byRun: new ShortLivedMap(),
+    byJob: new ShortLivedMap(),
+    byId: new ShortLivedMap(),
+    fresh: new ShortLivedMap(),
+    mine: new ShortLivedSet(),
+    ended: new ShortLivedSet()
   }),
   begin: ({ ended, fresh }) => {
     fresh.clear()

@@ -5,7 +5,7 @@
 import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
-import { PassingMap } from "../../Passing.ts"
+import { ShortLivedMap } from "../../ShortLived.ts"
 import { remembered } from "../Store/Memory.ts"
 import { insert, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -24,8 +24,8 @@ export interface NewRun {
 }
 
 /** By function, oldest first. */
-const newRunsOf = remembered<PassingMap<number, Array<NewRun>>>({
-  make: () => new PassingMap(),
+const newRunsOf = remembered<ShortLivedMap<number, Array<NewRun>>>({
+  make: () => new ShortLivedMap(),
   begin: (runs) => runs.clear(),
   rolledBack: (runs) => runs.clear(),
   write: (runs, tx) => (runs.size === 0 ? undefined : writeAll(tx, runs))
@@ -37,7 +37,7 @@ const INSERT_RUN = statement(
      VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?)`
 )
 
-function* writeAll(tx: Transaction, runs: PassingMap<number, Array<NewRun>>): Program<void> {
+function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>): Program<void> {
   noneIsNew(tx)
   for (const [, some] of runs) {
     for (const { createdAt: at, environment, event, function: fn, id } of some)
@@ -66,12 +66,12 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
 export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
 /** The runs of a function that have no row yet, when no other run of it is ready. */
-export const heldBack = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
+export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
   return isNew(tx, functionKey) ? runs : undefined
 }
 
-const INSERT_LEASED = statement(
+const INSERT_LEASED_RUN = statement(
   "NewRuns.insertLeased",
   `INSERT INTO runs (id, environment, function, status, event, lease, worker, lease_until, lease_ms, created_at, started_at, updated_at)
      VALUES (?, ?, ?, ${Status[nextStatus(initialStatus, "claimed")!]}, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -88,7 +88,7 @@ export const insertLeased = (
   }
 ): Program<number> =>
   insert(
-    INSERT_LEASED,
+    INSERT_LEASED_RUN,
     id,
     environment,
     fn,

@@ -6,11 +6,11 @@ import { acrossEnvironments, affected, all, get, type Program, variant, write } 
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** SQL: whether the worker in a column is connected to a live engine; always false with a single engine. */
-export const livesElsewhere = (column: string): string =>
+export const hasLiveEngine = (column: string): string =>
   `EXISTS (SELECT 1 FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
 
-const NODE_OF = variant(
+const FIND_NODE_OF_WORKER = variant(
   "NodeWorkers.nodeOf",
   `SELECT nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ? AND nodes.steady_since IS NOT NULL`
@@ -18,10 +18,10 @@ const NODE_OF = variant(
 
 /** Whether a worker is connected to another live engine. */
 export function* isAtOther(tx: Transaction, workerId: string): Program<boolean> {
-  return tx.node !== undefined && (yield* get(NODE_OF, workerId, tx.node)) !== undefined
+  return tx.node !== undefined && (yield* get(FIND_NODE_OF_WORKER, workerId, tx.node)) !== undefined
 }
 
-const WHO = variant(
+const FIND_WORKER = variant(
   "NodeWorkers.who",
   `SELECT node_workers.*, nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.steady_since IS NOT NULL`
@@ -42,18 +42,23 @@ export interface WorkerHere {
 }
 
 /** The result of connecting a worker. */
-export type Coming =
+export type ConnectResult =
   /**
    * It may have moved from another engine: `batch` is the number of its last batch of reports, and `acks` is the JSON of the
    * answers to it.
    */
-  | { readonly _tag: "Came"; readonly hasMoved: boolean; readonly batch?: number; readonly acks?: string }
+  | {
+      readonly _tag: "Connected"
+      readonly hasMoved: boolean
+      readonly batch?: number
+      readonly acks?: string
+    }
   /** A worker with this id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
   /** It has registered with another engine since. */
   | { readonly _tag: "Stale"; readonly number: number }
 
-const COME = variant(
+const PUT_WORKER = variant(
   "NodeWorkers.come",
   `INSERT INTO node_workers (worker, node, session, instance, environment, registration, info, batch, acks)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -67,14 +72,14 @@ const isAnother = (tx: Transaction, row: Row, instance: string | undefined): boo
   row.node !== tx.node && (instance === undefined || row.instance !== instance)
 
 /** Connects a worker to this engine, and disconnects it from any other. */
-export const workerCame = acrossEnvironments(
-  "workerCame",
+export const connectWorker = acrossEnvironments(
+  "connectWorker",
   function* (
     tx: Transaction,
     { environment, info, instance, number, session, workerId }: WorkerHere
-  ): Program<Coming> {
-    if (tx.node === undefined) return { _tag: "Came", hasMoved: false }
-    const row = yield* get(WHO, workerId)
+  ): Program<ConnectResult> {
+    if (tx.node === undefined) return { _tag: "Connected", hasMoved: false }
+    const row = yield* get(FIND_WORKER, workerId)
     if (row !== undefined && isAnother(tx, row, instance)) {
       return { _tag: "Elsewhere", engine: String(row.name), environment: String(row.environment) }
     }
@@ -85,7 +90,7 @@ export const workerCame = acrossEnvironments(
     const batch = isSame ? row.batch! : null
     const acks = isSame ? row.acks! : null
     yield* write(
-      COME,
+      PUT_WORKER,
       workerId,
       tx.node,
       session,
@@ -97,7 +102,7 @@ export const workerCame = acrossEnvironments(
       acks
     )
     return {
-      _tag: "Came",
+      _tag: "Connected",
       hasMoved: isSame && row.node !== tx.node,
       ...(batch === null || acks === null ? {} : { batch: Number(batch), acks: String(acks) })
     }
@@ -109,13 +114,13 @@ export const workerCame = acrossEnvironments(
 export const whereElsewhere = acrossEnvironments(
   "whereElsewhere",
   function* (tx: Transaction, workerId: string, instance: string | undefined): Program<string | undefined> {
-    const row = tx.node === undefined ? undefined : yield* get(WHO, workerId)
+    const row = tx.node === undefined ? undefined : yield* get(FIND_WORKER, workerId)
     return row !== undefined && isAnother(tx, row, instance) ? String(row.name) : undefined
   },
   (workerId) => `look where worker ${workerId} is`
 )
 
-const ENGINE_OF = variant(
+const FIND_ENGINE_OF_WORKER = variant(
   "NodeWorkers.engineOf",
   `SELECT nodes.name, nodes.last_seen FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ?`
@@ -130,11 +135,11 @@ export interface OtherEngine {
 
 /** The other engine that a worker is connected to. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
-  const row = tx.node === undefined ? undefined : yield* get(ENGINE_OF, workerId, tx.node)
+  const row = tx.node === undefined ? undefined : yield* get(FIND_ENGINE_OF_WORKER, workerId, tx.node)
   return row === undefined ? undefined : { name: String(row.name), seenAt: Number(row.last_seen) }
 }
 
-const LEAVE = variant(
+const DELETE_WORKER = variant(
   "NodeWorkers.leave",
   "DELETE FROM node_workers WHERE worker = ? AND node = ? AND session = ?"
 )
@@ -144,7 +149,7 @@ const LEAVE = variant(
  * another engine.
  */
 export function* sessionOver(tx: Transaction, workerId: string, session: string): Program<boolean> {
-  return tx.node === undefined || (yield* affected(LEAVE, workerId, tx.node, session)) > 0
+  return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0
 }
 
 /** Ends the session of a worker that leaves its leases as they are. */
@@ -156,7 +161,7 @@ export const workerLeft = acrossEnvironments(
   (workerId) => `disconnect worker ${workerId}`
 )
 
-const CHANGE = variant(
+const UPDATE_INFO = variant(
   "NodeWorkers.change",
   "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
 )
@@ -165,12 +170,12 @@ const CHANGE = variant(
 export const workerChanged = acrossEnvironments(
   "workerChanged",
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
-    if (tx.node !== undefined) yield* write(CHANGE, info, workerId, tx.node, session)
+    if (tx.node !== undefined) yield* write(UPDATE_INFO, info, workerId, tx.node, session)
   },
   (workerId) => `tell what is new of worker ${workerId}`
 )
 
-const NOTE_BATCH = variant(
+const UPDATE_BATCH = variant(
   "NodeWorkers.noteBatch",
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
@@ -193,10 +198,10 @@ export function* noteBatch(
 ): Program<void> {
   if (tx.node === undefined) return
   const acks = JSON.stringify(answer)
-  yield* write(NOTE_BATCH, number, acks.length > MOST_ACKS ? null : acks, workerId, tx.node, session)
+  yield* write(UPDATE_BATCH, number, acks.length > MOST_ACKS ? null : acks, workerId, tx.node, session)
 }
 
-const ALL = variant(
+const LIST_WORKERS = variant(
   "NodeWorkers.all",
   `SELECT node_workers.worker, node_workers.node, node_workers.session, node_workers.environment, node_workers.info,
       (SELECT count(*) FROM runs WHERE runs.worker = node_workers.worker AND runs.lease IS NOT NULL) AS jobs
@@ -221,7 +226,7 @@ export const readWorkers = acrossEnvironments(
   "readWorkers",
   function* (tx: Transaction): Program<ReadonlyArray<NodeWorker>> {
     if (tx.node === undefined) return []
-    return (yield* all(ALL)).map((row) => ({
+    return (yield* all(LIST_WORKERS)).map((row) => ({
       workerId: String(row.worker),
       environment: String(row.environment),
       session: String(row.session),

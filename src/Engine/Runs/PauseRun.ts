@@ -25,17 +25,14 @@ export const isCompensating = (row: Row): boolean =>
 const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
    WHERE key = ? AND ${moves.paused.where}`
 
-const PAUSE_ROW = statement("PauseRun.pauseRow", "SELECT status, pause FROM runs WHERE key = ?")
+const FIND_PAUSE = statement("PauseRun.findPause", "SELECT status, pause FROM runs WHERE key = ?")
 
-const PAUSE_ROW_2 = statement(
-  "PauseRun.pauseRow.2",
-  "SELECT id, function, environment FROM runs WHERE key = ?"
-)
+const FIND_RUN = statement("PauseRun.findRun", "SELECT id, function, environment FROM runs WHERE key = ?")
 
 export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
-  const row = yield* get(PAUSE_ROW, run)
+  const row = yield* get(FIND_PAUSE, run)
   const wasCompensating = row !== undefined && isCompensating(row)
-  const paused = yield* get(PAUSE_ROW_2, run)
+  const paused = yield* get(FIND_RUN, run)
   const about = aboutRun(tx, {
     id: String(paused?.id),
     function: Number(paused?.function),

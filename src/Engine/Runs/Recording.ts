@@ -33,22 +33,25 @@ const retentionMs: { readonly [word: string]: number | undefined } = {
   forever: undefined
 }
 
-const RECORD = statement("Recording.record", "SELECT environment, function FROM runs WHERE id = ?")
+const FIND_FUNCTION_OF_RUN = statement(
+  "Recording.findFunctionOfRun",
+  "SELECT environment, function FROM runs WHERE id = ?"
+)
 
-const RECORD_2 = statement(
-  "Recording.record.2",
+const INSERT_RECORDING = statement(
+  "Recording.insertRecording",
   "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
 )
 
 /** Records the activity if the function of the run has `recording: true`. */
 export function* record(tx: Transaction, activity: RunActivity): Program<void> {
-  const run = yield* get(RECORD, activity.runId)
+  const run = yield* get(FIND_FUNCTION_OF_RUN, activity.runId)
   const registration = registryOf(tx).byKey(Number(run?.function))?.registration
   if (run === undefined || registration?.recording !== true) return
   const now = tx.now()
   const keepMs = retentionMs[registration.recordingRetention ?? "30d"]
   yield* write(
-    RECORD_2,
+    INSERT_RECORDING,
     activity.runId,
     tx.nextSeq(),
     run.environment!,
@@ -67,7 +70,7 @@ const isReceived = (
   readonly received: number
 } => activity._tag === "StepEnded" && activity.received !== undefined
 
-const READ_RECORDING = statement(
+const LIST_RECORDINGS = statement(
   "Recording.readRecording",
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
@@ -93,7 +96,7 @@ export const readRecording = inEnvironment(
     let last = after
     const most = Math.min(limit, PAGE_EVENTS)
     if (key !== undefined) {
-      yield* visit(READ_RECORDING, [runId, after, key, most], ([seq, at, activity]) => {
+      yield* visit(LIST_RECORDINGS, [runId, after, key, most], ([seq, at, activity]) => {
         rows.push([Number(seq), Number(at), String(activity)])
         length += String(activity).length
         return length < PAGE_LENGTH
@@ -124,10 +127,10 @@ export const readRecording = inEnvironment(
   (_, runId) => `read the record of run ${runId}`
 )
 
-const EXISTS = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
 
 function* exists(environment: number, runId: string): Program<boolean> {
-  return (yield* get(EXISTS, runId, environment)) !== undefined
+  return (yield* get(FIND_RUN, runId, environment)) !== undefined
 }
 
 const DELETE_EXPIRED_RECORDINGS = statement(

@@ -37,7 +37,7 @@ export const holdingJob = (row: Row): string | undefined =>
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
 
-const KEEP_REVOKED = statement(
+const UPDATE_LEASE = statement(
   "RevokedLeases.keepRevoked",
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
@@ -55,6 +55,6 @@ export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const until = isElsewhere ? tx.now() + HEARS_WITHIN_MS : handOutFrom(row, tx.now())
   if (until === undefined) return
   const lease = isRevoked(row) ? String(row.lease) : revoked(String(row.lease))
-  yield* write(KEEP_REVOKED, lease, until, row.key!)
+  yield* write(UPDATE_LEASE, lease, until, row.key!)
   tx.markDue(until)
 }

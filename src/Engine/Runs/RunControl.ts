@@ -70,11 +70,11 @@ const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
     what
   )
 
-const FORGIVE = statement("RunControl.forgive", "SELECT key, function FROM runs WHERE id = ?")
+const FIND_RUN = statement("RunControl.findRun", "SELECT key, function FROM runs WHERE id = ?")
 
 function* forgive(tx: Transaction, environment: string, runId: string): Program<void> {
   if (tx.damage.count === 0 || tx.findEnvironment(environment) === undefined) return
-  const row = yield* get(FORGIVE, runId)
+  const row = yield* get(FIND_RUN, runId)
   if (row === undefined || tx.damage.why("run", Number(row.key)) === undefined) return
   tx.afterCommit(() => tx.damage.forgive("run", Number(row.key)))
   markReady(tx, Number(row.function))
@@ -102,8 +102,8 @@ export const cancelRun = controlling(
   (_, runId) => `cancel run ${runId}`
 )
 
-const PAUSED_WHY = statement(
-  "RunControl.pausedWhy",
+const UPDATE_PAUSE = statement(
+  "RunControl.updatePause",
   "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?"
 )
 
@@ -135,7 +135,7 @@ export const pauseRun = controlling(
       const before = parseStored(String(row.pause)) as Pause
       // the reason of a pause by the engine says what is to be repaired, so it stays
       if (before.code === "PAUSED" && before.message !== reason)
-        yield* write(PAUSED_WHY, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
+        yield* write(UPDATE_PAUSE, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
     }
     return yield* reread(tx, environment, runId)
   },
@@ -206,8 +206,8 @@ export const resumeRun = controlling(
   (_, runId, _fromStep?: string) => `resume run ${runId}`
 )
 
-const RETRY_RUN = statement(
-  "RunControl.retryRun",
+const FIND_COMPENSATED_STEP = statement(
+  "RunControl.findCompensatedStep",
   "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1"
 )
 
@@ -233,7 +233,7 @@ export const retryRun = controlling(
       )
     }
     const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
-    const wasUndone = yield* get(RETRY_RUN, key)
+    const wasUndone = yield* get(FIND_COMPENSATED_STEP, key)
     const undone = yield* undoneSteps(row)
     if (row.compensations !== null) yield* supersedeRollback(tx, key, undone)
     yield* supersedeFailure(tx, row)
@@ -256,22 +256,22 @@ export const retryRun = controlling(
   (_, runId, _fromStep?: string) => `retry run ${runId}`
 )
 
-const PATCH_STEP = statement("RunControl.patchStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
+const FIND_STEP = statement("RunControl.findStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
 
-const PATCH_STEP_2 = statement(
-  "RunControl.patchStep.2",
+const FIND_WAIT = statement(
+  "RunControl.findWait",
   `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`
 )
 
-const PATCH_STEP_3 = statement(
-  "RunControl.patchStep.3",
+const UPDATE_STEP = statement(
+  "RunControl.updateStep",
   "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
 )
 
-const PATCH_STEP_4 = statement("RunControl.patchStep.4", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WAIT = statement("RunControl.deleteWait", "DELETE FROM waits WHERE run = ? AND step_key = ?")
 
-const PATCH_STEP_5 = statement(
-  "RunControl.patchStep.5",
+const PUT_STEP = statement(
+  "RunControl.putStep",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
        VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT (run, step_key) DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`
 )
@@ -299,8 +299,8 @@ export const patchStep = inEnvironment(
     const key = Number(row.key)
     const erased = erasedAt(row)
     if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "patched"))
-    const finished = yield* get(PATCH_STEP, key, stepKey)
-    const open = yield* get(PATCH_STEP_2, key, stepKey)
+    const finished = yield* get(FIND_STEP, key, stepKey)
+    const open = yield* get(FIND_WAIT, key, stepKey)
     if (finished === undefined && (open === undefined || row.ended_at !== null))
       return yield* refuse(new StepNotFoundError(runId, stepId))
 
@@ -316,11 +316,11 @@ export const patchStep = inEnvironment(
         stepKey,
         reason === "" ? "patched" : `patched: ${reason}`
       )
-      yield* write(PATCH_STEP_3, patchedKind(String(finished.kind)), output, key, stepKey)
+      yield* write(UPDATE_STEP, patchedKind(String(finished.kind)), output, key, stepKey)
     } else if (open !== undefined) {
-      yield* write(PATCH_STEP_4, key, stepKey)
+      yield* write(DELETE_WAIT, key, stepKey)
       yield* write(
-        PATCH_STEP_5,
+        PUT_STEP,
         key,
         stepKey,
         tx.nextSeq(),
@@ -423,7 +423,7 @@ function* keepSuperseded(
   )
 }
 
-const BEGIN_ANEW = statement(
+const DELETE_WAITS_OF_STEPS = statement(
   "RunControl.beginAnew",
   `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
 )
@@ -436,16 +436,16 @@ function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Pro
   const run = Number(row.key)
   yield* supersede(tx, run, "seq >= ?", seq, reason)
   yield* cancelAwaited(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
-  yield* write(BEGIN_ANEW, run)
+  yield* write(DELETE_WAITS_OF_STEPS, run)
 }
 
-const UNDONE_STEPS = statement(
+const FIND_COMPENSATION = statement(
   "RunControl.undoneSteps",
   "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
 )
 
-const UNDONE_STEPS_2 = statement(
-  "RunControl.undoneSteps.2",
+const LIST_STEPS_BY_NAME = statement(
+  "RunControl.listStepsByName",
   "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
 )
 
@@ -458,12 +458,12 @@ export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
     const undone = yield* forEach(
       registered.filter((other) => other === name),
       function* (_, n) {
-        const ran = yield* get(UNDONE_STEPS, row.key!, compensationKey(name, n))
+        const ran = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
         return ran !== undefined
       }
     )
     if (!undone.includes(true)) return []
-    const steps = (yield* all(UNDONE_STEPS_2, row.key!, name)).map((step) => String(step.step_key))
+    const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
     // a compensation is registered when its step is done: if the numbers are equal, they match in order
     return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
   })).flat()
@@ -475,8 +475,8 @@ function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<
   for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
 }
 
-const SUPERSEDE_FAILURE = statement(
-  "RunControl.supersedeFailure",
+const LIST_FAILED_STEPS = statement(
+  "RunControl.listFailedSteps",
   "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
 )
 
@@ -485,7 +485,7 @@ function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   if (row.error === null) return
   const run = Number(row.key)
   const told = tellings(row.error)
-  for (const step of yield* all(SUPERSEDE_FAILURE, run)) {
+  for (const step of yield* all(LIST_FAILED_STEPS, run)) {
     const id = `${row.id}:${step.step_key}`
     if (told.some((telling) => tellsOf(telling, id, tellings(step.value)))) {
       yield* supersede(tx, run, "step_key = ?", String(step.step_key), "retried")

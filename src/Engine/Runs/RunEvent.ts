@@ -73,14 +73,14 @@ export const problemWithEvent = (row: Row): string | undefined =>
     ? "the event that has started the run cannot be found, since the log is damaged"
     : undefined
 
-const TRIGGER_VIEW = statement(
+const FIND_RUN_WITH_EVENT = statement(
   "RunEvent.triggerView",
   "SELECT r.id AS run_id, r.input, r.fork_data, r.system_event, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
 )
 
 /** The triggering event of a run. */
 export function* triggerView(run: number): Program<EventView> {
-  const row = yield* get(TRIGGER_VIEW, run)
+  const row = yield* get(FIND_RUN_WITH_EVENT, run)
   if (row === undefined) throw new Error(`no run with key ${run}`)
   checkEvent({ input: row.input!, e_id: row.id!, e_data: row.data! })
   return row.input === null

@@ -28,25 +28,22 @@ import { outcomeIn } from "./Waits.ts"
 /** Bytes of results that are read at once, not counting the last one. */
 const SLICE_BYTES = 1024 * 1024
 
-const GET_RUN_STEPS = statement(
+const LIST_SIZES_OF_STEPS = statement(
   "RunInspection.getRunSteps",
   `SELECT s.step_key, coalesce(octet_length(s.value), octet_length(e.data)) AS bytes
      FROM steps s LEFT JOIN events e ON e.position = s.event AND s.value IS NULL
      WHERE s.run = ? AND s.kind <> 'parallel' ORDER BY s.seq`
 )
 
-const GET_RUN_STEPS_2 = statement(
-  "RunInspection.getRunSteps.2",
+const LIST_WAITS = statement(
+  "RunInspection.listWaits",
   `SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
-const GET_RUN_STEPS_3 = statement(
-  "RunInspection.getRunSteps.3",
-  "SELECT * FROM steps WHERE run = ? AND step_key = ?"
-)
+const FIND_STEP = statement("RunInspection.findStep", "SELECT * FROM steps WHERE run = ? AND step_key = ?")
 
 /** Ordered by key, so that the last run wins when a step was run again and invoked another one. */
-const CHILDREN = statement(
+const LIST_CHILDREN = statement(
   "RunInspection.children",
   "SELECT id, parent_step FROM runs WHERE parent = ? AND parent IS NOT NULL ORDER BY key LIMIT 10000"
 )
@@ -71,14 +68,14 @@ export const readRunSteps = inEnvironment(
     { from, limit, told = [] }: StepsQuery
   ): Program<RunSteps, RunNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
-    const finished = yield* all(GET_RUN_STEPS, row.key!)
-    const open = yield* all(GET_RUN_STEPS_2, row.key!)
+    const finished = yield* all(LIST_SIZES_OF_STEPS, row.key!)
+    const open = yield* all(LIST_WAITS, row.key!)
     const running = new Map((yield* runningNow(row, told)).map((step) => [step.stepKey, step]))
     // steps that are retried already have a place among the open ones
     const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
     const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
     const children = new Map(
-      (yield* all(CHILDREN, row.key!)).map(({ id, parent_step }) => [String(parent_step), String(id)])
+      (yield* all(LIST_CHILDREN, row.key!)).map(({ id, parent_step }) => [String(parent_step), String(id)])
     )
     const steps: Array<RunStep> = []
     const count = finished.length + open.length + fresh.length
@@ -97,7 +94,7 @@ export const readRunSteps = inEnvironment(
         )
       } else {
         bytes += Number(key.bytes)
-        const step = yield* finishedStep(tx, runId, (yield* get(GET_RUN_STEPS_3, row.key!, key.step_key!))!)
+        const step = yield* finishedStep(tx, runId, (yield* get(FIND_STEP, row.key!, key.step_key!))!)
         const child = children.get(String(key.step_key)) ?? startedChild(step)
         steps.push({ ...step, ...childOf(child) })
       }
@@ -166,23 +163,23 @@ const kindNames = {
   [WaitKind.runRetry]: "run-retry"
 } as const
 
-const GET_SITUATION = statement(
+const LIST_LEASED_RUNS_OF_KEY = statement(
   "RunInspection.getSituation",
   "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20"
 )
 
-const GET_SITUATION_2 = statement(
-  "RunInspection.getSituation.2",
+const COUNT_LEASED_RUNS_OF_KEY = statement(
+  "RunInspection.countLeasedRunsOfKey",
   "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL"
 )
 
-const GET_SITUATION_3 = statement(
-  "RunInspection.getSituation.3",
+const FIND_WORKER_OF_ACTOR = statement(
+  "RunInspection.findWorkerOfActor",
   "SELECT worker FROM actors WHERE function = ? AND actor = ?"
 )
 
-const GET_SITUATION_4 = statement(
-  "RunInspection.getSituation.4",
+const LIST_WAITS_BY_DUE_TIME = statement(
+  "RunInspection.listWaitsByDueTime",
   "SELECT * FROM waits WHERE run = ? ORDER BY due_at"
 )
 
@@ -199,12 +196,14 @@ export const getSituation = inEnvironment(
     const holders =
       row.concurrency_key === null
         ? []
-        : (yield* all(GET_SITUATION, row.function!, row.concurrency_key!)).map((holder) => String(holder.id))
+        : (yield* all(LIST_LEASED_RUNS_OF_KEY, row.function!, row.concurrency_key!)).map((holder) =>
+            String(holder.id)
+          )
     const held =
       row.concurrency_key === null
         ? 0
-        : Number((yield* get(GET_SITUATION_2, row.function!, row.concurrency_key!))?.held)
-    const bound = row.actor === null ? undefined : yield* get(GET_SITUATION_3, row.function!, row.actor!)
+        : Number((yield* get(COUNT_LEASED_RUNS_OF_KEY, row.function!, row.concurrency_key!))?.held)
+    const bound = row.actor === null ? undefined : yield* get(FIND_WORKER_OF_ACTOR, row.function!, row.actor!)
     const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
     const heldBack = yield* heldBackBy(Number(row.function), runId)
     const engine = row.lease === null ? undefined : yield* engineOf(tx, String(row.worker))
@@ -218,7 +217,7 @@ export const getSituation = inEnvironment(
       waits:
         damage !== undefined
           ? []
-          : yield* forEach(yield* all(GET_SITUATION_4, row.key!), (wait) => waitOf(runId, wait)),
+          : yield* forEach(yield* all(LIST_WAITS_BY_DUE_TIME, row.key!), (wait) => waitOf(runId, wait)),
       ...(row.lease === null
         ? {}
         : {
@@ -249,21 +248,24 @@ const pinOf = (row: Row, fn: RegisteredFunction | undefined): Pick<RunSituation,
   }
 }
 
-const LAST_STEP = statement("RunInspection.lastStep", "SELECT max(ended_at) AS at FROM steps WHERE run = ?")
+const FIND_LAST_STEP_END = statement(
+  "RunInspection.lastStep",
+  "SELECT max(ended_at) AS at FROM steps WHERE run = ?"
+)
 
 /** When a step of the run was last reported. */
 function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
-  const row = yield* get(LAST_STEP, key!)
+  const row = yield* get(FIND_LAST_STEP_END, key!)
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }
 }
 
-const WAIT_OF = statement("RunInspection.waitOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("RunInspection.waitOf", "SELECT id FROM runs WHERE key = ?")
 
 function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]> {
   // written by this store from `WaitKind`
   const kind = Number(row.kind) as keyof typeof kindNames
   const match = row.match_path ?? row.expression
-  const child = row.child === null ? undefined : yield* get(WAIT_OF, row.child!)
+  const child = row.child === null ? undefined : yield* get(FIND_RUN_ID, row.child!)
   const onItsWay =
     kind === WaitKind.event && row.fired === null
       ? yield* newestOnItsWay(Number(row.environment), String(row.event))

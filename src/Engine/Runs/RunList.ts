@@ -138,7 +138,7 @@ const readSlice = inEnvironment(
   () => "list runs"
 )
 
-const OF_FUNCTION = statement(
+const COUNT_RUNS_OF_FUNCTION = statement(
   "RunList.ofFunction",
   `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE function = ? LIMIT ${SLICE}) AS few`,
   { scans: "what it has found itself, a slice at most" }
@@ -148,7 +148,7 @@ const OF_FUNCTION = statement(
 function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
   const filter = filterOf(tx, query)
   if (filter?.fn === undefined || filter.among !== "") return filter
-  if (Number((yield* get(OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
+  if (Number((yield* get(COUNT_RUNS_OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
   return {
     ...filter,
     among: "AND r.function = ?",

@@ -52,23 +52,23 @@ const limitLogs = acrossEnvironments(
 export const make = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunLogRetention, (kept) => store.read(limitLogs(kept)))
 
-const ENDS = statement(
+const FIND_ENDS = statement(
   "RunLogs.ends",
   `SELECT (SELECT min(first) FROM run_logs WHERE run = ?) AS oldest,
      first + lines AS next, up_to FROM run_logs WHERE run = ? ORDER BY first DESC LIMIT 1`
 )
 
-const INSERT = statement(
+const INSERT_LINES = statement(
   "RunLogs.insert",
   "INSERT INTO run_logs (run, first, lines, length, up_to, text) VALUES (?, ?, ?, ?, ?, ?)"
 )
 
-const BEFORE = statement(
+const FIND_FIRST_OFFSET = statement(
   "RunLogs.before",
   "SELECT up_to - length AS before FROM run_logs WHERE run = ? ORDER BY first LIMIT 1"
 )
 
-const DELETE_OLD = statement(
+const DELETE_OLD_LINES = statement(
   "RunLogs.deleteOld",
   "DELETE FROM run_logs WHERE run = ? AND (first + lines <= ? OR up_to <= ?)"
 )
@@ -77,20 +77,20 @@ const DELETE_OLD = statement(
 export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: TurnLogs): Program<void> {
   const most = limitsOf(tx).current
   if (most.lines === 0 || lines.length === 0) return
-  const ends = yield* get(ENDS, run, run)
+  const ends = yield* get(FIND_ENDS, run, run)
   const upTo = Number(ends?.up_to ?? 0)
   const newest = newestOf(lines, most)
   if (newest.length === 0) return
   const left = lines.length - newest.length
   const first = Number(ends?.next ?? 1) + dropped + left
   const length = newest.reduce((sum, line) => sum + lengthOf(line), 0)
-  yield* write(INSERT, run, first, newest.length, length, upTo + length, JSON.stringify(newest))
+  yield* write(INSERT_LINES, run, first, newest.length, length, upTo + length, JSON.stringify(newest))
   if (ends === undefined) return
   const isFull =
     first + newest.length - Number(ends.oldest) > most.lines ||
-    upTo + length - Number((yield* get(BEFORE, run))?.before) > most.length
+    upTo + length - Number((yield* get(FIND_FIRST_OFFSET, run))?.before) > most.length
   if (isFull) {
-    yield* write(DELETE_OLD, run, first + newest.length - most.lines, upTo + length - most.length)
+    yield* write(DELETE_OLD_LINES, run, first + newest.length - most.lines, upTo + length - most.length)
   }
 }
 
@@ -106,7 +106,7 @@ const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<
   return from === 0 ? lines : lines.slice(from)
 }
 
-const READ = statement(
+const LIST_LINES = statement(
   "RunLogs.read",
   "SELECT first, lines, text FROM run_logs WHERE run = ? AND first + lines > ? ORDER BY first"
 )
@@ -122,7 +122,7 @@ const readLogs = inEnvironment(
   ): Program<ReadonlyArray<RunLogLine>, RunNotFoundError> {
     const run = yield* findRun(tx, environment, runId)
     const most = limitsOf(tx).current
-    const rows = yield* all(READ, run.key!, after + 1)
+    const rows = yield* all(LIST_LINES, run.key!, after + 1)
     const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
     // the first rows may have a few lines too many
     const from = Math.max(after + 1, end - most.lines)

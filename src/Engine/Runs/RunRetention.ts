@@ -23,7 +23,7 @@ const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM run
 /** Runs that one transaction looks at, so that other writers get their turn. */
 const MOST_LOOKED_AT = 5000
 
-const DELETE_ENDED_RUNS = statement("RunRetention.deleteEndedRuns", "SELECT max(key) AS key FROM runs")
+const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /**
  * Deletes runs that ended more than `keepMs` ago, or before their function's own limit: at most `limit` of them, oldest first. A
@@ -42,7 +42,7 @@ export const deleteEndedRuns = acrossEnvironments(
     const endedBefore = now - shortestKept(tx, keepMs)
     // keeps all runs
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
-    const newest = Number((yield* get(DELETE_ENDED_RUNS))?.key ?? 0)
+    const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     let deleted = 0
     let last = after
     for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
@@ -75,7 +75,7 @@ const keptFor = (tx: Transaction, row: Row, keepMs: number): number => {
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")
 
-const DELETE_SUPERSEDED = statement(
+const DELETE_SUPERSEDED_STEPS = statement(
   "RunRetention.deleteSuperseded",
   "DELETE FROM superseded_steps WHERE run = ?"
 )
@@ -91,7 +91,7 @@ const DELETE_RUN = statement("RunRetention.deleteRun", "DELETE FROM runs WHERE k
 /** Deletes a run, with its steps, logs and search attributes. */
 export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_STEPS, key)
-  yield* write(DELETE_SUPERSEDED, key)
+  yield* write(DELETE_SUPERSEDED_STEPS, key)
   yield* write(DELETE_ATTRIBUTES, key)
   yield* write(DELETE_LOGS, key)
   yield* write(DELETE_RUN, key)
@@ -102,7 +102,7 @@ const OLD_AFTER = statement("RunRetention.oldAfter", `${OLD} key > ? ORDER BY ke
 const OLD_ONE = statement("RunRetention.oldOne", `${OLD} key = ?`)
 
 /** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
-const KEYS_AFTER = statement(
+const LIST_KEYS_AFTER = statement(
   "RunRetention.keysAfter",
   `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`,
   { scans: "for a table that is damaged: the index of ids is read in its place" }
@@ -111,21 +111,21 @@ const KEYS_AFTER = statement(
 /** The runs after `last`, in order. Where some are damaged, they are read one by one. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
-    return yield* among(tx, "run", [KEYS_AFTER, last], OLD_AFTER, last)
+    return yield* among(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
   const rows: Array<Row> = []
-  for (const { key } of yield* all(KEYS_AFTER, last)) {
+  for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {
     const row = yield* apart(tx, "run", Number(key), get(OLD_ONE, key!))
     if (row !== undefined) rows.push(row)
   }
   return rows
 }
 
-const HAS_OPEN_PARENT = statement(
+const FIND_OPEN_PARENT = statement(
   "RunRetention.hasOpenParent",
   "SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL"
 )
 
 /** Whether the run in a row of `runs` was invoked by a run that has not ended. */
 export function* hasOpenParent(run: Row): Program<boolean> {
-  return run.parent !== null && (yield* get(HAS_OPEN_PARENT, run.parent!)) !== undefined
+  return run.parent !== null && (yield* get(FIND_OPEN_PARENT, run.parent!)) !== undefined
 }

@@ -39,7 +39,7 @@ import type { ForkedFrom } from "../Store/Activity.ts"
 import type { RunEnding } from "../Store/RunEnding.ts"
 import type { Pause } from "./PauseRun.ts"
 
-const CREATE_RUN = statement(
+const INSERT_RUN = statement(
   "RunRows.createRun",
   `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, system_event,
        created_at, updated_at, pin, forked_from, fork_data)
@@ -77,7 +77,7 @@ export function* createRun(
   const id = input.id ?? tx.ids.run()
   const { registration } = input.fn
   const key = yield* insert(
-    CREATE_RUN,
+    INSERT_RUN,
     id,
     input.environment,
     input.fn.key,
@@ -186,7 +186,7 @@ function* oneRun(
   return row
 }
 
-const STARTED_BY = statement(
+const FIND_STARTING_EVENT = statement(
   "RunRows.startedBy",
   `SELECT coalesce(e.name, r.system_event) AS name, e.entity_id, e.entity_type, e.entity_version
      FROM runs r LEFT JOIN events e ON e.position = r.event AND r.input IS NULL WHERE r.id = ? AND r.environment = ?`
@@ -198,19 +198,22 @@ const STARTED_BY = statement(
 export const startedBy = inEnvironment(
   "getStartedBy",
   function* (tx: Transaction, environment: string, runId: string): Program<StartedBy | undefined> {
-    const row = yield* get(STARTED_BY, runId, tx.findEnvironment(environment) ?? null)
+    const row = yield* get(FIND_STARTING_EVENT, runId, tx.findEnvironment(environment) ?? null)
     return row?.name == null ? undefined : { name: String(row.name), ...entityOfRow(row) }
   },
   (_, runId) => `read run ${runId}`
 )
 
-const HAS_ENDED = statement("RunRows.hasEnded", "SELECT ended_at FROM runs WHERE id = ? AND environment = ?")
+const FIND_END_TIME = statement(
+  "RunRows.hasEnded",
+  "SELECT ended_at FROM runs WHERE id = ? AND environment = ?"
+)
 
 /** Whether a run has ended; throws `RunNotFoundError` when there is none. */
 function* hasEnded(tx: Transaction, environment: string, runId: string): Program<boolean, RunNotFoundError> {
   const key = tx.findEnvironment(environment)
   if (key !== undefined && isLeased(tx, key, runId)) return false
-  const row = key === undefined ? undefined : yield* get(HAS_ENDED, runId, key)
+  const row = key === undefined ? undefined : yield* get(FIND_END_TIME, runId, key)
   if (row === undefined) return yield* refuse(new RunNotFoundError(runId))
   return row.ended_at !== null
 }
@@ -230,7 +233,7 @@ export function* readRun(tx: Transaction, row: Row): Program<Run> {
   return yield* runOf(tx, row)
 }
 
-const RUN_OF = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
 
 /** The same, also for a run whose event is missing. */
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
@@ -250,7 +253,7 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.error !== null) run.error = runError(row.error)
   if (row.worker !== null) run.workerId = String(row.worker)
   if (row.actor !== null) run.actorId = actorText(String(row.actor))
-  const parent = row.parent === null ? undefined : yield* get(RUN_OF, row.parent!)
+  const parent = row.parent === null ? undefined : yield* get(FIND_RUN_ID, row.parent!)
   if (parent !== undefined) run.parentRunId = String(parent.id)
   else if (row.parent === null && row.parent_step !== null) run.invokedBy = runOfStep(String(row.parent_step))
   if (row.forked_from !== null) run.forkedFrom = String(row.forked_from)
@@ -277,7 +280,7 @@ const actorText = (json: string): string => {
   return typeof value === "string" ? value : json
 }
 
-const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?", {
+const FIND_RUN_ID_OF_DAMAGED = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?", {
   scans: "for a run whose row is damaged: the index of ids is read in its place"
 })
 
@@ -285,7 +288,7 @@ const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key =
 export function* runIdOf(key: number): Program<string | undefined> {
   try {
     // without the `+`, the row would be read and not the index
-    const row = yield* get(RUN_ID_OF, key)
+    const row = yield* get(FIND_RUN_ID_OF_DAMAGED, key)
     return row === undefined ? undefined : String(row.id)
   } catch {
     // shown in the log instead: the index is damaged too
@@ -339,13 +342,16 @@ export const getEndedRun = inEnvironment(
   (_, runId) => `read run ${runId}`
 )
 
-const ENVIRONMENT_OF_RUN = statement("RunRows.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
+const FIND_ENVIRONMENT_OF_RUN = statement(
+  "RunRows.environmentOfRun",
+  "SELECT environment FROM runs WHERE id = ?"
+)
 
 /** The environment of a run; `undefined` when there is no such run. */
 export const environmentOfRun = acrossEnvironments(
   "environmentOfRun",
   function* (tx: Transaction, runId: string) {
-    const row = yield* get(ENVIRONMENT_OF_RUN, runId)
+    const row = yield* get(FIND_ENVIRONMENT_OF_RUN, runId)
     return row === undefined ? undefined : tx.environmentName(Number(row.environment))
   },
   (runId) => `read run ${runId}`

@@ -167,27 +167,30 @@ export const countRuns = inEnvironment(
   () => "count runs"
 )
 
-const FIRST_FROM = statement(
+const FIND_FIRST_FROM = statement(
   "RunSearchRows.firstFrom",
   "SELECT key, created_at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
 )
-const NEWEST = statement("RunSearchRows.newest", "SELECT max(key) AS key FROM runs")
-const EVENT_AFTER = statement(
+const FIND_NEWEST_RUN = statement("RunSearchRows.newest", "SELECT max(key) AS key FROM runs")
+const FIND_EVENT_AFTER = statement(
   "RunSearchRows.eventAfter",
   "SELECT max(event) AS event FROM (SELECT event FROM runs WHERE key >= ? ORDER BY key LIMIT 10000) AS near"
 )
-const EVENT_BEFORE = statement(
+const FIND_EVENT_BEFORE = statement(
   "RunSearchRows.eventBefore",
   "SELECT min(event) AS event FROM (SELECT event FROM runs WHERE key < ? ORDER BY key DESC LIMIT 10000) AS near"
 )
-const CREATED_AT = statement(
+const FIND_CREATION_TIME = statement(
   "RunSearchRows.createdAt",
   "SELECT created_at AS at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
 )
-const STORED_AT = statement("RunSearchRows.storedAt", "SELECT timestamp AS at FROM events WHERE position = ?")
+const FIND_EVENT_TIME = statement(
+  "RunSearchRows.storedAt",
+  "SELECT timestamp AS at FROM events WHERE position = ?"
+)
 
 function* createdAt({ event, key }: Spot): Program<number> {
-  const row = yield* key === 0 ? get(STORED_AT, event) : get(CREATED_AT, key)
+  const row = yield* key === 0 ? get(FIND_EVENT_TIME, event) : get(FIND_CREATION_TIME, key)
   return Number(row?.at ?? 0)
 }
 
@@ -197,10 +200,10 @@ const CLOCK_SLACK_MS = 60_000
 /** The key of the first run created at this time or later. Keys grow with creation. */
 function* keyAt(at: number): Program<number> {
   let from = 1
-  let to = Number((yield* get(NEWEST))?.key ?? 0) + 1
+  let to = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
   while (from < to) {
     const middle = Math.floor((from + to) / 2)
-    const row = yield* get(FIRST_FROM, middle)
+    const row = yield* get(FIND_FIRST_FROM, middle)
     if (row === undefined || Number(row.key) >= to || Number(row.created_at) >= at) to = middle
     else from = Number(row.key) + 1
   }
@@ -216,7 +219,7 @@ const SHOW = statement(
   )} WHERE r.key = ?`
 )
 
-const FILLING = statement(
+const FIND_FILL_POSITION = statement(
   "RunSearchRows.filling",
   "SELECT below FROM search_paths WHERE function = ? AND path = ? AND (below IS NULL OR below > 0)"
 )
@@ -281,7 +284,7 @@ class Search {
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
       for (const { key, paths } of this.#functions) {
         if (!paths.includes(path)) continue
-        const row = yield* get(FILLING, key, path)
+        const row = yield* get(FIND_FILL_POSITION, key, path)
         if (row !== undefined) below = Math.max(below ?? 0, row.below === null ? ALL : Number(row.below))
       }
     }
@@ -295,11 +298,11 @@ class Search {
     const to = Math.min(createdTo ?? ALL, endedTo ?? ALL)
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
-    const newest = Number((yield* get(NEWEST))?.key ?? 0)
+    const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
     const isByEvent = waysOf(by).isByEvent
-    const after = isByEvent && key <= newest ? (yield* get(EVENT_AFTER, key))?.event : undefined
-    const before = isByEvent && lastKey > 1 ? (yield* get(EVENT_BEFORE, lastKey))?.event : undefined
+    const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
+    const before = isByEvent && lastKey > 1 ? (yield* get(FIND_EVENT_BEFORE, lastKey))?.event : undefined
     return {
       by,
       event: after == null ? ALL : Number(after) + 1,

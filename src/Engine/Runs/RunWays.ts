@@ -1,5 +1,6 @@
 /** The ways by which runs are found, and their statements: see `RunSearchRows.ts`. */
 import { statement, type Statement } from "../Store/Program.ts"
+import { Status } from "./StatusRows.ts"
 
 /** The searched part of an error, as in the index: the expression must equal that of the migration. */
 const errorText =
@@ -16,7 +17,7 @@ export const FIRST_MOMENT = -8_640_000_000_000_000
 /** SQL: whether a run matches all filters. An absent filter has a value that every run matches. */
 const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (SELECT value FROM json_each(?))
   AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
-  AND (? = '' OR (r.status = 6 AND ${ERROR_HAS}))
+  AND (? = '' OR (r.status = ${Status.failed} AND ${ERROR_HAS}))
   AND (? = 0 OR (r.input IS NULL AND EXISTS (SELECT 1 FROM events v WHERE v.position = r.event AND (? IS NULL OR v.name = ?)
     AND (? IS NULL OR v.entity_id = ?) AND (? IS NULL OR v.idempotency_key = ?))))
   AND (? = '{}' OR NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM run_attributes x
@@ -28,7 +29,7 @@ const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (S
 const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.status = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.created_at >= ? AND r.created_at < ? AND coalesce(r.ended_at, ${NOT_ENDED}) >= ? AND coalesce(r.ended_at, ${NOT_ENDED}) < ?
-  AND (CAST(? AS TEXT) = '' OR (r.status = 6 AND ${ERROR_HAS_ON_POSTGRES}))
+  AND (CAST(? AS TEXT) = '' OR (r.status = ${Status.failed} AND ${ERROR_HAS_ON_POSTGRES}))
   AND (CAST(? AS BIGINT) = 0 OR (r.input IS NULL AND (SELECT 1 FROM events v WHERE v.position = r.event
     AND (CAST(? AS TEXT) IS NULL OR v.name = ?) AND (CAST(? AS TEXT) IS NULL OR v.entity_id = ?)
     AND (CAST(? AS TEXT) IS NULL OR v.idempotency_key = ?)) IS NOT NULL))
@@ -155,20 +156,20 @@ const ways = {
   endedBadly: byKey(
     "endedBadly",
     "runs r INDEXED BY runs_ended_badly",
-    "r.status = ? AND r.status IN (6, 7)"
+    `r.status = ? AND r.status IN (${Status.failed}, ${Status.cancelled})`
   ),
   unfinished: byKey("unfinished", "runs r INDEXED BY runs_unfinished", "r.ended_at IS NULL"),
   error: {
-    ...byKey("error", "runs r INDEXED BY runs_error", "r.status = 6"),
+    ...byKey("error", "runs r INDEXED BY runs_error", `r.status = ${Status.failed}`),
     find: finds(
       "RunSearchRows.error.findText",
       `SELECT r.key, 0 AS event FROM runs r INDEXED BY runs_error
-         WHERE r.status = 6 AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} ORDER BY r.key DESC LIMIT ?`
+         WHERE r.status = ${Status.failed} AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} ORDER BY r.key DESC LIMIT ?`
     ),
     sum: finds(
       "RunSearchRows.error.sumText",
       `SELECT ${COUNTS} FROM runs r INDEXED BY runs_error
-         WHERE r.status = 6 AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} GROUP BY 1, 2, 3, 4`
+         WHERE r.status = ${Status.failed} AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} GROUP BY 1, 2, 3, 4`
     )
   },
   function: {

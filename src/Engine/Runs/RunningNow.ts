@@ -12,19 +12,22 @@ export interface RunningAt extends RunningTurn {
   readonly workerId: string
 }
 
-const FINISHED = statement(
+const FIND_FINISHED_STEP = statement(
   "RunningNow.finished",
   "SELECT 1 AS found FROM steps WHERE run = ? AND step_key = ?"
 )
-const FAILED = statement("RunningNow.failed", "SELECT failures FROM waits WHERE run = ? AND step_key = ?")
+const FIND_FAILURES = statement(
+  "RunningNow.failed",
+  "SELECT failures FROM waits WHERE run = ? AND step_key = ?"
+)
 
 /** The steps that run in the turn that holds the lease in this row of `runs`. */
 export function* runningNow(row: Row, told: ReadonlyArray<RunningAt>): Program<ReadonlyArray<RunningStep>> {
   const turn = row.lease === null ? undefined : told.find(({ jobId }) => jobId === row.lease)
   const running: Array<RunningStep> = []
   for (const step of turn?.steps ?? []) {
-    if ((yield* get(FINISHED, row.key!, step.stepKey)) !== undefined) continue
-    const failed = yield* get(FAILED, row.key!, step.stepKey)
+    if ((yield* get(FIND_FINISHED_STEP, row.key!, step.stepKey)) !== undefined) continue
+    const failed = yield* get(FIND_FAILURES, row.key!, step.stepKey)
     if (failed !== undefined && Number(failed.failures) >= step.attempt) continue
     running.push(step)
   }

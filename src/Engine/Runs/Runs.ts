@@ -15,7 +15,7 @@ import type {
 } from "../../Client/Client.ts"
 import { validated } from "../../Checked.ts"
 import { checkCountRuns, type CountRunsOptions, type RunCounts } from "../../Protocol/RunCounts.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { encodeJson } from "../../Json.ts"

@@ -21,7 +21,7 @@ export const attributeOf = (event: object, path: string): string | undefined => 
   return text.length <= searchValueLength && !text.includes("\0") ? text : undefined
 }
 
-const PUT = statement(
+const INSERT_ATTRIBUTE = statement(
   "SearchAttributes.put",
   "INSERT INTO run_attributes (function, path, value, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
@@ -35,7 +35,7 @@ export function* putAttributes(
 ): Program<void> {
   for (const path of paths) {
     const value = attributeOf(event, path)
-    if (value !== undefined) yield* write(PUT, fn, path, value, run)
+    if (value !== undefined) yield* write(INSERT_ATTRIBUTE, fn, path, value, run)
   }
 }
 
@@ -44,33 +44,37 @@ const SLICE = 200
 const SLICE_LENGTH = 1024 * 1024
 const AT_ONCE = 20
 
-const PATHS = statement("SearchAttributes.paths", "SELECT function, path, below FROM search_paths", {
-  scans: "has as many rows as functions have paths"
-})
-const NEWEST = statement("SearchAttributes.newest", "SELECT max(key) AS key FROM runs")
-const PLACE = statement(
+const LIST_SEARCH_PATHS = statement(
+  "SearchAttributes.paths",
+  "SELECT function, path, below FROM search_paths",
+  {
+    scans: "has as many rows as functions have paths"
+  }
+)
+const FIND_NEWEST_RUN = statement("SearchAttributes.newest", "SELECT max(key) AS key FROM runs")
+const UPDATE_FILL_POSITION = statement(
   "SearchAttributes.place",
   "UPDATE search_paths SET below = ? WHERE function = ? AND path = ?"
 )
-const FORGET = statement(
+const DELETE_SOME_ATTRIBUTES = statement(
   "SearchAttributes.forget",
   `DELETE FROM run_attributes WHERE function = ? AND path = ? AND (value, run) IN
      (SELECT value, run FROM run_attributes WHERE function = ? AND path = ? LIMIT ${SLICE})`
 )
-const LEFT = statement(
+const FIND_ANY_ATTRIBUTE = statement(
   "SearchAttributes.left",
   "SELECT 1 FROM run_attributes WHERE function = ? AND path = ? LIMIT 1"
 )
-const FORGOTTEN = statement(
-  "SearchAttributes.forgotten",
+const DELETE_SEARCH_PATH = statement(
+  "SearchAttributes.deleteSearchPath",
   "DELETE FROM search_paths WHERE function = ? AND path = ?"
 )
 /** Where a slice of runs of any function ends: the runs of a rare function are far apart. */
-const FAR = statement(
+const FIND_END_OF_SLICE = statement(
   "SearchAttributes.far",
   "SELECT key FROM runs WHERE key < ? ORDER BY key DESC LIMIT 1 OFFSET 5000"
 )
-const WITHIN = statement(
+const LIST_RUNS_WITHIN = statement(
   "SearchAttributes.within",
   `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.fork_data, r.system_event, r.created_at AS run_created_at, e.* FROM runs r
      LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
@@ -83,7 +87,7 @@ function* nextPath(
   | { readonly fn: number; readonly path: string; readonly below: number | null; readonly isNamed: boolean }
   | undefined
 > {
-  for (const row of yield* all(PATHS)) {
+  for (const row of yield* all(LIST_SEARCH_PATHS)) {
     const fn = Number(row.function)
     const path = String(row.path)
     const registration = registryOf(tx).byKey(fn)?.registration
@@ -117,13 +121,13 @@ export const fillAttributes = acrossEnvironments(
     const { below, fn, isNamed, path } = next
     if (!isNamed) {
       // if the path is named again meanwhile, it is filled from the beginning
-      yield* write(PLACE, null, fn, path)
-      if ((yield* get(LEFT, fn, path)) === undefined) yield* write(FORGOTTEN, fn, path)
-      else yield* write(FORGET, fn, path, fn, path)
+      yield* write(UPDATE_FILL_POSITION, null, fn, path)
+      if ((yield* get(FIND_ANY_ATTRIBUTE, fn, path)) === undefined) yield* write(DELETE_SEARCH_PATH, fn, path)
+      else yield* write(DELETE_SOME_ATTRIBUTES, fn, path, fn, path)
       return true
     }
-    const from = below ?? Number((yield* get(NEWEST))?.key ?? 0) + 1
-    yield* write(PLACE, yield* fillBelow(fn, path, from), fn, path)
+    const from = below ?? Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
+    yield* write(UPDATE_FILL_POSITION, yield* fillBelow(fn, path, from), fn, path)
     return true
   },
   () => "fill in what runs are found by"
@@ -131,12 +135,12 @@ export const fillAttributes = acrossEnvironments(
 
 /** Fills a slice. Returns the key below which runs still lack the attribute: 0 for none. */
 function* fillBelow(fn: number, path: string, from: number): Program<number> {
-  const end = Number((yield* get(FAR, from))?.key ?? 0)
+  const end = Number((yield* get(FIND_END_OF_SLICE, from))?.key ?? 0)
   let place = from
   let filled = 0
   let length = 0
   while (filled < SLICE && length < SLICE_LENGTH) {
-    const rows = yield* all(WITHIN, place, end, fn)
+    const rows = yield* all(LIST_RUNS_WITHIN, place, end, fn)
     for (const row of rows) {
       place = Number(row.run_key)
       length += String(row.run_input ?? row.data ?? "").length

@@ -64,7 +64,7 @@ export const moves = Object.fromEntries(
   (Object.keys(transitions) as ReadonlyArray<Happening>).map((happening) => [happening, move(happening)])
 ) as { readonly [H in Happening]: Move }
 
-const MUST_MOVE = statement("StatusRows.mustMove", "SELECT id, status FROM runs WHERE key = ?")
+const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM runs WHERE key = ?")
 
 /**
  * Throws when such a statement has changed no row: the run does not have the status that the code expected. `changed` is the
@@ -76,7 +76,7 @@ export function* mustMove(
   changed: number | Row | undefined
 ): Program<void> {
   if (changed !== undefined && changed !== 0) return
-  const row = yield* get(MUST_MOVE, run)
+  const row = yield* get(FIND_STATUS, run)
   const status = statusIn(row)
   throw new StoreError(
     `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +

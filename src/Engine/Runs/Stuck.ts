@@ -65,20 +65,20 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
 /** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 5000
 
-const COUNT_STUCK_RUNS = statement(
-  "Stuck.countStuckRuns",
+const FIND_END_OF_SLICE = statement(
+  "Stuck.findEndOfSlice",
   `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
 )
 
-const COUNT_STUCK_RUNS_2 = statement(
-  "Stuck.countStuckRuns.2",
+const COUNT_STUCK_RUNS = statement(
+  "Stuck.countStuckRuns",
   `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.key >= ? AND r.key < ?
      AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
      AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
 )
 
-const COUNT_STUCK_RUNS_3 = statement(
-  "Stuck.countStuckRuns.3",
+const LIST_LEASED_RUNS = statement(
+  "Stuck.listLeasedRuns",
   `SELECT function, status, worker, lease, lease_until, updated_at FROM runs
        WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`
 )
@@ -98,12 +98,12 @@ interface Slice {
 const readUnfinished = acrossEnvironments(
   "readUnfinished",
   function* (tx: Transaction, from: number): Program<Slice> {
-    const next = (yield* get(COUNT_STUCK_RUNS, from))?.key
+    const next = (yield* get(FIND_END_OF_SLICE, from))?.key
     const end = next ?? Number.MAX_SAFE_INTEGER
-    const unleased = yield* get(COUNT_STUCK_RUNS_2, from, end)
+    const unleased = yield* get(COUNT_STUCK_RUNS, from, end)
     return {
       abandoned: Number(unleased?.stuck),
-      leases: (yield* all(COUNT_STUCK_RUNS_3, from, end)).map((row) => readLease(tx, row)),
+      leases: (yield* all(LIST_LEASED_RUNS, from, end)).map((row) => readLease(tx, row)),
       at: tx.now(),
       ...(next === undefined ? {} : { next: Number(next) })
     }

@@ -109,31 +109,34 @@ export const suspectsOf = remembered<Suspects>({
   committed: (suspects) => suspects.committed()
 })
 
-const HOLDER = statement("Suspects.holder", "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL")
+const FIND_WORKER = statement(
+  "Suspects.holder",
+  "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL"
+)
 
 /** Forgets suspects whose lease another engine may have ended after their worker moved there. */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
   for (const [run, workerId] of suspects.over(tx.now())) {
-    if ((yield* get(HOLDER, run))?.worker !== workerId) suspects.release(run)
+    if ((yield* get(FIND_WORKER, run))?.worker !== workerId) suspects.release(run)
   }
 }
 
-const SUSPICION = statement("Suspects.suspicion", "UPDATE runs SET losses = 0 WHERE key = ?")
+const CLEAR_LOSSES = statement("Suspects.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
-/** How often a suspect was lost; 0 for a run that is not a suspect. */
-export function* suspicion(row: Row): Program<number> {
+/** Returns how often a suspect was lost, or 0 for a run that is no suspect. Clears the losses of a run that has advanced since. */
+export function* refreshLosses(row: Row): Program<number> {
   const losses = Number(row.losses)
   if (losses < SUSPECT_FROM) return 0
   // outside of a turn, a wait may have advanced the run
   if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
-  yield* write(SUSPICION, row.key!)
+  yield* write(CLEAR_LOSSES, row.key!)
   return 0
 }
 
-const LAST_SEQ = statement("Suspects.lastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")
+const FIND_LAST_SEQ = statement("Suspects.lastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")
 
 export function* lastSeq(run: number): Program<number> {
-  return Number((yield* get(LAST_SEQ, run))?.seq ?? 0)
+  return Number((yield* get(FIND_LAST_SEQ, run))?.seq ?? 0)
 }

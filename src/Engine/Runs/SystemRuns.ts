@@ -35,7 +35,7 @@ const MOST_DATA = 256 * 1024
 const MOST_OUTPUT = 16 * 1024
 const MOST_STEPS = 200
 
-const FAILED_RUN = statement(
+const FIND_FAILED_RUN = statement(
   "SystemRuns.failedRun",
   `SELECT r.id, r.input, r.attempt, r.created_at, r.trace, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version,
      e.data AS e_data, e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
@@ -57,7 +57,7 @@ export function* startAfterFailure(
   const listens = registry.hasSystemListeners(environment)
   if (handler === undefined && !listens) return
   if (yield* isOfSystem(run.key)) return
-  const row = yield* get(FAILED_RUN, run.key)
+  const row = yield* get(FIND_FAILED_RUN, run.key)
   if (row === undefined) return
   const told = { ...toldOf(row, functionId), error: runErrorOf(error) }
   const failedAt = new Date(at).toISOString()
@@ -88,7 +88,7 @@ export function* startFor(
   more: { readonly [name: string]: unknown }
 ): Program<void> {
   if (yield* isOfSystem(run.key)) return
-  const row = yield* get(FAILED_RUN, run.key)
+  const row = yield* get(FIND_FAILED_RUN, run.key)
   if (row === undefined) return
   const functionId = registryOf(tx).byKey(run.function)?.registration.id ?? String(run.function)
   const at = new Date(tx.now()).toISOString()
@@ -138,7 +138,7 @@ function* start(
 
 const systemName = (runId: string, what: string): string => `system.run.${runId}.${what}`
 
-const CAUSE = statement("SystemRuns.cause", "SELECT parent, system_event FROM runs WHERE key = ?")
+const FIND_CAUSE = statement("SystemRuns.cause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
 /** Most nested invocations that are followed. */
 const MOST_DEEP = 100
@@ -147,7 +147,7 @@ const MOST_DEEP = 100
 function* isOfSystem(run: number): Program<boolean> {
   let key: number | null = run
   for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {
-    const row: Row | undefined = yield* get(CAUSE, key)
+    const row: Row | undefined = yield* get(FIND_CAUSE, key)
     if (row === undefined) return false
     if (row.system_event !== null) return true
     key = row.parent === null ? null : Number(row.parent)
@@ -189,19 +189,19 @@ const eventOf = (row: Row): FailedRun["event"] => {
   }
 }
 
-const STEPS = statement(
+const LIST_STEPS = statement(
   "SystemRuns.steps",
   `SELECT name, kind, failed, attempt, event, length(value) AS size, CASE WHEN failed = 1 OR length(value) <= ${MOST_OUTPUT} THEN value END AS value
      FROM steps WHERE run = ? ORDER BY seq DESC LIMIT ${MOST_STEPS}`
 )
 
-const COUNT = statement("SystemRuns.count", "SELECT count(*) AS steps FROM steps WHERE run = ?")
+const COUNT_STEPS = statement("SystemRuns.count", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
 /** The last steps of a run, in order, as far as they are small and readable. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
   let room = MOST_DATA
-  for (const row of yield* all(STEPS, run)) {
+  for (const row of yield* all(LIST_STEPS, run)) {
     const told = { name: String(row.name), kind: readKind(row.kind).kind, attempt: Number(row.attempt) }
     if (Number(row.failed) === 1) {
       const error = runError(row.value)
@@ -223,7 +223,7 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
           : { output: storedPlain(value) })
     })
   }
-  const count = steps.length < MOST_STEPS ? steps.length : Number((yield* get(COUNT, run))?.steps)
+  const count = steps.length < MOST_STEPS ? steps.length : Number((yield* get(COUNT_STEPS, run))?.steps)
   return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
 }
 

@@ -51,12 +51,12 @@ const isReceived = (
   position: Value | undefined
 ): boolean => position != null && row.value === null && Number(row.failed) === 0
 
-const FIRE_WAIT = statement(
+const UPDATE_FIRED = statement(
   "Waits.fireWait",
   "UPDATE waits SET fired = ?, due_at = NULL, failed = ?, value = coalesce(?, value), event_position = ? WHERE run = ? AND step_key = ? AND fired IS NULL"
 )
 
-const FIRE_WAIT_2 = statement("Waits.fireWait.2", "SELECT lease, worker FROM runs WHERE key = ?")
+const FIND_LEASE = statement("Waits.findLease", "SELECT lease, worker FROM runs WHERE key = ?")
 
 /**
  * Ends a wait. `outcome` is absent for a step between two attempts: the next attempt may start. Does nothing when the wait has
@@ -69,7 +69,7 @@ export function* fireWait(
   outcome: Outcome | undefined
 ): Program<void> {
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
-  const changed = yield* affected(FIRE_WAIT, tx.nextSeq(), failed, value, null, run, stepKey)
+  const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), failed, value, null, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
@@ -92,7 +92,7 @@ export function* deliverEvent(
   stepKey: string,
   { position, text }: AcceptedEvent
 ): Program<void> {
-  const changed = yield* affected(FIRE_WAIT, tx.nextSeq(), 0, null, position, run, stepKey)
+  const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), 0, null, position, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined && !isToldOfSteps(tx)) return yield* goOnWithout(tx, run, stepKey)
@@ -110,7 +110,7 @@ interface TurnHolder {
 
 /** The holder of a run's live turn. */
 function* holderOf(run: number): Program<TurnHolder | undefined> {
-  const row = yield* get(FIRE_WAIT_2, run)
+  const row = yield* get(FIND_LEASE, run)
   const jobId = row === undefined ? undefined : holdingJob(row)
   return jobId === undefined ? undefined : { jobId, workerId: String(row?.worker) }
 }
@@ -126,13 +126,16 @@ function* goOnWithout(tx: Transaction, run: number, stepKey: string): Program<vo
   yield* makeReady(tx, run)
 }
 
-const FAILURES_OF = statement("Waits.failuresOf", "SELECT failures FROM waits WHERE run = ? AND step_key = ?")
+const FIND_FAILURES = statement(
+  "Waits.failuresOf",
+  "SELECT failures FROM waits WHERE run = ? AND step_key = ?"
+)
 
 function* failuresOf(run: number, stepKey: string): Program<number> {
-  return Number((yield* get(FAILURES_OF, run, stepKey))?.failures)
+  return Number((yield* get(FIND_FAILURES, run, stepKey))?.failures)
 }
 
-const SETTLE_WAIT = statement(
+const INSERT_STEP_OF_WAIT = statement(
   "Waits.settleWait",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
      SELECT run, step_key, ?, name, step_kind, failed, value, 1, created_at, ?, event_position, wait FROM waits
@@ -140,8 +143,8 @@ const SETTLE_WAIT = statement(
      ON CONFLICT DO NOTHING`
 )
 
-const SETTLE_WAIT_2 = statement(
-  "Waits.settleWait.2",
+const DELETE_FIRED_WAIT = statement(
+  "Waits.deleteFiredWait",
   `DELETE FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}`
 )
 
@@ -150,23 +153,25 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
   // only these need to know whether the wait was there
   const isAsked = !suspectsOf(tx).isEmpty || isToldOfSteps(tx)
-  const settled = isAsked ? yield* affected(SETTLE_WAIT, ...values) : yield* write(SETTLE_WAIT, ...values)
-  yield* write(SETTLE_WAIT_2, run, stepKey)
+  const settled = isAsked
+    ? yield* affected(INSERT_STEP_OF_WAIT, ...values)
+    : yield* write(INSERT_STEP_OF_WAIT, ...values)
+  yield* write(DELETE_FIRED_WAIT, run, stepKey)
   if (settled === undefined || settled === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clear(tx, run)
   yield* tellStepEnded(tx, run, stepKey)
 }
 
-const CLEAR = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
+const CLEAR_LOSSES = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
 
 /** The run has advanced: it is no longer a suspect, and its worker may take others. */
 export function* clear(tx: Transaction, run: number): Program<void> {
   if (!suspectsOf(tx).release(run)) return
-  yield* write(CLEAR, run)
+  yield* write(CLEAR_LOSSES, run)
   tx.changes.ready = true
 }
 
-const STEP_ENDED = statement(
+const FIND_ENDED_STEP = statement(
   "Waits.stepEnded",
   `SELECT r.id, r.function, r.environment, s.name, s.kind, s.failed, s.value, s.event, s.attempt, s.started_at, s.ended_at
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
@@ -175,7 +180,7 @@ const STEP_ENDED = statement(
 /** Tells of a step that has just entered the journal. */
 export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
   if (!isToldOfSteps(tx)) return
-  const row = yield* get(STEP_ENDED, run, stepKey)
+  const row = yield* get(FIND_ENDED_STEP, run, stepKey)
   const outcome = yield* outcomeIn(tx, row ?? {}, row?.event)
   tell(tx, () => ({
     _tag: "StepEnded",
@@ -192,34 +197,34 @@ export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): P
   }))
 }
 
-const SETTLE_FIRED_WAITS = statement(
-  "Waits.settleFiredWaits",
+const LIST_FIRED_WAITS = statement(
+  "Waits.listFiredWaits",
   `SELECT step_key FROM waits WHERE run = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry} ORDER BY fired`
 )
 
 /** Moves all fired waits of a run into the journal, in the order in which they fired. */
 export function* settleFiredWaits(tx: Transaction, run: number): Program<void> {
-  const fired = yield* all(SETTLE_FIRED_WAITS, run)
+  const fired = yield* all(LIST_FIRED_WAITS, run)
   for (const row of fired) yield* settleWait(tx, run, String(row.step_key))
 }
 
-const MAKE_READY = statement(
+const UPDATE_READY_TIME = statement(
   "Waits.makeReady",
   `UPDATE runs SET ready_at = ?, updated_at = ? WHERE key = ? AND ready_at IS NULL AND lease IS NULL
      AND ${moves.claimed.where}
      AND NOT EXISTS (SELECT 1 FROM waits WHERE run = ? AND step_key = '${RUN_ITSELF}')`
 )
 
-const MAKE_READY_2 = statement("Waits.makeReady.2", "SELECT function FROM runs WHERE key = ?")
+const FIND_FUNCTION_OF_RUN = statement("Waits.findFunctionOfRun", "SELECT function FROM runs WHERE key = ?")
 
 /** Lets a suspended run be claimed, unless the run itself waits for its next attempt, is paused or has ended. */
 export function* makeReady(tx: Transaction, run: number): Program<void> {
   const now = tx.now()
-  const changed = yield* affected(MAKE_READY, now, now, run, run)
-  if (changed > 0) markReady(tx, Number((yield* get(MAKE_READY_2, run))?.function))
+  const changed = yield* affected(UPDATE_READY_TIME, now, now, run, run)
+  if (changed > 0) markReady(tx, Number((yield* get(FIND_FUNCTION_OF_RUN, run))?.function))
 }
 
-const DELAY_RUN = statement(
+const PUT_RETRY_WAIT_OF_RUN = statement(
   "Waits.delayRun",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
      VALUES (?, '${RUN_ITSELF}', ${WaitKind.runRetry}, '', 'run', ?, ?)
@@ -228,7 +233,7 @@ const DELAY_RUN = statement(
 
 /** Keeps a run from being claimed until `dueAt`. */
 export function* delayRun(tx: Transaction, run: number, dueAt: number): Program<void> {
-  yield* write(DELAY_RUN, run, dueAt, tx.now())
+  yield* write(PUT_RETRY_WAIT_OF_RUN, run, dueAt, tx.now())
   tx.markDue(dueAt)
 }
 

@@ -6,17 +6,15 @@ import { WINDOW_MS } from "../Log/Idempotency.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 
-const MOVE_WITH_CLOCK = statement(
+const MOVE_LEASES_OF_PROJECTIONS = statement(
   "ClockMoves.moveWithClock",
   "UPDATE projections SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL",
   { scans: "once when the clock was set" }
 )
 
-const MOVE_WITH_CLOCK_2 = statement(
-  "ClockMoves.moveWithClock.2",
-  "UPDATE deliveries SET due_at = due_at + ?",
-  { scans: "once when the clock was set" }
-)
+const MOVE_DELIVERIES = statement("ClockMoves.moveDeliveries", "UPDATE deliveries SET due_at = due_at + ?", {
+  scans: "once when the clock was set"
+})
 
 /**
  * The clock was set by `ms` while the engine ran. Leases move with it in both directions. If it was set back, so do the timeouts
@@ -32,12 +30,12 @@ export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
     ),
     ms
   )
-  yield* write(MOVE_WITH_CLOCK, ms)
-  yield* write(MOVE_WITH_CLOCK_2, ms)
+  yield* write(MOVE_LEASES_OF_PROJECTIONS, ms)
+  yield* write(MOVE_DELIVERIES, ms)
   if (ms < 0) yield* setBack(tx, -ms)
 }
 
-const SET_BACK_BETWEEN_STARTS = statement(
+const SET_BACK_DELIVERIES = statement(
   "ClockMoves.setBackBetweenStarts",
   "UPDATE deliveries SET due_at = due_at - ?",
   { scans: "once when the clock was set back" }
@@ -50,7 +48,7 @@ const SET_BACK_BETWEEN_STARTS = statement(
 export const setBackBetweenStarts = acrossEnvironments(
   "setBackBetweenStarts",
   function* (tx: Transaction, ms: number): Program<void> {
-    yield* write(SET_BACK_BETWEEN_STARTS, ms)
+    yield* write(SET_BACK_DELIVERIES, ms)
     yield* setBack(tx, ms)
   },
   () => "move what is due with the clock"
@@ -66,19 +64,19 @@ const SET_BACK = statement("ClockMoves.setBack", setBackWaits("max", "min"), {
   postgres: setBackWaits("greatest", "least")
 })
 
-const SET_BACK_2 = statement(
-  "ClockMoves.setBack.2",
+const SHORTEN_IDEMPOTENCY_KEYS = statement(
+  "ClockMoves.shortenIdempotencyKeys",
   "UPDATE idempotency SET expires_at = ? WHERE expires_at > ?"
 )
 
-const SET_BACK_3 = statement(
-  "ClockMoves.setBack.3",
+const LIST_SCHEDULES = statement(
+  "ClockMoves.listSchedules",
   "SELECT function, cron, timezone, next_at FROM schedules",
   { scans: "once when the clock was set back" }
 )
 
-const SET_BACK_4 = statement(
-  "ClockMoves.setBack.4",
+const UPDATE_NEXT_FIRE = statement(
+  "ClockMoves.updateNextFire",
   "UPDATE schedules SET next_at = ? WHERE function = ? AND cron = ? AND timezone = ?"
 )
 
@@ -86,13 +84,13 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   const now = tx.now()
   // a sleep until a point in time has no timeout_ms: it is due at that time
   yield* write(SET_BACK, now, ms, now, now)
-  yield* write(SET_BACK_2, now + WINDOW_MS, now + WINDOW_MS)
+  yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
   // within a day a schedule keeps its time, so that it does not fire twice for one time; beyond that it would stand still
   if (ms <= 24 * 60 * 60 * 1000) return
-  for (const row of yield* all(SET_BACK_3)) {
+  for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
     if (next >= Number(row.next_at)) continue
-    yield* write(SET_BACK_4, next, row.function!, row.cron!, row.timezone!)
+    yield* write(UPDATE_NEXT_FIRE, next, row.function!, row.cron!, row.timezone!)
   }
 }
 

@@ -100,19 +100,23 @@ const fireKind = inEnvironment(
   () => "fire timers"
 )
 
-const FIRE_WAITS = statement("FireDue.fireWaits", "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?", {
-  scans: "asked only when one of the rows that are due is damaged"
-})
+const LIST_RUNS_WITH_DUE_WAITS = statement(
+  "FireDue.listRunsWithDueWaits",
+  "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?",
+  {
+    scans: "asked only when one of the rows that are due is damaged"
+  }
+)
 
 const DUE = "SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due_at, run, step_key LIMIT ?"
 
-const FIRE_WAITS_2 = statement(
-  "FireDue.fireWaits.2",
+const LIST_DUE_WAITS_IN_ENVIRONMENT = statement(
+  "FireDue.listDueWaitsInEnvironment",
   `SELECT * FROM (${DUE}) AS due WHERE ${environmentOfKey("due.run")} = ?`,
   { scans: "a batch of what is due" }
 )
 
-const ENVIRONMENTS_OF_WAITS = statement(
+const LIST_ENVIRONMENTS_OF_DUE_WAITS = statement(
   "FireDue.environmentsOfWaits",
   `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${DUE}) AS due`,
   { scans: "a batch of what is due" }
@@ -120,12 +124,20 @@ const ENVIRONMENTS_OF_WAITS = statement(
 
 function* environmentsOfWaits(tx: Transaction): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  return yield* among(tx, "run", [FIRE_WAITS, now], ENVIRONMENTS_OF_WAITS, now, BATCH)
+  return yield* among(tx, "run", [LIST_RUNS_WITH_DUE_WAITS, now], LIST_ENVIRONMENTS_OF_DUE_WAITS, now, BATCH)
 }
 
 function* fireWaits(tx: Transaction, environment: number): Program<number> {
   const now = tx.now()
-  const rows = yield* among(tx, "run", [FIRE_WAITS, now], FIRE_WAITS_2, now, BATCH, environment)
+  const rows = yield* among(
+    tx,
+    "run",
+    [LIST_RUNS_WITH_DUE_WAITS, now],
+    LIST_DUE_WAITS_IN_ENVIRONMENT,
+    now,
+    BATCH,
+    environment
+  )
   let fired = 0
   for (const row of rows) {
     // the others are due at once
@@ -167,9 +179,9 @@ const nextDueAt = acrossEnvironments(
   () => "fire timers"
 )
 
-const FIRE = statement("FireDue.fire", "SELECT id FROM runs WHERE key = ? AND environment = ?")
+const FIND_RUN_ID = statement("FireDue.findRunId", "SELECT id FROM runs WHERE key = ? AND environment = ?")
 
-const FIRE_2 = statement("FireDue.fire.2", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WAIT = statement("FireDue.deleteWait", "DELETE FROM waits WHERE run = ? AND step_key = ?")
 
 function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
   const run = Number(row.run)
@@ -193,7 +205,7 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
       )
     }
     case WaitKind.child: {
-      const child = yield* get(FIRE, row.child!, environment)
+      const child = yield* get(FIND_RUN_ID, row.child!, environment)
       return yield* fireWait(
         tx,
         run,
@@ -202,7 +214,7 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
       )
     }
     case WaitKind.runRetry:
-      yield* write(FIRE_2, run, RUN_ITSELF)
+      yield* write(DELETE_WAIT, run, RUN_ITSELF)
       return yield* makeReady(tx, run)
   }
 }

@@ -21,14 +21,14 @@ const HELD_BACK =
 /** Most fires of one schedule that wait for the end of a run. */
 const LONGEST_QUEUE = 1000
 
-const FIRE_SCHEDULES = statement(
-  "FireSchedules.fireSchedules",
+const LIST_FUNCTIONS_WITH_QUEUE = statement(
+  "FireSchedules.listFunctionsWithQueue",
   "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL",
   { scans: "the schedules that have something queued" }
 )
 
-const FIRE_SCHEDULES_2 = statement(
-  "FireSchedules.fireSchedules.2",
+const LIST_FUNCTIONS_WITH_DUE_SCHEDULES = statement(
+  "FireSchedules.listFunctionsWithDueSchedules",
   "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?",
   { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
 )
@@ -40,23 +40,27 @@ const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <=
 
 const ENVIRONMENT = "(SELECT environment FROM functions WHERE functions.key = function)"
 
-const FREED_IN = statement(
+const LIST_FREED_SCHEDULES = statement(
   "FireSchedules.freedIn",
   `SELECT * FROM (${FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
   { scans: "the schedules that have something queued" }
 )
 
-const DUE_IN = statement("FireSchedules.dueIn", `SELECT * FROM (${DUE}) AS due WHERE ${ENVIRONMENT} = ?`, {
-  scans: "a batch of what is due"
-})
+const LIST_DUE_SCHEDULES = statement(
+  "FireSchedules.dueIn",
+  `SELECT * FROM (${DUE}) AS due WHERE ${ENVIRONMENT} = ?`,
+  {
+    scans: "a batch of what is due"
+  }
+)
 
-const ENVIRONMENTS_OF_FREED = statement(
+const LIST_ENVIRONMENTS_OF_FREED = statement(
   "FireSchedules.environmentsOfFreed",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${FREED}) AS freed`,
   { scans: "the schedules that have something queued" }
 )
 
-const ENVIRONMENTS_OF_DUE = statement(
+const LIST_ENVIRONMENTS_OF_DUE = statement(
   "FireSchedules.environmentsOfDue",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${DUE}) AS due`,
   { scans: "a batch of what is due" }
@@ -66,8 +70,15 @@ const ENVIRONMENTS_OF_DUE = statement(
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return [
-    ...(yield* among(tx, "schedule", [FIRE_SCHEDULES], ENVIRONMENTS_OF_FREED, limit)),
-    ...(yield* among(tx, "schedule", [FIRE_SCHEDULES_2, now], ENVIRONMENTS_OF_DUE, now, limit))
+    ...(yield* among(tx, "schedule", [LIST_FUNCTIONS_WITH_QUEUE], LIST_ENVIRONMENTS_OF_FREED, limit)),
+    ...(yield* among(
+      tx,
+      "schedule",
+      [LIST_FUNCTIONS_WITH_DUE_SCHEDULES, now],
+      LIST_ENVIRONMENTS_OF_DUE,
+      now,
+      limit
+    ))
   ]
 }
 
@@ -77,11 +88,26 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const freed = yield* among(tx, "schedule", [FIRE_SCHEDULES], FREED_IN, limit, environment)
+  const freed = yield* among(
+    tx,
+    "schedule",
+    [LIST_FUNCTIONS_WITH_QUEUE],
+    LIST_FREED_SCHEDULES,
+    limit,
+    environment
+  )
   for (const row of freed) yield* apart(tx, "schedule", Number(row.function), fireQueue(tx, row))
   // there may be more
   if (freed.length > 0) tx.markDue(now)
-  const due = yield* among(tx, "schedule", [FIRE_SCHEDULES_2, now], DUE_IN, now, limit, environment)
+  const due = yield* among(
+    tx,
+    "schedule",
+    [LIST_FUNCTIONS_WITH_DUE_SCHEDULES, now],
+    LIST_DUE_SCHEDULES,
+    now,
+    limit,
+    environment
+  )
   for (const row of due) yield* apart(tx, "schedule", Number(row.function), fallDue(tx, row))
   return freed.length + due.length
 }

@@ -172,7 +172,7 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
     )
   }
   // a separate message: the value must not be shown
-  if (Limits.hasHalfCharacter(value)) {
+  if (Limits.hasLoneSurrogate(value)) {
     return new ValidationError(
       `The value of secret "${name}" must not contain a lone surrogate (half a character)`
     )

@@ -5,7 +5,7 @@ import type { SecretsApi } from "../../Client/Secrets.ts"
 import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { type EngineError, SecretNotFoundError, ValidationError } from "../../Errors.ts"
 import { show } from "../../Show.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { SecretsOfEnvironment } from "./Secrets.ts"
 
 export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>, EngineError> => {

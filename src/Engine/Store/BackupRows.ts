@@ -11,16 +11,16 @@ export interface LastBackup {
   readonly bytes: number
 }
 
-const READ = statement("BackupRows.read", "SELECT value FROM meta WHERE name = ?")
+const FIND_VALUE = statement("BackupRows.read", "SELECT value FROM meta WHERE name = ?")
 
-const NOTE = statement(
+const PUT_VALUE = statement(
   "BackupRows.note",
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
 /** The last backup by the engine. Copies made by other means are unknown. */
 export function* readLastBackup(): Program<LastBackup | undefined> {
-  const stored = (yield* get(READ, LAST_BACKUP))?.value
+  const stored = (yield* get(FIND_VALUE, LAST_BACKUP))?.value
   // written by `noteBackup`
   return stored === undefined ? undefined : safeJsonParse<LastBackup>(String(stored))
 }
@@ -28,7 +28,7 @@ export function* readLastBackup(): Program<LastBackup | undefined> {
 export const noteBackup = acrossEnvironments(
   "noteBackup",
   function* (_: Transaction, backup: LastBackup): Program<void> {
-    yield* write(NOTE, LAST_BACKUP, JSON.stringify(backup))
+    yield* write(PUT_VALUE, LAST_BACKUP, JSON.stringify(backup))
   },
   () => "note that a backup was made"
 )

@@ -15,12 +15,12 @@ export function* readClock(): Program<{ readonly at: number; readonly aheadMs: n
   return { at, aheadMs }
 }
 
-const STORE_CLOCK = statement(
+const PUT_CLOCK = statement(
   "ClockRows.storeClock",
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
 export function* storeClock(tx: Transaction): Program<void> {
   const now = tx.now()
-  yield* write(STORE_CLOCK, CLOCK, `${now} ${now - tx.settledNow()}`)
+  yield* write(PUT_CLOCK, CLOCK, `${now} ${now - tx.settledNow()}`)
 }

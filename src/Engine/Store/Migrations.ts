@@ -49,8 +49,8 @@ CREATE TABLE idempotency (
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
 
--- event: log position of the trigger; for a child run the end of the log when it was invoked, and input is its data.
--- ready_at: the run can be claimed. lease: the job id of the live turn. lease_until: absent for workers in the process.
+-- event: log position of the trigger; for a child run, the end of the log when it was invoked, and its data is in input.
+-- ready_at: since when the run can be claimed. lease: the job id of the live turn. lease_until: NULL for workers in the process.
 CREATE TABLE runs (
   key INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
@@ -93,8 +93,8 @@ CREATE INDEX runs_unfinished ON runs (key) WHERE ended_at IS NULL;
 CREATE INDEX runs_ended_badly ON runs (status, key) WHERE status IN (6, 7);
 CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
 
--- The journal: finished steps, seq is the order in which the handler saw them.
--- event, wait: log position of the event that a wait received, and which wait that was.
+-- The journal: finished steps. seq: the order in which the handler saw them.
+-- event: log position of the event that a wait received. wait: which wait received it.
 CREATE TABLE steps (
   run INTEGER NOT NULL,
   step_key TEXT NOT NULL,
@@ -121,7 +121,8 @@ CREATE TABLE superseded_steps (
 );
 CREATE INDEX superseded_steps_run ON superseded_steps (run);
 
--- Open steps. event: the name waited for, or "*" when pattern holds a pattern. fired: NULL while it waits; else the order in which it fired, and failed/value are the outcome.
+-- Open steps. event: the name waited for, or "*" when pattern holds a pattern. fired: NULL while the step waits; else the order in which
+-- it fired, with the outcome in failed and value.
 CREATE TABLE waits (
   run INTEGER NOT NULL,
   step_key TEXT NOT NULL,
@@ -161,7 +162,7 @@ CREATE TABLE schedules (
 ) WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at);
 
--- What happened to the runs of functions that record it. expires_at: NULL keeps it for ever.
+-- Recordings of the runs of functions that record. expires_at: NULL for one that is kept for ever.
 CREATE TABLE recordings (
   run_id TEXT NOT NULL,
   seq INTEGER NOT NULL,
@@ -183,7 +184,7 @@ CREATE TABLE secrets (
   PRIMARY KEY (environment, name)
 ) WITHOUT ROWID;
 
--- The worker that an actor's runs go to while it lives.
+-- The worker that gets all runs of an actor while it is connected.
 CREATE TABLE actors (
   function INTEGER NOT NULL,
   actor TEXT NOT NULL,
@@ -193,12 +194,12 @@ CREATE TABLE actors (
 CREATE INDEX actors_worker ON actors (worker);
 `,
   `
--- since: when the program was started that registered the function so.
+-- since: when the program that registered this version of the function was started.
 ALTER TABLE functions ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
 `,
   `
--- name: NULL for a bucket that was deleted, whose keys are on their way out. dropped: the highest revision of a marker that is forgotten.
--- bytes: keys and values that are kept, history included. value_count: keys whose last operation is a put.
+-- name: NULL for a deleted bucket whose keys are still being deleted. dropped: the highest revision of a deleted marker.
+-- bytes: size of the stored keys and values, with history. value_count: number of keys whose last operation is a put.
 CREATE TABLE kv_buckets (
   key INTEGER PRIMARY KEY AUTOINCREMENT,
   environment INTEGER NOT NULL,
@@ -217,7 +218,7 @@ CREATE TABLE kv_buckets (
 );
 CREATE INDEX kv_buckets_deleted ON kv_buckets (key) WHERE name IS NULL;
 
--- A key as it is now. due_at: when a value expires, or when the marker of one that is gone is forgotten.
+-- The current revision of each key. due_at: when a value expires, or when the marker of a deleted value is deleted.
 CREATE TABLE kv_entries (
   bucket INTEGER NOT NULL,
   key TEXT NOT NULL,
@@ -232,7 +233,7 @@ CREATE TABLE kv_entries (
 CREATE UNIQUE INDEX kv_entries_revision ON kv_entries (bucket, revision);
 CREATE INDEX kv_entries_due ON kv_entries (due_at) WHERE due_at IS NOT NULL;
 
--- Earlier revisions, of buckets that keep them.
+-- Earlier revisions, for buckets with a history.
 CREATE TABLE kv_history (
   bucket INTEGER NOT NULL,
   key TEXT NOT NULL,
@@ -247,13 +248,13 @@ CREATE TABLE kv_history (
 CREATE UNIQUE INDEX kv_history_revision ON kv_history (bucket, revision);
 `,
   `
--- Entity streams: entity_version of an event is its place in the stream of its entity, 1..n.
+-- Entity streams. entity_version: the place of the event in the stream of its entity, 1..n.
 ALTER TABLE events ADD COLUMN entity_id TEXT;
 ALTER TABLE events ADD COLUMN entity_type TEXT;
 ALTER TABLE events ADD COLUMN entity_version INTEGER;
 CREATE UNIQUE INDEX events_entity ON events (environment, entity_id, entity_version) WHERE entity_id IS NOT NULL;
 
--- version: that of the newest event, and so their number.
+-- version: the entity_version of the newest event, which is also the number of events.
 CREATE TABLE streams (
   environment INTEGER NOT NULL,
   entity_id TEXT NOT NULL,
@@ -265,7 +266,7 @@ CREATE TABLE streams (
 ) WITHOUT ROWID;
 CREATE INDEX streams_type ON streams (environment, entity_type, entity_id);
 
--- The state of an entity after the event of a version, as somebody computed it.
+-- The state of an entity after the event with entity_version, as a client computed it.
 CREATE TABLE snapshots (
   environment INTEGER NOT NULL,
   entity_id TEXT NOT NULL,
@@ -277,9 +278,10 @@ CREATE TABLE snapshots (
 ) WITHOUT ROWID;
 `,
   `
--- Projections. position: everything up to here is done. epoch: one more with every reset; states belong to one.
--- token, owner: whose it is; lease_until is absent for a worker in the process. handed_out: to runners without a token.
--- failing: position of the event that is tried again. rebuild_to: where the log ended at the last reset.
+-- Projections. position: log position up to which all events are processed. epoch: number of resets; each state belongs to one epoch.
+-- token, owner: the worker that runs it. lease_until: NULL for a worker in the process. handed_out: log position up to which runners
+-- without a token have received events.
+-- failing: log position of the event that is being retried. rebuild_to: the end of the log at the last reset.
 CREATE TABLE projections (
   key INTEGER PRIMARY KEY,
   environment INTEGER NOT NULL,
@@ -310,7 +312,7 @@ CREATE TABLE projections (
   UNIQUE (environment, name)
 );
 
--- position: of the last event in the state.
+-- position: log position of the last event that the state includes.
 CREATE TABLE projection_states (
   key INTEGER PRIMARY KEY,
   projection INTEGER NOT NULL,
@@ -325,7 +327,7 @@ CREATE TABLE projection_states (
   UNIQUE (projection, epoch, partition_key)
 );
 
--- Events that a projection has given up. retrying: somebody asked for one more try.
+-- Events that a projection failed to process. retrying: a client has asked for another attempt.
 CREATE TABLE dead_letters (
   projection INTEGER NOT NULL,
   position INTEGER NOT NULL,
@@ -337,7 +339,7 @@ CREATE TABLE dead_letters (
 ) WITHOUT ROWID;
 `,
   `
--- What is known of each topic without counting its messages. last_position stays when the messages are gone.
+-- Counts of each topic, so that its messages need not be counted. last_position: kept when the messages are deleted.
 CREATE TABLE topics (
   environment INTEGER NOT NULL,
   name TEXT NOT NULL,
@@ -349,7 +351,7 @@ CREATE TABLE topics (
 INSERT INTO topics SELECT environment, name, count(*), sum(octet_length(data)), max(position)
   FROM events WHERE kind = 1 GROUP BY environment, name;
 
--- Consumer groups. kind: as in events, NULL for both. cursor: log position up to which all has been handed out or passed over.
+-- Consumer groups. kind: as in events, NULL for both. cursor: log position up to which everything was delivered or skipped.
 CREATE TABLE consumer_groups (
   key INTEGER PRIMARY KEY,
   environment INTEGER NOT NULL,
@@ -366,7 +368,7 @@ CREATE TABLE consumer_groups (
 );
 CREATE INDEX consumer_groups_used ON consumer_groups (used_at);
 
--- What a group has handed out and not finished. holder: NULL while nobody has it. due_at: when it is given to somebody again.
+-- Deliveries that are not settled. holder: the subscriber that has it, or NULL. due_at: when it is delivered again.
 CREATE TABLE deliveries (
   consumer_group INTEGER NOT NULL,
   position INTEGER NOT NULL,
@@ -414,7 +416,7 @@ CREATE TABLE role_policies (
 ) WITHOUT ROWID;
 CREATE INDEX role_policies_policy ON role_policies (policy);
 
--- hash: of the key, which is not stored. environment: its name, NULL for all. roles: a JSON list of ids.
+-- hash: the hash of the key; the key itself is not stored. environment: a name, or NULL for all. roles: a JSON list of ids.
 CREATE TABLE api_keys (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
@@ -427,7 +429,7 @@ CREATE TABLE api_keys (
   last_used_at INTEGER
 ) WITHOUT ROWID;
 
--- Who changed keys, organizations, roles and policies.
+-- The log of changes to keys, organizations, roles and policies.
 CREATE TABLE access_log (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   at INTEGER NOT NULL,
@@ -438,14 +440,14 @@ CREATE TABLE access_log (
 );
 `,
   `
--- last_save: which save was stored last, so that it is known when its worker, which did not hear of it, sends it again.
--- shown_epoch: whose states are read until a rebuild is done, which is when rebuild_to is NULL again.
+-- last_save: the id of the last stored save: a worker that got no response sends the save again.
+-- shown_epoch: the epoch whose states are read during a rebuild. The rebuild ends when rebuild_to is NULL again.
 ALTER TABLE projections ADD COLUMN last_save TEXT;
 ALTER TABLE projections ADD COLUMN shown_epoch INTEGER;
 `,
   `
--- settings: JSON of those that were given. configured: somebody has created or updated it, and it is kept until it is deleted.
--- beginning: the position that it began after. given_up: events that were handed out in vain.
+-- settings: JSON of the given settings. configured: 1 once a client has created or updated the group; it is kept until it is deleted.
+-- beginning: log position after which the group began. given_up: number of events that became dead letters.
 ALTER TABLE consumer_groups ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE consumer_groups ADD COLUMN metadata TEXT;
 ALTER TABLE consumer_groups ADD COLUMN configured INTEGER NOT NULL DEFAULT 0;
@@ -457,25 +459,25 @@ ALTER TABLE consumer_groups ADD COLUMN pause_reason TEXT;
 ALTER TABLE consumer_groups ADD COLUMN updated_at INTEGER;
 `,
   `
--- deleted_at: since when events start it no more, until it is registered again. Its runs are still runs of it.
+-- deleted_at: when the function was deleted: events do not start it until it is registered again. Its runs stay.
 ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
 `,
   `
--- revision: the version of the projection whose save the state is of.
+-- revision: the version of the projection at the save that stored the state.
 ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 `,
   `
--- lease_ms: how long the lease holds without a sign of life. timeout_ms of a wait: also of a sleep for a length of time.
+-- lease_ms: how long the lease lasts after each heartbeat. timeout_ms of a wait: also set for a sleep with a duration.
 ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
 `,
   `
--- previous_hash: of the secret before, which works until previous_ends_at too.
+-- previous_hash: the hash of the previous secret, which is valid until previous_ends_at.
 ALTER TABLE api_keys ADD COLUMN previous_hash TEXT;
 ALTER TABLE api_keys ADD COLUMN previous_ends_at INTEGER;
 `,
   `
--- overlap: NULL allows it. run: the id of the run that fired last, for which the next fires may have to wait. skipped: fires that were
--- left out since it began. queue: JSON of when those are from that wait for its end, oldest first; NULL for none.
+-- overlap: NULL when overlapping runs are allowed. run: the id of the run that the schedule started last; later fires may have to wait
+-- for its end. skipped: number of fires skipped since it began. queue: JSON of the times of the fires that wait, oldest first, or NULL.
 ALTER TABLE schedules ADD COLUMN overlap TEXT;
 ALTER TABLE schedules ADD COLUMN run TEXT;
 ALTER TABLE schedules ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
@@ -483,8 +485,8 @@ ALTER TABLE schedules ADD COLUMN queue TEXT;
 CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
 `,
   `
--- operation: also what it is about, such as "emit order.placed". Nobody knows any more by which webhook an event came: its key stays
--- under "webhook" for all of them.
+-- operation: with the name of the event, such as "emit order.placed". The webhook of an earlier event was not stored: its key is kept
+-- as "webhook", for all webhooks.
 INSERT OR IGNORE INTO idempotency
   SELECT environment, 'webhook', key, fingerprint, result, expires_at FROM idempotency WHERE operation = 'emit';
 UPDATE idempotency SET operation = operation || ' ' || name FROM (
@@ -494,10 +496,10 @@ UPDATE idempotency SET operation = operation || ' ' || name FROM (
   ) WHERE environment = env AND operation = op AND key = k;
 `,
   `
--- reason: why it failed last, as its holder said.
+-- reason: the reason of the last failure, from the subscriber.
 ALTER TABLE deliveries ADD COLUMN reason TEXT;
 
--- What a group has given up, until somebody has it tried again.
+-- Dead letters of groups, until a client has them retried.
 CREATE TABLE group_dead_letters (
   consumer_group INTEGER NOT NULL,
   position INTEGER NOT NULL,
@@ -508,8 +510,8 @@ CREATE TABLE group_dead_letters (
 ) WITHOUT ROWID;
 `,
   `
--- Events that are still being handed on to those that wait for a name, or "*" for patterns. path, run, step_key: the wait that was
--- looked at last; path: '' at the beginning, NULL once it is the turn of those without a match path.
+-- Events that are being delivered to waits: one row per name, or "*" for patterns. path, run, step_key: the last wait that was checked.
+-- path: '' at the beginning, NULL for the waits without a match path, which come last.
 CREATE TABLE fan_outs (
   environment INTEGER NOT NULL,
   event TEXT NOT NULL,
@@ -520,20 +522,20 @@ CREATE TABLE fan_outs (
   PRIMARY KEY (environment, event, position)
 ) WITHOUT ROWID;
 
--- looked_back_to: the last of the events that were being handed on when the wait was opened, none of which is for it any more.
--- value of a wait, and of its step: NULL beside the position of the event that it received; earlier ones have the text.
+-- looked_back_to: the last event that was being delivered to waits when this one was opened: it gets none of those events.
+-- value of a wait and of its step: NULL when event_position or event has the log position of the received event; older rows have a copy.
 ALTER TABLE waits ADD COLUMN looked_back_to INTEGER;
 
--- Runs that are still to be cancelled, since their parent was.
+-- Runs that are to be cancelled because their parent was cancelled.
 CREATE TABLE cancellations (run INTEGER PRIMARY KEY, reason TEXT NOT NULL);
 `,
   `
--- Events by the idempotency key that they were stored with, also when its window has passed.
+-- Events by their idempotency key, also after its window.
 CREATE INDEX events_keyed ON events (environment, idempotency_key, position) WHERE idempotency_key IS NOT NULL;
 `,
   `
--- What the code of runs has logged, as it came with reports. first: the number of its first line in the run, so that what was left out
--- is counted too. up_to: characters of all lines of the run so far, those of this row included.
+-- The logs of runs, one row per report. first: the number of the first line in the run, counting lines that were left out. up_to: number
+-- of characters in all lines of the run up to and including this row.
 CREATE TABLE run_logs (
   run INTEGER NOT NULL,
   first INTEGER NOT NULL,
@@ -545,19 +547,19 @@ CREATE TABLE run_logs (
 ) WITHOUT ROWID;
 `,
   `
--- trace: the W3C traceparent of what has caused it, if that was traced; of a run the one that it was invoked with.
+-- trace: the W3C traceparent of the cause of the event, or of the call that invoked the run; NULL if it was not traced.
 ALTER TABLE events ADD COLUMN trace TEXT;
 ALTER TABLE runs ADD COLUMN trace TEXT;
 `,
   `
--- How runs are found. Every run is in runs_function once, and its place there does not change: that costs a run 0.9 microseconds and
--- 12 bytes. In runs_error are those that failed, with what is looked for in their errors: see errorText in Runs/RunWays.ts.
+-- Indexes to search runs. Every run is in runs_function once, and its place there does not change: this costs 0.9 microseconds and 12
+-- bytes per run. runs_error has the failed runs with the searched part of their errors: see errorText in Runs/RunWays.ts.
 CREATE INDEX runs_function ON runs (function, event);
 CREATE INDEX runs_error ON runs (key, CASE WHEN json_valid(error) THEN
     substr(lower(concat_ws(' ', error ->> '$.code', error ->> '$.name', error ->> '$.cause.code', error ->> '$.cause.name', error ->> '$.message', error ->> '$.cause.message')), 1, 600)
   END) WHERE status = 6;
 
--- What runs are found by: values at the paths that their functions name in searchBy.
+-- The search attributes of runs: values at the paths in searchBy of their functions.
 CREATE TABLE run_attributes (
   function INTEGER NOT NULL,
   path TEXT NOT NULL,
@@ -567,8 +569,8 @@ CREATE TABLE run_attributes (
 ) WITHOUT ROWID;
 CREATE INDEX run_attributes_run ON run_attributes (run);
 
--- Whether the attributes of earlier runs are there. below: those of runs with a lower key are not yet; NULL before that has begun, and
--- for a path that is being forgotten; 0 when all are there.
+-- Progress of adding the attributes of earlier runs. below: runs with a lower key have none yet; NULL before the beginning, and for a
+-- path whose attributes are being deleted; 0 when all runs have them.
 CREATE TABLE search_paths (
   function INTEGER NOT NULL,
   path TEXT NOT NULL,
@@ -577,21 +579,21 @@ CREATE TABLE search_paths (
 ) WITHOUT ROWID;
 `,
   `
--- paused_at: since when new runs of the function wait. pins: 1 once the function has pinned runs to the version that they began with.
+-- paused_at: when the function was paused: new runs wait. pins: 1 once the function has pinned runs to the version that they began with.
 ALTER TABLE functions ADD COLUMN paused_at INTEGER;
 ALTER TABLE functions ADD COLUMN paused_by TEXT;
 ALTER TABLE functions ADD COLUMN pause_reason TEXT;
 ALTER TABLE functions ADD COLUMN pins INTEGER NOT NULL DEFAULT 0;
 
--- pin: of a function that pins runs, the version whose workers alone may have the run; '' for one that none has begun yet.
--- forked_from: the id of the run that it was forked from. fork_data: what a fork has in place of the data of its event.
+-- pin: for a function that pins runs, the version of the workers that may claim the run; '' for a run that has not begun.
+-- forked_from: the id of the original of a fork. fork_data: replaces the data of the event in a fork.
 ALTER TABLE runs ADD COLUMN pin TEXT;
 ALTER TABLE runs ADD COLUMN forked_from TEXT;
 ALTER TABLE runs ADD COLUMN fork_data TEXT;
 CREATE INDEX runs_ready_begun ON runs (function, ready_at) WHERE ready_at IS NOT NULL AND started_at IS NOT NULL;
 CREATE INDEX runs_pin ON runs (function, pin, ready_at) WHERE pin IS NOT NULL AND ended_at IS NULL;
 
--- How functions were registered, version by version: the last ones of each.
+-- The last registered versions of each function.
 CREATE TABLE function_history (
   function INTEGER NOT NULL,
   version INTEGER NOT NULL,
@@ -601,7 +603,7 @@ CREATE TABLE function_history (
 ) WITHOUT ROWID;
 INSERT INTO function_history (function, version, at, registration) SELECT key, version, updated_at, registration FROM functions;
 
--- What people have done to functions and runs, and who: the last entries.
+-- The log of operations on functions and runs: the last entries.
 CREATE TABLE operation_log (
   seq INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
@@ -612,10 +614,10 @@ CREATE TABLE operation_log (
 );
 `,
   `
--- system_event: of a run that a system event has started the name of that; its data is the input.
+-- system_event: the name of the system event that started the run, whose data is the input.
 ALTER TABLE runs ADD COLUMN system_event TEXT;
 
--- What hooks are still to be called with. hook: which one, as its settings make it; settings are not stored.
+-- Pending calls of hooks. hook: a key derived from the settings of the hook, which are not stored.
 CREATE TABLE hook_calls (
   id TEXT PRIMARY KEY,
   hook TEXT NOT NULL,
@@ -626,8 +628,8 @@ CREATE TABLE hook_calls (
 CREATE INDEX hook_calls_due ON hook_calls (hook, due_at);
 `,
   `
--- What is done to many runs. asked: JSON of what for, besides ids: JSON of the ids of runs, where it was asked for by those. place: JSON of
--- how far it has come. progress: JSON of what came of it so far. by_key: the id of the API key that began it, NULL without one.
+-- Bulk operations. asked: JSON of the request without ids. ids: JSON of the run ids in the request, or NULL. place: JSON of the position
+-- to go on from. progress: JSON of the results so far. by_key: the id of the API key that started it, or NULL.
 CREATE TABLE bulk_operations (
   key INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE,
@@ -649,17 +651,17 @@ CREATE INDEX bulk_operations_running ON bulk_operations (key) WHERE ended_at IS 
 CREATE INDEX bulk_operations_environment ON bulk_operations (environment, key);
 `,
   `
--- Of the events that are not kept any more the newest: its position, and when it was stored. NULL while all are there.
+-- events_gone_to, events_gone_at: position and timestamp of the newest event that retention has deleted. NULL while there is none.
 ALTER TABLE environments ADD COLUMN events_gone_to INTEGER;
 ALTER TABLE environments ADD COLUMN events_gone_at INTEGER;
 `,
   `
--- erased_at: when the data was taken away on somebody's behalf; what was data is a mark since. The row stays.
+-- erased_at: when the data was erased on request: a mark replaces it, and the row stays.
 ALTER TABLE events ADD COLUMN erased_at INTEGER;
 ALTER TABLE runs ADD COLUMN erased_at INTEGER;
 
--- What is to be erased by a bulk operation, until it has been. kind 0: a row of the log, key is its position; kind 1: a run.
--- followed: 1 once what has come of it is here too.
+-- The rows that a bulk operation has yet to erase. kind 0: a row of the log, key is its position; kind 1: a run.
+-- followed: 1 once the events and runs that came from it are listed as well.
 CREATE TABLE erase_items (
   operation INTEGER NOT NULL,
   kind INTEGER NOT NULL,
@@ -669,7 +671,7 @@ CREATE TABLE erase_items (
 ) WITHOUT ROWID;
 CREATE INDEX erase_items_open ON erase_items (operation, followed, kind, key);
 
--- What has come of an event or a run: those that have received it, forks, and what system events about it have started.
+-- Indexes to find what came from an event or a run: waits that received it, forks, and runs started by system events about it.
 CREATE INDEX steps_event ON steps (event) WHERE event IS NOT NULL;
 CREATE INDEX waits_received ON waits (event_position) WHERE event_position IS NOT NULL;
 CREATE INDEX runs_forked_from ON runs (forked_from) WHERE forked_from IS NOT NULL;

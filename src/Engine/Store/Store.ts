@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import type { HistogramData } from "../../Histogram.ts"
-import type { Touch } from "../../Protocol/Worker.ts"
+import type { LeaseFreshness } from "../../Protocol/Worker.ts"
 
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
@@ -49,7 +49,7 @@ export interface StoreService {
    * Whether other engines have seen this one recently enough that no other engine takes over what its turns start now. Absent
    * where there are no other engines.
    */
-  readonly touch?: Touch
+  readonly touch?: LeaseFreshness
   /** The common clock of all engines on the database, where there may be several: their own clocks may differ. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that share the database. Absent where it is the only one. */

@@ -38,7 +38,7 @@ export const readStreamHistory = inEnvironment(
   (query) => `read the history of stream "${query.entityId}"`
 )
 
-const RUNS_OF = statement(
+const LIST_RUNS = statement(
   "StreamHistory.runsOf",
   `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM runs r
        JOIN functions f ON f.key = r.function
@@ -48,7 +48,7 @@ const RUNS_OF = statement(
 /** The runs that the event at a position of the log started. */
 function* runsOf(position: number): Program<Array<StartedRun>> {
   return yield* forEach(
-    yield* all(RUNS_OF, yield* firstRunAt(position), yield* firstRunAt(position + 1), position),
+    yield* all(LIST_RUNS, yield* firstRunAt(position), yield* firstRunAt(position + 1), position),
     function* (row) {
       return {
         id: String(row.id),
@@ -64,10 +64,10 @@ function* runsOf(position: number): Program<Array<StartedRun>> {
   )
 }
 
-const FIRST_RUN_AT = statement("StreamHistory.firstRunAt", "SELECT max(key) AS last FROM runs")
+const FIND_NEWEST_RUN = statement("StreamHistory.firstRunAt", "SELECT max(key) AS last FROM runs")
 
-const FIRST_RUN_AT_2 = statement(
-  "StreamHistory.firstRunAt.2",
+const FIND_FIRST_RUN_FROM = statement(
+  "StreamHistory.findFirstRunFrom",
   "SELECT key, event FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
 )
 
@@ -77,32 +77,32 @@ const FIRST_RUN_AT_2 = statement(
  */
 function* firstRunAt(position: number): Program<number> {
   let low = 0
-  let high = Number((yield* get(FIRST_RUN_AT))?.last ?? 0) + 1
+  let high = Number((yield* get(FIND_NEWEST_RUN))?.last ?? 0) + 1
   while (low < high) {
     const middle = Math.floor((low + high) / 2)
-    const row = yield* get(FIRST_RUN_AT_2, middle)
+    const row = yield* get(FIND_FIRST_RUN_FROM, middle)
     if (row === undefined || Number(row.event) >= position) high = middle
     else low = Number(row.key) + 1
   }
   return low
 }
 
-const STEPS_OF = statement(
+const LIST_STEPS = statement(
   "StreamHistory.stepsOf",
   `SELECT step_key, name, kind, failed, attempt, started_at, ended_at FROM steps
      WHERE run = ? AND kind <> 'parallel' ORDER BY seq`
 )
 
-const STEPS_OF_2 = statement(
-  "StreamHistory.stepsOf.2",
+const LIST_WAITS = statement(
+  "StreamHistory.listWaits",
   `SELECT step_key, name, step_kind, failures, created_at FROM waits
      WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
 /** Leaves out the outputs, which may be large. */
 function* stepsOf(run: Row): Program<Array<StartedStep>> {
-  const finished = yield* all(STEPS_OF, run.key!)
-  const open = yield* all(STEPS_OF_2, run.key!)
+  const finished = yield* all(LIST_STEPS, run.key!)
+  const open = yield* all(LIST_WAITS, run.key!)
   return [
     ...finished.map((row): StartedStep => ({
       id: `${String(run.id)}:${String(row.step_key)}`,

@@ -87,13 +87,13 @@ export const appendToStream = acrossEnvironments(
   (_, append) => `append to stream "${append.entityId}"`
 )
 
-const READ_STATE = statement(
+const FIND_STREAM_VERSION = statement(
   "StreamRows.readState",
   "SELECT entity_type, version FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
 export function* readState(environment: number, entityId: string): Program<StreamState | undefined> {
-  const row = yield* get(READ_STATE, environment, entityId)
+  const row = yield* get(FIND_STREAM_VERSION, environment, entityId)
   return row === undefined ? undefined : { entityType: String(row.entity_type), version: Number(row.version) }
 }
 
@@ -119,13 +119,13 @@ const wrongType = (entityId: string, actual: string, given: string): InvalidStat
     { details: { entityId, entityType: actual } }
   )
 
-const STORE_APPEND = statement(
+const INSERT_STREAM = statement(
   "StreamRows.storeAppend",
   "INSERT INTO streams (environment, entity_id, entity_type, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
-const STORE_APPEND_2 = statement(
-  "StreamRows.storeAppend.2",
+const UPDATE_STREAM_VERSION = statement(
+  "StreamRows.updateStreamVersion",
   "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?"
 )
 
@@ -141,8 +141,8 @@ export function* storeAppend(
   const now = tx.now()
   const changed =
     state === undefined
-      ? yield* affected(STORE_APPEND, environment, entityId, entityType, events.length, now, now)
-      : yield* affected(STORE_APPEND_2, before + events.length, now, environment, entityId, before)
+      ? yield* affected(INSERT_STREAM, environment, entityId, entityType, events.length, now, now)
+      : yield* affected(UPDATE_STREAM_VERSION, before + events.length, now, environment, entityId, before)
   if (changed !== 1) throw new Error(`stream "${entityId}" was changed by somebody who is not its one writer`)
   const warnings: Array<string> = []
   const appended = yield* forEach(events, function* (event, i) {
@@ -229,7 +229,7 @@ const streamEvent = (row: Row): StreamEventRow => ({
   position: Number(row.position)
 })
 
-const GET_STREAM = statement(
+const FIND_STREAM = statement(
   "StreamRows.getStream",
   "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
 )
@@ -243,7 +243,7 @@ export const getStream = acrossEnvironments(
     entityId: string
   ): Program<StreamRow, StreamNotFoundError> {
     const environment = tx.findEnvironment(environmentName)
-    const row = environment === undefined ? undefined : yield* get(GET_STREAM, environment, entityId)
+    const row = environment === undefined ? undefined : yield* get(FIND_STREAM, environment, entityId)
     if (row === undefined) return yield* refuse(new StreamNotFoundError(entityId))
     return streamRow(row)
   },
@@ -329,7 +329,7 @@ export const putSnapshot = inEnvironment(
   (snapshot) => `store a snapshot of stream "${snapshot.entityId}"`
 )
 
-const GET_SNAPSHOT = statement(
+const FIND_SNAPSHOT = statement(
   "StreamRows.getSnapshot",
   "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1"
 )
@@ -347,7 +347,7 @@ export const getSnapshot = acrossEnvironments(
     const state = environment === undefined ? undefined : yield* readState(environment, entityId)
     if (environment === undefined || state === undefined) return undefined
     const row = yield* get(
-      GET_SNAPSHOT,
+      FIND_SNAPSHOT,
       environment,
       entityId,
       beforeVersion === 0 ? state.version + 1 : beforeVersion

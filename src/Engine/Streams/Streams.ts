@@ -18,7 +18,7 @@ import type {
 } from "../../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../../EntityStream.ts"
 import { type EngineError, ValidationError } from "../../Errors.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { decodeJson, encodeJson } from "../../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../../Limits.ts"
 import { yieldFirst } from "../Yielding.ts"

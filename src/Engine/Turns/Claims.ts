@@ -25,8 +25,8 @@ import {
   type Taker
 } from "./Lanes.ts"
 import { registryOf, acceptsLabels, type RegisteredFunction } from "../Functions/Registry.ts"
-import { SUSPECT_FROM, suspicion, suspectsOf } from "../Runs/Suspects.ts"
-import { heldBack, insertLeased, type NewRun, writeNew } from "../Runs/NewRuns.ts"
+import { SUSPECT_FROM, refreshLosses, suspectsOf } from "../Runs/Suspects.ts"
+import { insertLeased, type NewRun, unwrittenRuns, writeNew } from "../Runs/NewRuns.ts"
 import { moves, mustMove, statusIn } from "../Runs/StatusRows.ts"
 import { readJournal, readOpenSteps } from "../Runs/Journal.ts"
 import * as Limits from "../../Limits.ts"
@@ -93,7 +93,7 @@ function* claimFunction(
   claims: Array<Claim>
 ): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
-  const runs = heldBack(tx, fn.key)
+  const runs = unwrittenRuns(tx, fn.key)
   if (runs !== undefined) return yield* claimNew(tx, fn, runs, takers, claims)
   yield* writeNew(tx)
   // usually true, and much cheaper than the full query
@@ -122,23 +122,23 @@ function* claimLanes(
   let worst: Claimed = "all"
   for (const lane of lanes) {
     const claimed = yield* claimWhere(tx, fn, lane, claims, condition, values, atMost - claims.length)
-    if (claimed !== "all" && worst !== "some are held back") worst = claimed
+    if (claimed !== "all" && worst !== "some are kept apart") worst = claimed
   }
   return worst
 }
 
-const NONE_READY = statement(
-  "Claims.noneReady",
+const FIND_READY_RUN = statement(
+  "Claims.findReadyRun",
   `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL @sound(run, key) LIMIT 1`
 )
 
-const NONE_BEGUN_READY = statement(
-  "Claims.noneBegunReady",
+const FIND_BEGUN_READY_RUN = statement(
+  "Claims.findBegunReadyRun",
   `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL AND started_at IS NOT NULL @sound(run, key) LIMIT 1`
 )
 
 function* noneReady(fn: RegisteredFunction): Program<boolean> {
-  return (yield* get(fn.paused === undefined ? NONE_READY : NONE_BEGUN_READY, fn.key)) === undefined
+  return (yield* get(fn.paused === undefined ? FIND_READY_RUN : FIND_BEGUN_READY_RUN, fn.key)) === undefined
 }
 
 /** SQL: of a paused function, only runs that have begun are dispatched. */
@@ -243,7 +243,7 @@ const gaveOut = (
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
 /** How many of the ready runs were claimed: all, not all, or all but suspects that are kept apart from active ones. */
-type Claimed = "all" | "not all" | "some are held back"
+type Claimed = "all" | "not all" | "some are kept apart"
 
 /** Dispatches ready runs of a lane that satisfy `condition`, at most `limit` of them. */
 function* claimWhere(
@@ -260,7 +260,7 @@ function* claimWhere(
   let areApart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
-    if (wanted === 0) return areApart ? "some are held back" : "not all"
+    if (wanted === 0) return areApart ? "some are kept apart" : "not all"
     const actors = actorsOf(fn, lane)
     const rows = yield* among(
       tx,
@@ -277,25 +277,25 @@ function* claimWhere(
       wanted
     )
     const before = claims.length
-    let heldBack = false
+    let keptApart = false
     for (const row of rows) {
       const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims))
-      heldBack = !isOut || heldBack
+      keptApart = !isOut || keptApart
     }
     const claimed = claims.length - before
     // other runs may be behind suspects that are kept apart from active ones
-    if (heldBack && !areApart) {
+    if (keptApart && !areApart) {
       areApart = true
       continue
     }
     // the rows may all be of actors whose worker had no room for them: other runs come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    if (areApart) return "some are held back"
+    if (areApart) return "some are kept apart"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
 
-/** SQL: the condition of {@link suspicion}, negated. */
+/** SQL: the condition of {@link refreshLosses}, negated. */
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
@@ -316,7 +316,7 @@ const nextKey = (fn: RegisteredFunction, condition: string) =>
     `SELECT concurrency_key FROM runs r WHERE function = ? AND ready_at IS NOT NULL ${begunOnly(fn)} AND ${keyIn(fn)} ${condition} ORDER BY ${keyIn(fn)} LIMIT 1`
   )
 
-const HELD_OF_KEY = statement(
+const COUNT_LEASED_RUNS_OF_KEY = statement(
   "Claims.heldOfKey",
   `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
 )
@@ -334,7 +334,7 @@ function* claimLimited(
   limit: number
 ): Program<boolean> {
   let after: string | undefined
-  let heldBack = false
+  let keptApart = false
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
       after === undefined
@@ -343,15 +343,15 @@ function* claimLimited(
     // runs from before the function had a limit have no key, and no limit applies to them
     if (next === undefined) {
       const rest = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
-      return rest === "all" && !heldBack
+      return rest === "all" && !keptApart
     }
     after = String(next.concurrency_key)
-    const held = yield* get(HELD_OF_KEY, fn.key, after)
+    const held = yield* get(COUNT_LEASED_RUNS_OF_KEY, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
     // the end of a lease of their own key does not help them
-    if (claimed === "some are held back") heldBack = true
+    if (claimed === "some are kept apart") keptApart = true
   }
   return false
 }
@@ -373,7 +373,7 @@ function* claimRow(
   claims: Array<Claim>
 ): Program<boolean> {
   const { takers } = lane
-  const losses = yield* suspicion(row)
+  const losses = yield* refreshLosses(row)
   const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
   const taker = yield* chooseTaker(fn, row, able, lane)
   if (taker === undefined) return losses === 0
@@ -460,10 +460,10 @@ function* claimRow(
 const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
   suspectsOf(tx).hasRoom(workerId, capacity ?? credit, losses, tx.now())
 
-const READ_ROLLBACK = statement("Claims.readRollback", "SELECT error, compensations FROM runs WHERE key = ?")
+const FIND_ROLLBACK = statement("Claims.readRollback", "SELECT error, compensations FROM runs WHERE key = ?")
 
 function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
-  const row = yield* get(READ_ROLLBACK, run)
+  const row = yield* get(FIND_ROLLBACK, run)
   return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
 }
 

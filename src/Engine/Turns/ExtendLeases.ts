@@ -20,7 +20,7 @@ import { amongLeased, releaseRun, heldBy, freeActors } from "./LostLeases.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import type { Adoption } from "./TurnRecords.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
-import { suspicion, suspectsOf } from "../Runs/Suspects.ts"
+import { refreshLosses, suspectsOf } from "../Runs/Suspects.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
 
@@ -46,7 +46,12 @@ export const extendLeases = inEnvironment(
         if (yield* isGone(tx, within, jobId, until, leaseMs, holder)) gone.push(jobId)
       } catch (error) {
         // otherwise it costs the other jobs their leases
-        tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
+        tx.blame({
+          error,
+          kind: "run",
+          keys: { statement: FIND_RUN_OF_JOB, values: [jobId] },
+          isCertain: true
+        })
         throw error
       }
     }
@@ -55,17 +60,17 @@ export const extendLeases = inEnvironment(
   () => "extend leases"
 )
 
-const OF_JOB = statement(
+const FIND_RUN_OF_JOB = statement(
   "ExtendLeases.ofJob",
   "SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL"
 )
 
-const EXTEND = statement(
+const EXTEND_LEASE = statement(
   "ExtendLeases.extend",
   "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)"
 )
 
-const IS_LEASED = statement(
+const FIND_LEASED_RUN = statement(
   "ExtendLeases.isLeased",
   "SELECT 1 FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
@@ -83,25 +88,28 @@ function* isGone(
   // a revoked lease is named only by mistake
   if (isRevoked({ lease: jobId })) return true
   if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
-  if ((yield* affected(EXTEND, until, leaseMs, jobId, environment)) > 0) return false
+  if ((yield* affected(EXTEND_LEASE, until, leaseMs, jobId, environment)) > 0) return false
   // a lease without an expiry is not gone
-  return (yield* amongLeased(tx, IS_LEASED, jobId, environment)) === undefined
+  return (yield* amongLeased(tx, FIND_LEASED_RUN, jobId, environment)) === undefined
 }
 
-const IS_STUCK = statement(
+const FIND_LEASE = statement(
   "ExtendLeases.isStuck",
   `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
 function* isStuck(tx: Transaction, environment: number, jobId: string, holder: Holder): Program<boolean> {
-  const row = yield* get(IS_STUCK, jobId, environment)
+  const row = yield* get(FIND_LEASE, jobId, environment)
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }
 
-const ADOPT = statement("ExtendLeases.adopt", "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?")
+const UPDATE_LEASE = statement(
+  "ExtendLeases.adopt",
+  "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?"
+)
 
-const ADOPT_2 = statement(
-  "ExtendLeases.adopt.2",
+const LIST_FIRED_WAITS = statement(
+  "ExtendLeases.listFiredWaits",
   `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
 )
 
@@ -136,11 +144,11 @@ export const adoptLeases = inEnvironment(
         else if (!isRevoked(row)) yield* releaseRun(tx, key)
         return
       }
-      const losses = yield* suspicion(row)
+      const losses = yield* refreshLosses(row)
       if (losses > 0) tx.markDue(suspectsOf(tx).hold(key, workerId, losses, tx.now()))
-      yield* write(ADOPT, until, leaseMs, key)
+      yield* write(UPDATE_LEASE, until, leaseMs, key)
       if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
-      for (const wait of yield* all(ADOPT_2, key)) {
+      for (const wait of yield* all(LIST_FIRED_WAITS, key)) {
         notices.push({
           _tag: "Fired",
           jobId,
@@ -160,12 +168,12 @@ export const adoptLeases = inEnvironment(
   (_, workerId) => `keep the turns of worker ${workerId}`
 )
 
-const ENVIRONMENT_OF_JOB = statement(
+const FIND_ENVIRONMENT_OF_JOB = statement(
   "ExtendLeases.environmentOfJob",
   "SELECT environment FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
 )
 
-const ENVIRONMENT_OF_LEASED = statement(
+const FIND_ENVIRONMENT_OF_LEASED = statement(
   "ExtendLeases.environmentOfLeased",
   "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
@@ -177,7 +185,8 @@ export const environmentsOfJobs = acrossEnvironments(
   function* (tx: Transaction, jobIds: ReadonlyArray<string>): Program<ReadonlyArray<string | undefined>> {
     return yield* forEach(jobIds, function* (jobId): Program<string | undefined> {
       const row =
-        (yield* get(ENVIRONMENT_OF_JOB, jobId)) ?? (yield* amongLeased(tx, ENVIRONMENT_OF_LEASED, jobId))
+        (yield* get(FIND_ENVIRONMENT_OF_JOB, jobId)) ??
+        (yield* amongLeased(tx, FIND_ENVIRONMENT_OF_LEASED, jobId))
       return row === undefined ? undefined : tx.environmentName(Number(row.environment))
     })
   },

@@ -89,13 +89,13 @@ export const actorsOf = (fn: RegisteredFunction, { pin, present, takers }: Lane)
 /** SQL: leaves out the runs whose actor has to wait for its worker. */
 export const actorCondition = ({ pin }: Lane): string => (pin === undefined ? ACTOR_HAS_ROOM : ACTOR_IS_FREE)
 
-const CHOOSE_TAKER = statement(
-  "Claims.chooseTaker",
+const FIND_WORKER_OF_ACTOR = statement(
+  "Claims.findWorkerOfActor",
   "SELECT worker FROM actors WHERE function = ? AND actor = ?"
 )
 
-const CHOOSE_TAKER_2 = statement(
-  "Claims.chooseTaker.2",
+const PUT_ACTOR = statement(
+  "Claims.putActor",
   "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?) ON CONFLICT (function, actor) DO UPDATE SET worker = excluded.worker"
 )
 
@@ -107,7 +107,7 @@ export function* chooseTaker(
   { pin, present }: Lane
 ): Program<Taker | undefined> {
   if (row.actor === null) return preferred(fn, takers)
-  const bound = yield* get(CHOOSE_TAKER, fn.key, row.actor!)
+  const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
   // if the function pins runs, this worker may have another version, so that it cannot have the run
   if (
     bound !== undefined &&
@@ -117,7 +117,7 @@ export function* chooseTaker(
   }
   const taker = preferred(fn, takers)
   if (taker !== undefined) {
-    yield* write(CHOOSE_TAKER_2, fn.key, row.actor!, taker.demand.workerId)
+    yield* write(PUT_ACTOR, fn.key, row.actor!, taker.demand.workerId)
   }
   return taker
 }

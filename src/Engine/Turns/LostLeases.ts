@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { livesElsewhere, sessionOver } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine, sessionOver } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/Telling.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -28,9 +28,13 @@ import { pauseRow } from "../Runs/PauseRun.ts"
 /** After this many losses without a new journal entry a run is paused, so that a person looks at it (guarantee G5). */
 const LOSSES_UNTIL_PAUSE = 10
 
-const AMONG_LEASED = statement("LostLeases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL", {
-  scans: "the runs that are leased, which workers have room for"
-})
+const LIST_KEYS_OF_LEASED = statement(
+  "LostLeases.amongLeased",
+  "SELECT key FROM runs WHERE lease IS NOT NULL",
+  {
+    scans: "the runs that are leased, which workers have room for"
+  }
+)
 
 /** The row of a job that a worker in the process may hold: those leases have no index, so all held runs are read. */
 export function* amongLeased(
@@ -38,11 +42,11 @@ export function* amongLeased(
   one: Statement,
   ...values: ReadonlyArray<Value>
 ): Program<Row | undefined> {
-  return (yield* among(tx, "run", [AMONG_LEASED], one, ...values))[0]
+  return (yield* among(tx, "run", [LIST_KEYS_OF_LEASED], one, ...values))[0]
 }
 
-const END_REVOKED = statement(
-  "LostLeases.endRevoked",
+const FIND_RUN_OF_LEASE = statement(
+  "LostLeases.findRunOfLease",
   `SELECT key FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
@@ -53,17 +57,20 @@ export const endRevoked = inEnvironment(
     const within = tx.findEnvironment(environment)
     if (within === undefined) return
     for (const jobId of jobIds) {
-      const row = yield* get(END_REVOKED, revoked(jobId), within)
+      const row = yield* get(FIND_RUN_OF_LEASE, revoked(jobId), within)
       if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
   },
   () => "hand out what was taken back"
 )
 
-const HELD_BY = statement("LostLeases.heldBy", "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL")
+const LIST_KEYS_OF_WORKER = statement(
+  "LostLeases.heldBy",
+  "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
+)
 
-const HELD_BY_2 = statement(
-  "LostLeases.heldBy.2",
+const LIST_RUNS_OF_WORKER = statement(
+  "LostLeases.listRunsOfWorker",
   `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)`
 )
 
@@ -71,7 +78,7 @@ const HELD_BY_2 = statement(
 export function* heldBy(tx: Transaction, environment: string, workerId: string): Program<ReadonlyArray<Row>> {
   const within = tx.findEnvironment(environment)
   if (within === undefined) return []
-  return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId, within)
+  return yield* among(tx, "run", [LIST_KEYS_OF_WORKER, workerId], LIST_RUNS_OF_WORKER, workerId, within)
 }
 
 /**
@@ -103,13 +110,13 @@ export const releaseWorker = inEnvironment(
   (_, workerId) => `release worker ${workerId}`
 )
 
-const FREE_ACTORS = statement(
-  "LostLeases.freeActors",
+const LIST_FUNCTIONS_OF_WORKER = statement(
+  "LostLeases.listFunctionsOfWorker",
   "SELECT DISTINCT function FROM actors WHERE worker = ?"
 )
 
-const FREE_ACTORS_2 = statement(
-  "LostLeases.freeActors.2",
+const DELETE_ACTORS_OF_FUNCTION = statement(
+  "LostLeases.deleteActorsOfFunction",
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
@@ -120,45 +127,56 @@ export function* freeActors(
   workerId: string,
   functionIds?: ReadonlySet<string>
 ): Program<void> {
-  for (const row of yield* all(FREE_ACTORS, workerId)) {
+  for (const row of yield* all(LIST_FUNCTIONS_OF_WORKER, workerId)) {
     const key = Number(row.function)
     if ((registryOf(tx).byKey(key)?.environment ?? environment) !== environment) continue
     if (functionIds?.has(functionIdOf(tx, key)) === true) continue
-    yield* write(FREE_ACTORS_2, workerId, key)
+    yield* write(DELETE_ACTORS_OF_FUNCTION, workerId, key)
     markReady(tx, key)
   }
 }
 
-const RECOVER_LEASES = statement("LostLeases.recoverLeases", "SELECT key FROM runs WHERE lease IS NOT NULL", {
-  scans: "the runs that are leased, once at the start"
-})
+const LIST_KEYS_TO_RECOVER = statement(
+  "LostLeases.listKeysToRecover",
+  "SELECT key FROM runs WHERE lease IS NOT NULL",
+  {
+    scans: "the runs that are leased, once at the start"
+  }
+)
 
-const RECOVER_LEASES_2 = statement(
-  "LostLeases.recoverLeases.2",
+const LIST_RUNS_TO_RECOVER = statement(
+  "LostLeases.listRunsToRecover",
   `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
   {
     scans: "the runs that are leased, once at the start",
     postgres: `SELECT key, function, worker, losses FROM runs
-     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${livesElsewhere("runs.worker")} @sound(run, key)`
+     WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")} @sound(run, key)`
   }
 )
 
-const RECOVER_LEASES_3 = statement("LostLeases.recoverLeases.3", "SELECT DISTINCT worker FROM actors", {
-  scans: "actors that are bound, once at the start",
-  postgres: `SELECT DISTINCT worker FROM actors WHERE NOT ${livesElsewhere("actors.worker")}`
-})
+const LIST_WORKERS_OF_ACTORS = statement(
+  "LostLeases.listWorkersOfActors",
+  "SELECT DISTINCT worker FROM actors",
+  {
+    scans: "actors that are bound, once at the start",
+    postgres: `SELECT DISTINCT worker FROM actors WHERE NOT ${hasLiveEngine("actors.worker")}`
+  }
+)
 
-const RECOVER_LEASES_4 = statement(
-  "LostLeases.recoverLeases.4",
+const LIST_LEASED_KEYS_OF_WORKER = statement(
+  "LostLeases.listLeasedKeysOfWorker",
   "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
 )
 
-const RECOVER_LEASES_5 = statement(
-  "LostLeases.recoverLeases.5",
+const FIND_LEASED_RUN_OF_WORKER = statement(
+  "LostLeases.findLeasedRunOfWorker",
   `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL @sound(run, key) AND lease_until IS NOT NULL LIMIT 1`
 )
 
-const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
+const DELETE_ACTORS_OF_WORKER = statement(
+  "LostLeases.deleteActorsOfWorker",
+  "DELETE FROM actors WHERE worker = ?"
+)
 
 /**
  * Takes back the runs of workers whose process is gone: the one that had the database open before, or one of several. Across
@@ -167,32 +185,38 @@ const RECOVER_LEASES_6 = statement("LostLeases.recoverLeases.6", "DELETE FROM ac
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
   function* (tx: Transaction): Program<number> {
-    const rows = yield* among(tx, "run", [RECOVER_LEASES], RECOVER_LEASES_2)
+    const rows = yield* among(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
     yield* loseRuns(tx, rows, () => "the process that ran it ended")
-    for (const row of yield* all(RECOVER_LEASES_3)) {
-      const [lives] = yield* among(tx, "run", [RECOVER_LEASES_4, row.worker!], RECOVER_LEASES_5, row.worker!)
-      if (lives === undefined) yield* write(RECOVER_LEASES_6, row.worker!)
+    for (const row of yield* all(LIST_WORKERS_OF_ACTORS)) {
+      const [lives] = yield* among(
+        tx,
+        "run",
+        [LIST_LEASED_KEYS_OF_WORKER, row.worker!],
+        FIND_LEASED_RUN_OF_WORKER,
+        row.worker!
+      )
+      if (lives === undefined) yield* write(DELETE_ACTORS_OF_WORKER, row.worker!)
     }
     return rows.length
   },
   () => "take back leases"
 )
 
-const EXPIRE_LEASES = statement(
-  "LostLeases.expireLeases",
+const LIST_KEYS_OF_EXPIRED = statement(
+  "LostLeases.listKeysOfExpired",
   "SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until"
 )
 
 const EXPIRED = `SELECT key, environment, function, lease, worker, losses FROM runs WHERE lease_until <= ? @sound(run, key)
   ORDER BY lease_until, key LIMIT ?`
 
-const EXPIRE_LEASES_2 = statement(
-  "LostLeases.expireLeases.2",
+const LIST_EXPIRED_IN_ENVIRONMENT = statement(
+  "LostLeases.listExpiredInEnvironment",
   `SELECT * FROM (${EXPIRED}) AS expired WHERE environment = ?`,
   { scans: "a batch of what has run out" }
 )
 
-const ENVIRONMENTS_OF_EXPIRED = statement(
+const LIST_ENVIRONMENTS_OF_EXPIRED = statement(
   "LostLeases.environmentsOfExpired",
   `SELECT DISTINCT environment FROM (${EXPIRED}) AS expired`,
   { scans: "a batch of what has run out" }
@@ -201,13 +225,21 @@ const ENVIRONMENTS_OF_EXPIRED = statement(
 /** The environments of the first `limit` expired leases. */
 export function* environmentsOfExpired(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  return yield* among(tx, "run", [EXPIRE_LEASES, now], ENVIRONMENTS_OF_EXPIRED, now, limit)
+  return yield* among(tx, "run", [LIST_KEYS_OF_EXPIRED, now], LIST_ENVIRONMENTS_OF_EXPIRED, now, limit)
 }
 
 /** Takes back the runs of an environment among the first `limit` expired leases of all. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const due = yield* among(tx, "run", [EXPIRE_LEASES, now], EXPIRE_LEASES_2, now, limit, environment)
+  const due = yield* among(
+    tx,
+    "run",
+    [LIST_KEYS_OF_EXPIRED, now],
+    LIST_EXPIRED_IN_ENVIRONMENT,
+    now,
+    limit,
+    environment
+  )
   for (const row of due) {
     if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
@@ -226,7 +258,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
   return due.length
 }
 
-const LEASED = statement(
+const FIND_LEASED_RUN = statement(
   "LostLeases.leased",
   "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
@@ -241,7 +273,7 @@ export const loseLease = inEnvironment(
   function* (tx: Transaction, environment: string, jobId: string, why: string): Program<boolean> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return false
-    const row = yield* amongLeased(tx, LEASED, jobId, within)
+    const row = yield* amongLeased(tx, FIND_LEASED_RUN, jobId, within)
     if (row === undefined) return false
     yield* loseRuns(tx, [row], () => why)
     return true
@@ -270,12 +302,15 @@ function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) =>
   }
 }
 
-const LOSE_RUN = statement(
-  "LostLeases.loseRun",
+const FIND_LOSSES = statement(
+  "LostLeases.findLosses",
   "SELECT id, environment, status, losses, loss_seq FROM runs WHERE key = ?"
 )
 
-const LOSE_RUN_2 = statement("LostLeases.loseRun.2", "UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?")
+const UPDATE_LOSSES = statement(
+  "LostLeases.updateLosses",
+  "UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?"
+)
 
 /**
  * `blamed`: nothing else can have been the reason. `spread`: other runs were lost with it, so they are dispatched at different
@@ -289,10 +324,10 @@ function* loseRun(
 ): Program<void> {
   const run = Number(key)
   yield* endLease(tx, run, "leaseLost")
-  const row = yield* get(LOSE_RUN, run)
+  const row = yield* get(FIND_LOSSES, run)
   const last = yield* lastSeq(run)
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
-  yield* write(LOSE_RUN_2, losses, last, run)
+  yield* write(UPDATE_LOSSES, losses, last, run)
   mark(tx, "lost", Number(fn))
   tx.changes.troubles.push({
     ...aboutRun(tx, {

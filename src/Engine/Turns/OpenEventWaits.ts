@@ -16,18 +16,18 @@ import { outcomeColumns, dueTime } from "../Runs/Waits.ts"
 import { compileExpression } from "../../Expression.ts"
 import { markAwaited } from "../Events/FireWaits.ts"
 
-const OPEN_EVENT_WAIT = statement(
-  "OpenEventWaits.openEventWait",
+const FIND_LAST_EVENT_OF_WAIT = statement(
+  "OpenEventWaits.findLastEventOfWait",
   "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?"
 )
 
-const OPEN_EVENT_WAIT_2 = statement(
-  "OpenEventWaits.openEventWait.2",
+const FIND_LAST_EVENT_OF_OTHER_STEPS = statement(
+  "OpenEventWaits.findLastEventOfOtherSteps",
   "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ? AND step_key NOT IN (SELECT value FROM json_each(?))"
 )
 
-const OPEN_EVENT_WAIT_3 = statement(
-  "OpenEventWaits.openEventWait.3",
+const INSERT_EVENT_WAIT = statement(
+  "OpenEventWaits.insertEventWait",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, pattern, match_path, match_value, expression, wait, timeout_ms, fired, failed, value, event_position, created_at, looked_back_to)
      VALUES (?1, ?2, ${WaitKind.event}, ?3, 'waitForEvent', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
        (SELECT max(position) FROM fan_outs WHERE environment = ?5 AND event = ?6))`
@@ -66,8 +66,8 @@ export function* openEventWait(
   const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
   const delivered =
     op.unseen === undefined
-      ? yield* get(OPEN_EVENT_WAIT, run.key, identity)
-      : yield* get(OPEN_EVENT_WAIT_2, run.key, identity, JSON.stringify(op.unseen))
+      ? yield* get(FIND_LAST_EVENT_OF_WAIT, run.key, identity)
+      : yield* get(FIND_LAST_EVENT_OF_OTHER_STEPS, run.key, identity, JSON.stringify(op.unseen))
   const after = Math.max(run.event, Number(delivered?.position ?? 0))
   const found =
     impossible || mistake !== undefined
@@ -85,7 +85,7 @@ export function* openEventWait(
   markAwaited(tx, run.environment)
   const dueAt = outcome === undefined ? dueTime(op.timeout, now) : null
   yield* write(
-    OPEN_EVENT_WAIT_3,
+    INSERT_EVENT_WAIT,
     run.key,
     op.stepKey,
     op.name,

@@ -22,17 +22,20 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { soundTrace } from "../../Trace.ts"
 import { invocationView } from "../Runs/RunEvent.ts"
 
-const STEP_DONE = statement("Ops.stepDone", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WAIT_OF_STEP = statement("Ops.stepDone", "DELETE FROM waits WHERE run = ? AND step_key = ?")
 
-const APPLY_OP_2 = statement(
-  "Ops.applyOp.2",
+const FIND_STEP = statement(
+  "Ops.findStep",
   "SELECT failed, value, event FROM steps WHERE run = ? AND step_key = ?"
 )
 
-const APPLY_OP_3 = statement("Ops.applyOp.3", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WAIT_OF_TRANSACTION = statement(
+  "Ops.deleteWaitOfTransaction",
+  "DELETE FROM waits WHERE run = ? AND step_key = ?"
+)
 
-const APPLY_OP_4 = statement(
-  "Ops.applyOp.4",
+const PUT_RETRY_WAIT = statement(
+  "Ops.putRetryWait",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
          SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
          WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = ? AND step_key = ?)
@@ -41,23 +44,26 @@ const APPLY_OP_4 = statement(
          WHERE excluded.failures > waits.failures`
 )
 
-const APPLY_OP_5 = statement(
-  "Ops.applyOp.5",
+const INSERT_SLEEP = statement(
+  "Ops.insertSleep",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
          VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`
 )
 
-const APPLY_OP_6 = statement("Ops.applyOp.6", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WITHDRAWN_WAIT = statement(
+  "Ops.deleteWithdrawnWait",
+  "DELETE FROM waits WHERE run = ? AND step_key = ?"
+)
 
-const APPLY_OP_7 = statement("Ops.applyOp.7", "DELETE FROM waits WHERE run = ?")
+const DELETE_WAITS_OF_RUN = statement("Ops.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
 
-const APPLY_OP_8 = statement(
-  "Ops.applyOp.8",
+const INCREMENT_ATTEMPT = statement(
+  "Ops.incrementAttempt",
   `UPDATE runs SET attempt = attempt + 1, error = CASE WHEN status = ${Status.compensating} THEN error ELSE ? END WHERE key = ?`
 )
 
-const APPLY_OP_9 = statement(
-  "Ops.applyOp.9",
+const COUNT_WAITS = statement(
+  "Ops.countWaits",
   `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
            AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
          FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`
@@ -72,7 +78,7 @@ export function* stepDone(
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
   mark(tx, "step", run.function, op.endedAt - op.startedAt)
-  if (op.attempt > 1) yield* write(STEP_DONE, run.key, op.stepKey)
+  if (op.attempt > 1) yield* write(DELETE_WAIT_OF_STEP, run.key, op.stepKey)
   if (op.outcome._tag === "Failure") {
     tx.changes.troubles.push({
       ...aboutRun(tx, run),
@@ -94,7 +100,7 @@ export function* applyOp(
   switch (op._tag) {
     case "Transact": {
       // a repeated report; a wait under this key is only the delay before this attempt
-      const row = yield* get(APPLY_OP_2, run.key, op.stepKey)
+      const row = yield* get(FIND_STEP, run.key, op.stepKey)
       if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
       const outcome = yield* transact(tx, run.environment, op)
       if (outcome._tag === "Failure") return outcome
@@ -108,13 +114,13 @@ export function* applyOp(
         op.startedAt,
         op.endedAt
       )
-      if (op.attempt > 1) yield* write(APPLY_OP_3, run.key, op.stepKey)
+      if (op.attempt > 1) yield* write(DELETE_WAIT_OF_TRANSACTION, run.key, op.stepKey)
       return outcome
     }
     case "StepRetry": {
       const dueAt = dueTime(op.due, tx.now())
       yield* write(
-        APPLY_OP_4,
+        PUT_RETRY_WAIT,
         run.key,
         op.stepKey,
         op.name,
@@ -155,7 +161,7 @@ export function* applyOp(
       const now = tx.now()
       const dueAt = dueTime(op.due, now)
       yield* write(
-        APPLY_OP_5,
+        INSERT_SLEEP,
         run.key,
         op.stepKey,
         op.name,
@@ -198,7 +204,7 @@ export function* applyOp(
       yield* settleWait(tx, run.key, op.stepKey)
       return undefined
     case "Withdraw":
-      yield* write(APPLY_OP_6, run.key, op.stepKey)
+      yield* write(DELETE_WITHDRAWN_WAIT, run.key, op.stepKey)
       return undefined
     case "Complete":
       yield* endRun(tx, run, { _tag: "Completed", output: op.output })
@@ -208,7 +214,7 @@ export function* applyOp(
       return undefined
     case "Compensate":
       forgetLease(tx, run.key)
-      yield* write(APPLY_OP_7, run.key)
+      yield* write(DELETE_WAITS_OF_RUN, run.key)
       yield* mustMove(
         run.key,
         "compensationBegan",
@@ -223,7 +229,7 @@ export function* applyOp(
       return undefined
     case "RetryRun": {
       // while the run is compensating, its error is the verdict
-      yield* write(APPLY_OP_8, JSON.stringify(op.error), run.key)
+      yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
       yield* endLease(tx, run.key, "attemptFailed")
       const dueAt = dueTime(op.due, tx.now())
       yield* delayRun(tx, run.key, dueAt)
@@ -241,7 +247,7 @@ export function* applyOp(
       return undefined
     }
     case "Suspend": {
-      const open = yield* get(APPLY_OP_9, run.key, JSON.stringify(op.open), run.key)
+      const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
       yield* endLease(tx, run.key, "suspended")
       // Make the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake the run.
       // A retry that may start, but that the handler does not wait for, would wake it again and again.
@@ -293,7 +299,7 @@ function* startChild(
   })
 }
 
-const OPEN_CHILD_WAIT = statement(
+const INSERT_CHILD_WAIT = statement(
   "Ops.openChildWait",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
      VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -312,7 +318,7 @@ function* openChildWait(
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
   const dueAt = outcome === undefined ? dueTime({ afterMs: op.timeoutMs }, now) : null
   yield* write(
-    OPEN_CHILD_WAIT,
+    INSERT_CHILD_WAIT,
     run.key,
     op.stepKey,
     op.name,

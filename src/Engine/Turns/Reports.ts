@@ -26,22 +26,22 @@ import type { StoreService } from "../Store/Store.ts"
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 
-const MARK_LATE = statement(
-  "Reports.markLate",
+const FIND_OPEN_RUN = statement(
+  "Reports.findOpenRun",
   // use the index of ids, not that of unfinished runs
   "SELECT key, environment, linger_ms FROM runs WHERE id = ? AND +ended_at IS NULL"
 )
 
-const MARK_LATE_2 = statement("Reports.markLate.2", "UPDATE runs SET linger_ms = ? WHERE key = ?")
+const UPDATE_LINGER = statement("Reports.updateLinger", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
 /** Dispatches a run again, with a longer linger, when its turn ended while its handler was still at work. */
 export const markLate = inEnvironment(
   "markLate",
   function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
-    const row = yield* get(MARK_LATE, runId)
+    const row = yield* get(FIND_OPEN_RUN, runId)
     if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
     const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
-    yield* write(MARK_LATE_2, longer, row.key!)
+    yield* write(UPDATE_LINGER, longer, row.key!)
     yield* makeReady(tx, Number(row.key))
   },
   (_, runId) => `wake run ${runId}`
@@ -66,7 +66,7 @@ const applyAll = inEnvironment(
   { leavesHeld: true }
 )
 
-const APPLY_APART = statement("Reports.applyApart", "SELECT key FROM runs WHERE id = ?")
+const FIND_KEY_OF_RUN = statement("Reports.findKeyOfRun", "SELECT key FROM runs WHERE id = ?")
 
 function* applyApart(
   tx: Transaction,
@@ -78,7 +78,7 @@ function* applyApart(
   const known = leasedTo(tx, report.jobId)
   try {
     if (tx.damage.count > 0) {
-      const key = known?.key ?? (yield* get(APPLY_APART, report.runId))?.key
+      const key = known?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
       const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
       if (why !== undefined) return refusedForDamage(report, why)
     }
@@ -87,15 +87,16 @@ function* applyApart(
     // otherwise the report may be the invalid part
     const isCertain = isDamage(error)
     if (known !== undefined)
-      tx.blame({ error, kind: "run", keys: { statement: RUN_BY_KEY, values: [known.key] }, isCertain })
-    else tx.blame({ error, kind: "run", keys: { statement: RUN_BY_ID, values: [report.runId] }, isCertain })
+      tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_KEY, values: [known.key] }, isCertain })
+    else
+      tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_ID, values: [report.runId] }, isCertain })
     throw error
   }
 }
 
-const RUN_BY_KEY = statement("Reports.runByKey", "SELECT key FROM runs WHERE key = ?")
+const FIND_RUN_BY_KEY = statement("Reports.runByKey", "SELECT key FROM runs WHERE key = ?")
 
-const RUN_BY_ID = statement("Reports.runById", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_BY_ID = statement("Reports.runById", "SELECT key FROM runs WHERE id = ?")
 
 /** The answer to a worker whose report cannot be stored: without one it would repeat the report for ever, and others with it. */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
@@ -104,8 +105,8 @@ const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   message: `Run ${runId} cannot be stored, since the database is damaged: ${why}`
 })
 
-const APPLY_REPORT = statement(
-  "Reports.applyReport",
+const FIND_RUN = statement(
+  "Reports.findRun",
   "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?"
 )
 
@@ -125,7 +126,7 @@ function* applyReport(
       }
     )
   }
-  const row = yield* get(APPLY_REPORT, report.runId)
+  const row = yield* get(FIND_RUN, report.runId)
   const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
   const last = report.ops.at(-1)
   const isEnd = last !== undefined && endsTurn(last)
@@ -256,14 +257,17 @@ export const applyReports = (
   )
 }
 
-const ENVIRONMENT_OF_RUN = statement("Reports.environmentOfRun", "SELECT environment FROM runs WHERE id = ?")
+const FIND_ENVIRONMENT_OF_RUN = statement(
+  "Reports.environmentOfRun",
+  "SELECT environment FROM runs WHERE id = ?"
+)
 
 /** Across environments: the caller knows only the runs, and then names each environment. */
 const environmentsOfRuns = acrossEnvironments(
   "environmentsOfRuns",
   function* (tx: Transaction, runIds: ReadonlyArray<string>): Program<ReadonlyArray<string>> {
     return yield* forEach(runIds, function* (runId): Program<string> {
-      const row = yield* get(ENVIRONMENT_OF_RUN, runId)
+      const row = yield* get(FIND_ENVIRONMENT_OF_RUN, runId)
       // a report about a missing run is refused in every environment
       return row === undefined ? DEFAULT_ENVIRONMENT : tx.environmentName(Number(row.environment))
     })

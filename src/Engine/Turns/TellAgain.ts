@@ -8,14 +8,17 @@ import { all, among, get, inEnvironment, type Program, statement } from "../Stor
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-const HELD = statement("TellAgain.held", "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL")
+const LIST_KEYS_OF_WORKER = statement(
+  "TellAgain.held",
+  "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
+)
 
-const HELD_2 = statement(
-  "TellAgain.held.2",
+const LIST_RUNS_OF_WORKER = statement(
+  "TellAgain.listRunsOfWorker",
   `SELECT key, status, lease, pause, error FROM runs WHERE worker = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)`
 )
 
-const FIRED = statement(
+const LIST_FIRED_WAITS = statement(
   "TellAgain.fired",
   `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
 )
@@ -30,7 +33,14 @@ function* noticesOf(
   if (within === undefined) return []
   const notices: Array<Notice> = []
   const asked = new Set(jobIds)
-  for (const row of yield* among(tx, "run", [HELD, workerId], HELD_2, workerId, within)) {
+  for (const row of yield* among(
+    tx,
+    "run",
+    [LIST_KEYS_OF_WORKER, workerId],
+    LIST_RUNS_OF_WORKER,
+    workerId,
+    within
+  )) {
     const jobId = jobOf(row)
     if (!asked.delete(jobId)) continue
     if (isRevoked(row)) {
@@ -38,7 +48,7 @@ function* noticesOf(
       continue
     }
     if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
-    for (const wait of yield* all(FIRED, row.key!)) {
+    for (const wait of yield* all(LIST_FIRED_WAITS, row.key!)) {
       notices.push({
         _tag: "Fired",
         jobId,
@@ -62,7 +72,7 @@ export const tellAgain = inEnvironment(
   (_, workerId) => `read the pending messages for the turns of worker ${workerId}`
 )
 
-const WORKER_OF = statement(
+const FIND_WORKER_OF_LEASE = statement(
   "TellAgain.workerOf",
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
@@ -76,7 +86,7 @@ export const tellJobAgain = inEnvironment(
     jobId: string
   ): Program<ReadonlyArray<Notice> | undefined> {
     const within = tx.findEnvironment(environment)
-    const row = within === undefined ? undefined : yield* get(WORKER_OF, jobId, within)
+    const row = within === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, within)
     return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
   },
   (_, jobId) => `tell job ${jobId} again what it has to hear`

@@ -11,7 +11,7 @@ import {
   endsTurn
 } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
-import type { PassingSet } from "../../Passing.ts"
+import type { ShortLivedSet } from "../../ShortLived.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */
@@ -36,7 +36,7 @@ export interface Connected {
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   /** Characters of its registration, see {@link registrationLength}. */
   readonly length: number
-  readonly active: PassingSet<string>
+  readonly active: ShortLivedSet<string>
   /** Jobs of an earlier worker with the same id, which may still work on them. */
   left: ReadonlySet<string>
   /** Whether other engines on the database know where it is connected. */

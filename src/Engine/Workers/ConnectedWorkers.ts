@@ -6,7 +6,7 @@ import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import type { RunningAt } from "../Runs/RunningNow.ts"
-import { PassingSet } from "../../Passing.ts"
+import { ShortLivedSet } from "../../ShortLived.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
@@ -50,7 +50,7 @@ export class ConnectedWorkers implements LiveWorkersService {
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
           : undefined,
       length: registrationLength(registration),
-      active: new PassingSet(),
+      active: new ShortLivedSet(),
       left: new Set(),
       isTold: false,
       hasMoved: false,

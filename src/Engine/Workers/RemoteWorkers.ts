@@ -106,7 +106,7 @@ export class RemoteWorkers {
 
   // Closures that a worker keeps for life are created outside of `announce` and `enlist`: one created there would keep their
   // whole scope, and so the worker before, and in turn every earlier one.
-  readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#bury(dead)
+  readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
   readonly #runsTurnsIn =
@@ -189,7 +189,7 @@ export class RemoteWorkers {
         const same =
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
-        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         // its session has ended, whether or not the new one succeeds
         this.#workers.delete(workerId)
         const deliveries = new Deliveries(encode)
@@ -237,7 +237,7 @@ export class RemoteWorkers {
       })
     )
     return Effect.andThen(
-      this.#letSpeak(workerId, instance),
+      this.#awaitEarlier(workerId, instance),
       Effect.andThen(this.#options.awaitFree(workerId, instance), announced)
     )
   }
@@ -258,9 +258,9 @@ export class RemoteWorkers {
         yield* checkEnvironment(workerId, earlier, registration.environment)
         const same = earlier instanceof LegacyWorker
         if (same) earlier.replace()
-        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         this.#workers.delete(workerId)
-        const engine = yield* this.#options.connect(registration, stream ?? deaf, {
+        const engine = yield* this.#options.connect(registration, stream ?? noHandlers, {
           transport: stream?.transport ?? "polling",
           leaseMs: LEGACY_LEASE_MS,
           instance: LEGACY,
@@ -282,7 +282,7 @@ export class RemoteWorkers {
       })
     )
     return Effect.andThen(
-      this.#letSpeak(workerId),
+      this.#awaitEarlier(workerId),
       Effect.andThen(this.#options.awaitFree(workerId, LEGACY), enlisted)
     )
   }
@@ -371,7 +371,7 @@ export class RemoteWorkers {
    * Handles another instance with the id of a connected worker. It may be the same worker, restarted after its machine was cut
    * off: the connected one has until its deadline to show that it is alive.
    */
-  #letSpeak(workerId: string, instance?: string): Effect.Effect<void> {
+  #awaitEarlier(workerId: string, instance?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const earlier = this.#workers.get(workerId)
       if (!(earlier instanceof WorkerConnection) || earlier.instance === instance) return Effect.void
@@ -383,7 +383,7 @@ export class RemoteWorkers {
   }
 
   /** Another worker has registered with the id of a known one. */
-  #makeWay(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
+  #replaceEarlier(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
     const isDead =
       earlier instanceof WorkerConnection
         ? earlier.processEnded || this.#now() >= earlier.deadline
@@ -422,7 +422,7 @@ export class RemoteWorkers {
   }
 
   /** Ends the session of a dead worker. Not in the middle of a registration, which may be of its replacement. */
-  #bury(dead: WorkerConnection): Effect.Effect<void> {
+  #endDead(dead: WorkerConnection): Effect.Effect<void> {
     return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
 
@@ -469,7 +469,7 @@ const checkEnvironment = (
       )
 
 /** Legacy workers get no notices: they learn it when an update is refused. */
-const deaf = { onJob: () => undefined, onNotice: () => undefined }
+const noHandlers = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>
   new WorkerUnknownError(

@@ -14,13 +14,13 @@ import {
   WorkerUnknownError
 } from "../../Errors.ts"
 import {
+  type JobDemand,
   MAX_WAIT_MS,
   type PollRequest,
   type Renewal,
-  type ReportsRequest,
-  type Room
+  type ReportsRequest
 } from "../../Protocol/Http/Turns.ts"
-import type { RoomRequest } from "../../Protocol/TurnStream.ts"
+import type { JobDemandRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
@@ -65,7 +65,7 @@ export class WorkerConnection {
   /** Cancels the close listener of each connection on which it was seen. */
   readonly #watched = new Map<Line, () => void>()
   /** The fiber that waits for an absent worker. */
-  #vigil: Fiber.Fiber<void> | undefined
+  #absenceFiber: Fiber.Fiber<void> | undefined
   /** The jobs that it last named as active. */
   #holding: ReadonlySet<string>
   readonly #told = new ToldRunning()
@@ -188,7 +188,7 @@ export class WorkerConnection {
   }
 
   /** Takes the worker's free room and active jobs. Completes when its leases are extended. */
-  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
+  room(request: JobDemandRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
@@ -386,7 +386,7 @@ export class WorkerConnection {
 
   #stop(): void {
     this.#ended = true
-    this.#vigil?.interruptUnsafe()
+    this.#absenceFiber?.interruptUnsafe()
     // a connection outlives many sessions
     for (const stop of this.#watched.values()) stop()
     this.#watched.clear()
@@ -394,7 +394,7 @@ export class WorkerConnection {
     this.#options.push?.end()
   }
 
-  #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
+  #makeRoom({ asked = 0, withdrawn = 0 }: JobDemand): void {
     // totals only grow: a late request has no effect
     const change = Math.max(0, asked - this.#asked) - Math.max(0, withdrawn - this.#withdrawn)
     this.#asked = Math.max(this.#asked, asked)
@@ -429,8 +429,8 @@ export class WorkerConnection {
   }
 
   #arrived(line: Line): void {
-    this.#vigil?.interruptUnsafe()
-    this.#vigil = undefined
+    this.#absenceFiber?.interruptUnsafe()
+    this.#absenceFiber = undefined
     this.#heardAt = this.#options.now()
     this.#heardSinceTick = true
     this.#saidSomething()
@@ -465,7 +465,7 @@ export class WorkerConnection {
     this.#unreachable = true
     this.#engine.setReachable(false)
     if (this.#options.process === undefined) return
-    this.#vigil = this.#options.fork(
+    this.#absenceFiber = this.#options.fork(
       Effect.suspend(() => (this.processEnded ? this.#dead : Effect.void)).pipe(
         Effect.repeat({ schedule: LOOKS, until: () => this.#ended }),
         Effect.asVoid
@@ -475,7 +475,7 @@ export class WorkerConnection {
 
   readonly #dead: Effect.Effect<void> = Effect.suspend(() => {
     // must not be interrupted by its own end
-    this.#vigil = undefined
+    this.#absenceFiber = undefined
     return this.#options.onDead(this)
   })
 }

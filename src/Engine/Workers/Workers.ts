@@ -12,7 +12,7 @@ import type { WorkerInfo } from "../../Client/Client.ts"
 import { validated } from "../../Checked.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import { PassingMap } from "../../Passing.ts"
+import { ShortLivedMap } from "../../ShortLived.ts"
 import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
 import * as NodeWorkers from "../Runs/NodeWorkers.ts"
@@ -97,7 +97,7 @@ export const layer: Layer.Layer<
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
     /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
-    const met = new PassingMap<string, string>()
+    const met = new ShortLivedMap<string, string>()
     /** Logs that a worker has connected. When a worker moves between engines, each engine logs it only once. */
     const sayCome = (
       registration: WorkerRegistration,
@@ -186,28 +186,28 @@ export const layer: Layer.Layer<
         ...(number === undefined ? {} : { number })
       }
       return Effect.flatMap(
-        store.write(NodeWorkers.workerCame(here)),
-        (coming): Effect.Effect<Come, ValidationError> => {
-          if (coming._tag === "Elsewhere") {
+        store.write(NodeWorkers.connectWorker(here)),
+        (result): Effect.Effect<Come, ValidationError> => {
+          if (result._tag === "Elsewhere") {
             return Effect.fail(
               new ValidationError(
-                coming.environment === environment
-                  ? `A worker with id "${workerId}" is connected already, to another engine (${coming.engine}), and no two workers may have the same id. ` +
+                result.environment === environment
+                  ? `A worker with id "${workerId}" is connected already, to another engine (${result.engine}), and no two workers may have the same id. ` +
                       "Give this one another id, or stop the other first"
                   : `Worker id "${workerId}" is in use in another environment: choose another one`
               )
             )
           }
-          if (coming._tag === "Stale") {
+          if (result._tag === "Stale") {
             return Effect.fail(
               new ValidationError(
-                `Registration ${number} of worker "${workerId}" comes after registration ${coming.number}, with another engine`
+                `Registration ${number} of worker "${workerId}" comes after registration ${result.number}, with another engine`
               )
             )
           }
           worker.isTold = true
           store.callOthers?.("workers")
-          const { acks, batch, hasMoved } = coming
+          const { acks, batch, hasMoved } = result
           return Effect.succeed({
             hasMoved,
             ...(acks === undefined || batch === undefined
@@ -314,7 +314,7 @@ export const layer: Layer.Layer<
           credit: (n) => session.credit(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
-          ...(store.touch === undefined ? {} : { touch: store.touch }),
+          ...(store.touch === undefined ? {} : { leaseFreshness: store.touch }),
           projections: projections.feed(registration.environment, registration.workerId)
         }
       })

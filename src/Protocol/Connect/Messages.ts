@@ -30,7 +30,7 @@ const register = message({
   hostname: field(2, "string"),
   functionIds: many(3, "string"),
   maxConcurrentJobs: field(4, "int"),
-  labels: field(5, "texts"),
+  labels: field(5, "stringMap"),
   version: field(6, message({ sdk: field(1, "string"), runtime: field(2, "string") })),
   turns: field(100, "string")
 })
@@ -153,7 +153,7 @@ const job = message({
   completedSteps: many(5, completedStep),
   actorId: field(6, "string"),
   attempt: field(7, "int"),
-  context: field(8, message({ secrets: field(3, "texts") }))
+  context: field(8, message({ secrets: field(3, "stringMap") }))
 })
 
 export const engineMessage = message({

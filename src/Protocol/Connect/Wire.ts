@@ -19,7 +19,7 @@ export type Type =
   | "struct"
   | "value"
   /** `map<string, string>` */
-  | "texts"
+  | "stringMap"
   | Message
 
 export interface Field {
@@ -173,7 +173,7 @@ const readMessage = (message: Message, reader: Reader, depth: number): Data => {
       reader.skip(tag & 7)
       continue
     }
-    if (field.type === "texts") {
+    if (field.type === "stringMap") {
       readEntry((data[name] ??= {}), reader.inner())
       continue
     }
@@ -185,7 +185,7 @@ const readMessage = (message: Message, reader: Reader, depth: number): Data => {
   return data
 }
 
-const readValue = (type: Exclude<Type, "texts">, reader: Reader, depth: number): unknown => {
+const readValue = (type: Exclude<Type, "stringMap">, reader: Reader, depth: number): unknown => {
   switch (type) {
     case "string":
       return reader.bytes().toString()
@@ -305,7 +305,7 @@ export const encode = (message: Message, data: Data): Buffer => {
   for (const [name, field] of Object.entries(message.fields)) {
     const value = data[name]
     if (value === undefined || value === null) continue
-    if (field.type === "texts") {
+    if (field.type === "stringMap") {
       for (const [key, text] of Object.entries(value)) {
         parts.push(tagged(field.number, encode(textEntry, { key, value: text })))
       }
@@ -345,7 +345,7 @@ const double = (number: number, value: number): Buffer => {
 const writeField = (
   parts: Array<Buffer>,
   number: number,
-  type: Exclude<Type, "texts">,
+  type: Exclude<Type, "stringMap">,
   value: unknown,
   keepDefault: boolean
 ): void => {

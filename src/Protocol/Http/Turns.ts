@@ -6,7 +6,7 @@
  *
  * - **A lost response loses no delivery.** Deliveries of a session are numbered. A poll acknowledges the last one received
  *   (`seen`); later ones are sent again until they are acknowledged. The worker skips numbers that it already has.
- * - **Room is counted in totals.** `asked` counts all jobs that the worker has requested in the session, `withdrawn` those that
+ * - **Job demand is counted in totals.** `asked` counts all jobs that the worker has requested in the session, `withdrawn` those that
  *   it no longer wants; dispatched jobs count against the difference. Neither ever shrinks, so repeated and reordered requests
  *   are safe.
  * - **A report is applied once.** The worker numbers its batches and sends one at a time; a repeated batch gets the first answer
@@ -131,7 +131,7 @@ export interface RegisterTurnsResponse {
 }
 
 /** The room of a worker for jobs, as totals since the start of the session. Absent totals are unchanged. */
-export interface Room {
+export interface JobDemand {
   readonly asked?: number
   readonly withdrawn?: number
 }
@@ -150,7 +150,7 @@ export interface Renewal {
 }
 
 /** Answered as soon as there is a delivery, else after `waitMs`. A newer poll ends the older one at once. */
-export interface PollRequest extends Room, Renewal {
+export interface PollRequest extends JobDemand, Renewal {
   readonly session: string
   /** Number of the last delivery received; 0 at first. */
   readonly seen: number
@@ -169,7 +169,7 @@ export interface PollResponse {
 }
 
 /** Reports, with the room that they free, so that no new poll is needed. */
-export interface ReportsRequest extends Room {
+export interface ReportsRequest extends JobDemand {
   readonly session: string
   /** Number of the batch, from 1; it grows with each of the instance. A repeated number is the same batch. */
   readonly batch: number

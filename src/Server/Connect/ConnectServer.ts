@@ -30,11 +30,11 @@ import { isSealed, readSealed } from "../../Protocol/Seal.ts"
 import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import type { Visitor } from "../Http/Gate.ts"
+import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Arrival, Intake } from "../../Engine/Intake.ts"
 import { checked } from "../../Checked.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
-import type { Line, Unread } from "../Http/Unread.ts"
+import type { SendBuffer, Unread } from "../Http/Unread.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
@@ -111,7 +111,7 @@ class ConnectStream {
   readonly #envelopes: Envelopes
   /** A large message that is incomplete. */
   #arrival: Arrival | undefined
-  readonly #unread: Line
+  readonly #unread: SendBuffer
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
   /** Messages that arrived before the registration was answered. */
@@ -149,7 +149,7 @@ class ConnectStream {
     })
     stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes, "The message of the worker")
-    this.#unread = options.unread.line(() => stream.destroy())
+    this.#unread = options.unread.sendBuffer(() => stream.destroy())
     stream.on("error", () => stream.close())
     stream.on("data", (chunk: Buffer) => this.#read(chunk))
     stream.on("drain", () => {
@@ -238,7 +238,7 @@ class ConnectStream {
       if (typeof register.turns === "string" && register.turns !== "") {
         const turns = new TurnStream(workers, {
           transport: CONNECT_TRANSPORT,
-          line: this.#stream,
+          connection: this.#stream,
           environment,
           maxBodyBytes: maxMessageBytes,
           caller: this.#visitor.caller,
@@ -309,7 +309,7 @@ class ConnectStream {
             if (isRegistration || error instanceof ValidationError) this.#end(error)
             return isRegistration
               ? Effect.void
-              : Effect.logWarning(`A message of a worker was of no use: ${error.message}`)
+              : Effect.logWarning(`A message of a worker had no effect: ${error.message}`)
           }
           this.#end(bug())
           return Effect.logError("A message of a worker failed because of a bug", cause)

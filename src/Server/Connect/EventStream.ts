@@ -110,11 +110,11 @@ export class EventStream {
 
   constructor(unread: Unread) {
     const out = this.#out
-    const line = unread.line(() => out.destroy())
+    const buffer = unread.sendBuffer(() => out.destroy())
     /** The backlog that counts. When memory is short it counts as the largest backlog that any subscription accepts. */
     const weigh = (): number => {
       const bytes = out.writableLength + out.readableLength
-      line.set(bytes > SMALL ? bytes : 0)
+      buffer.set(bytes > SMALL ? bytes : 0)
       return bytes > 0 && unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
     }
     const wire: Wire = {
@@ -144,7 +144,7 @@ export class EventStream {
     out.on("error", () => undefined)
     out.once("close", () => {
       this.#isOver = true
-      line.set(0)
+      buffer.set(0)
       wire.onClose(GOING_AWAY, "the stream is closed")
     })
   }

@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkMaxConcurrentJobs, checkName, listLength } from "../../Limits.ts"
+import { checkMaxConcurrentJobs, checkName, declaredListLength } from "../../Limits.ts"
 import type { Data } from "../../Protocol/Connect/Wire.ts"
 import type { Job, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
@@ -161,7 +161,7 @@ export class LegacyStream {
     const op =
       (this.#isClosed ? RELEASE : undefined) ??
       unusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
-      inexpressible(job, workers.runsTurns(job.environment, job.functionId))
+      opForUnsupported(job, workers.runsTurns(job.environment, job.functionId))
     if (op !== undefined) {
       this.#settle(job, op)
       return this.#ask()
@@ -255,7 +255,7 @@ export class LegacyStream {
   #ends(message: Data, update: Update): Effect.Effect<void> {
     return Effect.catch(this.#apply(message, update, true), (error) =>
       Effect.logWarning(
-        `Worker ${this.#workerId} reported the end of job ${String(message.jobId)} in vain`,
+        `Worker ${this.#workerId} reported the end of job ${String(message.jobId)}, and the engine did not accept it`,
         error
       )
     )
@@ -294,7 +294,8 @@ const readRegistration = (
 ): WorkerRegistration => {
   const ids = Array.isArray(functionIds) ? functionIds.map(String) : []
   const pairs = Object.entries(Object(labels)).map(([name, value]) => [name, String(value)] as const)
-  if (pairs.length > listLength) throw new ValidationError(`A worker has at most ${listLength} labels`)
+  if (pairs.length > declaredListLength)
+    throw new ValidationError(`A worker has at most ${declaredListLength} labels`)
   return {
     workerId: checkName("worker id", String(workerId ?? "")),
     environment,
@@ -315,7 +316,7 @@ const readRegistration = (
  * The op for a run that this stream cannot carry, because a `Struct` is an object and the run holds another value. It
  * releases the run when a better worker exists, and pauses it otherwise.
  */
-const inexpressible = (job: Job, hasBetter: boolean): TurnOp | undefined => {
+const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
   const stranger =
     job.event.data !== "null" && !isJsonObject(job.event.data)
       ? "the data of its event"

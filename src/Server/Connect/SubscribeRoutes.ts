@@ -13,7 +13,7 @@ import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { replying, withBody } from "../Routes/RowRoute.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
-import { FilterRoom } from "./FilterRoom.ts"
+import { FilterBudget } from "./FilterBudget.ts"
 
 export const subscribeRoutes = (
   engine: EngineService,
@@ -21,7 +21,7 @@ export const subscribeRoutes = (
   /** Calls `listener` when the server is about to stop. Returns a function that removes it. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
-  const filters = new FilterRoom()
+  const filters = new FilterBudget()
 
   /** `checkCall` throws when the call is no longer allowed. */
   const open = (

@@ -17,14 +17,14 @@ export interface BodyLimits {
   readonly mayBeSealed?: boolean
 }
 
-/** The shared room for bodies. */
-export interface Room {
+/** The shared budget for bodies. */
+export interface BodyBudget {
   readonly intake: Intake
   /** An object that all requests of one connection share. */
-  readonly line: object
+  readonly connection: object
   /**
    * Receives the arrival, which must be ended when the body is no longer needed. A small body that arrives at once
-   * takes no room.
+   * takes nothing of it.
    */
   readonly onArrival: (arrival: Arrival) => void
 }
@@ -33,20 +33,20 @@ export interface Room {
 export const readJson = (
   request: IncomingMessage,
   limits: BodyLimits,
-  room: Room
+  budget: BodyBudget
 ): Effect.Effect<unknown, IronflowError> =>
-  Effect.flatMap(readBytes(request, limits, room), (bytes) => parse(bytes, limits))
+  Effect.flatMap(readBytes(request, limits, budget), (bytes) => parse(bytes, limits))
 
 /** The body as sent. */
 export const readBytes = (
   request: IncomingMessage,
   limits: BodyLimits,
-  room: Room
+  budget: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.suspend(() => {
     const refused = refuse(request, limits.maxBytes)
     if (refused !== undefined) return Effect.fail(refused)
-    return Effect.timeoutOrElse(collect(request, limits.maxBytes, room), {
+    return Effect.timeoutOrElse(collect(request, limits.maxBytes, budget), {
       duration: limits.timeoutMs,
       orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
     })
@@ -64,20 +64,20 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-/** A body of at most this many bytes takes no room when it arrives at once. */
+/** A body of at most this many bytes takes nothing of the budget when it arrives at once. */
 const SMALL = 64 * 1024
 
 const collect = (
   request: IncomingMessage,
   maxBytes: number,
-  { intake, line, onArrival }: Room
+  { connection, intake, onArrival }: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.callback((resume) => {
     const announced = Number(request.headers["content-length"] ?? Number.NaN)
     const body = new Gathered()
     let arrival: Arrival | undefined
     const begin = (): Arrival => {
-      const begun = intake.begin(line, {
+      const begun = intake.begin(connection, {
         pause: () => request.pause(),
         resume: () => request.resume(),
         refuse: (error) => {

@@ -55,7 +55,7 @@ export const noContent: Reply = { status: 204 }
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the call concerns an environment in which the caller lacks the permission. The gate
+ * Throws `UnauthorizedError` when the call concerns an environment in which the caller lacks the permission. The access check
  * has checked a key for all environments against the one that the call names, but workers and runs are identified by
  * ids alone.
  */

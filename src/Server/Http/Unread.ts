@@ -16,7 +16,7 @@ export const UNREAD_MS = 30_000
 const SLOW_MS = 2000
 
 /** Unread bytes at which a connection is no longer read from. */
-export const LINE_UNREAD_BYTES = 1024 * 1024
+export const CONNECTION_UNREAD_BYTES = 1024 * 1024
 
 /** A response of at most this many bytes is always sent. */
 const SMALL = 64 * 1024
@@ -25,7 +25,7 @@ export class Unread {
   readonly #nowMs: () => number
   #held = 0
   /** Clients with unread bytes, in the order of their last progress. */
-  readonly #lines = new Set<Line>()
+  readonly #buffers = new Set<SendBuffer>()
 
   constructor(clock: Clock.Clock) {
     this.#nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -37,8 +37,8 @@ export class Unread {
   }
 
   /** Registers a client; `cut` ends its connection. */
-  line(cut: () => void): Line {
-    return new Line(this, cut)
+  sendBuffer(cut: () => void): SendBuffer {
+    return new SendBuffer(this, cut)
   }
 
   /** Whether there is room for a response. A single response may have any size. */
@@ -46,30 +46,30 @@ export class Unread {
     const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
     if (bytes <= SMALL || isRoom()) return true
     const now = this.#nowMs()
-    for (const line of this.#lines) {
-      if (now - line.movedAt < SLOW_MS) break
-      line.set(0)
-      line.cut()
+    for (const buffer of this.#buffers) {
+      if (now - buffer.movedAt < SLOW_MS) break
+      buffer.set(0)
+      buffer.cut()
       if (isRoom()) return true
     }
     return false
   }
 
-  set(line: Line, bytes: number): void {
-    const before = line.bytes
+  set(buffer: SendBuffer, bytes: number): void {
+    const before = buffer.bytes
     if (bytes === before) return
     this.#held += bytes - before
-    line.bytes = bytes
-    if (bytes === 0) return void this.#lines.delete(line)
+    buffer.bytes = bytes
+    if (bytes === 0) return void this.#buffers.delete(buffer)
     if (bytes > before && before > 0) return
-    line.movedAt = this.#nowMs()
-    this.#lines.delete(line)
-    this.#lines.add(line)
+    buffer.movedAt = this.#nowMs()
+    this.#buffers.delete(buffer)
+    this.#buffers.add(buffer)
   }
 }
 
 /** The unread bytes of one client. */
-export class Line {
+export class SendBuffer {
   readonly cut: () => void
   bytes = 0
   movedAt = 0
@@ -87,8 +87,8 @@ export class Line {
 }
 
 /** The error in place of a response without room. */
-export const noRoom = (): IronflowError =>
+export const tooManyUnread = (): IronflowError =>
   new UnavailableError(
-    "The engine keeps more answers that others do not read than it has room for: ask again in a moment",
+    "The engine has no memory left for answers, because clients do not read theirs: ask again in a moment",
     { code: "SERVER_BUSY" }
   )

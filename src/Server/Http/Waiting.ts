@@ -12,25 +12,25 @@ export const FEW_WAITS = 16
 export const MORE_WAITS = 10_000
 
 export class Waiting {
-  readonly #byLine = new WeakMap<object, number>()
+  readonly #byConnection = new WeakMap<object, number>()
   #more = 0
 
   /**
-   * Runs a waiting call. Fails with `SERVER_BUSY` when there is no room for it. `line` is the object that the calls
+   * Runs a waiting call. Fails with `SERVER_BUSY` when there is no room for it. `connection` is the object that the calls
    * of a connection share.
    */
-  on<A, E>(line: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
+  on<A, E>(connection: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
     return Effect.suspend((): Effect.Effect<A, E | IronflowError> => {
-      const before = this.#byLine.get(line) ?? 0
+      const before = this.#byConnection.get(connection) ?? 0
       const isMore = before >= FEW_WAITS
-      if (isMore && this.#more >= MORE_WAITS) return Effect.fail(noRoom())
-      this.#byLine.set(line, before + 1)
+      if (isMore && this.#more >= MORE_WAITS) return Effect.fail(tooManyWaiting())
+      this.#byConnection.set(connection, before + 1)
       if (isMore) this.#more++
       return Effect.ensuring(
         call,
         Effect.sync(() => {
-          const now = this.#byLine.get(line) ?? 1
-          this.#byLine.set(line, now - 1)
+          const now = this.#byConnection.get(connection) ?? 1
+          this.#byConnection.set(connection, now - 1)
           if (now > FEW_WAITS) this.#more--
         })
       )
@@ -38,7 +38,7 @@ export class Waiting {
   }
 }
 
-const noRoom = (): IronflowError =>
+const tooManyWaiting = (): IronflowError =>
   new UnavailableError(
     `More than ${MORE_WAITS} calls wait for something to happen, and this connection has ${FEW_WAITS} of them: ask again in a moment`,
     { code: "SERVER_BUSY" }

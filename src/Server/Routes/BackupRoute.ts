@@ -38,7 +38,7 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
       }
       if (isBusy) {
         return Effect.fail(
-          new UnavailableError("Another backup is being made at this moment: try again when it is there", {
+          new UnavailableError("Another backup is being made: try again when it is done", {
             code: "SERVER_BUSY"
           })
         )

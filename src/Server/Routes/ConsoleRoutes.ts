@@ -14,7 +14,7 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import { checked } from "../../Checked.ts"
 import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
 import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
-import { bearer } from "../Http/Gate.ts"
+import { bearer } from "../Http/AccessCheck.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
 import { replying } from "./RowRoute.ts"
 

@@ -36,7 +36,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     (call: Call): Effect.Effect<ConsumerGroup, IronflowError> => {
       const group = variable(call, "name")
       const choice = choiceIn(call.query)
-      return counting(call, group, choice, () => control(groupsOf(call), group, choice))
+      return authorized(call, group, choice, () => control(groupsOf(call), group, choice))
     }
 
   const page = (
@@ -57,7 +57,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
    * Runs `then` unless a policy denies the caller the pattern of the group: responses about a group count the events
    * of its pattern.
    */
-  const counting = <A>(
+  const authorized = <A>(
     call: Call,
     name: string,
     choice: { readonly namespace?: string; readonly pattern?: string },
@@ -131,7 +131,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       const name = variable(call, "name")
       const choice = choiceIn(call.query)
       return Effect.map(
-        counting(call, name, choice, () =>
+        authorized(call, name, choice, () =>
           position === undefined
             ? groupsOf(call).retryDeadLetters(name, choice)
             : Effect.as(groupsOf(call).retryDeadLetter(name, position, choice), 1)
@@ -147,7 +147,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
     ),
     reading(rows.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
-      counting(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
+      authorized(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
     ),
     reading(rows.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
@@ -159,7 +159,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       Effect.flatMap(
         checked(() => changeIn(update)),
         ({ change, choice, name }) =>
-          counting(call, name, choice, () => groupsOf(call).change(name, change, choice))
+          authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
     reading(rows.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
@@ -211,8 +211,8 @@ const given = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
 /** The settings by their names in a field mask, in either spelling. */
 const maskable: ReadonlyMap<string, string> = new Map([
   ["status", "status"],
-  ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { as = name }]) =>
-    [as, otherCase(as) ?? as].map((field) => [field, name] as const)
+  ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { wireName = name }]) =>
+    [wireName, otherCase(wireName) ?? wireName].map((field) => [field, name] as const)
   )
 ])
 

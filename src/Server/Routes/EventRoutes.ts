@@ -1,7 +1,7 @@
 /** Calls of clients about events over HTTP. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type EmitBody, type EmitFields, rows } from "../../Protocol/Events.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"

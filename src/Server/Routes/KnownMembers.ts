@@ -24,8 +24,8 @@ const inEitherCase = (names: ReadonlyArray<string>): ReadonlySet<string> =>
 
 const namesOf = (codec: Node): Names => {
   const entries = Object.entries(membersOf(codec)).map(([name, field]) => [
-    field.as ?? name,
-    ...(field.also ?? [])
+    field.wireName ?? name,
+    ...(field.legacyNames ?? [])
   ])
   return { all: entries.map(([name]) => name!), known: inEitherCase(entries.flat()) }
 }
@@ -46,11 +46,11 @@ const bodies = new WeakMap<Row, Names>()
 const queries = new WeakMap<Row, Names>()
 
 /** Exceptions: lists of events check all of their members, and workers of any version register what they have. */
-const taken = new Set<Row>([eventRows.listEvents, functionRows.registerFunction])
+const exemptRoutes = new Set<Row>([eventRows.listEvents, functionRows.registerFunction])
 
 /** Throws `ValidationError` for a member of the body that resembles a known one. */
 export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
-  if (row.body === undefined || row.fromWorker === true || taken.has(row) || !isObject(body)) return
+  if (row.body === undefined || row.fromWorker === true || exemptRoutes.has(row) || !isObject(body)) return
   let names = bodies.get(row)
   if (names === undefined) bodies.set(row, (names = namesOf(row.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, type SerializedError, UnavailableError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkShape, Counted } from "../../JsonShape.ts"
-import { checkName, checkSize, jsonDepth, listLength, projectionStateBytes } from "../../Limits.ts"
+import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
 import { rows } from "../../Protocol/ProjectionOwners.ts"
@@ -150,7 +150,7 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   if (
     save.states.length > PARTITIONS ||
     save.deadLetters.length > PARTITIONS ||
-    save.resolved.length > listLength
+    save.resolved.length > declaredListLength
   ) {
     throw new ValidationError(`Save: a save has at most ${PARTITIONS} states and dead letters`)
   }

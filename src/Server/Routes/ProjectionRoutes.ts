@@ -9,7 +9,7 @@ import type {
   ProjectionStateResult,
   ProjectionStatusInfo
 } from "../../Client/Projections.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import {
   EventNotFoundError,
   InvalidStateError,
@@ -270,7 +270,7 @@ const asManager = <E>(
     const { errorMessage, failing: _, lastError: __, ...rest } = info
     return errorMessage === undefined
       ? rest
-      : { ...rest, message: `It has failed at an event; with what, takes "projection:read"` }
+      : { ...rest, message: `It has failed at an event; the error is shown to keys with "projection:read"` }
   })
 
 const rebuildOf = (info: ProjectionStatusInfo) => ({

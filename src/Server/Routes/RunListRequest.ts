@@ -25,19 +25,25 @@ const members: ReadonlySet<string> = new Set(
   Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 /** The filters of a list in 0.8.0. */
-const first: ReadonlySet<string> = new Set(["functionId", "function_id", "status", "limit", "cursor"])
+const initialFilters: ReadonlySet<string> = new Set([
+  "functionId",
+  "function_id",
+  "status",
+  "limit",
+  "cursor"
+])
 /** Filters of legacy servers. */
-const elsewhere: ReadonlySet<string> = new Set(["since", "until"])
+const legacyFilters: ReadonlySet<string> = new Set(["since", "until"])
 
 /**
  * Refuses unknown filters, with the message for unknown options. Other members in requests of clients that know only
  * the filters of 0.8.0 were always ignored, and still are unless they resemble a filter.
  */
 const checkMembers = (names: ReadonlyArray<string>): void => {
-  const isNew = names.some((name) => members.has(name) && !first.has(name))
+  const isNew = names.some((name) => members.has(name) && !initialFilters.has(name))
   for (const name of names) {
     if (members.has(name)) continue
-    if (isNew || elsewhere.has(name) || nearest(name, [...members]) !== undefined) {
+    if (isNew || legacyFilters.has(name) || nearest(name, [...members]) !== undefined) {
       checkFilterNames({ [name]: true })
     }
   }

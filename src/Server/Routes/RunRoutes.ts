@@ -1,7 +1,7 @@
 /** Calls of clients about runs over HTTP. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import { checked } from "../../Checked.ts"
 import {
   eventIn,

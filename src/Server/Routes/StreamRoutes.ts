@@ -1,7 +1,7 @@
 /** Entity streams over HTTP: the calls of `EntityStreamService`, and the REST routes for them. */
 import * as Effect from "effect/Effect"
 import type { ReadStreamOptions, StreamEvent, UntypedStreams } from "../../Client/Streams.ts"
-import type { Raw } from "../../Client/Named.ts"
+import type { Raw } from "../../Client/NarrowErrors.ts"
 import {
   type IronflowError,
   SnapshotNotFoundError,

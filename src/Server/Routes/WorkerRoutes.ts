@@ -59,7 +59,7 @@ export const workerRoutes = (
               environment: environmentIn(call),
               workerId,
               isSealed: isSealed(call.body),
-              line: call.request.socket,
+              connection: call.request.socket,
               transport: "polling",
               maxBodyBytes,
               caller: call.caller

@@ -128,7 +128,7 @@ export const make = (
       const { environment, visitor } = call
       const stream = new TurnStream(workers, {
         transport: RPC_TRANSPORT,
-        line: call.request.socket,
+        connection: call.request.socket,
         environment:
           call.request.headers[ENVIRONMENT_HEADER] === undefined &&
           visitor.caller.key?.environment === undefined

@@ -29,7 +29,7 @@ export interface Origin {
   /** Whether the registration has a valid seal. */
   readonly isSealed: boolean
   /** The connection of the worker, which counts as present while it is open. */
-  readonly line: Duplex
+  readonly connection: Duplex
   readonly transport: string
   /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
@@ -52,11 +52,11 @@ export const registerTurns = (
   IronflowError
 > =>
   Effect.gen(function* () {
-    const { caller, line, maxBodyBytes, push, transport } = origin
+    const { caller, connection, maxBodyBytes, push, transport } = origin
     const announced = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.announce({
       ...announced,
-      line: lineOf(line),
+      line: lineOf(connection),
       encode: encodeDelivery,
       transport,
       ...(push === undefined ? {} : { push }),

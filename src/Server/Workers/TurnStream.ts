@@ -9,7 +9,7 @@ import type { JsonText } from "../../Json.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
-import { Late, Leave, Register, Room } from "../../Protocol/Workers.ts"
+import { JobDemand, Late, Leave, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checkWorker, permitted } from "../../Engine/Access/WorkerAccess.ts"
@@ -25,7 +25,7 @@ export interface Carrier {
   /** The name of the transport in lists of workers. */
   readonly transport: string
   /** The underlying connection. */
-  readonly line: Duplex
+  readonly connection: Duplex
   /** The owner of the stream. */
   readonly caller: Caller
   /** The environment that the request for the stream names, if it does. */
@@ -39,7 +39,7 @@ export interface Carrier {
 }
 
 const registerRequest = decoder(Register, "Register")
-const roomRequest = decoder(Room, "Room")
+const roomRequest = decoder(JobDemand, "Room")
 const lateRequest = decoder(Late, "Late")
 const leaveRequest = decoder(Leave, "Leave")
 
@@ -64,7 +64,9 @@ export class TurnStream {
   register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       if (this.#worker !== undefined) {
-        return yield* new ValidationError("A stream has one registration, and this one has had it")
+        return yield* new ValidationError(
+          "A stream takes one registration, and this one is registered already"
+        )
       }
       const request = yield* checked(() => registerRequest(body))
       if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
@@ -72,13 +74,13 @@ export class TurnStream {
           `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`
         )
       }
-      const { caller, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      const { caller, connection, end, environment, maxBodyBytes, transport, wake } = this.#carrier
       yield* checked(() => caller.checkAlive())
       const { registration, response, worker } = yield* registerTurns(this.#workers, request, {
         environment,
         workerId: undefined,
         isSealed,
-        line,
+        connection,
         transport,
         maxBodyBytes,
         caller,

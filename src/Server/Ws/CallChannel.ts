@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { WebSocket } from "ws"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
-import { PassingMap } from "../../Passing.ts"
+import { ShortLivedMap } from "../../ShortLived.ts"
 import {
   CANCEL,
   encodeMessage,
@@ -16,10 +16,10 @@ import {
   readMessage
 } from "../../Protocol/Http/Channel.ts"
 import { sockets } from "../../Protocol/Server.ts"
-import type { Visitor } from "../Http/Gate.ts"
+import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Reply } from "../Http/Route.ts"
 import { hasTime, whenTime } from "../../Engine/LoopTurn.ts"
-import { LINE_UNREAD_BYTES, noRoom } from "../Http/Unread.ts"
+import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/Unread.ts"
 import {
   closeFor,
   GOING_AWAY,
@@ -57,7 +57,7 @@ export interface ChannelOptions {
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
 /** After this many reads the next call waits for its turn: responses may be large, and exist only after the call. */
-const GETS_A_TURN = 16
+const GETS_PER_TURN = 16
 
 /** A client whose messages need more turns gets a lower priority. */
 const FEW_TURNS = 4
@@ -75,7 +75,7 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
 })
 
 const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, options: ChannelOptions): Hear => {
-  const calls = new PassingMap<string, Fiber.Fiber<Reply>>()
+  const calls = new ShortLivedMap<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
   let hasLeft = false
@@ -117,7 +117,7 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
       // a cancelled call gets no response
       if (!Exit.isSuccess(exit)) return leaveWhenDone()
       const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
-      respond(id, hasRoom ? exit.value : options.refuse(call, noRoom()))
+      respond(id, hasRoom ? exit.value : options.refuse(call, tooManyUnread()))
     })
     return true
   }
@@ -160,12 +160,12 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
         continue
       }
       if (hasLeft || socket.readyState !== socket.OPEN) return
-      if (flow.isUnread || outgoing.length > LINE_UNREAD_BYTES) {
+      if (flow.isUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
         outgoing.flush()
         flow.hold(takeAll)
         if (flow.isUnread) return flow.whenRead(takeAll)
       }
-      if (!hasTime() || gets === GETS_A_TURN) {
+      if (!hasTime() || gets === GETS_PER_TURN) {
         gets = 0
         flow.hold(takeAll)
         return whenTime(++turns > FEW_TURNS ? "rest" : "little", takeAll)

@@ -9,7 +9,7 @@ import type { After } from "../../Execution/Alarm.ts"
 import type { Arrival, Intake } from "../../Engine/Intake.ts"
 import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
-import { type Line, LINE_UNREAD_BYTES, type Unread, UNREAD_MS } from "../Http/Unread.ts"
+import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/Unread.ts"
 import { showMs } from "../../Show.ts"
 
 export interface FlowOptions {
@@ -38,7 +38,7 @@ export class Flow {
   readonly #socket: Duplex
   readonly #maxUnread: number
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
-  readonly #line: Line
+  readonly #sendBuffer: SendBuffer
   /** Why nothing is passed on now. */
   readonly #holds = new Set<object>()
   #rest: Buffer = Buffer.alloc(0)
@@ -58,13 +58,13 @@ export class Flow {
     webSocket: WebSocket,
     socket: Duplex,
     options: FlowOptions,
-    maxUnread: number = LINE_UNREAD_BYTES
+    maxUnread: number = CONNECTION_UNREAD_BYTES
   ) {
     this.#options = options
     this.#webSocket = webSocket
     this.#socket = socket
     this.#maxUnread = maxUnread
-    this.#line = options.unread.line(() => webSocket.terminate())
+    this.#sendBuffer = options.unread.sendBuffer(() => webSocket.terminate())
     this.#listeners = socket.listeners("data") as Array<(chunk: Buffer) => void>
     for (const listener of this.#listeners) socket.off("data", listener)
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
@@ -80,7 +80,7 @@ export class Flow {
       this.#whole()
       this.#rest = Buffer.alloc(0)
       this.#cancelUnread()
-      this.#line.set(0)
+      this.#sendBuffer.set(0)
     })
   }
 
@@ -94,7 +94,7 @@ export class Flow {
    * accepts.
    */
   weigh(bytes: number): number {
-    this.#line.set(bytes > SMALL ? bytes : 0)
+    this.#sendBuffer.set(bytes > SMALL ? bytes : 0)
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
@@ -133,7 +133,7 @@ export class Flow {
 
   #wasRead(): void {
     this.#cancelUnread()
-    this.#line.set(0)
+    this.#sendBuffer.set(0)
     const readers = this.#readers
     this.#readers = []
     for (const reader of readers) reader()

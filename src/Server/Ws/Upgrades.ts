@@ -9,8 +9,8 @@ import { type WebSocket, WebSocketServer } from "ws"
 import { isIronflowError, UnsupportedError } from "../../Errors.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { accessTo, type Row } from "../../Protocol/Row.ts"
-import { checkRule, type Gate, type Visitor } from "../Http/Gate.ts"
-import { lastWords } from "../Http/LastWords.ts"
+import { type AccessCheck, checkRule, type Visitor } from "../Http/AccessCheck.ts"
+import { endWithResponse } from "../Http/EndWithResponse.ts"
 import { matchPath } from "../Http/Route.ts"
 import { Flow, type FlowOptions } from "./SocketFlow.ts"
 
@@ -57,7 +57,7 @@ export type Hear = (frame: Buffer, isBinary: boolean) => void
 
 export interface UpgradeOptions {
   /** Authenticates callers, or throws an `IronflowError`. */
-  readonly gate: Gate
+  readonly accessCheck: AccessCheck
   readonly routes: ReadonlyArray<SocketRoute>
   /** Receives defects; `what` says where, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
@@ -88,15 +88,15 @@ interface Entrance {
 }
 
 export class Upgrades {
-  readonly #gate: Gate
+  readonly #accessCheck: AccessCheck
   readonly #onBug: UpgradeOptions["onBug"]
   readonly #flow: FlowOptions
   readonly #entrances: ReadonlyArray<Entrance>
   /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
-  constructor({ flow, gate, onBug, routes }: UpgradeOptions) {
-    this.#gate = gate
+  constructor({ flow, accessCheck, onBug, routes }: UpgradeOptions) {
+    this.#accessCheck = accessCheck
     this.#flow = flow
     this.#onBug = onBug
     this.#entrances = routes.map((route) => ({
@@ -115,7 +115,7 @@ export class Upgrades {
     // a client that hangs up during the handshake gets no response
     socket.on("error", () => socket.destroy())
     try {
-      this.#gate.checkOrigin(request)
+      this.#accessCheck.checkOrigin(request)
       const { call, entrance } = this.#find(request)
       const { route, server } = entrance
       checkSocket(route, call)
@@ -137,9 +137,9 @@ export class Upgrades {
         })
       })
     } catch (error) {
-      if (isIronflowError(error)) return lastWords(socket, failureResponse(error, "rest"))
+      if (isIronflowError(error)) return endWithResponse(socket, failureResponse(error, "rest"))
       this.#onBug("A request for a WebSocket failed", error)
-      lastWords(socket, defectResponse("rest"))
+      endWithResponse(socket, defectResponse("rest"))
     }
   }
 
@@ -207,7 +207,7 @@ export class Upgrades {
       if (variables === undefined) continue
       const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
       // a browser cannot set headers on a WebSocket: the query may hold environment and key
-      const visitor = this.#gate.admit(request, query)
+      const visitor = this.#accessCheck.admit(request, query)
       return {
         entrance,
         call: { environment: visitor.environment, visitor, variables, query, request }

@@ -148,7 +148,7 @@ describe("a worker", () => {
       const second = yield* register(b, [])
       assert.deepStrictEqual((yield* second.adopt(jobs)).lost, [])
 
-      // what its vigil does when it has waited in vain
+      // as when it has been absent for too long
       yield* first.close(true)
 
       const [ack] = yield* second.report([

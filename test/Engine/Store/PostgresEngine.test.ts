@@ -1,4 +1,4 @@
-/** A whole engine on Postgres: embedded on both faces, and as a command. */
+/** A whole engine on Postgres: embedded in both APIs, and as a command. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import {
   createClient,

@@ -214,7 +214,12 @@ const oneToCut = Effect.gen(function* () {
 /** A worker connects to an engine in its process. */
 const cameHere = (shop: Shop, workerId: string) =>
   shop.store.write(
-    NodeWorkers.workerCame({ workerId, environment, session: `${shop.store.node}.${workerId}`, info: "{}" })
+    NodeWorkers.connectWorker({
+      workerId,
+      environment,
+      session: `${shop.store.node}.${workerId}`,
+      info: "{}"
+    })
   )
 
 /** A worker in the process of an engine takes a run. */

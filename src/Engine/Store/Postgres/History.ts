@@ -23,7 +23,7 @@ const STORE_TIMELINE = {
   name: "",
   text: `INSERT INTO meta (name, value) VALUES ('timeline', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
 }
-const SKIP = { name: "", text: "UPDATE engine SET sequence = $1" }
+const UPDATE_SEQUENCE = { name: "", text: "UPDATE engine SET sequence = $1" }
 
 /** What a node remembers of its commits. */
 export interface Known {
@@ -59,7 +59,7 @@ export const compare = (
     numbers.events += LEFT_OUT
     numbers.runs += LEFT_OUT
     numbers.seq += LEFT_OUT
-    put(SKIP, [sequence])
+    put(UPDATE_SEQUENCE, [sequence])
   }
   if (before !== timeline) put(STORE_TIMELINE, [timeline])
   return {

@@ -43,7 +43,7 @@ export interface Looking {
   readonly close: Effect.Effect<void>
 }
 
-const SERVER = `SELECT current_setting('server_version') AS version, CAST(current_setting('server_version_num') AS INTEGER) AS number,
+const READ_SERVER = `SELECT current_setting('server_version') AS version, CAST(current_setting('server_version_num') AS INTEGER) AS number,
   pg_is_in_recovery() AS standby, current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
   current_setting('autovacuum') AS autovacuum, CAST(current_setting('max_connections') AS INTEGER) AS max_connections,
   (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
@@ -53,13 +53,13 @@ const SERVER = `SELECT current_setting('server_version') AS version, CAST(curren
      WHERE n.nspname = $1 AND c.relkind = 'r') AS bytes,
   to_regclass($2) IS NOT NULL AS is_there`
 
-const BLOATED = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
+const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-const VERSION = "SELECT version FROM engine"
+const READ_VERSION = "SELECT version FROM engine"
 
 /** SQL: nodes with a live session. A killed node has none, though its row is still there. */
-const ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
+const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'ironflow') ORDER BY id`
 
 /**
@@ -87,12 +87,12 @@ export const look = (
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
             const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
               (await session.wait(session.send({ name: "", text }, values))).rows
-            const [server] = await ask(SERVER, [settings.schema, `${settings.schema}.engine`])
+            const [server] = await ask(READ_SERVER, [settings.schema, `${settings.schema}.engine`])
             checkServer(Number(server.number), settings)
-            const [engine] = server.is_there === 1 ? await ask(VERSION) : [undefined]
+            const [engine] = server.is_there === 1 ? await ask(READ_VERSION) : [undefined]
             const isCurrent = engine !== undefined && Number(engine.version) === migrations.length
-            const engines = isCurrent ? await ask(ENGINES) : []
-            const bloated = await ask(BLOATED, [settings.schema])
+            const engines = isCurrent ? await ask(LIST_ENGINES) : []
+            const bloated = await ask(LIST_BLOATED_TABLES, [settings.schema])
             const facts: PostgresFacts = {
               shown: settings.shown,
               version: String(server.version),

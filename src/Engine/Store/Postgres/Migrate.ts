@@ -57,13 +57,13 @@ export const fitOf = async (session: Session, settings: Settings): Promise<Fit> 
     )
   }
   if (rows[0]?.is_new === 1) return "too old"
-  const engine = await session.wait(session.send({ name: "", text: VERSION }))
+  const engine = await session.wait(session.send({ name: "", text: READ_VERSION }))
   const { oldest, version } = engine.rows[0] ?? {}
   return judge(settings, Number(version), oldest)
 }
 
 /** `oldest` is absent where no migration has allowed older versions. */
-const VERSION = "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
+const READ_VERSION = "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
 const judge = ({ known }: Settings, version: number, oldest: unknown): Fit => {
   if (version < known.length) return "too old"
@@ -176,6 +176,6 @@ const versionOf = async (
       }
     )
   }
-  const engine = await client.query(VERSION)
+  const engine = await client.query(READ_VERSION)
   return { version: Number(engine.rows[0]?.version), oldest: engine.rows[0]?.oldest }
 }

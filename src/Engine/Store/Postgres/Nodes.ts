@@ -44,12 +44,12 @@ export const MARK_LAPSED = {
 }
 export const MARK_AWAY = { name: "", text: "UPDATE nodes SET steady_since = NULL WHERE id = $1" }
 /** Marks the node as live again. */
-export const RETURN = {
+export const MARK_RETURNED = {
   name: "",
   text: `UPDATE nodes SET steady_since = ${NOW}, last_seen = ${NOW} WHERE id = $1`
 }
 /** Deletes nodes that will not come back. */
-export const FORGET = {
+export const DELETE_OLD_NODES = {
   name: "",
   text: `WITH gone AS (DELETE FROM nodes WHERE steady_since IS NULL AND last_seen < ${NOW} - ${KEEP_MS} RETURNING id)
     DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)`

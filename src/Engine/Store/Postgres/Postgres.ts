@@ -14,7 +14,7 @@ import { StoreError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
 import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
-import type { Touch } from "../../../Protocol/Worker.ts"
+import type { LeaseFreshness } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
@@ -343,7 +343,7 @@ const open = (
           answer
         )
 
-    const touch: Touch = {
+    const touch: LeaseFreshness = {
       isRecent: () => isSeen(monotonicMs() - renewedAt),
       // its transaction finds out whether others have declared this node dead: its turns are told before `then`
       renew: (then) => {

@@ -11,7 +11,7 @@ const ANSWER_MS = 3000
 /** For a session that the server does not list: how much longer than the statement timeout to wait, milliseconds. */
 const MARGIN_MS = 5000
 
-const STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
+const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
   WHERE pid = ANY ($1) AND application_name = 'ironflow'`
 
 interface Seen {
@@ -69,7 +69,7 @@ export class Silence {
     client.on("error", () => undefined)
     try {
       await client.connect()
-      const { rows } = await client.query(STATES, [silent.map(({ pid }) => pid)])
+      const { rows } = await client.query(LIST_STATES, [silent.map(({ pid }) => pid)])
       const waits = new Map(rows.map(({ pid, waits }) => [Number(pid), waits === 1]))
       this.#judge(silent, waits)
     } finally {

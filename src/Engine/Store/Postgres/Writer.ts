@@ -15,7 +15,16 @@ import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { compare, READ_HISTORY, TIMELINE } from "./History.ts"
 import type { Holder } from "./Holder.ts"
-import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN, SEEN } from "./Nodes.ts"
+import {
+  DELETE_OLD_NODES,
+  HAS_LAPSED,
+  IS_THERE,
+  MARK_AWAY,
+  MARK_LAPSED,
+  MARK_RETURNED,
+  NOW,
+  SEEN
+} from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
@@ -108,11 +117,14 @@ const LOCK_UNMOVED = {
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 }
 /** Reads the state under the lock: a statement that waited for the lock does not see the newest. */
-const LOOK = {
+const READ_PRESENCE = {
   name: "look",
   text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
 }
-const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
+const LIST_NEW_ENVIRONMENTS = {
+  name: "",
+  text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key"
+}
 const SAVE_NUMBERS = {
   name: "numbers",
   text: `WITH node AS (UPDATE nodes SET batch = $8, ${SEEN} WHERE id = $9)
@@ -381,7 +393,7 @@ export class Writer {
     const expected = this.#seen.sequence + 1
     const asked = Promise.all([
       session.send(LOCK),
-      session.send(LOOK, [holder.node]),
+      session.send(READ_PRESENCE, [holder.node]),
       this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
     ])
     this.#asksSince = this.#options.monotonicMs()
@@ -446,8 +458,8 @@ export class Writer {
     }
     if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
     for (const program of takeOver()) await runner.run(program)
-    if (this.#isReturning) runner.put(RETURN, [holder.node])
-    runner.put(FORGET, [])
+    if (this.#isReturning) runner.put(MARK_RETURNED, [holder.node])
+    runner.put(DELETE_OLD_NODES, [])
   }
 
   /** Others have written since: reads again, or forgets, what they may have changed. */
@@ -462,7 +474,7 @@ export class Writer {
     const isOther = this.#found?.isOther === true
     if (isOther || environments > tx.environments.last) {
       const { rows } = await session.wait(
-        session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
+        session.send(LIST_NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
       )
       if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))

@@ -1,22 +1,22 @@
 /** Counts the jobs that a worker has requested, withdrawn and received, and what the engine has been told of it. */
 import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
 
-export class Room {
-  #asked = 0
+export class JobDemand {
+  #requested = 0
   #withdrawn = 0
   #delivered = 0
   /** Jobs requested in advance for turns whose end is being reported, before the worker has requested them. */
   #anticipated = 0
   #anticipates = true
-  #toldAsked = -1
-  #toldWithdrawn = -1
+  #sentRequested = -1
+  #sentWithdrawn = -1
 
   /** Requests `n` more jobs, or `-n` fewer. */
   credit(n: number): void {
     if (n > 0) {
       const covered = Math.min(n, this.#anticipated)
       this.#anticipated -= covered
-      this.#asked += n - covered
+      this.#requested += n - covered
     } else {
       // a worker that withdraws requests makes no further ones
       this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
@@ -26,7 +26,7 @@ export class Room {
   }
 
   get #outstanding(): number {
-    return this.#asked - this.#withdrawn - this.#delivered
+    return this.#requested - this.#withdrawn - this.#delivered
   }
 
   /**
@@ -39,20 +39,20 @@ export class Room {
       const last = ops.at(-1)
       if (last === undefined || !endsTurn(last) || last._tag === "Release") continue
       this.#anticipated++
-      this.#asked++
+      this.#requested++
     }
   }
 
   /** The fields of a request that tell the engine these counts. */
   told(): string {
-    this.#toldAsked = this.#asked
-    this.#toldWithdrawn = this.#withdrawn
-    return `"asked":${this.#asked},"withdrawn":${this.#withdrawn}`
+    this.#sentRequested = this.#requested
+    this.#sentWithdrawn = this.#withdrawn
+    return `"asked":${this.#requested},"withdrawn":${this.#withdrawn}`
   }
 
   /** Whether the counts have changed since the engine was told. */
   get hasNews(): boolean {
-    return this.#toldAsked !== this.#asked || this.#toldWithdrawn !== this.#withdrawn
+    return this.#sentRequested !== this.#requested || this.#sentWithdrawn !== this.#withdrawn
   }
 
   /** Counts a received job. */
@@ -63,12 +63,12 @@ export class Room {
   /** Counts a received job that is over already, and requests another one. */
   pass(): void {
     this.#delivered++
-    this.#asked++
+    this.#requested++
   }
 
   /** Starts over with a new session: the engine knows only the counts that it is told next. */
   startOver(): void {
-    this.#asked = this.#outstanding
+    this.#requested = this.#outstanding
     this.#withdrawn = 0
     this.#delivered = 0
   }

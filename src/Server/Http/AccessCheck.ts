@@ -26,7 +26,7 @@ import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
 import { type BrowserSession, BrowserSessions } from "./BrowserSession.ts"
 import type { Reply } from "./Route.ts"
 
-export interface GateOptions {
+export interface AccessCheckOptions {
   /** Whether other machines can reach the server. */
   readonly exposed: boolean
   readonly insecure: boolean
@@ -50,19 +50,19 @@ export interface Visitor {
 }
 
 /** The parts of an HTTP/1.1 or HTTP/2 request that are checked. */
-export interface Arrival {
+export interface RequestHead {
   readonly method?: string | undefined
   readonly headers: IncomingHttpHeaders
   /** Alternating names and values, as received. HTTP/2 allows no duplicates. */
   readonly rawHeaders?: ReadonlyArray<string>
 }
 
-export class Gate {
+export class AccessCheck {
   readonly #access: AccessService
-  readonly #options: GateOptions
+  readonly #options: AccessCheckOptions
   readonly #sessions: BrowserSessions
 
-  constructor(access: AccessService, options: GateOptions) {
+  constructor(access: AccessService, options: AccessCheckOptions) {
     this.#access = access
     this.#options = options
     this.#sessions = new BrowserSessions(access)
@@ -73,9 +73,9 @@ export class Gate {
    * reveals a foreign name that was made to resolve to this server, since a page can only send its own host. Images,
    * forms and links of other sites have no origin: of these only a link to a public route is allowed.
    */
-  checkOrigin(arrival: Arrival, isPublic: () => boolean = () => false): void {
-    const { headers } = arrival
-    const host = oneHost(arrival)
+  checkOrigin(head: RequestHead, isPublic: () => boolean = () => false): void {
+    const { headers } = head
+    const host = oneHost(head)
     const { origin } = headers
     if (!this.#isFromPage(headers)) return
     if (!this.#allowsHost(host)) {
@@ -87,16 +87,16 @@ export class Gate {
     if (origin === undefined) {
       // without TLS only the referer tells, and a link looks like an image
       if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
-        if (this.#answers(arrival, headers.referer) || (arrival.method === "GET" && isPublic())) return
+        if (this.#answers(head, headers.referer) || (head.method === "GET" && isPublic())) return
         throw this.#isOfOther(headers.referer)
       }
-      if (!isOfOtherSite(headers) || (isNavigation(arrival) && isPublic())) return
+      if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
       throw new UnauthorizedError(
-        "This engine does not answer what a page of another site asks for without saying which page it is: " +
+        "This engine refuses requests of another site's page that do not name the page in an `Origin` header: " +
           "open the address by itself, or let a page of one of `corsOrigins` ask for it with `fetch`"
       )
     }
-    if (!this.#answers(arrival, origin)) throw this.#isOfOther(origin)
+    if (!this.#answers(head, origin)) throw this.#isOfOther(origin)
   }
 
   #isOfOther(page: string): UnauthorizedError {
@@ -110,11 +110,11 @@ export class Gate {
    * such a request without TLS when it shows an image from here. The page could not read the response, but the effect
    * of the request would happen.
    */
-  checkEffect({ headers }: Arrival): void {
+  checkEffect({ headers }: RequestHead): void {
     if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
     if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return
     throw new UnauthorizedError(
-      "This engine does not let a browser do this that does not say for which page it asks"
+      "This engine refuses this request of a browser, because it does not name its page in an `Origin` header"
     )
   }
 
@@ -124,7 +124,7 @@ export class Gate {
    * of our own pages counts. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the
    * request names another environment than its key.
    */
-  admit(request: Arrival, query?: URLSearchParams): Visitor {
+  admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request
     const key = bearer(headers.authorization) ?? query?.get("token") ?? undefined
     const session = key === undefined && this.#access.required ? this.#sessionOf(request) : undefined
@@ -153,13 +153,13 @@ export class Gate {
    * The session of a request. Browsers send cookies to every port of a host, so only pages of this engine may use
    * one. Throws `UnauthorizedError` for another page.
    */
-  #sessionOf(arrival: Arrival): BrowserSession | undefined {
-    const { headers, method = "GET" } = arrival
+  #sessionOf(head: RequestHead): BrowserSession | undefined {
+    const { headers, method = "GET" } = head
     const session = this.#sessions.find(headers.cookie)
     if (session === undefined) return undefined
     const { origin } = headers
     const site = headers["sec-fetch-site"]
-    const host = oneHost(arrival)
+    const host = oneHost(head)
     const url = origin === undefined ? null : URL.parse(origin)
     const isOwn =
       site === "same-origin" ||
@@ -177,7 +177,7 @@ export class Gate {
   }
 
   /** The response to a CORS preflight; `undefined` for any other request. */
-  preflight({ method, headers }: Arrival): Reply | undefined {
+  preflight({ method, headers }: RequestHead): Reply | undefined {
     if (method !== "OPTIONS" || headers["access-control-request-method"] === undefined) return undefined
     return {
       status: 204,
@@ -190,11 +190,11 @@ export class Gate {
   }
 
   /** Headers that let the page of the request read the response; none when the page is refused. */
-  corsHeaders(arrival: Arrival): { readonly [name: string]: string } | undefined {
-    const { origin } = arrival.headers
+  corsHeaders(head: RequestHead): { readonly [name: string]: string } | undefined {
+    const { origin } = head.headers
     if (origin === undefined) return undefined
     try {
-      this.checkOrigin(arrival)
+      this.checkOrigin(head)
     } catch (error) {
       if (isIronflowError(error)) return undefined
       throw error
@@ -235,8 +235,8 @@ export class Gate {
   }
 
   /** Whether a page of this origin or URL may call. */
-  #answers(arrival: Arrival, page: string): boolean {
-    const host = oneHost(arrival)
+  #answers(head: RequestHead, page: string): boolean {
+    const host = oneHost(head)
     const url = URL.parse(page)
     if (this.#options.corsOrigins.includes(page)) return true
     if (host === undefined || url === null) return false
@@ -348,11 +348,11 @@ const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
 }
 
 /** Whether the request opens a page in a tab. */
-const isNavigation = ({ headers, method = "GET" }: Arrival): boolean =>
+const isNavigation = ({ headers, method = "GET" }: RequestHead): boolean =>
   method === "GET" && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
 
 /** The host of a request; HTTP/2 calls it the authority. Throws `ValidationError` when the request names two. */
-const oneHost = ({ headers, rawHeaders = [] }: Arrival): string | undefined => {
+const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
   // Node keeps only the first one

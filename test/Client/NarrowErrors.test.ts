@@ -5,7 +5,7 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import { Client, Engine, Kv, Roles, Secrets, Store } from "../../src/effect.ts"
 import { failureOf } from "../../src/Client/HttpFailures.ts"
-import { naming, ofClient } from "../../src/Client/Named.ts"
+import { clientErrorTags, narrowErrors } from "../../src/Client/NarrowErrors.ts"
 import { startEngine } from "../../src/engine.ts"
 import * as Errors from "../../src/Errors.ts"
 
@@ -81,11 +81,11 @@ describe("an error of a server", () => {
 
 describe("an error that a call does not name", () => {
   it("becomes a ServerError that says the same and has it as its cause", () => {
-    const named = naming<Client.ClientError>(ofClient)
+    const narrow = narrowErrors<Client.ClientError>(clientErrorTags)
     const conflict = new Errors.RevisionConflictError("sessions", "u-1", 1, 2)
     const late = new Errors.ProjectionBehindError("totals", 1, 2, 5, "It is slow.")
 
-    const error = named(conflict)
+    const error = narrow(conflict)
 
     assert.instanceOf(error, Errors.ServerError)
     const { cause, code, details, message, retryable, status } = error
@@ -101,7 +101,7 @@ describe("an error that a call does not name", () => {
       }
     )
     // one that extends what is named is named
-    assert.strictEqual(named(late), late)
+    assert.strictEqual(narrow(late), late)
   })
 })
 

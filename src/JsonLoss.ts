@@ -5,7 +5,7 @@ import { isBooleanObject, isNativeError, isNumberObject, isStringObject } from "
  * Whether JSON loses the whole content of an object that is not an array and has no `toJSON`. It keeps plain objects, and
  * instances with their own fields.
  */
-export const isEmptied = (value: object): boolean => {
+export const losesContent = (value: object): boolean => {
   if (isPlain(Object.getPrototypeOf(value))) return false
   // own fields that were added are not their content
   if (value instanceof Map || value instanceof Set || value instanceof Promise) return true

@@ -6,7 +6,7 @@ import type { FailureResponse } from "../../Protocol/Http/Failures.ts"
 /** How long the other side may take to close too, in milliseconds. */
 const GRACE_MS = 1000
 
-export const lastWords = (socket: Duplex, { body, status }: FailureResponse): void => {
+export const endWithResponse = (socket: Duplex, { body, status }: FailureResponse): void => {
   const text = JSON.stringify(body)
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\nContent-Type: application/json\r\n` +

@@ -16,7 +16,7 @@ export interface Progress {
   readonly isDurable: boolean
 }
 
-export class Gate {
+export class StepGate {
   readonly #progress: Progress
   #heldOps: Array<StepCall> = []
   #heldCode: Array<StepCall> = []

@@ -6,7 +6,7 @@
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
 /** Bytes of all bodies that are being received. */
-const ROOM = 64 * 1024 * 1024
+const BUDGET = 64 * 1024 * 1024
 
 /** A body of at most this many bytes needs no room. */
 const SMALL = 64 * 1024
@@ -18,13 +18,13 @@ export interface Arriving {
   readonly end: () => void
 }
 
-export class BodyRoom {
+export class BodyBudget {
   readonly #most: number
   #held = 0
 
   /** There is always room for one body of the largest allowed size. */
   constructor(maxBodyBytes: number) {
-    this.#most = Math.max(ROOM, maxBodyBytes)
+    this.#most = Math.max(BUDGET, maxBodyBytes)
   }
 
   begin(): Arriving {
@@ -33,7 +33,7 @@ export class BodyRoom {
     return {
       hold: (size) => {
         if (!isOver && size <= SMALL) return
-        if (isOver || this.#held + size - own > this.#most) throw noRoom()
+        if (isOver || this.#held + size - own > this.#most) throw tooManyBodyBytes()
         this.#held += size - own
         own = size
       },
@@ -46,10 +46,10 @@ export class BodyRoom {
   }
 }
 
-const noRoom = (): IronflowError =>
+const tooManyBodyBytes = (): IronflowError =>
   withStatus(
     new UnavailableError(
-      "There is no room for the body of this request, beside those of others that are large",
+      "There is no memory left for the body of this request: too many large requests arrive at once. Send it again",
       {
         code: "SERVER_BUSY"
       }

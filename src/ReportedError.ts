@@ -3,18 +3,18 @@ import { messageOf } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 
 /** An error in stored form, or as clients receive it. */
-export interface ToldError {
+export interface ReportedError {
   readonly message: string
   readonly name?: string
   readonly code?: string
   readonly stack?: string
   readonly data?: { readonly [key: string]: unknown }
   readonly details?: unknown
-  readonly cause?: ToldError
+  readonly cause?: ReportedError
 }
 
 /** The error as a sentence: `step "charge" failed: TypeError: fetch failed`. */
-export const tell = (error: ToldError): string => {
+export const describeError = (error: ReportedError): string => {
   const step = stepOf(error)
   const { message, name = "Error", data = {} } = thrownBy(error)
   const text = messageOf({ message, name, data })
@@ -23,12 +23,12 @@ export const tell = (error: ToldError): string => {
 }
 
 /** The name of the step that failed. */
-export const stepOf = ({ data, details, name }: ToldError): string | undefined => {
+export const stepOf = ({ data, details, name }: ReportedError): string | undefined => {
   if (name !== "StepError") return undefined
   const step = isObject(details) ? details.stepName : data?.["stepName"]
   return typeof step === "string" ? step : undefined
 }
 
 /** The error that the step threw: the error around it adds nothing. */
-export const thrownBy = (error: ToldError): ToldError =>
+export const thrownBy = (error: ReportedError): ReportedError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error

@@ -57,7 +57,7 @@ afterAll(async () => {
   await engine.close()
 })
 
-const faces = () => [["here", engine.client] as const, ["http", remote] as const]
+const connections = () => [["here", engine.client] as const, ["http", remote] as const]
 
 /** What comes of a call: its value, or the code of its error. */
 const outcomeOf = async (call: () => Promise<unknown>): Promise<unknown> => {
@@ -132,8 +132,8 @@ describe("data", () => {
     it.each(values)(
       "that is %s is kept as JSON has it, and {} when there is none",
       async (_, given, kept) => {
-        for (const [face, client] of faces())
-          assert.deepStrictEqual(await call(client, given as never), kept, face)
+        for (const [via, client] of connections())
+          assert.deepStrictEqual(await call(client, given as never), kept, via)
       }
     )
   })
@@ -186,7 +186,7 @@ describe("data", () => {
   describe.each(same)("of %s", (_, call) => {
     it.each(values)("that is %s comes to the same in both", async (_, given) => {
       const [here, http] = await Promise.all(
-        faces().map(([, client]) => outcomeOf(() => call(client, given as never)))
+        connections().map(([, client]) => outcomeOf(() => call(client, given as never)))
       )
 
       assert.deepStrictEqual(here, http)
@@ -194,12 +194,12 @@ describe("data", () => {
   })
 
   it("of a key that is half a character comes back as it was", async () => {
-    for (const [face, client] of faces()) {
+    for (const [via, client] of connections()) {
       const bucket = client.kv().bucket("sessions")
-      await bucket.put(`half-${face}`, half)
+      await bucket.put(`half-${via}`, half)
 
-      assert.strictEqual((await bucket.get(`half-${face}`)).value, half)
-      assert.strictEqual((await bucket.history(`half-${face}`)).at(-1)?.value, half)
+      assert.strictEqual((await bucket.get(`half-${via}`)).value, half)
+      assert.strictEqual((await bucket.history(`half-${via}`)).at(-1)?.value, half)
     }
   })
 
@@ -248,25 +248,25 @@ describe("an idempotency key", () => {
       (client, id, data) => client.publish(id, data, { idempotencyKey: "k" })
     ] as (typeof calls)[number]
   ])("of %s that comes with the members in another order is used for the same data", async (what, call) => {
-    for (const [face, client] of faces()) {
-      const one = await call(client, `ordered-${what}-${face}`, first, 1)
+    for (const [via, client] of connections()) {
+      const one = await call(client, `ordered-${what}-${via}`, first, 1)
       lines.length = 0
-      const two = await call(client, `ordered-${what}-${face}`, reordered, 1)
+      const two = await call(client, `ordered-${what}-${via}`, reordered, 1)
 
       assert.deepStrictEqual(two, one)
       assert.deepStrictEqual(lines, [])
 
-      await call(client, `ordered-${what}-${face}`, { ...first, b: [] }, 1)
+      await call(client, `ordered-${what}-${via}`, { ...first, b: [] }, 1)
 
       assert.match(lines.join(), /Idempotency key "k" was used before/)
     }
   })
 
   it.each(calls)("of %s that comes with another version is warned of", async (what, call) => {
-    for (const [face, client] of faces()) {
-      const one = await call(client, `version-${what}-${face}`, first, 1)
+    for (const [via, client] of connections()) {
+      const one = await call(client, `version-${what}-${via}`, first, 1)
       lines.length = 0
-      const two = await call(client, `version-${what}-${face}`, first, 2)
+      const two = await call(client, `version-${what}-${via}`, first, 2)
 
       assert.deepStrictEqual(two, one)
       assert.match(lines.join(), /Idempotency key "k" was used before/)
@@ -318,16 +318,16 @@ describe("metadata", () => {
   let count = 0
   describe.each(calls)("of %s", (_, call) => {
     it.each(bad)("that is %s is refused", async (_, metadata) => {
-      for (const [face, client] of faces()) {
+      for (const [via, client] of connections()) {
         const refused: unknown = await call(client, `m${++count}`, metadata as never).catch((error) => error)
 
-        assert.instanceOf(refused, ValidationError, face)
-        assert.match(refused.message, /metadata.* must be an object/, face)
+        assert.instanceOf(refused, ValidationError, via)
+        assert.match(refused.message, /metadata.* must be an object/, via)
       }
     })
 
     it("that is null is absent", async () => {
-      for (const [, client] of faces()) await call(client, `m${++count}`, null as never)
+      for (const [, client] of connections()) await call(client, `m${++count}`, null as never)
     })
   })
 })
@@ -357,12 +357,12 @@ describe("half a character", () => {
   ]
 
   it.each(calls)("is refused in %s", async (_, call) => {
-    for (const [face, client] of faces()) {
+    for (const [via, client] of connections()) {
       const refused: unknown = await Promise.resolve()
         .then(() => call(client))
         .catch((error: unknown) => error)
 
-      assert.instanceOf(refused, ValidationError, face)
+      assert.instanceOf(refused, ValidationError, via)
     }
   })
 })

@@ -41,7 +41,7 @@ export type Failures<Api> = {
 }
 
 /** The tags of the errors of any call. */
-export const ofClient: Tags<ClientError> = {
+export const clientErrorTags: Tags<ClientError> = {
   ValidationError: true,
   UnauthenticatedError: true,
   UnauthorizedError: true,
@@ -56,7 +56,7 @@ export const ofClient: Tags<ClientError> = {
 }
 
 /** The error, if its tag is in the table; else a `ServerError` with its message and the error as its cause. */
-export const naming =
+export const narrowErrors =
   <E extends IronflowError>(named: Tags<E>) =>
   (error: IronflowError): E | ServerError => {
     // the tag identifies the class

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest"
-import { PassingMap, PassingSet } from "../src/Passing.ts"
+import { ShortLivedMap, ShortLivedSet } from "../src/ShortLived.ts"
 
 describe("what comes and goes", () => {
   it("is there until it goes, in the order in which it came, however much passes through", () => {
-    const map = new PassingMap<number, string>()
-    const set = new PassingSet<number>()
+    const map = new ShortLivedMap<number, string>()
+    const set = new ShortLivedSet<number>()
     for (let i = 0; i < 1000; i++) {
       map.set(i, `value ${i}`)
       set.add(i)
@@ -23,7 +23,7 @@ describe("what comes and goes", () => {
   })
 
   it("is gone when it is cleared, and can come again", () => {
-    const set = new PassingSet<string>()
+    const set = new ShortLivedSet<string>()
     set.clear()
     set.add("a")
     set.clear()
@@ -33,7 +33,7 @@ describe("what comes and goes", () => {
   })
 
   it("can go while somebody looks through it", () => {
-    const map = new PassingMap<number, number>()
+    const map = new ShortLivedMap<number, number>()
     for (let i = 0; i < 100; i++) map.set(i, i)
     const seen: Array<number> = []
     for (const [key] of map) {

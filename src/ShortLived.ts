@@ -8,12 +8,12 @@
  */
 
 /** A new map is made once at least this many entries were deleted, and at least as many as are left. */
-const MOST_GONE = 32
+const MIN_DELETED = 32
 
 /** Iteration covers the entries at its start, and possibly later ones. */
-export class PassingMap<K, V> {
+export class ShortLivedMap<K, V> {
   #entries = new Map<K, V>()
-  #gone = 0
+  #deleted = 0
 
   get size(): number {
     return this.#entries.size
@@ -33,9 +33,9 @@ export class PassingMap<K, V> {
 
   delete(key: K): boolean {
     if (!this.#entries.delete(key)) return false
-    if (++this.#gone >= MOST_GONE && this.#gone >= this.#entries.size) {
+    if (++this.#deleted >= MIN_DELETED && this.#deleted >= this.#entries.size) {
       this.#entries = new Map(this.#entries)
-      this.#gone = 0
+      this.#deleted = 0
     }
     return true
   }
@@ -43,7 +43,7 @@ export class PassingMap<K, V> {
   clear(): void {
     if (this.#entries.size === 0) return
     this.#entries = new Map()
-    this.#gone = 0
+    this.#deleted = 0
   }
 
   keys(): MapIterator<K> {
@@ -55,9 +55,9 @@ export class PassingMap<K, V> {
   }
 }
 
-/** See {@link PassingMap}. */
-export class PassingSet<A> {
-  readonly #entries = new PassingMap<A, true>()
+/** See {@link ShortLivedMap}. */
+export class ShortLivedSet<A> {
+  readonly #entries = new ShortLivedMap<A, true>()
 
   get size(): number {
     return this.#entries.size

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Gate, type Progress } from "../../src/Execution/Gate.ts"
+import { type Progress, StepGate } from "../../src/Execution/StepGate.ts"
 import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
 import { StepCall, type StepWork } from "../../src/Execution/StepCall.ts"
 
@@ -14,7 +14,7 @@ const code = call("charge", {
   retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
 })
 
-describe("Gate", () => {
+describe("StepGate", () => {
   for (const [when, given, begins] of [
     ["the handler has caught up, and all is durable", {}, ["nap", "charge"]],
     ["the handler has not caught up", { isCaughtUp: false }, []],
@@ -25,8 +25,8 @@ describe("Gate", () => {
   ] as ReadonlyArray<
     [string, Partial<Progress> & { isPausing?: true; isWrappingUp?: true }, ReadonlyArray<string>]
   >) {
-    const make = (): Gate => {
-      const gate = new Gate({ isCaughtUp: true, isEmpty: true, isDurable: true, ...given })
+    const make = (): StepGate => {
+      const gate = new StepGate({ isCaughtUp: true, isEmpty: true, isDurable: true, ...given })
       gate.isPausing = given.isPausing === true
       gate.isWrappingUp = given.isWrappingUp === true
       return gate
@@ -58,7 +58,7 @@ describe("Gate", () => {
   }
 
   it("forgets what it holds when nobody wants it any more", () => {
-    const gate = new Gate({ isCaughtUp: true, isEmpty: true, isDurable: true })
+    const gate = new StepGate({ isCaughtUp: true, isEmpty: true, isDurable: true })
     gate.hold(code)
     gate.hold(sleep)
 
