@@ -23,6 +23,7 @@ import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
 import { Subscriptions } from "./PubSub/Subscriptions.ts"
 import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
+import { countFailedRuns, type FailedRuns } from "./Runs/FailedRuns.ts"
 import { waitKinds } from "./Runs/WaitKinds.ts"
 import { Runs } from "./Runs/Runs.ts"
 import {
@@ -39,6 +40,9 @@ import { Workers } from "./Workers/Workers.ts"
 
 /** What has to be looked for is as old as this at most, or as 20 times what it took. */
 const EVERY_MS = 15_000
+
+/** Failed runs are kept for weeks, and may be very many: they are as old as this many times what it took to count them. */
+const FAILED_RUNS_TIMES = 100
 
 export type Labels = { readonly [name: string]: string }
 
@@ -113,15 +117,26 @@ export const layer: Layer.Layer<
       lookAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
       return found
     })
+    let failed: ReadonlyArray<FailedRuns> = []
+    let countFailedAgainAt = Number.NEGATIVE_INFINITY
+    const lookForFailed = Effect.gen(function* () {
+      const beganAt = clock.currentTimeMillisUnsafe()
+      if (beganAt < countFailedAgainAt) return failed
+      failed = yield* countFailedRuns(store)
+      const now = clock.currentTimeMillisUnsafe()
+      countFailedAgainAt = now + Math.max(EVERY_MS, FAILED_RUNS_TIMES * (now - beganAt))
+      return failed
+    })
     // where rows are damaged they cannot be counted; the other figures are as good as ever
-    const looked = Effect.catchIf(
-      look,
-      (error) => error.code === "STORE_CORRUPT",
-      () => Effect.succeed(undefined)
-    )
+    const unlessDamaged = <A>(look: Effect.Effect<A, StoreError>) =>
+      Effect.catchIf(
+        look,
+        (error) => error.code === "STORE_CORRUPT",
+        () => Effect.succeed(undefined)
+      )
 
     /** What is known without looking for it. */
-    const known = Effect.map(store.read(readRunStats()), (stats) => [
+    const knownOf = (stats: RunStats) => [
       ...counts({
         ...counters.read(),
         policyConditionFailures: access.conditionFailures,
@@ -132,13 +147,16 @@ export const layer: Layer.Layer<
       hooks.family(),
       ...commitsOf(store.commits?.()),
       ...now({ ...workers.load(), subscriptions: subscriptions.count() })
-    ])
+    ]
     const families = one.withPermits(1)(
       Effect.gen(function* () {
-        const what = yield* looked
+        const what = yield* unlessDamaged(look)
+        const failed = yield* unlessDamaged(lookForFailed)
+        const stats = yield* store.read(readRunStats())
         const all = [
-          ...(yield* known),
+          ...knownOf(stats),
           ...(what === undefined ? [] : ofFound(what, clock.currentTimeMillisUnsafe())),
+          ...(failed === undefined ? [] : [ofFailed(failed, stats)]),
           ...loop()
         ]
         measuredAt = clock.currentTimeMillisUnsafe()
@@ -146,7 +164,7 @@ export const layer: Layer.Layer<
         return all
       })
     )
-    publish(yield* known)
+    publish(knownOf(yield* store.read(readRunStats())))
     return Metrics.of({ families, minutes: store.read(readMinutes()) })
   })
 )
@@ -378,6 +396,32 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
       lag.databaseBytes
     )
   ]
+}
+
+/** Functions that have none are told as well, so that one sees that there are none any more. */
+const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): MetricFamily => {
+  const name = ({ environment, functionId }: { readonly environment: string; readonly functionId: string }) =>
+    `${environment}\n${functionId}`
+  const having = new Set(failed.map(name))
+  const all = [
+    ...[...failed].sort((a, b) => b.count - a.count),
+    ...functions.flatMap(({ of }) => (of === undefined || having.has(name(of)) ? [] : [{ ...of, count: 0 }]))
+  ]
+  const rest = all.slice(FUNCTIONS)
+  return {
+    name: "ironflow_failed_runs",
+    kind: "gauge",
+    help: "Runs that have failed and are kept: fewer when they are retried, or deleted.",
+    samples: [
+      ...all.slice(0, FUNCTIONS).map(({ count, environment, functionId }) => ({
+        labels: { environment, function: functionId },
+        value: count
+      })),
+      ...(rest.length === 0
+        ? []
+        : [{ labels: others, value: rest.reduce((sum, { count }) => sum + count, 0) }])
+    ]
+  }
 }
 
 /** How long the event loop is kept from what is due: measured from the first time on that somebody asks. */
