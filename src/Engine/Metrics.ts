@@ -12,7 +12,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { StoreError } from "../Errors.ts"
@@ -21,6 +20,8 @@ import { Auditor } from "./Audit/Auditor.ts"
 import { Access } from "./Access/Access.ts"
 import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
+import type { Labels, MetricFamily } from "./MetricFamily.ts"
+import { registry } from "./MetricRegistry.ts"
 import { Subscriptions } from "./PubSub/Subscriptions.ts"
 import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
 import { countFailedRuns, type FailedRuns } from "./Runs/FailedRuns.ts"
@@ -43,24 +44,6 @@ const EVERY_MS = 15_000
 
 /** Failed runs are kept for weeks, and may be very many: they are as old as this many times what it took to count them. */
 const FAILED_RUNS_TIMES = 100
-
-export type Labels = { readonly [name: string]: string }
-
-interface Described {
-  readonly name: string
-  readonly help: string
-}
-
-/** Samples of one name. */
-export type MetricFamily = Described &
-  (
-    | {
-        readonly kind: "counter" | "gauge"
-        readonly samples: ReadonlyArray<{ readonly labels: Labels; readonly value: number }>
-      }
-    /** Durations in seconds. */
-    | { readonly kind: "histogram"; readonly histogram: HistogramData }
-  )
 
 export interface MetricsService {
   readonly families: Effect.Effect<ReadonlyArray<MetricFamily>, StoreError>
@@ -454,85 +437,3 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
 )
 
 const RESOLUTION_MS = 50
-
-/** Series in the registry of Effect's metrics; those beyond it are in `/metrics` alone. */
-const SERIES = 5000
-
-/**
- * Puts what was measured into the registry of Effect's metrics, from which exporters take it: as it was measured last, by them or by
- * others. `asked` is called whenever one of them does.
- */
-const registry = (
-  asked: () => void
-): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const context = yield* Effect.context<never>()
-    const states = new Map<string, { current: unknown }>()
-    const registrations: Array<Metric.Registration> = []
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const registration of registrations) registration.remove()
-      })
-    )
-    const put = (key: string, state: unknown, register: (get: () => never) => Metric.Registration): void => {
-      const known = states.get(key)
-      if (known !== undefined) {
-        known.current = state
-        return
-      }
-      if (states.size >= SERIES) return
-      const made = { current: state }
-      states.set(key, made)
-      // each is given the state of its own kind
-      registrations.push(
-        register(() => {
-          asked()
-          return made.current as never
-        })
-      )
-    }
-    const nothing = () => undefined
-    return (families) => {
-      for (const family of families) {
-        const { help: description, name } = family
-        if (family.kind === "histogram") {
-          const metric = Metric.histogram(name, { description, boundaries: family.histogram.bounds })
-          put(name, histogramState(family.histogram), (get) =>
-            Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-          )
-          continue
-        }
-        const known = new Set<string>()
-        for (const { labels, value } of family.samples) {
-          const key = `${name}${JSON.stringify(labels)}`
-          known.add(key)
-          if (family.kind === "counter") {
-            const metric = Metric.counter(name, { description, attributes: labels, incremental: true })
-            put(key, { count: value, incremental: true }, (get) =>
-              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-            )
-          } else {
-            const metric = Metric.gauge(name, { description, attributes: labels })
-            put(key, { value }, (get) =>
-              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-            )
-          }
-        }
-        // a function whose runs are all taken has no sample: nothing of it waits
-        if (family.kind === "gauge") {
-          for (const [key, state] of states) {
-            if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }
-          }
-        }
-      }
-    }
-  })
-
-const histogramState = ({ bounds, count, counts, max, min, sum }: HistogramData): Metric.HistogramState => {
-  let upTo = 0
-  const buckets = [...bounds, Number.POSITIVE_INFINITY].map((bound, i) => {
-    upTo += counts[i] ?? 0
-    return [bound, upTo] as [number, number]
-  })
-  return { buckets, count, sum, min, max }
-}
