@@ -51,14 +51,18 @@ export interface SomeRuns {
 
 /** The newest runs that fit, kept up to date. */
 export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
-  useLive(`some runs ${key}`, async (signal) => {
-    const page = await ask(listRuns, { body: { limit: 10, ...filters }, signal })
-    return {
-      runs: page.runs.map(toRunRow),
-      total: page.totalCount,
-      isTotalExact: page.isTotalExact ?? true
-    }
-  })
+  useLive(
+    `some runs ${key}`,
+    async (signal) => {
+      const page = await ask(listRuns, { body: { limit: 10, ...filters }, signal })
+      return {
+        runs: page.runs.map(toRunRow),
+        total: page.totalCount,
+        isTotalExact: page.isTotalExact ?? true
+      }
+    },
+    { everyMs: 2000 }
+  )
 
 const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; readonly isError?: true }> = [
   { title: "Status", width: "", cell: ({ status }) => <Status of={status} /> },
