@@ -117,11 +117,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
 const SILENT_MS = 5000
 
 /** When others take over what the engine of a worker held, if it does not come back; absent as long as it was seen lately. */
-const takenOverAt = (
-  engine: OtherEngine | undefined,
-  { until }: Lease,
-  now: number
-): number | undefined => {
+const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
   if (engine === undefined || now - engine.seenAt < SILENT_MS) return undefined
   return until ?? engine.goneAt
 }

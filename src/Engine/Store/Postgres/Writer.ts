@@ -302,7 +302,12 @@ export class Writer {
     try {
       const isUnmoved =
         !waits && !this.#isAway && this.#timeline !== undefined && this.#seen.sequence >= 0 && expectsNobody()
-      batch = isUnmoved ? this.#beginUnmoved(session, runner) : await this.#begin(session, runner)
+      if (isUnmoved) batch = this.#beginUnmoved(session, runner)
+      else {
+        batch = await this.#begin(session, runner)
+        // the lock may have been waited for: those that have come meanwhile need none of their own
+        if (mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
+      }
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
       if (last !== undefined) await runner.run(last)
