@@ -7,7 +7,7 @@ import { StoreError } from "../../../Errors.ts"
 import type { Others } from "../Memory.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { compare, READ_HISTORY, TIMELINE } from "./History.ts"
+import { compare, histories, type History, READ_HISTORY } from "./History.ts"
 import type { Holder } from "./Holder.ts"
 import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN } from "./Nodes.ts"
 import { wasWrong } from "./PostgresErrors.ts"
@@ -62,17 +62,19 @@ const LOCK = {
  * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after, or Postgres is another
  * server than it was: then it fails, and so does all that was sent behind it.
  */
-const LOCK_UNMOVED = {
-  name: "unmoved",
+const lockUnmoved = (history: History): Prepared => ({
+  name: `unmoved ${history}`,
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${TIMELINE} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+      WHERE sequence = $2 AND ${histories[history]} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
-}
+})
 /** What is there once the lock is held, which the statement that has waited for it does not see. */
-const LOOK = {
-  name: "look",
-  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
-}
+const look = (history: History): Prepared => ({
+  name: `look ${history}`,
+  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${histories[history]} AS timeline`
+})
+const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
+const LOOK = { timeline: look("timeline"), start: look("start") }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 
 export class Beginning {
@@ -179,7 +181,7 @@ export class Beginning {
     this.#gone = []
     this.#isReturning = false
     this.#asksSince = monotonicMs()
-    session.send(LOCK_UNMOVED, [holder.node, sequence, timeline]).then(
+    session.send(LOCK_UNMOVED[holder.history], [holder.node, sequence, timeline]).then(
       ({ rows }) => {
         this.#asksSince = undefined
         looked(Number(rows[0]?.now))
@@ -201,7 +203,7 @@ export class Beginning {
     const expected = this.#seen.sequence + 1
     const asked = Promise.all([
       session.send(LOCK),
-      session.send(LOOK, [holder.node]),
+      session.send(LOOK[holder.history], [holder.node]),
       this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
     ])
     this.#asksSince = this.#options.monotonicMs()
