@@ -59,8 +59,8 @@ const SCHEMA = "storm"
 /** So long after the storm each worker may take to answer a bell, and each node to say that it is well, milliseconds. */
 const BELL_MS = 20_000
 
-/** So long a process may take to start: several do at once, and Postgres comes and goes. Milliseconds. */
-const START_MS = 180_000
+/** So long a process may take to start: several do at once, on a machine that may be busy with more, and Postgres comes and goes. Milliseconds. */
+const START_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
