@@ -199,14 +199,15 @@ describe("the formats", () => {
     )
   })
 
-  it("says where an error has come up, unless it is a database that is out of reach", () => {
+  it("says where an error has come up, unless it is a database that is out of reach or closed", () => {
     const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
-    for (const error of [new Error("no money"), unavailable]) {
+    const closed = new StoreError("The store is closed", { code: "STORE_UNAVAILABLE" })
+    for (const error of [new Error("no money"), unavailable, closed]) {
       createLogger({ format: "json" }).warn("It has failed", error)
     }
 
     const stacks = lines.map((line) => typeof JSON.parse(line.slice("warn ".length)).data.stack)
-    assert.deepStrictEqual(stacks, ["string", "undefined"])
+    assert.deepStrictEqual(stacks, ["string", "undefined", "undefined"])
   })
 
   it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {

@@ -426,6 +426,23 @@ describe("a schema", () => {
   )
 })
 
+describe("a store that is closed", () => {
+  it.live("says so of reads that come late, too", () =>
+    Effect.gen(function* () {
+      const shop = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const shop = new Shop(yield* open(yield* takeSchema))
+          yield* shop.emit("order.placed")
+          return shop
+        })
+      )
+      const error = yield* Effect.flip(shop.store.read(NodeWorkers.readWorkers()))
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "is closed")
+    })
+  )
+})
+
 describe("a connection", () => {
   const opened = Effect.gen(function* () {
     const options = yield* takeSchema

@@ -105,8 +105,14 @@ const open = (
     const first = yield* attempt(() => holder.session())
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => makePool(driver, settings)),
-      (made) => Effect.promise(() => made.end().catch(() => undefined))
+      (made) =>
+        Effect.promise(() => {
+          isClosed = true
+          return made.end().catch(() => undefined)
+        })
     )
+    const closed = new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
+    let isClosed = false
 
     const listeners = new Listeners(
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
@@ -296,12 +302,9 @@ const open = (
     news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
-        const isClosed = new StoreError(`The store at ${settings.shown} is closed`, {
-          code: "STORE_UNAVAILABLE"
-        })
-        after(MOST_CLOSING_MS, () => writer.stop(isClosed))
+        after(MOST_CLOSING_MS, () => writer.stop(closed))
         connections.endAfter(MOST_CLOSING_MS, after)
-        return writer.close(isClosed)
+        return writer.close(closed)
       })
     )
 
@@ -334,7 +337,8 @@ const open = (
               // what comes back is what the program returns
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
-            catch: (cause) => cannot(call, cause)
+            // the pool says in words of its own that it has ended
+            catch: (cause) => (isClosed ? closed : cannot(call, cause))
           }),
           answer
         )
