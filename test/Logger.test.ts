@@ -1,4 +1,6 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import { lineOf } from "../src/EffectLogger.ts"
 import { StoreError } from "../src/Errors.ts"
 import {
   createLogger,
@@ -208,6 +210,18 @@ describe("the formats", () => {
 
     const stacks = lines.map((line) => typeof JSON.parse(line.slice("warn ".length)).data.stack)
     assert.deepStrictEqual(stacks, ["string", "undefined", "undefined"])
+  })
+
+  it("says the same of what an engine logs through Effect", () => {
+    const stackOf = (error: Error) => {
+      const { data } = lineOf({ cause: Cause.empty, logLevel: "Warn", message: ["It has failed", error] })
+      return typeof Object(data).stack
+    }
+    assert.strictEqual(stackOf(new Error("no money")), "string")
+    assert.strictEqual(
+      stackOf(new StoreError("Cannot read", { code: "STORE_UNAVAILABLE", retryable: true })),
+      "undefined"
+    )
   })
 
   it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {
